@@ -1,0 +1,35 @@
+# Every verb makes the environment it needs; that is redone only when what it is made from has changed.
+PYTHON := python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: help demo test check wheel clean
+.DELETE_ON_ERROR:
+
+help:   ## list these verbs
+	@sed -n 's/^\([a-z]*\):.*## /make \1\t/p' $(MAKEFILE_LIST)
+
+demo: $(VENV)/.demo   ## compare prompting and fine-tuning on the small model that ships with the project
+	$(BIN)/bench run --methods zero-shot,few-shot,lora,qlora,majority,nearest --task bookrec
+
+test: check   ## everything a change has to pass: style, types, tests
+	$(BIN)/python -m pytest
+
+check: $(VENV)/.dev   ## style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+wheel: $(VENV)/.dev   ## build dist/*.whl and dist/*.tar.gz
+	$(BIN)/python -m build --no-isolation
+
+clean:   ## remove what was built, keep results and the environment
+	rm -rf dist build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find bench methods tasks models tests -name __pycache__ -prune -exec rm -rf {} +
+
+$(VENV)/.dev: EXTRA := [dev]
+$(VENV)/.demo $(VENV)/.dev: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit("adaptbench needs Python 3.11 or newer" if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install -e '.$(EXTRA)' -c constraints.txt
+	@touch $@

@@ -1,0 +1,139 @@
+"""The budget: the same grant for every method of a comparison, held and metered by the run."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from pydantic import ValidationError
+
+from bench.method import BudgetSpent, Watch
+from bench.record import Grant, Spent
+from bench.refusal import Refused, did_you_mean
+
+PRESETS = {
+    "quick": Grant(examples=200, passes=1),
+    "standard": Grant(passes=3),
+}
+FIELDS = list(Grant.model_fields)
+
+
+def parse(text: str) -> Grant:
+    """A preset's name, `key=value` pairs, or a preset and what to change in it: `quick,passes=2`."""
+    grant: dict[str, object] = {}
+    for place, part in enumerate(text.split(",")):
+        name, equals, value = (piece.strip() for piece in part.partition("="))
+        if not equals:
+            if place or name not in PRESETS:
+                raise Refused(f"--budget {text}: no preset '{name}'", mend=did_you_mean(name, PRESETS))
+            grant = PRESETS[name].model_dump()
+        elif name not in FIELDS:
+            raise Refused(f"--budget {text}: a budget has no '{name}'", mend=did_you_mean(name, FIELDS))
+        else:
+            grant[name] = None if value in ("none", "null") else value
+    try:
+        granted = Grant.model_validate(grant)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise Refused(
+            f"--budget {text}: {first['loc'][0]}={first['input']} is refused: {first['msg'].lower()}",
+            mend="give a positive number, or 'none' for no limit",
+        ) from None
+    if granted.passes is None and granted.steps is None:
+        raise Refused(
+            f"--budget {text}: neither passes nor steps is limited, so training would never end",
+            mend="add passes=3 or steps=200; seconds and tokens may cut it shorter",
+        )
+    return granted
+
+
+class Budget:
+    """Meters what one method draws and refuses what exceeds the grant."""
+
+    def __init__(self, grant: Grant, examples: int, watch: Watch = lambda event: None) -> None:
+        """`examples` are the training examples the method was given; `watch` hears of every draw."""
+        self.grant, self.available, self.watch = grant, max(examples, 1), watch
+        self.steps = self.examples = self.tokens = 0
+        self.stopped_by: str | None = None
+        self._paused = 0.0
+        self._started = time.perf_counter()
+        self._stopped: float | None = None
+
+    @property
+    def batch(self) -> int:
+        """Examples per optimiser step."""
+        return self.grant.batch
+
+    @property
+    def planned_steps(self) -> int:
+        """Optimiser steps that passes and steps allow; tokens or seconds may end training sooner."""
+        limits = [self.grant.steps or math.inf]
+        if self.grant.passes:
+            limits.append(self.grant.passes * math.ceil(self.available / self.batch))
+        return int(min(limits))
+
+    @property
+    def seconds(self) -> float:
+        """Seconds on the clock so far."""
+        return (self._stopped or time.perf_counter()) - self._started - self._paused
+
+    def start(self) -> None:
+        """Start the clock."""
+        self._paused, self._stopped, self._started = 0.0, None, time.perf_counter()
+
+    def stop(self) -> None:
+        """Stop the clock for good."""
+        self._stopped = time.perf_counter()
+
+    @contextmanager
+    def off_clock(self) -> Iterator[None]:
+        """Seconds inside are not charged: for evaluation on the way."""
+        began = time.perf_counter()
+        try:
+            yield
+        finally:
+            self._paused += time.perf_counter() - began
+
+    def affords(self, *, steps: int = 0, examples: int = 0, tokens: int = 0) -> bool:
+        """Whether a draw of this size is still within the grant; notes the first limit that says no."""
+        limit = self._limit_hit(steps, examples, tokens)
+        self.stopped_by = self.stopped_by or limit
+        return limit is None
+
+    def draw(self, *, steps: int = 0, examples: int = 0, tokens: int = 0, note: str = "") -> None:
+        """Take from the grant before working; raises `BudgetSpent`, and takes nothing, if it would exceed it."""
+        if not self.affords(steps=steps, examples=examples, tokens=tokens):
+            raise BudgetSpent(f"the budget of {self.stopped_by} is used up: {self.grant.model_dump(exclude_none=True)}")
+        self.steps, self.examples, self.tokens = self.steps + steps, self.examples + examples, self.tokens + tokens
+        self.watch(
+            {"step": self.steps, "steps": self.planned_steps, "tokens": self.tokens, "spent_s": self.seconds}
+            | {"granted_s": self.grant.seconds, "note": note}
+        )
+
+    def spent(self) -> Spent:
+        """What was drawn, for the record."""
+        return Spent(
+            examples=self.examples,
+            passes=round(self.examples / self.available, 4),
+            steps=self.steps,
+            tokens=self.tokens,
+            seconds=round(self.seconds, 4),
+            stopped_by=self.stopped_by,
+        )
+
+    def _limit_hit(self, steps: int, examples: int, tokens: int) -> str | None:
+        grant = self.grant
+        if grant.steps and self.steps + steps > grant.steps:
+            return "steps"
+        if grant.passes and self.examples + examples > grant.passes * self.available:
+            return "passes"
+        if grant.tokens and self.tokens + tokens > grant.tokens:
+            return "tokens"
+        # Only new work can come too late; tokens are counted after the fact. A step cannot be cut in the middle,
+        # so it is begun only if one of average length still fits.
+        coming = self.seconds / self.steps if steps and self.steps else 0.0
+        if grant.seconds and (steps or examples) and self.seconds + coming > grant.seconds:
+            return "seconds"
+        return None

@@ -1,0 +1,72 @@
+"""A base model on disk: whether it can be used, what it is, how it is loaded. Imports no torch until it loads."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bench.record import Decoding
+from bench.refusal import Refused
+
+if TYPE_CHECKING:
+    from bench.lm import CausalLM
+
+WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
+TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt")
+
+
+def check_folder(folder: Path) -> None:
+    """Refuse a folder that cannot be a causal language model, before anything slow starts."""
+    config = folder / "config.json"
+    if not config.is_file():
+        raise Refused("the model folder has no config.json", where=str(folder), mend="save it with save_pretrained")
+    try:
+        architectures = json.loads(config.read_text("utf-8")).get("architectures") or []
+    except (json.JSONDecodeError, UnicodeDecodeError, AttributeError) as error:
+        raise Refused(f"config.json is not valid JSON: {error}", where=str(config)) from None
+    if not any(name.endswith(("ForCausalLM", "LMHeadModel")) for name in architectures):
+        raise Refused(f"not a causal language model: architectures are {architectures}", where=str(config))
+    if not any(list(folder.glob(pattern)) for pattern in WEIGHTS):
+        raise Refused("the model folder has no weights", where=str(folder), mend="it needs *.safetensors files")
+    if not any((folder / name).is_file() for name in TOKENIZERS):
+        raise Refused("the model folder has no tokenizer", where=str(folder), mend="save it beside the model")
+
+
+def digest(folder: Path) -> str:
+    """SHA-256 over everything in a model folder that decides its answers: weights, configuration, tokenizer."""
+    total = hashlib.sha256()
+    kinds = ("*.safetensors", "*.bin", "*.json", "*.model", "vocab.txt", "merges.txt", "*.jinja")
+    for file in sorted({file for kind in kinds for file in folder.glob(kind)}):
+        with file.open("rb") as content:
+            total.update(f"{file.name}:{hashlib.file_digest(content, 'sha256').hexdigest()}\n".encode())
+    return total.hexdigest()
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A base model on disk (see `bench.method.Base`)."""
+
+    folder: Path
+    dtype: str
+    device: str
+    decoding: Decoding
+
+    def load(self, **how: Any) -> CausalLM:
+        """Load model and tokenizer; `how` goes to `from_pretrained`, where it places weights itself if it quantises."""
+        import torch
+        from transformers import AutoModelForCausalLM, AutoTokenizer
+
+        from bench.lm import CausalLM
+
+        if "quantization_config" in how:
+            how.setdefault("device_map", {"": self.device})
+        model: Any = AutoModelForCausalLM.from_pretrained(
+            self.folder, dtype=getattr(torch, self.dtype), local_files_only=True, **how
+        )
+        if "device_map" not in how:
+            model.to(torch.device(self.device))
+        tokenizer = AutoTokenizer.from_pretrained(self.folder, local_files_only=True)
+        return CausalLM(model, tokenizer, self.decoding)

@@ -1,0 +1,179 @@
+"""The command line: arguments in, exit code out."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from bench.refusal import Refused
+
+if TYPE_CHECKING:
+    from bench.job import Job
+    from bench.record import Record
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Compare every way of adapting a language model to a task, under one budget, on this machine.",
+)
+
+
+class Format(StrEnum):
+    """How results are written to standard output."""
+
+    table = "table"
+    json = "json"
+
+
+Formatted = Annotated[Format, typer.Option("--format", help="A table, or one JSON document as the last line.")]
+
+
+def main() -> None:
+    """The command `bench`."""
+    try:
+        app()
+    except Refused as refusal:
+        print(f"bench: {refusal}", file=sys.stderr)
+        sys.exit(2)
+
+
+@app.command()
+def run(
+    methods: Annotated[str, typer.Option(help="Names or paths, with commas between: lora,qlora,./mine.py")],
+    task: Annotated[str, typer.Option(help="A name or a folder: bookrec, ./mytask")],
+    model: Annotated[str, typer.Option(help="A shipped model, a folder, or a hub name: org/model")] = "bookworm",
+    seeds: Annotated[int, typer.Option(min=1, help="Runs per method, with the seeds 0, 1, …")] = 1,
+    budget: Annotated[str, typer.Option(help="quick, standard, or key=value pairs: standard,passes=5")] = "standard",
+    set_: Annotated[list[str] | None, typer.Option("--set", help="A hyper-parameter: lora.rank=8")] = None,
+    out: Annotated[Path, typer.Option(help="Folder of the records, one file per run.")] = Path("results"),
+    dry_run: Annotated[bool, typer.Option(help="Print the specs and stop.")] = False,
+    force: Annotated[bool, typer.Option(help="Run again what has a record already.")] = False,
+    format: Formatted = Format.table,
+) -> None:
+    """Run methods on a task, each in a process of its own, and show what came of it.
+
+    Exit code: 0, also where a method is unsupported or did not fit (those are results); 1 if a run ended in an error;
+    2 for bad input; 130 when interrupted, and the same command picks up where it stopped.
+    """
+    from bench import plan
+
+    jobs = plan.plan(
+        methods, task, model, seeds=seeds, budget_text=budget, settings=set_ or [], asked=tuple(sys.argv[1:])
+    )
+    if dry_run:
+        print(json.dumps([{"id": job.spec.id} | job.spec.model_dump(mode="json") for job in jobs], ensure_ascii=False))
+        return
+    plan.check_writable(out)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ending the command ends its worker too
+    try:
+        records = _run_all(jobs, out, force)
+    except KeyboardInterrupt:
+        print("bench: interrupted. What is finished is kept; the same command runs only the rest.", file=sys.stderr)
+        sys.exit(130)
+    _show(records, out, format)
+    sys.exit(1 if any(record.status == "error" for record in records) else 0)
+
+
+@app.command("list")
+def list_(format: Formatted = Format.table) -> None:
+    """Show the methods, tasks and models at hand."""
+    from bench import registry
+
+    found = {kind: registry.claims(kind) for kind in ("methods", "tasks", "models")}
+    if format is Format.json:
+        print(json.dumps({kind: [vars(claim) for claim in claims.values()] for kind, claims in found.items()}))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    for kind, claims in found.items():
+        table = Table(title=kind, title_justify="left", box=None, show_header=False, padding=(0, 2, 0, 0))
+        for name, claim in claims.items():
+            table.add_row(name, f"warning: {claim.warning}" if claim.warning else claim.summary, claim.origin)
+        Console().print(table, "")
+
+
+@app.command()
+def validate(what: Annotated[str, typer.Argument(help="A task or a method: a name or a path.")]) -> None:
+    """Check a task's card and data, or a method against the contract. Exit code: 0 sound, 1 at fault, 2 unknown."""
+    from bench import registry
+
+    if what.endswith(".py") or what in registry.claims("methods") or ":" in what:
+        from bench.testing import check_method
+
+        cls = registry.method(what)
+        try:
+            check_method(cls)
+        except AssertionError as fault:
+            print(f"{what} breaks the contract: {fault}")
+            sys.exit(1)
+        print(f"{what}: keeps the contract of a method")
+    else:
+        from bench import task
+
+        folder = registry.task(what)
+        try:
+            sound = task.load(folder)
+        except Refused as fault:
+            print(fault)
+            sys.exit(1)
+        sizes = ", ".join(f"{len(sound.splits[split])} {split}" for split in task.SPLITS)
+        print(f"{sound.card.name} version {sound.card.version}: {sizes}; sha256 {sound.sha256[:12]}")
+
+
+def _run_all(jobs: list[Job], out: Path, force: bool) -> list[Record]:
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    from bench.launch import launch
+
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[state]}"), TimeElapsedColumn())
+    records = []
+    with Progress(*columns, console=console, transient=True, refresh_per_second=4) as bar:
+        for number, job in enumerate(jobs, start=1):
+            name = f"{job.spec.method.name} seed {job.spec.seed} ({number}/{len(jobs)})"
+            line = bar.add_task(name, total=None, state="starting")
+
+            def show(state: dict[str, Any], line: Any = line) -> None:
+                bar.update(line, completed=state.get("step", 0), total=state.get("steps"), state=_state(state))
+
+            record, fresh = launch(job, out, force=force, show=show)
+            records.append(record)
+            bar.remove_task(line)
+            console.print(f"{name}: {record.status}{'' if fresh else ' (kept from before)'}", highlight=False)
+    return records
+
+
+def _state(state: dict[str, Any]) -> str:
+    """What a run is at, with what it has spent of its budget."""
+    words = [state.get("phase", "starting")]
+    if state.get("steps"):
+        words.append(f"step {state['step']} of {state['steps']}")
+        words.append(f"{state['tokens']:,} tokens")
+        granted = f" of {state['granted_s']:g}" if state.get("granted_s") else ""
+        words.append(f"{state['spent_s']:.0f}{granted} s")
+    return " · ".join(words)
+
+
+def _show(records: list[Record], out: Path, format: Format) -> None:
+    from bench import table
+
+    if format is Format.json:
+        shown = [row.model_dump(mode="json") for row in table.rows(records)]
+        print(json.dumps({"rows": shown, "records": [str(out / f"{record.id}.json") for record in records]}))
+        return
+    from rich.console import Console
+
+    console = Console()
+    console.print(table.render(records))
+    for line in table.notes(records):
+        console.print(line, highlight=False)
+    console.print(f"Records: {out}/", highlight=False)

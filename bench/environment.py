@@ -1,0 +1,72 @@
+"""Where and with what a run was made."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+
+import psutil
+
+import bench
+from bench.record import Env
+
+STACK = ("torch", "transformers", "peft", "trl", "bitsandbytes", "datasets", "accelerate", "tokenizers", "scikit-learn")
+
+
+def describe(started: str, method_sha256: str, device: str) -> Env:
+    """The machine, the packages and the code behind a run; torch is asked only if the run has imported it."""
+    torch = sys.modules.get("torch")
+    return Env(
+        started=started,
+        adaptbench=bench.__version__,
+        revision=_revision(),
+        method_sha256=method_sha256,
+        python=platform.python_version(),
+        platform=platform.platform(),
+        processor=_processor(),
+        cores=available_cores(),
+        threads=torch.get_num_threads() if torch else None,
+        memory_mib=psutil.virtual_memory().total // 2**20,
+        device=torch.cuda.get_device_name() if torch and device == "cuda" else device,
+        packages={name: version for name in STACK if (version := _version(name))},
+    )
+
+
+def available_cores() -> int:
+    """Cores this process may run on, which can be fewer than the machine has."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.machine())
+
+
+def _revision() -> str | None:
+    """Git revision of the harness where it runs from a checkout, '+dirty' if tracked files differ from it."""
+    root = Path(bench.__file__).parent.parent
+    if not (root / ".git").exists():
+        return None
+    try:
+        revision, changes = (
+            subprocess.run(["git", "-C", root, *ask], capture_output=True, text=True, check=True).stdout.strip()
+            for ask in (("rev-parse", "HEAD"), ("status", "--porcelain", "--untracked-files=no"))
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return revision + ("+dirty" if changes else "")

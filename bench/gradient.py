@@ -1,0 +1,45 @@
+"""Methods that train by gradient: each says what is trained, one engine (`bench.train`) does the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+from pydantic import NonNegativeFloat, PositiveFloat
+
+from bench.method import LM, Budget, Lesson, Method, param
+from bench.record import Point
+
+
+@dataclass
+class Gradient(Method):
+    """Trains what `adapt` unfreezes on prompt and answer, with the loss on the answer and its end token only."""
+
+    needs: ClassVar[tuple[str, ...]] = ("bench.train",)
+
+    lr: PositiveFloat = param(1e-3, help="peak learning rate of AdamW", search=(1e-5, 1e-1), log=True)
+    warmup: NonNegativeFloat = param(0.06, help="share of the steps that warm up")
+    weight_decay: NonNegativeFloat = param(0.0, help="AdamW weight decay")
+
+    def adapt(self, model: Any) -> Any:
+        """The model with that unfrozen or added which is to be trained; all of `model` arrives frozen."""
+        raise NotImplementedError
+
+    def fit(self, lm: LM, lesson: Lesson, budget: Budget) -> Self:
+        """Train; what was learnt lives in `lm_.model`, the training curve in `curve_`."""
+        from bench.train import train
+
+        lm.model = self.adapt(lm.model)
+        self.curve_: list[Point] = train(lm, lesson, budget, lr=self.lr, warmup=self.warmup, decay=self.weight_decay)
+        self.lm_, self.lesson_ = lm, lesson
+        return self
+
+    def predict(self, inputs: Sequence[str]) -> list[str]:
+        """Answer as the base would: same template, same decoding."""
+        return self.lm_.answer([self.lesson_.prompt(text) for text in inputs])
+
+    def save(self, folder: Path) -> None:
+        """Save the trained weights: an adapter's alone, or the whole model where the model itself was trained."""
+        self.lm_.model.save_pretrained(folder)

@@ -1,0 +1,143 @@
+"""A fresh process per run, and a record whatever becomes of it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+
+from bench import progress
+from bench.job import Job
+from bench.plan import done
+from bench.record import Failure, Record, Status
+
+POLL_S = 0.25
+GRACE_S = 60.0
+TAIL_LINES = 30
+
+Show = Callable[[dict[str, Any]], None]
+
+
+def launch(job: Job, out: Path, *, force: bool = False, show: Show = lambda state: None) -> tuple[Record, bool]:
+    """The job's record, and whether it had to be run for it.
+
+    One run at a time in a folder, whoever asks: runs side by side would disturb each other's measurements, and what
+    another command has just finished need not be run again.
+    """
+    with _queue(out, show):
+        record = None if force else done(job, out)
+        if record is not None:
+            return record, False
+        return _run(job, out, show), True
+
+
+def _queue(out: Path, show: Show) -> FileLock:
+    lock = FileLock(out / ".lock")
+    try:
+        lock.acquire(blocking=False)
+        lock.release()
+    except TimeoutError:
+        show({"phase": "waiting for another bench run in this folder"})
+    return lock
+
+
+def _run(job: Job, out: Path, show: Show) -> Record:
+    place = out / f"{job.spec.id}.json"
+    before = _stamp(place)
+    with tempfile.TemporaryDirectory(prefix="bench-") as scratch:
+        folder = Path(scratch)
+        (folder / "job.json").write_text(job.model_dump_json(), "utf-8")
+        with (folder / "log").open("w+", encoding="utf-8", errors="replace") as log:
+            files: list[Path] = [folder / "job.json", out.absolute(), folder / "progress"]
+            command = [
+                sys.executable,
+                "-P",
+                "-m",
+                "bench.worker",
+                *map(str, files),
+            ]  # -P: the user's folder shadows nothing
+            worker = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=_environment())
+            try:
+                late = _wait(worker, job, folder / "progress", show)
+            finally:
+                if worker.poll() is None:
+                    worker.kill()
+                    worker.wait()
+            if _stamp(place) != before:
+                return Record.read(place)
+            log.seek(0)
+            tail = "".join(log.readlines()[-TAIL_LINES:])
+        state = progress.read(folder / "progress")
+    record = _obituary(job, worker.returncode, late, state, tail)
+    record.write(out)
+    return record
+
+
+def _wait(worker: subprocess.Popen[bytes], job: Job, file: Path, show: Show) -> bool:
+    """Wait for the worker, mostly asleep; True if it had to be killed for ignoring its budget of seconds."""
+    granted = job.spec.budget.seconds
+    while True:
+        try:
+            worker.wait(timeout=POLL_S)
+            return False
+        except subprocess.TimeoutExpired:
+            state = progress.read(file)
+            show(state)
+            fitting = time.time() - state["since"] if state.get("phase") == "fit" else 0.0
+            if granted is not None and fitting > 2 * granted + GRACE_S:
+                worker.kill()
+                worker.wait()
+                return True
+
+
+def _environment() -> dict[str, str]:
+    """The child finds the same `bench`, hashes the same way every time, and keeps its libraries quiet."""
+    quiet = {"PYTHONHASHSEED": "0", "TOKENIZERS_PARALLELISM": "false", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
+    checkout = Path(__file__).parent.parent
+    if (checkout / "pyproject.toml").is_file():
+        paths = [str(checkout), *filter(None, [os.environ.get("PYTHONPATH")])]
+        quiet["PYTHONPATH"] = os.pathsep.join(paths)
+    return os.environ | quiet
+
+
+def _stamp(file: Path) -> tuple[int, int] | None:
+    """Tells a file from the one that replaced it; None if there is none."""
+    try:
+        state = file.stat()
+    except FileNotFoundError:
+        return None
+    return state.st_ino, state.st_mtime_ns
+
+
+def _obituary(job: Job, code: int, late: bool, state: dict[str, Any], tail: str) -> Record:
+    """The record of a run whose process died before it could write one."""
+    phase = state.get("phase", "start")
+    status: Status = "timeout" if late else "error"
+    if late:
+        message = f"still fitting long after its {job.spec.budget.seconds:g} s were over, so the worker was ended"
+    elif code < 0:
+        message = f"the worker was killed by {signal.Signals(-code).name} during {phase}"
+        if -code == signal.SIGKILL:
+            message += " (the system does that when memory runs out)"
+    else:
+        message = f"the worker ended with exit code {code} during {phase} and left no record"
+    return Record(
+        id=job.spec.id,
+        status=status,
+        spec=job.spec,
+        asked=job.asked,
+        scores={},
+        cost=None,
+        env=None,
+        curve=(),
+        error=Failure(kind="WorkerDied", message=message, trace=tail or None),
+        samples=(),
+    )

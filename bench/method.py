@@ -1,0 +1,146 @@
+"""The contract of a way to adapt a language model to a task."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Protocol, Self
+
+
+class Unsupported(Exception):
+    """What a method cannot do on this task or model, and why. A result shown in the table, not a crash."""
+
+
+class BudgetSpent(Exception):
+    """Raised by a draw that would exceed the grant."""
+
+
+class Example(Protocol):
+    """One row of a task."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def input(self) -> str: ...
+    @property
+    def target(self) -> str: ...
+    @property
+    def rationale(self) -> str | None: ...
+
+
+class Lesson(Protocol):
+    """The task without its exam: what a method may learn from."""
+
+    @property
+    def train(self) -> Sequence[Example]: ...
+    @property
+    def validation(self) -> Sequence[Example]: ...
+    @property
+    def labels(self) -> Sequence[str] | None: ...
+    @property
+    def seed(self) -> int: ...
+    def prompt(self, input: str, shots: Sequence[Example] = ()) -> str:
+        """The one template of the task, up to where the answer begins; `shots` are shown solved before it."""
+
+    def completion(self, example: Example) -> str:
+        """What follows the prompt when the answer is right, without the end-of-sequence token."""
+
+
+class Budget(Protocol):
+    """What the run grants the method and holds it to."""
+
+    @property
+    def batch(self) -> int: ...
+    @property
+    def planned_steps(self) -> int: ...
+    @property
+    def seconds(self) -> float:
+        """Seconds on the clock so far."""
+
+    def affords(self, *, steps: int = 0, examples: int = 0, tokens: int = 0) -> bool:
+        """Whether a draw of this size is still within the grant."""
+
+    def draw(self, *, steps: int = 0, examples: int = 0, tokens: int = 0, note: str = "") -> None:
+        """Take from the grant before working; raises `BudgetSpent`, and takes nothing, if it would exceed it."""
+
+    def off_clock(self) -> AbstractContextManager[None]:
+        """Seconds inside are not charged: for evaluation on the way."""
+
+
+class LM(Protocol):
+    """A loaded language model, its weights frozen; a method unfreezes what it trains."""
+
+    model: Any
+    tokenizer: Any
+    tally: Any
+
+    @property
+    def context(self) -> int:
+        """Positions available to prompt and answer together."""
+
+    @property
+    def max_new_tokens(self) -> int: ...
+    def tokens(self, prompt: str) -> list[int]:
+        """Token ids of a prompt, with a beginning-of-sequence token where the model's tokenizer uses one."""
+
+    def encode(self, prompt: str, completion: str) -> tuple[list[int], list[int]]:
+        """Token ids of the prompt and of the completion with its end-of-sequence token."""
+
+    def answer(self, prompts: Sequence[str]) -> list[str]:
+        """Greedy continuations, one per prompt, in order."""
+
+    def count(self) -> tuple[int, int]:
+        """Parameters in the model, and those that are trained."""
+
+    def measure(self, pairs: Sequence[tuple[list[int], list[int]]]) -> tuple[float, float]:
+        """Mean loss (nats) and accuracy per completion token over `encode`d pairs."""
+
+
+class Base(Protocol):
+    """A base model that can be loaded, ready to answer under the run's decoding settings."""
+
+    @property
+    def dtype(self) -> str:
+        """`float32`, `bfloat16` or `float16`: what weights are held and computed in, unless a method says otherwise."""
+
+    def load(self, **how: Any) -> LM:
+        """Load it; `how` goes to `from_pretrained` (quantisation, say)."""
+
+
+def param(default: Any, *, help: str, search: tuple[Any, ...] | None = None, log: bool = False) -> Any:
+    """A hyper-parameter: its default, what it does, and the range (low, high) or the choices it may be tuned over."""
+    return dataclasses.field(default=default, metadata={"help": help, "search": search, "log": log})
+
+
+@dataclass
+class Method:
+    """A way of adapting. Fields are hyper-parameters and nothing else; what `fit` learns ends in an underscore."""
+
+    control: ClassVar[bool] = False
+    """True for the yardsticks that join every comparison."""
+
+    needs: ClassVar[tuple[str, ...]] = ()
+    """Modules imported before the clock starts, so that importing is a phase of its own."""
+
+    def load(self, base: Base) -> LM | None:
+        """The model to adapt; `None` where no model is needed."""
+        return base.load()
+
+    def fit(self, lm: LM, lesson: Lesson, budget: Budget) -> Self:
+        """Learn from the lesson within the budget, forgetting any earlier fit."""
+        raise NotImplementedError
+
+    def predict(self, inputs: Sequence[str]) -> list[str]:
+        """One answer per input, in order."""
+        raise NotImplementedError
+
+    def save(self, folder: Path) -> None:
+        """Write what a user would deploy into an existing, empty folder."""
+        raise NotImplementedError
+
+
+Watch = Callable[[dict[str, Any]], None]
+"""Receives what is going on in a run, for progress displays; never answers."""

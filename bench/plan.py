@@ -1,0 +1,134 @@
+"""From what the user typed to a list of specs: everything is checked here, before anything slow starts."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+import json
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, get_type_hints
+
+from pydantic import TypeAdapter, ValidationError
+
+from bench import budget, checkpoint, registry, task
+from bench.job import Job
+from bench.method import Method
+from bench.record import BaseSpec, Decoding, MethodSpec, Record, Spec, TaskSpec
+from bench.refusal import Refused, did_you_mean
+
+
+def plan(
+    methods: str,
+    task_ref: str,
+    model_ref: str,
+    *,
+    seeds: int,
+    budget_text: str,
+    settings: Sequence[str],
+    asked: Sequence[str] = (),
+) -> list[Job]:
+    """Every run of a comparison, controls included, seed by seed; raises `Refused` at the first thing wrong."""
+    classes = _methods(methods)
+    params = _params(classes, settings)
+    grant = budget.parse(budget_text)
+    what = task.load(registry.task(task_ref))
+    folder = registry.model(model_ref)
+    checkpoint.check_folder(folder)
+    base = BaseSpec(ref=model_ref, sha256=checkpoint.digest(folder), dtype="float32")
+    decoding = Decoding(
+        max_new_tokens=grant.new_tokens or what.card.new_tokens, stop=(what.card.end,) if what.card.end else ()
+    )
+    exam = TaskSpec(
+        name=what.card.name, ref=task_ref, version=what.card.version, sha256=what.sha256, metric=what.card.metric
+    )
+    return [
+        Job(
+            spec=Spec(
+                task=exam,
+                method=MethodSpec(name=registry.method_name(ref), ref=ref, control=cls.control, params=params[ref]),
+                base=base,
+                budget=grant,
+                decoding=decoding,
+                seed=seed,
+            ),
+            asked=tuple(asked),
+            method_sha256=registry.source_sha256(cls),
+        )
+        for seed in range(seeds)
+        for ref, cls in classes.items()
+    ]
+
+
+def resolve(cls: type[Method], given: dict[str, Any], name: str) -> dict[str, Any]:
+    """All hyper-parameters of a method, the given ones (texts or values) checked against the types it declares."""
+    fields = {field.name: field for field in dataclasses.fields(cls)}
+    hints = get_type_hints(cls, include_extras=True)
+    values = {key: field.default for key, field in fields.items()}
+    for key, value in given.items():
+        where = f"--set {name}.{key}={value}"
+        if key not in fields:
+            raise Refused(f"{where}: {name} has no '{key}'", mend=did_you_mean(key, fields))
+        try:
+            values[key] = TypeAdapter(hints[key]).validate_python(value)
+        except ValidationError as error:
+            default = json.dumps(fields[key].default)
+            raise Refused(
+                f"{where}: {error.errors()[0]['msg'].lower()}",
+                mend=f"{key} is {fields[key].metadata.get('help', 'a hyper-parameter')}; its default is {default}",
+            ) from None
+    return values
+
+
+def done(job: Job, out: Path) -> Record | None:
+    """The record of this very run if it exists, is ok, and was made by the method's present code."""
+    place = out / f"{job.spec.id}.json"
+    if not place.is_file():
+        return None
+    try:
+        record = Record.read(place)
+    except ValidationError:
+        return None
+    made_by = record.env.method_sha256 if record.env else None
+    return record if record.status == "ok" and made_by == job.method_sha256 else None
+
+
+def check_writable(out: Path) -> None:
+    """Refuse an output folder that cannot be written."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=out):
+            pass
+    except OSError as error:
+        raise Refused(f"--out {out}: cannot be written: {error.strerror}", where=str(out.absolute())) from None
+
+
+def _methods(text: str) -> dict[str, type[Method]]:
+    """The methods asked for, in order, and the controls that every comparison carries."""
+    refs = [ref for part in text.split(",") if (ref := part.strip())]
+    if not refs:
+        raise Refused("--methods names no method", mend=f"Valid: {', '.join(registry.claims('methods'))}")
+    classes = {ref: registry.method(ref) for ref in refs}
+    if not all(cls.control for cls in classes.values()):
+        shipped = [name for name, claim in registry.claims("methods").items() if claim.origin == "shipped"]
+        classes |= {ref: cls for ref in shipped if ref not in classes and (cls := registry.method(ref)).control}
+    for ref, cls in classes.items():
+        missing = [module for module in cls.needs if importlib.util.find_spec(module.partition(".")[0]) is None]
+        if missing:
+            raise Refused(f"the method '{ref}' needs what is not installed", mend=f"pip install {' '.join(missing)}")
+    return classes
+
+
+def _params(classes: dict[str, type[Method]], settings: Sequence[str]) -> dict[str, dict[str, Any]]:
+    given: dict[str, dict[str, str]] = {ref: {} for ref in classes}
+    names = {registry.method_name(ref): ref for ref in classes}
+    for setting in settings:
+        target, equals, value = setting.partition("=")
+        name, dot, key = target.rpartition(".")
+        if not (equals and dot):
+            raise Refused(f"--set {setting}: not of the form METHOD.PARAMETER=VALUE", mend="--set lora.rank=8")
+        if name not in names:
+            raise Refused(f"--set {setting}: no method '{name}' in this run", mend=did_you_mean(name, names))
+        given[names[name]][key] = value
+    return {ref: resolve(cls, given[ref], registry.method_name(ref)) for ref, cls in classes.items()}

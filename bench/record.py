@@ -1,0 +1,247 @@
+"""What one run was told to do (`Spec`) and what came of it (`Record`): all that running and reading share."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+
+Status = Literal["ok", "unsupported", "did-not-fit", "timeout", "error"]
+
+
+class Frozen(BaseModel):
+    """A closed, unchangeable piece of a record: an unknown key is an error, never silently kept."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", serialize_by_alias=True)
+
+
+class MethodSpec(Frozen):
+    """Which method, with every hyper-parameter resolved."""
+
+    name: str
+    ref: str = Field(description="what finds the method again: its name, a path, or module:Class")
+    control: bool = Field(description="a yardstick that every table carries, not a contender")
+    params: dict[str, Any]
+
+
+class TaskSpec(Frozen):
+    """Which task, down to the bytes of its card and data."""
+
+    name: str
+    ref: str = Field(description="what finds the task again: its name or a folder")
+    version: int
+    sha256: str
+    metric: str = Field(description="the main metric: tables are sorted by it, gates look at it")
+
+
+class BaseSpec(Frozen):
+    """Which base model, down to the bytes of its weights and tokenizer."""
+
+    ref: str = Field(description="what finds the model again: a shipped model's name, a folder, or a hub name")
+    sha256: str
+    dtype: Literal["float32", "bfloat16", "float16"]
+
+
+class Grant(Frozen):
+    """The budget every method of a comparison is granted alike; null means no limit."""
+
+    examples: PositiveInt | None = Field(None, description="training examples, drawn by the seed")
+    passes: PositiveInt | None = Field(None, description="passes over the training examples")
+    steps: PositiveInt | None = Field(None, description="optimiser steps")
+    tokens: PositiveInt | None = Field(None, description="non-padding tokens trained on")
+    seconds: PositiveFloat | None = Field(None, description="wall seconds of adapting; evaluation is off the clock")
+    batch: PositiveInt = Field(16, description="examples per optimiser step (effective batch)")
+    new_tokens: PositiveInt | None = Field(None, description="tokens per answer; null takes the task's own limit")
+
+
+class Decoding(Frozen):
+    """Every setting that decides how answers are decoded; nothing is inherited from a model's own configuration."""
+
+    do_sample: Literal[False] = False
+    num_beams: Literal[1] = 1
+    repetition_penalty: float = 1.0
+    max_new_tokens: PositiveInt
+    stop: tuple[str, ...] = Field(description="texts that end an answer, besides the end-of-sequence token")
+
+
+class Spec(Frozen):
+    """One run, fully resolved: equal specs with equal seeds give equal answers."""
+
+    task: TaskSpec
+    method: MethodSpec
+    base: BaseSpec
+    budget: Grant
+    decoding: Decoding
+    seed: NonNegativeInt
+
+    @property
+    def key(self) -> str:
+        """Digest of all that decides the outcome but the seed; records of equal keys differ by seed alone."""
+        identity = self.model_dump(
+            mode="json", exclude={"seed": True, "task": {"ref"}, "method": {"ref"}, "base": {"ref"}}
+        )
+        return hashlib.sha256(json.dumps(identity, sort_keys=True, ensure_ascii=False).encode()).hexdigest()[:12]
+
+    @property
+    def id(self) -> str:
+        """The run's name, which is also its file's name."""
+        return f"{self.task.name}-{self.method.name.replace(':', '-')}-{self.key}-s{self.seed}"
+
+
+class Phase(Frozen):
+    """Cost of one phase of a run (import, load, fit, save, predict, latency)."""
+
+    wall_s: NonNegativeFloat
+    cpu_s: NonNegativeFloat = Field(description="user and system seconds of all threads")
+    start_mib: NonNegativeFloat | None = Field(description="memory held when the phase began")
+    peak_mib: NonNegativeFloat | None = Field(description="highest memory held during the phase")
+    reserved_mib: NonNegativeFloat | None = Field(description="highest memory the CUDA allocator had reserved")
+
+
+class Parameters(Frozen):
+    """Parameter counts; 4-bit weights count as the numbers they stand for."""
+
+    total: NonNegativeInt = Field(description="in the model as adapted")
+    trainable: NonNegativeInt = Field(description="trained while fitting")
+    kept: NonNegativeInt = Field(description="in the saved artefact")
+
+
+class Spent(Frozen):
+    """What the method drew of its grant."""
+
+    examples: NonNegativeInt
+    passes: NonNegativeFloat
+    steps: NonNegativeInt
+    tokens: NonNegativeInt
+    seconds: NonNegativeFloat
+    stopped_by: str | None = Field(description="the limit that ended adapting, null if the method ended by itself")
+
+
+class Answering(Frozen):
+    """What answering the test questions took; raw values, statistics are computed when read."""
+
+    queries: NonNegativeInt
+    prompt_tokens: NonNegativeInt | None = Field(None, description="null: no model was asked")
+    answer_tokens: NonNegativeInt | None = None
+    cut_prompts: NonNegativeInt | None = Field(
+        None, description="prompts that exceeded the context and lost their head"
+    )
+    latency_ms: tuple[NonNegativeFloat, ...] = Field(description="one query at a time, after warm-up")
+
+
+class Cost(Frozen):
+    """The three ledgers: adapting (once), answering (per query), keeping (per task)."""
+
+    phases: dict[str, Phase]
+    memory_read_by: str
+    parameters: Parameters | None
+    spent: Spent | None
+    answering: Answering | None
+    artefact_bytes: NonNegativeInt | None
+
+
+class Point(Frozen):
+    """One point of the training curve, on answer tokens only."""
+
+    step: NonNegativeInt
+    tokens: NonNegativeInt
+    seconds: NonNegativeFloat
+    train_loss: float | None = Field(description="mean since the point before; null at step 0")
+    validation_loss: float | None
+    next_token_accuracy: float | None = Field(description="share of answer tokens predicted right on validation")
+
+
+class Env(Frozen):
+    """Where and with what the run was made."""
+
+    started: str = Field(description="ISO 8601, UTC")
+    adaptbench: str
+    revision: str | None = Field(description="git revision of the checkout, '+dirty' if changed")
+    method_sha256: str = Field(description="digest of the source that defines the method")
+    python: str
+    platform: str
+    processor: str
+    cores: PositiveInt
+    threads: PositiveInt | None
+    memory_mib: PositiveInt
+    device: str
+    packages: dict[str, str]
+
+
+class Failure(Frozen):
+    """Why a run is not ok, in words a user can act on."""
+
+    kind: str
+    message: str
+    trace: str | None
+
+
+class Sample(Frozen):
+    """One test question's answer and its scores."""
+
+    id: str
+    references: tuple[str, ...]
+    raw: str
+    answer: str | None = Field(description="what was parsed out of the raw text; null: no answer found")
+    scores: dict[str, float]
+
+
+class Record(Frozen):
+    """One run, whole. Header first, samples last, one sample per line."""
+
+    schema_: Literal[1] = Field(1, alias="schema")
+    id: str
+    status: Status
+    spec: Spec
+    asked: tuple[str, ...] = Field(description="the command as typed")
+    scores: dict[str, float] = Field(description="mean of every per-example score")
+    cost: Cost | None
+    env: Env | None
+    curve: tuple[Point, ...]
+    error: Failure | None
+    samples: tuple[Sample, ...]
+
+    def text(self) -> str:
+        """The record as JSON: readable header, then one sample per line (so that diffs and `grep` work)."""
+        dump = self.model_dump(mode="json")
+        samples = [json.dumps(sample, ensure_ascii=False) for sample in dump.pop("samples")]
+        header = json.dumps(dump, ensure_ascii=False, indent=1).removesuffix("\n}")
+        body = ",\n  ".join(samples)
+        return f'{header},\n "samples": [\n  {body}\n ]\n}}\n' if samples else f'{header},\n "samples": []\n}}\n'
+
+    def write(self, folder: Path) -> Path:
+        """Put the record into `folder` under its id, whole or not at all."""
+        folder.mkdir(parents=True, exist_ok=True)
+        place = folder / f"{self.id}.json"
+        fresh = folder / f".{self.id}.{os.getpid()}.part"
+        try:
+            with fresh.open("w", encoding="utf-8") as file:
+                file.write(self.text())
+                file.flush()
+                os.fsync(file.fileno())
+            fresh.replace(place)
+        finally:
+            fresh.unlink(missing_ok=True)
+        return place
+
+    @classmethod
+    def read(cls, path: Path) -> Record:
+        """The record in `path`; raises `pydantic.ValidationError` if it is none of this schema."""
+        return cls.model_validate_json(path.read_bytes())
+
+
+def read_all(folder: Path) -> Iterator[Record]:
+    """Every record below `folder`, in the order of their paths."""
+    for path in sorted(folder.rglob("*.json")):
+        if not path.name.startswith("."):
+            yield Record.read(path)
+
+
+def json_schema() -> str:
+    """The record's JSON schema, as published in `docs/record.schema.json`."""
+    return json.dumps(Record.model_json_schema(mode="serialization"), indent=2, ensure_ascii=False) + "\n"

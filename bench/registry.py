@@ -1,0 +1,217 @@
+"""Names to things: one door for what ships with the harness and for a stranger's methods, tasks and models."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import importlib
+import importlib.util
+import inspect
+import sys
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from types import ModuleType
+from typing import Literal
+
+import bench
+from bench.method import Method
+from bench.refusal import Refused, did_you_mean
+
+Kind = Literal["methods", "tasks", "models"]
+
+
+@dataclass(frozen=True)
+class Claim:
+    """Something that claims a name."""
+
+    name: str
+    origin: str
+    target: str
+    summary: str
+    warning: str | None = None
+
+
+def claims(kind: Kind) -> dict[str, Claim]:
+    """All named things of a kind, by name. Imports none of them; a name claimed twice is refused."""
+    found: dict[str, Claim] = {}
+    for claim in [*_shipped(kind), *_entry_points(kind)]:
+        if claim.name in found:
+            first = found[claim.name]
+            raise Refused(
+                f"the name '{claim.name}' is claimed twice among the {kind}",
+                where=f"{first.origin} ({first.target}) and {claim.origin} ({claim.target})",
+                mend="rename or uninstall one of them",
+            )
+        found[claim.name] = claim
+    return dict(sorted(found.items()))
+
+
+def method(ref: str) -> type[Method]:
+    """The method class that `ref` names: a registered name, `./file.py[:Class]`, or `module:Class`."""
+    path, _, name = ref.partition(":")
+    if path.endswith(".py"):
+        return _only_method(_import_file(Path(path)), name, ref)
+    if name:
+        return _only_method(_import(path, ref), name, ref)
+    known = claims("methods")
+    if ref not in known:
+        raise Refused(f"no method '{ref}'", mend=f"{did_you_mean(ref, known)}; or a path such as ./mine.py")
+    module, _, name = known[ref].target.partition(":")
+    return _only_method(_import(module, ref), name, ref)
+
+
+def method_name(ref: str) -> str:
+    """The name a method goes by in tables: a file is known by its stem."""
+    path, _, name = ref.partition(":")
+    if path.endswith(".py"):
+        return Path(path).stem.replace("_", "-")
+    return name.lower() if name else ref
+
+
+def task(ref: str) -> Path:
+    """The folder of the task that `ref` names: a registered name, or a path."""
+    if _is_path(ref) or (Path(ref) / "task.yaml").is_file():
+        if not Path(ref).is_dir():
+            raise Refused(f"no task folder '{ref}'", where=str(Path(ref).absolute()), mend="give an existing folder")
+        return Path(ref)
+    known = claims("tasks")
+    if ref not in known:
+        raise Refused(f"no task '{ref}'", mend=f"{did_you_mean(ref, known)}; or a path such as ./mytask")
+    return Path(known[ref].target)
+
+
+def model(ref: str) -> Path:
+    """The folder of the base model that `ref` names: a shipped one, a path, or a model of the hub."""
+    known = claims("models")
+    if ref in known:
+        return Path(known[ref].target)
+    if _is_path(ref) or Path(ref).is_dir():
+        if not Path(ref).is_dir():
+            raise Refused(f"no model folder '{ref}'", where=str(Path(ref).absolute()), mend="give an existing folder")
+        return Path(ref)
+    if ref.count("/") != 1:
+        raise Refused(
+            f"no model '{ref}'", mend=f"{did_you_mean(ref, known)}; or a folder (./model), or a hub name (org/model)"
+        )
+    return _from_hub(ref)
+
+
+def source_sha256(cls: type) -> str:
+    """Digest of the file that defines a class, so that a record tells which code made it."""
+    return hashlib.sha256(Path(inspect.getfile(cls)).read_bytes()).hexdigest()
+
+
+def _is_path(ref: str) -> bool:
+    return ref.startswith((".", "/", "~"))
+
+
+def _roots(kind: Kind) -> list[Path]:
+    return [folder for root in bench.__path__ if (folder := Path(root) / kind).is_dir()]
+
+
+def _shipped(kind: Kind) -> list[Claim]:
+    found = []
+    for root in _roots(kind):
+        if kind == "methods":
+            for file in sorted(root.glob("[!_]*.py")):
+                summary, warning = _docstring(file)
+                name = file.stem.replace("_", "-")
+                found.append(Claim(name, "shipped", f"bench.methods.{file.stem}", summary, warning))
+        else:
+            sign = "task.yaml" if kind == "tasks" else "config.json"
+            for folder in sorted(file.parent for file in root.glob(f"*/{sign}")):
+                found.append(Claim(folder.name, "shipped", str(folder), _summary(folder)))
+    return found
+
+
+def _entry_points(kind: Kind) -> list[Claim]:
+    found = []
+    for point in metadata.entry_points(group=f"bench.{kind}"):
+        origin = f"package {point.dist.name}" if point.dist else "a package"
+        spec, warning = None, None
+        try:
+            spec = importlib.util.find_spec(point.module)
+        except (ImportError, ValueError) as error:
+            warning = f"broken plugin: {error}"
+        if spec is None or spec.origin is None:
+            found.append(Claim(point.name, origin, point.value, "", warning or f"broken plugin: no {point.module}"))
+        elif kind == "methods":
+            found.append(Claim(point.name, origin, point.value, *_docstring(Path(spec.origin))))
+        else:
+            folder = Path(spec.origin).parent
+            found.append(Claim(point.name, origin, str(folder), _summary(folder)))
+    return found
+
+
+def _docstring(file: Path) -> tuple[str, str | None]:
+    try:
+        return (ast.get_docstring(ast.parse(file.read_bytes())) or "").partition("\n")[0], None
+    except (OSError, SyntaxError, ValueError) as error:
+        return "", f"does not parse: {error}"
+
+
+def _summary(folder: Path) -> str:
+    """One line on a task or model, cheaply: the card's `summary:`, or the first line of prose of its README."""
+    card, readme = folder / "task.yaml", folder / "README.md"
+    if card.is_file():
+        lines = [line.partition(":")[2] for line in card.read_text("utf-8").splitlines() if line.startswith("summary:")]
+    elif readme.is_file():
+        lines = [line for line in readme.read_text("utf-8").splitlines() if line and not line.startswith(("#", "---"))]
+    else:
+        lines = []
+    return lines[0].strip().strip("\"'") if lines else ""
+
+
+def _import(module: str, ref: str) -> ModuleType:
+    try:
+        return importlib.import_module(module)
+    except Exception as error:
+        raise Refused(f"the method '{ref}' does not import: {type(error).__name__}: {error}", where=module) from error
+
+
+def _import_file(file: Path) -> ModuleType:
+    if not file.is_file():
+        raise Refused(f"no method file '{file}'", where=str(file.absolute()), mend="give an existing .py file")
+    name = f"bench_stranger_{hashlib.sha256(str(file.absolute()).encode()).hexdigest()[:8]}_{file.stem}"
+    if name in sys.modules:
+        return sys.modules[name]
+    spec = importlib.util.spec_from_file_location(name, file)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        del sys.modules[name]
+        raise Refused(f"'{file}' does not import: {type(error).__name__}: {error}", where=str(file)) from error
+    return module
+
+
+def _only_method(module: ModuleType, name: str, ref: str) -> type[Method]:
+    found = {
+        key: value
+        for key, value in vars(module).items()
+        if isinstance(value, type) and issubclass(value, Method)
+        if (key == name if name else value.__module__ == module.__name__)
+    }
+    if len(found) != 1:
+        raise Refused(
+            f"'{ref}' must name exactly one subclass of bench.method.Method, found {len(found)}: {sorted(found)}",
+            where=str(module.__file__),
+            mend="name it: module:Class, or ./file.py:Class",
+        )
+    return next(iter(found.values()))
+
+
+def _from_hub(ref: str) -> Path:
+    from huggingface_hub import snapshot_download
+
+    wanted = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
+    try:
+        return Path(snapshot_download(ref, allow_patterns=wanted))
+    except Exception as error:
+        raise Refused(
+            f"no model '{ref}': it is no folder here, and the hub did not give it ({type(error).__name__}: {error})",
+            mend="check the name, log in if the model is gated, or give a local folder",
+        ) from None

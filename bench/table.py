@@ -1,0 +1,144 @@
+"""Records to the table that a run ends with: one row per method, best first, nothing left out."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from statistics import fmean, quantiles
+from typing import Any
+
+from pydantic import BaseModel
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+from rich.text import Text
+
+from bench.record import Record, Status
+
+
+class Row(BaseModel):
+    """One method on one task, means over its seeds. None means not measured."""
+
+    method: str
+    params: dict[str, Any]
+    control: bool
+    status: Status
+    seeds: list[int]
+    reason: str | None
+    scores: dict[str, float]
+    trainable: int | None
+    fit_s: float | None
+    fit_peak_mib: float | None
+    tokens_per_s: float | None
+    query_p50_ms: float | None
+    query_p95_ms: float | None
+    artefact_bytes: float | None
+
+
+def rows(records: Sequence[Record]) -> list[Row]:
+    """A row per method, best first; seeds that ended otherwise than ok have a row of their own."""
+    groups: dict[tuple[str, str], list[Record]] = defaultdict(list)
+    for record in records:
+        groups[record.spec.key, record.status].append(record)
+    made = [_row(group) for group in groups.values()]
+    metric = records[0].spec.task.metric if records else ""
+    return sorted(made, key=lambda row: (row.status != "ok", -row.scores.get(metric, 0.0), row.method))
+
+
+def render(records: Sequence[Record]) -> Table:
+    """The rows for a terminal of 80 columns."""
+    spec, shown = records[0].spec, rows(records)
+    seeds = len({record.spec.seed for record in records})
+    title = f"{spec.task.name} on {spec.base.ref}"
+    title = f"{title}, means of {seeds} seeds" if seeds > 1 else title
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
+    table.add_column("method", no_wrap=True)
+    metrics = list(dict.fromkeys(metric for row in shown for metric in row.scores))
+    for heading in [*metrics, "train-\nable", "fit\ns", "fit peak\nMiB", "tokens\n/s", "ms per\nquery", "arte-\nfact"]:
+        table.add_column(heading, justify="right", no_wrap=True)
+    for row in shown:
+        scores: list[str | Text] = [_written(row.scores.get(metric), "{:.3f}") for metric in metrics]
+        if row.status != "ok":
+            scores[:1] = [Text(row.status, style="bold red")]
+        table.add_row(f"{row.method} °" if row.control else row.method, *scores, *_costs(row))
+    return table
+
+
+def notes(records: Sequence[Record]) -> list[str]:
+    """What a reader must know beside the table: why rows failed, and the smallest difference that can be seen."""
+    said = [f"{row.method}: {row.status}: {row.reason}" for row in rows(records) if row.status != "ok"]
+    items = min((len(record.samples) for record in records if record.status == "ok"), default=0)
+    if items:
+        points = 100 * visible_difference(items)
+        said.append(
+            f"With {items} test questions, differences below about {points:.1f} points cannot be seen in one seed "
+            "(paired, 80 % power at 10 % discordance)."
+        )
+    return [
+        "° control. – not measured. tokens/s: answer tokens, in batches. ms per query: median, one at a time.",
+        *said,
+    ]
+
+
+def visible_difference(items: int, discordance: float = 0.10) -> float:
+    """Smallest true difference of a paired yes/no score seen with 80 % power at the 5 % level.
+
+    Normal approximation of McNemar's test: (z.975 + z.80) · √(discordance / items).
+    """
+    return (1.959964 + 0.841621) * math.sqrt(discordance / items)
+
+
+def _row(group: list[Record]) -> Row:
+    first = group[0]
+    costs = [record.cost for record in group if record.cost]
+    answering = [cost.answering for cost in costs if cost.answering]
+    latency = [ms for answers in answering for ms in answers.latency_ms]
+    fits = [cost.phases["fit"] for cost in costs if "fit" in cost.phases]
+    return Row(
+        method=first.spec.method.name,
+        params=first.spec.method.params,
+        control=first.spec.method.control,
+        status=first.status,
+        seeds=sorted(record.spec.seed for record in group),
+        reason=first.error.message if first.error else None,
+        scores={metric: fmean(record.scores[metric] for record in group) for metric in first.scores},
+        trainable=next((cost.parameters.trainable for cost in costs if cost.parameters), None),
+        fit_s=_mean(fit.wall_s for fit in fits),
+        fit_peak_mib=_mean(fit.peak_mib for fit in fits),
+        tokens_per_s=_mean(
+            cost.answering.answer_tokens / cost.phases["predict"].wall_s
+            for cost in costs
+            if cost.answering and cost.answering.answer_tokens is not None
+        ),
+        query_p50_ms=quantiles(latency, n=100, method="inclusive")[49] if len(latency) > 1 else None,
+        query_p95_ms=quantiles(latency, n=100, method="inclusive")[94] if len(latency) > 1 else None,
+        artefact_bytes=_mean(cost.artefact_bytes for cost in costs),
+    )
+
+
+def _mean(values: Iterable[float | None]) -> float | None:
+    measured = [value for value in values if value is not None]
+    return fmean(measured) if measured else None
+
+
+def _costs(row: Row) -> list[str]:
+    return [
+        _short(row.trainable, 1000, ("", "k", "M", "G")),
+        _written(row.fit_s, "{:.1f}"),
+        _written(row.fit_peak_mib, "{:.0f}"),
+        _written(row.tokens_per_s, "{:.0f}"),
+        _written(row.query_p50_ms, "{:.1f}"),
+        _short(row.artefact_bytes, 1024, (" B", " KiB", " MiB", " GiB")),
+    ]
+
+
+def _short(value: float | None, base: int, units: tuple[str, ...]) -> str:
+    """A number with about three digits and a unit."""
+    if value is None:
+        return "–"
+    power = min(int(math.log(value, base)) if value >= 1 else 0, len(units) - 1)
+    return f"{value / base**power:.3g}{units[power]}" if power else f"{value:.0f}{units[0]}"
+
+
+def _written(value: float | None, how: str) -> str:
+    return "–" if value is None else how.format(value)

@@ -1,0 +1,261 @@
+"""A task: what is asked, the examples, and how an answer is scored."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+import random
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, field_validator, model_validator
+
+from bench.metrics import score as em_f1
+from bench.refusal import Refused, did_you_mean
+
+SPLITS = ("train", "validation", "test")
+Scorer = Callable[[str, Sequence[str]], dict[str, float]]
+
+
+class Card(BaseModel):
+    """`task.yaml`: everything about a task but its examples."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")
+    version: PositiveInt
+    summary: str
+    language: str
+    license: str
+    instruction: str
+    template: str = Field("{input}\n{target}\n\n", description="one solved example; what follows {target} ends it")
+    normalize: Literal["squad", "korquad", "ko"]
+    metric: str = Field("em", description="the main metric")
+    labels: tuple[str, ...] | None = Field(None, description="the closed set of answers; null for open answers")
+    answer: str | None = Field(None, description="regex whose one group is what em compares; null: the whole answer")
+    format: str | None = Field(None, description="regex a well-formed answer matches as a whole")
+    new_tokens: PositiveInt = Field(description="tokens an answer may take")
+
+    @field_validator("template")
+    @classmethod
+    def _has_both_fields(cls, template: str) -> str:
+        if template.count("{input}") != 1 or template.count("{target}") != 1:
+            raise ValueError("the template needs {input} and {target} once each")
+        if template.index("{input}") > template.index("{target}"):
+            raise ValueError("in the template {input} comes before {target}")
+        return template
+
+    @field_validator("answer", "format")
+    @classmethod
+    def _compiles(cls, pattern: str | None) -> str | None:
+        if pattern is not None:
+            re.compile(pattern)
+        return pattern
+
+    @model_validator(mode="after")
+    def _answer_has_one_group(self) -> Card:
+        if self.answer is not None and re.compile(self.answer).groups != 1:
+            raise ValueError("the regex 'answer' needs exactly one group")
+        return self
+
+    @property
+    def end(self) -> str:
+        """What follows an answer in the template."""
+        return self.template.partition("{target}")[2]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One example. `target` is the first of the `references`: the one to learn from."""
+
+    id: str
+    input: str
+    references: tuple[str, ...]
+    rationale: str | None = None
+
+    @property
+    def target(self) -> str:
+        """The reference to learn from."""
+        return self.references[0]
+
+
+@dataclass(frozen=True)
+class TaskLesson:
+    """The task without its exam (see `bench.method.Lesson`)."""
+
+    card: Card
+    train: tuple[Row, ...]
+    validation: tuple[Row, ...]
+    seed: int
+
+    @property
+    def labels(self) -> tuple[str, ...] | None:
+        """The closed set of answers, or None for open ones."""
+        return self.card.labels
+
+    def prompt(self, input: str, shots: Sequence[Any] = ()) -> str:
+        """Instruction, solved shots, and the question up to where its answer begins."""
+        shown = "".join(self.prompt_head(shot.input) + self.completion(shot) + self.card.end for shot in shots)
+        return f"{self.card.instruction}\n\n{shown}{self.prompt_head(input)}"
+
+    def prompt_head(self, input: str) -> str:
+        """The template up to `{target}`; white space before it belongs to the completion, where tokenizers put it."""
+        return self.card.template.partition("{target}")[0].rstrip().replace("{input}", input)
+
+    def completion(self, example: Any) -> str:
+        """What follows the prompt when the answer is right, without the end-of-sequence token."""
+        head = self.card.template.partition("{target}")[0]
+        return head[len(head.rstrip()) :] + str(example.target)
+
+
+@dataclass(frozen=True)
+class Task:
+    """A task, frozen once loaded; `sha256` is the digest of its card, data and scorer."""
+
+    card: Card
+    folder: Path
+    sha256: str
+    splits: dict[str, tuple[Row, ...]]
+    scorer: Scorer | None = None
+
+    def lesson(self, seed: int, examples: int | None = None) -> TaskLesson:
+        """What a method may see: a subset of `examples` training rows drawn by `seed`, the validation rows."""
+        train = self.splits["train"]
+        if examples is not None and examples < len(train):
+            train = tuple(random.Random(seed).sample(train, examples))
+        return TaskLesson(self.card, train, self.splits["validation"], seed)
+
+    def trim(self, text: str) -> str:
+        """An answer up to where the template ends it, without surrounding white space; the same for all methods."""
+        end = self.card.end
+        return (text.lstrip().split(end, 1)[0] if end else text).strip()
+
+    def parse(self, text: str) -> str | None:
+        """The part of a trimmed answer that `em` compares; None if there is none."""
+        if self.card.answer is None:
+            return text or None
+        found = re.search(self.card.answer, text)
+        return found[1].strip() if found else None
+
+    def score(self, prediction: str, references: Sequence[str]) -> dict[str, float]:
+        """Scores of one trimmed answer: em on the parsed part, f1 on the whole, parsed, and format where one is set."""
+        if self.scorer is not None:
+            return self.scorer(prediction, references)
+        answer = self.parse(prediction)
+        wanted = [self.parse(reference) or reference for reference in references]
+        scores = {
+            "em": 0.0 if answer is None else em_f1(answer, wanted, self.card.normalize)["em"],
+            "f1": em_f1(prediction, references, self.card.normalize)["f1"],
+            "parsed": float(answer is not None),
+        }
+        if self.card.format is not None:
+            scores["format"] = float(re.fullmatch(self.card.format, prediction) is not None)
+        return scores
+
+
+def load(folder: Path) -> Task:
+    """The task in `folder`; raises `Refused` with file, line and mend at the first thing that is wrong."""
+    card = _read_card(folder / "task.yaml")
+    ids: dict[str, str] = {}
+    splits = {split: _read_split(folder / f"{split}.jsonl", card, ids) for split in SPLITS}
+    files = [folder / "task.yaml", *(folder / f"{split}.jsonl" for split in SPLITS)]
+    code = folder / "task.py"
+    scorer = _read_scorer(code) if code.exists() else None
+    digest = hashlib.sha256()
+    for file in [*files, code] if scorer else files:
+        digest.update(hashlib.sha256(file.read_bytes()).digest())
+    return Task(card, folder, digest.hexdigest(), splits, scorer)
+
+
+def _read_card(file: Path) -> Card:
+    if not file.is_file():
+        raise Refused("a task folder needs a task.yaml", where=str(file), mend="see docs/tasks.md for its keys")
+    try:
+        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise Refused(f"task.yaml is not valid UTF-8 YAML: {error}", where=str(file)) from None
+    if not isinstance(content, dict):
+        raise Refused("task.yaml must hold keys and values", where=str(file))
+    for key in content:
+        if key not in Card.model_fields:
+            raise Refused(f"unknown key '{key}'", where=str(file), mend=did_you_mean(str(key), Card.model_fields))
+    try:
+        return Card.model_validate(content)
+    except (ValidationError, re.error) as error:
+        raise Refused(_first_problem(error), where=str(file)) from None
+
+
+def _first_problem(error: Exception) -> str:
+    if isinstance(error, ValidationError):
+        first = error.errors()[0]
+        key = ".".join(map(str, first["loc"]))
+        return f"key '{key}': {first['msg']}" if key else first["msg"]
+    return f"not a valid regular expression: {error}"
+
+
+def _read_split(file: Path, card: Card, ids: dict[str, str]) -> tuple[Row, ...]:
+    if not file.is_file():
+        raise Refused(f"the split '{file.stem}' is missing", where=str(file), mend="add it, one JSON object per line")
+    rows = []
+    try:
+        lines = file.read_text(encoding="utf-8").split("\n")
+    except UnicodeDecodeError as error:
+        raise Refused(f"not UTF-8: {error}", where=str(file), mend="save the file as UTF-8") from None
+    for number, line in enumerate(lines, start=1):
+        if line.strip():
+            where = f"{file}:{number}"
+            row = _read_row(line, where, card)
+            if row.id in ids:
+                raise Refused(f"the id '{row.id}' is given twice", where=where, mend=f"it stands at {ids[row.id]} too")
+            ids[row.id] = where
+            rows.append(row)
+    if not rows:
+        raise Refused(f"the split '{file.stem}' is empty", where=str(file), mend="give it at least one example")
+    return tuple(rows)
+
+
+def _read_row(line: str, where: str, card: Card) -> Row:
+    try:
+        content = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise Refused(f"not valid JSON: {error}", where=where, mend="one JSON object per line") from None
+    if not isinstance(content, dict):
+        raise Refused("a line must hold one JSON object", where=where)
+    valid = ("id", "input", "target", "rationale")
+    for key in content:
+        if key not in valid:
+            raise Refused(f"unknown key '{key}'", where=where, mend=did_you_mean(key, valid))
+    for key in ("id", "input"):
+        if not isinstance(content.get(key), str) or not content[key].strip():
+            raise Refused(f"'{key}' must be a text that is not empty", where=where)
+    target = content.get("target")
+    references: list[Any] = target if isinstance(target, list) else [target]
+    if not references or not all(isinstance(text, str) and text.strip() for text in references):
+        raise Refused("'target' must be a text that is not empty, or a list of such", where=where)
+    for text in references:
+        if card.end and card.end in text:
+            raise Refused(f"the target contains {card.end!r}, which ends an answer in the template", where=where)
+        if card.labels is not None and text not in card.labels:
+            raise Refused(f"the target '{text}' is none of the labels", where=where, mend=", ".join(card.labels))
+    return Row(content["id"], content["input"], tuple(references), content.get("rationale"))
+
+
+def _read_scorer(file: Path) -> Scorer:
+    spec = importlib.util.spec_from_file_location(f"bench_task_{file.parent.name}", file)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+        scorer: Scorer = module.score
+    except Exception as error:
+        raise Refused(
+            f"task.py does not load: {type(error).__name__}: {error}",
+            where=str(file),
+            mend="it must define score(prediction: str, references: Sequence[str]) -> dict[str, float]",
+        ) from error
+    return scorer

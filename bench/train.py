@@ -1,0 +1,147 @@
+"""The one training engine: TRL's `SFTTrainer`, held by the budget, loss on the answer only."""
+
+from __future__ import annotations
+
+from math import ceil
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+from datasets import Dataset
+from transformers import PrinterCallback, TrainerCallback
+from trl import SFTConfig, SFTTrainer
+
+from bench.method import LM, Budget, Lesson
+from bench.record import Point
+
+CURVE_POINTS = 10
+CURVE_EXAMPLES = 128
+
+Pairs = list[tuple[list[int], list[int]]]
+
+
+def train(lm: LM, lesson: Lesson, budget: Budget, *, lr: float, warmup: float, decay: float) -> list[Point]:
+    """Train what is unfrozen in `lm.model` until the budget ends; returns the training curve.
+
+    The loss is the mean cross-entropy (nats) over answer tokens, end-of-sequence included. The seed of the lesson
+    fixes the order of the examples; AdamW (https://arxiv.org/abs/1711.05101), linear decay after a warm-up.
+    """
+    examples = pairs(lm, lesson, lesson.train)
+    rows = {"input_ids": [head + tail for head, tail in examples], "labels": [mask(pair) for pair in examples]}
+    lengths = sorted(map(len, rows["input_ids"]), reverse=True)
+    warden = Warden(lm, pairs(lm, lesson, lesson.validation[:CURVE_EXAMPLES]), budget, len(examples))
+    warden.longest_step = sum(lengths[: budget.batch])
+    with TemporaryDirectory() as scratch:
+        trainer = SFTTrainer(
+            model=lm.model,
+            args=_arguments(budget, lesson.seed, scratch, lr=lr, warmup=warmup, decay=decay),
+            train_dataset=Dataset.from_dict(rows),
+            processing_class=lm.tokenizer,
+            callbacks=[warden],
+        )
+        trainer.remove_callback(PrinterCallback)
+        # TRL turns the adapters of a quantised base into bf16; here what is trained is float32 for every method.
+        for weight in lm.model.parameters():
+            if weight.requires_grad:
+                weight.data = weight.data.float()
+        if warden.may_begin(step=0):
+            trainer.train()
+    lm.model.eval()
+    return warden.curve
+
+
+def pairs(lm: LM, lesson: Lesson, examples: Any) -> Pairs:
+    """Token ids of prompt and completion of every example, just as answering encodes the prompt."""
+    return [lm.encode(lesson.prompt(example.input), lesson.completion(example)) for example in examples]
+
+
+def mask(pair: tuple[list[int], list[int]]) -> list[int]:
+    """Training labels: the completion by position (never by id, which would lose an end token used as padding)."""
+    head, tail = pair
+    return [-100] * len(head) + tail
+
+
+class Warden(TrainerCallback):
+    """Draws on the budget before each step, stops training in time, and keeps the training curve."""
+
+    def __init__(self, lm: LM, validation: Pairs, budget: Budget, examples: int) -> None:
+        self.lm, self.validation, self.budget, self.examples = lm, validation, budget, examples
+        self.longest_step = 0
+        self.grid = max(budget.planned_steps // CURVE_POINTS, 1)
+        self.tokens = 0
+        self.curve: list[Point] = []
+
+    def batch_at(self, step: int) -> int:
+        """Examples of the step that follows `step` steps; the last batch of a pass may be smaller."""
+        begin = step % ceil(self.examples / self.budget.batch) * self.budget.batch
+        return min(self.budget.batch, self.examples - begin)
+
+    def may_begin(self, step: int) -> bool:
+        """Whether the step that follows `step` steps is within the budget, however long its examples are."""
+        return self.budget.affords(steps=1, examples=self.batch_at(step), tokens=self.longest_step)
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **rest: Any) -> None:
+        """The curve starts at the untrained model."""
+        self.note(0, None)
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **rest: Any) -> None:
+        """Draw before working."""
+        self.budget.draw(steps=1, examples=self.batch_at(state.global_step))
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **rest: Any) -> None:
+        """Count the tokens seen and stop where no further step is affordable."""
+        seen = int(state.num_input_tokens_seen)
+        self.budget.draw(tokens=seen - self.tokens)
+        self.tokens = seen
+        control.should_training_stop = not self.may_begin(state.global_step)
+        control.should_log = control.should_training_stop or state.global_step % self.grid == 0
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **rest: Any) -> None:
+        """The trainer tells its mean loss since the point before."""
+        if logs and "loss" in logs:
+            self.note(state.global_step, float(logs["loss"]))
+
+    def note(self, step: int, train_loss: float | None) -> None:
+        """Add a point to the curve, off the clock."""
+        with self.budget.off_clock():
+            loss, accuracy = self.lm.measure(self.validation)
+        self.curve.append(
+            Point(
+                step=step,
+                tokens=self.tokens,
+                seconds=round(self.budget.seconds, 4),
+                train_loss=train_loss,
+                validation_loss=round(loss, 6),
+                next_token_accuracy=round(accuracy, 6),
+            )
+        )
+
+
+def _arguments(budget: Budget, seed: int, scratch: str, *, lr: float, warmup: float, decay: float) -> SFTConfig:
+    """Everything the trainer would otherwise choose by itself is said here."""
+    return SFTConfig(
+        output_dir=scratch,
+        max_steps=budget.planned_steps,
+        per_device_train_batch_size=budget.batch,
+        learning_rate=lr,
+        warmup_steps=round(warmup * budget.planned_steps),
+        weight_decay=decay,
+        lr_scheduler_type="linear",
+        optim="adamw_torch",
+        max_grad_norm=1.0,
+        seed=seed,
+        data_seed=seed,
+        bf16=False,
+        fp16=False,
+        use_cpu=not torch.cuda.is_available(),
+        gradient_checkpointing=False,
+        max_length=None,
+        packing=False,
+        dataloader_pin_memory=False,
+        include_num_input_tokens_seen="non_padding",
+        logging_strategy="no",
+        save_strategy="no",
+        eval_strategy="no",
+        report_to="none",
+        disable_tqdm=True,
+    )

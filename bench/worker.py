@@ -1,0 +1,197 @@
+"""One run in one process: from a job to a record. `launch` starts it as `python -m bench.worker JOB OUT PROGRESS`."""
+
+from __future__ import annotations
+
+import importlib
+import math
+import random
+import sys
+import time
+import traceback
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from statistics import fmean
+from tempfile import TemporaryDirectory
+from typing import cast
+
+from bench import checkpoint, environment, registry, task
+from bench.budget import Budget
+from bench.job import Job
+from bench.meter import Meter
+from bench.method import LM, Method, Unsupported, Watch
+from bench.progress import Progress
+from bench.record import Answering, Cost, Failure, Parameters, Phase, Record, Sample, Status
+
+LATENCY_WARM_UP = 2
+LATENCY_QUERIES = 20
+
+
+def main(job_file: str, out: str, progress_file: str) -> None:
+    """Run the job and write its record; only a process that dies leaves none."""
+    job = Job.model_validate_json(Path(job_file).read_text("utf-8"))
+    run(job, Progress(Path(progress_file))).write(Path(out))
+
+
+def run(job: Job, watch: Watch) -> Record:
+    """The record of a job, whatever becomes of it."""
+    trial = Trial(job, watch)
+    status: Status = "ok"
+    failure = None
+    try:
+        trial.go()
+    except Unsupported as reason:
+        status, failure = "unsupported", Failure(kind="Unsupported", message=str(reason), trace=None)
+    except Exception as error:
+        status = "did-not-fit" if _out_of_memory(error) else "error"
+        failure = Failure(kind=type(error).__name__, message=str(error), trace=traceback.format_exc())
+    samples = trial.samples if status == "ok" else ()
+    metrics = samples[0].scores if samples else ()
+    return Record(
+        id=job.spec.id,
+        status=status,
+        spec=job.spec,
+        asked=job.asked,
+        scores={metric: fmean(sample.scores[metric] for sample in samples) for metric in metrics},
+        cost=trial.cost(),
+        env=environment.describe(trial.started, job.method_sha256, trial.device),
+        curve=tuple(getattr(trial.method, "curve_", ())),
+        error=failure,
+        samples=samples,
+    )
+
+
+class Trial:
+    """The steps of a run in their order; keeps what each of them yields, so that a failed run keeps it too."""
+
+    def __init__(self, job: Job, watch: Watch) -> None:
+        self.spec, self.watch = job.spec, watch
+        self.started = datetime.now(UTC).isoformat(timespec="seconds")
+        self.method: Method | None = None
+        self.device = "cpu"
+        self.meter = Meter()
+        self.phases: dict[str, Phase] = {}
+        self.lm: LM | None = None
+        self.budget: Budget | None = None
+        self.parameters: Parameters | None = None
+        self.answering: Answering | None = None
+        self.artefact_bytes: int | None = None
+        self.samples: tuple[Sample, ...] = ()
+
+    def go(self) -> None:
+        """Import, load, fit, save, answer, and time single queries."""
+        self.watch({"phase": "import"})
+        with self.meter.phase("import", since_process_start=True):
+            method = self.method = self.prepare()
+        self.phases, self.meter = self.meter.phases, Meter(self.device)
+        base = checkpoint.Checkpoint(self.folder, self.spec.base.dtype, self.device, self.spec.decoding)
+        lesson = self.task.lesson(self.spec.seed, self.spec.budget.examples)
+
+        self.watch({"phase": "load"})
+        seed_all(self.spec.seed)
+        with self.meter.phase("load"):
+            self.lm = method.load(base)
+
+        self.watch({"phase": "fit"})
+        seed_all(self.spec.seed)
+        with self.meter.phase("fit"):
+            self.budget = Budget(self.spec.budget, len(lesson.train), self.watch)
+            method.fit(cast(LM, self.lm), lesson, self.budget)  # a method that loads no model ignores it
+            self.budget.stop()
+        self.keep(method)
+        self.examine(method)
+
+    def prepare(self) -> Method:
+        """Import what the method needs, read the task, find the model."""
+        cls = registry.method(self.spec.method.ref)
+        for module in cls.needs:
+            importlib.import_module(module)
+        if (torch := sys.modules.get("torch")) is not None:
+            torch.set_num_threads(environment.available_cores())
+            self.device = "cuda" if torch.cuda.is_available() else "cpu"
+        self.task = task.load(registry.task(self.spec.task.ref))
+        self.folder = registry.model(self.spec.base.ref)
+        if (self.task.sha256, checkpoint.digest(self.folder)) != (self.spec.task.sha256, self.spec.base.sha256):
+            raise RuntimeError("the task or the model was changed after the run was planned; run the command again")
+        return cls(**self.spec.method.params)
+
+    def keep(self, method: Method) -> None:
+        """Save what would be deployed, and count it."""
+        with TemporaryDirectory() as scratch:
+            method.save(Path(scratch))
+            files = [file for file in Path(scratch).rglob("*") if file.is_file()]
+            self.artefact_bytes = sum(file.stat().st_size for file in files)
+            kept = sum(_numbers_in(file) for file in files if file.suffix == ".safetensors")
+        if self.lm is not None:
+            total, trainable = self.lm.count()
+            self.parameters = Parameters(total=total, trainable=trainable, kept=kept)
+
+    def examine(self, method: Method) -> None:
+        """Answer the test split, score it, then time queries one by one."""
+        rows = self.task.splits["test"]
+        questions = [row.input for row in rows]
+        self.watch({"phase": "predict"})
+        with self.meter.phase("predict"):
+            answers = method.predict(questions)
+        if len(answers) != len(rows):
+            raise RuntimeError(f"predict gave {len(answers)} answers to {len(rows)} questions")
+        tally = vars(self.lm.tally).copy() if self.lm is not None else {}
+        self.samples = tuple(self.mark(row, answer) for row, answer in zip(rows, answers, strict=True))
+        self.watch({"phase": "latency"})
+        with self.meter.phase("latency"):
+            latency = time_queries(method, questions)
+        self.answering = Answering(queries=len(rows), latency_ms=latency, **tally)
+
+    def mark(self, row: task.Row, raw: str) -> Sample:
+        """One answer, trimmed and scored the same way for every method."""
+        text = self.task.trim(raw)
+        scores = self.task.score(text, row.references)
+        return Sample(id=row.id, references=row.references, raw=raw, answer=self.task.parse(text), scores=scores)
+
+    def cost(self) -> Cost:
+        """All that was measured up to now."""
+        return Cost(
+            phases=self.phases | self.meter.phases,
+            memory_read_by=self.meter.instrument,
+            parameters=self.parameters,
+            spent=self.budget.spent() if self.budget else None,
+            answering=self.answering,
+            artefact_bytes=self.artefact_bytes,
+        )
+
+
+def time_queries(method: Method, questions: Sequence[str]) -> tuple[float, ...]:
+    """Milliseconds per query, one at a time, after a warm-up."""
+    for question in questions[:LATENCY_WARM_UP]:
+        method.predict([question])
+    times = []
+    for question in questions[:LATENCY_QUERIES]:
+        began = time.perf_counter()
+        method.predict([question])
+        times.append(round((time.perf_counter() - began) * 1000, 3))
+    return tuple(times)
+
+
+def seed_all(seed: int) -> None:
+    """Set every random generator that is in use."""
+    random.seed(seed)
+    if (numpy := sys.modules.get("numpy")) is not None:
+        numpy.random.seed(seed)
+    if (torch := sys.modules.get("torch")) is not None:
+        torch.manual_seed(seed)
+
+
+def _numbers_in(file: Path) -> int:
+    """How many numbers a safetensors file holds."""
+    from safetensors import safe_open
+
+    with safe_open(file, framework="numpy") as weights:
+        return sum(math.prod(weights.get_slice(name).get_shape()) for name in weights.keys())  # noqa: SIM118
+
+
+def _out_of_memory(error: Exception) -> bool:
+    return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,35 @@
+"""Control: the most frequent answer of the training data, whatever the question."""
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, Self
+
+from bench.method import LM, Base, Budget, Lesson, Method
+
+
+@dataclass
+class Majority(Method):
+    """What ignoring the question earns."""
+
+    control: ClassVar[bool] = True
+
+    def load(self, base: Base) -> None:
+        """Needs no model."""
+        return None
+
+    def fit(self, lm: LM, lesson: Lesson, budget: Budget) -> Self:
+        """Count the answers; of equally frequent ones the first in the data wins."""
+        budget.draw(examples=len(lesson.train))
+        self.answer_ = Counter(example.target for example in lesson.train).most_common(1)[0][0]
+        return self
+
+    def predict(self, inputs: Sequence[str]) -> list[str]:
+        """The same answer to all."""
+        return [self.answer_] * len(inputs)
+
+    def save(self, folder: Path) -> None:
+        """Save the answer."""
+        (folder / "answer.json").write_text(json.dumps({"answer": self.answer_}, ensure_ascii=False), "utf-8")

@@ -1,0 +1,31 @@
+"""Zero-shot prompting: the base model untouched, told only the instruction."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, Self
+
+from bench.method import LM, Budget, Lesson, Method
+
+
+@dataclass
+class ZeroShot(Method):
+    """What the base model does by itself: the floor every adaptation must rise above."""
+
+    control: ClassVar[bool] = True
+    needs: ClassVar[tuple[str, ...]] = ("bench.lm",)
+
+    def fit(self, lm: LM, lesson: Lesson, budget: Budget) -> Self:
+        """Nothing is learnt."""
+        self.lm_, self.lesson_ = lm, lesson
+        return self
+
+    def predict(self, inputs: Sequence[str]) -> list[str]:
+        """Continue instruction and question."""
+        return self.lm_.answer([self.lesson_.prompt(text) for text in inputs])
+
+    def save(self, folder: Path) -> None:
+        """Save the prompt, with a hole where the question goes."""
+        prompt = {"prompt": self.lesson_.prompt("{input}")}
+        (folder / "prompt.json").write_text(json.dumps(prompt, ensure_ascii=False, indent=1), "utf-8")

@@ -1,0 +1,122 @@
+"""The plan of the house: which room may import which, and how large a room may grow."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+ROOMS = sorted((ROOT / "bench").rglob("*.py"))
+SOURCES = sorted(file for folder in ("bench", "methods", "tasks", "models") for file in (ROOT / folder).rglob("*.py"))
+
+# A new room is a conscious act: a file of bench/ that does not stand here fails.
+LAYERS: tuple[frozenset[str], ...] = (
+    frozenset({"__init__", "record", "refusal"}),
+    frozenset({"method", "task", "budget", "metrics", "job", "progress"}),
+    frozenset({"registry", "lm", "checkpoint", "gradient", "train", "meter", "environment", "stats", "table"}),
+    frozenset({"plan", "launch", "worker", "testing", "report", "plots", "check", "advise"}),
+    frozenset({"cli"}),
+    frozenset({"__main__"}),
+)
+LAYER = {room: number for number, rooms in enumerate(LAYERS) for room in rooms}
+PLANNED = [file for file in ROOMS if file.stem in LAYER]
+READING = {"stats", "table", "report", "plots", "check", "advise"}
+SHARED = {"__init__", "__main__", "record", "refusal", "cli", "testing"}
+RUNNING = set(LAYER) - READING - SHARED
+# Within a layer rooms do not know each other, but for these: (who, whom).
+SAME_LAYER = {
+    ("budget", "method"),  # the purse speaks the contract's exceptions
+    ("task", "metrics"),  # a task scores its own answers
+    ("checkpoint", "lm"),  # weights on disk become a model that answers
+    ("gradient", "train"),  # the family of trained methods has one engine
+    ("launch", "plan"),  # what has a record already is not launched again
+    ("testing", "worker"),  # the contract is tested with the seeding of a real run
+}
+LEARNING = {"torch", "transformers", "peft", "trl", "datasets", "accelerate", "bitsandbytes", "sklearn", "evaluate"}
+FILE_LINES = 300
+FUNCTION_LINES = 50
+
+
+def imported(file: Path) -> Iterator[str]:
+    """The full dotted name of all that a file imports, wherever in it; `from a import b` counts as `a.b`."""
+    for node in ast.walk(ast.parse(file.read_bytes())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            # The files of bench/ lie flat, so one dot is the package.
+            source = ".".join(part for part in ("bench" if node.level else "", node.module) if part)
+            yield from (f"{source}.{alias.name}" for alias in node.names)
+
+
+def neighbours(file: Path) -> Iterator[str]:
+    """The rooms of bench/ that a file of bench/ imports."""
+    for name in imported(file):
+        package, _, rest = name.partition(".")
+        if package == "bench":
+            room = rest.partition(".")[0]
+            yield room if room in LAYER else "__init__"
+
+
+def named(file: Path) -> str:
+    return str(file.relative_to(ROOT))
+
+
+def test_every_room_stands_in_the_plan() -> None:
+    unplanned = [named(file) for file in ROOMS if file.parent != ROOT / "bench" or file.stem not in LAYER]
+    assert not unplanned, f"not in the plan of the house (tests/test_house.py, LAYERS): {unplanned}"
+
+
+@pytest.mark.parametrize("file", PLANNED, ids=named)
+def test_a_room_imports_only_from_lower_layers(file: Path) -> None:
+    room = file.stem
+    wrong = {
+        other
+        for other in neighbours(file)
+        if other != room and LAYER[other] >= LAYER[room] and (room, other) not in SAME_LAYER
+    }
+    assert not wrong, f"{room} (layer {LAYER[room]}) imports {sorted(wrong)} of its own or a higher layer"
+
+
+@pytest.mark.parametrize("file", ROOMS, ids=named)
+def test_running_and_reading_never_import_each_other(file: Path) -> None:
+    other_half = {True: READING, False: RUNNING}
+    if file.stem in RUNNING | READING:
+        assert not set(neighbours(file)) & other_half[file.stem in RUNNING]
+
+
+@pytest.mark.parametrize("file", ROOMS, ids=named)
+def test_methods_are_found_by_name_and_never_imported(file: Path) -> None:
+    wrong = [
+        name
+        for name in imported(file)
+        if name.split(".")[0] in ("methods", "tasks") or name.startswith("bench.methods")
+    ]
+    assert not wrong
+
+
+@pytest.mark.parametrize("file", [file for file in SOURCES if file.parent.name == "methods"], ids=named)
+def test_a_method_reaches_its_neighbours_by_relative_import(file: Path) -> None:
+    tops = {name.split(".")[0] for name in imported(file)}
+    assert "methods" not in tops
+    assert not [name for name in imported(file) if name.startswith("bench.methods")]
+
+
+@pytest.mark.parametrize("file", PLANNED, ids=named)
+def test_contracts_and_the_reading_half_import_no_learning_library(file: Path) -> None:
+    if LAYER[file.stem] <= 1 or file.stem in READING:
+        assert not {name.split(".")[0] for name in imported(file)} & LEARNING
+
+
+@pytest.mark.parametrize("file", SOURCES, ids=named)
+def test_files_and_functions_stay_small(file: Path) -> None:
+    text = file.read_text(encoding="utf-8")
+    assert len(text.splitlines()) <= FILE_LINES
+    sizes = {
+        node.name: (node.end_lineno or node.lineno) - node.lineno + 1
+        for node in ast.walk(ast.parse(text))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    }
+    assert not {name: lines for name, lines in sizes.items() if lines > FUNCTION_LINES}
