@@ -58,9 +58,11 @@ class Checkpoint:
         """Load model and tokenizer; `how` goes to `from_pretrained`, where it places weights itself if it quantises."""
         import torch
         from transformers import AutoModelForCausalLM, AutoTokenizer
+        from transformers.utils.logging import disable_progress_bar
 
         from bench.lm import CausalLM
 
+        disable_progress_bar()
         if "quantization_config" in how:
             how.setdefault("device_map", {"": self.device})
         model: Any = AutoModelForCausalLM.from_pretrained(

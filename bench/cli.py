@@ -68,7 +68,8 @@ def run(
         methods, task, model, seeds=seeds, budget_text=budget, settings=set_ or [], asked=tuple(sys.argv[1:])
     )
     if dry_run:
-        print(json.dumps([{"id": job.spec.id} | job.spec.model_dump(mode="json") for job in jobs], ensure_ascii=False))
+        specs = [{"id": job.spec.id} | job.spec.model_dump(mode="json") for job in jobs]
+        print(json.dumps(specs, ensure_ascii=False, indent=1 if format is Format.table else None))
         return
     plan.check_writable(out)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ending the command ends its worker too

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from inspect import signature
 from typing import Any
 
 import torch
@@ -43,8 +44,8 @@ class CausalLM:
         if self.tokenizer.pad_token_id is None:
             # Any token can fill: padding is masked by position, never by id.
             self.tokenizer.pad_token = self.tokenizer.convert_ids_to_tokens(self._ends[0])
-        # Replaces the checkpoint's own: `generate` fills what a call leaves open from there (sampling, for one).
-        self.model.generation_config = GenerationConfig(
+        # Also replaces the checkpoint's own: `generate` fills what a call leaves open from there (sampling, for one).
+        self._greedy = self.model.generation_config = GenerationConfig(
             do_sample=self.decoding.do_sample,
             num_beams=self.decoding.num_beams,
             repetition_penalty=self.decoding.repetition_penalty,
@@ -54,6 +55,7 @@ class CausalLM:
             bos_token_id=self.tokenizer.bos_token_id,
             use_cache=True,
         )
+        self._keeps_logits = "logits_to_keep" in signature(self.model.forward).parameters
         begins = self.tokenizer("a")["input_ids"]
         bos = self.tokenizer.bos_token_id
         self._prefix = [bos] if bos is not None and begins[:1] == [bos] else []
@@ -106,9 +108,11 @@ class CausalLM:
         with torch.inference_mode():
             for batch in _chunks(sorted(pairs, key=lambda pair: len(pair[0]) + len(pair[1])), MEASURE_BATCH):
                 ids, mask = self._pad([head + tail for head, tail in batch], left=False)
-                logits = self.model(input_ids=ids, attention_mask=mask).logits[:, -ids.shape[1] :].float()
+                first = min(len(head) for head, _ in batch) - 1
+                logits = self._logits(ids, mask, first)
                 for row, (head, tail) in enumerate(batch):
-                    scores = logits[row, len(head) - 1 : len(head) + len(tail) - 1]
+                    begin = len(head) - 1 - first
+                    scores = logits[row, begin : begin + len(tail)].float()
                     wanted = ids[row, len(head) : len(head) + len(tail)]
                     loss += float(cross_entropy(scores, wanted, reduction="sum"))
                     right += float((scores.argmax(-1) == wanted).sum())
@@ -120,12 +124,21 @@ class CausalLM:
         """Parameters in the model and those that are trained; 4-bit weights count as the numbers they stand for."""
         return int(self.model.num_parameters()), int(self.model.num_parameters(only_trainable=True))
 
+    def _logits(self, ids: Any, mask: Any, first: int) -> Any:
+        """Logits (rows, positions from `first` on, vocabulary); those before are not even computed where possible.
+
+        Positions count from the end, since prompt tuning puts virtual tokens before the first.
+        """
+        last = ids.shape[1] - first
+        keep = {"logits_to_keep": last} if self._keeps_logits else {}
+        return self.model(input_ids=ids, attention_mask=mask, **keep).logits[:, -last:]
+
     def _continue(self, batch: list[list[int]]) -> list[str]:
         ids, mask = self._pad(batch, left=True)
         self.model.eval()
         stop = {"stop_strings": list(self.decoding.stop), "tokenizer": self.tokenizer} if self.decoding.stop else {}
         with torch.inference_mode():
-            whole = self.model.generate(input_ids=ids, attention_mask=mask, **stop)
+            whole = self.model.generate(input_ids=ids, attention_mask=mask, generation_config=self._greedy, **stop)
         texts = []
         for new in whole[:, ids.shape[1] :].tolist():
             length = next((place for place, token in enumerate(new) if token in self._ends), len(new))

@@ -61,7 +61,11 @@ class Meter:
             wall_s, cpu_s = time.perf_counter() - wall, time.process_time() - cpu
             peak_mib, reserved_mib = self._gauge.stop()
             self.phases[name] = Phase(
-                wall_s=wall_s, cpu_s=cpu_s, start_mib=start_mib, peak_mib=peak_mib, reserved_mib=reserved_mib
+                wall_s=round(wall_s, 6),
+                cpu_s=round(cpu_s, 6),
+                start_mib=start_mib,
+                peak_mib=peak_mib,
+                reserved_mib=reserved_mib,
             )
             self._open = None
 

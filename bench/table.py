@@ -54,7 +54,7 @@ def render(records: Sequence[Record]) -> Table:
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
     table.add_column("method", no_wrap=True)
     metrics = list(dict.fromkeys(metric for row in shown for metric in row.scores))
-    for heading in [*metrics, "train-\nable", "fit\ns", "fit peak\nMiB", "tokens\n/s", "ms per\nquery", "arte-\nfact"]:
+    for heading in [*metrics, "train-\nable", "fit\ns", "peak\nMiB", "tok\n/s", "ms/\nquery", "arte-\nfact"]:
         table.add_column(heading, justify="right", no_wrap=True)
     for row in shown:
         scores: list[str | Text] = [_written(row.scores.get(metric), "{:.3f}") for metric in metrics]
@@ -75,7 +75,7 @@ def notes(records: Sequence[Record]) -> list[str]:
             "(paired, 80 % power at 10 % discordance)."
         )
     return [
-        "° control. – not measured. tokens/s: answer tokens, in batches. ms per query: median, one at a time.",
+        "° control. – not measured. peak: of fitting. tok/s: answer tokens, in batches. ms/query: median, one by one.",
         *said,
     ]
 

@@ -24,23 +24,28 @@ class FewShot(Method):
     def fit(self, lm: LM, lesson: Lesson, budget: Budget) -> Self:
         """Draw shots by the lesson's seed, balanced over labels; drop whole shots that the context cannot hold."""
         self.lm_, self.lesson_ = lm, lesson
-        shots = _draw(lesson, self.k)
+        self.shots_ = _draw(lesson, self.k)
         longest = max((example.input for example in lesson.validation), key=lambda text: len(lm.tokens(text)))
-        room = lm.context - lm.max_new_tokens
-        while shots and len(lm.tokens(lesson.prompt(longest, shots))) > room:
-            shots.pop()
-        budget.draw(examples=len(shots))
-        self.shots_ = shots
+        self.shots_ = self._fitting(longest)
+        budget.draw(examples=len(self.shots_))
         return self
 
     def predict(self, inputs: Sequence[str]) -> list[str]:
         """Continue instruction, shots and question."""
-        return self.lm_.answer([self.lesson_.prompt(text, self.shots_) for text in inputs])
+        return self.lm_.answer([self.lesson_.prompt(text, self._fitting(text)) for text in inputs])
 
     def save(self, folder: Path) -> None:
         """Save the prompt, with a hole where the question goes."""
         prompt = {"prompt": self.lesson_.prompt("{input}", self.shots_)}
         (folder / "prompt.json").write_text(json.dumps(prompt, ensure_ascii=False, indent=1), "utf-8")
+
+    def _fitting(self, text: str) -> list[Example]:
+        """The shots that fit into the context together with a question: whole ones only, the last go first."""
+        room = self.lm_.context - self.lm_.max_new_tokens
+        count = len(self.shots_)
+        while count and len(self.lm_.tokens(self.lesson_.prompt(text, self.shots_[:count]))) > room:
+            count -= 1
+        return self.shots_[:count]
 
 
 def _draw(lesson: Lesson, k: int) -> list[Example]:
