@@ -53,6 +53,7 @@ class CausalLM:
             eos_token_id=self._ends,
             pad_token_id=self.tokenizer.pad_token_id,
             bos_token_id=self.tokenizer.bos_token_id,
+            stop_strings=list(self.decoding.stop) or None,
             use_cache=True,
         )
         self._keeps_logits = "logits_to_keep" in signature(self.model.forward).parameters
@@ -136,9 +137,10 @@ class CausalLM:
     def _continue(self, batch: list[list[int]]) -> list[str]:
         ids, mask = self._pad(batch, left=True)
         self.model.eval()
-        stop = {"stop_strings": list(self.decoding.stop), "tokenizer": self.tokenizer} if self.decoding.stop else {}
         with torch.inference_mode():
-            whole = self.model.generate(input_ids=ids, attention_mask=mask, generation_config=self._greedy, **stop)
+            whole = self.model.generate(
+                input_ids=ids, attention_mask=mask, generation_config=self._greedy, tokenizer=self.tokenizer
+            )
         texts = []
         for new in whole[:, ids.shape[1] :].tolist():
             length = next((place for place, token in enumerate(new) if token in self._ends), len(new))

@@ -17,6 +17,7 @@ class QLoRA(LoRA):
     def load(self, base: Base) -> LM:
         """Load the base model with its linear layers quantised."""
         import torch
+        from bitsandbytes.nn import Linear4bit
         from transformers import BitsAndBytesConfig
 
         quantised = BitsAndBytesConfig(
@@ -25,7 +26,13 @@ class QLoRA(LoRA):
             bnb_4bit_use_double_quant=True,
             bnb_4bit_compute_dtype=getattr(torch, base.dtype),
         )
-        return base.load(quantization_config=quantised)
+        lm = base.load(quantization_config=quantised)
+        for layer in lm.model.modules():
+            if isinstance(layer, Linear4bit):
+                # On such CPUs the first answer would repack the weights for a bfloat16 kernel without a gradient:
+                # training after it goes silently wrong, and answers come in another precision than everyone's.
+                layer.support_avx512bf16_for_cpu = False
+        return lm
 
     def adapt(self, model: Any) -> Any:
         """Prepare the quantised model for training, then add the updates."""
