@@ -10,7 +10,7 @@ help:   ## list these verbs
 	@sed -n 's/^\([a-z]*\):.*## /make \1\t/p' $(MAKEFILE_LIST)
 
 demo: $(VENV)/.demo   ## compare prompting and fine-tuning on the small model that ships with the project
-	$(BIN)/bench run --methods zero-shot,few-shot,lora,qlora,majority,nearest --task bookrec
+	$(BIN)/bench run --methods few-shot,lora,qlora --task bookrec
 
 test: check   ## everything a change has to pass: style, types, tests
 	$(BIN)/python -m pytest
