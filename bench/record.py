@@ -17,7 +17,7 @@ Status = Literal["ok", "unsupported", "did-not-fit", "timeout", "error"]
 class Frozen(BaseModel):
     """A closed, unchangeable piece of a record: an unknown key is an error, never silently kept."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", serialize_by_alias=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", serialize_by_alias=True, ser_json_inf_nan="null")
 
 
 class MethodSpec(Frozen):
@@ -54,7 +54,9 @@ class Grant(Frozen):
     passes: PositiveInt | None = Field(None, description="passes over the training examples")
     steps: PositiveInt | None = Field(None, description="optimiser steps")
     tokens: PositiveInt | None = Field(None, description="non-padding tokens trained on")
-    seconds: PositiveFloat | None = Field(None, description="wall seconds of adapting; evaluation is off the clock")
+    seconds: PositiveFloat | None = Field(
+        None, allow_inf_nan=False, description="wall seconds of adapting; evaluation is off the clock"
+    )
     batch: PositiveInt = Field(16, description="examples per optimiser step (effective batch)")
     new_tokens: PositiveInt | None = Field(None, description="tokens per answer; null takes the task's own limit")
 
@@ -151,8 +153,8 @@ class Point(Frozen):
     step: NonNegativeInt
     tokens: NonNegativeInt
     seconds: NonNegativeFloat
-    train_loss: float | None = Field(description="mean since the point before; null at step 0")
-    validation_loss: float | None
+    train_loss: float | None = Field(description="mean since the point before; null at step 0 and where it diverged")
+    validation_loss: float | None = Field(description="null where it diverged")
     next_token_accuracy: float | None = Field(description="share of answer tokens predicted right on validation")
 
 
@@ -208,11 +210,9 @@ class Record(Frozen):
 
     def text(self) -> str:
         """The record as JSON: readable header, then one sample per line (so that diffs and `grep` work)."""
-        dump = self.model_dump(mode="json")
-        samples = [json.dumps(sample, ensure_ascii=False) for sample in dump.pop("samples")]
-        header = json.dumps(dump, ensure_ascii=False, indent=1).removesuffix("\n}")
-        body = ",\n  ".join(samples)
-        return f'{header},\n "samples": [\n  {body}\n ]\n}}\n' if samples else f'{header},\n "samples": []\n}}\n'
+        header = self.model_dump_json(indent=1, exclude={"samples"}).removesuffix("\n}")
+        samples = ",\n  ".join(sample.model_dump_json() for sample in self.samples)
+        return f'{header},\n "samples": [\n  {samples}\n ]\n}}\n' if samples else f'{header},\n "samples": []\n}}\n'
 
     def write(self, folder: Path) -> Path:
         """Put the record into `folder` under its id, whole or not at all."""

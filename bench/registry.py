@@ -129,19 +129,28 @@ def _entry_points(kind: Kind) -> list[Claim]:
     found = []
     for point in metadata.entry_points(group=f"bench.{kind}"):
         origin = f"package {point.dist.name}" if point.dist else "a package"
-        spec, warning = None, None
-        try:
-            spec = importlib.util.find_spec(point.module)
-        except (ImportError, ValueError) as error:
-            warning = f"broken plugin: {error}"
-        if spec is None or spec.origin is None:
-            found.append(Claim(point.name, origin, point.value, "", warning or f"broken plugin: no {point.module}"))
+        file = _locate(point.module)
+        if file is None:
+            found.append(Claim(point.name, origin, point.value, "", f"broken plugin: there is no {point.module}"))
         elif kind == "methods":
-            found.append(Claim(point.name, origin, point.value, *_docstring(Path(spec.origin))))
+            found.append(Claim(point.name, origin, point.value, *_docstring(file)))
         else:
-            folder = Path(spec.origin).parent
-            found.append(Claim(point.name, origin, str(folder), _summary(folder)))
+            found.append(Claim(point.name, origin, str(file.parent), _summary(file.parent)))
     return found
+
+
+def _locate(module: str) -> Path | None:
+    """The file of a module, found without importing it or the packages around it (`find_spec` would)."""
+    path, place = None, None
+    names = module.split(".")
+    for depth in range(1, len(names) + 1):
+        name = ".".join(names[:depth])
+        specs = (finder.find_spec(name, path) for finder in sys.meta_path if hasattr(finder, "find_spec"))
+        spec = next((spec for spec in specs if spec is not None), None)
+        if spec is None:
+            return None
+        path, place = spec.submodule_search_locations, spec.origin
+    return Path(place) if place else None
 
 
 def _docstring(file: Path) -> tuple[str, str | None]:

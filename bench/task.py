@@ -140,7 +140,7 @@ class Task:
         if self.card.answer is None:
             return text or None
         found = re.search(self.card.answer, text)
-        return found[1].strip() if found else None
+        return (found[1] or "").strip() or None if found else None
 
     def score(self, prediction: str, references: Sequence[str]) -> dict[str, float]:
         """Scores of one trimmed answer: em on the parsed part, f1 on the whole, parsed, and format where one is set."""
@@ -166,6 +166,10 @@ def load(folder: Path) -> Task:
     files = [folder / "task.yaml", *(folder / f"{split}.jsonl" for split in SPLITS)]
     code = folder / "task.py"
     scorer = _read_scorer(code) if code.exists() else None
+    metrics = ["em", "f1", "parsed", *(["format"] if card.format else [])]
+    if scorer is None and card.metric not in metrics:
+        mend = did_you_mean(card.metric, metrics)
+        raise Refused(f"key 'metric': no score is called '{card.metric}'", where=str(files[0]), mend=mend)
     digest = hashlib.sha256()
     for file in [*files, code] if scorer else files:
         digest.update(hashlib.sha256(file.read_bytes()).digest())
@@ -237,6 +241,8 @@ def _read_row(line: str, where: str, card: Card) -> Row:
     references: list[Any] = target if isinstance(target, list) else [target]
     if not references or not all(isinstance(text, str) and text.strip() for text in references):
         raise Refused("'target' must be a text that is not empty, or a list of such", where=where)
+    if not isinstance(content.get("rationale"), str | None):
+        raise Refused("'rationale' must be a text", where=where)
     for text in references:
         if card.end and card.end in text:
             raise Refused(f"the target contains {card.end!r}, which ends an answer in the template", where=where)

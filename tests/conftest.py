@@ -1,0 +1,173 @@
+"""What several tests need: a tiny base model, a tiny task, the command in a process of its own, and records."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+import bench
+from bench.checkpoint import Checkpoint
+from bench.record import Record
+
+CODE = Path(bench.__file__).parents[1]
+CARD: dict[str, Any] = {
+    "name": "feelings",
+    "version": 1,
+    "summary": "Colours and how they feel.",
+    "language": "en",
+    "license": "Apache-2.0",
+    "instruction": "Name the feeling.",
+    "template": "Q: {input}\nA: {target}\n",
+    "normalize": "squad",
+    "new_tokens": 8,
+}
+COLOURS, FEELINGS = ("red", "blue", "green", "grey"), ("warm", "cold", "mild")
+
+MakeTask = Callable[..., Path]
+Bench = Callable[..., "subprocess.CompletedProcess[str]"]
+MakeRecord = Callable[..., Record]
+
+
+def rows(first: int, count: int) -> list[dict[str, Any]]:
+    return [
+        {"id": f"q{place}", "input": f"{COLOURS[place % 4]} {place}", "target": FEELINGS[place % 3]}
+        for place in range(first, first + count)
+    ]
+
+
+@pytest.fixture(scope="session")
+def make_task() -> MakeTask:
+    """A sound task in a new folder; keywords replace a split's rows or a key of its card (`None` takes a key out)."""
+
+    def make(folder: Path, **changes: Any) -> Path:
+        splits = {"train": rows(0, 9), "validation": rows(20, 4), "test": rows(40, 5)}
+        card = dict(CARD)
+        for key, value in changes.items():
+            if key in splits:
+                splits[key] = value
+            elif value is None:
+                del card[key]
+            else:
+                card[key] = value
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "task.yaml").write_text(yaml.safe_dump(card, allow_unicode=True), "utf-8")
+        for split, content in splits.items():
+            lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in content)
+            (folder / f"{split}.jsonl").write_text(lines, "utf-8")
+        return folder
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
+    """A base model that loads in a moment; its folder must not be changed."""
+    from bench.testing import tiny_base
+
+    return tiny_base(tmp_path_factory.mktemp("tiny") / "base")
+
+
+@pytest.fixture(scope="session")
+def lively(tiny: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
+    """The same with weights so large that every prompt has an answer of its own; its folder must not be changed."""
+    import torch
+
+    folder = tmp_path_factory.mktemp("lively") / "base"
+    lm = tiny.load()
+    torch.manual_seed(1)
+    for weight in lm.model.parameters():
+        if weight.ndim > 1:
+            weight.data.normal_(0.0, 0.2)
+    lm.model.save_pretrained(folder)
+    lm.tokenizer.save_pretrained(folder)
+    return dataclasses.replace(tiny, folder=folder)
+
+
+@pytest.fixture(scope="session")
+def environment() -> dict[str, str]:
+    """What a `bench` process needs to find this very code, wherever it runs, and to stay off the network."""
+    paths = [str(CODE), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return os.environ | {"PYTHONPATH": os.pathsep.join(paths), "HF_HUB_OFFLINE": "1", "COLUMNS": "200"}
+
+
+@pytest.fixture
+def run_bench(environment: dict[str, str], tmp_path: Path) -> Bench:
+    """The command `bench`, run to its end in `tmp_path`."""
+
+    def command(*arguments: object, **more: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "bench", *map(str, arguments)],
+            cwd=tmp_path,
+            env=environment | more,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=300,
+        )
+
+    return command
+
+
+@pytest.fixture(scope="session")
+def make_record() -> MakeRecord:
+    """A record; keywords replace parts of its spec (`seed`, `params`, …) or of itself (`status`, `scores`, …)."""
+
+    def make(name: str = "lora", em: float = 0.5, items: int = 4, **changes: Any) -> Record:
+        spec: dict[str, Any] = {
+            "task": {"name": "feelings", "ref": "./feelings", "version": 1, "sha256": "a" * 64, "metric": "em"},
+            "method": {"name": name, "ref": name, "control": False, "params": {"rank": 16, "lr": 2e-3}},
+            "base": {"ref": "bookworm", "sha256": "b" * 64, "dtype": "float32"},
+            "budget": {"passes": 3},
+            "decoding": {"max_new_tokens": 8, "stop": ["\n"]},
+            "seed": 0,
+        }
+        for key in list(changes):
+            part, _, inner = key.partition("__")
+            if part in spec:
+                value = changes.pop(key)
+                spec[part] = spec[part] | {inner: value} if inner else value
+        phase = {"wall_s": 2.0, "cpu_s": 3.0, "start_mib": 1.0, "peak_mib": 700.0, "reserved_mib": None}
+        cost = {
+            "phases": {"fit": phase, "predict": phase},
+            "memory_read_by": "VmHWM",
+            "parameters": {"total": 90_000, "trainable": 4_000, "kept": 4_000},
+            "spent": {"examples": 9, "passes": 1, "steps": 1, "tokens": 99, "seconds": 2.0, "stopped_by": "passes"},
+            "answering": {"queries": items, "answer_tokens": 10, "latency_ms": [1.0, 2.0, 3.0]},
+            "artefact_bytes": 2048,
+        }
+        right = round(em * items)
+        samples = [
+            {
+                "id": f"q{place}",
+                "references": ["warm", "hot"],
+                "raw": " warm\nQ: …",
+                "answer": "warm" if place < right else None,
+                "scores": {"em": float(place < right), "f1": 0.5},
+            }
+            for place in range(items)
+        ]
+        whole: dict[str, Any] = {
+            "id": "to be",
+            "status": "ok",
+            "spec": spec,
+            "asked": ["run", "--methods", name],
+            "scores": {"em": em, "f1": 0.5},
+            "cost": cost,
+            "env": None,
+            "curve": [],
+            "error": None,
+            "samples": samples,
+        }
+        record = Record.model_validate(whole | changes)
+        return record.model_copy(update={"id": record.spec.id})
+
+    return make

@@ -1,0 +1,198 @@
+"""The budget: how it is asked for, and that nothing is ever drawn beyond it."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bench import budget as rooms
+from bench.budget import Budget, parse
+from bench.method import BudgetSpent
+from bench.record import Grant
+from bench.refusal import Refused
+
+LIMIT = st.none() | st.integers(1, 40)
+# Every budget that can be asked for limits one of these two.
+GRANTS = st.builds(
+    Grant, steps=LIMIT, passes=st.none() | st.integers(1, 4), tokens=LIMIT, batch=st.integers(1, 8)
+).filter(lambda grant: grant.steps or grant.passes)
+DRAWS = st.lists(
+    st.fixed_dictionaries({"steps": st.integers(0, 3), "examples": st.integers(0, 9), "tokens": st.integers(0, 9)})
+)
+
+
+class Clock:
+    """Stands in for `time.perf_counter` where a test must not wait."""
+
+    now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    ticking = Clock()
+    monkeypatch.setattr(rooms.time, "perf_counter", ticking)
+    return ticking
+
+
+def drawn(budget: Budget) -> tuple[int, int, int]:
+    return budget.steps, budget.examples, budget.tokens
+
+
+@pytest.mark.parametrize("name", rooms.PRESETS)
+def test_a_preset_is_asked_for_by_its_name(name: str) -> None:
+    assert parse(name) == rooms.PRESETS[name]
+
+
+def test_a_preset_takes_changes() -> None:
+    assert parse("quick,passes=2") == rooms.PRESETS["quick"].model_copy(update={"passes": 2})
+    assert parse("quick, examples=none") == Grant(passes=1)
+
+
+def test_pairs_alone_make_a_budget() -> None:
+    assert parse("steps=50,seconds=1.5,batch=4") == Grant(steps=50, seconds=1.5, batch=4)
+
+
+@pytest.mark.parametrize(
+    ("text", "named", "mend"),
+    [
+        ("passes=-1", "passes=-1", "positive"),
+        ("passes=0", "passes=0", "positive"),
+        ("passes=1.5", "passes=1.5", "positive"),
+        ("seconds=nan,steps=1", "seconds=nan", "positive"),
+        ("seconds=inf,steps=1", "seconds=inf", "none"),
+        ("batch=none,steps=1", "batch", "positive"),
+        ("pases=2", "'pases'", "did you mean 'passes'"),
+        ("quik", "'quik'", "did you mean 'quick'"),
+        ("passes=2,quick", "'quick'", "quick"),
+        ("seconds=60", "neither passes nor steps", "passes=3"),
+        ("quick,passes=none", "neither passes nor steps", "passes=3"),
+        ("", "''", "quick, standard"),
+    ],
+)
+def test_a_budget_that_makes_no_sense_is_refused_with_its_place_and_mend(text: str, named: str, mend: str) -> None:
+    with pytest.raises(Refused) as refusal:
+        parse(text)
+    assert f"--budget {text}" in refusal.value.what
+    assert named in refusal.value.what
+    assert mend in (refusal.value.mend or "")
+
+
+@given(GRANTS, st.integers(1, 20), DRAWS)
+def test_no_sequence_of_draws_exceeds_any_limit(grant: Grant, examples: int, draws: list[dict[str, int]]) -> None:
+    budget = Budget(grant, examples)
+    for draw in draws:
+        before, afforded = drawn(budget), budget.affords(**draw)
+        try:
+            budget.draw(**draw)
+        except BudgetSpent:
+            assert drawn(budget) == before
+            assert not afforded
+            assert budget.stopped_by in ("steps", "passes", "tokens")
+        else:
+            taken = (draw["steps"], draw["examples"], draw["tokens"])
+            assert drawn(budget) == tuple(old + new for old, new in zip(before, taken, strict=True))
+            assert afforded
+        assert budget.steps <= (grant.steps or budget.steps)
+        assert budget.tokens <= (grant.tokens or budget.tokens)
+        assert budget.examples <= (grant.passes * examples if grant.passes else budget.examples)
+
+
+@given(GRANTS, st.integers(1, 20), DRAWS)
+def test_the_watch_hears_of_every_draw_that_was_granted(
+    grant: Grant, examples: int, draws: list[dict[str, int]]
+) -> None:
+    heard: list[dict[str, Any]] = []
+    budget = Budget(grant, examples, heard.append)
+    granted = 0
+    for draw in draws:
+        if budget.affords(**draw):
+            budget.draw(**draw)
+            granted += 1
+            assert heard[-1]["step"] == budget.steps
+            assert heard[-1]["tokens"] == budget.tokens
+    assert len(heard) == granted
+
+
+@given(GRANTS, st.integers(1, 20))
+def test_planned_steps_are_all_the_steps_that_whole_batches_allow(grant: Grant, examples: int) -> None:
+    untimed = grant.model_copy(update={"tokens": None})
+    budget = Budget(untimed, examples)
+    place = 0
+    while True:
+        size = min(untimed.batch, examples - place)
+        if not budget.affords(steps=1, examples=size):
+            break
+        budget.draw(steps=1, examples=size)
+        place = (place + size) % examples
+    assert budget.steps == budget.planned_steps
+
+
+def test_the_first_limit_that_says_no_is_the_one_that_is_named() -> None:
+    budget = Budget(Grant(steps=2, passes=1, tokens=5), 8)
+    assert budget.stopped_by is None
+    assert not budget.affords(tokens=6)
+    with pytest.raises(BudgetSpent, match="tokens"):
+        budget.draw(steps=3)
+    assert budget.spent().stopped_by == "tokens"
+
+
+def test_spent_is_what_was_drawn(clock: Clock) -> None:
+    budget = Budget(Grant(passes=3), 8)
+    clock.now += 2.5
+    budget.draw(steps=2, examples=12, tokens=30)
+    budget.stop()
+    clock.now += 60
+    spent = budget.spent()
+    assert (spent.steps, spent.examples, spent.passes, spent.tokens) == (2, 12, 1.5, 30)
+    assert spent.seconds == 2.5
+    assert spent.stopped_by is None
+
+
+def test_a_step_that_would_end_too_late_is_not_begun(clock: Clock) -> None:
+    budget = Budget(Grant(steps=99, seconds=10), 8)
+    for _ in range(3):
+        budget.draw(steps=1)
+        clock.now += 3  # the fourth step of 3 s would end at 12 s
+    with pytest.raises(BudgetSpent, match="seconds"):
+        budget.draw(steps=1)
+    assert budget.steps == 3
+    assert budget.stopped_by == "seconds"
+
+
+def test_work_done_may_always_be_counted_in_time(clock: Clock) -> None:
+    """Tokens are known only after a step; that they are counted late must not end a run in an error."""
+    budget = Budget(Grant(steps=99, seconds=10), 8)
+    budget.draw(steps=1)
+    clock.now += 11
+    budget.draw(tokens=7)
+    assert budget.tokens == 7
+
+
+def test_time_off_the_clock_is_not_charged(clock: Clock) -> None:
+    budget = Budget(Grant(steps=9, seconds=10), 8)
+    clock.now += 4
+    with budget.off_clock():
+        clock.now += 100
+    assert budget.seconds == 4
+    with pytest.raises(ZeroDivisionError), budget.off_clock():
+        clock.now += 100
+        raise ZeroDivisionError
+    assert budget.seconds == 4
+    assert budget.affords(steps=1)
+
+
+def test_the_clock_runs_by_itself() -> None:
+    budget = Budget(Grant(steps=1), 1)
+    time.sleep(0.02)
+    budget.stop()
+    stopped = budget.seconds
+    assert stopped >= 0.02
+    time.sleep(0.01)
+    assert budget.seconds == stopped

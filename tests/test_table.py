@@ -1,0 +1,126 @@
+"""The table that a run ends with: what it puts first, what it marks, and that it leaves nothing out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from conftest import MakeRecord
+from rich.console import Console
+
+from bench import table
+from bench.record import Record
+
+FAILED: dict[str, Any] = {
+    "cost": None,
+    "samples": [],
+    "scores": {},
+    "error": {"kind": "K", "message": "there was no tea", "trace": None},
+}
+UNSUCCESSFUL = ("unsupported", "did-not-fit", "timeout", "error")
+
+
+def shown(records: list[Record], width: int = 100) -> str:
+    console = Console(width=width, color_system=None)
+    with console.capture() as captured:
+        console.print(table.render(records))
+    return captured.get()
+
+
+def line_of(method: str, text: str) -> list[str]:
+    return next(line.split() for line in text.splitlines() if line.split()[:1] == [method])
+
+
+def test_the_best_method_comes_first(make_record: MakeRecord) -> None:
+    records = [make_record(name, em) for name, em in (("lora", 0.5), ("few-shot", 0.25), ("qlora", 0.75))]
+    assert [row.method for row in table.rows(records)] == ["qlora", "lora", "few-shot"]
+    first = [line.split()[0] for line in shown(records).splitlines() if line.strip()]
+    assert [word for word in first if word in ("lora", "qlora", "few-shot")] == ["qlora", "lora", "few-shot"]
+
+
+def test_best_is_what_the_task_calls_its_metric(make_record: MakeRecord) -> None:
+    one = make_record("one", task__metric="f1", scores={"em": 0.9, "f1": 0.1})
+    two = make_record("two", task__metric="f1", scores={"em": 0.1, "f1": 0.9})
+    assert [row.method for row in table.rows([one, two])] == ["two", "one"]
+
+
+def test_rows_do_not_depend_on_the_order_of_the_records(make_record: MakeRecord) -> None:
+    records = [make_record(name, 0.5, seed=seed) for name in ("b", "a", "c") for seed in (0, 1)]
+    assert table.rows(records) == table.rows(records[::-1])
+
+
+def test_controls_are_marked_and_contenders_are_not(make_record: MakeRecord) -> None:
+    text = shown([make_record("majority", method__control=True), make_record("lora")])
+    assert line_of("majority", text)[1] == "°"
+    assert "°" not in line_of("lora", text)
+    assert any(note.startswith("° control") for note in table.notes([make_record("lora")]))
+
+
+@pytest.mark.parametrize("status", UNSUCCESSFUL)
+def test_a_run_that_failed_has_a_row_and_a_reason(make_record: MakeRecord, status: str) -> None:
+    records = [make_record("lora"), make_record("prefix", status=status, **FAILED)]
+    assert [row.method for row in table.rows(records)] == ["lora", "prefix"]
+    assert status in line_of("prefix", shown(records))
+    assert f"prefix: {status}: there was no tea" in table.notes(records)
+
+
+def test_a_run_whose_every_method_failed_still_has_a_table(make_record: MakeRecord) -> None:
+    records = [make_record(name, status="error", **FAILED) for name in ("lora", "qlora")]
+    text = shown(records)
+    for name in ("lora", "qlora"):
+        assert "error" in line_of(name, text)
+
+
+def test_a_seed_that_failed_does_not_hide_among_those_that_did_not(make_record: MakeRecord) -> None:
+    records = [make_record("lora", 0.5), make_record("lora", seed=1, status="error", **FAILED)]
+    good, bad = table.rows(records)
+    assert (good.status, good.seeds, good.scores["em"]) == ("ok", [0], 0.5)
+    assert (bad.status, bad.seeds) == ("error", [1])
+
+
+def test_seeds_are_averaged(make_record: MakeRecord) -> None:
+    (row,) = table.rows([make_record(em=0.25), make_record(em=0.75, seed=1)])
+    assert row.scores["em"] == 0.5
+    assert row.seeds == [0, 1]
+
+
+def test_other_hyper_parameters_are_another_row(make_record: MakeRecord) -> None:
+    assert len(table.rows([make_record(), make_record(method__params={"rank": 8, "lr": 2e-3})])) == 2
+
+
+def test_what_was_not_measured_is_never_shown_as_0(make_record: MakeRecord) -> None:
+    blank = make_record("majority", cost=None)
+    (row,) = table.rows([blank])
+    measured = row.model_dump(include={"trainable", "fit_s", "fit_peak_mib", "tokens_per_s", "query_p50_ms"})
+    assert set(measured.values()) == {None}
+    assert row.query_p95_ms is None and row.artefact_bytes is None
+    assert line_of("majority", shown([blank]))[3:] == ["–"] * 6
+
+
+def test_what_is_0_is_shown_as_0(make_record: MakeRecord) -> None:
+    cost = make_record().model_dump(mode="json")["cost"]
+    cost["parameters"]["trainable"] = cost["artefact_bytes"] = 0
+    words = line_of("zero-shot", shown([make_record("zero-shot", em=0.0, cost=cost)]))
+    assert words[1] == "0.000"
+    assert words[3] == "0"
+    assert words[-2:] == ["0", "B"]
+
+
+def test_a_peak_that_was_not_measured_is_left_out_of_the_mean(make_record: MakeRecord) -> None:
+    cost = make_record().model_dump(mode="json")["cost"]
+    cost["phases"]["fit"]["peak_mib"] = None
+    (row,) = table.rows([make_record(), make_record(seed=1, cost=cost)])
+    assert row.fit_peak_mib == 700.0
+
+
+def test_the_table_fits_a_terminal_of_80_columns(make_record: MakeRecord) -> None:
+    scores = {"em": 0.5, "f1": 0.5, "parsed": 1.0}
+    text = shown([make_record("zero-shot", scores=scores, method__control=True)], width=80)
+    assert "…" not in text
+    assert max(map(len, text.splitlines())) <= 80
+
+
+@pytest.mark.parametrize(("items", "points"), [(200, 6.3), (500, 4.0), (1000, 2.8)])
+def test_the_smallest_visible_difference_is_mcnemars(make_record: MakeRecord, items: int, points: float) -> None:
+    assert round(100 * table.visible_difference(items), 1) == points
+    assert any(f"below about {points} points" in note for note in table.notes([make_record(items=items)]))
