@@ -141,11 +141,14 @@ class CausalLM:
             whole = self.model.generate(
                 input_ids=ids, attention_mask=mask, generation_config=self._greedy, tokenizer=self.tokenizer
             )
-        texts = []
+        over, texts = {*self._ends, self.tokenizer.pad_token_id}, []
         for new in whole[:, ids.shape[1] :].tolist():
-            length = next((place for place, token in enumerate(new) if token in self._ends), len(new))
-            self.tally.answer_tokens += min(length + 1, len(new))
-            texts.append(self.tokenizer.decode(new[:length], skip_special_tokens=True))
+            # Rows that have ended are filled with padding until the last row of the batch ends.
+            length = next((place for place, token in enumerate(new) if token in over), len(new))
+            text = self.tokenizer.decode(new[:length], skip_special_tokens=True)
+            by_text = any(stop in text for stop in self.decoding.stop)
+            self.tally.answer_tokens += length if by_text else min(length + 1, len(new))
+            texts.append(text)
         self.tally.prompt_tokens += int(mask.sum())
         return texts
 
