@@ -99,13 +99,13 @@ def _wait(worker: subprocess.Popen[bytes], job: Job, file: Path, show: Show) -> 
 
 
 def _environment() -> dict[str, str]:
-    """The child finds the same `bench`, hashes the same way every time, and keeps its libraries quiet."""
-    quiet = {"PYTHONHASHSEED": "0", "TOKENIZERS_PARALLELISM": "false", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
+    """The child finds the same `bench`, hashes the same way every time, and asks no hub while it is measured."""
+    settled = {"PYTHONHASHSEED": "0", "TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"}
     checkout = Path(__file__).parent.parent
     if (checkout / "pyproject.toml").is_file():
         paths = [str(checkout), *filter(None, [os.environ.get("PYTHONPATH")])]
-        quiet["PYTHONPATH"] = os.pathsep.join(paths)
-    return os.environ | quiet
+        settled["PYTHONPATH"] = os.pathsep.join(paths)
+    return os.environ | settled
 
 
 def _stamp(file: Path) -> tuple[int, int] | None:

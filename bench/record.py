@@ -110,7 +110,9 @@ class Parameters(Frozen):
 
     total: NonNegativeInt = Field(description="in the model as adapted")
     trainable: NonNegativeInt = Field(description="trained while fitting")
-    kept: NonNegativeInt = Field(description="in the saved artefact")
+    kept: NonNegativeInt | None = Field(
+        description="in the artefact's safetensors files; null: in files of another kind"
+    )
 
 
 class Spent(Frozen):

@@ -25,6 +25,7 @@ from bench.record import Answering, Cost, Failure, Parameters, Phase, Record, Sa
 
 LATENCY_WARM_UP = 2
 LATENCY_QUERIES = 20
+OPAQUE = (".bin", ".pt", ".pth", ".pkl", ".joblib", ".npy", ".npz")
 
 
 def main(job_file: str, out: str, progress_file: str) -> None:
@@ -121,7 +122,7 @@ class Trial:
             method.save(Path(scratch))
             files = [file for file in Path(scratch).rglob("*") if file.is_file()]
             self.artefact_bytes = sum(file.stat().st_size for file in files)
-            kept = sum(_numbers_in(file) for file in files if file.suffix == ".safetensors")
+            kept = None if any(file.suffix in OPAQUE for file in files) else sum(map(_numbers_in, files))
         if self.lm is not None:
             total, trainable = self.lm.count()
             self.parameters = Parameters(total=total, trainable=trainable, kept=kept)
@@ -182,7 +183,9 @@ def seed_all(seed: int) -> None:
 
 
 def _numbers_in(file: Path) -> int:
-    """How many numbers a safetensors file holds."""
+    """How many numbers a safetensors file holds; none in a file of another kind."""
+    if file.suffix != ".safetensors":
+        return 0
     from safetensors import safe_open
 
     with safe_open(file, framework="numpy") as weights:
