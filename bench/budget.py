@@ -57,7 +57,7 @@ class Budget:
         self.grant, self.available, self.watch = grant, max(examples, 1), watch
         self.steps = self.examples = self.tokens = 0
         self.stopped_by: str | None = None
-        self._paused = 0.0
+        self._paused = self._first_step = 0.0
         self._started = time.perf_counter()
         self._stopped: float | None = None
 
@@ -106,6 +106,8 @@ class Budget:
         """Take from the grant before working; raises `BudgetSpent`, and takes nothing, if it would exceed it."""
         if not self.affords(steps=steps, examples=examples, tokens=tokens):
             raise BudgetSpent(f"the budget of {self.stopped_by} is used up: {self.grant.model_dump(exclude_none=True)}")
+        if steps and not self.steps:
+            self._first_step = self.seconds
         self.steps, self.examples, self.tokens = self.steps + steps, self.examples + examples, self.tokens + tokens
         self.watch(
             {"step": self.steps, "steps": self.planned_steps, "tokens": self.tokens, "spent_s": self.seconds}
@@ -133,7 +135,7 @@ class Budget:
             return "tokens"
         # Only new work can come too late; tokens are counted after the fact. A step cannot be cut in the middle,
         # so it is begun only if one of average length still fits.
-        coming = self.seconds / self.steps if steps and self.steps else 0.0
+        coming = (self.seconds - self._first_step) / self.steps if steps and self.steps else 0.0
         if grant.seconds and (steps or examples) and self.seconds + coming > grant.seconds:
             return "seconds"
         return None

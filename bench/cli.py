@@ -59,8 +59,8 @@ def run(
 ) -> None:
     """Run methods on a task, each in a process of its own, and show what came of it.
 
-    Exit code: 0, also where a method is unsupported or did not fit (those are results); 1 if a run ended in an error;
-    2 for bad input; 130 when interrupted, and the same command picks up where it stopped.
+    Exit code: 0, also where a method is unsupported or did not fit (those are results); 1 if a run ended in an error
+    or had to be ended (timeout); 2 for bad input; 130 when interrupted, and the same command picks up where it stopped.
     """
     from bench import plan
 
@@ -79,7 +79,7 @@ def run(
         print("bench: interrupted. What is finished is kept; the same command runs only the rest.", file=sys.stderr)
         sys.exit(130)
     _show(records, out, format)
-    sys.exit(1 if any(record.status == "error" for record in records) else 0)
+    sys.exit(1 if any(record.status in ("error", "timeout") for record in records) else 0)
 
 
 @app.command("list")

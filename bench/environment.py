@@ -6,6 +6,7 @@ import os
 import platform
 import subprocess
 import sys
+import time
 from importlib import metadata
 from pathlib import Path
 
@@ -17,7 +18,20 @@ from bench.record import Env
 STACK = ("torch", "transformers", "peft", "trl", "bitsandbytes", "datasets", "accelerate", "tokenizers", "scikit-learn")
 
 
-def describe(started: str, method_sha256: str, device: str) -> Env:
+class Bystander:
+    """Watches, from when it is made, how busy other processes keep the machine."""
+
+    def __init__(self) -> None:
+        self.began, self.busy, self.own = time.monotonic(), _busy_seconds(), time.process_time()
+
+    def others_cores(self) -> float:
+        """Cores that other processes kept busy up to now, on average."""
+        elapsed = max(time.monotonic() - self.began, 1e-9)
+        own = time.process_time() - self.own
+        return max(0.0, _busy_seconds() - self.busy - own) / elapsed
+
+
+def describe(started: str, method_sha256: str, device: str, others_cores: float) -> Env:
     """The machine, the packages and the code behind a run; torch is asked only if the run has imported it."""
     torch = sys.modules.get("torch")
     return Env(
@@ -32,6 +46,7 @@ def describe(started: str, method_sha256: str, device: str) -> Env:
         threads=torch.get_num_threads() if torch else None,
         memory_mib=psutil.virtual_memory().total // 2**20,
         device=torch.cuda.get_device_name() if torch and device == "cuda" else device,
+        others_cores=round(others_cores, 2),
         packages={name: version for name in STACK if (version := _version(name))},
     )
 
@@ -39,6 +54,11 @@ def describe(started: str, method_sha256: str, device: str) -> Env:
 def available_cores() -> int:
     """Cores this process may run on, which can be fewer than the machine has."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _busy_seconds() -> float:
+    times = psutil.cpu_times()
+    return float(times.user + times.system + getattr(times, "nice", 0.0))
 
 
 def _version(package: str) -> str | None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Self
 
-from pydantic import NonNegativeFloat, PositiveFloat
+from pydantic import Field, NonNegativeFloat, PositiveFloat
 
 from bench.method import LM, Budget, Lesson, Method, param
 from bench.record import Point
@@ -20,7 +20,7 @@ class Gradient(Method):
     needs: ClassVar[tuple[str, ...]] = ("bench.train",)
 
     lr: PositiveFloat = param(1e-3, help="peak learning rate of AdamW", search=(1e-5, 1e-1), log=True)
-    warmup: NonNegativeFloat = param(0.06, help="share of the steps that warm up")
+    warmup: Annotated[float, Field(ge=0, le=1)] = param(0.06, help="share of the steps that warm up")
     weight_decay: NonNegativeFloat = param(0.0, help="AdamW weight decay")
 
     def adapt(self, model: Any) -> Any:

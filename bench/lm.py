@@ -89,7 +89,7 @@ class CausalLM:
         tail.append(self._ends[0])
         if len(tail) >= self.context:
             raise Refused(f"an answer of {len(tail)} tokens exceeds the model's context of {self.context}")
-        return self._fit(head, len(tail)), tail
+        return self._fit(head, max(len(tail), self.max_new_tokens)), tail
 
     def answer(self, prompts: Sequence[str]) -> list[str]:
         """Greedy continuations, one per prompt, in order. Batches are sorted by length and padded on the left."""

@@ -8,9 +8,9 @@ import json
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Annotated, Any, get_type_hints
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import AllowInfNan, TypeAdapter, ValidationError
 
 from bench import budget, checkpoint, registry, task
 from bench.job import Job
@@ -71,7 +71,8 @@ def resolve(cls: type[Method], given: dict[str, Any], name: str) -> dict[str, An
         if key not in fields:
             raise Refused(f"{where}: {name} has no '{key}'", mend=did_you_mean(key, fields))
         try:
-            values[key] = TypeAdapter(hints[key]).validate_python(value)
+            finite: Any = Annotated[hints[key], AllowInfNan(False)]
+            values[key] = TypeAdapter(finite).validate_python(value)
         except ValidationError as error:
             default = json.dumps(fields[key].default)
             raise Refused(

@@ -96,7 +96,7 @@ class Spec(Frozen):
 
 
 class Phase(Frozen):
-    """Cost of one phase of a run (import, load, fit, save, predict, latency)."""
+    """Cost of one phase of a run (import, load, fit, predict, latency)."""
 
     wall_s: NonNegativeFloat
     cpu_s: NonNegativeFloat = Field(description="user and system seconds of all threads")
@@ -174,6 +174,7 @@ class Env(Frozen):
     threads: PositiveInt | None
     memory_mib: PositiveInt
     device: str
+    others_cores: NonNegativeFloat = Field(description="cores that other processes kept busy meanwhile, on average")
     packages: dict[str, str]
 
 

@@ -71,14 +71,14 @@ def method_name(ref: str) -> str:
 
 def task(ref: str) -> Path:
     """The folder of the task that `ref` names: a registered name, or a path."""
-    if _is_path(ref) or (Path(ref) / "task.yaml").is_file():
-        if not Path(ref).is_dir():
-            raise Refused(f"no task folder '{ref}'", where=str(Path(ref).absolute()), mend="give an existing folder")
-        return Path(ref)
     known = claims("tasks")
-    if ref not in known:
-        raise Refused(f"no task '{ref}'", mend=f"{did_you_mean(ref, known)}; or a path such as ./mytask")
-    return Path(known[ref].target)
+    if ref in known:
+        return Path(known[ref].target)
+    if Path(ref).is_dir():
+        return Path(ref)
+    if _is_path(ref):
+        raise Refused(f"no task folder '{ref}'", where=str(Path(ref).absolute()), mend="give an existing folder")
+    raise Refused(f"no task '{ref}'", mend=f"{did_you_mean(ref, known)}; or a path such as ./mytask")
 
 
 def model(ref: str) -> Path:
@@ -86,10 +86,10 @@ def model(ref: str) -> Path:
     known = claims("models")
     if ref in known:
         return Path(known[ref].target)
-    if _is_path(ref) or Path(ref).is_dir():
-        if not Path(ref).is_dir():
-            raise Refused(f"no model folder '{ref}'", where=str(Path(ref).absolute()), mend="give an existing folder")
+    if Path(ref).is_dir():
         return Path(ref)
+    if _is_path(ref):
+        raise Refused(f"no model folder '{ref}'", where=str(Path(ref).absolute()), mend="give an existing folder")
     if ref.count("/") != 1:
         raise Refused(
             f"no model '{ref}'", mend=f"{did_you_mean(ref, known)}; or a folder (./model), or a hub name (org/model)"

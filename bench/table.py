@@ -15,6 +15,8 @@ from rich.text import Text
 
 from bench.record import Record, Status
 
+BUSY = 0.2
+
 
 class Row(BaseModel):
     """One method on one task, means over its seeds. None means not measured."""
@@ -65,19 +67,25 @@ def render(records: Sequence[Record]) -> Table:
 
 
 def notes(records: Sequence[Record]) -> list[str]:
-    """What a reader must know beside the table: why rows failed, and the smallest difference that can be seen."""
-    said = [f"{row.method}: {row.status}: {row.reason}" for row in rows(records) if row.status != "ok"]
+    """What a reader must know beside the table: what failed, ended early or was disturbed, and what can be seen."""
+    said = [
+        "° control. – not measured. peak: of fitting. tok/s: answer tokens, in batches. ms/query: median, one by one."
+    ]
+    said += [f"{row.method}: {row.status}: {row.reason}" for row in rows(records) if row.status != "ok"]
+    for record in records:
+        spent, name = record.cost.spent if record.cost else None, f"{record.spec.method.name} seed {record.spec.seed}"
+        if spent and spent.stopped_by in ("seconds", "tokens"):
+            said.append(f"{name}: its {spent.stopped_by} were used up after {spent.steps} steps.")
+        if record.env and record.env.others_cores > BUSY * record.env.cores:
+            busy = f"{record.env.others_cores:.1f} of {record.env.cores} cores"
+            said.append(f"{name}: other processes kept {busy} busy; its seconds and rates are not the machine's.")
     items = min((len(record.samples) for record in records if record.status == "ok"), default=0)
     if items:
-        points = 100 * visible_difference(items)
         said.append(
-            f"With {items} test questions, differences below about {points:.1f} points cannot be seen in one seed "
-            "(paired, 80 % power at 10 % discordance)."
+            f"With {items} test questions, differences below about {100 * visible_difference(items):.1f} points cannot "
+            "be seen in one seed (paired, 80 % power at 10 % discordance)."
         )
-    return [
-        "° control. – not measured. peak: of fitting. tok/s: answer tokens, in batches. ms/query: median, one by one.",
-        *said,
-    ]
+    return said
 
 
 def visible_difference(items: int, discordance: float = 0.10) -> float:

@@ -44,6 +44,7 @@ def train(lm: LM, lesson: Lesson, budget: Budget, *, lr: float, warmup: float, d
         for weight in lm.model.parameters():
             if weight.requires_grad:
                 weight.data = weight.data.float()
+        warden.note(0, None)
         if warden.may_begin(step=0):
             trainer.train()
     lm.model.eval()
@@ -79,10 +80,6 @@ class Warden(TrainerCallback):
     def may_begin(self, step: int) -> bool:
         """Whether the step that follows `step` steps is within the budget, however long its examples are."""
         return self.budget.affords(steps=1, examples=self.batch_at(step), tokens=self.longest_step)
-
-    def on_train_begin(self, args: Any, state: Any, control: Any, **rest: Any) -> None:
-        """The curve starts at the untrained model."""
-        self.note(0, None)
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **rest: Any) -> None:
         """Draw before working."""

@@ -55,7 +55,7 @@ def run(job: Job, watch: Watch) -> Record:
         asked=job.asked,
         scores={metric: fmean(sample.scores[metric] for sample in samples) for metric in metrics},
         cost=trial.cost(),
-        env=environment.describe(trial.started, job.method_sha256, trial.device),
+        env=environment.describe(trial.started, job.method_sha256, trial.device, trial.bystander.others_cores()),
         curve=tuple(getattr(trial.method, "curve_", ())),
         error=failure,
         samples=samples,
@@ -68,6 +68,7 @@ class Trial:
     def __init__(self, job: Job, watch: Watch) -> None:
         self.spec, self.watch = job.spec, watch
         self.started = datetime.now(UTC).isoformat(timespec="seconds")
+        self.bystander = environment.Bystander()
         self.method: Method | None = None
         self.device = "cpu"
         self.meter = Meter()

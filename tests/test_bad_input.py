@@ -1,0 +1,173 @@
+"""Bad input is refused at once, with its place and its mend, before any learning library is imported."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from conftest import MakeTask
+
+from bench.checkpoint import Checkpoint
+
+# Runs every command line of argv[1] one after the other, in one process: whatever imports torch is seen at once.
+RUNNER = """
+import contextlib, io, json, sys
+from bench.cli import main
+results = []
+for line in json.loads(sys.argv[1]):
+    sys.argv = ["bench", *line]
+    out, err, code = io.StringIO(), io.StringIO(), None
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            main()
+        except SystemExit as end:
+            code = end.code
+    heavy = sorted({"torch", "transformers", "peft", "trl", "sklearn"} & set(sys.modules))
+    results.append([code, out.getvalue(), err.getvalue(), heavy])
+print(json.dumps(results))
+"""
+
+RUN = ("run", "--task", "good", "--model", "model")
+LORA = (*RUN, "--methods", "lora")
+PLAN = (*LORA, "--dry-run")
+
+
+@dataclass
+class Result:
+    code: int | None
+    out: str
+    err: str
+    heavy: list[str]
+
+
+# What is typed, what the refusal must name, and what its mend must say.
+REFUSED: dict[str, tuple[Sequence[str], Sequence[str]]] = {
+    "method misspelt": ((*RUN, "--methods", "lroa"), ("'lroa'", "did you mean 'lora'?")),
+    "one method misspelt of many": ((*RUN, "--methods", "lora,few_shot"), ("'few_shot'", "did you mean 'few-shot'?")),
+    "no method": ((*RUN, "--methods", " , "), ("--methods", "few-shot, lora")),
+    "no such method file": ((*RUN, "--methods", "./none.py"), ("none.py", "give an existing .py file")),
+    "unknown task": (("run", "--methods", "lora", "--task", "godo"), ("no task 'godo'", "./mytask")),
+    "no such task folder": (("run", "--methods", "lora", "--task", "./godo"), ("no task folder './godo'", "existing")),
+    "parameter misspelt": ((*PLAN, "--set", "lora.rnak=8"), ("lora.rnak=8", "did you mean 'rank'?")),
+    "parameter not a number": ((*PLAN, "--set", "lora.rank=abc"), ("lora.rank=abc", "integer", "default is 16")),
+    "parameter out of range": ((*PLAN, "--set", "lora.rank=-1"), ("lora.rank=-1", "greater than 0", "default is 16")),
+    "rate that is no number": ((*PLAN, "--set", "lora.lr=nan"), ("lora.lr=nan", "default is 0.002")),
+    "rate without bounds": ((*PLAN, "--set", "lora.lr=inf"), ("lora.lr=inf", "default is 0.002")),
+    "share above one": ((*PLAN, "--set", "lora.dropout=1.5"), ("lora.dropout=1.5", "default is 0.0")),
+    "warm-up longer than training": ((*PLAN, "--set", "lora.warmup=2"), ("lora.warmup=2", "default is 0.06")),
+    "parameter of another method": ((*PLAN, "--set", "qlora.rank=8"), ("qlora.rank=8", "did you mean 'lora'?")),
+    "setting without a value": ((*PLAN, "--set", "rank"), ("--set rank", "--set lora.rank=8")),
+    "budget below zero": ((*PLAN, "--budget", "passes=-1"), ("passes=-1", "positive number")),
+    "budget misspelt": ((*PLAN, "--budget", "pases=2"), ("'pases'", "did you mean 'passes'?")),
+    "budget without an end": ((*PLAN, "--budget", "seconds=5"), ("seconds=5", "passes=3 or steps=200")),
+    "no such model folder": (
+        ("run", "--methods", "lora", "--task", "good", "--model", "./nowhere"),
+        ("no model folder './nowhere'", "existing folder"),
+    ),
+    "model without configuration": (
+        ("run", "--methods", "lora", "--task", "good", "--model", "./no_config"),
+        ("no_config", "config.json", "save_pretrained"),
+    ),
+    "model without weights": (
+        ("run", "--methods", "lora", "--task", "good", "--model", "./no_weights"),
+        ("no_weights", "no weights", "safetensors"),
+    ),
+    "model without tokenizer": (
+        ("run", "--methods", "lora", "--task", "good", "--model", "./no_tokenizer"),
+        ("no_tokenizer", "no tokenizer", "beside the model"),
+    ),
+    "model that is none": (
+        ("run", "--methods", "lora", "--task", "good", "--model", "./no_lm"),
+        ("no_lm", "config.json", "BertForMaskedLM"),
+    ),
+    "broken line": (("run", "--methods", "lora", "--task", "broken"), ("broken/train.jsonl:3", "one JSON object")),
+    "id given twice": (("run", "--methods", "lora", "--task", "twice"), ("twice/test.jsonl:2", "test.jsonl:1")),
+    "empty target": (("run", "--methods", "lora", "--task", "empty"), ("empty/validation.jsonl:1", "'target'")),
+    "split missing": (("run", "--methods", "lora", "--task", "missing"), ("missing/test.jsonl", "add it")),
+    "card key misspelt": (
+        ("run", "--methods", "lora", "--task", "unknown_key"),
+        ("unknown_key/task.yaml", "'metrik'", "did you mean 'metric'?"),
+    ),
+    "output that is a file": ((*LORA, "--out", "taken"), ("--out taken", "cannot be written", "/taken")),
+    "output below a file": ((*LORA, "--out", "taken/deeper"), ("--out taken/deeper", "cannot be written")),
+}
+ANSWERED: dict[str, tuple[Sequence[str], str]] = {
+    "list": (("list",), "lora"),
+    "list as json": (("list", "--format", "json"), '"lora"'),
+    "help": (("--help",), "validate"),
+    "help of run": (("run", "--help"), "--budget"),
+    "help of validate": (("validate", "--help"), "contract"),
+    "dry run": (PLAN, '"rank": 16'),
+    "sound task": (("validate", "./good"), "9 train"),
+}
+
+
+def wreck(folder: Path, make_task: MakeTask, base: Path) -> None:
+    """Fill `folder` with one sound task and model and with many that are not."""
+    row = {"id": "one", "input": "red", "target": "warm"}
+    make_task(folder / "good")
+    make_task(folder / "twice", test=[row, row])
+    make_task(folder / "empty", validation=[row | {"target": ""}])
+    make_task(folder / "unknown_key", metrik="em")
+    (make_task(folder / "missing") / "test.jsonl").unlink()
+    lines = (make_task(folder / "broken") / "train.jsonl").read_text("utf-8").split("\n")
+    (folder / "broken" / "train.jsonl").write_text("\n".join([*lines[:2], '{"id": "x", ', *lines[3:]]), "utf-8")
+    for name, gone in (
+        ("model", ()),
+        ("no_config", ("config.json",)),
+        ("no_weights", ("*.safetensors",)),
+        ("no_tokenizer", ("tokenizer.json",)),
+        ("no_lm", ()),
+    ):
+        shutil.copytree(base, folder / name)
+        for file in [file for pattern in gone for file in (folder / name).glob(pattern)]:
+            file.unlink()
+    (folder / "no_lm" / "config.json").write_text('{"architectures": ["BertForMaskedLM"]}', "utf-8")
+    (folder / "taken").write_text("a file stands here", "utf-8")
+
+
+@pytest.fixture(scope="module")
+def results(
+    tmp_path_factory: pytest.TempPathFactory, make_task: MakeTask, tiny: Checkpoint, environment: dict[str, str]
+) -> dict[str, Result]:
+    folder = tmp_path_factory.mktemp("wrecked")
+    wreck(folder, make_task, tiny.folder)
+    asked = {name: line for cases in (REFUSED, ANSWERED) for name, (line, _) in cases.items()}
+    done = subprocess.run(
+        [sys.executable, "-c", RUNNER, json.dumps(list(asked.values()))],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    return {name: Result(*result) for name, result in zip(asked, json.loads(done.stdout), strict=True)}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_bad_input_is_refused_with_its_place_and_mend(results: dict[str, Result], name: str) -> None:
+    result = results[name]
+    assert (result.code, result.out) == (2, "")
+    assert result.err.startswith("bench: "), result.err
+    assert not [said for said in REFUSED[name][1] if said not in result.err], result.err
+    assert "Traceback" not in result.err
+
+
+@pytest.mark.parametrize("name", ANSWERED)
+def test_what_needs_no_model_is_answered(results: dict[str, Result], name: str) -> None:
+    result = results[name]
+    assert result.code in (0, None), result.err
+    assert ANSWERED[name][1] in result.out
+
+
+@pytest.mark.parametrize("name", [*REFUSED, *ANSWERED])
+def test_refusing_and_listing_import_no_learning_library(results: dict[str, Result], name: str) -> None:
+    assert results[name].heavy == []

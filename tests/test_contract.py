@@ -1,0 +1,214 @@
+"""The contract of a method: every shipped method keeps it, and each way of breaking it is found and named."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import pytest
+from conftest import CODE
+
+from bench import registry
+from bench.method import LM, Base, Budget, Lesson, Method, Unsupported, param
+from bench.testing import check_method
+
+SHIPPED = sorted(file.stem.replace("_", "-") for file in (CODE / "methods").glob("[!_]*.py")) or sorted(
+    registry.claims("methods")
+)
+
+
+@dataclass
+class Sound(Method):
+    """Answers with the first answer it was taught and the question's first word."""
+
+    words: int = param(1, help="words of the question that are given back")
+
+    def load(self, base: Base) -> None:
+        return None
+
+    def fit(self, lm: LM, lesson: Lesson, budget: Budget) -> Self:
+        budget.draw(examples=1)
+        self.taught_ = lesson.train[0].target
+        return self
+
+    def predict(self, inputs: Sequence[str]) -> list[str]:
+        return [f"{self.taught_} {' '.join(text.split()[: self.words])}" for text in inputs]
+
+    def save(self, folder: Path) -> None:
+        (folder / "taught").write_text(self.taught_, "utf-8")
+
+
+@dataclass
+class WorksInInit(Sound):
+    def __post_init__(self) -> None:
+        self.ready = True
+
+
+@dataclass
+class HasNoDefault(Sound):
+    depth: int = field(kw_only=True)
+
+
+@dataclass
+class FitReturnsNone(Sound):
+    def fit(self, lm: LM, lesson: Lesson, budget: Budget) -> Self:
+        super().fit(lm, lesson, budget)
+        return None  # type: ignore[return-value]
+
+
+@dataclass
+class FitReturnsAnother(Sound):
+    def fit(self, lm: LM, lesson: Lesson, budget: Budget) -> Self:
+        return type(self)().fit_for_good(lm, lesson, budget)
+
+    def fit_for_good(self, lm: LM, lesson: Lesson, budget: Budget) -> Self:
+        return super().fit(lm, lesson, budget)
+
+
+@dataclass
+class Remembers(Sound):
+    def fit(self, lm: LM, lesson: Lesson, budget: Budget) -> Self:
+        if not hasattr(self, "taught_"):
+            super().fit(lm, lesson, budget)
+        return self
+
+
+@dataclass
+class ChangesItself(Sound):
+    def fit(self, lm: LM, lesson: Lesson, budget: Budget) -> Self:
+        self.words = 2
+        return super().fit(lm, lesson, budget)
+
+
+@dataclass
+class Reorders(Sound):
+    def predict(self, inputs: Sequence[str]) -> list[str]:
+        return super().predict(sorted(inputs))
+
+
+@dataclass
+class Drops(Sound):
+    def predict(self, inputs: Sequence[str]) -> list[str]:
+        return super().predict(inputs)[1:]
+
+
+@dataclass
+class GivesATuple(Sound):
+    def predict(self, inputs: Sequence[str]) -> list[str]:
+        return tuple(super().predict(inputs))  # type: ignore[return-value]
+
+
+@dataclass
+class GivesNoText(Sound):
+    def predict(self, inputs: Sequence[str]) -> list[str]:
+        return [None for _ in inputs]  # type: ignore[misc]
+
+
+@dataclass
+class IsFickle(Sound):
+    mood: ClassVar[Any] = itertools.count()
+
+    def fit(self, lm: LM, lesson: Lesson, budget: Budget) -> Self:
+        super().fit(lm, lesson, budget)
+        self.taught_ += str(next(self.mood))
+        return self
+
+
+@dataclass
+class TrainsOnTheSly(Sound):
+    drawn: ClassVar[int] = 0
+
+    def fit(self, lm: LM, lesson: Lesson, budget: Budget) -> Self:
+        import torch
+
+        budget.draw(steps=self.drawn)
+        weight = torch.nn.Parameter(torch.zeros(1))
+        optimiser = torch.optim.SGD([weight])
+        for _ in range(2):
+            weight.grad = torch.ones(1)
+            optimiser.step()
+        return super().fit(lm, lesson, budget)
+
+
+@dataclass
+class DrawsLessThanItTrains(TrainsOnTheSly):
+    drawn: ClassVar[int] = 1
+
+
+@dataclass
+class AsksForTooMuch(Sound):
+    def fit(self, lm: LM, lesson: Lesson, budget: Budget) -> Self:
+        while True:
+            budget.draw(steps=1)
+
+
+@dataclass
+class SavesNothing(Sound):
+    def save(self, folder: Path) -> None:
+        pass
+
+
+@dataclass
+class SavesAnEmptyFolder(Sound):
+    def save(self, folder: Path) -> None:
+        (folder / "empty").mkdir()
+
+
+@dataclass
+class AsksTheModelInTheWrongOrder(Sound):
+    def load(self, base: Base) -> LM:
+        return base.load()
+
+    def fit(self, lm: LM, lesson: Lesson, budget: Budget) -> Self:
+        self.lm_, self.lesson_ = lm, lesson
+        return super().fit(lm, lesson, budget)
+
+    def predict(self, inputs: Sequence[str]) -> list[str]:
+        return self.lm_.answer([self.lesson_.prompt(text) for text in sorted(inputs)])
+
+
+@dataclass
+class CannotDoIt(Sound):
+    def fit(self, lm: LM, lesson: Lesson, budget: Budget) -> Self:
+        raise Unsupported("only open answers")
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_every_shipped_method_keeps_the_contract(name: str) -> None:
+    check_method(registry.method(name))
+
+
+@pytest.mark.parametrize("cls", [Sound, CannotDoIt])
+def test_a_sound_method_passes(cls: type[Method]) -> None:
+    check_method(cls)
+
+
+@pytest.mark.parametrize(
+    ("cls", "fault"),
+    [
+        (WorksInInit, r"__init__ sets \['ready'\]"),
+        (HasNoDefault, "cannot be made without arguments.*depth"),
+        (FitReturnsNone, "fit must return the method itself"),
+        (FitReturnsAnother, "fit must return the method itself"),
+        (Remembers, "second fit must forget"),
+        (ChangesItself, "must not change the hyper-parameters"),
+        (Reorders, "order"),
+        (AsksTheModelInTheWrongOrder, "order"),
+        (Drops, "4 answers to 5 questions"),
+        (GivesATuple, "list of texts"),
+        (GivesNoText, "list of texts"),
+        (IsFickle, "same seed must give the same answers"),
+        (TrainsOnTheSly, "took 2 optimiser steps and drew 0"),
+        (DrawsLessThanItTrains, "took 2 optimiser steps and drew 1"),
+        (AsksForTooMuch, "asked for more than its budget"),
+        (SavesNothing, "save must write"),
+        (SavesAnEmptyFolder, "save must write"),
+    ],
+    ids=lambda value: value.__name__ if isinstance(value, type) else "",
+)
+def test_each_way_of_breaking_the_contract_is_found_and_named(cls: type[Method], fault: str) -> None:
+    with pytest.raises(AssertionError, match=fault):
+        check_method(cls)
