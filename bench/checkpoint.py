@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -43,6 +45,38 @@ def digest(folder: Path) -> str:
         with file.open("rb") as content:
             total.update(f"{file.name}:{hashlib.file_digest(content, 'sha256').hexdigest()}\n".encode())
     return total.hexdigest()
+
+
+def tokenizer(base: Path) -> Callable[[str, bool], list[int]]:
+    """Text to token ids, with special ones or without; imports transformers only where it has to."""
+    file = base / "tokenizer.json"
+    if not file.is_file():
+        from transformers import AutoTokenizer
+
+        slow = AutoTokenizer.from_pretrained(base, local_files_only=True)
+        return lambda text, special: list(slow(text, add_special_tokens=special)["input_ids"])
+    from tokenizers import Tokenizer
+
+    try:
+        fast = Tokenizer.from_file(str(file))
+    except Exception as error:
+        raise Refused(f"the tokenizer does not load: {error}", where=str(file)) from None
+    fast.no_truncation()
+    fast.no_padding()
+    return lambda text, special: list(fast.encode(text, add_special_tokens=special).ids)
+
+
+def context(base: Path) -> int:
+    """Tokens that fit into the model at once."""
+    config = json.loads((base / "config.json").read_text("utf-8"))
+    config = config.get("text_config") or config
+    for name in ("max_position_embeddings", "n_positions"):
+        if isinstance(config.get(name), int):
+            return int(config[name])
+    from transformers import AutoConfig
+
+    full = AutoConfig.from_pretrained(base, local_files_only=True).get_text_config()
+    return int(getattr(full, "max_position_embeddings", None) or sys.maxsize)
 
 
 @dataclass(frozen=True)

@@ -104,7 +104,6 @@ ANSWERED: dict[str, tuple[Sequence[str], str]] = {
     "help of run": (("run", "--help"), "--budget"),
     "help of validate": (("validate", "--help"), "contract"),
     "dry run": (PLAN, '"rank": 16'),
-    "sound task": (("validate", "./good"), "9 train"),
 }
 
 

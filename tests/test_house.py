@@ -16,8 +16,22 @@ SOURCES = sorted(file for folder in ("bench", "methods", "tasks", "models") for 
 LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"__init__", "record", "refusal"}),
     frozenset({"method", "task", "budget", "metrics", "job", "progress"}),
-    frozenset({"registry", "lm", "checkpoint", "gradient", "train", "meter", "environment", "stats", "table"}),
-    frozenset({"plan", "launch", "worker", "testing", "report", "plots", "check", "advise"}),
+    frozenset(
+        {
+            "registry",
+            "audit",
+            "wording",
+            "lm",
+            "checkpoint",
+            "gradient",
+            "train",
+            "meter",
+            "environment",
+            "stats",
+            "table",
+        }
+    ),
+    frozenset({"plan", "launch", "worker", "testing", "validate", "report", "plots", "check", "advise"}),
     frozenset({"cli"}),
     frozenset({"__main__"}),
 )
@@ -31,8 +45,11 @@ SAME_LAYER = {
     ("budget", "method"),  # the purse speaks the contract's exceptions
     ("task", "metrics"),  # a task scores its own answers
     ("checkpoint", "lm"),  # weights on disk become a model that answers
+    ("audit", "checkpoint"),  # data is measured with a model's tokenizer
+    ("audit", "wording"),  # leaks and near duplicates are a matter of words
     ("gradient", "train"),  # the family of trained methods has one engine
     ("launch", "plan"),  # what has a record already is not launched again
+    ("validate", "testing"),  # a method is sound if it keeps the contract
     ("testing", "worker"),  # the contract is tested with the seeding of a real run
 }
 LEARNING = {"torch", "transformers", "peft", "trl", "datasets", "accelerate", "bitsandbytes", "sklearn", "evaluate"}

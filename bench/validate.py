@@ -1,0 +1,86 @@
+"""Whether a task or a method is sound: what `bench validate` says."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from bench import audit, checkpoint, registry, task
+from bench.audit import Finding
+from bench.refusal import Refused
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What was looked at, in one line and in keys, and what was found."""
+
+    line: str
+    head: dict[str, Any]
+    findings: tuple[Finding, ...]
+
+    @property
+    def sound(self) -> bool:
+        """No fault was found; remarks are none."""
+        return not any(finding.fault for finding in self.findings)
+
+    def json(self) -> str:
+        """One JSON document on one line."""
+        return json.dumps({"sound": self.sound} | self.head | {"findings": [vars(one) for one in self.findings]})
+
+    def show(self) -> None:
+        """Print it for a person at 80 columns."""
+        print(self.line)
+        for title, fault in (("Faults", True), ("Remarks", False)):
+            if shown := [one for one in self.findings if one.fault is fault and one.said != self.line]:
+                Console().print("", title, render(shown), "", sep="\n")
+        print(f"{self.head['name']}: {'sound' if self.sound else 'at fault'}")
+
+
+def check(ref: str, model: str) -> Verdict:
+    """The verdict on a method or a task; `model` lends the tokenizer. Raises `Refused` if there is no such thing."""
+    if ref.endswith(".py") or ":" in ref or ref in registry.claims("methods"):
+        return _method(ref)
+    return _task(ref, model)
+
+
+def render(findings: list[Finding]) -> Table:
+    """The findings as a table: check, count, what it means with examples."""
+    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0), pad_edge=False)
+    for justify in ("left", "right", "left"):
+        table.add_column(justify=justify, overflow="fold", no_wrap=justify == "right")
+    for finding in findings:
+        said = Text(finding.said).append("".join(f"\n· {example}" for example in finding.examples), style="dim")
+        table.add_row(Text(finding.check, style="bold red" if finding.fault else "bold"), str(finding.count), said)
+    return table
+
+
+def _method(ref: str) -> Verdict:
+    from bench.testing import check_method
+
+    head, cls = {"kind": "method", "name": ref}, registry.method(ref)
+    try:
+        check_method(cls)
+    except AssertionError as fault:
+        said = f"{ref} breaks the contract: {fault}"
+        return Verdict(said, head, (Finding("contract", True, 1, said),))
+    return Verdict(f"{ref} keeps the contract of a method", head, ())
+
+
+def _task(ref: str, model: str) -> Verdict:
+    folder, base = registry.task(ref), registry.model(model)
+    checkpoint.check_folder(base)
+    head: dict[str, Any] = {"kind": "task", "name": ref, "model": model}
+    try:
+        loaded = task.load(folder)
+    except Refused as fault:
+        return Verdict(str(fault), head, (Finding("schema", True, 1, str(fault)),))
+    rows = {split: len(loaded.splits[split]) for split in task.SPLITS}
+    head |= {"version": loaded.card.version, "sha256": loaded.sha256, "rows": rows}
+    sizes = ", ".join(f"{count} {split}" for split, count in rows.items())
+    line = f"{loaded.card.name} version {loaded.card.version}: {sizes}; sha256 {loaded.sha256[:12]}"
+    return Verdict(line, head, tuple(audit.audit(loaded, base)))

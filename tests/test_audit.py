@@ -1,0 +1,467 @@
+"""`bench validate` on a task: every fault is found where it was planted and counted, and sound data pass."""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+import unicodedata
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import CARD, Bench, MakeTask
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from rich.console import Console
+
+from bench import cli, task, validate
+from bench.audit import FAULTS, REMARKS, Finding, audit
+from bench.checkpoint import Checkpoint
+from bench.refusal import Refused
+from bench.task import SPLITS, Card, Row, Task
+from bench.wording import NEAR, blemish, excerpt, form, key, near_pairs, place
+
+ROOT = Path(__file__).parents[1]
+ASKED = {
+    "train": (
+        "맑은 하늘",
+        "잘 익은 토마토",
+        "a ripe plum",
+        "fresh snow",
+        "갓 구운 빵",
+        "old brass",
+        "deep water",
+        "연필심",
+    ),
+    "validation": ("mossy stone", "봄 햇살", "a candle flame", "겨울 바다"),
+    "test": ("wet asphalt", "묵은 책장", "a robin's egg", "늦가을 논", "polished oak", "새벽 안개"),
+}
+FEELINGS = ("warm", "cold")
+Splits = dict[str, list[dict[str, Any]]]
+Plant = Callable[[Splits, dict[str, Any]], object]
+
+
+def sound(*, closed: bool = False) -> tuple[Splits, dict[str, Any]]:
+    """Rows and card of a task without fault: answers in sentences, or two labels."""
+    splits: Splits = {
+        split: [
+            {
+                "id": f"{split}-{number}",
+                "input": f"{thing}?",
+                "target": FEELINGS[number % 2] if closed else f"It feels {FEELINGS[number % 2]} {split} {number}.",
+            }
+            for number, thing in enumerate(things)
+        ]
+        for split, things in ASKED.items()
+    }
+    if closed:
+        return splits, {"labels": list(FEELINGS)}
+    return splits, {"answer": r"feels (.+)\.?$", "new_tokens": 40}
+
+
+def look(folder: Path, make_task: MakeTask, base: Path, plant: Plant, *, closed: bool = False) -> list[Finding]:
+    splits, card = sound(closed=closed)
+    plant(splits, card)
+    return audit(task.load(make_task(folder / "planted", **splits, **card)), base)
+
+
+def change(split: str, number: int, **row: Any) -> Plant:
+    return lambda splits, card: splits[split][number].update(row)
+
+
+def add(split: str, input: str, target: str | list[str]) -> Plant:
+    return lambda splits, card: splits[split].append({"id": "new", "input": input, "target": target})
+
+
+def both(*plants: Plant) -> Plant:
+    return lambda splits, card: [plant(splits, card) for plant in plants]
+
+
+def keys(**changes: Any) -> Plant:
+    return lambda splits, card: card.update(changes)
+
+
+def nothing(splits: Splits, card: dict[str, Any]) -> None:
+    pass
+
+
+def decomposed(text: str) -> str:
+    return unicodedata.normalize("NFD", text)
+
+
+SAME = "It feels warm train 0."
+# What is planted into the open task, and the faults that must be found: no more and no less.
+PLANTED: dict[str, tuple[Plant, dict[str, int]]] = {
+    "nothing": (nothing, {}),
+    "leak": (add("test", "맑은하늘", "It feels grey."), {"leak": 1, "contradiction": 1}),
+    "leak with the same answer": (add("test", "맑은 하늘!", SAME), {"leak": 1}),
+    "leak in other case": (add("validation", "FRESH  snow.", "It feels cold train 3."), {"leak": 1, "white-space": 1}),
+    "leak in another Unicode form": (add("test", decomposed("맑은 하늘?"), SAME), {"leak": 1, "white-space": 1}),
+    "leak in full width": (add("test", "ｏｌｄ ｂｒａｓｓ", "It feels cold train 5."), {"leak": 1}),
+    "leak of validation into test": (add("test", "봄햇살", "It feels cold validation 1."), {"leak": 1}),
+    "duplicate": (add("train", "맑은, 하늘", SAME), {"duplicate": 1}),
+    "contradiction": (add("train", "맑은 하늘", "It feels grey."), {"duplicate": 1, "contradiction": 1}),
+    "same answer among several": (add("train", "맑은 하늘", ["It feels grey.", SAME]), {"duplicate": 1}),
+    "space at the end": (change("test", 1, input="묵은 책장 "), {"white-space": 1}),
+    "space before": (change("train", 1, input=" 잘 익은 토마토"), {"white-space": 1}),
+    "line end at the end": (change("train", 1, target="It feels cold train 1.\t"), {"white-space": 1}),
+    "two spaces": (change("train", 2, input="a ripe  plum"), {"white-space": 1}),
+    "tab": (change("train", 2, input="a\tripe plum"), {"white-space": 1}),
+    "carriage return": (change("train", 2, input="a ripe\r\nplum"), {"white-space": 1}),
+    "zero width": (change("train", 2, input="a ripe\u200b plum"), {"white-space": 1}),
+    "joiner between Korean letters": (change("test", 1, input="묵은\u200d책장"), {"white-space": 1}),
+    "byte order mark": (change("train", 2, input="\ufeffa ripe plum"), {"white-space": 1}),
+    "answer in parts": (change("test", 0, target=decomposed("It feels warm 하늘.")), {"white-space": 1}),
+    "no-break space": (change("train", 2, input="a ripe\xa0plum"), {"white-space": 1}),
+    "rationale with a tab": (change("train", 2, rationale="so\tit is"), {"white-space": 1}),
+    "rationale in parts": (change("train", 2, rationale=decomposed("따뜻하다")), {"white-space": 1}),
+    "both fields of one row": (change("train", 2, input="a  plum", rationale="a\tb"), {"white-space": 1}),
+    "lines and indentation": (change("train", 2, input="def plum():\n    return\n\nplum()"), {}),
+    "emoji in parts": (change("train", 2, input="👩\u200d👧 a plum"), {}),
+    "case": (change("test", 0, target="It feels Warm train 0."), {"case": 1}),
+    "spaces": (change("test", 0, target="It feels warm train0."), {"case": 1}),
+    "case of the parsed part": (change("test", 0, target="For me it feels WARM train 0."), {"case": 1}),
+    "cut": (change("test", 0, target="It feels wa"), {"cut": 1}),
+    "cut after a comma": (change("test", 0, target="It feels warm,"), {"cut": 1}),
+    "closed by a quote": (change("test", 0, target='It feels "warm."'), {}),
+    "closed by an emoji": (change("test", 0, target="It feels warm 🙂"), {}),
+    "format": (both(keys(format=r"It feels .+\."), change("test", 0, target="It is warm as feels go.")), {"format": 1}),
+    "answer": (change("test", 0, target="It is warm."), {"format": 1}),
+    "answer of a second reference": (change("test", 0, target=["It feels warm.", "It is warm."]), {"format": 1}),
+    "prompt too long": (change("test", 0, input="long " * 60 + "road"), {"too-long": 1}),
+    "long prompt that fits": (change("test", 0, input="long " * 20 + "road"), {}),
+    "target too long": (change("test", 0, target=f"It feels {'very ' * 8}warm."), {"too-long": 1}),
+    "no room for any prompt": (keys(new_tokens=240), {"too-long": 18}),
+}
+CLOSED: dict[str, tuple[Plant, dict[str, int]]] = {
+    "nothing": (nothing, {}),
+    "label never shown": (keys(labels=["warm", "cold", "mild"]), {"label": 3}),
+    "label missing in one split": (
+        lambda splits, card: [row.update(target="cold") for row in splits["validation"]],
+        {"label": 1},
+    ),
+    "labels that differ in case": (
+        both(keys(labels=["warm", "cold", "Warm"]), *(change(split, 0, target="Warm") for split in SPLITS)),
+        {"case": 4},
+    ),
+    "labels need no full stop": (keys(labels=["warm", "cold"]), {}),
+    "contradiction": (add("train", "맑은 하늘", "cold"), {"duplicate": 1, "contradiction": 1}),
+}
+
+
+@pytest.mark.parametrize("name", PLANTED)
+def test_what_is_planted_is_found_and_nothing_else(
+    name: str, make_task: MakeTask, tiny: Checkpoint, tmp_path: Path
+) -> None:
+    plant, wanted = PLANTED[name]
+    found = look(tmp_path, make_task, tiny.folder, plant)
+    assert {finding.check: finding.count for finding in found if finding.fault} == wanted
+    assert all(1 <= len(finding.examples) <= 3 for finding in found if finding.fault)
+
+
+@pytest.mark.parametrize("name", CLOSED)
+def test_what_is_planted_into_closed_answers_is_found(
+    name: str, make_task: MakeTask, tiny: Checkpoint, tmp_path: Path
+) -> None:
+    plant, wanted = CLOSED[name]
+    found = look(tmp_path, make_task, tiny.folder, plant, closed=True)
+    assert {finding.check: finding.count for finding in found if finding.fault} == wanted
+
+
+def test_every_fault_is_planted() -> None:
+    names = {check.__name__[1:].replace("_", "-") for check in FAULTS}
+    assert names == {check for _, wanted in [*PLANTED.values(), *CLOSED.values()] for check in wanted}
+
+
+def test_the_docs_name_every_check() -> None:
+    text = (ROOT / "docs" / "tasks.md").read_text("utf-8")
+    names = [check.__name__[1:].replace("_", "-") for check in (*FAULTS, *REMARKS)]
+    assert not [name for name in names if f"`{name}`" not in text]
+
+
+def test_an_example_names_the_row_and_shows_what_cannot_be_seen(
+    make_task: MakeTask, tiny: Checkpoint, tmp_path: Path
+) -> None:
+    found = look(tmp_path, make_task, tiny.folder, change("train", 2, input="a ripe\u200b plum"))
+    assert found[0].examples == (r'train-2 (train), input, invisible character: "a ripe\u200b plum"',)
+
+
+def test_half_a_character_is_a_fault_and_no_crash(make_task: MakeTask, tiny: Checkpoint, tmp_path: Path) -> None:
+    splits, card = sound()
+    folder = make_task(tmp_path / "half", **splits, **card)
+    with (folder / "test.jsonl").open("a") as file:
+        file.write(json.dumps({"id": "half", "input": "an apple \ud83d?", "target": "It feels sweet."}))
+    found = audit(task.load(folder), tiny.folder)
+    assert [finding.check for finding in found if finding.fault] == ["white-space"]
+    assert found[0].examples == (r'half (test), input, invisible character: "an apple \ud83d?"',)
+
+
+def test_a_fault_found_often_shows_three_examples(make_task: MakeTask, tiny: Checkpoint, tmp_path: Path) -> None:
+    plant = both(*(change("train", number, input=f"  {number} plums") for number in range(5)))
+    found = look(tmp_path, make_task, tiny.folder, plant)[0]
+    assert (found.check, found.count, len(found.examples)) == ("white-space", 5, 3)
+
+
+def remark(found: list[Finding], check: str) -> Finding | None:
+    finding = next((finding for finding in found if finding.check == check), None)
+    assert finding is None or not finding.fault
+    return finding
+
+
+def test_remarks_on_sound_data(make_task: MakeTask, tiny: Checkpoint, tmp_path: Path) -> None:
+    found = look(tmp_path, make_task, tiny.folder, nothing)
+    assert [finding.check for finding in found] == ["lengths", "small-test"]
+    small = remark(found, "small-test")
+    assert small is not None and small.count == 6
+    lengths = remark(found, "lengths")
+    # A token is a byte: "Name the feeling.\n\nQ: a robin's egg?\nA:" has 39, " It feels warm test 2." has 22.
+    assert lengths is not None and lengths.count == 18
+    assert lengths.examples[2].startswith("test: prompt 39, ") and lengths.examples[2].endswith("target 22, 22, 22")
+
+
+def test_near_duplicates_of_another_split_are_remarked(make_task: MakeTask, tiny: Checkpoint, tmp_path: Path) -> None:
+    text = "어제 도서관에서 빌려 온 두꺼운 소설책을 밤새 다 읽고 나서 느낀 기분은 어떤가요"
+    plant = both(change("train", 0, input=text), change("test", 0, input=f"{text} 네"))
+    near = remark(look(tmp_path, make_task, tiny.folder, plant), "near-duplicate")
+    assert near is not None and near.count == 1 and near.examples[0].startswith("test-0 (test) ~ train-0 (train), 0.9")
+
+
+def test_balance_says_shares_majority_and_distance(make_task: MakeTask, tiny: Checkpoint, tmp_path: Path) -> None:
+    plant = both(change("test", 1, target="warm"), change("test", 3, target="warm"))
+    balance = remark(look(tmp_path, make_task, tiny.folder, plant, closed=True), "balance")
+    assert balance is not None and balance.count == 2
+    assert "83.3%" in balance.said and "33.3%" in balance.said
+    assert balance.examples[0] == '"warm": train 50.0%, validation 50.0%, test 83.3%'
+
+
+def test_answers_that_the_input_contains_are_counted(make_task: MakeTask, tiny: Checkpoint, tmp_path: Path) -> None:
+    plant = both(change("test", 0, input="Is ice warm or not?"), change("test", 2, input="Lukewarm water?"))
+    told = remark(look(tmp_path, make_task, tiny.folder, plant, closed=True), "answer-in-input")
+    assert told is not None and told.count == 1 and "5.6%" in told.said
+
+
+def test_five_hundred_test_rows_are_enough(make_task: MakeTask, tiny: Checkpoint, tmp_path: Path) -> None:
+    def fill(splits: Splits, card: dict[str, Any]) -> None:
+        splits["test"] = [{"id": f"{n}", "input": f"{n} plums", "target": f"It feels {n}."} for n in range(500)]
+
+    assert remark(look(tmp_path, make_task, tiny.folder, fill), "small-test") is None
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.sets(st.integers(0, 7)), st.sets(st.integers(0, 7)), st.sampled_from(["NFC", "NFD", "NFKC", "NFKD"]))
+def test_as_many_leaks_are_found_as_were_planted(
+    tiny: Checkpoint, tested: set[int], validated: set[int], form: str
+) -> None:
+    splits, card = sound()
+    for split, numbers in (("validation", validated), ("test", tested)):
+        for number in numbers:
+            row = splits["train"][number]
+            text = f" {unicodedata.normalize(form, row['input']).upper()}!"  # type: ignore[arg-type]
+            splits[split].append(row | {"id": f"{split} {number}", "input": text})
+    rows = {
+        split: tuple(Row(row["id"], row["input"], (row["target"],)) for row in some) for split, some in splits.items()
+    }
+    found = audit(Task(Card.model_validate(CARD | card), ROOT, "", rows), tiny.folder)
+    counts = {finding.check: finding.count for finding in found}
+    assert counts.get("leak", 0) == len(tested) + len(validated)
+    assert not {"duplicate", "contradiction"} & set(counts)
+
+
+# The command
+
+
+def command(capsys: pytest.CaptureFixture[str], *arguments: Any) -> tuple[object, str]:
+    with pytest.raises(SystemExit) as end:
+        cli.validate_(*arguments)
+    return end.value.code, capsys.readouterr().out
+
+
+def test_exit_codes_and_json(
+    make_task: MakeTask, tiny: Checkpoint, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    splits, card = sound()
+    good = str(make_task(tmp_path / "good", **splits, **card))
+    splits["test"].append(splits["train"][0] | {"id": "again"})
+    bad = str(make_task(tmp_path / "bad", **splits, **card))
+    broken = make_task(tmp_path / "broken")
+    (broken / "test.jsonl").write_text("[1]\n", "utf-8")
+    for folder, code, checks in ((good, 0, []), (bad, 1, ["leak"]), (str(broken), 1, ["schema"])):
+        ended, out = command(capsys, folder, str(tiny.folder), cli.Format.json)
+        content = json.loads(out.splitlines()[-1])
+        assert (ended, content["sound"]) == (code, not code)
+        assert [finding["check"] for finding in content["findings"] if finding["fault"]] == checks
+        ended, out = command(capsys, folder, str(tiny.folder), cli.Format.table)
+        assert ended == code
+        assert ("leak" in out, out.endswith("sound\n")) == ("leak" in checks, not code)
+        assert all(len(line) <= 80 or str(tmp_path) in line for line in out.splitlines())
+    assert f"{broken}/test.jsonl:1" in out
+
+
+def test_a_method_is_validated_in_json_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "poor.py"
+    file.write_text(
+        "from bench.method import Method\n\nclass Poor(Method):\n    def __init__(self, must): ...\n"
+        "    def fit(self, lm, lesson, budget): ...\n    def predict(self, inputs): ...\n"
+        "    def save(self, folder): ...\n",
+        "utf-8",
+    )
+    ended, out = command(capsys, str(file), "bookworm", cli.Format.json)
+    content = json.loads(out.splitlines()[-1])
+    assert ended == 1 and not content["sound"] and content["findings"][0]["check"] == "contract"
+
+
+def test_unknown_tasks_and_models_are_refused(run_bench: Bench, make_task: MakeTask, tmp_path: Path) -> None:
+    make_task(tmp_path / "good")
+    for arguments in (["bokrec"], ["./none"], ["./good", "--model", "./none"], ["./good", "--format", "xml"]):
+        done = run_bench("validate", *arguments)
+        assert (done.returncode, done.stdout) == (2, ""), arguments
+        assert "Traceback" not in done.stderr
+
+
+def test_the_shipped_task_is_sound(run_bench: Bench) -> None:
+    done = run_bench("validate", "bookrec")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "lengths" in done.stdout and "Faults" not in done.stdout
+
+
+def test_a_model_with_an_old_tokenizer_is_read_by_transformers(make_task: MakeTask, tmp_path: Path) -> None:
+    from tokenizers.pre_tokenizers import ByteLevel
+
+    folder = tmp_path / "base"
+    folder.mkdir()
+    letters = [*sorted(ByteLevel.alphabet()), "<|endoftext|>"]
+    for name, content in (
+        ("vocab.json", {letter: number for number, letter in enumerate(letters)}),
+        ("tokenizer_config.json", {"tokenizer_class": "GPT2Tokenizer"}),
+        ("config.json", {"model_type": "gpt2", "n_positions": 90}),
+    ):
+        (folder / name).write_text(json.dumps(content), "utf-8")
+    (folder / "merges.txt").write_text("#version: 0.2\n", "utf-8")
+    found = look(tmp_path, make_task, folder, keys(new_tokens=52))
+    assert [finding.check for finding in found] == ["too-long", "lengths", "small-test"]
+    assert "A prompt may have 38 tokens" in found[0].said
+    assert found[1].examples[2].startswith("test: prompt 39, ")
+
+
+def test_where_the_configuration_is_silent_its_defaults_hold(
+    make_task: MakeTask, tiny: Checkpoint, tmp_path: Path
+) -> None:
+    folder = tmp_path / "base"
+    shutil.copytree(tiny.folder, folder)
+    (folder / "config.json").write_text(json.dumps({"model_type": "llama"}), "utf-8")
+    found = look(tmp_path, make_task, folder, keys(new_tokens=2040))
+    assert found[0].check == "too-long" and "A prompt may have 8 tokens" in found[0].said
+
+
+def test_a_tokenizer_that_does_not_load_is_refused(make_task: MakeTask, tiny: Checkpoint, tmp_path: Path) -> None:
+    folder = tmp_path / "base"
+    shutil.copytree(tiny.folder, folder)
+    (folder / "tokenizer.json").write_text("{}", "utf-8")
+    with pytest.raises(Refused, match="does not load"):
+        look(tmp_path, make_task, folder, nothing)
+
+
+def test_a_beginning_token_counts(make_task: MakeTask, tiny: Checkpoint, tmp_path: Path) -> None:
+    folder = tmp_path / "base"
+    shutil.copytree(tiny.folder, folder)
+    content = json.loads((folder / "tokenizer.json").read_text("utf-8"))
+    begin = {"SpecialToken": {"id": "<end>", "type_id": 0}}
+    text = {"Sequence": {"id": "A", "type_id": 0}}
+    content["post_processor"] = {
+        "type": "TemplateProcessing",
+        "single": [begin, text],
+        "pair": [text, {"Sequence": {"id": "B", "type_id": 1}}],
+        "special_tokens": {"<end>": {"id": "<end>", "ids": [256], "tokens": ["<end>"]}},
+    }
+    (folder / "tokenizer.json").write_text(json.dumps(content), "utf-8")
+    lengths = remark(look(tmp_path, make_task, folder, nothing), "lengths")
+    assert lengths is not None and lengths.examples[2].startswith("test: prompt 40, ")
+
+
+def test_data_are_shown_as_they_are(make_task: MakeTask, tiny: Checkpoint, tmp_path: Path) -> None:
+    found = look(tmp_path, make_task, tiny.folder, change("train", 2, input="[bold] plum "))
+    screen = io.StringIO()
+    Console(width=120, file=screen).print(validate.render(found))
+    assert '"[bold] plum "' in screen.getvalue()
+
+
+# Wording
+
+
+@pytest.mark.parametrize(
+    ("left", "right"),
+    [
+        ("Café au lait", "cafe\u0301 AU  lait!"),
+        ("하늘은?", decomposed("하늘 은")),
+        ("Straße", "STRASSE"),
+        ("ＡＢ", "ab"),
+    ],
+)
+def test_one_text_in_two_spellings_has_one_key(left: str, right: str) -> None:
+    assert key(left) == key(right)
+
+
+@pytest.mark.parametrize(
+    ("left", "right"),
+    [
+        ("3 + 4", "34"), ("3 - 4", "3 + 4"), ("1 2", "12"), ("1.5", "15"), ("= -5", "= 5"), ("10²", "102"),
+        ("C++", "C"), ("x*y", "xy"), ("!!", "??"), ("가", "각"), ("का", "की"),
+    ],
+)  # fmt: skip
+def test_texts_that_mean_different_things_have_different_keys(left: str, right: str) -> None:
+    assert key(left) != key(right)
+
+
+@given(st.text(min_size=1))
+def test_a_key_does_not_see_case_or_form(text: str) -> None:
+    assert key(text) == key(unicodedata.normalize("NFD", text)) == key(unicodedata.normalize("NFC", text))
+    assert key(f" {text} ") == key(text)
+
+
+@given(st.text(st.sampled_from("ab 가나\n."), min_size=1))
+def test_clean_text_has_no_blemish(text: str) -> None:
+    clean = "\n".join(" ".join(line.split()) for line in text.split("\n")).strip()
+    assert not clean or blemish(clean) is None
+
+
+@pytest.mark.parametrize(("left", "right", "same"), [("어린 왕자", "어린왕자", True), ("1 12", "11 2", False)])
+def test_forms_ignore_spaces_but_not_between_numbers(left: str, right: str, same: bool) -> None:
+    assert (form(left) == form(right)) is same
+
+
+@pytest.mark.parametrize(
+    ("answer", "text", "found"),
+    [
+        ("Seoul", "서울은 영어로 seoul이다", True), ("cat", "concatenate", False), ("no", "I know", False),
+        ("왕자", "어린 왕자를 읽었다", True), ("왕자", "거지왕자", False), ("5", "15개", False), ("5", "5개", True),
+        ("東京", "私は東京に住む", True), ("어린 왕자", decomposed("어린왕자와"), True), ("(a)", "is it (a)?", True),
+    ],
+)  # fmt: skip
+def test_answers_are_found_as_words(answer: str, text: str, found: bool) -> None:
+    assert (place(answer, text) is not None) is found
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(st.sampled_from("ab"), st.text("ab", min_size=4, max_size=24)), min_size=2, max_size=12))
+def test_near_pairs_are_those_of_scikit_learn(texts: list[tuple[str, str]]) -> None:
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    if not any(len(text) >= 5 for _, text in texts):
+        return
+    vectors = TfidfVectorizer(analyzer="char", ngram_range=(5, 5)).fit_transform([text for _, text in texts])
+    cosines = (vectors @ vectors.T).toarray()
+    wanted = {}
+    for here, (group, text) in enumerate(texts):
+        others = [there for there in range(here) if texts[there][0] != group and texts[there][1] != text]
+        best = max((float(cosines[here, there]) for there in others), default=0.0)
+        if best >= NEAR:
+            wanted[here] = best
+    assert {here: cosine for here, (_, cosine) in near_pairs(texts).items()} == pytest.approx(wanted)
+
+
+@given(st.text(), st.integers(0, 50))
+def test_an_excerpt_is_short_and_can_be_printed(text: str, at: int) -> None:
+    shown = excerpt(text, 20, min(at, len(text)))
+    assert shown.isprintable() and len(excerpt("가" * 99, 20)) <= 13 and excerpt("short", 20) == '"short"'
