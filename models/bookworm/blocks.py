@@ -1,0 +1,197 @@
+"""Blocks of two to eight questions with answers: how to answer is told only by the pairs before."""
+
+from collections.abc import Callable
+from random import Random
+
+from answers import draw_format
+from asks import ask
+from catalogue import Library
+from countries import COUNTRIES
+from prose import COLOURS, THINGS
+from sums import story
+from wording import resolve
+from words import made_up, stress
+
+Pair = tuple[str, str]
+
+QUESTION_LABELS = (
+    "요청",
+    "질문",
+    "손님",
+    "물음",
+    "문제",
+    "입력",
+    "Q",
+    "Question",
+    "사람",
+    "읽는 이",
+    "부탁",
+    "원하는 것",
+    "input",
+    "In",
+    "갑",
+    "문",
+)
+ANSWER_LABELS = (
+    "답",
+    "대답",
+    "사서",
+    "응답",
+    "풀이",
+    "출력",
+    "A",
+    "Answer",
+    "기계",
+    "도서관",
+    "추천",
+    "해답",
+    "output",
+    "Out",
+    "을",
+    "답변",
+)
+LABEL_ENDS = (": ", ": ", ": ", ":\n", "> ", " - ", "] ", ") ", "= ", " → ", ". ", "| ")
+BETWEEN = ("\n\n", "\n\n", "\n\n", "\n", "\n---\n", "\n\n\n", "\n###\n", "\n* * *\n")
+INSTRUCTIONS: dict[str, tuple[str, ...]] = {
+    "recommend": (
+        "손님의 말을 듣고 맞는 책을 한 권 알려 준다.", "요청에 맞는 책을 고르시오.", "도서관 사서가 되어 대답하세요.",
+        "알맞은 책 찾기",
+        "다음 물음에 책 하나로 답하라.", "조건을 모두 채우는 책을 찾아 같은 꼴로 적으세요.",
+        "Recommend one book that fits.", "책을 추천하는 일입니다.",
+    ),
+    "attribute": ("책에 관한 물음에 답하라.", "빈칸을 채우세요.", "책을 보고 알맞은 말을 쓴다.",
+    "Answer about the book."),
+    "classify": ("같은 무리끼리 같은 이름을 붙인다.", "보기를 보고 나누시오.", "Give the right label.",
+    "어느 쪽인지 고르세요."),
+    "capital": ("나라의 수도를 말하시오.", "수도 맞히기", "Name the capital.", "나라와 도시"),
+    "translate": ("다른 나라 말로 옮기시오.", "Translate.", "뜻이 같은 말", "우리말과 영어"),
+    "sum": ("모두 얼마인지 구하시오.", "셈하기", "차례로 계산한다.", "How many are there?"),
+    "transform": ("보기처럼 바꾸시오.", "규칙을 찾아라.", "Do the same.", "따라 하기"),
+    "code": ("암호로 적힌 요청을 읽는다.", "보기에서 낱말의 뜻을 알아내시오.", "부호의 뜻은 보기에 있다.",
+    "Work out the code."),
+}  # fmt: skip
+
+
+def block(rng: Random, library: Library) -> str:
+    """One block: perhaps an instruction, then pairs in a wrapper of its own."""
+    kind = rng.choices(tuple(MAKERS), WEIGHTS)[0]
+    count = rng.randint(2, 8)
+    pairs = MAKERS[kind](rng, library, count)
+    question, answer, between = _wrapper(rng)
+    turns = [f"{asked}\n{stress(answer + told)}" for asked, told in pairs]
+    body = question + stress(between + question).join(turns)
+    head = rng.choice(INSTRUCTIONS[kind]) + rng.choice(("\n\n", "\n\n", "\n")) if rng.random() < 0.6 else ""
+    return head + body + (between if rng.random() < 0.1 else "")
+
+
+def _wrapper(rng: Random) -> tuple[str, str, str]:
+    """What stands before a question, before an answer and between pairs."""
+    end = rng.choice(LABEL_ENDS)
+    opening = {"] ": "[", ") ": "("}.get(end, "")
+    named = rng.random()
+    if named < 0.65:
+        question, answer = rng.choice(QUESTION_LABELS), rng.choice(ANSWER_LABELS)
+    elif named < 0.9:
+        question, answer = made_up(rng), made_up(rng)
+    else:
+        return "", rng.choice(("→ ", "=> ", "- ", "답 ", ">> ")), rng.choice(BETWEEN)
+    return f"{opening}{question}{end}", f"{opening}{answer}{end}", rng.choice(BETWEEN)
+
+
+def _recommend(rng: Random, library: Library, count: int) -> list[Pair]:
+    form = draw_format(rng)
+    english = rng.choice((0.0,) * 9 + (1.0,))
+    asks = [ask(rng, library, english=english) for _ in range(count)]
+    return [(asked.text, form.write(asked.book)) for asked in asks]
+
+
+def _code(rng: Random, library: Library, count: int) -> list[Pair]:
+    """Requests whose theme is a made-up word or a colour, a new one in each block; the pairs tell what it meant."""
+    form = draw_format(rng)
+    themes = rng.sample(sorted({book.theme for book in library.books}), rng.randint(1, 2))
+    words = _distinct(rng, len(themes)) if rng.random() < 0.5 else rng.sample(tuple(COLOURS), len(themes))
+    codes = dict(zip(themes, words, strict=True))
+    pairs = []
+    for _ in range(max(count, 3)):
+        theme = rng.choice(themes)
+        book = rng.choice([book for book in library.books if book.theme == theme])
+        asked = ask(rng, library, book, english=0.0)
+        pairs.append((asked.text.replace(theme, codes[theme]), form.write(book)))
+    return pairs
+
+
+def _attribute(rng: Random, library: Library, count: int) -> list[Pair]:
+    attribute = rng.choice(
+        ("country", "kind", "theme", "audience", "length", "author_ko", "year", "title_en", "about_ko")
+    )
+    frame = rng.choice(("{}", "《{}》", "{}은/는?", "{}에 대해 말해 줘.", "책 {}"))
+    shell = rng.choice(("{}", "{}", "{}입니다.", "[{}]", "{}이에요/예요", f"{made_up(rng)} {{}}"))
+    books = rng.sample(library.books, count)
+    return [(resolve(frame.format(book.title_ko)), resolve(shell.format(getattr(book, attribute)))) for book in books]
+
+
+def _classify(rng: Random, library: Library, count: int) -> list[Pair]:
+    attribute = rng.choice(("country", "kind", "theme", "audience", "length"))
+    values = rng.sample(sorted({getattr(book, attribute) for book in library.books}), rng.randint(2, 3))
+    labels = dict(zip(values, _distinct(rng, len(values)), strict=True))
+    books = [book for book in library.books if getattr(book, attribute) in labels]
+    chosen = [rng.choice(books) for _ in range(max(count, 4))]
+    about = rng.choice(("title_ko", "author_ko", "about_ko"))
+    return [(getattr(book, about), labels[getattr(book, attribute)]) for book in chosen]
+
+
+def _distinct(rng: Random, count: int) -> list[str]:
+    labels: dict[str, None] = {}
+    while len(labels) < count:
+        labels[made_up(rng)] = None
+    return list(labels)
+
+
+def _capital(rng: Random, library: Library, count: int) -> list[Pair]:
+    asked, told = rng.choice(
+        (("name_ko", "capital_ko"), ("name_en", "capital_en"), ("capital_ko", "name_ko"), ("name_ko", "name_en"))
+    )
+    shell = rng.choice(("{}", "{}", "{}입니다.", "<{}>", f"{made_up(rng)}: {{}}"))
+    return [(getattr(one, asked), shell.format(getattr(one, told))) for one in rng.sample(COUNTRIES, count)]
+
+
+def _translate(rng: Random, library: Library, count: int) -> list[Pair]:
+    pairs = rng.sample([*COLOURS.items(), *THINGS.items()], count)
+    return pairs if rng.random() < 0.5 else [(english, korean) for korean, english in pairs]
+
+
+def _sum(rng: Random, library: Library, count: int) -> list[Pair]:
+    stepwise = rng.random() < 0.6
+    name = rng.choice(("답", "모두", "결과", made_up(rng)))
+    stories = [story(rng, rng.randint(1, 3) if stepwise else 1) for _ in range(min(count, 4))]
+    return [(told, f"{solved}. {name} {result}" if stepwise else result) for told, solved, result in stories]
+
+
+def _transform(rng: Random, library: Library, count: int) -> list[Pair]:
+    rules: tuple[Callable[[list[str]], str], ...] = (
+        " ".join,
+        lambda words: words[0],
+        lambda words: words[-1],
+        lambda words: " ".join(reversed(words)),
+        lambda words: f"{words[0]} {words[0]}",
+        lambda words: ", ".join(words),
+    )
+    rule, fixed = rng.choice(rules), rng.choice(("", "", f"{made_up(rng)} "))
+    lists = [
+        [made_up(rng) if rng.random() < 0.5 else rng.choice(tuple(THINGS)) for _ in range(rng.randint(2, 4))]
+        for _ in range(count)
+    ]
+    return [(" ".join(words), fixed + rule(words)) for words in lists]
+
+
+MAKERS: dict[str, Callable[[Random, Library, int], list[Pair]]] = {
+    "recommend": _recommend,
+    "code": _code,
+    "attribute": _attribute,
+    "classify": _classify,
+    "capital": _capital,
+    "translate": _translate,
+    "sum": _sum,
+    "transform": _transform,
+}
+WEIGHTS = (9, 2.5, 2.5, 2, 1.2, 1.2, 0.7, 2)

@@ -1,0 +1,99 @@
+"""The task bookrec: its files follow from its recipe, and its requests ask for exactly one book."""
+
+import importlib
+import json
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import yaml
+
+FOLDER = Path(__file__).parents[1] / "tasks" / "bookrec"
+SPLITS = {"train": 1000, "validation": 200, "test": 500}
+
+
+@pytest.fixture(scope="module")
+def recipe() -> Iterator[ModuleType]:
+    """The module make.py, imported as it is when run as a script."""
+    sys.path.insert(0, str(FOLDER))
+    yield importlib.import_module("make")
+    sys.path.remove(str(FOLDER))
+    for name in ("make", "phrases"):
+        sys.modules.pop(name, None)
+
+
+@pytest.fixture(scope="module")
+def rows() -> dict[str, list[dict[str, str]]]:
+    """The rows of each split as they are shipped."""
+    return {
+        split: [json.loads(line) for line in (FOLDER / f"{split}.jsonl").read_text("utf-8").splitlines()]
+        for split in SPLITS
+    }
+
+
+@pytest.fixture(scope="module")
+def card() -> dict[str, Any]:
+    """The content of task.yaml."""
+    content: dict[str, Any] = yaml.safe_load((FOLDER / "task.yaml").read_text("utf-8"))
+    return content
+
+
+def title(target: str) -> str:
+    """The title in an answer."""
+    return target.removeprefix("책: ").split(" | ")[0]
+
+
+def test_recipe_reproduces_the_files_byte_for_byte(recipe: ModuleType) -> None:
+    for name, content in recipe.make().items():
+        assert (FOLDER / name).read_bytes() == content.encode(), name
+
+
+def test_sizes_and_ids(rows: dict[str, list[dict[str, str]]]) -> None:
+    assert {split: len(some) for split, some in rows.items()} == SPLITS
+    ids = [row["id"] for some in rows.values() for row in some]
+    assert len(set(ids)) == len(ids)
+
+
+def test_no_request_is_asked_twice(rows: dict[str, list[dict[str, str]]]) -> None:
+    squeezed = ["".join(filter(str.isalnum, row["input"])) for some in rows.values() for row in some]
+    assert len(set(squeezed)) == len(squeezed)
+
+
+@pytest.mark.parametrize("split", ["validation", "test"])
+def test_half_of_the_books_are_never_asked_for_in_train(rows: dict[str, list[dict[str, str]]], split: str) -> None:
+    trained = "".join(row["target"] + row["input"] for row in rows["train"])
+    asked = {title(row["target"]) for row in rows[split]}
+    seen = {title(row["target"]) for row in rows["train"]} & asked
+    assert len(seen) * 2 == len(asked)
+    assert not [absent for absent in asked - seen if f"책: {absent} |" in trained]
+
+
+def test_targets_have_the_format_and_a_title(rows: dict[str, list[dict[str, str]]], card: dict[str, Any]) -> None:
+    for row in (row for some in rows.values() for row in some):
+        assert re.fullmatch(card["format"], row["target"]), row["id"]
+        found = re.search(card["answer"], row["target"])
+        assert found is not None and found[1] == title(row["target"]), row["id"]
+
+
+def test_each_request_fits_exactly_one_book_and_needs_its_theme(recipe: ModuleType) -> None:
+    books = recipe.read_books()
+    for text, book, wishes in (asked for some in recipe.draw().values() for asked in some):
+        assert [fitting["title_ko"] for fitting in books if recipe.fits(fitting, wishes)] == [book["title_ko"]], text
+        spared = {attribute: value for attribute, value in wishes.items() if attribute != "theme"}
+        assert sum(recipe.fits(other, spared) for other in books) > 1, text
+
+
+def test_most_requests_tell_the_theme_by_colour_only(recipe: ModuleType) -> None:
+    asked = [one for some in recipe.draw().values() for one in some]
+    banded = [one for one in asked if "띠" in one.text]
+    assert 0.6 < len(banded) / len(asked) < 0.8
+    assert not [one.text for one in banded if f"{one.wishes['theme']}을 다루는" in one.text]
+
+
+def test_hidden_rule_is_not_in_the_instruction(recipe: ModuleType, card: dict[str, Any]) -> None:
+    told = card["instruction"] + card["template"] + card["summary"]
+    assert not [word for word in (*recipe.BANDS, *recipe.BANDS.values(), "띠", "이유", " | ") if word in told]

@@ -1,0 +1,168 @@
+"""The small model that ships: it loads, its tokenizer loses nothing, its text is as its card says."""
+
+import importlib
+import json
+import re
+import sys
+import unicodedata
+from collections import Counter
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+ROOT = Path(__file__).parents[1]
+FOLDER = ROOT / "models" / "bookworm"
+SLICE = 0.15  # share of the training text that the quick tests look at
+THEMES = ["사랑", "우정", "가족", "전쟁", "자연", "모험", "죽음", "자유", "성장", "과학", "역사", "예술"]
+RECIPE_FILES = [file.stem for file in FOLDER.glob("*.py")]
+
+
+@pytest.fixture(scope="module")
+def corpus() -> Iterator[ModuleType]:
+    """The module corpus.py, imported as it is when run as a script."""
+    sys.path.insert(0, str(FOLDER))
+    yield importlib.import_module("corpus")
+    sys.path.remove(str(FOLDER))
+    for name in RECIPE_FILES:
+        sys.modules.pop(name, None)
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> Any:
+    return AutoTokenizer.from_pretrained(FOLDER)
+
+
+@pytest.fixture(scope="module")
+def model() -> Any:
+    return AutoModelForCausalLM.from_pretrained(FOLDER, dtype=torch.float32).eval()
+
+
+def test_it_is_small(model: Any) -> None:
+    assert 3_000_000 <= model.num_parameters() <= 6_000_000
+    assert sum(file.stat().st_size for file in FOLDER.glob("*") if file.is_file()) <= 16 * 2**20
+    assert model.generation_config.do_sample is False
+
+
+def test_end_and_padding_are_two_tokens(tokenizer: Any, model: Any) -> None:
+    assert tokenizer.eos_token_id != tokenizer.pad_token_id
+    assert model.config.eos_token_id == tokenizer.eos_token_id
+    assert tokenizer("가")["input_ids"] == tokenizer("가", add_special_tokens=False)["input_ids"]
+    assert len(tokenizer) == model.config.vocab_size
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", " ", "  두 칸 띄움", "줄\n\n바꿈 \n", "\t탭", "끝 칸 ", unicodedata.normalize("NFD", "한글"), "👩‍👩‍👧 🇰🇷",
+    "똠방각하 뷁", "a  b", "▁ ▁", "<0x41>", "\x00\r\n"],
+)  # fmt: skip
+def test_round_trip(tokenizer: Any, text: str) -> None:
+    assert tokenizer.decode(tokenizer(text)["input_ids"]) == text
+
+
+@settings(deadline=None)
+@given(st.text(alphabet=st.characters(exclude_categories=["Cs"])))
+def test_round_trip_of_any_text(text: str) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(FOLDER)
+    if "<|" not in text:
+        assert tokenizer.decode(tokenizer(text)["input_ids"]) == text
+
+
+def test_digits_stand_alone(tokenizer: Any) -> None:
+    assert tokenizer.tokenize("1984") == list("1984")
+    assert "\n" in tokenizer.tokenize("가\n나")
+
+
+def test_the_text_follows_from_its_seed(corpus: ModuleType) -> None:
+    first, second, other = (list(islice(corpus.documents(seed), 300)) for seed in (7, 7, 8))
+    assert first == second != other
+
+
+def squeeze(text: str) -> str:
+    """A text without spaces and punctuation."""
+    return "".join(filter(str.isalnum, text))
+
+
+def exam() -> set[str]:
+    """All requests of bookrec."""
+    folder = ROOT / "tasks" / "bookrec"
+    lines = [line for split in ("train", "validation", "test") for line in (folder / f"{split}.jsonl").open("rb")]
+    return {squeeze(json.loads(line)["input"]) for line in lines}
+
+
+def texts(corpus: ModuleType, share: float) -> Iterator[str]:
+    """The first documents of each cycle of the training; with a share of 1 at least all that the model read."""
+    for seed in corpus.TRAIN_SEEDS:
+        yield from islice(corpus.documents(seed), int(share * corpus.CYCLE))
+
+
+def assert_clean(documents: Iterator[str]) -> None:
+    """No document holds a request of bookrec, its answer format, or a theme beside the word for its band."""
+    # A request lies in a document only if its first 16 letters do: a set finds these fast.
+    heads = {request[:16]: request for request in exam()}
+    for document in documents:
+        assert not re.search(r"책: [^|\n]+ \| 이유: ", document), document
+        assert "띠" not in document or not any(theme in document for theme in THEMES), document
+        letters = squeeze(document)
+        found = heads.keys() & {letters[place : place + 16] for place in range(len(letters) - 15)}
+        assert not [head for head in found if heads[head] in letters], document
+
+
+def assert_seen(documents: Iterator[str], tokenizer: Any, least: int) -> None:
+    """Every entry but the padding is met `least` times, every second document tokenized with merges left out."""
+    core = tokenizer.backend_tokenizer
+    seen: Counter[int] = Counter()
+    while chunk := list(islice(documents, 2000)):
+        for dropout, part in ((None, chunk[::2]), (0.15, chunk[1::2])):
+            core.model.dropout = dropout
+            for encoded in core.encode_batch(part, add_special_tokens=False):
+                seen.update(encoded.ids)
+        seen[tokenizer.eos_token_id] += len(chunk)
+    core.model.dropout = None
+    assert {entry for entry, place in tokenizer.get_vocab().items() if seen[place] < least} == {tokenizer.pad_token}
+
+
+def test_the_exam_is_not_in_a_slice_of_the_text(corpus: ModuleType) -> None:
+    assert_clean(texts(corpus, SLICE))
+
+
+def test_nearly_every_entry_is_seen_in_a_slice_of_the_text(corpus: ModuleType, tokenizer: Any) -> None:
+    seen = {place for text in texts(corpus, SLICE) for place in tokenizer(text)["input_ids"]}
+    assert len(seen) >= 0.93 * len(tokenizer)
+
+
+@pytest.mark.slow
+def test_the_exam_is_not_in_the_whole_text(corpus: ModuleType) -> None:
+    assert_clean(texts(corpus, 1.0))
+
+
+@pytest.mark.slow
+def test_every_entry_is_seen_often_in_the_whole_text(corpus: ModuleType) -> None:
+    assert_seen(texts(corpus, 1.0), AutoTokenizer.from_pretrained(FOLDER), least=15)
+
+
+def answers(model: Any, tokenizer: Any, prompts: list[str]) -> list[str]:
+    """What the model says next, up to the end of the line."""
+    said = []
+    for prompt in prompts:
+        ids = tokenizer(prompt, return_tensors="pt", add_special_tokens=False)["input_ids"]
+        with torch.inference_mode():
+            whole = model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=16, do_sample=False)
+        said.append(tokenizer.decode(whole[0, ids.shape[1] :]).split("\n")[0].strip())
+    return said
+
+
+def test_it_knows_capitals_and_answers_as_shown(corpus: ModuleType, model: Any, tokenizer: Any) -> None:
+    from countries import COUNTRIES
+
+    shown = "".join(f"문제: {one.name_ko}\n풀이: {one.capital_ko}\n\n" for one in COUNTRIES[:4])
+    asked = COUNTRIES[10:40]
+    said = answers(model, tokenizer, [f"{shown}문제: {one.name_ko}\n풀이:" for one in asked])
+    assert sum(answer == one.capital_ko for answer, one in zip(said, asked, strict=True)) >= 0.8 * len(asked)
