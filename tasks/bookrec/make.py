@@ -25,6 +25,7 @@ from phrases import (
 HERE = Path(__file__).parent
 SIZES = {"train": 1000, "validation": 200, "test": 500}
 SEED = 20261121
+RIVALS = 4  # other books at least that fit a request when its theme is set aside
 BY_COLOUR = 0.7  # share of the requests that name the band and not the theme
 ATTRIBUTES = ("country", "kind", "audience", "length", "era")
 COLOUR_OF = {theme: colour for colour, theme in BANDS.items()}
@@ -66,7 +67,7 @@ def fits(book: Book, wishes: Wishes) -> bool:
 
 
 def single_out(rng: Random, books: list[Book], book: Book) -> Wishes | None:
-    """Wishes that only this book satisfies, of which the theme cannot be spared; None if this draw finds none."""
+    """Wishes that only this book satisfies, and several without the theme; None if this draw finds none."""
     wishes = {"theme": book["theme"]}
     for attribute in rng.sample(ATTRIBUTES, len(ATTRIBUTES)):
         wishes[attribute] = book[attribute]
@@ -77,7 +78,7 @@ def single_out(rng: Random, books: list[Book], book: Book) -> Wishes | None:
             rivals = []
         if not rivals and len(wishes) >= 3:
             spared = {attribute: value for attribute, value in wishes.items() if attribute != "theme"}
-            return wishes if sum(fits(other, spared) for other in books) > 1 else None
+            return wishes if sum(fits(other, spared) for other in books) > RIVALS else None
     return None
 
 
@@ -137,7 +138,7 @@ def squeeze(text: str) -> str:
 
 def shelves(rng: Random, books: list[Book]) -> dict[str, list[Book]]:
     """The books each split asks for: half of the books of test, and of validation, are never asked for in train."""
-    known = [book for book in books if any(single_out(rng, books, book) for _ in range(20))]
+    known = [book for book in books if any(single_out(rng, books, book) for _ in range(60))]
     rng.shuffle(known)
     train = known[: len(known) * 3 // 5]
     held = known[len(train) :]
