@@ -53,7 +53,7 @@ def render(records: Sequence[Record]) -> Table:
     seeds = len({record.spec.seed for record in records})
     title = f"{spec.task.name} on {spec.base.ref}"
     title = f"{title}, means of {seeds} seeds" if seeds > 1 else title
-    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=0, show_edge=False)
     table.add_column("method", no_wrap=True)
     metrics = list(dict.fromkeys(metric for row in shown for metric in row.scores))
     for heading in [*metrics, "train-\nable", "fit\ns", "peak\nMiB", "tok\n/s", "ms/\nquery", "arte-\nfact"]:

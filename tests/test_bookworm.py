@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -67,12 +67,10 @@ def test_round_trip(tokenizer: Any, text: str) -> None:
     assert tokenizer.decode(tokenizer(text)["input_ids"]) == text
 
 
-@settings(deadline=None)
-@given(st.text(alphabet=st.characters(exclude_categories=["Cs"])))
-def test_round_trip_of_any_text(text: str) -> None:
-    tokenizer = AutoTokenizer.from_pretrained(FOLDER)
-    if "<|" not in text:
-        assert tokenizer.decode(tokenizer(text)["input_ids"]) == text
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(text=st.text(alphabet=st.characters(exclude_categories=["Cs"])))
+def test_round_trip_of_any_text(tokenizer: Any, text: str) -> None:
+    assert tokenizer.decode(tokenizer(text)["input_ids"]) == text or "<|" in text
 
 
 def test_digits_stand_alone(tokenizer: Any) -> None:
