@@ -161,15 +161,15 @@ def _docstring(file: Path) -> tuple[str, str | None]:
 
 
 def _summary(folder: Path) -> str:
-    """One line on a task or model, cheaply: the card's `summary:`, or the first line of prose of its README."""
+    """One line on a task or model, cheaply: the card's `summary:`, or the first sentence of its README."""
     card, readme = folder / "task.yaml", folder / "README.md"
     if card.is_file():
         lines = [line.partition(":")[2] for line in card.read_text("utf-8").splitlines() if line.startswith("summary:")]
-    elif readme.is_file():
-        lines = [line for line in readme.read_text("utf-8").splitlines() if line and not line.startswith(("#", "---"))]
-    else:
-        lines = []
-    return lines[0].strip().strip("\"'") if lines else ""
+        return lines[0].strip().strip("\"'") if lines else ""
+    if readme.is_file():
+        prose = [part for part in readme.read_text("utf-8").split("\n\n") if part and not part.startswith(("#", "---"))]
+        return " ".join(prose[0].split()).partition(". ")[0] if prose else ""
+    return ""
 
 
 def _import(module: str, ref: str) -> ModuleType:

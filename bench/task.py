@@ -229,20 +229,24 @@ def _read_row(line: str, where: str, card: Card) -> Row:
     except json.JSONDecodeError as error:
         raise Refused(f"not valid JSON: {error}", where=where, mend="one JSON object per line") from None
     if not isinstance(content, dict):
-        raise Refused("a line must hold one JSON object", where=where)
+        raise Refused("a line must hold one JSON object", where=where, mend='{"id": …, "input": …, "target": …}')
     valid = ("id", "input", "target", "rationale")
     for key in content:
         if key not in valid:
             raise Refused(f"unknown key '{key}'", where=where, mend=did_you_mean(key, valid))
     for key in ("id", "input"):
         if not isinstance(content.get(key), str) or not content[key].strip():
-            raise Refused(f"'{key}' must be a text that is not empty", where=where)
+            raise Refused(f"'{key}' must be a text that is not empty", where=where, mend="fill it in, or drop the line")
     target = content.get("target")
     references: list[Any] = target if isinstance(target, list) else [target]
     if not references or not all(isinstance(text, str) and text.strip() for text in references):
-        raise Refused("'target' must be a text that is not empty, or a list of such", where=where)
+        raise Refused(
+            "'target' must be a text that is not empty, or a list of such",
+            where=where,
+            mend="fill it in, or drop the line",
+        )
     if not isinstance(content.get("rationale"), str | None):
-        raise Refused("'rationale' must be a text", where=where)
+        raise Refused("'rationale' must be a text", where=where, mend="write it as a text, or leave it out")
     for text in references:
         if card.end and card.end in text:
             raise Refused(f"the target contains {card.end!r}, which ends an answer in the template", where=where)
