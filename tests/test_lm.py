@@ -205,6 +205,9 @@ def test_a_prompt_that_is_too_long_loses_its_head_and_is_counted(lively: Checkpo
     assert fresh.answer(["short", long, long]) == [*fresh.answer(["short"]), *fresh.answer([kept]) * 2]
     assert fresh.tally.cut_prompts == 3
     head, tail = fresh.encode(long, " warm")
+    assert head == fresh.tokens(kept), "learnt from the very prompt that is answered"
+    head, tail = fresh.encode(long, " warm" * 4)
+    assert len(tail) > fresh.max_new_tokens
     assert len(head) + len(tail) == fresh.context
     assert fresh.tokenizer.decode(head) == long[-len(head) :]
     assert fresh.tally.cut_prompts == 3, "what is learnt from is not counted among the questions"
