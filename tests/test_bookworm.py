@@ -143,9 +143,10 @@ def test_the_exam_is_not_in_the_whole_text(corpus: ModuleType) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.xfail(strict=True, reason="of the present text, a handful of entries are rarer: models/bookworm/README.md")
 def test_every_entry_is_seen_often_in_the_whole_text(corpus: ModuleType) -> None:
     tokenizer = AutoTokenizer.from_pretrained(FOLDER)
-    assert rare_entries(texts(corpus, 1.0), tokenizer, least=5) == {tokenizer.pad_token}
+    assert rare_entries(texts(corpus, 1.0), tokenizer, least=15) == {tokenizer.pad_token}
 
 
 def answers(model: Any, tokenizer: Any, prompts: list[str]) -> list[str]:

@@ -44,7 +44,7 @@ class Recipe:
     dropout: float = 0.15  # of merges, in every second document
     weights: tuple[int, ...] = (1, 3, 10)  # of the loss: on plain text, on an answer, on the title in it
     validation: int = 96  # blocks
-    least_seen: int = 5  # times that every entry must occur
+    least_seen: int = 20  # times that every entry must occur
 
 
 def learn_tokenizer(recipe: Recipe) -> Tokenizer:
