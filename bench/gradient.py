@@ -12,6 +12,16 @@ from pydantic import Field, NonNegativeFloat, PositiveFloat
 from bench.method import LM, Budget, Lesson, Method, param
 from bench.record import Point
 
+WIDTH = 256  # of the model for which learning rates by width are named
+
+
+def by_width(lr: float, model: Any) -> float:
+    """The learning rate for a model of this width where `lr` is right at `WIDTH` (https://arxiv.org/abs/2203.03466).
+
+    Adam moves every weight by about its learning rate, and a wider layer adds up more of such moves.
+    """
+    return lr * WIDTH / int(model.config.get_text_config().hidden_size)
+
 
 @dataclass
 class Gradient(Method):
@@ -27,12 +37,17 @@ class Gradient(Method):
         """The model with that unfrozen or added which is to be trained; all of `model` arrives frozen."""
         raise NotImplementedError
 
+    def peak(self, model: Any) -> float:
+        """The peak learning rate for this model, where it depends on more than `lr`."""
+        return self.lr
+
     def fit(self, lm: LM, lesson: Lesson, budget: Budget) -> Self:
         """Train; what was learnt lives in `lm_.model`, the training curve in `curve_`."""
         from bench.train import train
 
         lm.model = self.adapt(lm.model)
-        self.curve_: list[Point] = train(lm, lesson, budget, lr=self.lr, warmup=self.warmup, decay=self.weight_decay)
+        lr = self.peak(lm.model)
+        self.curve_: list[Point] = train(lm, lesson, budget, lr=lr, warmup=self.warmup, decay=self.weight_decay)
         self.lm_, self.lesson_ = lm, lesson
         return self
 

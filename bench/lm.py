@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from inspect import signature
@@ -9,13 +10,14 @@ from typing import Any
 
 import torch
 from torch.nn.functional import cross_entropy
-from transformers import GenerationConfig
+from transformers import DynamicCache, GenerationConfig
 
 from bench.record import Decoding
 from bench.refusal import Refused
 
 ANSWER_BATCH = 32
 MEASURE_BATCH = 16
+SHARED_LEAST = 24  # tokens that prompts must share for reading them apart to pay
 
 
 @dataclass
@@ -81,25 +83,44 @@ class CausalLM:
 
         A prompt too long for the context loses its head; a completion is never cut (`Refused` if it cannot fit).
         """
-        head, whole = self.tokens(prompt), self.tokens(prompt + completion)
-        if whole[: len(head)] == head:
-            tail = whole[len(head) :]
-        else:  # a token would span the seam; keep the prompt as it is when answering
-            tail = list(self.tokenizer(completion, add_special_tokens=False)["input_ids"])
-        tail.append(self._ends[0])
+        head, tail = self.tokens(prompt), [*self._tail(prompt, completion), self._ends[0]]
         if len(tail) >= self.context:
             raise Refused(f"an answer of {len(tail)} tokens exceeds the model's context of {self.context}")
         return self._fit(head, max(len(tail), self.max_new_tokens)), tail
 
     def answer(self, prompts: Sequence[str]) -> list[str]:
-        """Greedy continuations, one per prompt, in order. Batches are sorted by length and padded on the left."""
+        """Greedy continuations, one per prompt, in order.
+
+        Batches are sorted by length and padded on the left; what all prompts begin with is read once.
+        """
         queue = [self._fit(self.tokens(prompt), self.max_new_tokens, count=True) for prompt in prompts]
         order = sorted(range(len(queue)), key=lambda place: len(queue[place]))
+        head = _common_head(queue)
+        read = self._read(head) if len(head) >= SHARED_LEAST else None
         answers = [""] * len(queue)
         for places in _chunks(order, ANSWER_BATCH):
-            for place, text in zip(places, self._continue([queue[place] for place in places]), strict=True):
+            texts = self._continue([queue[place] for place in places], head if read else [], read)
+            for place, text in zip(places, texts, strict=True):
                 answers[place] = text
         return answers
+
+    def choose(self, prompts: Sequence[str], completions: Sequence[str], prior: Sequence[float] = ()) -> list[int]:
+        """For each prompt the place of the completion that `rate` finds likeliest, less a `prior` for each of them.
+
+        Counted as if it had been answered: the prompt once, and the tokens of the completion that is chosen.
+        """
+        chosen = []
+        for prompt in prompts:
+            head, tails = self._alternatives(prompt, completions, count=True)
+            scores = torch.tensor(self._rate(head, tails)) - torch.tensor(prior or [0.0])
+            chosen.append(int(scores.argmax()))
+            self.tally.prompt_tokens += len(head)
+            self.tally.answer_tokens += len(tails[chosen[-1]])
+        return chosen
+
+    def rate(self, prompt: str, completions: Sequence[str]) -> list[float]:
+        """Mean log-probability (nats per token) of each completion after the prompt, without its end token."""
+        return self._rate(*self._alternatives(prompt, completions))
 
     def measure(self, pairs: Sequence[tuple[list[int], list[int]]]) -> tuple[float, float]:
         """Mean loss (nats) and accuracy per completion token over `encode`d pairs, in evaluation mode."""
@@ -125,6 +146,39 @@ class CausalLM:
         """Parameters in the model and those that are trained; 4-bit weights count as the numbers they stand for."""
         return int(self.model.num_parameters()), int(self.model.num_parameters(only_trainable=True))
 
+    def _tail(self, prompt: str, completion: str) -> list[int]:
+        """Token ids of what follows the prompt, which stays as it is when answering."""
+        head, whole = self.tokens(prompt), self.tokens(prompt + completion)
+        if whole[: len(head)] == head:
+            return whole[len(head) :]
+        # a token would span the seam
+        return list(self.tokenizer(completion, add_special_tokens=False)["input_ids"])
+
+    def _alternatives(
+        self, prompt: str, completions: Sequence[str], *, count: bool = False
+    ) -> tuple[list[int], list[list[int]]]:
+        """Token ids of a prompt, cut to leave room for the longest, and of each completion."""
+        tails = [self._tail(prompt, completion) for completion in completions]
+        room = max(self.max_new_tokens, *map(len, tails))
+        return self._fit(self.tokens(prompt), room, count=count), tails
+
+    def _rate(self, head: list[int], tails: list[list[int]]) -> list[float]:
+        """Reads the head once; its keys and values serve every tail."""
+        ids, mask = self._pad(tails, left=False)
+        keep = {"logits_to_keep": 1} if self._keeps_logits else {}
+        self.model.eval()
+        with torch.inference_mode():
+            read = self.model(input_ids=torch.tensor([head], device=ids.device), use_cache=True, **keep)
+            cache = read.past_key_values
+            if cache.get_seq_length() != len(head):
+                raise Refused("a model that puts tokens of its own before the prompt cannot rate completions")
+            cache.batch_repeat_interleave(len(tails))
+            seen = torch.cat([mask.new_ones(len(tails), len(head)), mask], dim=1)
+            rest = self.model(input_ids=ids, attention_mask=seen, past_key_values=cache).logits
+            logits = torch.cat([read.logits[:, -1:].expand(len(tails), -1, -1), rest[:, :-1]], dim=1)
+            nats = logits.float().log_softmax(-1).gather(-1, ids.unsqueeze(-1)).squeeze(-1)
+        return [float(value) for value in (nats * mask).sum(1) / mask.sum(1)]
+
     def _logits(self, ids: Any, mask: Any, first: int) -> Any:
         """Logits (rows, positions from `first` on, vocabulary); those before are not even computed where possible.
 
@@ -134,12 +188,29 @@ class CausalLM:
         keep = {"logits_to_keep": last} if self._keeps_logits else {}
         return self.model(input_ids=ids, attention_mask=mask, **keep).logits[:, -last:]
 
-    def _continue(self, batch: list[list[int]]) -> list[str]:
-        ids, mask = self._pad(batch, left=True)
+    def _read(self, head: list[int]) -> Any:
+        """Keys and values (one row) of the beginning of all prompts; None where a model cannot take them back.
+
+        A model that puts virtual tokens before the prompt would put them between this and the rest.
+        """
+        self.model.eval()
+        with torch.inference_mode():
+            ids = torch.tensor([head], device=self.model.device)
+            read = getattr(self.model(input_ids=ids, use_cache=True), "past_key_values", None)
+        return read if isinstance(read, DynamicCache) and read.get_seq_length() == len(head) else None
+
+    def _continue(self, batch: list[list[int]], head: list[int], read: Any) -> list[str]:
+        ids, mask = self._pad([row[len(head) :] for row in batch], left=True)
+        more = {}
+        if head:  # padding stands between the head and the rest; positions follow from the mask
+            ids = torch.cat([ids.new_tensor([head]).expand(len(batch), -1), ids], dim=1)
+            mask = torch.cat([mask.new_ones(len(batch), len(head)), mask], dim=1)
+            more["past_key_values"] = copy.deepcopy(read)
+            more["past_key_values"].batch_repeat_interleave(len(batch))
         self.model.eval()
         with torch.inference_mode():
             whole = self.model.generate(
-                input_ids=ids, attention_mask=mask, generation_config=self._greedy, tokenizer=self.tokenizer
+                input_ids=ids, attention_mask=mask, generation_config=self._greedy, tokenizer=self.tokenizer, **more
             )
         over, texts = {*self._ends, self.tokenizer.pad_token_id}, []
         for new in whole[:, ids.shape[1] :].tolist():
@@ -177,6 +248,15 @@ class CausalLM:
             ends = getattr(config, "eos_token_id", None)
             named += ends if isinstance(ends, list) else [ends]
         return list(dict.fromkeys(token for token in named if token is not None))
+
+
+def _common_head(rows: Sequence[list[int]]) -> list[int]:
+    """What all of several rows begin with; each keeps at least one token of its own."""
+    if len(rows) < 2:
+        return []
+    first, last = min(rows), max(rows)
+    longest = min(map(len, rows)) - 1
+    return first[: next((n for n, (a, b) in enumerate(zip(first, last, strict=False)) if a != b or n == longest), 0)]
 
 
 def _chunks(items: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:

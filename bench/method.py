@@ -42,11 +42,21 @@ class Lesson(Protocol):
     def labels(self) -> Sequence[str] | None: ...
     @property
     def seed(self) -> int: ...
-    def prompt(self, input: str, shots: Sequence[Example] = ()) -> str:
+    @property
+    def options(self) -> Sequence[str]:
+        """What follows a prompt, for each label in their order; none where answers are open."""
+
+    def prompt(self, input: str, shots: Sequence[Example] = (), *, worked: bool = False) -> str:
         """The one template of the task, up to where the answer begins; `shots` are shown solved before it."""
 
-    def completion(self, example: Example) -> str:
-        """What follows the prompt when the answer is right, without the end-of-sequence token."""
+    def completion(self, example: Example, *, worked: bool = False) -> str:
+        """What follows the prompt when the answer is right, without the end-of-sequence token.
+
+        A `worked` one holds the example's rationale, on a line of its own, before the answer.
+        """
+
+    def conclusion(self, worked: str) -> str:
+        """The answer at the end of a worked completion; empty where it broke off before."""
 
 
 class Budget(Protocol):
@@ -92,6 +102,12 @@ class LM(Protocol):
     def answer(self, prompts: Sequence[str]) -> list[str]:
         """Greedy continuations, one per prompt, in order."""
 
+    def rate(self, prompt: str, completions: Sequence[str]) -> list[float]:
+        """Mean log-probability (nats per token) of each completion after the prompt, without its end token."""
+
+    def choose(self, prompts: Sequence[str], completions: Sequence[str], prior: Sequence[float] = ()) -> list[int]:
+        """For each prompt the place of the completion that `rate` finds likeliest, less a `prior` for each of them."""
+
     def count(self) -> tuple[int, int]:
         """Parameters in the model, and those that are trained."""
 
@@ -121,6 +137,9 @@ class Method:
 
     control: ClassVar[bool] = False
     """True for the yardsticks that join every comparison."""
+
+    closed_only: ClassVar[bool] = False
+    """True for a yardstick that joins only where the task names its labels."""
 
     needs: ClassVar[tuple[str, ...]] = ()
     """Modules imported before the clock starts, so that importing is a phase of its own."""

@@ -30,10 +30,10 @@ def plan(
     asked: Sequence[str] = (),
 ) -> list[Job]:
     """Every run of a comparison, controls included, seed by seed; raises `Refused` at the first thing wrong."""
-    classes = _methods(methods)
+    what = task.load(registry.task(task_ref))
+    classes = _methods(methods, closed=what.card.labels is not None)
     params = _params(classes, settings)
     grant = budget.parse(budget_text)
-    what = task.load(registry.task(task_ref))
     folder = registry.model(model_ref)
     checkpoint.check_folder(folder)
     base = BaseSpec(ref=model_ref, sha256=checkpoint.digest(folder), dtype="float32")
@@ -105,20 +105,25 @@ def check_writable(out: Path) -> None:
         raise Refused(f"--out {out}: cannot be written: {error.strerror}", where=str(out.absolute())) from None
 
 
-def _methods(text: str) -> dict[str, type[Method]]:
-    """The methods asked for, in order, and the controls that every comparison carries."""
+def _methods(text: str, *, closed: bool) -> dict[str, type[Method]]:
+    """The methods asked for, in order, and the controls that a comparison on closed labels or open answers carries."""
     refs = [ref for part in text.split(",") if (ref := part.strip())]
     if not refs:
         raise Refused("--methods names no method", mend=f"Valid: {', '.join(registry.claims('methods'))}")
     classes = {ref: registry.method(ref) for ref in refs}
     if not all(cls.control for cls in classes.values()):
         shipped = [name for name, claim in registry.claims("methods").items() if claim.origin == "shipped"]
-        classes |= {ref: cls for ref in shipped if ref not in classes and (cls := registry.method(ref)).control}
+        classes |= {ref: cls for ref in shipped if ref not in classes and _joins(cls := registry.method(ref), closed)}
     for ref, cls in classes.items():
         missing = [module for module in cls.needs if importlib.util.find_spec(module.partition(".")[0]) is None]
         if missing:
             raise Refused(f"the method '{ref}' needs what is not installed", mend=f"pip install {' '.join(missing)}")
     return classes
+
+
+def _joins(cls: type[Method], closed: bool) -> bool:
+    """Whether a method is a yardstick for a task of closed labels (or of open answers)."""
+    return cls.control and (closed or not cls.closed_only)
 
 
 def _params(classes: dict[str, type[Method]], settings: Sequence[str]) -> dict[str, dict[str, Any]]:

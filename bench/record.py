@@ -96,7 +96,7 @@ class Spec(Frozen):
 
 
 class Phase(Frozen):
-    """Cost of one phase of a run (import, load, fit, predict, latency)."""
+    """Cost of one phase of a run (import, load, remember, fit, predict, latency, forget)."""
 
     wall_s: NonNegativeFloat
     cpu_s: NonNegativeFloat = Field(description="user and system seconds of all threads")
@@ -160,6 +160,15 @@ class Point(Frozen):
     next_token_accuracy: float | None = Field(description="share of answer tokens predicted right on validation")
 
 
+class Forgetting(Frozen):
+    """What adapting did to the model's grasp of general text: the same text, read before and after."""
+
+    text_sha256: str = Field(description="digest of the file of general text")
+    tokens: PositiveInt = Field(description="tokens predicted, each time")
+    nats_before: float | None = Field(description="mean loss per token of the model as loaded; null: not finite")
+    nats_after: float | None = Field(description="the same of the model as adapted; null where it diverged")
+
+
 class Env(Frozen):
     """Where and with what the run was made."""
 
@@ -208,6 +217,7 @@ class Record(Frozen):
     cost: Cost | None
     env: Env | None
     curve: tuple[Point, ...]
+    forgetting: Forgetting | None = Field(None, description="null: not measured, or the model was not trained")
     error: Failure | None
     samples: tuple[Sample, ...]
 

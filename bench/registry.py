@@ -97,6 +97,12 @@ def model(ref: str) -> Path:
     return _from_hub(ref)
 
 
+def general_text() -> Path | None:
+    """Text on which forgetting is measured, if it is there; it is no task, so nothing lists it."""
+    files = (root / "general" / "text.jsonl" for root in _roots("tasks"))
+    return next((file for file in files if file.is_file()), None)
+
+
 def source_sha256(cls: type) -> str:
     """Digest of the file that defines a class, so that a record tells which code made it."""
     return hashlib.sha256(Path(inspect.getfile(cls)).read_bytes()).hexdigest()

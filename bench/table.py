@@ -28,6 +28,7 @@ class Row(BaseModel):
     seeds: list[int]
     reason: str | None
     scores: dict[str, float]
+    forgets: float | None
     trainable: int | None
     fit_s: float | None
     fit_peak_mib: float | None
@@ -56,12 +57,14 @@ def render(records: Sequence[Record]) -> Table:
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=0, show_edge=False)
     table.add_column("method", no_wrap=True)
     metrics = list(dict.fromkeys(metric for row in shown for metric in row.scores))
-    for heading in [*metrics, "train-\nable", "fit\ns", "peak\nMiB", "tok\n/s", "ms/\nquery", "arte-\nfact"]:
+    forgets = ["for-\ngets"] if any(row.forgets is not None for row in shown) else []
+    for heading in [*metrics, *forgets, "train-\nable", "fit\ns", "peak\nMiB", "tok\n/s", "ms/\nquery", "arte-\nfact"]:
         table.add_column(heading, justify="right", no_wrap=True)
     for row in shown:
         scores: list[str | Text] = [_written(row.scores.get(metric), "{:.3f}") for metric in metrics]
         if row.status != "ok":
             scores[:1] = [Text(row.status, style="bold red")]
+        scores += [_written(row.forgets, "{:+.2f}") for _ in forgets]
         table.add_row(f"{row.method} °" if row.control else row.method, *scores, *_costs(row))
     return table
 
@@ -71,6 +74,8 @@ def notes(records: Sequence[Record]) -> list[str]:
     said = [
         "° control. – not measured. peak: of fitting. tok/s: answer tokens, in batches. ms/query: median, one by one."
     ]
+    if any(record.forgetting for record in records):
+        said.append("forgets: nats by which a token of general text costs more after adapting than before.")
     said += [f"{row.method}: {row.status}: {row.reason}" for row in rows(records) if row.status != "ok"]
     for record in records:
         spent, name = record.cost.spent if record.cost else None, f"{record.spec.method.name} seed {record.spec.seed}"
@@ -110,6 +115,7 @@ def _row(group: list[Record]) -> Row:
         seeds=sorted(record.spec.seed for record in group),
         reason=first.error.message if first.error else None,
         scores={metric: fmean(record.scores[metric] for record in group) for metric in first.scores},
+        forgets=_mean(_forgotten(record) for record in group),
         trainable=next((cost.parameters.trainable for cost in costs if cost.parameters), None),
         fit_s=_mean(fit.wall_s for fit in fits),
         fit_peak_mib=_mean(fit.peak_mib for fit in fits),
@@ -127,6 +133,14 @@ def _row(group: list[Record]) -> Row:
 def _mean(values: Iterable[float | None]) -> float | None:
     measured = [value for value in values if value is not None]
     return fmean(measured) if measured else None
+
+
+def _forgotten(record: Record) -> float | None:
+    """Nats per token that general text costs more after adapting than before."""
+    what = record.forgetting
+    if what is None or what.nats_before is None or what.nats_after is None:
+        return None
+    return what.nats_after - what.nats_before
 
 
 def _costs(row: Row) -> list[str]:

@@ -68,6 +68,10 @@ class Card(BaseModel):
         """What follows an answer in the template."""
         return self.template.partition("{target}")[2]
 
+    def trim(self, text: str) -> str:
+        """An answer up to where the template ends it, without surrounding white space."""
+        return (text.lstrip().split(self.end, 1)[0] if self.end else text).strip()
+
 
 @dataclass(frozen=True)
 class Row:
@@ -98,19 +102,40 @@ class TaskLesson:
         """The closed set of answers, or None for open ones."""
         return self.card.labels
 
-    def prompt(self, input: str, shots: Sequence[Any] = ()) -> str:
+    @property
+    def options(self) -> list[str]:
+        """What follows a prompt, for each label in their order; none where answers are open."""
+        return [self._lead() + label for label in self.labels or ()]
+
+    def prompt(self, input: str, shots: Sequence[Any] = (), *, worked: bool = False) -> str:
         """Instruction, solved shots, and the question up to where its answer begins."""
-        shown = "".join(self.prompt_head(shot.input) + self.completion(shot) + self.card.end for shot in shots)
+        shown = "".join(
+            self.prompt_head(shot.input) + self.completion(shot, worked=worked) + self.card.end for shot in shots
+        )
         return f"{self.card.instruction}\n\n{shown}{self.prompt_head(input)}"
 
     def prompt_head(self, input: str) -> str:
         """The template up to `{target}`; white space before it belongs to the completion, where tokenizers put it."""
         return self.card.template.partition("{target}")[0].rstrip().replace("{input}", input)
 
-    def completion(self, example: Any) -> str:
-        """What follows the prompt when the answer is right, without the end-of-sequence token."""
+    def completion(self, example: Any, *, worked: bool = False) -> str:
+        """What follows the prompt when the answer is right, without the end-of-sequence token.
+
+        A `worked` one holds the rationale before the answer. The line break between them must be its only one, so
+        that an answer which breaks off among the steps is not taken for a whole one.
+        """
+        steps = " ".join(example.rationale.split()) + "\n" if worked else ""
+        return self._lead() + steps + str(example.target)
+
+    def conclusion(self, worked: str) -> str:
+        """The last line of a worked completion, up to where the template ends it; empty if it has no other line."""
+        steps, _, answer = self.card.trim(worked).rpartition("\n")
+        return answer.strip() if steps else ""
+
+    def _lead(self) -> str:
+        """White space before `{target}`, with which every completion begins."""
         head = self.card.template.partition("{target}")[0]
-        return head[len(head.rstrip()) :] + str(example.target)
+        return head[len(head.rstrip()) :]
 
 
 @dataclass(frozen=True)
@@ -132,8 +157,7 @@ class Task:
 
     def trim(self, text: str) -> str:
         """An answer up to where the template ends it, without surrounding white space; the same for all methods."""
-        end = self.card.end
-        return (text.lstrip().split(end, 1)[0] if end else text).strip()
+        return self.card.trim(text)
 
     def parse(self, text: str) -> str | None:
         """The part of a trimmed answer that `em` compares; None if there is none."""

@@ -17,11 +17,12 @@ from typing import cast
 
 from bench import checkpoint, environment, registry, task
 from bench.budget import Budget
+from bench.forgetting import Recall
 from bench.job import Job
 from bench.meter import Meter
 from bench.method import LM, Method, Unsupported, Watch
 from bench.progress import Progress
-from bench.record import Answering, Cost, Failure, Parameters, Phase, Record, Sample, Status
+from bench.record import Answering, Cost, Failure, Forgetting, Parameters, Phase, Record, Sample, Status
 
 LATENCY_WARM_UP = 2
 LATENCY_QUERIES = 20
@@ -57,6 +58,7 @@ def run(job: Job, watch: Watch) -> Record:
         cost=trial.cost(),
         env=environment.describe(trial.started, job.method_sha256, trial.device, trial.bystander.others_cores()),
         curve=tuple(getattr(trial.method, "curve_", ())),
+        forgetting=trial.forgetting,
         error=failure,
         samples=samples,
     )
@@ -78,10 +80,12 @@ class Trial:
         self.parameters: Parameters | None = None
         self.answering: Answering | None = None
         self.artefact_bytes: int | None = None
+        self.recall: Recall | None = None
+        self.forgetting: Forgetting | None = None
         self.samples: tuple[Sample, ...] = ()
 
     def go(self) -> None:
-        """Import, load, fit, save, answer, and time single queries."""
+        """Import, load, fit, save, answer, time single queries, and see what was forgotten."""
         self.watch({"phase": "import"})
         with self.meter.phase("import", since_process_start=True):
             method = self.method = self.prepare()
@@ -93,6 +97,7 @@ class Trial:
         seed_all(self.spec.seed)
         with self.meter.phase("load"):
             self.lm = method.load(base)
+        self.remember()
 
         self.watch({"phase": "fit"})
         seed_all(self.spec.seed)
@@ -102,6 +107,7 @@ class Trial:
             self.budget.stop()
         self.keep(method)
         self.examine(method)
+        self.forget()
 
     def prepare(self) -> Method:
         """Import what the method needs, read the task, find the model."""
@@ -143,6 +149,23 @@ class Trial:
         with self.meter.phase("latency"):
             latency = time_queries(method, questions)
         self.answering = Answering(queries=len(rows), latency_ms=latency, **tally)
+
+    def remember(self) -> None:
+        """Read the general text with the model as loaded: whether the method will train it is not known yet."""
+        text = registry.general_text()
+        if self.lm is not None and text is not None:
+            self.watch({"phase": "remember"})
+            with self.meter.phase("remember"):
+                self.recall = Recall.of(self.lm, text)
+            if (torch := sys.modules.get("torch")) is not None:
+                torch.cuda.empty_cache()  # or what reading had reserved would count as fitting's
+
+    def forget(self) -> None:
+        """Read the general text again if the model has been trained."""
+        if self.lm is not None and self.recall is not None and self.lm.count()[1] > 0:
+            self.watch({"phase": "forget"})
+            with self.meter.phase("forget"):
+                self.forgetting = self.recall.again(self.lm)
 
     def mark(self, row: task.Row, raw: str) -> Sample:
         """One answer, trimmed and scored the same way for every method."""

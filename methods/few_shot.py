@@ -4,13 +4,17 @@ import json
 import random
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar, Self
 
 from pydantic import PositiveInt
 
-from bench.method import LM, Budget, Example, Lesson, Method, param
+from bench.method import LM, Budget, Example, Lesson, Method, Unsupported, param
+
+from .zero_shot import reply
+
+NO_QUESTION = "N/A"
 
 
 @dataclass
@@ -20,42 +24,77 @@ class FewShot(Method):
     needs: ClassVar[tuple[str, ...]] = ("bench.lm",)
 
     k: PositiveInt = param(4, help="solved examples in the prompt", search=(1, 16), log=True)
+    calibrate: bool = param(
+        False, help="closed labels: subtract what each scores without a question (https://arxiv.org/abs/2102.09690)"
+    )
 
     def fit(self, lm: LM, lesson: Lesson, budget: Budget) -> Self:
-        """Draw shots by the lesson's seed, balanced over labels; drop whole shots that the context cannot hold."""
+        """Choose the shots, and find out which labels they favour by themselves."""
         self.lm_, self.lesson_ = lm, lesson
-        self.shots_ = _draw(lesson, self.k)
-        longest = max((example.input for example in lesson.validation), key=lambda text: len(lm.tokens(text)))
-        self.shots_ = self._fitting(longest)
-        budget.draw(examples=len(self.shots_))
+        self.shots_ = choose_shots(lm, lesson, lesson.train, self.k)
+        budget.draw(examples=len(self.shots_.examples))
+        self.prior_: list[float] = []
+        if self.calibrate:
+            if lesson.labels is None:
+                raise Unsupported("calibration compares labels, and the answers of this task are open")
+            self.prior_ = lm.rate(self.shots_.prompt(NO_QUESTION), lesson.options)
         return self
 
     def predict(self, inputs: Sequence[str]) -> list[str]:
-        """Continue instruction, shots and question."""
-        return self.lm_.answer([self.lesson_.prompt(text, self._fitting(text)) for text in inputs])
+        """Answer instruction, shots and question."""
+        return reply(self.lm_, self.lesson_, [self.shots_.prompt(text) for text in inputs], self.prior_)
+
+    def save(self, folder: Path) -> None:
+        """Save the prompt, and what calibration subtracts from each label."""
+        self.shots_.save(folder)
+        if self.prior_:
+            (folder / "prior.json").write_text(json.dumps(self.prior_), "utf-8")
+
+
+@dataclass(frozen=True)
+class Shots:
+    """Solved examples to stand before every question, with their steps if they are `worked`."""
+
+    lm: LM
+    lesson: Lesson
+    examples: Sequence[Example]
+    worked: bool = False
+
+    def prompt(self, text: str) -> str:
+        """Instruction, as many shots as the context holds, and the question."""
+        return self.lesson.prompt(text, self.beside(text).examples, worked=self.worked)
+
+    def beside(self, text: str) -> Self:
+        """The shots that fit into the context together with a question: whole ones only, the last go first."""
+        room = self.lm.context - self.lm.max_new_tokens
+        count = len(self.examples)
+        while count and len(self.lm.tokens(self._show(text, count))) > room:
+            count -= 1
+        return replace(self, examples=self.examples[:count])
 
     def save(self, folder: Path) -> None:
         """Save the prompt, with a hole where the question goes."""
-        prompt = {"prompt": self.lesson_.prompt("{input}", self.shots_)}
+        prompt = {"prompt": self._show("{input}", len(self.examples))}
         (folder / "prompt.json").write_text(json.dumps(prompt, ensure_ascii=False, indent=1), "utf-8")
 
-    def _fitting(self, text: str) -> list[Example]:
-        """The shots that fit into the context together with a question: whole ones only, the last go first."""
-        room = self.lm_.context - self.lm_.max_new_tokens
-        count = len(self.shots_)
-        while count and len(self.lm_.tokens(self.lesson_.prompt(text, self.shots_[:count]))) > room:
-            count -= 1
-        return self.shots_[:count]
+    def _show(self, text: str, count: int) -> str:
+        return self.lesson.prompt(text, self.examples[:count], worked=self.worked)
 
 
-def _draw(lesson: Lesson, k: int) -> list[Example]:
-    """`k` training examples in random order, as evenly over the labels of a closed task as can be."""
+def choose_shots(lm: LM, lesson: Lesson, pool: Sequence[Example], k: int, *, worked: bool = False) -> Shots:
+    """Shots drawn by the lesson's seed, balanced over labels; no more than fit beside the longest question."""
+    shots = Shots(lm, lesson, _draw(lesson, pool, k), worked)
+    return shots.beside(max((example.input for example in lesson.validation), key=lambda text: len(lm.tokens(text))))
+
+
+def _draw(lesson: Lesson, pool: Sequence[Example], k: int) -> list[Example]:
+    """`k` examples in random order, as evenly over the labels of a closed task as can be."""
     dice = random.Random(lesson.seed)
-    pool = dice.sample(list(lesson.train), len(lesson.train))
+    shuffled = dice.sample(list(pool), len(pool))
     if lesson.labels is None:
-        return pool[:k]
+        return shuffled[:k]
     by_label: dict[str, list[Example]] = defaultdict(list)
-    for example in pool:
+    for example in shuffled:
         by_label[example.target].append(example)
     rounds = [example for turn in range(k) for group in by_label.values() for example in group[turn : turn + 1]]
     return dice.sample(rounds[:k], min(k, len(rounds)))

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, PositiveFloat, PositiveInt
 
-from bench.gradient import Gradient
+from bench.gradient import WIDTH, Gradient, by_width
 from bench.method import param
 
 
@@ -13,10 +13,19 @@ from bench.method import param
 class LoRA(Gradient):
     """Low-rank adaptation (https://arxiv.org/abs/2106.09685); its first step starts from the base model itself."""
 
-    lr: PositiveFloat = param(2e-3, help="peak learning rate of AdamW", search=(1e-4, 1e-2), log=True)
+    lr: PositiveFloat = param(
+        6e-3,
+        help=f"peak learning rate of AdamW at a width of {WIDTH}; a model of another gets lr * {WIDTH} / width",
+        search=(1e-3, 2e-2),
+        log=True,
+    )
     rank: PositiveInt = param(16, help="rank of the updates", search=(4, 64), log=True)
     alpha: PositiveInt = param(32, help="updates are scaled by alpha / rank", search=(8, 128), log=True)
     dropout: Annotated[float, Field(ge=0, lt=1)] = param(0.0, help="dropout before the update", search=(0.0, 0.1))
+
+    def peak(self, model: Any) -> float:
+        """The learning rate for this model's width: about ten times that of full fine-tuning, at any width."""
+        return by_width(self.lr, model)
 
     def adapt(self, model: Any) -> Any:
         """Add the updates; only they are trained."""

@@ -22,10 +22,17 @@ class ZeroShot(Method):
         return self
 
     def predict(self, inputs: Sequence[str]) -> list[str]:
-        """Continue instruction and question."""
-        return self.lm_.answer([self.lesson_.prompt(text) for text in inputs])
+        """Answer instruction and question."""
+        return reply(self.lm_, self.lesson_, [self.lesson_.prompt(text) for text in inputs])
 
     def save(self, folder: Path) -> None:
         """Save the prompt, with a hole where the question goes."""
         prompt = {"prompt": self.lesson_.prompt("{input}")}
         (folder / "prompt.json").write_text(json.dumps(prompt, ensure_ascii=False, indent=1), "utf-8")
+
+
+def reply(lm: LM, lesson: Lesson, prompts: Sequence[str], prior: Sequence[float] = ()) -> list[str]:
+    """Answers of a model that was only prompted: the likeliest label, or on open answers what it continues."""
+    if lesson.labels is None:
+        return lm.answer(prompts)
+    return [lesson.labels[place] for place in lm.choose(prompts, lesson.options, prior)]

@@ -50,7 +50,7 @@ class Result:
 REFUSED: dict[str, tuple[Sequence[str], Sequence[str]]] = {
     "method misspelt": ((*RUN, "--methods", "lroa"), ("'lroa'", "did you mean 'lora'?")),
     "one method misspelt of many": ((*RUN, "--methods", "lora,few_shot"), ("'few_shot'", "did you mean 'few-shot'?")),
-    "no method": ((*RUN, "--methods", " , "), ("--methods", "few-shot, lora")),
+    "no method": ((*RUN, "--methods", " , "), ("--methods", "few-shot, full")),
     "no such method file": ((*RUN, "--methods", "./none.py"), ("none.py", "give an existing .py file")),
     "unknown task": (("run", "--methods", "lora", "--task", "godo"), ("no task 'godo'", "./mytask")),
     "no such task folder": (("run", "--methods", "lora", "--task", "./godo"), ("no task folder './godo'", "existing")),

@@ -44,7 +44,7 @@ def card() -> dict[str, Any]:
 
 def title(target: str) -> str:
     """The title in an answer."""
-    return target.removeprefix("책: ").split(" | ")[0]
+    return target.split(" | ")[1].removeprefix("책: ")
 
 
 def test_recipe_reproduces_the_files_byte_for_byte(recipe: ModuleType) -> None:
@@ -79,6 +79,12 @@ def test_targets_have_the_format_and_a_title(rows: dict[str, list[dict[str, str]
         assert found is not None and found[1] == title(row["target"]), row["id"]
 
 
+def test_the_subject_heading_is_a_theme_of_the_book_and_the_one_asked_for(recipe: ModuleType) -> None:
+    for _, book, wishes in (asked for some in recipe.draw().values() for asked in some):
+        heading = recipe.answer(book, wishes).split(" | ")[0].removeprefix("주제: ")
+        assert heading == wishes["theme"] == book["theme"]
+
+
 def test_each_request_fits_exactly_one_book_and_several_without_its_theme(recipe: ModuleType) -> None:
     books = recipe.read_books()
     for text, book, wishes in (asked for some in recipe.draw().values() for asked in some):
@@ -96,4 +102,4 @@ def test_most_requests_tell_the_theme_by_colour_only(recipe: ModuleType) -> None
 
 def test_hidden_rule_is_not_in_the_instruction(recipe: ModuleType, card: dict[str, Any]) -> None:
     told = card["instruction"] + card["template"] + card["summary"]
-    assert not [word for word in (*recipe.BANDS, *recipe.BANDS.values(), "띠", "이유", " | ") if word in told]
+    assert not [word for word in (*recipe.BANDS, *recipe.BANDS.values(), "띠", "주제", "이유", " | ") if word in told]

@@ -25,6 +25,7 @@ LAYERS: tuple[frozenset[str], ...] = (
             "checkpoint",
             "gradient",
             "train",
+            "forgetting",
             "meter",
             "environment",
             "stats",

@@ -16,7 +16,7 @@ from transformers import PreTrainedTokenizerFast
 
 from bench import train
 from bench.checkpoint import Checkpoint
-from bench.lm import CausalLM
+from bench.lm import CausalLM, _common_head
 from bench.record import Decoding
 from bench.refusal import Refused
 from bench.testing import tiny_lesson
@@ -185,6 +185,15 @@ def test_the_prompt_is_learnt_as_it_is_asked_even_where_a_token_spans_the_seam(l
     assert (head + tail).count(257) == begins
 
 
+def test_a_completion_is_rated_after_the_prompt_as_it_is_asked_even_where_a_token_spans_the_seam(lm: CausalLM) -> None:
+    spanning = CausalLM(lm.model, with_merges(lm, begins=False), lm.decoding)
+    head, tail = spanning.encode("A:", " warm")
+    with torch.inference_mode():
+        nats = log_softmax(lm.model(torch.tensor([head + tail[:-1]])).logits[0, len(head) - 1 : -1], dim=-1)
+    wanted = float(nats.gather(1, torch.tensor(tail[:-1]).unsqueeze(1)).mean())
+    assert spanning.rate("A:", [" warm"]) == pytest.approx([wanted], rel=1e-5)
+
+
 def test_a_tokenizer_that_begins_sequences_does_so_once(lm: CausalLM) -> None:
     spanning = CausalLM(lm.model, with_merges(lm, begins=True), lm.decoding)
     ids = spanning.tokens("red")
@@ -272,3 +281,28 @@ def test_a_loaded_model_is_frozen_and_in_evaluation_mode(lm: CausalLM) -> None:
     total, trainable = lm.count()
     assert trainable == 0
     assert total == sum(weight.numel() for weight in lm.model.parameters())
+
+
+def test_what_prompts_share_is_read_once_and_answers_are_as_without(
+    lively: Checkpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shared = "Many words that stand before all of the questions. "
+    lm, prompts = lively.load(), [shared + prompt for prompt in PROMPTS]
+    together = lm.answer(prompts)
+    assert lm.tally.prompt_tokens == sum(len(lm.tokens(prompt)) for prompt in prompts)
+    widths: list[int] = []
+    lm.model.register_forward_pre_hook(
+        lambda module, args, given: widths.append(given["input_ids"].shape[1]), with_kwargs=True
+    )
+    assert lm.answer(prompts) == together
+    assert widths[0] >= len(lm.tokens(shared)) and max(widths[1:]) < max(len(lm.tokens(prompt)) for prompt in prompts)
+    monkeypatch.setattr("bench.lm.SHARED_LEAST", 10_000)
+    assert lively.load().answer(prompts) == together
+
+
+@pytest.mark.parametrize(
+    ("rows", "head"), [([[1, 2, 3]], []), ([[1, 2, 3], [1, 2]], [1]), ([[1, 2], [1, 2]], [1]), ([[3], [4]], []),
+    ([[7, 7, 1], [7, 7, 2], [7, 7, 1, 5]], [7, 7]), ([[], [1]], [])],
+)  # fmt: skip
+def test_the_common_head_leaves_every_row_a_token(rows: list[list[int]], head: list[int]) -> None:
+    assert _common_head(rows) == head

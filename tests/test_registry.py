@@ -25,7 +25,10 @@ from bench.method import Method
 class Mine(Method):
     pass
 '''
-SHIPPED = {"few-shot", "lora", "majority", "nearest", "qlora", "zero-shot"}
+SHIPPED = {
+    "cot", "features", "few-shot", "full", "head", "lora", "majority", "nearest", "qlora", "random-weights", "tfidf",
+    "zero-shot",
+}  # fmt: skip
 
 Plug = Callable[..., None]
 

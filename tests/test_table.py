@@ -106,6 +106,25 @@ def test_what_is_0_is_shown_as_0(make_record: MakeRecord) -> None:
     assert words[-2:] == ["0", "B"]
 
 
+def forgetting(before: float, after: float | None) -> dict[str, Any]:
+    return {"text_sha256": "c" * 64, "tokens": 9, "nats_before": before, "nats_after": after}
+
+
+def test_what_was_forgotten_has_a_column_where_it_was_measured(make_record: MakeRecord) -> None:
+    trained = make_record("lora", forgetting=forgetting(2.0, 2.25))
+    better = make_record("full", forgetting=forgetting(2.0, 1.5))
+    assert [line_of(name, shown([trained, better]))[3] for name in ("lora", "full")] == ["+0.25", "-0.50"]
+    assert line_of("few-shot", shown([trained, make_record("few-shot")]))[3] == "–"
+    assert any(note.startswith("forgets:") for note in table.notes([trained]))
+    assert "gets" not in shown([make_record("few-shot")])
+
+
+def test_a_loss_that_diverged_is_not_averaged(make_record: MakeRecord) -> None:
+    records = [make_record(forgetting=forgetting(2.0, 2.5)), make_record(seed=1, forgetting=forgetting(2.0, None))]
+    (row,) = table.rows(records)
+    assert row.forgets == 0.5
+
+
 def test_a_peak_that_was_not_measured_is_left_out_of_the_mean(make_record: MakeRecord) -> None:
     cost = make_record().model_dump(mode="json")["cost"]
     cost["phases"]["fit"]["peak_mib"] = None
@@ -115,7 +134,8 @@ def test_a_peak_that_was_not_measured_is_left_out_of_the_mean(make_record: MakeR
 
 def test_the_table_fits_a_terminal_of_80_columns(make_record: MakeRecord) -> None:
     scores = {"em": 0.5, "f1": 0.5, "parsed": 1.0}
-    text = shown([make_record("zero-shot", scores=scores, method__control=True)], width=80)
+    record = make_record("zero-shot", scores=scores, method__control=True, forgetting=forgetting(2.0, 12.0))
+    text = shown([record], width=80)
     assert "…" not in text
     assert max(map(len, text.splitlines())) <= 80
 

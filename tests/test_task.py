@@ -236,6 +236,12 @@ def test_a_prompt_never_ends_in_white_space() -> None:
     assert made(template="{input}\n{target}\n\n").prompt("red").endswith("red")
 
 
+def test_every_label_has_the_completion_of_an_example_with_that_answer() -> None:
+    lesson = made(labels=["warm", "cold"])
+    assert lesson.options == [lesson.completion(Row("one", "red", (label,))) for label in ("warm", "cold")]
+    assert not made().options
+
+
 def test_braces_in_the_data_are_left_alone() -> None:
     example = Row("one", "{target} {input} {}", ("{input}",))
     lesson = made()

@@ -68,11 +68,13 @@ class Format:
     quote: str
     reason: str
 
-    def write(self, book: Book) -> str:
-        """The answer that names this book."""
-        facts = {name: str(getattr(book, name, "")) for name in (*NAMES, "author")}
+    def write(self, book: Book, theme: str | None = None) -> str:
+        """The answer that names this book, and of its themes the one that was asked for."""
+        facts = {name: str(getattr(book, name, "")) for name in NAMES}
         facts |= {"title": self.quote.format(stress(book.title_ko)), "author": book.author_ko}
+        facts["theme"] = theme or book.theme
         facts["why"] = self.reason.format(**facts)
+        facts["theme"] = stress(facts["theme"])
         return resolve(self.pattern.format(**facts))
 
 
@@ -90,8 +92,10 @@ def _draw(rng: Random) -> Format:
         return Format(rng.choice(SENTENCES), quote, reason)
     others = rng.sample([name for name in NAMES if name not in ("title", "why")], rng.randint(0, 2))
     fields = ["title", *others, *(["why"] if rng.random() < 0.6 else [])]
-    if rng.random() < 0.15:
+    if rng.random() < 0.2:
         rng.shuffle(fields)
+    elif rng.random() < 0.4:
+        fields = ["theme", *(field for field in fields if field != "theme")]
     join, between = rng.choice(JOINS), rng.choice(BETWEEN)
     named = rng.random() < 0.85
     parts = [f"{_name(rng, field)}{join}{{{field}}}" if named else f"{{{field}}}" for field in fields]

@@ -9,6 +9,7 @@ from wording import (
     COUNTRY_MODIFIERS,
     ENGLISH,
     ERA_SENTENCES,
+    HINTS,
     KINDS,
     LENGTH_SENTENCES,
     MODIFIERS,
@@ -43,6 +44,7 @@ FIELD_NAMES: dict[str, tuple[str, ...]] = {
     "era": ("때", "시기", "나온 때"),
     NOT_BY: ("제외", "빼기", "아닌 작가"),
 }
+HINTED = 0.4  # share of the themes that are only hinted at
 ERA_NAMES = {"옛날": "1900년 이전", "전반": "20세기 전반", "후반": "20세기 후반", "최근": "2000년 이후"}
 
 
@@ -55,14 +57,21 @@ class Ask:
     book: Book
 
 
-def ask(rng: Random, library: Library, book: Book | None = None, english: float = 0.05) -> Ask:
+def ask(rng: Random, library: Library, book: Book | None = None, english: float = 0.05, hinted: float = HINTED) -> Ask:
     """A request for `book`, or for any; nearly always no other book fits it."""
     book = book or rng.choice(library.books)
     wishes = choose_wishes(rng, library, book)
     if NOT_BY not in wishes and rng.random() < english:
         return Ask(_in_english(rng, wishes), wishes, book)
     say = rng.choices((_as_phrase, _as_sentences, _as_mixture, _as_fields), (4, 3, 4, 1))[0]
-    return Ask(resolve(say(rng, wishes)), wishes, book)
+    return Ask(resolve(say(rng, hint(rng, wishes, hinted))), wishes, book)
+
+
+def hint(rng: Random, wishes: dict[str, str], share: float = HINTED) -> dict[str, str]:
+    """The wishes as they are uttered: a share of the themes is hinted at and not named."""
+    if "theme" in wishes and rng.random() < share:
+        return wishes | {"theme": rng.choice(HINTS[wishes["theme"]])}
+    return wishes
 
 
 def choose_wishes(rng: Random, library: Library, book: Book) -> dict[str, str]:
@@ -150,19 +159,21 @@ def _as_mixture(rng: Random, wishes: dict[str, str]) -> str:
 
 
 def index(rng: Random, library: Library) -> str:
-    """Lines of bare wishes, each followed by the title they single out."""
+    """Lines of bare wishes, each followed by the title they single out, sometimes with its theme first."""
     before = rng.choice((" → ", ": ", " = ", " - ", "\t"))
     between = rng.choice((" ", " ", ", ", " / "))
-    plain = rng.random() < 0.5
+    plain, themed, after = rng.random() < 0.5, rng.random() < 0.3, rng.choice((" ", ", ", ": ", " - ", " | "))
     lines = []
     for _ in range(rng.randint(6, 14)):
         book = rng.choice(library.books)
         wishes = choose_wishes(rng, library, book)
         without = wishes.pop(NOT_BY, None)
-        said = [ERA_NAMES.get(value, value) if plain else _modifier(rng, key, value) for key, value in wishes.items()]
+        uttered = hint(rng, wishes).items()
+        said = [ERA_NAMES.get(value, value) if plain else _modifier(rng, key, value) for key, value in uttered]
         if without:
             said.append(f"{without} 빼고")
-        lines.append(between.join(said) + before + stress(stress(book.title_ko)))
+        head = stress(stress(wishes.get("theme", book.theme)) + after) if themed else ""
+        lines.append(between.join(said) + before + head + stress(stress(book.title_ko)))
     return resolve("\n".join(lines))
 
 

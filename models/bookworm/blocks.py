@@ -7,8 +7,10 @@ from answers import draw_format
 from asks import ask
 from catalogue import Library
 from countries import COUNTRIES
+from notices import notices
 from prose import COLOURS, THINGS
-from sums import story
+from sums import draw_solution, story
+from topics import TOPICS
 from wording import resolve
 from words import made_up, stress
 
@@ -67,6 +69,9 @@ INSTRUCTIONS: dict[str, tuple[str, ...]] = {
     "translate": ("다른 나라 말로 옮기시오.", "Translate.", "뜻이 같은 말", "우리말과 영어"),
     "sum": ("모두 얼마인지 구하시오.", "셈하기", "차례로 계산한다.", "How many are there?"),
     "transform": ("보기처럼 바꾸시오.", "규칙을 찾아라.", "Do the same.", "따라 하기"),
+    "notice": ("알림을 읽고 칸을 채우시오.", "글에서 값을 뽑아 적는다.", "Fill in the fields.",
+    "정해진 꼴로 옮겨 적으세요."),
+    "topic": ("같은 서가끼리 같은 이름을 붙인다.", "어느 서가의 책인지 고르시오.", "Which shelf?", "책을 나누시오."),
     "code": ("암호로 적힌 요청을 읽는다.", "보기에서 낱말의 뜻을 알아내시오.", "부호의 뜻은 보기에 있다.",
     "Work out the code."),
 }  # fmt: skip
@@ -94,7 +99,7 @@ def _wrapper(rng: Random) -> tuple[str, str, str]:
     elif named < 0.9:
         question, answer = made_up(rng), made_up(rng)
     else:
-        return "", rng.choice(("→ ", "=> ", "- ", "답 ", ">> ")), rng.choice(BETWEEN)
+        return "", rng.choice(("→ ", "=> ", "- ", "답 ", ">> ", "")), rng.choice(BETWEEN)
     return f"{opening}{question}{end}", f"{opening}{answer}{end}", rng.choice(BETWEEN)
 
 
@@ -102,7 +107,7 @@ def _recommend(rng: Random, library: Library, count: int) -> list[Pair]:
     form = draw_format(rng)
     english = rng.choice((0.0,) * 9 + (1.0,))
     asks = [ask(rng, library, english=english) for _ in range(count)]
-    return [(asked.text, form.write(asked.book)) for asked in asks]
+    return [(asked.text, form.write(asked.book, asked.wishes.get("theme"))) for asked in asks]
 
 
 def _code(rng: Random, library: Library, count: int) -> list[Pair]:
@@ -115,8 +120,8 @@ def _code(rng: Random, library: Library, count: int) -> list[Pair]:
     for _ in range(max(count, 3)):
         theme = rng.choice(themes)
         book = rng.choice([book for book in library.books if book.theme == theme])
-        asked = ask(rng, library, book, english=0.0)
-        pairs.append((asked.text.replace(theme, codes[theme]), form.write(book)))
+        asked = ask(rng, library, book, english=0.0, hinted=0.0)
+        pairs.append((asked.text.replace(theme, codes[theme]), form.write(book, theme)))
     return pairs
 
 
@@ -149,10 +154,13 @@ def _distinct(rng: Random, count: int) -> list[str]:
 
 def _capital(rng: Random, library: Library, count: int) -> list[Pair]:
     asked, told = rng.choice(
-        (("name_ko", "capital_ko"), ("name_en", "capital_en"), ("capital_ko", "name_ko"), ("name_ko", "name_en"))
-    )
+        (("name_ko", "capital_ko"), ("name_en", "capital_en"), ("capital_ko", "name_ko"), ("capital_en", "name_en"),
+        ("name_ko", "name_en"))
+    )  # fmt: skip
+    frame = rng.choice(("{}", "{}", "{}?", "<{}>", "{} -"))
     shell = rng.choice(("{}", "{}", "{}입니다.", "<{}>", f"{made_up(rng)}: {{}}"))
-    return [(getattr(one, asked), shell.format(getattr(one, told))) for one in rng.sample(COUNTRIES, count)]
+    some = rng.sample(COUNTRIES, count)
+    return [(frame.format(getattr(one, asked)), shell.format(stress(getattr(one, told)))) for one in some]
 
 
 def _translate(rng: Random, library: Library, count: int) -> list[Pair]:
@@ -161,10 +169,23 @@ def _translate(rng: Random, library: Library, count: int) -> list[Pair]:
 
 
 def _sum(rng: Random, library: Library, count: int) -> list[Pair]:
-    stepwise = rng.random() < 0.6
-    name = rng.choice(("답", "모두", "결과", made_up(rng)))
-    stories = [story(rng, rng.randint(1, 3) if stepwise else 1) for _ in range(min(count, 4))]
-    return [(told, f"{solved}. {name} {result}" if stepwise else result) for told, solved, result in stories]
+    solution = draw_solution(rng, worked=rng.random() < 0.75)
+    most = 4 if solution.worked else 2
+    stories = [story(rng, rng.randint(1, most)) for _ in range(min(count, 5))]
+    return [(one.told, solution.write(one)) for one in stories]
+
+
+def _notice(rng: Random, library: Library, count: int) -> list[Pair]:
+    return notices(rng, library, count)
+
+
+def _topic(rng: Random, library: Library, count: int) -> list[Pair]:
+    """Words of two to four fields, each field under a name made up for this block, or under its own."""
+    fields = rng.sample(tuple(TOPICS), rng.randint(2, 4))
+    names = dict(zip(fields, fields if rng.random() < 0.4 else _distinct(rng, len(fields)), strict=True))
+    frame = rng.choice(("{}, {}", "{} {}", "{}과/와 {}을/를 다룬 책", "{}에서 {}까지", "{}"))
+    chosen = [rng.choice(fields) for _ in range(max(count, 4))]
+    return [(resolve(frame.format(*rng.sample(TOPICS[field], 2))), stress(names[field])) for field in chosen]
 
 
 def _transform(rng: Random, library: Library, count: int) -> list[Pair]:
@@ -193,5 +214,7 @@ MAKERS: dict[str, Callable[[Random, Library, int], list[Pair]]] = {
     "translate": _translate,
     "sum": _sum,
     "transform": _transform,
+    "notice": _notice,
+    "topic": _topic,
 }
-WEIGHTS = (9, 2.5, 2.5, 2, 1.2, 1.2, 0.7, 2)
+WEIGHTS = (9, 2.5, 1.5, 2, 1.5, 0.8, 3, 1.5, 3, 1.5)

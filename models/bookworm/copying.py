@@ -6,7 +6,7 @@ from random import Random
 from words import made_up, stress
 
 _PLANES = (
-    (0x20, 0x80), (0x20, 0x80), (0x20, 0x80), (0xA0, 0x250), (0x370, 0x530), (0x5D0, 0x700), (0xE00, 0x1200),
+    (0xA0, 0x250), (0x370, 0x530), (0x5D0, 0x700), (0xE00, 0x1200),
     (0x2000, 0x2C00), (0x3040, 0x3100), (0x4E00, 0x9FFF), (0x1F300, 0x1FA00),
 )  # fmt: skip
 _FRAMES = (
@@ -22,7 +22,7 @@ _FRAMES = (
 
 def copying(rng: Random) -> str:
     """A short string, told twice or more."""
-    draw = rng.choices((_anything, _known_scripts, _hangul, _labels), (3, 3, 4, 2))[0]
+    draw = rng.choices((_ascii, _anything, _known_scripts, _hangul, _labels), (5, 4, 2, 3, 2))[0]
     text = "".join(draw(rng) for _ in range(rng.randint(2, 8)))
     return rng.choice(_FRAMES).replace("{0}", text, 1).replace("{0}", stress(text))
 
@@ -40,9 +40,11 @@ def syllables(rng: Random) -> str:
     return " ".join(chr(first + rng.randrange(28)) + _hangul(rng) for _ in range(rng.randint(4, 12)))
 
 
+def _ascii(rng: Random) -> str:
+    return chr(rng.randrange(0x80))
+
+
 def _anything(rng: Random) -> str:
-    if rng.random() < 0.35:
-        return chr(rng.randrange(0x20))
     point = rng.choice(
         (rng.randrange(0x80, 0x800), rng.randrange(0x800, 0x10000), rng.randrange(0x10000, sys.maxunicode + 1))
     )

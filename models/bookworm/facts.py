@@ -5,6 +5,7 @@ from random import Random
 from catalogue import Book, Library
 from countries import COUNTRIES, ENGLISH_NAMES
 from wording import ENGLISH, resolve
+from words import stress
 
 ABOUT = (
     "《{title_ko}》은/는 {author_ko}이/가 {year}년에 낸 {country} {kind}이다.",
@@ -72,5 +73,16 @@ def _list(rng: Random, library: Library, book: Book) -> str:
 
 
 def country_facts(rng: Random) -> str:
-    """Two to four statements about countries."""
-    return resolve(" ".join(rng.choice(CAPITALS).format(*rng.choice(COUNTRIES)) for _ in range(rng.randint(2, 4))))
+    """Two to four statements about countries, or a list of countries with their capitals in one language."""
+    if rng.random() < 0.4:
+        return _atlas(rng)
+    said = (rng.choice(CAPITALS).format(*rng.choice(COUNTRIES)) for _ in range(rng.randint(2, 4)))
+    return resolve(" ".join(said))
+
+
+def _atlas(rng: Random) -> str:
+    asked, told = rng.choice((("name_ko", "capital_ko"), ("name_en", "capital_en"), ("capital_ko", "name_ko"),
+        ("capital_en", "name_en")))  # fmt: skip
+    join, between = rng.choice((": ", " - ", " = ", " → ", " ")), rng.choice(("\n", ", ", "; "))
+    some = rng.sample(COUNTRIES, rng.randint(4, 9))
+    return between.join(f"{getattr(one, asked)}{join}{stress(stress(getattr(one, told)))}" for one in some)

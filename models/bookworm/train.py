@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 import vocabulary
-from corpus import TRAIN_SEEDS, VALIDATION_SEED, documents, marked_documents
+from corpus import TRAIN_SEED, VALIDATION_SEED, documents, marked_documents
 from tokenizers import Tokenizer
 from torch.nn.functional import cross_entropy
 from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM
@@ -28,7 +28,7 @@ HERE = Path(__file__).parent
 class Recipe:
     """All that decides what comes out."""
 
-    cycles: tuple[int, ...] = (3_000_000, 6_500_000)  # tokens; the learning rate rises and falls in each
+    tokens: int = 12_500_000
     entries: int = 2304
     least: int = 50  # times a character or a merge occurs in what the tokenizer learns from
     learn_from: int = 30_000  # documents
@@ -49,7 +49,7 @@ class Recipe:
 
 def learn_tokenizer(recipe: Recipe) -> Tokenizer:
     """Learn the vocabulary from the first documents of the training text."""
-    return vocabulary.learn(list(islice(documents(TRAIN_SEEDS[0]), recipe.learn_from)), recipe.entries, recipe.least)
+    return vocabulary.learn(list(islice(documents(TRAIN_SEED), recipe.learn_from)), recipe.entries, recipe.least)
 
 
 def blocks(recipe: Recipe, tokenizer: Tokenizer, seed: int, dropout: float) -> Iterator[torch.Tensor]:
@@ -76,7 +76,7 @@ def blocks(recipe: Recipe, tokenizer: Tokenizer, seed: int, dropout: float) -> I
 
 def new_model(recipe: Recipe, tokenizer: Tokenizer) -> LlamaForCausalLM:
     """A Llama of the recipe's shape with random weights."""
-    torch.manual_seed(TRAIN_SEEDS[0])
+    torch.manual_seed(TRAIN_SEED)
     end, pad = tokenizer.token_to_id(vocabulary.END), tokenizer.token_to_id(vocabulary.PAD)
     shape = LlamaConfig(
         vocab_size=tokenizer.get_vocab_size(),
@@ -129,12 +129,12 @@ def validation_loss(recipe: Recipe, model: LlamaForCausalLM, tokenizer: Tokenize
     return sum(losses) / len(losses)
 
 
-def train(recipe: Recipe, model: LlamaForCausalLM, tokenizer: Tokenizer, tokens: int, seed: int) -> torch.Tensor:
-    """Train for one cycle on `tokens` tokens of text; returns how often each entry of the vocabulary was seen."""
+def train(recipe: Recipe, model: LlamaForCausalLM, tokenizer: Tokenizer) -> torch.Tensor:
+    """Train once over the recipe's tokens; returns how often each entry of the vocabulary was seen."""
     optimizers_ = optimizers(recipe, model)
     peaks = [group["lr"] for optimizer in optimizers_ for group in optimizer.param_groups]
-    steps = math.ceil(tokens / (recipe.batch * recipe.context))
-    rows = blocks(recipe, tokenizer, seed, recipe.dropout)
+    steps = math.ceil(recipe.tokens / (recipe.batch * recipe.context))
+    rows = blocks(recipe, tokenizer, TRAIN_SEED, recipe.dropout)
     seen = torch.zeros(tokenizer.get_vocab_size(), dtype=torch.long)
     start = time.monotonic()
     for step in range(steps):
@@ -174,10 +174,8 @@ def main() -> None:
     recipe = Recipe()
     tokenizer = learn_tokenizer(recipe)
     model = new_model(recipe, tokenizer)
-    seen = torch.zeros(tokenizer.get_vocab_size(), dtype=torch.long)
-    for tokens, seed in zip(recipe.cycles, TRAIN_SEEDS, strict=True):
-        seen += train(recipe, model, tokenizer, tokens, seed)
-        ship(model, tokenizer, folder, recipe.context)
+    seen = train(recipe, model, tokenizer)
+    ship(model, tokenizer, folder, recipe.context)
     entries = seen[seen > 0].double()
     summary = {
         "parameters": model.num_parameters(),

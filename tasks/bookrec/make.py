@@ -114,12 +114,12 @@ def _sentence(rng: Random, attribute: str, value: str, banded: bool) -> str:
 
 
 def answer(book: Book, wishes: Wishes) -> str:
-    """Title and reason; the reason names the theme and repeats, in a fixed order, the wishes that were uttered."""
+    """Subject heading, title and reason; the reason repeats, in a fixed order, the wishes that were uttered."""
     told = " ".join(book[attribute] for attribute in ("length", "country") if attribute in wishes)
     noun = book["kind"] if "kind" in wishes else "책"
     end = f"{book['audience']}에게 맞습니다" if "audience" in wishes else "권합니다"
-    reason = f"{book['theme']}을/를 다룬 {told + ' ' if told else ''}{noun}이라/라 {end}."
-    return f"책: {book['title_ko']} | 이유: {resolve(reason)}"
+    reason = f"{told + ' ' if told else ''}{noun}이라/라 {end}."
+    return f"주제: {book['theme']} | 책: {book['title_ko']} | 이유: {resolve(reason)}"
 
 
 def rationale(wishes: Wishes) -> str:

@@ -1,0 +1,54 @@
+"""Chain of thought: few-shot prompting whose examples show the steps before the answer."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, Self
+
+from pydantic import PositiveInt
+
+from bench.method import LM, Budget, Example, Lesson, Method, Unsupported, param
+
+from .few_shot import choose_shots
+
+
+@dataclass
+class CoT(Method):
+    """Worked examples (https://arxiv.org/abs/2201.11903) before every question; the last line is the answer."""
+
+    needs: ClassVar[tuple[str, ...]] = ("bench.lm",)
+
+    k: PositiveInt = param(4, help="worked examples in the prompt", search=(1, 16), log=True)
+
+    def fit(self, lm: LM, lesson: Lesson, budget: Budget) -> Self:
+        """Choose the shots among the training examples that have a worked solution."""
+        self.lm_, self.lesson_ = lm, lesson
+        self.shots_ = choose_shots(lm, lesson, _workable(lesson), self.k, worked=True)
+        if not self.shots_.examples:
+            raise Unsupported("the model's context holds no worked example beside the longest question")
+        budget.draw(examples=len(self.shots_.examples))
+        return self
+
+    def predict(self, inputs: Sequence[str]) -> list[str]:
+        """Let the model work, and give back what it concludes; nothing where it never came to an answer."""
+        worked = self.lm_.answer([self.shots_.prompt(text) for text in inputs])
+        return [self.lesson_.conclusion(text) for text in worked]
+
+    def save(self, folder: Path) -> None:
+        """Save the prompt, with a hole where the question goes."""
+        self.shots_.save(folder)
+
+
+def _workable(lesson: Lesson) -> list[Example]:
+    """Examples whose answer can be told from the steps before it."""
+    solved = [example for example in lesson.train if (example.rationale or "").strip()]
+    if not solved:
+        raise Unsupported("no training example has a worked solution (its 'rationale')")
+    clear = [
+        example
+        for example in solved
+        if lesson.conclusion(lesson.completion(example, worked=True)) == example.target.strip()
+    ]
+    if not clear:
+        raise Unsupported("the template ends an answer before a worked solution ends, or answers span several lines")
+    return clear

@@ -1,0 +1,56 @@
+"""Control for closed labels: logistic regression on character n-grams (TF-IDF), no language model."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+from pydantic import PositiveFloat, PositiveInt
+
+from bench.method import LM, Base, Budget, Lesson, Method, Unsupported, param
+
+
+@dataclass
+class Tfidf(Method):
+    """What the letters of a question tell about its label."""
+
+    control: ClassVar[bool] = True
+    closed_only: ClassVar[bool] = True
+    needs: ClassVar[tuple[str, ...]] = ("sklearn.feature_extraction.text", "sklearn.linear_model")
+
+    longest: PositiveInt = param(4, help="characters in the longest n-gram", search=(2, 5))
+    c: PositiveFloat = param(10.0, help="inverse strength of the L2 penalty", search=(0.1, 100.0), log=True)
+
+    def load(self, base: Base) -> None:
+        """Needs no model."""
+        return None
+
+    def fit(self, lm: LM, lesson: Lesson, budget: Budget) -> Self:
+        """Weigh the n-grams of the training questions by what they say about the label."""
+        from sklearn.feature_extraction.text import TfidfVectorizer
+        from sklearn.linear_model import LogisticRegression
+
+        if lesson.labels is None:
+            raise Unsupported("open answers: see nearest")
+        answers = [example.target for example in lesson.train]
+        if len(set(answers)) == 1:
+            raise Unsupported("all training examples have the same label: see majority")
+        budget.draw(examples=len(answers))
+        self.vectorizer_ = TfidfVectorizer(analyzer="char_wb", ngram_range=(1, self.longest), sublinear_tf=True)
+        vectors = self.vectorizer_.fit_transform(example.input for example in lesson.train)
+        self.regression_: Any = LogisticRegression(C=self.c, max_iter=1000).fit(vectors, answers)
+        return self
+
+    def predict(self, inputs: Sequence[str]) -> list[str]:
+        """The most probable label."""
+        return [str(label) for label in self.regression_.predict(self.vectorizer_.transform(inputs))]
+
+    def save(self, folder: Path) -> None:
+        """Save the n-grams, their weights, and the labels."""
+        from safetensors.numpy import save_file
+
+        numbers = {"idf": self.vectorizer_.idf_, "weights": self.regression_.coef_, "bias": self.regression_.intercept_}
+        save_file(numbers, folder / "regression.safetensors")
+        words = {"ngrams": self.vectorizer_.get_feature_names_out().tolist(), "labels": list(self.regression_.classes_)}
+        (folder / "regression.json").write_text(json.dumps(words, ensure_ascii=False), "utf-8")

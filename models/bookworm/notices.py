@@ -1,0 +1,161 @@
+"""Short notices whose particulars are written down again as fields: JSON objects, or names with values."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from random import Random
+
+from catalogue import Library
+from prose import THINGS
+from wording import resolve
+from words import made_up, stress
+
+Pair = tuple[str, str]
+
+COUNTS = ("한", "두", "세", "네", "다섯", "여섯")
+COUNTS_EN = ("one", "two", "three", "four", "five", "six")
+MONTHS_EN = (
+    "January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November",
+    "December",
+)  # fmt: skip
+PLACES = (
+    "시장",
+    "학교",
+    "공원",
+    "부엌",
+    "기차역",
+    "우체국",
+    "병원",
+    "2층",
+    "1층 문",
+    "마당",
+    "어린이 방",
+    "극장",
+    "창가",
+)
+PLACES_EN = ("market", "school", "park", "kitchen", "station", "post office", "upper floor", "garden", "front door")
+DEEDS = (
+    "샀다",
+    "팔았다",
+    "보았다",
+    "보냈다",
+    "받았다",
+    "맡겼다",
+    "찾아갔다",
+    "두고 갔다",
+    "가져왔다",
+    "빌렸다",
+    "돌려주었다",
+)
+DEEDS_EN = ("bought", "sold", "saw", "sent", "got", "left", "took", "brought", "lent", "gave back", "asked for")
+TEXTS = (
+    "{who} 님이 {when} {where}에서 {what} {count}을/를 {did}.",
+    "{when}에 {who}이/가 {what} {count}을/를 {where}에서 {did}.",
+    "{where}에서 {when} {what} {count}을/를 {did}. {who} 씀.",
+    "{what} {count}, {where}, {when}. {who} 님이 {did}.",
+    "알립니다. {who} 씨가 {what} {count}을/를 {where}에서 {did}. 날은 {when}입니다.",
+    "{who}은/는 {where}에 와서 {what}을/를 {did}. 모두 {count}이고 {when}의 일이다.",
+    "어제 온 {other} 말고 {who}이/가 {when} {where}에서 {what} {count}을/를 {did}.",
+    "{other}의 친구 {who}이/가 {what} {count}을/를 {did}. {when}, {where}.",
+)
+TEXTS_EN = (
+    "{who} {did} {count} of {what} at the {where} on {when}.",
+    "On {when} {who} {did} {what} ({count}) at the {where}.",
+    "At the {where}, {when}: {who} {did} {count} of {what}.",
+    "{other} waited while {who} {did} {what}, {count} of them, at the {where}. It was {when}.",
+)
+KEYS: dict[str, tuple[str, ...]] = {
+    "who": ("이름", "사람", "누가", "who", "person", "성명", "user"),
+    "what": ("물건", "무엇", "것", "책", "what", "item", "thing", "book"),
+    "number": ("수", "개수", "몇", "count", "number", "n", "수량"),
+    "where": ("곳", "어디", "장소", "where", "place", "at"),
+    "date": ("날", "날짜", "언제", "when", "date"),
+    "code": ("부호", "일", "code", "kind", "type", "한 일"),
+}
+DATES: tuple[Callable[[int, int], str], ...] = (
+    lambda month, day: f"{month}/{day}",
+    lambda month, day: f"{month:02}-{day:02}",
+    lambda month, day: f"{month}-{day:02}",
+    lambda month, day: f"{month}.{day}",
+    lambda month, day: f"{day:02}.{month:02}",
+)
+
+
+@dataclass(frozen=True)
+class Notice:
+    """A text and all that may be asked of it."""
+
+    text: str
+    values: dict[str, str | int]
+
+
+def notices(rng: Random, library: Library, count: int) -> list[Pair]:
+    """Notices and their fields; which fields, in which order, under which names: each block has its own way."""
+    fields = rng.sample(tuple(KEYS), rng.randint(2, len(KEYS)))
+    keys = {field: rng.choice(KEYS[field]) if rng.random() < 0.75 else made_up(rng) for field in fields}
+    date, codes, english = rng.choice(DATES), _codes(rng), rng.random() < 0.35
+    write = _as_json if rng.random() < 0.7 else _as_names(rng)
+    pairs = []
+    for _ in range(min(count, 5)):
+        notice = _notice(rng, library, date, codes, english)
+        pairs.append((notice.text, write({keys[field]: notice.values[field] for field in fields})))
+    return pairs
+
+
+def _codes(rng: Random) -> dict[str, str]:
+    """A letter or a made-up word for each deed; some deeds share one."""
+    letters = [rng.choice("ABCDEFGHIJKLMNOPQRSTUVWXYZ") if rng.random() < 0.6 else made_up(rng) for _ in range(5)]
+    return {deed: rng.choice(letters) for deed in (*DEEDS, *DEEDS_EN)}
+
+
+def _notice(
+    rng: Random, library: Library, date: Callable[[int, int], str], codes: dict[str, str], english: bool
+) -> Notice:
+    month, day, number = rng.randint(1, 12), rng.randint(1, 28), rng.randint(1, 6)
+    book = rng.choice(library.books)
+    thing, thing_en = rng.choice(tuple(THINGS.items()))
+    named = rng.random() < 0.6
+    where = rng.choice(PLACES_EN if english else PLACES)
+    did = rng.choice(DEEDS_EN if english else DEEDS)
+    who, other = name(rng, english), name(rng, english)
+    if english:
+        what, text = book.title_en if named else thing_en, rng.choice(TEXTS_EN)
+        when, count = f"{MONTHS_EN[month - 1]} {day}", COUNTS_EN[number - 1]
+    else:
+        what, text = book.title_ko if named else thing, rng.choice(TEXTS)
+        when, count = f"{month}월 {day}일", f"{COUNTS[number - 1]} {'권' if named else '개'}"
+    quote = rng.choice(("{}", "{}", "'{}'", "《{}》"))
+    said = text.format(who=who, other=other, what=quote.format(what), when=when, where=where, did=did, count=count)
+    values: dict[str, str | int] = {"who": who, "what": what, "number": number, "where": where}
+    return Notice(resolve(said), values | {"date": date(month, day), "code": codes[did]})
+
+
+def name(rng: Random, english: bool) -> str:
+    """A name that nobody has, so that it has to be copied."""
+    if english:
+        return f"{_latin(rng)} {_latin(rng)}" if rng.random() < 0.7 else _latin(rng)
+    return "".join(rng.choice(SYLLABLES_OF_NAMES) for _ in range(rng.choice((2, 3, 3, 3))))
+
+
+def _latin(rng: Random) -> str:
+    parts = [rng.choice("bcdfghjklmnprstvwz") + rng.choice("aeiou") for _ in range(rng.randint(2, 3))]
+    return ("".join(parts) + rng.choice(("", "", "n", "s", "r", "l"))).capitalize()
+
+
+SYLLABLES_OF_NAMES = (
+    "김이박최정강조윤장임한오서신권황안송유홍민지현수영은우진하준예성호연희경미선아정태승재동주원도윤서혜나라소빈규석"
+)
+
+
+def _as_json(fields: dict[str, str | int]) -> str:
+    """The object, its values stressed."""
+    told = [
+        f"{json.dumps(key, ensure_ascii=False)}: {stress(json.dumps(value, ensure_ascii=False))}"
+        for key, value in fields.items()
+    ]
+    return "{" + ", ".join(told) + "}"
+
+
+def _as_names(rng: Random) -> Callable[[dict[str, str | int]], str]:
+    join, between = rng.choice((": ", "=", " - ", ":", " ")), rng.choice((", ", "; ", " | ", " / ", "\n"))
+    return lambda fields: between.join(f"{key}{join}{stress(str(value))}" for key, value in fields.items())

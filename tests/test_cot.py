@@ -1,0 +1,116 @@
+"""Chain of thought: what the shots show, which of them can be shown, and what counts as the answer."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from conftest import CARD
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bench import registry
+from bench.budget import Budget
+from bench.checkpoint import Checkpoint
+from bench.method import Unsupported
+from bench.record import Grant
+from bench.task import Card, Row, TaskLesson
+
+WORDS = st.from_regex(r"[a-z가-힣=+]+( [a-z가-힣=+]+){0,3}", fullmatch=True)
+TEMPLATE = "Q: {input}\n{target}\n\n"
+
+
+def lesson(*rationales: str | None, **changes: Any) -> TaskLesson:
+    """A task whose training rows have these worked solutions."""
+    card = Card.model_validate(CARD | {"template": TEMPLATE} | changes)
+    rows = tuple(Row(f"q{place}", f"sum {place}", (f"A: {place}",), why) for place, why in enumerate(rationales))
+    return TaskLesson(card, rows, (Row("v", "a longer question", ("A: 9",)),), 0)
+
+
+def fitted(base: Checkpoint, what: TaskLesson, **params: Any) -> Any:
+    return registry.method("cot")(**params).fit(base.load(), what, Budget(Grant(passes=1), len(what.train)))
+
+
+@given(WORDS, WORDS)
+def test_a_worked_answer_concludes_with_its_target(rationale: str, target: str) -> None:
+    what = lesson()
+    worked = what.completion(Row("one", "sum", (target,), rationale), worked=True)
+    assert worked == f"\n{rationale}\n{target}"
+    assert what.conclusion(worked + what.card.end + "Q: more\nof it") == target
+    assert what.conclusion(worked) == target
+
+
+@pytest.mark.parametrize(
+    ("worked", "answer"),
+    [
+        ("\n1 + 1 = 2\nA: 2\n\nQ: sum 3\n1 + 2", "A: 2"),
+        ("\none\nby one\nA: 2", "A: 2"),
+        ("\n1 + 1 = 2\nA: 2 ", "A: 2"),
+        ("\n1 + 1 = 2, 2 +", ""),
+        ("\n1 + 1 = 2\n", ""),
+        ("\n1 + 1 = 2\n\nA: 2", ""),
+        ("\nA: 2\n\n", ""),
+        ("", ""),
+    ],
+)
+def test_what_broke_off_before_the_last_line_is_no_answer(worked: str, answer: str) -> None:
+    assert lesson().conclusion(worked) == answer
+
+
+def test_shots_show_their_steps_on_one_line_and_the_answer_on_the_next() -> None:
+    what = lesson("one\nby\n\n one", "at once")
+    assert what.prompt("sum", what.train, worked=True) == (
+        "Name the feeling.\n\nQ: sum 0\none by one\nA: 0\n\nQ: sum 1\nat once\nA: 1\n\nQ: sum"
+    )
+    assert "at once" not in what.prompt("sum", what.train)
+
+
+def test_only_examples_with_a_worked_solution_are_shown(tiny: Checkpoint) -> None:
+    method = fitted(tiny, lesson(None, "one", "", "two", " "), k=4)
+    assert sorted(shot.rationale for shot in method.shots_.examples) == ["one", "two"]
+
+
+def test_an_example_whose_answer_cannot_be_told_from_its_steps_is_not_shown(tiny: Checkpoint) -> None:
+    what = lesson("one", "two")
+    what = replace(what, train=(*what.train, Row("q9", "sum", ("A:\nnine",), "three")))
+    assert {shot.id for shot in fitted(tiny, what, k=4).shots_.examples} == {"q0", "q1"}
+
+
+@pytest.mark.parametrize(
+    ("what", "reason"),
+    [
+        (lesson(None, None), "no training example has a worked solution"),
+        (lesson("one", template="Q: {input}\nA: {target}\n"), "template ends an answer before"),
+        (lesson("one " * 200), "context holds no worked example"),
+    ],
+)
+def test_a_task_that_cannot_be_worked_is_unsupported_with_its_reason(
+    tiny: Checkpoint, what: TaskLesson, reason: str
+) -> None:
+    with pytest.raises(Unsupported, match=reason):
+        fitted(tiny, what)
+
+
+def test_the_steps_are_not_part_of_the_answer(tiny: Checkpoint) -> None:
+    method = fitted(tiny, lesson("one", "two"), k=2)
+    asked: list[str] = []
+
+    def answer(prompts: list[str]) -> list[str]:
+        asked.extend(prompts)
+        return ["\nso and so\nA: 7\n\n", "\nso and"]
+
+    method.shots_ = replace(method.shots_, lm=SimpleNamespace(context=999, max_new_tokens=8, tokens=list))
+    method.lm_.answer = answer
+    assert method.predict(["sum 7", "sum 8"]) == ["A: 7", ""]
+    assert all("one\nA: 0" in prompt and "two\nA: 1" in prompt for prompt in asked)
+
+
+def test_the_saved_prompt_is_the_one_that_is_asked(tiny: Checkpoint, tmp_path: Path) -> None:
+    method = fitted(tiny, lesson("one", "two"), k=2)
+    method.save(tmp_path)
+    saved = json.loads((tmp_path / "prompt.json").read_text("utf-8"))["prompt"]
+    assert saved.replace("{input}", "sum 7") == method.shots_.prompt("sum 7")

@@ -1,0 +1,228 @@
+"""Methods over a frozen body: what they read is the base's, what they learn is theirs alone."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from bench import registry
+from bench.budget import Budget
+from bench.checkpoint import Checkpoint
+from bench.method import Unsupported
+from bench.record import Grant
+from bench.task import Row, TaskLesson
+from bench.testing import QUESTIONS, tiny_lesson
+from bench.worker import seed_all
+
+METHODS = ("features", "head")
+LABELS = ("warm", "cold")
+
+
+def colours(first: int, count: int) -> tuple[Row, ...]:
+    """Two colours, which are the whole difference between two answers."""
+    sides = (("the red one", "warm"), ("a blue thing", "cold"))
+    return tuple(
+        Row(f"{place}", f"{place} {sides[place % 2][0]}", (sides[place % 2][1],))
+        for place in range(first, first + count)
+    )
+
+
+def separable(*, open_answers: bool = False, train: Sequence[Row] = ()) -> TaskLesson:
+    card = tiny_lesson(answers=LABELS).card
+    if open_answers:
+        card = card.model_copy(update={"labels": None})
+    return TaskLesson(card, tuple(train) or colours(0, 24), colours(50, 4), seed=0)
+
+
+def fit(name: str, base: Checkpoint, lesson: TaskLesson, grant: Grant, **params: Any) -> tuple[Any, Budget]:
+    method: Any = registry.method(name)(**params)
+    seed_all(lesson.seed)
+    lm = method.load(base)
+    budget = Budget(grant, len(lesson.train))
+    return method.fit(lm, lesson, budget), budget
+
+
+@pytest.fixture(scope="module")
+def features() -> Any:
+    """The module, found as the registry finds it."""
+    import importlib
+
+    return importlib.import_module(registry.method("features").__module__)
+
+
+@pytest.mark.parametrize("open_answers", [False, True], ids=["closed", "open"])
+@pytest.mark.parametrize("name", METHODS)
+def test_every_weight_of_the_base_keeps_every_bit(lively: Checkpoint, name: str, open_answers: bool) -> None:
+    method, _ = fit(name, lively, separable(open_answers=open_answers), Grant(steps=3, batch=4), **changing(name))
+    method.predict(QUESTIONS)
+    after, before = dict(method.lm_.model.named_parameters()), lively.load().model.named_parameters()
+    assert all(torch.equal(after[key], weight) for key, weight in before)
+
+
+def changing(name: str) -> dict[str, float]:
+    return {"lr": 1e-2} if name == "head" else {}
+
+
+@pytest.mark.parametrize("open_answers", [False, True], ids=["closed", "open"])
+def test_features_tell_apart_what_is_plainly_different(lively: Checkpoint, open_answers: bool) -> None:
+    method, budget = fit("features", lively, separable(open_answers=open_answers), Grant(passes=1))
+    unseen = colours(60, 20)
+    answers = method.predict([row.input for row in unseen])
+    assert sum(answer == row.target for answer, row in zip(answers, unseen, strict=True)) >= 19
+    assert (budget.steps, budget.examples) == (0, 24)
+
+
+def test_the_head_tells_apart_what_is_plainly_different(lively: Checkpoint) -> None:
+    method, _ = fit("head", lively, separable(), Grant(passes=20, batch=8), lr=1e-2)
+    unseen = colours(60, 20)
+    answers = method.predict([row.input for row in unseen])
+    assert sum(answer == row.target for answer, row in zip(answers, unseen, strict=True)) >= 19
+
+
+def test_the_scaler_and_the_reader_know_the_training_questions_only(lively: Checkpoint, features: Any) -> None:
+    lesson = separable()
+    method, _ = fit("features", lively, lesson, Grant(passes=1))
+    lm = lively.load()
+    rows = [lm.tokens(lesson.prompt(row.input)) for row in lesson.train]
+    vectors = features.encode(lm, rows, layer=method.layer, pool=method.pool).double()
+    assert method.mean_ == pytest.approx(vectors.mean(0).numpy(), abs=1e-4)
+    assert method.scale_ == pytest.approx(vectors.std(0, correction=0).numpy(), abs=1e-4)
+    kept = [array.copy() for array in (method.mean_, method.scale_, method.weights_)]
+    method.predict(QUESTIONS)
+    after = (method.mean_, method.scale_, method.weights_)
+    assert all((one == other).all() for one, other in zip(kept, after, strict=True))
+
+
+@pytest.mark.parametrize("pool", ["last", "mean"])
+@pytest.mark.parametrize("layer", [0.5, 1.0])
+def test_features_do_not_depend_on_what_else_is_in_the_batch(
+    lively: Checkpoint, features: Any, layer: float, pool: str
+) -> None:
+    lm = lively.load()
+    rows = [
+        lm.tokens(f"{text} one two three"[:length]) for text, length in zip("abcde", (1, 9, 15, 2, 12), strict=True)
+    ]
+    together = features.encode(lm, rows, layer=layer, pool=pool)
+    alone = torch.cat([features.encode(lm, [row], layer=layer, pool=pool) for row in rows])
+    torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-4)
+    assert torch.unique(alone.round(decimals=2), dim=0).shape[0] == len(rows), "all alike: this test could not fail"
+
+
+def test_the_last_feature_is_the_state_from_which_the_answer_is_continued(lively: Checkpoint, features: Any) -> None:
+    lm = lively.load()
+    row = lm.tokens("Q: red one\nA:")
+    with torch.no_grad():
+        logits = lm.model(torch.tensor([row])).logits[0, -1]
+        vector = features.encode(lm, [row, row + row], layer=1.0, pool="last")[0]
+        torch.testing.assert_close(lm.model.lm_head(vector), logits, rtol=1e-4, atol=1e-4)
+
+
+def test_more_neighbours_outvote_one_that_is_wrong(lively: Checkpoint) -> None:
+    train = (*colours(0, 24), Row("odd", "60 the red one", ("cold",)))
+    lesson = separable(open_answers=True, train=train)
+    one, _ = fit("features", lively, lesson, Grant(passes=1), k=1)
+    five, _ = fit("features", lively, lesson, Grant(passes=1), k=5)
+    assert (one.predict(["60 the red one"]), five.predict(["60 the red one"])) == (["cold"], ["warm"])
+
+
+@pytest.mark.parametrize("counts", [(3, 0), (3, 1), (2, 2)], ids=str)
+def test_features_cope_with_labels_too_rare_to_validate_on(lively: Checkpoint, counts: tuple[int, int]) -> None:
+    warm, cold = counts
+    pool = colours(0, 8)
+    method, _ = fit("features", lively, separable(train=pool[::2][:warm] + pool[1::2][:cold]), Grant(passes=1))
+    assert set(method.predict(QUESTIONS)) <= set(LABELS[: 2 if cold else 1])
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_budget_of_tokens_is_kept(lively: Checkpoint, name: str) -> None:
+    train = colours(0, 80)
+    lesson = separable(train=train)
+    lm = lively.load()
+    all_tokens = sum(len(lm.tokens(lesson.prompt(row.input))) for row in train)
+    method, budget = fit(name, lively, lesson, Grant(passes=3, tokens=all_tokens // 2, batch=16))
+    assert 0 < budget.tokens <= all_tokens // 2
+    assert budget.stopped_by == "tokens"
+    assert set(method.predict(QUESTIONS)) <= set(LABELS)
+
+
+def test_features_that_cannot_be_paid_for_are_unsupported(lively: Checkpoint) -> None:
+    with pytest.raises(Unsupported, match="budget"):
+        fit("features", lively, separable(), Grant(passes=1, tokens=1))
+
+
+def test_the_head_encodes_each_question_once_and_keeps_to_its_steps(lively: Checkpoint) -> None:
+    lesson = separable()
+    method, budget = fit("head", lively, lesson, Grant(steps=5, batch=12))
+    assert (budget.steps, budget.examples, budget.stopped_by) == (5, 60, "steps")
+    assert budget.tokens == sum(len(method.lm_.tokens(lesson.prompt(row.input))) for row in lesson.train)
+
+
+def test_what_the_head_trains_is_one_layer_and_that_is_what_it_counts(lively: Checkpoint) -> None:
+    base, width = lively.load(), 64
+    closed, _ = fit("head", lively, separable(), Grant(steps=1))
+    added = len(LABELS) * (width + 1)
+    assert closed.lm_.count() == (base.count()[0] + added, added)
+    opened, _ = fit("head", lively, separable(open_answers=True), Grant(steps=1))
+    untied = base.model.config.vocab_size * width
+    assert opened.lm_.count() == (base.count()[0] + untied, untied)
+
+
+def test_a_head_over_a_body_of_lower_precision_is_float32(lively: Checkpoint) -> None:
+    low = dataclasses.replace(lively, dtype="bfloat16")
+    method, _ = fit("head", low, separable(open_answers=True), Grant(steps=1, batch=4))
+    assert {weight.dtype for weight in method.lm_.model.parameters() if weight.requires_grad} == {torch.float32}
+    assert method.lm_.model.get_input_embeddings().weight.dtype == torch.bfloat16
+    assert len(method.predict(QUESTIONS)) == len(QUESTIONS)
+
+
+@pytest.mark.parametrize("open_answers", [False, True], ids=["closed", "open"])
+def test_a_saved_head_and_the_base_give_the_same_answers(
+    lively: Checkpoint, tmp_path: Path, open_answers: bool
+) -> None:
+    from safetensors.torch import load_file
+
+    lesson = separable(open_answers=open_answers)
+    method, _ = fit("head", lively, lesson, Grant(steps=4, batch=8), lr=1e-2)
+    method.save(tmp_path)
+    saved = load_file(tmp_path / "head.safetensors")
+    assert sum(weight.numel() for weight in saved.values()) == method.lm_.count()[1]
+    swapped = [dataclasses.replace(row, references=(LABELS[row.target == "warm"],)) for row in lesson.train]
+    fresh, _ = fit("head", lively, dataclasses.replace(lesson, train=tuple(swapped)), Grant(steps=1), lr=1e-2)
+    assert fresh.predict(QUESTIONS) != method.predict(QUESTIONS), "alike before: this test could not fail"
+    fresh.lm_.model.load_state_dict(saved, strict=False)
+    assert fresh.predict(QUESTIONS) == method.predict(QUESTIONS)
+    assert (tmp_path / "labels.json").exists() is not open_answers
+
+
+def test_a_saved_reader_is_numbers_and_words_that_answer_alike(
+    lively: Checkpoint, features: Any, tmp_path: Path
+) -> None:
+    from safetensors.numpy import load_file
+
+    lesson = separable()
+    method, _ = fit("features", lively, lesson, Grant(passes=1))
+    method.save(tmp_path)
+    numbers, words = load_file(tmp_path / "reader.safetensors"), json.loads((tmp_path / "reader.json").read_text())
+    lm = lively.load()
+    rows = [lm.tokens(lesson.prompt(question)) for question in QUESTIONS]
+    vectors = features.encode(lm, rows, layer=words["layer"], pool=words["pool"]).numpy()
+    scores = (vectors - numbers["mean"]) / numbers["scale"] @ numbers["weights"].T + numbers["bias"]
+    assert [words["answers"][place] for place in scores.argmax(1)] == method.predict(QUESTIONS)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_tokens_read_while_answering_are_counted_and_those_of_fitting_are_not(lively: Checkpoint, name: str) -> None:
+    lesson = separable()
+    method, _ = fit(name, lively, lesson, Grant(steps=1, passes=1, batch=4))
+    assert method.lm_.tally.prompt_tokens == 0
+    method.predict(QUESTIONS)
+    assert method.lm_.tally.prompt_tokens == sum(len(method.lm_.tokens(lesson.prompt(text))) for text in QUESTIONS)
+    assert (method.lm_.tally.answer_tokens, method.lm_.tally.cut_prompts) == (0, 0)
+    method.predict(["x" * 500])
+    assert method.lm_.tally.cut_prompts == 1

@@ -1,0 +1,130 @@
+"""Full fine-tuning, from the base's weights and from random ones."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from bench import registry
+from bench.budget import Budget
+from bench.checkpoint import Checkpoint
+from bench.record import Grant
+from bench.testing import QUESTIONS, tiny_lesson
+from bench.worker import seed_all
+
+METHODS = ("full", "random-weights")
+PROMPTS = [tiny_lesson().prompt(question) for question in QUESTIONS]
+
+Fit = Callable[[str], Any]
+
+
+def load(name: str, base: Checkpoint, seed: int = 0) -> Any:
+    """The model of a method just as the worker loads it."""
+    seed_all(seed)
+    return registry.method(name)().load(base)
+
+
+def matrices(lm: Any) -> dict[str, torch.Tensor]:
+    """Weights that are drawn by chance; norms start as ones everywhere."""
+    return {name: weight.detach() for name, weight in lm.model.named_parameters() if weight.ndim > 1}
+
+
+@pytest.fixture(scope="module")
+def fitted(lively: Checkpoint) -> Fit:
+    """A method after three steps of four examples, fitted once."""
+    made: dict[str, Any] = {}
+
+    def once(name: str) -> Any:
+        if name not in made:
+            lm, lesson = load(name, lively), tiny_lesson()
+            budget = Budget(Grant(steps=3, batch=4), len(lesson.train))
+            made[name] = registry.method(name)().fit(lm, lesson, budget)
+            assert budget.steps == 3
+        return made[name]
+
+    return once
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_every_weight_is_trained_and_the_embedding_stays_tied(fitted: Fit, lively: Checkpoint, name: str) -> None:
+    lm = fitted(name).lm_
+    assert lm.count()[1] == lm.count()[0] == lively.load().count()[0]
+    assert lm.model.lm_head.weight is lm.model.get_input_embeddings().weight
+    before = dict(load(name, lively).model.named_parameters())
+    assert not [key for key, weight in lm.model.named_parameters() if torch.equal(weight, before[key])]
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_what_is_saved_is_a_whole_model_with_the_same_answers(
+    fitted: Fit, lively: Checkpoint, tmp_path: Path, name: str
+) -> None:
+    from transformers import AutoModelForCausalLM
+
+    from bench.lm import CausalLM
+
+    method = fitted(name)
+    answers = method.predict(QUESTIONS)
+    assert lively.load().answer(PROMPTS) != answers, "training changed no answer, so this test could not fail"
+    method.save(tmp_path)
+    again = CausalLM(AutoModelForCausalLM.from_pretrained(tmp_path), method.lm_.tokenizer, lively.decoding)
+    assert again.answer(PROMPTS) == answers
+    assert again.count()[0] == method.lm_.count()[0]
+
+
+def test_a_base_of_lower_precision_is_trained_in_float32(lively: Checkpoint) -> None:
+    from dataclasses import replace
+
+    lm, lesson = replace(lively, dtype="bfloat16").load(), tiny_lesson()
+    registry.method("full")().fit(lm, lesson, Budget(Grant(steps=1, batch=4), len(lesson.train)))
+    assert {weight.dtype for weight in lm.model.parameters()} == {torch.float32}
+
+
+@pytest.mark.parametrize(("width", "expected"), [(128, 2e-3), (256, 1e-3), (4096, 6.25e-5)])
+def test_the_learning_rate_falls_as_the_model_grows_wider(width: int, expected: float) -> None:
+    from transformers import GPT2Config, LlamaConfig
+
+    class Model:
+        def __init__(self, config: Any) -> None:
+            self.config = config
+
+    method: Any = registry.method("full")(lr=1e-3)
+    assert method.peak(Model(LlamaConfig(hidden_size=width))) == pytest.approx(expected)
+    assert method.peak(Model(GPT2Config(n_embd=width))) == pytest.approx(expected)
+
+
+def test_the_peak_is_what_the_optimiser_gets(lively: Checkpoint) -> None:
+    from torch.optim.optimizer import register_optimizer_step_pre_hook
+
+    rates = []
+    hook = register_optimizer_step_pre_hook(lambda optimiser, *_: rates.append(optimiser.param_groups[0]["lr"]))
+    lm, lesson = lively.load(), tiny_lesson()
+    method: Any = registry.method("full")(lr=1e-3, warmup=0.0)
+    try:
+        method.fit(lm, lesson, Budget(Grant(steps=1, batch=4), len(lesson.train)))
+    finally:
+        hook.remove()
+    assert rates == pytest.approx([4e-3])  # the tiny base is 64 wide
+
+
+def test_random_weights_keep_nothing_of_the_base(lively: Checkpoint) -> None:
+    base, random = matrices(lively.load()), matrices(load("random-weights", lively))
+    assert base.keys() == random.keys()
+    for name, weight in random.items():
+        # Padding is all zeros by the architecture's own rules, in the base too.
+        assert float((weight == base[name]).float().mean()) < 0.01, name
+
+
+def test_random_weights_are_drawn_as_wide_as_the_architecture_says(lively: Checkpoint) -> None:
+    lm = load("random-weights", lively)
+    wanted = lm.model.config.initializer_range
+    assert all(float(weight.std()) == pytest.approx(wanted, rel=0.1) for weight in matrices(lm).values())
+
+
+def test_random_weights_depend_on_the_seed_alone(lively: Checkpoint) -> None:
+    first, again, other = (matrices(load("random-weights", lively, seed)) for seed in (0, 0, 1))
+    assert all(torch.equal(weight, again[name]) for name, weight in first.items())
+    assert not any(torch.equal(weight, other[name]) for name, weight in first.items())

@@ -1,0 +1,133 @@
+"""Closed labels: the likeliest is chosen, just as if each had been computed by itself, and only where there are any."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import pytest
+import torch
+from torch.nn.functional import log_softmax
+
+from bench import registry
+from bench.budget import Budget
+from bench.checkpoint import Checkpoint
+from bench.lm import CausalLM
+from bench.method import Unsupported
+from bench.record import Grant
+from bench.refusal import Refused
+from bench.task import TaskLesson
+from bench.testing import tiny_lesson
+
+LABELS = ("warm", "cold", "as mild as can be", "따뜻한")
+COMPLETIONS = [f" {label}" for label in LABELS]
+PROMPTS = [tiny_lesson().prompt("red " * times + "one") for times in (3, 0, 7, 1, 5, 2)]
+QUESTIONS = [f"{colour} {number}" for colour in ("red", "blue", "green") for number in range(4)]
+
+
+@pytest.fixture
+def lm(lively: Checkpoint) -> CausalLM:
+    return lively.load()
+
+
+def plain(lm: CausalLM, prompt: str, completion: str) -> float:
+    """Mean log-probability by the plainest of ways: one pair, no cache, no padding."""
+    head, tail = lm.tokens(prompt), lm.encode(prompt, completion)[1][:-1]
+    with torch.inference_mode():
+        nats = log_softmax(lm.model(torch.tensor([head + tail])).logits[0], dim=-1)
+    return sum(float(nats[place - 1, token]) for place, token in enumerate(tail, len(head))) / len(tail)
+
+
+def best(values: list[float]) -> int:
+    return max(range(len(values)), key=lambda place: values[place])
+
+
+def closed() -> TaskLesson:
+    return tiny_lesson(answers=LABELS)
+
+
+def opened() -> TaskLesson:
+    lesson = tiny_lesson()
+    return dataclasses.replace(lesson, card=lesson.card.model_copy(update={"labels": None}))
+
+
+def fitted(name: str, lm: CausalLM, lesson: TaskLesson, **params: Any) -> Any:
+    return registry.method(name)(**params).fit(lm, lesson, Budget(Grant(passes=1), len(lesson.train)))
+
+
+@pytest.mark.parametrize("prompt", [*PROMPTS, "x" * 500])
+def test_a_rating_is_the_mean_over_the_tokens_of_each_completion(lm: CausalLM, prompt: str) -> None:
+    rated = lm.rate(prompt, COMPLETIONS)
+    longest = max(len(lm.encode(prompt, completion)[1]) - 1 for completion in COMPLETIONS)
+    room = lm.context - max(longest, lm.max_new_tokens)
+    assert rated == pytest.approx([plain(lm, prompt[-room:], completion) for completion in COMPLETIONS], abs=1e-4)
+
+
+def test_a_rating_does_not_depend_on_what_else_is_rated(lm: CausalLM) -> None:
+    together = lm.rate(PROMPTS[0], COMPLETIONS)
+    assert [lm.rate(PROMPTS[0], [one])[0] for one in COMPLETIONS] == pytest.approx(together, abs=1e-4)
+    assert lm.rate(PROMPTS[0], COMPLETIONS[::-1])[::-1] == pytest.approx(together, abs=1e-4)
+
+
+def test_the_likeliest_completion_is_chosen_for_each_prompt(lm: CausalLM) -> None:
+    lm.model.get_input_embeddings().weight.data *= 3
+    chosen = lm.choose(PROMPTS, COMPLETIONS)
+    assert chosen == [best([plain(lm, prompt, one) for one in COMPLETIONS]) for prompt in PROMPTS]
+    assert lm.choose(PROMPTS[::-1], COMPLETIONS) == chosen[::-1]
+    assert lm.choose([], COMPLETIONS) == []
+
+
+def test_a_prior_is_subtracted_from_every_rating(lm: CausalLM) -> None:
+    rated = lm.rate(PROMPTS[0], COMPLETIONS)
+    for place in range(len(COMPLETIONS)):
+        prior = [value - (other == place) for other, value in enumerate(rated)]
+        assert lm.choose(PROMPTS[:1], COMPLETIONS, prior) == [place]
+
+
+def test_a_prompt_is_counted_once_and_of_the_completions_only_the_chosen(lm: CausalLM) -> None:
+    lm.rate(PROMPTS[0], COMPLETIONS)
+    assert (lm.tally.prompt_tokens, lm.tally.answer_tokens) == (0, 0)
+    chosen = lm.choose(PROMPTS, COMPLETIONS)
+    assert lm.tally.prompt_tokens == sum(len(lm.tokens(prompt)) for prompt in PROMPTS)
+    assert lm.tally.answer_tokens == sum(len(COMPLETIONS[place].encode()) for place in chosen)
+    lm.choose(["x" * 500], COMPLETIONS)
+    assert lm.tally.cut_prompts == 1
+
+
+def test_a_model_with_tokens_of_its_own_before_the_prompt_is_refused(lm: CausalLM) -> None:
+    from peft import PromptTuningConfig, TaskType, get_peft_model
+
+    lm.model = get_peft_model(lm.model, PromptTuningConfig(task_type=TaskType.CAUSAL_LM, num_virtual_tokens=3))
+    with pytest.raises(Refused, match="before the prompt"):
+        lm.rate(PROMPTS[0], COMPLETIONS)
+
+
+@pytest.mark.parametrize("name", ["zero-shot", "few-shot"])
+def test_prompting_answers_a_closed_task_with_the_likeliest_label(lm: CausalLM, name: str) -> None:
+    method, lesson = fitted(name, lm, closed()), closed()
+    shots = method.shots_.examples if name == "few-shot" else ()
+    prompts = [lesson.prompt(question, shots) for question in QUESTIONS]
+    wanted = [LABELS[best([plain(lm, prompt, one) for one in COMPLETIONS])] for prompt in prompts]
+    assert method.predict(QUESTIONS) == wanted
+
+
+@pytest.mark.parametrize("name", ["zero-shot", "few-shot"])
+def test_prompting_answers_an_open_task_in_its_own_words(lm: CausalLM, name: str) -> None:
+    answers = fitted(name, lm, opened()).predict(QUESTIONS[:3])
+    assert not set(answers) & {*LABELS, *COMPLETIONS}
+
+
+def test_calibration_takes_away_what_the_shots_favour_by_themselves(lm: CausalLM) -> None:
+    raw, calibrated = (fitted("few-shot", lm, closed(), calibrate=on) for on in (False, True))
+    assert calibrated.prior_ == lm.rate(raw.shots_.prompt("N/A"), COMPLETIONS)
+    wanted = []
+    for question in QUESTIONS:
+        rated = lm.rate(raw.shots_.prompt(question), COMPLETIONS)
+        wanted.append(LABELS[best([one - prior for one, prior in zip(rated, calibrated.prior_, strict=True)])])
+    assert calibrated.predict(QUESTIONS) == wanted
+    assert wanted != raw.predict(QUESTIONS), "calibration must change an answer, or this cannot fail"
+
+
+def test_calibration_of_open_answers_is_unsupported(lm: CausalLM) -> None:
+    with pytest.raises(Unsupported, match="open"):
+        fitted("few-shot", lm, opened(), calibrate=True)

@@ -1,0 +1,69 @@
+"""The control for closed labels."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+from conftest import MakeTask
+
+from bench import registry
+from bench.budget import Budget
+from bench.method import LM, Unsupported
+from bench.plan import plan
+from bench.record import Grant
+from bench.task import Row, TaskLesson
+from bench.testing import tiny_lesson
+
+
+def lesson(labels: tuple[str, ...] | None, rows: list[tuple[str, str]]) -> TaskLesson:
+    card = tiny_lesson().card.model_copy(update={"labels": labels})
+    train = tuple(Row(f"{place}", question, (answer,)) for place, (question, answer) in enumerate(rows))
+    return TaskLesson(card, train, train[:1], seed=0)
+
+
+def fit(what: TaskLesson) -> Any:
+    return registry.method("tfidf")().fit(cast(LM, None), what, Budget(Grant(passes=1), len(what.train)))
+
+
+ROWS = [(f"{colour} {place}", answer) for place in range(6) for colour, answer in (("red", "warm"), ("blue", "cold"))]
+
+
+def test_labels_are_read_off_the_letters() -> None:
+    assert fit(lesson(("warm", "cold"), ROWS)).predict(["a bluish 9", "reddish 8"]) == ["cold", "warm"]
+
+
+def test_what_is_saved_is_numbers_for_n_grams_and_no_code(tmp_path: Path) -> None:
+    from safetensors.numpy import load_file
+
+    fit(lesson(("warm", "cold"), ROWS)).save(tmp_path)
+    assert {file.suffix for file in tmp_path.iterdir()} == {".safetensors", ".json"}
+    words = json.loads((tmp_path / "regression.json").read_text("utf-8"))
+    assert words["labels"] == ["cold", "warm"]
+    assert load_file(tmp_path / "regression.safetensors")["weights"].shape == (1, len(words["ngrams"]))
+
+
+@pytest.mark.parametrize(
+    ("what", "reason"),
+    [(lesson(None, ROWS), "nearest"), (lesson(("warm", "cold"), ROWS[::2]), "majority")],
+    ids=["open", "one label"],
+)
+def test_where_it_cannot_be_a_yardstick_it_names_the_one_that_can(what: TaskLesson, reason: str) -> None:
+    with pytest.raises(Unsupported, match=reason):
+        fit(what)
+
+
+@pytest.mark.parametrize("labels", [None, ["warm", "cold", "mild"]], ids=["open", "closed"])
+def test_it_joins_comparisons_on_closed_labels_and_no_others(
+    make_task: MakeTask, tmp_path: Path, labels: list[str] | None
+) -> None:
+    folder = make_task(tmp_path / "task", **({"labels": labels} if labels else {}))
+
+    def planned(methods: str) -> set[str]:
+        jobs = plan(methods, str(folder), "bookworm", seeds=1, budget_text="quick", settings=())
+        return {job.spec.method.name for job in jobs}
+
+    assert ("tfidf" in planned("lora")) is (labels is not None)
+    assert planned("tfidf") == {"tfidf"}, "asked for by name it runs, and says why it cannot"
