@@ -1,4 +1,4 @@
-"""What methods earn on the shipped tasks with this model: `python models/bookworm/suite.py` runs them, three seeds each.
+"""What methods earn on the shipped tasks with this model: `python models/bookworm/suite.py` runs them, for three seeds.
 
 Afterwards, or with `--write` at once from the records there are, the table goes into README.md.
 """
