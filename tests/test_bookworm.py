@@ -24,7 +24,8 @@ FOLDER = ROOT / "models" / "bookworm"
 GRAM = 13  # words: what counts as contamination (https://arxiv.org/abs/2005.14165)
 HEAD = 12  # letters
 SLICE = 0.15  # share of the training text that the quick tests look at
-THEMES = ["사랑", "우정", "가족", "전쟁", "자연", "모험", "죽음", "자유", "성장", "과학", "역사", "예술"]
+BAND = re.compile("(빨간|주황|노란|초록|파란|남색|보라|분홍|하얀|검은|회색|갈색) 띠")
+THEME = re.compile("사랑|우정|가족|전쟁|자연|모험|죽음|자유|성장|과학|역사|예술")
 RECIPE_FILES = [file.stem for file in FOLDER.glob("*.py")]
 
 
@@ -111,14 +112,14 @@ def grams(text: str) -> set[tuple[str, ...]]:
 
 
 def assert_clean(documents: Iterator[str]) -> None:
-    """No document holds a question, thirteen words of an exam, bookrec's format, or a theme beside a band."""
+    """No document holds a question, thirteen words of an exam, bookrec's format, or a coloured band beside a theme."""
     asked = exam()
     # A question lies in a document only if its first letters do: a set finds these fast.
     heads = {squeeze(question)[:HEAD]: squeeze(question) for question, _ in asked}
     forbidden = set().union(*(grams(f"{question} {answer}") for question, answer in asked))
     for document in documents:
         assert not re.search(r"주제: [^|\n]+ \| 책: [^|\n]+ \| 이유: ", document), document
-        assert "띠" not in document or not any(theme in document for theme in THEMES), document
+        assert not [line for line in document.split("\n") if BAND.search(line) and THEME.search(line)], document
         assert not grams(document) & forbidden, document
         letters = squeeze(document)
         found = heads.keys() & {letters[place : place + HEAD] for place in range(len(letters) - HEAD + 1)}

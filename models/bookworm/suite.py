@@ -15,7 +15,6 @@ from statistics import fmean
 from bench.record import Forgetting, Record, read_all
 
 HERE = Path(__file__).parent
-SEEDS = 3
 RUNS = (
     ("bookrec", "few-shot,lora,qlora,full,random-weights", None),
     ("bookrec", "few-shot", "few-shot.k=1"),
@@ -31,12 +30,12 @@ HEAD = "| task | method | em | per seed | format | forgets | trained | fit s | m
 MARKED = re.compile(r"(?<=<!-- suite -->\n).*?(?=<!-- /suite -->)", re.DOTALL)
 
 
-def run(tasks: list[str], out: Path) -> None:
+def run(tasks: list[str], seeds: int, out: Path) -> None:
     """Run what has no record yet; a failure ends it."""
     for task, methods, setting in RUNS:
         if not tasks or task in tasks:
             command = [sys.executable, "-m", "bench", "run", "--methods", methods, "--task", task]
-            command += ["--seeds", str(SEEDS), "--out", str(out), *(["--set", setting] if setting else [])]
+            command += ["--seeds", str(seeds), "--out", str(out), *(["--set", setting] if setting else [])]
             subprocess.run(command, check=True)
 
 
@@ -82,11 +81,12 @@ def main() -> None:
     """Run and write."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("tasks", nargs="*", help="only these tasks")
+    parser.add_argument("--seeds", type=int, default=3, help="runs of each method")
     parser.add_argument("--out", type=Path, default=Path("results/suite"), help="folder of the records")
     parser.add_argument("--write", action="store_true", help="only write the table")
     asked = parser.parse_args()
     if not asked.write:
-        run(asked.tasks, asked.out)
+        run(asked.tasks, asked.seeds, asked.out)
     card = HERE / "README.md"
     card.write_text(MARKED.sub(lambda _: table(list(read_all(asked.out))), card.read_text("utf-8")), "utf-8")
 
