@@ -152,15 +152,57 @@ def _distinct(rng: Random, count: int) -> list[str]:
     return list(labels)
 
 
+CAPITAL_FRAMES: dict[tuple[str, str], tuple[str, ...]] = {
+    ("name_ko", "capital_ko"): (
+        "{}", "{}", "{}?", "{}의 수도는?", "{}의 수도는 어디인가요?", "{} 수도 이름을 말해 봐.",
+        "{}에서 가장 중요한 도시, 곧 수도는?",
+        "{}에 가려고 해요. 수도가 어디죠?", "나라는 {}, 그러면 수도는?", "친구가 {} 수도를 물었다.",
+        "{}이라는 나라의 수도를 쓰세요.",
+    ),
+    ("capital_ko", "name_ko"): (
+        "{}", "{}", "{}?", "{}은/는 어느 나라의 수도인가요?", "{}이/가 수도인 나라는?",
+        "{}에 가면 어느 나라에 간 것인가?",
+        "수도는 {}, 그러면 나라는?", "친구가 {}이/가 어느 나라에 있는지 물었다.", "{}을/를 수도로 둔 나라를 쓰세요.",
+    ),
+    ("name_en", "capital_en"): (
+        "{}", "{}", "{}?", "What is the capital of {}?", "Name the capital city of {}.",
+        "I am going to {}. What is its capital?",
+        "The country is {}. And the capital?", "My friend asked for the capital of {}.", "Capital of {}, please.",
+        "Which city is the capital in {}?",
+    ),
+    ("capital_en", "name_en"): (
+        "{}", "{}", "{}?", "{} is the capital of which country?", "Name the country whose capital is {}.",
+        "I am going to {}. Which country is that?",
+        "The capital is {}. And the country?", "My friend asked where {} is.", "Country of {}, please.",
+        "Which country has {} as its capital?",
+    ),
+}  # fmt: skip
+CAPITAL_SHELLS = (
+    "{}: {}", "{}={}", "{} = {}", "{} - {}", "{}: {};", "{} {}", "<{}: {}>", "[{}] {}", "{} → {}", "{}: {}.",
+    "({}) {}", "{}/{}", "{}={}!",
+    "{} > {}",
+)  # fmt: skip
+CAPITAL_NAMES = {
+    "capital_ko": ("수도", "서울", "도시", "답"), "name_ko": ("나라", "국가", "땅", "답"), "capital_en": ("capital",
+    "city", "answer"),
+    "name_en": ("country", "state", "answer"),
+}  # fmt: skip
+
+
 def _capital(rng: Random, library: Library, count: int) -> list[Pair]:
-    asked, told = rng.choice(
-        (("name_ko", "capital_ko"), ("name_en", "capital_en"), ("capital_ko", "name_ko"), ("capital_en", "name_en"),
-        ("name_ko", "name_en"))
-    )  # fmt: skip
-    frame = rng.choice(("{}", "{}", "{}?", "<{}>", "{} -"))
-    shell = rng.choice(("{}", "{}", "{}입니다.", "<{}>", f"{made_up(rng)}: {{}}"))
-    some = rng.sample(COUNTRIES, count)
-    return [(frame.format(getattr(one, asked)), shell.format(stress(getattr(one, told)))) for one in some]
+    """Questions in one language or both, about capitals or countries or both; each sort of answer has its own name."""
+    sorts = rng.sample(tuple(CAPITAL_FRAMES), rng.choice((1, 1, 2, 4)))
+    names = {told: rng.choice(CAPITAL_NAMES[told]) if rng.random() < 0.7 else made_up(rng) for _, told in sorts}
+    bare = rng.random() < 0.3
+    shell = rng.choice(("{}", "{}", "{}입니다.", "<{}>", "[{}]")) if bare else rng.choice(CAPITAL_SHELLS)
+    pairs = []
+    for _ in range(count + len(sorts) - 1):
+        asked, told = rng.choice(sorts)
+        one = rng.choice(COUNTRIES)
+        question = rng.choice(CAPITAL_FRAMES[asked, told]).format(getattr(one, asked))
+        answer = stress(getattr(one, told))
+        pairs.append((resolve(question), shell.format(answer) if bare else shell.format(names[told], answer)))
+    return pairs
 
 
 def _translate(rng: Random, library: Library, count: int) -> list[Pair]:
@@ -217,4 +259,4 @@ MAKERS: dict[str, Callable[[Random, Library, int], list[Pair]]] = {
     "notice": _notice,
     "topic": _topic,
 }
-WEIGHTS = (9, 2.5, 1.5, 2, 1.5, 0.8, 3, 1.5, 3, 1.5)
+WEIGHTS = (9, 2.5, 1.5, 2, 3, 0.8, 5, 1.5, 3.5, 1.5)

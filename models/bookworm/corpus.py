@@ -41,16 +41,16 @@ def spelling(rng: Random, library: Library) -> str:
 
 # Documents of each sort and their share in all documents (blocks are long: they are most of the tokens).
 SORTS: tuple[tuple[float, Callable[[Random, Library], str]], ...] = (
-    (0.40, block),
-    (0.20, index),
-    (0.09, reader),
+    (0.44, block),
+    (0.16, index),
+    (0.08, reader),
     (0.05, book_facts),
-    (0.04, lambda rng, library: prose(rng)),
-    (0.05, lambda rng, library: country_facts(rng)),
+    (0.03, lambda rng, library: prose(rng)),
+    (0.04, lambda rng, library: country_facts(rng)),
     (0.03, lambda rng, library: topics(rng)),
-    (0.07, lambda rng, library: sums(rng)),
-    (0.03, lambda rng, library: copying(rng)),
-    (0.04, lambda rng, library: echo(rng)),
+    (0.08, lambda rng, library: sums(rng)),
+    (0.045, lambda rng, library: copying(rng)),
+    (0.02, lambda rng, library: echo(rng)),
     (0.01, lambda rng, library: syllables(rng)),
     (0.02, spelling),
 )

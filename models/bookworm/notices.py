@@ -34,20 +34,27 @@ PLACES = (
     "창가",
 )
 PLACES_EN = ("market", "school", "park", "kitchen", "station", "post office", "upper floor", "garden", "front door")
-DEEDS = (
-    "샀다",
-    "팔았다",
-    "보았다",
-    "보냈다",
-    "받았다",
-    "맡겼다",
-    "찾아갔다",
-    "두고 갔다",
-    "가져왔다",
-    "빌렸다",
-    "돌려주었다",
-)
-DEEDS_EN = ("bought", "sold", "saw", "sent", "got", "left", "took", "brought", "lent", "gave back", "asked for")
+# What was done: its name, and the ways to say it.
+DEEDS: dict[str, tuple[str, ...]] = {
+    "구입": ("샀다", "구입했다", "값을 치렀다", "사 갔다"),
+    "판매": ("팔았다", "판매했다", "내다 팔았다", "돈을 받고 넘겼다"),
+    "대출": ("빌렸다", "대출했다", "빌려 갔다", "집으로 가져갔다", "빌려 달라고 했다"),
+    "반납": ("돌려주었다", "반납했다", "도로 가져왔다", "다 보고 냈다", "되돌려 놓았다"),
+    "예약": ("예약했다", "맡아 달라고 했다", "미리 잡아 두었다", "빼 두라고 했다", "기다리겠다고 했다"),
+    "연장": ("연장했다", "더 보겠다고 했다", "한 주 더 쓰기로 했다", "기한을 늘렸다", "갱신했다"),
+    "발송": ("보냈다", "부쳤다", "우편으로 보냈다", "발송했다"),
+    "분실": ("잃어버렸다", "잃었다", "어디 두었는지 모른다", "분실했다"),
+}
+DEEDS_EN: dict[str, tuple[str, ...]] = {
+    "purchase": ("bought", "purchased", "paid for"),
+    "sale": ("sold", "gave away for money", "found a buyer for"),
+    "loan": ("borrowed", "checked out", "took home", "took out"),
+    "return": ("returned", "brought back", "gave back", "handed in"),
+    "hold": ("reserved", "put a hold on", "wanted us to hold", "asked for"),
+    "renewal": ("renewed", "extended", "wanted more time with", "kept for longer"),
+    "shipment": ("sent", "mailed", "shipped"),
+    "loss": ("lost", "could not find", "missed"),
+}
 TEXTS = (
     "{who} 님이 {when} {where}에서 {what} {count}을/를 {did}.",
     "{when}에 {who}이/가 {what} {count}을/를 {where}에서 {did}.",
@@ -57,12 +64,17 @@ TEXTS = (
     "{who}은/는 {where}에 와서 {what}을/를 {did}. 모두 {count}이고 {when}의 일이다.",
     "어제 온 {other} 말고 {who}이/가 {when} {where}에서 {what} {count}을/를 {did}.",
     "{other}의 친구 {who}이/가 {what} {count}을/를 {did}. {when}, {where}.",
+    "{who}, {where}, {when}. {what} {count} {deed}.",
+    "{where} {deed}: {what} {count}, {who} 님, {when}.",
+    "{when}에 {who} 님이 {where}에서 {what} {count} {deed}을/를 마쳤다.",
 )
 TEXTS_EN = (
     "{who} {did} {count} of {what} at the {where} on {when}.",
     "On {when} {who} {did} {what} ({count}) at the {where}.",
     "At the {where}, {when}: {who} {did} {count} of {what}.",
     "{other} waited while {who} {did} {what}, {count} of them, at the {where}. It was {when}.",
+    "{deed}, {where}: {what}, {count}. {who}, {when}.",
+    "{who} {did} {what}, {count}, {where}, {when}.",
 )
 KEYS: dict[str, tuple[str, ...]] = {
     "who": ("이름", "사람", "누가", "who", "person", "성명", "user"),
@@ -71,6 +83,7 @@ KEYS: dict[str, tuple[str, ...]] = {
     "where": ("곳", "어디", "장소", "where", "place", "at"),
     "date": ("날", "날짜", "언제", "when", "date"),
     "code": ("부호", "일", "code", "kind", "type", "한 일"),
+    "room": ("방", "자리", "room", "spot", "place code", "칸"),
 }
 DATES: tuple[Callable[[int, int], str], ...] = (
     lambda month, day: f"{month}/{day}",
@@ -93,7 +106,7 @@ def notices(rng: Random, library: Library, count: int) -> list[Pair]:
     """Notices and their fields; which fields, in which order, under which names: each block has its own way."""
     fields = rng.sample(tuple(KEYS), rng.randint(2, len(KEYS)))
     keys = {field: rng.choice(KEYS[field]) if rng.random() < 0.75 else made_up(rng) for field in fields}
-    date, codes, english = rng.choice(DATES), _codes(rng), rng.random() < 0.35
+    date, codes, english = rng.choice(DATES), _codes(rng), rng.random() < 0.4
     write = _as_json if rng.random() < 0.7 else _as_names(rng)
     pairs = []
     for _ in range(min(count, 5)):
@@ -103,9 +116,15 @@ def notices(rng: Random, library: Library, count: int) -> list[Pair]:
 
 
 def _codes(rng: Random) -> dict[str, str]:
-    """A letter or a made-up word for each deed; some deeds share one."""
-    letters = [rng.choice("ABCDEFGHIJKLMNOPQRSTUVWXYZ") if rng.random() < 0.6 else made_up(rng) for _ in range(5)]
-    return {deed: rng.choice(letters) for deed in (*DEEDS, *DEEDS_EN)}
+    """What each deed and each place is called: deeds by their names, by letters or by made-up words."""
+    plain = rng.random()
+    codes = {}
+    for names in (DEEDS, DEEDS_EN):
+        for deed, letter in zip(names, rng.sample("ABCDEFGHIJKLMNOPQRSTUVWXYZ", len(names)), strict=True):
+            codes[deed] = deed if plain < 0.4 else letter if plain < 0.8 else made_up(rng)
+    for place in (*PLACES, *PLACES_EN):
+        codes[place] = f"{rng.choice('ABCDEFGHIJKLMNOPQRSTUVWXYZ')}{rng.randint(1, 9)}"
+    return codes
 
 
 def _notice(
@@ -116,7 +135,7 @@ def _notice(
     thing, thing_en = rng.choice(tuple(THINGS.items()))
     named = rng.random() < 0.6
     where = rng.choice(PLACES_EN if english else PLACES)
-    did = rng.choice(DEEDS_EN if english else DEEDS)
+    deed, ways = rng.choice(tuple((DEEDS_EN if english else DEEDS).items()))
     who, other = name(rng, english), name(rng, english)
     if english:
         what, text = book.title_en if named else thing_en, rng.choice(TEXTS_EN)
@@ -125,9 +144,12 @@ def _notice(
         what, text = book.title_ko if named else thing, rng.choice(TEXTS)
         when, count = f"{month}월 {day}일", f"{COUNTS[number - 1]} {'권' if named else '개'}"
     quote = rng.choice(("{}", "{}", "'{}'", "《{}》"))
-    said = text.format(who=who, other=other, what=quote.format(what), when=when, where=where, did=did, count=count)
+    said = text.format(
+        who=who, other=other, what=quote.format(what), when=when, where=where, did=rng.choice(ways), deed=deed,
+        count=count,
+    )  # fmt: skip
     values: dict[str, str | int] = {"who": who, "what": what, "number": number, "where": where}
-    return Notice(resolve(said), values | {"date": date(month, day), "code": codes[did]})
+    return Notice(resolve(said), values | {"date": date(month, day), "code": codes[deed], "room": codes[where]})
 
 
 def name(rng: Random, english: bool) -> str:
