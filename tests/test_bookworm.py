@@ -7,6 +7,7 @@ import sys
 import unicodedata
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from random import Random
@@ -160,13 +161,13 @@ def test_every_entry_is_seen_often_in_the_whole_text(corpus: ModuleType) -> None
     assert rare_entries(texts(corpus, 1.0), tokenizer, least=15) == {tokenizer.pad_token}
 
 
-def answers(model: Any, tokenizer: Any, prompts: list[str]) -> list[str]:
+def answers(model: Any, tokenizer: Any, prompts: list[str], most: int = 16) -> list[str]:
     """What the model says next, up to the end of the line."""
     said = []
     for prompt in prompts:
         ids = tokenizer(prompt, return_tensors="pt", add_special_tokens=False)["input_ids"]
         with torch.inference_mode():
-            whole = model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=16, do_sample=False)
+            whole = model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=most, do_sample=False)
         said.append(tokenizer.decode(whole[0, ids.shape[1] :]).split("\n")[0].strip())
     return said
 
@@ -180,3 +181,37 @@ def test_it_finds_the_books_that_readers_ask_for(corpus: ModuleType, model: Any,
     asked = [one for one in asked if library.fitting(one.wishes.items()) == 1]
     said = answers(model, tokenizer, [f"질문: {one.text}\n답: 제목:" for one in asked])
     assert sum(one.book.title_ko in answer for one, answer in zip(asked, said, strict=True)) >= 0.8 * len(asked)
+
+
+def test_it_works_out_stories_of_numbers_as_the_pairs_before_do(corpus: ModuleType, model: Any, tokenizer: Any) -> None:
+    from sums import draw_solution, story
+    from words import weigh
+
+    rng = Random(77)
+    solution = replace(
+        draw_solution(rng, worked=True), sign="{} {} {} = {}", join=", ", before=" => ", result="{n}{unit}"
+    )
+    prompts, wanted = [], []
+    for _ in range(40):
+        *shown, last = ((one.told, weigh(solution.write(one))[0]) for one in (story(rng, 3) for _ in range(4)))
+        prompts.append(
+            "".join(f"문제: {told}\n풀이: {solved}\n\n" for told, solved in shown) + f"문제: {last[0]}\n풀이:"
+        )
+        wanted.append(last[1])
+    said = answers(model, tokenizer, prompts, most=48)
+    assert sum(answer == solved for answer, solved in zip(said, wanted, strict=True)) >= 0.3 * len(wanted)
+
+
+def test_it_knows_the_capitals_in_both_languages(corpus: ModuleType, model: Any, tokenizer: Any) -> None:
+    from countries import COUNTRIES
+
+    rng = Random(5)
+    for asked, told in (("name_ko", "capital_ko"), ("name_en", "capital_en")):
+        prompts = []
+        for country in COUNTRIES:
+            shown = [other for other in rng.sample(COUNTRIES, 4) if other != country]
+            prompts.append("".join(f"Q: {getattr(one, asked)}\nA: <{getattr(one, told)}>\n\n" for one in shown))
+            prompts[-1] += f"Q: {getattr(country, asked)}\nA:"
+        said = answers(model, tokenizer, prompts)
+        right = sum(f"<{getattr(one, told)}>" in answer for one, answer in zip(COUNTRIES, said, strict=True))
+        assert right >= 0.7 * len(COUNTRIES)
