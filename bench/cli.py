@@ -97,7 +97,11 @@ def list_(format: Formatted = Format.table) -> None:
     for kind, claims in found.items():
         table = Table(title=kind, title_justify="left", box=None, show_header=False, padding=(0, 2, 0, 0))
         for name, claim in claims.items():
-            table.add_row(name, f"warning: {claim.warning}" if claim.warning else claim.summary, claim.origin)
+            table.add_row(
+                f"{name}:KIND" if claim.kinds else name,
+                f"warning: {claim.warning}" if claim.warning else claim.summary,
+                claim.origin,
+            )
         Console().print(table, "")
 
 

@@ -34,7 +34,10 @@ class Gradient(Method):
     weight_decay: NonNegativeFloat = param(0.0, help="AdamW weight decay")
 
     def adapt(self, model: Any) -> Any:
-        """The model with that unfrozen or added which is to be trained; all of `model` arrives frozen."""
+        """The model with that unfrozen or added which is to be trained; all of `model` arrives frozen.
+
+        `lm_` and `lesson_` are there already, for what starts from the task's own text.
+        """
         raise NotImplementedError
 
     def peak(self, model: Any) -> float:
@@ -45,10 +48,10 @@ class Gradient(Method):
         """Train; what was learnt lives in `lm_.model`, the training curve in `curve_`."""
         from bench.train import train
 
+        self.lm_, self.lesson_ = lm, lesson
         lm.model = self.adapt(lm.model)
         lr = self.peak(lm.model)
         self.curve_: list[Point] = train(lm, lesson, budget, lr=lr, warmup=self.warmup, decay=self.weight_decay)
-        self.lm_, self.lesson_ = lm, lesson
         return self
 
     def predict(self, inputs: Sequence[str]) -> list[str]:
@@ -56,5 +59,12 @@ class Gradient(Method):
         return self.lm_.answer([self.lesson_.prompt(text) for text in inputs])
 
     def save(self, folder: Path) -> None:
-        """Save the trained weights: an adapter's alone, or the whole model where the model itself was trained."""
-        self.lm_.model.save_pretrained(folder)
+        """Save what was trained: PEFT's adapter, or the whole model, or those weights alone, named as in the model."""
+        model = self.lm_.model
+        if hasattr(model, "peft_config") or all(weight.requires_grad for weight in model.parameters()):
+            model.save_pretrained(folder)
+            return
+        from safetensors.torch import save_file
+
+        weights = {name: w.data.contiguous() for name, w in model.named_parameters() if w.requires_grad}
+        save_file(weights, folder / "trained.safetensors")

@@ -65,9 +65,11 @@ class CausalLM:
 
     @property
     def context(self) -> int:
-        """Positions available to prompt and answer together."""
+        """Positions available to prompt and answer together, beside those that an adapter puts before the prompt."""
         config = self.model.config.get_text_config()
-        return int(getattr(config, "max_position_embeddings", None) or self.tokenizer.model_max_length)
+        positions = int(getattr(config, "max_position_embeddings", None) or self.tokenizer.model_max_length)
+        adapter: Any = getattr(self.model, "active_peft_config", None)
+        return positions - (adapter.num_virtual_tokens if adapter and adapter.is_prompt_learning else 0)
 
     @property
     def max_new_tokens(self) -> int:
@@ -144,7 +146,10 @@ class CausalLM:
 
     def count(self) -> tuple[int, int]:
         """Parameters in the model and those that are trained; 4-bit weights count as the numbers they stand for."""
-        return int(self.model.num_parameters()), int(self.model.num_parameters(only_trainable=True))
+        # Transformers knows what a 4-bit weight stands for, and nothing of what PEFT puts before the prompt.
+        frozen = self.model.num_parameters() - self.model.num_parameters(only_trainable=True)
+        trained = sum(weight.numel() for weight in self.model.parameters() if weight.requires_grad)
+        return int(frozen + trained), trained
 
     def _tail(self, prompt: str, completion: str) -> list[int]:
         """Token ids of what follows the prompt, which stays as it is when answering."""

@@ -112,8 +112,9 @@ def _methods(text: str, *, closed: bool) -> dict[str, type[Method]]:
         raise Refused("--methods names no method", mend=f"Valid: {', '.join(registry.claims('methods'))}")
     classes = {ref: registry.method(ref) for ref in refs}
     if not all(cls.control for cls in classes.values()):
-        shipped = [name for name, claim in registry.claims("methods").items() if claim.origin == "shipped"]
-        classes |= {ref: cls for ref in shipped if ref not in classes and _joins(cls := registry.method(ref), closed)}
+        shipped = [claim for claim in registry.claims("methods").values() if claim.origin == "shipped"]
+        names = [claim.name for claim in shipped if not claim.kinds and claim.name not in classes]
+        classes |= {name: cls for name in names if _joins(cls := registry.method(name), closed)}
     for ref, cls in classes.items():
         missing = [module for module in cls.needs if importlib.util.find_spec(module.partition(".")[0]) is None]
         if missing:

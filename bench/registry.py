@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from types import ModuleType
-from typing import Literal
+from typing import Literal, cast
 
 import bench
 from bench.method import Method
@@ -30,6 +30,8 @@ class Claim:
     target: str
     summary: str
     warning: str | None = None
+    kinds: bool = False
+    """Whether it is a family: `name:KIND` names a member, its name alone none."""
 
 
 def claims(kind: Kind) -> dict[str, Claim]:
@@ -48,17 +50,19 @@ def claims(kind: Kind) -> dict[str, Claim]:
 
 
 def method(ref: str) -> type[Method]:
-    """The method class that `ref` names: a registered name, `./file.py[:Class]`, or `module:Class`."""
+    """The method class that `ref` names: a registered name, `./file.py[:Class]`, or `module:Class`.
+
+    A registered name is followed by a kind (`peft:VERA`) where its module has a function `variant` to make that.
+    """
     path, _, name = ref.partition(":")
     if path.endswith(".py"):
         return _only_method(_import_file(Path(path)), name, ref)
+    known = claims("methods")
+    if path in known:
+        return _registered(known[path], name, ref)
     if name:
         return _only_method(_import(path, ref), name, ref)
-    known = claims("methods")
-    if ref not in known:
-        raise Refused(f"no method '{ref}'", mend=f"{did_you_mean(ref, known)}; or a path such as ./mine.py")
-    module, _, name = known[ref].target.partition(":")
-    return _only_method(_import(module, ref), name, ref)
+    raise Refused(f"no method '{ref}'", mend=f"{did_you_mean(ref, known)}; or a path such as ./mine.py")
 
 
 def method_name(ref: str) -> str:
@@ -66,6 +70,8 @@ def method_name(ref: str) -> str:
     path, _, name = ref.partition(":")
     if path.endswith(".py"):
         return Path(path).stem.replace("_", "-")
+    if path in claims("methods"):
+        return ref.lower()
     return name.lower() if name else ref
 
 
@@ -121,9 +127,8 @@ def _shipped(kind: Kind) -> list[Claim]:
     for root in _roots(kind):
         if kind == "methods":
             for file in sorted(root.glob("[!_]*.py")):
-                summary, warning = _docstring(file)
                 name = file.stem.replace("_", "-")
-                found.append(Claim(name, "shipped", f"bench.methods.{file.stem}", summary, warning))
+                found.append(Claim(name, "shipped", f"bench.methods.{file.stem}", *_described(file)))
         else:
             sign = "task.yaml" if kind == "tasks" else "config.json"
             for folder in sorted(file.parent for file in root.glob(f"*/{sign}")):
@@ -139,7 +144,7 @@ def _entry_points(kind: Kind) -> list[Claim]:
         if file is None:
             found.append(Claim(point.name, origin, point.value, "", f"broken plugin: there is no {point.module}"))
         elif kind == "methods":
-            found.append(Claim(point.name, origin, point.value, *_docstring(file)))
+            found.append(Claim(point.name, origin, point.value, *_described(file)))
         else:
             found.append(Claim(point.name, origin, str(file.parent), _summary(file.parent)))
     return found
@@ -159,11 +164,14 @@ def _locate(module: str) -> Path | None:
     return Path(place) if place else None
 
 
-def _docstring(file: Path) -> tuple[str, str | None]:
+def _described(file: Path) -> tuple[str, str | None, bool]:
+    """Summary, warning and whether it is a family, read off a method's source."""
     try:
-        return (ast.get_docstring(ast.parse(file.read_bytes())) or "").partition("\n")[0], None
+        source = ast.parse(file.read_bytes())
     except (OSError, SyntaxError, ValueError) as error:
-        return "", f"does not parse: {error}"
+        return "", f"does not parse: {error}", False
+    kinds = any(isinstance(node, ast.FunctionDef) and node.name == "variant" for node in source.body)
+    return (ast.get_docstring(source) or "").partition("\n")[0], None, kinds
 
 
 def _summary(folder: Path) -> str:
@@ -176,6 +184,17 @@ def _summary(folder: Path) -> str:
         prose = [part for part in readme.read_text("utf-8").split("\n\n") if part and not part.startswith(("#", "---"))]
         return " ".join(prose[0].split()).partition(". ")[0] if prose else ""
     return ""
+
+
+def _registered(claim: Claim, kind: str, ref: str) -> type[Method]:
+    """The method of a claim, or one of the kinds that its module makes."""
+    path, _, name = claim.target.partition(":")
+    if kind and not claim.kinds:
+        raise Refused(f"'{ref}': {claim.name} does not come in kinds", mend=f"say {claim.name}")
+    if claim.kinds and not kind:
+        raise Refused(f"'{ref}' is a family of methods", mend=f"say which, as in: {claim.summary}")
+    module = _import(path, ref)
+    return cast(type[Method], module.variant(kind)) if kind else _only_method(module, name, ref)
 
 
 def _import(module: str, ref: str) -> ModuleType:

@@ -62,12 +62,8 @@ class Head(Gradient):
         return [self.labels_[place] for place in best]
 
     def save(self, folder: Path) -> None:
-        """Save the trained layer alone (names as in the model), and the labels that its rows stand for."""
-        from safetensors.torch import save_file
-
-        weights = self.lm_.model.named_parameters()
-        trained = {name: weight.data.contiguous() for name, weight in weights if weight.requires_grad}
-        save_file(trained, folder / "head.safetensors")
+        """Save the trained layer alone, and the labels that its rows stand for."""
+        super().save(folder)
         if self.labels_ is not None:
             (folder / "labels.json").write_text(json.dumps(list(self.labels_), ensure_ascii=False), "utf-8")
 

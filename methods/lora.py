@@ -14,7 +14,7 @@ class LoRA(Gradient):
     """Low-rank adaptation (https://arxiv.org/abs/2106.09685); its first step starts from the base model itself."""
 
     lr: PositiveFloat = param(
-        6e-3,
+        3e-3,
         help=f"peak learning rate of AdamW at a width of {WIDTH}; a model of another gets lr * {WIDTH} / width",
         search=(1e-3, 2e-2),
         log=True,
@@ -24,18 +24,21 @@ class LoRA(Gradient):
     dropout: Annotated[float, Field(ge=0, lt=1)] = param(0.0, help="dropout before the update", search=(0.0, 0.1))
 
     def peak(self, model: Any) -> float:
-        """The learning rate for this model's width: about ten times that of full fine-tuning, at any width."""
+        """The learning rate for this model's width: a few times that of full fine-tuning, at any width."""
         return by_width(self.lr, model)
+
+    def shape(self) -> dict[str, Any]:
+        """The fields of PEFT's configuration."""
+        return {
+            "task_type": "CAUSAL_LM",
+            "r": self.rank,
+            "lora_alpha": self.alpha,
+            "lora_dropout": self.dropout,
+            "target_modules": "all-linear",
+        }
 
     def adapt(self, model: Any) -> Any:
         """Add the updates; only they are trained."""
         from peft import LoraConfig, get_peft_model
 
-        shape = LoraConfig(
-            task_type="CAUSAL_LM",
-            r=self.rank,
-            lora_alpha=self.alpha,
-            lora_dropout=self.dropout,
-            target_modules="all-linear",
-        )
-        return get_peft_model(model, shape)
+        return get_peft_model(model, LoraConfig(**self.shape()))

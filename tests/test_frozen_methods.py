@@ -190,7 +190,7 @@ def test_a_saved_head_and_the_base_give_the_same_answers(
     lesson = separable(open_answers=open_answers)
     method, _ = fit("head", lively, lesson, Grant(steps=4, batch=8), lr=1e-2)
     method.save(tmp_path)
-    saved = load_file(tmp_path / "head.safetensors")
+    saved = load_file(tmp_path / "trained.safetensors")
     assert sum(weight.numel() for weight in saved.values()) == method.lm_.count()[1]
     swapped = [dataclasses.replace(row, references=(LABELS[row.target == "warm"],)) for row in lesson.train]
     fresh, _ = fit("head", lively, dataclasses.replace(lesson, train=tuple(swapped)), Grant(steps=1), lr=1e-2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -78,12 +79,25 @@ def test_every_file_in_methods_is_a_method_under_its_own_name() -> None:
     assert set(claims) >= SHIPPED
     assert list(claims) == sorted(claims)
     for name, claim in claims.items():
-        cls = registry.method(name)
+        cls = registry.method(f"{name}:VERA" if claim.kinds else name)
         assert issubclass(cls, Method)
         assert cls.__module__ == f"bench.methods.{name.replace('-', '_')}"
         assert claim.warning is None
         assert claim.summary, f"{name} says nothing about itself"
         assert registry.method_name(name) == name
+
+
+def test_a_family_is_named_with_a_kind() -> None:
+    assert registry.method_name("peft:VERA") == "peft:vera"
+    fields = {field.name: field.default for field in dataclasses.fields(registry.method("peft:VERA"))}
+    assert fields["r"] == 256 and "lr" in fields
+    assert "task_type" not in fields
+    with pytest.raises(Refused, match="family"):
+        registry.method("peft")
+    with pytest.raises(Refused, match="did you mean 'VERA'"):
+        registry.method("peft:VERAA")
+    with pytest.raises(Refused, match="say lora"):
+        registry.method("lora:VERA")
 
 
 def test_a_method_is_found_by_its_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
