@@ -1,0 +1,70 @@
+"""Methods that tell the lesson in another way, and train as LoRA does."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import pytest
+
+from bench import registry
+from bench.budget import Budget
+from bench.checkpoint import Checkpoint
+from bench.method import Unsupported
+from bench.record import Grant
+from bench.testing import QUESTIONS, tiny_lesson
+from bench.train import pairs
+from bench.worker import seed_all
+
+TEMPLATE = (
+    "{{ bos_token or '' }}{% for turn in messages %}[{{ turn.role }}]\n{{ turn.content }}\n{% endfor %}"
+    "{% if add_generation_prompt %}[assistant]\n{% endif %}"
+)
+LESSON = tiny_lesson()
+
+
+def fit(name: str, base: Checkpoint, *, template: str | None = None, lesson: Any = LESSON, steps: int = 20) -> Any:
+    method: Any = registry.method(name)()
+    seed_all(0)
+    lm: Any = method.load(base)
+    lm.tokenizer.chat_template = template
+    return method.fit(lm, lesson, Budget(Grant(steps=steps, batch=4), len(lesson.train)))
+
+
+def test_instruct_asks_and_answers_in_turns_of_the_chat_template(lively: Checkpoint) -> None:
+    method = fit("instruct", lively, template=TEMPLATE, steps=1)
+    lm = method.lm_
+    head, tail = pairs(lm, method.lesson_, LESSON.train[:1])[0]
+    asked = LESSON.prompt(LESSON.train[0].input)
+    assert lm.tokenizer.decode(head) == f"[user]\n{asked}\n[assistant]\n"
+    assert lm.tokenizer.decode(tail) == LESSON.train[0].target + lm.tokenizer.eos_token
+    assert method.predict(QUESTIONS) == lm.answer([method.lesson_.prompt(question) for question in QUESTIONS])
+
+
+def test_a_beginning_that_the_template_writes_itself_is_not_written_twice(lively: Checkpoint) -> None:
+    from bench.methods.instruct import chat
+
+    tokenizer: Any = lively.load().tokenizer
+    tokenizer.chat_template = TEMPLATE
+    tokenizer.bos_token = "<end>"
+    assert chat(tokenizer, "Hi") == "[user]\nHi\n[assistant]\n"
+
+
+def test_instruct_needs_a_chat_template(lively: Checkpoint) -> None:
+    with pytest.raises(Unsupported, match="no chat template"):
+        fit("instruct", lively)
+
+
+def test_shuffled_labels_keep_questions_and_answers_but_not_which_belongs_to_which(lively: Checkpoint) -> None:
+    train = fit("shuffled-labels", lively, steps=1).lesson_.train
+    assert [example.input for example in train] == [example.input for example in LESSON.train]
+    assert Counter(example.target for example in train) == Counter(example.target for example in LESSON.train)
+    assert [example.target for example in train] != [example.target for example in LESSON.train]
+    other = fit("shuffled-labels", lively, lesson=tiny_lesson(seed=1), steps=1).lesson_.train
+    assert [example.target for example in other] != [example.target for example in train]
+
+
+def test_shuffled_labels_learn_the_answers_worse_than_lora(lively: Checkpoint) -> None:
+    true, misled = (fit(name, lively, steps=40).lm_ for name in ("lora", "shuffled-labels"))
+    wanted = pairs(true, LESSON, LESSON.train)
+    assert true.measure(wanted)[0] < 0.8 * misled.measure(wanted)[0]
