@@ -69,9 +69,13 @@ class Budget:
     @property
     def planned_steps(self) -> int:
         """Optimiser steps that passes and steps allow; tokens or seconds may end training sooner."""
+        return self.plan(self.available)
+
+    def plan(self, rows: int) -> int:
+        """The same where the examples are packed into so many rows."""
         limits = [self.grant.steps or math.inf]
         if self.grant.passes:
-            limits.append(self.grant.passes * math.ceil(self.available / self.batch))
+            limits.append(self.grant.passes * math.ceil(rows / self.batch))
         return int(min(limits))
 
     @property

@@ -12,6 +12,8 @@ from pydantic import Field, NonNegativeFloat, PositiveFloat
 from bench.method import LM, Budget, Lesson, Method, param
 from bench.record import Point
 
+Rows = list[tuple[list[int], list[int]]]
+
 WIDTH = 256  # of the model for which learning rates by width are named
 
 
@@ -44,6 +46,10 @@ class Gradient(Method):
         """The peak learning rate for this model, where it depends on more than `lr`."""
         return self.lr
 
+    def rows(self) -> Rows | None:
+        """Token ids (read, learnt) of each training row; None for prompt and answer of every example."""
+        return None
+
     def fit(self, lm: LM, lesson: Lesson, budget: Budget) -> Self:
         """Train; what was learnt lives in `lm_.model`, the training curve in `curve_`."""
         from bench.train import train
@@ -51,7 +57,8 @@ class Gradient(Method):
         self.lm_, self.lesson_ = lm, lesson
         lm.model = self.adapt(lm.model)
         lr = self.peak(lm.model)
-        self.curve_: list[Point] = train(lm, lesson, budget, lr=lr, warmup=self.warmup, decay=self.weight_decay)
+        how = {"lr": lr, "warmup": self.warmup, "decay": self.weight_decay}
+        self.curve_: list[Point] = train(lm, lesson, budget, rows=self.rows(), **how)
         return self
 
     def predict(self, inputs: Sequence[str]) -> list[str]:

@@ -66,6 +66,9 @@ class Budget(Protocol):
     def batch(self) -> int: ...
     @property
     def planned_steps(self) -> int: ...
+    def plan(self, rows: int) -> int:
+        """Optimiser steps where the training examples are packed into so many rows."""
+
     @property
     def seconds(self) -> float:
         """Seconds on the clock so far."""

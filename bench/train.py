@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import ceil
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -20,35 +21,44 @@ CURVE_EXAMPLES = 128
 Pairs = list[tuple[list[int], list[int]]]
 
 
-def train(lm: LM, lesson: Lesson, budget: Budget, *, lr: float, warmup: float, decay: float) -> list[Point]:
+def train(
+    lm: LM, lesson: Lesson, budget: Budget, *, lr: float, warmup: float, decay: float, rows: Pairs | None = None
+) -> list[Point]:
     """Train what is unfrozen in `lm.model` until the budget ends; returns the training curve.
 
-    The loss is the mean cross-entropy (nats) over answer tokens, end-of-sequence included. The seed of the lesson
-    fixes the order of the examples; AdamW (https://arxiv.org/abs/1711.05101), linear decay after a warm-up.
+    The loss is the mean cross-entropy (nats) over answer tokens, end-of-sequence included, of every training example,
+    or over what follows the heads of `rows` made from them. The seed of the lesson fixes the order; AdamW
+    (https://arxiv.org/abs/1711.05101), linear decay after a warm-up.
     """
-    examples = pairs(lm, lesson, lesson.train)
-    rows = {"input_ids": [head + tail for head, tail in examples], "labels": [mask(pair) for pair in examples]}
-    lengths = sorted(map(len, rows["input_ids"]), reverse=True)
-    warden = Warden(lm, pairs(lm, lesson, lesson.validation[:CURVE_EXAMPLES]), budget, len(examples))
-    warden.longest_step = sum(lengths[: budget.batch])
+    rows = pairs(lm, lesson, lesson.train) if rows is None else rows
+    columns = {"input_ids": [head + tail for head, tail in rows], "labels": [mask(pair) for pair in rows]}
+    warden = Warden(lm, lesson, budget, sorted(map(len, columns["input_ids"]), reverse=True))
     with TemporaryDirectory() as scratch:
         trainer = SFTTrainer(
             model=lm.model,
-            args=_arguments(budget, lesson.seed, scratch, lr=lr, warmup=warmup, decay=decay),
-            train_dataset=Dataset.from_dict(rows),
+            args=SFTConfig(
+                **arguments(budget, lesson.seed, scratch, steps=warden.steps, lr=lr, warmup=warmup, decay=decay),
+                packing=False,
+            ),
+            train_dataset=Dataset.from_dict(columns),
             processing_class=lm.tokenizer,
             callbacks=[warden],
         )
-        trainer.remove_callback(PrinterCallback)
-        # TRL turns the adapters of a quantised base into bf16; here what is trained is float32 for every method.
-        for weight in lm.model.parameters():
-            if weight.requires_grad:
-                weight.data = weight.data.float()
-        warden.note(0, None)
-        if warden.may_begin(step=0):
-            trainer.train()
-    lm.model.eval()
+        run(trainer, warden)
     return warden.curve
+
+
+def run(trainer: Any, warden: Warden) -> None:
+    """Train as the warden allows, and leave the model ready to answer."""
+    trainer.remove_callback(PrinterCallback)
+    # TRL turns the adapters of a quantised base into bf16; here what is trained is float32 for every method.
+    for weight in warden.lm.model.parameters():
+        if weight.requires_grad:
+            weight.data = weight.data.float()
+    warden.note(0, None)
+    if warden.may_begin(step=0):
+        trainer.train()
+    warden.lm.model.eval()
 
 
 def pairs(lm: LM, lesson: Lesson, examples: Any) -> Pairs:
@@ -65,25 +75,34 @@ def mask(pair: tuple[list[int], list[int]]) -> list[int]:
 class Warden(TrainerCallback):
     """Draws on the budget before each step, stops training in time, and keeps the training curve."""
 
-    def __init__(self, lm: LM, validation: Pairs, budget: Budget, examples: int) -> None:
-        self.lm, self.validation, self.budget, self.examples = lm, validation, budget, examples
-        self.longest_step = 0
-        self.grid = max(budget.planned_steps // CURVE_POINTS, 1)
+    def __init__(self, lm: LM, lesson: Lesson, budget: Budget, lengths: Sequence[int]) -> None:
+        """`lengths` are the tokens of each training row, longest first."""
+        self.lm, self.budget = lm, budget
+        self.validation = pairs(lm, lesson, lesson.validation[:CURVE_EXAMPLES])
+        self.rows, self.examples = len(lengths), len(lesson.train)
+        self.longest_step = sum(lengths[: budget.batch])
+        self.steps = budget.plan(self.rows)
+        self.grid = max(self.steps // CURVE_POINTS, 1)
         self.tokens = 0
         self.curve: list[Point] = []
 
-    def batch_at(self, step: int) -> int:
-        """Examples of the step that follows `step` steps; the last batch of a pass may be smaller."""
-        begin = step % ceil(self.examples / self.budget.batch) * self.budget.batch
-        return min(self.budget.batch, self.examples - begin)
+    def shown(self, steps: int) -> int:
+        """Examples that so many steps show: those in their rows, of which the last batch of a pass may have fewer."""
+        passes, rest = divmod(steps, ceil(self.rows / self.budget.batch))
+        rows = min(rest * self.budget.batch, self.rows)
+        return passes * self.examples + rows * self.examples // self.rows
+
+    def coming(self, step: int) -> int:
+        """Examples of the step that follows `step` steps."""
+        return self.shown(step + 1) - self.shown(step)
 
     def may_begin(self, step: int) -> bool:
         """Whether the step that follows `step` steps is within the budget, however long its examples are."""
-        return self.budget.affords(steps=1, examples=self.batch_at(step), tokens=self.longest_step)
+        return self.budget.affords(steps=1, examples=self.coming(step), tokens=self.longest_step)
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **rest: Any) -> None:
         """Draw before working."""
-        self.budget.draw(steps=1, examples=self.batch_at(state.global_step))
+        self.budget.draw(steps=1, examples=self.coming(state.global_step))
 
     def on_step_end(self, args: Any, state: Any, control: Any, **rest: Any) -> None:
         """Count the tokens seen and stop where no further step is affordable."""
@@ -114,14 +133,16 @@ class Warden(TrainerCallback):
         )
 
 
-def _arguments(budget: Budget, seed: int, scratch: str, *, lr: float, warmup: float, decay: float) -> SFTConfig:
-    """Everything the trainer would otherwise choose by itself is said here."""
-    return SFTConfig(
+def arguments(
+    budget: Budget, seed: int, scratch: str, *, steps: int, lr: float, warmup: float, decay: float
+) -> dict[str, Any]:
+    """Everything that a trainer of TRL would otherwise choose by itself is said here."""
+    return dict(
         output_dir=scratch,
-        max_steps=budget.planned_steps,
+        max_steps=steps,
         per_device_train_batch_size=budget.batch,
         learning_rate=lr,
-        warmup_steps=round(warmup * budget.planned_steps),
+        warmup_steps=round(warmup * steps),
         weight_decay=decay,
         lr_scheduler_type="linear",
         optim="adamw_torch",
@@ -133,7 +154,6 @@ def _arguments(budget: Budget, seed: int, scratch: str, *, lr: float, warmup: fl
         use_cpu=not torch.cuda.is_available(),
         gradient_checkpointing=False,
         max_length=None,
-        packing=False,
         dataloader_pin_memory=False,
         include_num_input_tokens_seen="non_padding",
         logging_strategy="no",
