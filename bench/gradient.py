@@ -13,6 +13,8 @@ from bench.method import LM, Budget, Lesson, Method, param
 from bench.record import Point
 
 Rows = list[tuple[list[int], list[int]]]
+Choice = tuple[list[int], list[int], list[int]]
+"""Token ids of a prompt, of the answer that is wanted, and of one that is not."""
 
 WIDTH = 256  # of the model for which learning rates by width are named
 

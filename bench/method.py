@@ -29,6 +29,8 @@ class Example(Protocol):
     def target(self) -> str: ...
     @property
     def rationale(self) -> str | None: ...
+    @property
+    def rejected(self) -> str | None: ...
 
 
 class Lesson(Protocol):
@@ -55,6 +57,9 @@ class Lesson(Protocol):
         A `worked` one holds the example's rationale, on a line of its own, before the answer.
         """
 
+    def trim(self, text: str) -> str:
+        """An answer up to where the template ends it, without surrounding white space."""
+
     def conclusion(self, worked: str) -> str:
         """The answer at the end of a worked completion; empty where it broke off before."""
 
@@ -68,6 +73,14 @@ class Budget(Protocol):
     def planned_steps(self) -> int: ...
     def plan(self, rows: int) -> int:
         """Optimiser steps where the training examples are packed into so many rows."""
+
+    @property
+    def steps(self) -> int:
+        """Optimiser steps taken so far."""
+
+    @property
+    def tokens(self) -> int:
+        """Tokens drawn so far."""
 
     @property
     def seconds(self) -> float:

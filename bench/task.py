@@ -81,6 +81,7 @@ class Row:
     input: str
     references: tuple[str, ...]
     rationale: str | None = None
+    rejected: str | None = None
 
     @property
     def target(self) -> str:
@@ -126,6 +127,10 @@ class TaskLesson:
         """
         steps = " ".join(example.rationale.split()) + "\n" if worked else ""
         return self._lead() + steps + str(example.target)
+
+    def trim(self, text: str) -> str:
+        """An answer up to where the template ends it, without surrounding white space."""
+        return self.card.trim(text)
 
     def conclusion(self, worked: str) -> str:
         """The last line of a worked completion, up to where the template ends it; empty if it has no other line."""
@@ -254,7 +259,7 @@ def _read_row(line: str, where: str, card: Card) -> Row:
         raise Refused(f"not valid JSON: {error}", where=where, mend="one JSON object per line") from None
     if not isinstance(content, dict):
         raise Refused("a line must hold one JSON object", where=where, mend='{"id": …, "input": …, "target": …}')
-    valid = ("id", "input", "target", "rationale")
+    valid = ("id", "input", "target", "rationale", "rejected")
     for key in content:
         if key not in valid:
             raise Refused(f"unknown key '{key}'", where=where, mend=did_you_mean(key, valid))
@@ -264,19 +269,17 @@ def _read_row(line: str, where: str, card: Card) -> Row:
     target = content.get("target")
     references: list[Any] = target if isinstance(target, list) else [target]
     if not references or not all(isinstance(text, str) and text.strip() for text in references):
-        raise Refused(
-            "'target' must be a text that is not empty, or a list of such",
-            where=where,
-            mend="fill it in, or drop the line",
-        )
-    if not isinstance(content.get("rationale"), str | None):
-        raise Refused("'rationale' must be a text", where=where, mend="write it as a text, or leave it out")
+        problem = "'target' must be a text that is not empty, or a list of such"
+        raise Refused(problem, where=where, mend="fill it in, or drop the line")
+    for key in ("rationale", "rejected"):
+        if not isinstance(content.get(key), str | None):
+            raise Refused(f"'{key}' must be a text", where=where, mend="write it as a text, or leave it out")
     for text in references:
         if card.end and card.end in text:
             raise Refused(f"the target contains {card.end!r}, which ends an answer in the template", where=where)
         if card.labels is not None and text not in card.labels:
             raise Refused(f"the target '{text}' is none of the labels", where=where, mend=", ".join(card.labels))
-    return Row(content["id"], content["input"], tuple(references), content.get("rationale"))
+    return Row(content["id"], content["input"], tuple(references), content.get("rationale"), content.get("rejected"))
 
 
 def _read_scorer(file: Path) -> Scorer:

@@ -22,17 +22,27 @@ Pairs = list[tuple[list[int], list[int]]]
 
 
 def train(
-    lm: LM, lesson: Lesson, budget: Budget, *, lr: float, warmup: float, decay: float, rows: Pairs | None = None
+    lm: LM,
+    lesson: Lesson,
+    budget: Budget,
+    *,
+    lr: float,
+    warmup: float,
+    decay: float,
+    rows: Pairs | None = None,
+    share: float = 1.0,
 ) -> list[Point]:
     """Train what is unfrozen in `lm.model` until the budget ends; returns the training curve.
 
     The loss is the mean cross-entropy (nats) over answer tokens, end-of-sequence included, of every training example,
     or over what follows the heads of `rows` made from them. The seed of the lesson fixes the order; AdamW
-    (https://arxiv.org/abs/1711.05101), linear decay after a warm-up.
+    (https://arxiv.org/abs/1711.05101), linear decay after a warm-up. `share` of the steps are taken.
     """
     rows = pairs(lm, lesson, lesson.train) if rows is None else rows
     columns = {"input_ids": [head + tail for head, tail in rows], "labels": [mask(pair) for pair in rows]}
-    warden = Warden(lm, lesson, budget, sorted(map(len, columns["input_ids"]), reverse=True))
+    lengths = sorted(map(len, columns["input_ids"]), reverse=True)
+    steps = round(share * budget.plan(len(rows)))
+    warden = Warden(lm, lesson, budget, lengths, examples=len(lesson.train), steps=steps)
     with TemporaryDirectory() as scratch:
         trainer = SFTTrainer(
             model=lm.model,
@@ -55,7 +65,7 @@ def run(trainer: Any, warden: Warden) -> None:
     for weight in warden.lm.model.parameters():
         if weight.requires_grad:
             weight.data = weight.data.float()
-    warden.note(0, None)
+    warden.note(None)
     if warden.may_begin(step=0):
         trainer.train()
     warden.lm.model.eval()
@@ -75,14 +85,16 @@ def mask(pair: tuple[list[int], list[int]]) -> list[int]:
 class Warden(TrainerCallback):
     """Draws on the budget before each step, stops training in time, and keeps the training curve."""
 
-    def __init__(self, lm: LM, lesson: Lesson, budget: Budget, lengths: Sequence[int]) -> None:
-        """`lengths` are the tokens of each training row, longest first."""
+    def __init__(
+        self, lm: LM, lesson: Lesson, budget: Budget, lengths: Sequence[int], *, examples: int, steps: int
+    ) -> None:
+        """`lengths` are the rows' tokens, longest first; the rows show so many `examples`; `steps` are to come."""
         self.lm, self.budget = lm, budget
         self.validation = pairs(lm, lesson, lesson.validation[:CURVE_EXAMPLES])
-        self.rows, self.examples = len(lengths), len(lesson.train)
+        self.rows, self.examples = len(lengths), examples
         self.longest_step = sum(lengths[: budget.batch])
-        self.steps = budget.plan(self.rows)
-        self.grid = max(self.steps // CURVE_POINTS, 1)
+        self.steps = steps
+        self.grid = max(steps // CURVE_POINTS, 1)
         self.tokens = 0
         self.curve: list[Point] = []
 
@@ -109,22 +121,22 @@ class Warden(TrainerCallback):
         seen = int(state.num_input_tokens_seen)
         self.budget.draw(tokens=seen - self.tokens)
         self.tokens = seen
-        control.should_training_stop = not self.may_begin(state.global_step)
+        control.should_training_stop |= not self.may_begin(state.global_step)
         control.should_log = control.should_training_stop or state.global_step % self.grid == 0
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **rest: Any) -> None:
         """The trainer tells its mean loss since the point before."""
         if logs and "loss" in logs:
-            self.note(state.global_step, float(logs["loss"]))
+            self.note(float(logs["loss"]))
 
-    def note(self, step: int, train_loss: float | None) -> None:
+    def note(self, train_loss: float | None) -> None:
         """Add a point to the curve, off the clock."""
         with self.budget.off_clock():
             loss, accuracy = self.lm.measure(self.validation)
         self.curve.append(
             Point(
-                step=step,
-                tokens=self.tokens,
+                step=self.budget.steps,
+                tokens=self.budget.tokens,
                 seconds=round(self.budget.seconds, 4),
                 train_loss=train_loss,
                 validation_loss=round(loss, 6),

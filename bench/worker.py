@@ -139,6 +139,8 @@ class Trial:
         rows = self.task.splits["test"]
         questions = [row.input for row in rows]
         self.watch({"phase": "predict"})
+        if self.lm is not None:
+            self.lm.tally = type(self.lm.tally)()  # what a method answered while fitting is no query
         with self.meter.phase("predict"):
             answers = method.predict(questions)
         if len(answers) != len(rows):

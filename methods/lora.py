@@ -14,7 +14,7 @@ class LoRA(Gradient):
     """Low-rank adaptation (https://arxiv.org/abs/2106.09685); its first step starts from the base model itself."""
 
     lr: PositiveFloat = param(
-        3e-3,
+        6e-3,
         help=f"peak learning rate of AdamW at a width of {WIDTH}; a model of another gets lr * {WIDTH} / width",
         search=(1e-3, 2e-2),
         log=True,

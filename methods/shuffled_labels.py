@@ -19,6 +19,7 @@ class Misled:
     input: str
     target: str
     rationale: str | None = None
+    rejected: str | None = None
 
 
 @dataclass

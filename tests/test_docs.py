@@ -35,8 +35,8 @@ def test_the_docs_name_every_key_of_a_task_and_of_an_example() -> None:
     text = (DOCS / "tasks.md").read_text("utf-8")
     table = set(re.findall(r"`(\w+)`", " ".join(re.findall(r"^\| (`[^|]*) \|", text, re.MULTILINE))))
     assert table == set(Card.model_fields)
-    assert all(f"`{key}`" in text for key in {"id", "input", "target", "rationale"})
-    assert {*Row.__dataclass_fields__} == {"id", "input", "references", "rationale"}
+    assert all(f"`{key}`" in text for key in {"id", "input", "target", "rationale", "rejected"})
+    assert {*Row.__dataclass_fields__} == {"id", "input", "references", "rationale", "rejected"}
 
 
 def test_the_design_page_names_every_room() -> None:

@@ -25,6 +25,7 @@ LAYERS: tuple[frozenset[str], ...] = (
             "checkpoint",
             "gradient",
             "train",
+            "preference",
             "forgetting",
             "meter",
             "environment",
@@ -49,6 +50,8 @@ SAME_LAYER = {
     ("audit", "checkpoint"),  # data is measured with a model's tokenizer
     ("audit", "wording"),  # leaks and near duplicates are a matter of words
     ("gradient", "train"),  # the family of trained methods has one engine
+    ("preference", "gradient"),
+    ("preference", "train"),  # the second lesson is taught as the first is
     ("launch", "plan"),  # what has a record already is not launched again
     ("validate", "testing"),  # a method is sound if it keeps the contract
     ("testing", "worker"),  # the contract is tested with the seeding of a real run

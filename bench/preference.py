@@ -1,0 +1,61 @@
+"""Learning from preferences: TRL's `DPOTrainer`, held by the same budget as all training."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from datasets import Dataset
+from trl import DPOConfig, DPOTrainer
+
+from bench.gradient import Choice
+from bench.method import LM, Budget, Lesson
+from bench.record import Point
+from bench.train import Warden, arguments, run
+
+REFERENCE = "ref"  # the name that TRL gives the adapter it compares with
+
+
+class Trainer(DPOTrainer):
+    """Takes token ids as they come: the prompt's are those of answering."""
+
+    def _prepare_dataset(self, dataset: Any, *how: Any, **more: Any) -> Any:
+        return dataset
+
+
+def prefer(
+    lm: LM, lesson: Lesson, budget: Budget, choices: Sequence[Choice], *, lr: float, decay: float, beta: float
+) -> list[Point]:
+    """Train the adapter of `lm.model` on what is left of the budget; returns the curve.
+
+    Direct preference optimisation (https://arxiv.org/abs/2305.18290) against the adapter as it arrives. The curve has
+    the validation loss only, since the loss that is trained on is of another kind.
+    """
+    lengths = sorted((2 * len(head) + len(good) + len(bad) for head, good, bad in choices), reverse=True)
+    steps = budget.planned_steps - budget.steps
+    warden = Quiet(lm, lesson, budget, lengths, examples=len(choices), steps=steps)
+    columns = dict(
+        zip(("prompt_ids", "chosen_ids", "rejected_ids"), map(list, zip(*choices, strict=True)), strict=True)
+    )
+    with TemporaryDirectory() as scratch:
+        trainer = Trainer(
+            model=lm.model,
+            args=DPOConfig(
+                **arguments(budget, lesson.seed, scratch, steps=warden.steps, lr=lr, warmup=0.0, decay=decay), beta=beta
+            ),
+            train_dataset=Dataset.from_dict(columns),
+            processing_class=lm.tokenizer,
+            callbacks=[warden],
+        )
+        run(trainer, warden)
+    lm.model.delete_adapter(REFERENCE)
+    return warden.curve
+
+
+class Quiet(Warden):
+    """Keeps the train loss out of the curve."""
+
+    def note(self, train_loss: float | None) -> None:
+        """Add a point to the curve, off the clock."""
+        super().note(None)

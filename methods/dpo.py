@@ -1,0 +1,51 @@
+"""DPO: after LoRA, preferring the right answers to the model's own wrong ones."""
+
+from dataclasses import dataclass
+from typing import Annotated, Self
+
+from pydantic import Field, PositiveFloat
+
+from bench.gradient import Choice
+from bench.method import LM, Budget, Lesson, param
+
+from .lora import LoRA
+
+
+@dataclass
+class DPO(LoRA):
+    """Direct preference optimisation (https://arxiv.org/abs/2305.18290) of what LoRA has learnt, in one budget."""
+
+    share: Annotated[float, Field(gt=0, lt=1)] = param(
+        0.67, help="share of the steps that LoRA takes first", search=(0.3, 0.9)
+    )
+    beta: PositiveFloat = param(0.1, help="how dear it is to leave LoRA's answers", search=(0.03, 1.0), log=True)
+    pace: PositiveFloat = param(0.1, help="the second lesson's lr, as a share of lr", search=(0.01, 1.0), log=True)
+
+    def fit(self, lm: LM, lesson: Lesson, budget: Budget) -> Self:
+        """Train as LoRA does, answer the training questions, and learn from what was wrong."""
+        from bench.preference import prefer
+        from bench.train import train
+
+        self.lm_, self.lesson_ = lm, lesson
+        lm.model = self.adapt(lm.model)
+        lr = self.peak(lm.model)
+        self.curve_ = train(lm, lesson, budget, lr=lr, warmup=self.warmup, decay=self.weight_decay, share=self.share)
+        choices = self.choices(lm, lesson)
+        if choices and budget.steps < budget.planned_steps:
+            self.curve_ += prefer(
+                lm, lesson, budget, choices, lr=self.pace * lr, decay=self.weight_decay, beta=self.beta
+            )
+        return self
+
+    def choices(self, lm: LM, lesson: Lesson) -> list[Choice]:
+        """For each training question the answer wanted and one that is not: the task's own, or the model's if wrong."""
+        prompts = [lesson.prompt(example.input) for example in lesson.train]
+        made = []
+        for example, prompt, said in zip(lesson.train, prompts, lm.answer(prompts), strict=True):
+            completion = lesson.completion(example)
+            lead = completion[: len(completion) - len(completion.lstrip())]
+            head, good = lm.encode(prompt, completion)
+            bad = lm.encode(prompt, lead + (example.rejected or lesson.trim(said)))[1]
+            if bad != good:
+                made.append((head, good, bad))
+        return made
