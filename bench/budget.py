@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ PRESETS = {
     "standard": Grant(passes=3),
 }
 FIELDS = list(Grant.model_fields)
+UNITS = {"b": 1, "": 1, "kib": 2**10, "mib": 2**20, "gib": 2**30, "kb": 10**3, "mb": 10**6, "gb": 10**9}
 
 
 def parse(text: str) -> Grant:
@@ -34,6 +36,11 @@ def parse(text: str) -> Grant:
         else:
             grant[name] = None if value in ("none", "null") else value
     try:
+        if isinstance(grant.get("memory"), str):
+            grant["memory"] = _bytes(str(grant["memory"]))
+    except ValueError as error:
+        raise Refused(f"--budget {text}: memory={grant['memory']} is {error}", mend="memory=2GiB") from None
+    try:
         granted = Grant.model_validate(grant)
     except ValidationError as error:
         first = error.errors()[0]
@@ -49,6 +56,14 @@ def parse(text: str) -> Grant:
     return granted
 
 
+def _bytes(text: str) -> int:
+    """Bytes of `2GiB`, `500 MB` or a plain number; raises `ValueError`."""
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*", text.lower())
+    if not found or found[2] not in UNITS:
+        raise ValueError("not an amount of memory such as 2GiB or 500MB")
+    return int(float(found[1]) * UNITS[found[2]])
+
+
 class Budget:
     """Meters what one method draws and refuses what exceeds the grant."""
 
@@ -56,6 +71,7 @@ class Budget:
         """`examples` are the training examples the method was given; `watch` hears of every draw."""
         self.grant, self.available, self.watch = grant, max(examples, 1), watch
         self.steps = self.examples = self.tokens = 0
+        self.micro_batch: int | None = None
         self.stopped_by: str | None = None
         self._paused = self._first_step = 0.0
         self._started = time.perf_counter()
@@ -126,6 +142,7 @@ class Budget:
             steps=self.steps,
             tokens=self.tokens,
             seconds=round(self.seconds, 4),
+            micro_batch=self.micro_batch,
             stopped_by=self.stopped_by,
         )
 

@@ -12,6 +12,7 @@ import torch
 from torch.nn.functional import cross_entropy
 from transformers import DynamicCache, GenerationConfig
 
+from bench import cap
 from bench.record import Decoding
 from bench.refusal import Refused
 
@@ -101,7 +102,8 @@ class CausalLM:
         read = self._read(head) if len(head) >= SHARED_LEAST else None
         answers = [""] * len(queue)
         for places in _chunks(order, ANSWER_BATCH):
-            texts = self._continue([queue[place] for place in places], head if read else [], read)
+            batch = [queue[place] for place in places]
+            texts = cap.in_parts(lambda rows: self._continue(rows, head if read else [], read), batch)
             for place, text in zip(places, texts, strict=True):
                 answers[place] = text
         return answers
@@ -126,23 +128,29 @@ class CausalLM:
 
     def measure(self, pairs: Sequence[tuple[list[int], list[int]]]) -> tuple[float, float]:
         """Mean loss (nats) and accuracy per completion token over `encode`d pairs, in evaluation mode."""
-        loss = right = count = 0.0
         training = self.model.training
         self.model.eval()
+        counts: list[tuple[float, float, int]] = []
         with torch.inference_mode():
             for batch in _chunks(sorted(pairs, key=lambda pair: len(pair[0]) + len(pair[1])), MEASURE_BATCH):
-                ids, mask = self._pad([head + tail for head, tail in batch], left=False)
-                first = min(len(head) for head, _ in batch) - 1
-                logits = self._logits(ids, mask, first)
-                for row, (head, tail) in enumerate(batch):
-                    begin = len(head) - 1 - first
-                    scores = logits[row, begin : begin + len(tail)].float()
-                    wanted = ids[row, len(head) : len(head) + len(tail)]
-                    loss += float(cross_entropy(scores, wanted, reduction="sum"))
-                    right += float((scores.argmax(-1) == wanted).sum())
-                    count += len(tail)
+                counts += cap.in_parts(self._losses, batch)
         self.model.train(training)
+        loss, right, count = map(sum, zip(*counts, strict=True))
         return loss / count, right / count
+
+    def _losses(self, batch: Sequence[tuple[list[int], list[int]]]) -> list[tuple[float, float, int]]:
+        """Summed loss, right tokens and tokens of each completion."""
+        ids, mask = self._pad([head + tail for head, tail in batch], left=False)
+        first = min(len(head) for head, _ in batch) - 1
+        logits = self._logits(ids, mask, first)
+        found = []
+        for row, (head, tail) in enumerate(batch):
+            begin = len(head) - 1 - first
+            scores = logits[row, begin : begin + len(tail)].float()
+            wanted = ids[row, len(head) : len(head) + len(tail)]
+            loss = float(cross_entropy(scores, wanted, reduction="sum"))
+            found.append((loss, float((scores.argmax(-1) == wanted).sum()), len(tail)))
+        return found
 
     def count(self) -> tuple[int, int]:
         """Parameters in the model and those that are trained; 4-bit weights count as the numbers they stand for."""
@@ -204,7 +212,7 @@ class CausalLM:
             read = getattr(self.model(input_ids=ids, use_cache=True), "past_key_values", None)
         return read if isinstance(read, DynamicCache) and read.get_seq_length() == len(head) else None
 
-    def _continue(self, batch: list[list[int]], head: list[int], read: Any) -> list[str]:
+    def _continue(self, batch: Sequence[list[int]], head: list[int], read: Any) -> list[str]:
         ids, mask = self._pad([row[len(head) :] for row in batch], left=True)
         more = {}
         if head:  # padding stands between the head and the rest; positions follow from the mask

@@ -67,6 +67,9 @@ class Lesson(Protocol):
 class Budget(Protocol):
     """What the run grants the method and holds it to."""
 
+    micro_batch: int | None
+    """Examples that go through the model at once; what trains writes it down."""
+
     @property
     def batch(self) -> int: ...
     @property

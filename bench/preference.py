@@ -11,6 +11,7 @@ from trl import DPOConfig, DPOTrainer
 
 from bench.gradient import Choice
 from bench.method import LM, Budget, Lesson
+from bench.microbatch import micro_batch
 from bench.record import Point
 from bench.train import Warden, arguments, run
 
@@ -38,6 +39,8 @@ def prefer(
     columns = dict(
         zip(("prompt_ids", "chosen_ids", "rejected_ids"), map(list, zip(*choices, strict=True)), strict=True)
     )
+    groups = [[(head, good), (head, bad)] for head, good, bad in choices]
+    budget.micro_batch = micro_batch(lm, groups, budget.micro_batch or budget.batch)
     with TemporaryDirectory() as scratch:
         trainer = Trainer(
             model=lm.model,

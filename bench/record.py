@@ -57,6 +57,9 @@ class Grant(Frozen):
     seconds: PositiveFloat | None = Field(
         None, allow_inf_nan=False, description="wall seconds of adapting; evaluation is off the clock"
     )
+    memory: PositiveInt | None = Field(
+        None, description="bytes: resident memory of the process on a CPU, held by tensors on a GPU"
+    )
     batch: PositiveInt = Field(16, description="examples per optimiser step (effective batch)")
     new_tokens: PositiveInt | None = Field(None, description="tokens per answer; null takes the task's own limit")
 
@@ -123,6 +126,9 @@ class Spent(Frozen):
     steps: NonNegativeInt
     tokens: NonNegativeInt
     seconds: NonNegativeFloat
+    micro_batch: PositiveInt | None = Field(
+        None, description="examples that went through the model at once while training; null: nothing was trained so"
+    )
     stopped_by: str | None = Field(description="the limit that ended adapting, null if the method ended by itself")
 
 

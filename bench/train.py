@@ -13,6 +13,7 @@ from transformers import PrinterCallback, TrainerCallback
 from trl import SFTConfig, SFTTrainer
 
 from bench.method import LM, Budget, Lesson
+from bench.microbatch import IGNORED, micro_batch
 from bench.record import Point
 
 CURVE_POINTS = 10
@@ -43,6 +44,7 @@ def train(
     lengths = sorted(map(len, columns["input_ids"]), reverse=True)
     steps = round(share * budget.plan(len(rows)))
     warden = Warden(lm, lesson, budget, lengths, examples=len(lesson.train), steps=steps)
+    budget.micro_batch = micro_batch(lm, [[pair] for pair in rows], budget.batch)
     with TemporaryDirectory() as scratch:
         trainer = SFTTrainer(
             model=lm.model,
@@ -79,7 +81,7 @@ def pairs(lm: LM, lesson: Lesson, examples: Any) -> Pairs:
 def mask(pair: tuple[list[int], list[int]]) -> list[int]:
     """Training labels: the completion by position (never by id, which would lose an end token used as padding)."""
     head, tail = pair
-    return [-100] * len(head) + tail
+    return [IGNORED] * len(head) + tail
 
 
 class Warden(TrainerCallback):
@@ -152,7 +154,8 @@ def arguments(
     return dict(
         output_dir=scratch,
         max_steps=steps,
-        per_device_train_batch_size=budget.batch,
+        per_device_train_batch_size=budget.micro_batch,
+        gradient_accumulation_steps=budget.batch // (budget.micro_batch or budget.batch),
         learning_rate=lr,
         warmup_steps=round(warmup * steps),
         weight_decay=decay,

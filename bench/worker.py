@@ -15,7 +15,7 @@ from statistics import fmean
 from tempfile import TemporaryDirectory
 from typing import cast
 
-from bench import checkpoint, environment, registry, task
+from bench import cap, checkpoint, environment, registry, task
 from bench.budget import Budget
 from bench.forgetting import Recall
 from bench.job import Job
@@ -45,8 +45,11 @@ def run(job: Job, watch: Watch) -> Record:
     except Unsupported as reason:
         status, failure = "unsupported", Failure(kind="Unsupported", message=str(reason), trace=None)
     except Exception as error:
-        status = "did-not-fit" if _out_of_memory(error) else "error"
-        failure = Failure(kind=type(error).__name__, message=str(error), trace=traceback.format_exc())
+        status, message = "error", str(error)
+        if cap.out_of_memory(error):
+            status, message = "did-not-fit", f"{cap.wanted(error)}: {error}"
+            cap.lift()
+        failure = Failure(kind=type(error).__name__, message=message, trace=traceback.format_exc())
     samples = trial.samples if status == "ok" else ()
     metrics = samples[0].scores if samples else ()
     return Record(
@@ -93,6 +96,8 @@ class Trial:
         base = checkpoint.Checkpoint(self.folder, self.spec.base.dtype, self.device, self.spec.decoding)
         lesson = self.task.lesson(self.spec.seed, self.spec.budget.examples)
 
+        if self.spec.budget.memory is not None:
+            cap.limit(self.spec.budget.memory, self.device)
         self.watch({"phase": "load"})
         seed_all(self.spec.seed)
         with self.meter.phase("load"):
@@ -216,11 +221,3 @@ def _numbers_in(file: Path) -> int:
 
     with safe_open(file, framework="numpy") as weights:
         return sum(math.prod(weights.get_slice(name).get_shape()) for name in weights.keys())  # noqa: SIM118
-
-
-def _out_of_memory(error: Exception) -> bool:
-    return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])

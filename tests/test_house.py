@@ -25,7 +25,9 @@ LAYERS: tuple[frozenset[str], ...] = (
             "checkpoint",
             "gradient",
             "train",
+            "microbatch",
             "preference",
+            "cap",
             "forgetting",
             "meter",
             "environment",
@@ -50,6 +52,10 @@ SAME_LAYER = {
     ("audit", "checkpoint"),  # data is measured with a model's tokenizer
     ("audit", "wording"),  # leaks and near duplicates are a matter of words
     ("gradient", "train"),  # the family of trained methods has one engine
+    ("lm", "cap"),  # a batch that does not fit is answered in parts
+    ("microbatch", "cap"),
+    ("train", "microbatch"),  # a step of any size is made of what fits
+    ("preference", "microbatch"),
     ("preference", "gradient"),
     ("preference", "train"),  # the second lesson is taught as the first is
     ("launch", "plan"),  # what has a record already is not launched again

@@ -1,0 +1,61 @@
+"""How many rows go through the model at once: as many as memory holds; a step stays of the size it was granted."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from bench import cap
+from bench.method import LM
+
+IGNORED = -100  # labels that the loss leaves out
+
+Group = Sequence[tuple[list[int], list[int]]]
+"""Token ids (read, learnt) of the rows that have to go through the model together."""
+
+
+def micro_batch(lm: LM, groups: Sequence[Group], batch: int) -> int:
+    """The largest divisor of `batch` for which the longest groups can be learnt from in the memory at hand.
+
+    Nothing is tried where memory cannot run out; if not even one group fits, the error of that is raised.
+    """
+    if not cap.limited(str(lm.model.device)):
+        return batch
+    longest = sorted(groups, key=lambda group: sum(len(head) + len(tail) for head, tail in group), reverse=True)
+    for size in (size for size in range(batch, 0, -1) if batch % size == 0):
+        try:
+            _rehearse(lm, [row for group in longest[:size] for row in group])
+            return size
+        except Exception as error:
+            if size == 1 or not cap.out_of_memory(error):
+                raise
+        finally:
+            lm.model.zero_grad(set_to_none=True)
+            lm.model.eval()
+            gc.collect()
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
+    raise AssertionError("1 divides every batch")
+
+
+def _rehearse(lm: LM, rows: Group) -> None:
+    """A step on these rows in full: states, gradients and what AdamW will hold, but nothing is changed."""
+    weights = [weight for weight in lm.model.parameters() if weight.requires_grad]
+    moments = [torch.zeros_like(weight, dtype=torch.float32) for weight in weights for _ in range(2)]
+    width = max(len(head) + len(tail) for head, tail in rows)
+    ids = torch.tensor([_filled(head + tail, width, 0) for head, tail in rows], device=lm.model.device)
+    labels = [_filled([IGNORED] * len(head) + tail, width, IGNORED) for head, tail in rows]
+    lm.model.train()
+    devices = [lm.model.device] if lm.model.device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices):  # dropout must not move the dice of the run
+        lm.model(
+            input_ids=ids, attention_mask=torch.ones_like(ids), labels=torch.tensor(labels, device=ids.device)
+        ).loss.backward()
+    del moments
+
+
+def _filled(row: list[int], width: int, fill: int) -> list[Any]:
+    return row + [fill] * (width - len(row))
