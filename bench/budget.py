@@ -17,6 +17,7 @@ from bench.refusal import Refused, did_you_mean
 PRESETS = {
     "quick": Grant(examples=200, passes=1),
     "standard": Grant(passes=3),
+    "tuned": Grant(passes=3, trials=8),
 }
 FIELDS = list(Grant.model_fields)
 UNITS = {"b": 1, "": 1, "kib": 2**10, "mib": 2**20, "gib": 2**30, "kb": 10**3, "mb": 10**6, "gb": 10**9}

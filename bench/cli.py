@@ -51,6 +51,9 @@ def run(
     model: Annotated[str, typer.Option(help="A shipped model, a folder, or a hub name: org/model")] = "bookworm",
     seeds: Annotated[int, typer.Option(min=1, help="Runs per method, with the seeds 0, 1, …")] = 1,
     budget: Annotated[str, typer.Option(help="quick, standard, or key=value pairs: standard,passes=5")] = "standard",
+    trials: Annotated[
+        int | None, typer.Option(min=1, help="Hyper-parameters tried on validation, as many for every method.")
+    ] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", help="A hyper-parameter: lora.rank=8")] = None,
     out: Annotated[Path, typer.Option(help="Folder of the records, one file per run.")] = Path("results"),
     dry_run: Annotated[bool, typer.Option(help="Print the specs and stop.")] = False,
@@ -64,6 +67,7 @@ def run(
     """
     from bench import plan
 
+    budget = budget if trials is None else f"{budget},trials={trials}"
     jobs = plan.plan(
         methods, task, model, seeds=seeds, budget_text=budget, settings=set_ or [], asked=tuple(sys.argv[1:])
     )
@@ -130,10 +134,11 @@ def _run_all(jobs: list[Job], out: Path, force: bool) -> list[Record]:
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
     from bench.launch import launch
+    from bench.tune import Tuner
 
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[state]}"), TimeElapsedColumn())
-    records = []
+    records, tuner = [], Tuner(out)
     with Progress(*columns, console=console, transient=True, refresh_per_second=4) as bar:
         for number, job in enumerate(jobs, start=1):
             name = f"{job.spec.method.name} seed {job.spec.seed} ({number}/{len(jobs)})"
@@ -142,7 +147,7 @@ def _run_all(jobs: list[Job], out: Path, force: bool) -> list[Record]:
             def show(state: dict[str, Any], line: Any = line) -> None:
                 bar.update(line, completed=state.get("step", 0), total=state.get("steps"), state=_state(state))
 
-            record, fresh = launch(job, out, force=force, show=show)
+            record, fresh = launch(tuner.settle(job, show), out, force=force, show=show)
             records.append(record)
             bar.remove_task(line)
             console.print(f"{name}: {record.status}{'' if fresh else ' (kept from before)'}", highlight=False)
@@ -151,7 +156,8 @@ def _run_all(jobs: list[Job], out: Path, force: bool) -> list[Record]:
 
 def _state(state: dict[str, Any]) -> str:
     """What a run is at, with what it has spent of its budget."""
-    words = [state.get("phase", "starting")]
+    words = [f"trial {state['trial']}"] if "trial" in state else []
+    words.append(state.get("phase", "starting"))
     if state.get("steps"):
         words.append(f"step {state['step']} of {state['steps']}")
         words.append(f"{state['tokens']:,} tokens")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from bench.record import Frozen, Spec
+from pydantic import Field
+
+from bench.record import Frozen, Range, Spec, Tuning
 
 
 class Job(Frozen):
@@ -11,3 +13,7 @@ class Job(Frozen):
     spec: Spec
     asked: tuple[str, ...]
     method_sha256: str
+    ranges: dict[str, Range] = Field(default_factory=dict)
+    """Where those hyper-parameters are looked for that the user left open."""
+    tuning: Tuning | None = None
+    """How the spec's hyper-parameters were found, once they were looked for."""

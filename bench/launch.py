@@ -140,6 +140,7 @@ def _obituary(job: Job, code: int, late: bool, state: dict[str, Any], tail: str)
         cost=None,
         env=None,
         curve=(),
+        tuning=job.tuning,
         error=Failure(kind="WorkerDied", message=message, trace=tail or None),
         samples=(),
     )

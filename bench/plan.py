@@ -6,7 +6,7 @@ import dataclasses
 import importlib.util
 import json
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from pathlib import Path
 from typing import Annotated, Any, get_type_hints
 
@@ -15,7 +15,7 @@ from pydantic import AllowInfNan, TypeAdapter, ValidationError
 from bench import budget, checkpoint, registry, task
 from bench.job import Job
 from bench.method import Method
-from bench.record import BaseSpec, Decoding, MethodSpec, Record, Spec, TaskSpec
+from bench.record import BaseSpec, Decoding, MethodSpec, Range, Record, Spec, TaskSpec
 from bench.refusal import Refused, did_you_mean
 
 
@@ -32,7 +32,8 @@ def plan(
     """Every run of a comparison, controls included, seed by seed; raises `Refused` at the first thing wrong."""
     what = task.load(registry.task(task_ref))
     classes = _methods(methods, closed=what.card.labels is not None)
-    params = _params(classes, settings)
+    given = _given(classes, settings)
+    params = {ref: resolve(cls, given[ref], registry.method_name(ref)) for ref, cls in classes.items()}
     grant = budget.parse(budget_text)
     folder = registry.model(model_ref)
     checkpoint.check_folder(folder)
@@ -55,6 +56,7 @@ def plan(
             ),
             asked=tuple(asked),
             method_sha256=registry.source_sha256(cls),
+            ranges=ranges(cls, given[ref]),
         )
         for seed in range(seeds)
         for ref, cls in classes.items()
@@ -80,6 +82,22 @@ def resolve(cls: type[Method], given: dict[str, Any], name: str) -> dict[str, An
                 mend=f"{key} is {fields[key].metadata.get('help', 'a hyper-parameter')}; its default is {default}",
             ) from None
     return values
+
+
+def ranges(cls: type[Method], given: Container[str]) -> dict[str, Range]:
+    """Where a method's hyper-parameters may be looked for, but for those that were given."""
+    found = {}
+    for field in dataclasses.fields(cls):
+        search = field.metadata.get("search")
+        if search is None or field.name in given:
+            continue
+        numbers = all(isinstance(value, int | float) and not isinstance(value, bool) for value in search)
+        if numbers and len(search) == 2:
+            whole = all(isinstance(value, int) for value in search)
+            found[field.name] = Range(low=search[0], high=search[1], whole=whole, log=field.metadata["log"])
+        else:
+            found[field.name] = Range(choices=search)
+    return found
 
 
 def done(job: Job, out: Path) -> Record | None:
@@ -127,7 +145,8 @@ def _joins(cls: type[Method], closed: bool) -> bool:
     return cls.control and (closed or not cls.closed_only)
 
 
-def _params(classes: dict[str, type[Method]], settings: Sequence[str]) -> dict[str, dict[str, Any]]:
+def _given(classes: dict[str, type[Method]], settings: Sequence[str]) -> dict[str, dict[str, str]]:
+    """What was set of each method, still as text."""
     given: dict[str, dict[str, str]] = {ref: {} for ref in classes}
     names = {registry.method_name(ref): ref for ref in classes}
     for setting in settings:
@@ -138,4 +157,4 @@ def _params(classes: dict[str, type[Method]], settings: Sequence[str]) -> dict[s
         if name not in names:
             raise Refused(f"--set {setting}: no method '{name}' in this run", mend=did_you_mean(name, names))
         given[names[name]][key] = value
-    return {ref: resolve(cls, given[ref], registry.method_name(ref)) for ref, cls in classes.items()}
+    return given

@@ -60,6 +60,9 @@ class Grant(Frozen):
     memory: PositiveInt | None = Field(
         None, description="bytes: resident memory of the process on a CPU, held by tensors on a GPU"
     )
+    trials: PositiveInt | None = Field(
+        None, description="hyper-parameters tried on validation before the run; null: those of the spec, untried"
+    )
     batch: PositiveInt = Field(16, description="examples per optimiser step (effective batch)")
     new_tokens: PositiveInt | None = Field(None, description="tokens per answer; null takes the task's own limit")
 
@@ -83,6 +86,7 @@ class Spec(Frozen):
     budget: Grant
     decoding: Decoding
     seed: NonNegativeInt
+    exam: Literal["test", "validation"] = Field("test", description="the split that is answered; trials see no other")
 
     @property
     def key(self) -> str:
@@ -201,6 +205,31 @@ class Failure(Frozen):
     trace: str | None
 
 
+class Range(Frozen):
+    """Where a hyper-parameter is looked for: between two bounds, or among choices."""
+
+    low: float | None = None
+    high: float | None = None
+    whole: bool = Field(False, description="whole numbers only")
+    log: bool = Field(False, description="looked for by factors, not by differences")
+    choices: tuple[str | float | int | bool, ...] | None = None
+
+
+class Attempt(Frozen):
+    """One trial: what was tried and what validation made of it."""
+
+    params: dict[str, Any]
+    status: Status
+    score: float | None = Field(description="main metric on validation; null: it failed or diverged")
+
+
+class Tuning(Frozen):
+    """How the hyper-parameters of a run were found."""
+
+    ranges: dict[str, Range]
+    attempts: tuple[Attempt, ...]
+
+
 class Sample(Frozen):
     """One test question's answer and its scores."""
 
@@ -224,6 +253,7 @@ class Record(Frozen):
     env: Env | None
     curve: tuple[Point, ...]
     forgetting: Forgetting | None = Field(None, description="null: not measured, or the model was not trained")
+    tuning: Tuning | None = Field(None, description="null: the hyper-parameters were not tuned")
     error: Failure | None
     samples: tuple[Sample, ...]
 

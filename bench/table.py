@@ -13,6 +13,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
+from bench import stats
 from bench.record import Record, Status
 
 BUSY = 0.2
@@ -84,21 +85,37 @@ def notes(records: Sequence[Record]) -> list[str]:
         if record.env and record.env.others_cores > BUSY * record.env.cores:
             busy = f"{record.env.others_cores:.1f} of {record.env.cores} cores"
             said.append(f"{name}: other processes kept {busy} busy; its seconds and rates are not the machine's.")
+    tuned = {record.spec.method.name: record for record in records if record.tuning is not None}
+    said += [tuning(record) for record in tuned.values()]
     items = min((len(record.samples) for record in records if record.status == "ok"), default=0)
     if items:
         said.append(
-            f"With {items} test questions, differences below about {100 * visible_difference(items):.1f} points cannot "
-            "be seen in one seed (paired, 80 % power at 10 % discordance)."
+            f"With {items} test questions, differences below about {100 * stats.visible_difference(items):.1f} points "
+            "cannot be seen in one seed (paired, 80 % power at 10 % discordance)."
         )
     return said
 
 
-def visible_difference(items: int, discordance: float = 0.10) -> float:
-    """Smallest true difference of a paired yes/no score seen with 80 % power at the 5 % level.
-
-    Normal approximation of McNemar's test: (z.975 + z.80) · √(discordance / items).
-    """
-    return (1.959964 + 0.841621) * math.sqrt(discordance / items)
+def tuning(record: Record) -> str:
+    """How a method's hyper-parameters were found: E[best] of 1, 2, … trials, the best, and whether it is at an edge."""
+    assert record.tuning is not None
+    name, attempts = record.spec.method.name, record.tuning.attempts
+    if not attempts:
+        return f"{name}: nothing to tune."
+    curve = " ".join(f"{score:.3f}" for score in stats.expected_best([attempt.score or 0.0 for attempt in attempts]))
+    failed = [attempt.status for attempt in attempts if attempt.score is None]
+    chosen = {key: record.spec.method.params[key] for key in record.tuning.ranges}
+    said = f"{name}: best of 1 to {len(attempts)} trials on validation, on average: {curve}"
+    said += f" ({len(failed)} of them failed and count as 0: {', '.join(sorted(set(failed)))})" if failed else ""
+    said += "; " + ", ".join(
+        f"{key}={value:.4g}" if isinstance(value, float) else f"{key}={value}" for key, value in chosen.items()
+    )
+    edges = [
+        key
+        for key, place in record.tuning.ranges.items()
+        if place.choices is None and stats.at_edge(chosen[key], place)
+    ]
+    return f"{said}; at the edge of its range: {', '.join(edges)}." if edges else f"{said}."
 
 
 def _row(group: list[Record]) -> Row:

@@ -62,6 +62,7 @@ def run(job: Job, watch: Watch) -> Record:
         env=environment.describe(trial.started, job.method_sha256, trial.device, trial.bystander.others_cores()),
         curve=tuple(getattr(trial.method, "curve_", ())),
         forgetting=trial.forgetting,
+        tuning=job.tuning,
         error=failure,
         samples=samples,
     )
@@ -102,7 +103,8 @@ class Trial:
         seed_all(self.spec.seed)
         with self.meter.phase("load"):
             self.lm = method.load(base)
-        self.remember()
+        if self.spec.exam == "test":
+            self.remember()
 
         self.watch({"phase": "fit"})
         seed_all(self.spec.seed)
@@ -112,7 +114,9 @@ class Trial:
             self.budget.stop()
         self.keep(method)
         self.examine(method)
-        self.forget()
+        if self.spec.exam == "test":
+            self.time(method)
+            self.forget()
 
     def prepare(self) -> Method:
         """Import what the method needs, read the task, find the model."""
@@ -140,8 +144,8 @@ class Trial:
             self.parameters = Parameters(total=total, trainable=trainable, kept=kept)
 
     def examine(self, method: Method) -> None:
-        """Answer the test split, score it, then time queries one by one."""
-        rows = self.task.splits["test"]
+        """Answer the questions and score the answers."""
+        rows = self.task.splits[self.spec.exam]
         questions = [row.input for row in rows]
         self.watch({"phase": "predict"})
         if self.lm is not None:
@@ -152,10 +156,15 @@ class Trial:
             raise RuntimeError(f"predict gave {len(answers)} answers to {len(rows)} questions")
         tally = vars(self.lm.tally).copy() if self.lm is not None else {}
         self.samples = tuple(self.mark(row, answer) for row, answer in zip(rows, answers, strict=True))
+        self.answering = Answering(queries=len(rows), latency_ms=(), **tally)
+
+    def time(self, method: Method) -> None:
+        """Answer some questions one by one."""
+        assert self.answering is not None
         self.watch({"phase": "latency"})
         with self.meter.phase("latency"):
-            latency = time_queries(method, questions)
-        self.answering = Answering(queries=len(rows), latency_ms=latency, **tally)
+            latency = time_queries(method, [row.input for row in self.task.splits[self.spec.exam]])
+        self.answering = self.answering.model_copy(update={"latency_ms": latency})
 
     def remember(self) -> None:
         """Read the general text with the model as loaded: whether the method will train it is not known yet."""
@@ -221,3 +230,7 @@ def _numbers_in(file: Path) -> int:
 
     with safe_open(file, framework="numpy") as weights:
         return sum(math.prod(weights.get_slice(name).get_shape()) for name in weights.keys())  # noqa: SIM118
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -35,7 +35,7 @@ LAYERS: tuple[frozenset[str], ...] = (
             "table",
         }
     ),
-    frozenset({"plan", "launch", "worker", "testing", "validate", "report", "plots", "check", "advise"}),
+    frozenset({"plan", "launch", "worker", "testing", "validate", "report", "plots", "check", "advise", "tune"}),
     frozenset({"cli"}),
     frozenset({"__main__"}),
 )
@@ -58,6 +58,8 @@ SAME_LAYER = {
     ("preference", "microbatch"),
     ("preference", "gradient"),
     ("preference", "train"),  # the second lesson is taught as the first is
+    ("table", "stats"),  # a table says what it could not have seen
+    ("tune", "launch"),  # a trial is a run
     ("launch", "plan"),  # what has a record already is not launched again
     ("validate", "testing"),  # a method is sound if it keeps the contract
     ("testing", "worker"),  # the contract is tested with the seeding of a real run

@@ -8,7 +8,7 @@ import pytest
 from conftest import MakeRecord
 from rich.console import Console
 
-from bench import table
+from bench import stats, table
 from bench.record import Record
 
 FAILED: dict[str, Any] = {
@@ -142,5 +142,5 @@ def test_the_table_fits_a_terminal_of_80_columns(make_record: MakeRecord) -> Non
 
 @pytest.mark.parametrize(("items", "points"), [(200, 6.3), (500, 4.0), (1000, 2.8)])
 def test_the_smallest_visible_difference_is_mcnemars(make_record: MakeRecord, items: int, points: float) -> None:
-    assert round(100 * table.visible_difference(items), 1) == points
+    assert round(100 * stats.visible_difference(items), 1) == points
     assert any(f"below about {points} points" in note for note in table.notes([make_record(items=items)]))

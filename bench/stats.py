@@ -1,0 +1,40 @@
+"""What can be said from scores: no torch, no files, no opinion."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import comb, log, sqrt
+
+from bench.record import Range
+
+EDGE = 0.05
+
+
+def expected_best(scores: Sequence[float]) -> list[float]:
+    """The score that the best of k trials has on average, for k = 1 to all of them.
+
+    Unbiased over the subsets of the trials: sum of x(i) C(i - 1, k - 1) / C(n, k), x(i) the i-th smallest
+    (https://arxiv.org/abs/1909.03004).
+    """
+    ordered, n = sorted(scores), len(scores)
+    return [
+        sum(score * comb(place, k - 1) for place, score in enumerate(ordered)) / comb(n, k) for k in range(1, n + 1)
+    ]
+
+
+def at_edge(value: float, place: Range) -> bool:
+    """Whether a value stands within a twentieth of its range from either end, by factors where it was drawn so."""
+    if place.low is None or place.high is None or place.low == place.high:
+        return False
+    if place.whole and value in (place.low, place.high):
+        return True
+    low, high, here = (log(x) if place.log else x for x in (place.low, place.high, value))
+    return not EDGE <= (here - low) / (high - low) <= 1 - EDGE
+
+
+def visible_difference(items: int, discordance: float = 0.10) -> float:
+    """Smallest true difference of a paired yes/no score seen with 80 % power at the 5 % level.
+
+    Normal approximation of McNemar's test: (z.975 + z.80) · √(discordance / items).
+    """
+    return (1.959964 + 0.841621) * sqrt(discordance / items)

@@ -1,0 +1,85 @@
+"""Tuning: the same number of trials for every method, judged on validation only; Optuna says what to try next."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from bench.job import Job
+from bench.launch import launch
+from bench.record import Attempt, Range, Record, Tuning
+
+SEED = 1_000_000  # of all trials: no run that counts has it
+FOLDER = "trials"
+
+Show = Callable[[dict[str, Any]], None]
+
+
+class Tuner:
+    """Finds the hyper-parameters of each method once, for all of its seeds."""
+
+    def __init__(self, out: Path) -> None:
+        self.out = out
+        self.found: dict[str, Tuning] = {}
+
+    def settle(self, job: Job, show: Show) -> Job:
+        """The job with what did best on validation; as it is where nothing is to be tuned or no trial succeeded."""
+        if job.spec.budget.trials is None:
+            return job
+        ref = job.spec.method.ref
+        if ref not in self.found:
+            self.found[ref] = search(job, self.out / FOLDER, show)
+        tuning = self.found[ref]
+        scored = [attempt for attempt in tuning.attempts if attempt.score is not None]
+        best = max(scored, key=lambda attempt: attempt.score or 0.0, default=None)
+        return _changed(job, {"tuning": tuning}, best.params if best else job.spec.method.params)
+
+
+def search(job: Job, out: Path, show: Show) -> Tuning:
+    """Try the method's defaults, then what Optuna's TPE proposes, each in a process of its own, within the budget.
+
+    Trials that have a record in `out` are not run again. What fails or diverges counts as a trial. A method with
+    nothing to look for is not tried at all.
+    """
+    import optuna
+
+    if not job.ranges:
+        return Tuning(ranges={}, attempts=())
+    out.mkdir(parents=True, exist_ok=True)
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    study = optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=0))
+    study.enqueue_trial({name: job.spec.method.params[name] for name in job.ranges})
+    attempts = []
+    for number in range(job.spec.budget.trials or 0):
+        trial = study.ask()
+        params = job.spec.method.params | {name: _draw(trial, name, place) for name, place in job.ranges.items()}
+        told = _telling(show, number + 1)
+        record, _ = launch(_changed(job, {}, params, {"seed": SEED, "exam": "validation"}), out, show=told)
+        attempts.append(Attempt(params=params, status=record.status, score=_score(record)))
+        failed = None if attempts[-1].score is not None else optuna.trial.TrialState.FAIL
+        study.tell(trial, attempts[-1].score, state=failed)
+    return Tuning(ranges=job.ranges, attempts=tuple(attempts))
+
+
+def _telling(show: Show, number: int) -> Show:
+    return lambda state: show(state | {"trial": number})
+
+
+def _changed(job: Job, changes: dict[str, Any], params: dict[str, Any], spec: dict[str, Any] | None = None) -> Job:
+    method = job.spec.method.model_copy(update={"params": params})
+    return job.model_copy(update=changes | {"spec": job.spec.model_copy(update={"method": method} | (spec or {}))})
+
+
+def _draw(trial: Any, name: str, place: Range) -> Any:
+    if place.choices is not None:
+        return trial.suggest_categorical(name, place.choices)
+    if place.whole:
+        return trial.suggest_int(name, place.low, place.high, log=place.log)
+    return trial.suggest_float(name, place.low, place.high, log=place.log)
+
+
+def _score(record: Record) -> float | None:
+    score = record.scores.get(record.spec.task.metric)
+    return score if record.status == "ok" and score is not None and math.isfinite(score) else None

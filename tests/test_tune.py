@@ -1,0 +1,151 @@
+"""Tuning: as many trials for every method, judged on validation only, and all of them told."""
+
+from __future__ import annotations
+
+import json
+from itertools import combinations
+from pathlib import Path
+from statistics import fmean
+
+import pytest
+from conftest import Bench, MakeTask
+
+from bench import registry, stats
+from bench.checkpoint import Checkpoint
+from bench.plan import ranges
+from bench.record import Range, Record, read_all
+
+METHOD = '''
+"""Answers the more questions right the nearer its setting is to 0.6."""
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+from bench.method import Method, param
+
+@dataclass
+class Mine(Method):
+    control: ClassVar[bool] = True  # brings no others along
+    place: float = param(0.1, help="where it stands", search=(0.0, 1.0))
+    depth: int = param(2, help="how deep it looks", search=(1, 8), log=True)
+    fixed: int = param(7, help="never tuned")
+
+    def load(self, base):
+        return None
+
+    def fit(self, lm, lesson, budget):
+        if {fails}:
+            raise ValueError("diverged")
+        self.known_ = {{row.input: row.target for row in [*lesson.train, *lesson.validation]}}
+        return self
+
+    def predict(self, inputs):
+        with Path({seen!r}).open("a") as file:
+            file.writelines(f"{{text}}\\n" for text in inputs)
+        right = round(len(inputs) * (1 - abs(self.place - 0.6)))
+        return [self.known_.get(text, "?") if n < right else "?" for n, text in enumerate(inputs)]
+
+    def save(self, folder):
+        (folder / "place").write_text(str(self.place))
+'''
+
+
+@pytest.fixture
+def asked(make_task: MakeTask, tmp_path: Path, tiny: Checkpoint) -> list[str]:
+    make_task(tmp_path / "feelings")
+    return ["run", "--task", "./feelings", "--model", str(tiny.folder), "--budget", "steps=3,batch=4"]
+
+
+def write(folder: Path, fails: str = "False") -> str:
+    (folder / "mine.py").write_text(METHOD.format(fails=fails, seen=str(folder / "seen")), "utf-8")
+    return "./mine.py"
+
+
+def tuned(folder: Path) -> list[Record]:
+    return [record for record in read_all(folder / "results") if record.spec.exam == "test"]
+
+
+def test_every_trial_is_kept_and_the_best_on_validation_is_run(
+    run_bench: Bench, asked: list[str], tmp_path: Path
+) -> None:
+    done = run_bench(*asked, "--methods", write(tmp_path), "--trials", "6", "--seeds", "2")
+    assert done.returncode == 0, done.stderr
+    first, second = tuned(tmp_path)
+    assert first.tuning is not None and first.tuning == second.tuning, "seeds of a method share what was found"
+    attempts = first.tuning.attempts
+    assert len(attempts) == 6 == first.spec.budget.trials
+    assert attempts[0].params == {"place": 0.1, "depth": 2, "fixed": 7}, "the defaults are tried first"
+    assert all(0 <= one.params["place"] <= 1 and 1 <= one.params["depth"] <= 8 for one in attempts)
+    assert {one.params["fixed"] for one in attempts} == {7}
+    best = max(attempts, key=lambda one: one.score or 0)
+    assert best.score != attempts[0].score, "no trial was better, so this test could not fail"
+    assert first.spec.method.params == best.params
+    assert {record.spec.seed for record in (first, second)} == {0, 1}
+    assert "best of 1 to 6 trials on validation" in done.stdout.replace("\n", " ")
+
+
+def test_trials_are_asked_validation_questions_only(run_bench: Bench, asked: list[str], tmp_path: Path) -> None:
+    assert run_bench(*asked, "--methods", write(tmp_path, "lesson.seed == 0"), "--trials", "3").returncode == 1
+    questions = {
+        split: {json.loads(line)["input"] for line in (tmp_path / "feelings" / f"{split}.jsonl").open()}
+        for split in ("validation", "test")
+    }
+    seen = set((tmp_path / "seen").read_text("utf-8").splitlines())
+    assert seen == questions["validation"]
+    assert not seen & questions["test"]
+
+
+def test_a_setting_that_was_given_is_not_tuned(run_bench: Bench, asked: list[str], tmp_path: Path) -> None:
+    assert run_bench(*asked, "--methods", write(tmp_path), "--trials", "3", "--set", "mine.place=0.9").returncode == 0
+    (record,) = tuned(tmp_path)
+    assert record.tuning is not None and list(record.tuning.ranges) == ["depth"]
+    assert {one.params["place"] for one in record.tuning.attempts} == {0.9}
+
+
+def test_a_trial_that_fails_is_a_trial(run_bench: Bench, asked: list[str], tmp_path: Path) -> None:
+    done = run_bench(*asked, "--methods", write(tmp_path, "self.place > 0.5"), "--trials", "6")
+    assert done.returncode == 0, done.stderr
+    (record,) = tuned(tmp_path)
+    assert record.tuning is not None
+    failed = [one for one in record.tuning.attempts if one.status == "error"]
+    assert failed and all(one.score is None for one in failed)
+    assert len(record.tuning.attempts) == 6
+    assert record.spec.method.params["place"] <= 0.5
+    assert f"{len(failed)} of them failed" in done.stdout.replace("\n", " ")
+
+
+def test_the_same_command_again_runs_no_trial_twice(run_bench: Bench, asked: list[str], tmp_path: Path) -> None:
+    command = [*asked, "--methods", write(tmp_path), "--trials", "3"]
+    assert run_bench(*command).returncode == 0
+    before = (tmp_path / "seen").read_text("utf-8"), tuned(tmp_path)
+    assert run_bench(*command).returncode == 0
+    assert ((tmp_path / "seen").read_text("utf-8"), tuned(tmp_path)) == before
+
+
+def test_ranges_are_read_off_the_fields() -> None:
+    found = ranges(registry.method("lora"), {"rank"})
+    assert found["lr"] == Range(low=1e-3, high=2e-2, log=True)
+    assert found["alpha"] == Range(low=8, high=128, log=True, whole=True)
+    assert "rank" not in found and "warmup" not in found
+    assert ranges(registry.method("features"), {})["pool"] == Range(choices=("last", "mean"))
+
+
+@pytest.mark.parametrize("scores", [[0.5], [0.1, 0.9, 0.4], [0.3, 0.3, 0.8, 0.2, 0.7]])
+def test_the_expected_best_is_the_mean_over_all_subsets(scores: list[float]) -> None:
+    brute = [fmean(max(some) for some in combinations(scores, k)) for k in range(1, len(scores) + 1)]
+    assert stats.expected_best(scores) == pytest.approx(brute)
+
+
+@pytest.mark.parametrize(
+    ("value", "place", "edge"),
+    [
+        (1e-3, Range(low=1e-3, high=1e-1, log=True), True),
+        (1.1e-3, Range(low=1e-3, high=1e-1, log=True), True),
+        (1e-2, Range(low=1e-3, high=1e-1, log=True), False),
+        (0.096, Range(low=0, high=0.1), True),
+        (0.05, Range(low=0, high=0.1), False),
+        (8, Range(low=1, high=8, whole=True), True),
+        (2, Range(low=1, high=8, whole=True), False),
+    ],
+)
+def test_the_edge_of_a_range_is_seen(value: float, place: Range, edge: bool) -> None:
+    assert stats.at_edge(value, place) is edge
