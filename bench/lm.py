@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from inspect import signature
@@ -10,7 +11,7 @@ from typing import Any
 
 import torch
 from torch.nn.functional import cross_entropy
-from transformers import DynamicCache, GenerationConfig
+from transformers import DynamicCache, GenerationConfig, LogitsProcessor, LogitsProcessorList
 
 from bench import cap
 from bench.record import Decoding
@@ -91,11 +92,12 @@ class CausalLM:
             raise Refused(f"an answer of {len(tail)} tokens exceeds the model's context of {self.context}")
         return self._fit(head, max(len(tail), self.max_new_tokens)), tail
 
-    def answer(self, prompts: Sequence[str]) -> list[str]:
-        """Greedy continuations, one per prompt, in order.
+    def answer(self, prompts: Sequence[str], *, temperature: float = 0.0, draw: int = 0) -> list[str]:
+        """Continuations, one per prompt, in order: greedy, or the `draw`-th sample at a `temperature` above zero.
 
         Batches are sorted by length and padded on the left; what all prompts begin with is read once.
         """
+        dice = [Dice(temperature, draw, self.tokenizer.pad_token_id)] if temperature else []
         queue = [self._fit(self.tokens(prompt), self.max_new_tokens, count=True) for prompt in prompts]
         order = sorted(range(len(queue)), key=lambda place: len(queue[place]))
         head = _common_head(queue)
@@ -103,7 +105,7 @@ class CausalLM:
         answers = [""] * len(queue)
         for places in _chunks(order, ANSWER_BATCH):
             batch = [queue[place] for place in places]
-            texts = cap.in_parts(lambda rows: self._continue(rows, head if read else [], read), batch)
+            texts = cap.in_parts(lambda rows: self._continue(rows, head if read else [], read, dice), batch)
             for place, text in zip(places, texts, strict=True):
                 answers[place] = text
         return answers
@@ -212,9 +214,9 @@ class CausalLM:
             read = getattr(self.model(input_ids=ids, use_cache=True), "past_key_values", None)
         return read if isinstance(read, DynamicCache) and read.get_seq_length() == len(head) else None
 
-    def _continue(self, batch: Sequence[list[int]], head: list[int], read: Any) -> list[str]:
+    def _continue(self, batch: Sequence[list[int]], head: list[int], read: Any, dice: Sequence[Dice] = ()) -> list[str]:
         ids, mask = self._pad([row[len(head) :] for row in batch], left=True)
-        more = {}
+        more: dict[str, Any] = {"logits_processor": LogitsProcessorList(dice)}
         if head:  # padding stands between the head and the rest; positions follow from the mask
             ids = torch.cat([ids.new_tensor([head]).expand(len(batch), -1), ids], dim=1)
             mask = torch.cat([mask.new_ones(len(batch), len(head)), mask], dim=1)
@@ -261,6 +263,25 @@ class CausalLM:
             ends = getattr(config, "eos_token_id", None)
             named += ends if isinstance(ends, list) else [ends]
         return list(dict.fromkeys(token for token in named if token is not None))
+
+
+class Dice(LogitsProcessor):
+    """Turns the likeliest token into a drawn one by Gumbel noise (https://arxiv.org/abs/1411.0030).
+
+    The noise follows from the tokens so far and the number of the draw, so a sample is the same in any batch.
+    """
+
+    def __init__(self, temperature: float, draw: int, filler: int) -> None:
+        self.temperature, self.draw, self.filler = temperature, draw, filler
+
+    def __call__(self, input_ids: Any, scores: Any) -> Any:
+        """Scores (rows, vocabulary) with noise."""
+        noise = torch.stack([self._noise(row, scores.shape[1]) for row in input_ids.cpu()])
+        return scores / self.temperature + noise.to(scores)
+
+    def _noise(self, row: Any, size: int) -> Any:
+        seed = zlib.crc32(row[row != self.filler].numpy().tobytes(), self.draw)
+        return -torch.rand(size, generator=torch.Generator().manual_seed(seed)).log().neg().log()
 
 
 def _common_head(rows: Sequence[list[int]]) -> list[int]:

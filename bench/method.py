@@ -118,8 +118,8 @@ class LM(Protocol):
     def encode(self, prompt: str, completion: str) -> tuple[list[int], list[int]]:
         """Token ids of the prompt and of the completion with its end-of-sequence token."""
 
-    def answer(self, prompts: Sequence[str]) -> list[str]:
-        """Greedy continuations, one per prompt, in order."""
+    def answer(self, prompts: Sequence[str], *, temperature: float = 0.0, draw: int = 0) -> list[str]:
+        """Continuations, one per prompt, in order: greedy, or the `draw`-th sample at a `temperature` above zero."""
 
     def rate(self, prompt: str, completions: Sequence[str]) -> list[float]:
         """Mean log-probability (nats per token) of each completion after the prompt, without its end token."""

@@ -1,11 +1,12 @@
 """Chain of thought: few-shot prompting whose examples show the steps before the answer."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Self
 
-from pydantic import PositiveInt
+from pydantic import PositiveFloat, PositiveInt
 
 from bench.method import LM, Budget, Example, Lesson, Method, Unsupported, param
 
@@ -19,6 +20,8 @@ class CoT(Method):
     needs: ClassVar[tuple[str, ...]] = ("bench.lm",)
 
     k: PositiveInt = param(4, help="worked examples in the prompt", search=(1, 16), log=True)
+    m: PositiveInt = param(1, help="solutions drawn per question, of which the commonest conclusion is the answer")
+    temperature: PositiveFloat = param(0.7, help="how freely solutions are drawn where m is above 1")
 
     def fit(self, lm: LM, lesson: Lesson, budget: Budget) -> Self:
         """Choose the shots among the training examples that have a worked solution."""
@@ -31,8 +34,16 @@ class CoT(Method):
 
     def predict(self, inputs: Sequence[str]) -> list[str]:
         """Let the model work, and give back what it concludes; nothing where it never came to an answer."""
-        worked = self.lm_.answer([self.shots_.prompt(text) for text in inputs])
-        return [self.lesson_.conclusion(text) for text in worked]
+        prompts = [self.shots_.prompt(text) for text in inputs]
+        if self.m == 1:
+            return [self.lesson_.conclusion(text) for text in self.lm_.answer(prompts)]
+        draws = [self.lm_.answer(prompts, temperature=self.temperature, draw=draw) for draw in range(self.m)]
+        return [self.vote(worked) for worked in zip(*draws, strict=True)]
+
+    def vote(self, worked: Sequence[str]) -> str:
+        """The commonest conclusion (self-consistency, https://arxiv.org/abs/2203.11171); of several the first drawn."""
+        concluded = Counter(answer for text in worked if (answer := self.lesson_.conclusion(text)))
+        return concluded.most_common(1)[0][0] if concluded else ""
 
     def save(self, folder: Path) -> None:
         """Save the prompt, with a hole where the question goes."""

@@ -114,3 +114,16 @@ def test_the_saved_prompt_is_the_one_that_is_asked(tiny: Checkpoint, tmp_path: P
     method.save(tmp_path)
     saved = json.loads((tmp_path / "prompt.json").read_text("utf-8"))["prompt"]
     assert saved.replace("{input}", "sum 7") == method.shots_.prompt("sum 7")
+
+
+def test_self_consistency_takes_the_commonest_conclusion(lively: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> None:
+    what = lesson(*["one and one"] * 4)
+    method = fitted(lively, what, k=2, m=5)
+    worked = ["\nx\nA: 2\n\n", "\nx\nA: 3\n\n", "\nbroke off", "\ny\nA: 3\n\n", "\nz\nA: 2\n\n"]
+    assert method.vote(worked) == "A: 2", "of several commonest the first drawn"
+    assert method.vote(worked[1:]) == "A: 3"
+    assert method.vote(worked[2:3]) == ""
+    asked = []
+    monkeypatch.setattr(method.lm_, "answer", lambda prompts, **how: asked.append(how) or [worked[how["draw"]]])
+    assert method.predict(["sum 9"]) == ["A: 2"]
+    assert asked == [{"temperature": 0.7, "draw": draw} for draw in range(5)]

@@ -306,3 +306,21 @@ def test_what_prompts_share_is_read_once_and_answers_are_as_without(
 )  # fmt: skip
 def test_the_common_head_leaves_every_row_a_token(rows: list[list[int]], head: list[int]) -> None:
     assert _common_head(rows) == head
+
+
+def test_a_sample_is_the_same_in_any_batch_and_another_in_each_draw(lively: Checkpoint) -> None:
+    lm: Any = lively.load()
+    prompts = [f"{'long ' * (place % 3)}question {place}" for place in range(6)]
+    together = lm.answer(prompts, temperature=1.0, draw=1)
+    assert [lm.answer([prompt], temperature=1.0, draw=1)[0] for prompt in prompts] == together
+    assert lm.answer(prompts, temperature=1.0, draw=2) != together
+    assert lm.answer(prompts, temperature=1e-6, draw=1) == lm.answer(prompts), "cold draws are greedy"
+
+
+def test_tokens_are_drawn_as_often_as_they_are_likely() -> None:
+    from bench.lm import Dice
+
+    chances = torch.tensor([0.5, 0.3, 0.15, 0.05])
+    ids = torch.arange(4000).unsqueeze(1)
+    drawn = Dice(2.0, 0, -1)(ids, (2.0 * chances.log()).expand(4000, 4)).argmax(1)
+    assert torch.allclose(drawn.bincount(minlength=4) / 4000, chances, atol=0.03)
