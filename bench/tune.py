@@ -51,12 +51,14 @@ def search(job: Job, out: Path, show: Show) -> Tuning:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=0))
     study.enqueue_trial({name: job.spec.method.params[name] for name in job.ranges})
+    alone = job.spec.budget.model_copy(update={"trials": None})  # so that a longer search begins with a shorter one's
     attempts = []
     for number in range(job.spec.budget.trials or 0):
         trial = study.ask()
         params = job.spec.method.params | {name: _draw(trial, name, place) for name, place in job.ranges.items()}
         told = _telling(show, number + 1)
-        record, _ = launch(_changed(job, {}, params, {"seed": SEED, "exam": "validation"}), out, show=told)
+        spec = {"seed": SEED, "exam": "validation", "budget": alone}
+        record, _ = launch(_changed(job, {}, params, spec), out, show=told)
         attempts.append(Attempt(params=params, status=record.status, score=_score(record)))
         failed = None if attempts[-1].score is not None else optuna.trial.TrialState.FAIL
         study.tell(trial, attempts[-1].score, state=failed)

@@ -121,6 +121,16 @@ def test_the_same_command_again_runs_no_trial_twice(run_bench: Bench, asked: lis
     assert ((tmp_path / "seen").read_text("utf-8"), tuned(tmp_path)) == before
 
 
+def test_a_longer_search_goes_on_where_a_shorter_one_ended(run_bench: Bench, asked: list[str], tmp_path: Path) -> None:
+    command = [*asked, "--methods", write(tmp_path)]
+    assert run_bench(*command, "--trials", "2").returncode == 0
+    assert run_bench(*command, "--trials", "4").returncode == 0
+    short, long = sorted(tuned(tmp_path), key=lambda record: record.spec.budget.trials or 0)
+    assert short.tuning is not None and long.tuning is not None
+    assert long.tuning.attempts[:2] == short.tuning.attempts
+    assert len(list((tmp_path / "results" / "trials").glob("*.json"))) == 4
+
+
 def test_ranges_are_read_off_the_fields() -> None:
     found = ranges(registry.method("lora"), {"rank"})
     assert found["lr"] == Range(low=1e-3, high=2e-2, log=True)
