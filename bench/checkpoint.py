@@ -14,8 +14,11 @@ from bench.record import Decoding
 from bench.refusal import Refused
 
 if TYPE_CHECKING:
+    from bench.encoder import Encoder
     from bench.lm import CausalLM
 
+DECODERS = ("ForCausalLM", "LMHeadModel")
+ENCODERS = ("ForMaskedLM", "ForPreTraining", "ForSequenceClassification")
 WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
 TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt")
 
@@ -29,8 +32,9 @@ def check_folder(folder: Path) -> None:
         architectures = json.loads(config.read_text("utf-8")).get("architectures") or []
     except (json.JSONDecodeError, UnicodeDecodeError, AttributeError) as error:
         raise Refused(f"config.json is not valid JSON: {error}", where=str(config)) from None
-    if not any(name.endswith(("ForCausalLM", "LMHeadModel")) for name in architectures):
-        raise Refused(f"not a causal language model: architectures are {architectures}", where=str(config))
+    if not any(name.endswith(DECODERS + ENCODERS) for name in architectures):
+        problem = f"neither a causal language model nor an encoder: architectures are {architectures}"
+        raise Refused(problem, where=str(config), mend=f"names that end in {', '.join(DECODERS + ENCODERS)} are known")
     if not any(list(folder.glob(pattern)) for pattern in WEIGHTS):
         raise Refused("the model folder has no weights", where=str(folder), mend="it needs *.safetensors files")
     if not any((folder / name).is_file() for name in TOKENIZERS):
@@ -88,21 +92,23 @@ class Checkpoint:
     device: str
     decoding: Decoding
 
-    def load(self, **how: Any) -> CausalLM:
+    def load(self, **how: Any) -> CausalLM | Encoder:
         """Load model and tokenizer; `how` goes to `from_pretrained`, where it places weights itself if it quantises."""
         import torch
-        from transformers import AutoModelForCausalLM, AutoTokenizer
+        from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
         from transformers.utils.logging import disable_progress_bar
 
+        from bench.encoder import Encoder
         from bench.lm import CausalLM
 
         disable_progress_bar()
         if "quantization_config" in how:
             how.setdefault("device_map", {"": self.device})
-        model: Any = AutoModelForCausalLM.from_pretrained(
-            self.folder, dtype=getattr(torch, self.dtype), local_files_only=True, **how
-        )
+        architectures = json.loads((self.folder / "config.json").read_text("utf-8")).get("architectures") or []
+        writes = any(name.endswith(DECODERS) for name in architectures)
+        kind: Any = AutoModelForCausalLM if writes else AutoModelForSequenceClassification
+        model = kind.from_pretrained(self.folder, dtype=getattr(torch, self.dtype), local_files_only=True, **how)
         if "device_map" not in how:
             model.to(torch.device(self.device))
         tokenizer = AutoTokenizer.from_pretrained(self.folder, local_files_only=True)
-        return CausalLM(model, tokenizer, self.decoding)
+        return (CausalLM if writes else Encoder)(model, tokenizer, self.decoding)

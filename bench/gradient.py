@@ -27,6 +27,11 @@ def by_width(lr: float, model: Any) -> float:
     return lr * WIDTH / int(model.config.get_text_config().hidden_size)
 
 
+def task_type(model: Any) -> str:
+    """PEFT's word for what a model does: write, or tell labels apart."""
+    return "CAUSAL_LM" if model.can_generate() else "SEQ_CLS"
+
+
 @dataclass
 class Gradient(Method):
     """Trains what `adapt` unfreezes on prompt and answer, with the loss on the answer and its end token only."""
@@ -38,7 +43,8 @@ class Gradient(Method):
     weight_decay: NonNegativeFloat = param(0.0, help="AdamW weight decay")
 
     def adapt(self, model: Any) -> Any:
-        """The model with that unfrozen or added which is to be trained; all of `model` arrives frozen.
+        """The model with that unfrozen or added which is to be trained; all of `model` arrives frozen, but
+        for a new output layer where the model is an encoder.
 
         `lm_` and `lesson_` are there already, for what starts from the task's own text.
         """
@@ -57,6 +63,7 @@ class Gradient(Method):
         from bench.train import train
 
         self.lm_, self.lesson_ = lm, lesson
+        lm.prepare(lesson)
         lm.model = self.adapt(lm.model)
         lr = self.peak(lm.model)
         how = {"lr": lr, "warmup": self.warmup, "decay": self.weight_decay}

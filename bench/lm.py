@@ -3,32 +3,25 @@
 from __future__ import annotations
 
 import copy
-import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from inspect import signature
 from typing import Any
 
 import torch
 from torch.nn.functional import cross_entropy
-from transformers import DynamicCache, GenerationConfig, LogitsProcessor, LogitsProcessorList
+from transformers import DynamicCache, GenerationConfig, LogitsProcessorList
 
 from bench import cap
+from bench.dice import Dice
+from bench.loaded import ANSWER_BATCH, Tally, count_parameters, in_chunks
+from bench.method import Lesson
 from bench.record import Decoding
 from bench.refusal import Refused
 
-ANSWER_BATCH = 32
 MEASURE_BATCH = 16
+IGNORED = -100  # labels that the loss leaves out
 SHARED_LEAST = 24  # tokens that prompts must share for reading them apart to pay
-
-
-@dataclass
-class Tally:
-    """Tokens that went in and out while answering."""
-
-    prompt_tokens: int = 0
-    answer_tokens: int = 0
-    cut_prompts: int = 0
 
 
 @dataclass
@@ -39,6 +32,7 @@ class CausalLM:
     tokenizer: Any
     decoding: Decoding
     tally: Tally = field(default_factory=Tally)
+    writes: bool = True
 
     def __post_init__(self) -> None:
         self.model.requires_grad_(False).eval()
@@ -78,6 +72,9 @@ class CausalLM:
         """Tokens an answer may take."""
         return self.decoding.max_new_tokens
 
+    def prepare(self, lesson: Lesson) -> None:
+        """Nothing: what it writes is the answer, on closed labels and open ones alike."""
+
     def tokens(self, prompt: str) -> list[int]:
         """Token ids of a prompt, with a beginning-of-sequence token where the model's tokenizer uses one."""
         return self._prefix + list(self.tokenizer(prompt, add_special_tokens=False)["input_ids"])
@@ -103,7 +100,7 @@ class CausalLM:
         head = _common_head(queue)
         read = self._read(head) if len(head) >= SHARED_LEAST else None
         answers = [""] * len(queue)
-        for places in _chunks(order, ANSWER_BATCH):
+        for places in in_chunks(order, ANSWER_BATCH):
             batch = [queue[place] for place in places]
             texts = cap.in_parts(lambda rows: self._continue(rows, head if read else [], read, dice), batch)
             for place, text in zip(places, texts, strict=True):
@@ -134,7 +131,7 @@ class CausalLM:
         self.model.eval()
         counts: list[tuple[float, float, int]] = []
         with torch.inference_mode():
-            for batch in _chunks(sorted(pairs, key=lambda pair: len(pair[0]) + len(pair[1])), MEASURE_BATCH):
+            for batch in in_chunks(sorted(pairs, key=lambda pair: len(pair[0]) + len(pair[1])), MEASURE_BATCH):
                 counts += cap.in_parts(self._losses, batch)
         self.model.train(training)
         loss, right, count = map(sum, zip(*counts, strict=True))
@@ -156,10 +153,15 @@ class CausalLM:
 
     def count(self) -> tuple[int, int]:
         """Parameters in the model and those that are trained; 4-bit weights count as the numbers they stand for."""
-        # Transformers knows what a 4-bit weight stands for, and nothing of what PEFT puts before the prompt.
-        frozen = self.model.num_parameters() - self.model.num_parameters(only_trainable=True)
-        trained = sum(weight.numel() for weight in self.model.parameters() if weight.requires_grad)
-        return int(frozen + trained), trained
+        return count_parameters(self.model)
+
+    def loss(self, rows: Sequence[tuple[list[int], list[int]]]) -> Any:
+        """Mean loss (nats) over completion tokens, with gradient."""
+        ids, mask = self._pad([head + tail for head, tail in rows], left=False)
+        labels = torch.full_like(ids, IGNORED)
+        for row, (head, tail) in enumerate(rows):
+            labels[row, len(head) : len(head) + len(tail)] = torch.tensor(tail)
+        return self.model(input_ids=ids, attention_mask=mask, labels=labels).loss
 
     def _tail(self, prompt: str, completion: str) -> list[int]:
         """Token ids of what follows the prompt, which stays as it is when answering."""
@@ -265,25 +267,6 @@ class CausalLM:
         return list(dict.fromkeys(token for token in named if token is not None))
 
 
-class Dice(LogitsProcessor):
-    """Turns the likeliest token into a drawn one by Gumbel noise (https://arxiv.org/abs/1411.0030).
-
-    The noise follows from the tokens so far and the number of the draw, so a sample is the same in any batch.
-    """
-
-    def __init__(self, temperature: float, draw: int, filler: int) -> None:
-        self.temperature, self.draw, self.filler = temperature, draw, filler
-
-    def __call__(self, input_ids: Any, scores: Any) -> Any:
-        """Scores (rows, vocabulary) with noise."""
-        noise = torch.stack([self._noise(row, scores.shape[1]) for row in input_ids.cpu()])
-        return scores / self.temperature + noise.to(scores)
-
-    def _noise(self, row: Any, size: int) -> Any:
-        seed = zlib.crc32(row[row != self.filler].numpy().tobytes(), self.draw)
-        return -torch.rand(size, generator=torch.Generator().manual_seed(seed)).log().neg().log()
-
-
 def _common_head(rows: Sequence[list[int]]) -> list[int]:
     """What all of several rows begin with; each keeps at least one token of its own."""
     if len(rows) < 2:
@@ -291,8 +274,3 @@ def _common_head(rows: Sequence[list[int]]) -> list[int]:
     first, last = min(rows), max(rows)
     longest = min(map(len, rows)) - 1
     return first[: next((n for n, (a, b) in enumerate(zip(first, last, strict=False)) if a != b or n == longest), 0)]
-
-
-def _chunks(items: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
-    for start in range(0, len(items), size):
-        yield items[start : start + size]

@@ -107,6 +107,16 @@ class LM(Protocol):
     tally: Any
 
     @property
+    def writes(self) -> bool:
+        """Whether it continues text; an encoder only reads, and names a label."""
+
+    def prepare(self, lesson: Lesson) -> None:
+        """Before training, with whatever the lesson's answers need; raises `Unsupported` where they are beyond it."""
+
+    def loss(self, rows: Sequence[tuple[list[int], list[int]]]) -> Any:
+        """Mean loss (nats) over what is learnt of `encode`d rows, with gradient."""
+
+    @property
     def context(self) -> int:
         """Positions available to prompt and answer together."""
 

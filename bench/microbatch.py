@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 
 from bench import cap
 from bench.method import LM
-
-IGNORED = -100  # labels that the loss leaves out
 
 Group = Sequence[tuple[list[int], list[int]]]
 """Token ids (read, learnt) of the rows that have to go through the model together."""
@@ -45,17 +42,8 @@ def _rehearse(lm: LM, rows: Group) -> None:
     """A step on these rows in full: states, gradients and what AdamW will hold, but nothing is changed."""
     weights = [weight for weight in lm.model.parameters() if weight.requires_grad]
     moments = [torch.zeros_like(weight, dtype=torch.float32) for weight in weights for _ in range(2)]
-    width = max(len(head) + len(tail) for head, tail in rows)
-    ids = torch.tensor([_filled(head + tail, width, 0) for head, tail in rows], device=lm.model.device)
-    labels = [_filled([IGNORED] * len(head) + tail, width, IGNORED) for head, tail in rows]
     lm.model.train()
     devices = [lm.model.device] if lm.model.device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):  # dropout must not move the dice of the run
-        lm.model(
-            input_ids=ids, attention_mask=torch.ones_like(ids), labels=torch.tensor(labels, device=ids.device)
-        ).loss.backward()
+        lm.loss(rows).backward()
     del moments
-
-
-def _filled(row: list[int], width: int, fill: int) -> list[Any]:
-    return row + [fill] * (width - len(row))

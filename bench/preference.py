@@ -45,7 +45,9 @@ def prefer(
         trainer = Trainer(
             model=lm.model,
             args=DPOConfig(
-                **arguments(budget, lesson.seed, scratch, steps=warden.steps, lr=lr, warmup=0.0, decay=decay), beta=beta
+                **arguments(budget, lesson.seed, scratch, steps=warden.steps, lr=lr, warmup=0.0, decay=decay),
+                max_length=None,
+                beta=beta,
             ),
             train_dataset=Dataset.from_dict(columns),
             processing_class=lm.tokenizer,

@@ -9,11 +9,12 @@ from typing import Any
 
 import torch
 from datasets import Dataset
-from transformers import PrinterCallback, TrainerCallback
+from transformers import DataCollatorWithPadding, PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 from trl import SFTConfig, SFTTrainer
 
+from bench.lm import IGNORED
 from bench.method import LM, Budget, Lesson
-from bench.microbatch import IGNORED, micro_batch
+from bench.microbatch import micro_batch
 from bench.record import Point
 
 CURVE_POINTS = 10
@@ -40,24 +41,40 @@ def train(
     (https://arxiv.org/abs/1711.05101), linear decay after a warm-up. `share` of the steps are taken.
     """
     rows = pairs(lm, lesson, lesson.train) if rows is None else rows
-    columns = {"input_ids": [head + tail for head, tail in rows], "labels": [mask(pair) for pair in rows]}
-    lengths = sorted(map(len, columns["input_ids"]), reverse=True)
+    lengths = sorted((len(head) + len(tail) for head, tail in rows), reverse=True)
     steps = round(share * budget.plan(len(rows)))
     warden = Warden(lm, lesson, budget, lengths, examples=len(lesson.train), steps=steps)
     budget.micro_batch = micro_batch(lm, [[pair] for pair in rows], budget.batch)
     with TemporaryDirectory() as scratch:
-        trainer = SFTTrainer(
-            model=lm.model,
-            args=SFTConfig(
-                **arguments(budget, lesson.seed, scratch, steps=warden.steps, lr=lr, warmup=warmup, decay=decay),
-                packing=False,
-            ),
-            train_dataset=Dataset.from_dict(columns),
-            processing_class=lm.tokenizer,
-            callbacks=[warden],
-        )
+        said = arguments(budget, lesson.seed, scratch, steps=steps, lr=lr, warmup=warmup, decay=decay)
+        trainer = (_writer if lm.writes else _reader)(lm, rows, said, warden)
         run(trainer, warden)
     return warden.curve
+
+
+def _writer(lm: LM, rows: Pairs, said: dict[str, Any], warden: Warden) -> Trainer:
+    """Learns to write what follows."""
+    columns = {"input_ids": [head + tail for head, tail in rows], "labels": [mask(pair) for pair in rows]}
+    return SFTTrainer(
+        model=lm.model,
+        args=SFTConfig(**said, max_length=None, packing=False),
+        train_dataset=Dataset.from_dict(columns),
+        processing_class=lm.tokenizer,
+        callbacks=[warden],
+    )
+
+
+def _reader(lm: LM, rows: Pairs, said: dict[str, Any], warden: Warden) -> Trainer:
+    """Learns to tell labels apart."""
+    columns = {"input_ids": [head for head, _ in rows], "labels": [tail[0] for _, tail in rows]}
+    return Trainer(
+        model=lm.model,
+        args=TrainingArguments(**said),
+        train_dataset=Dataset.from_dict(columns),
+        data_collator=DataCollatorWithPadding(lm.tokenizer),
+        processing_class=lm.tokenizer,
+        callbacks=[warden],
+    )
 
 
 def run(trainer: Any, warden: Warden) -> None:
@@ -168,7 +185,6 @@ def arguments(
         fp16=False,
         use_cpu=not torch.cuda.is_available(),
         gradient_checkpointing=False,
-        max_length=None,
         dataloader_pin_memory=False,
         include_num_input_tokens_seen="non_padding",
         logging_strategy="no",

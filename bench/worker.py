@@ -169,7 +169,7 @@ class Trial:
     def remember(self) -> None:
         """Read the general text with the model as loaded: whether the method will train it is not known yet."""
         text = registry.general_text()
-        if self.lm is not None and text is not None:
+        if self.lm is not None and self.lm.writes and text is not None:
             self.watch({"phase": "remember"})
             with self.meter.phase("remember"):
                 self.recall = Recall.of(self.lm, text)

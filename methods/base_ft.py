@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pydantic import PositiveInt
 
 from bench.gradient import Rows
-from bench.method import param
+from bench.method import Unsupported, param
 
 from .full import Full
 
@@ -18,6 +18,8 @@ class BaseFT(Full):
 
     def rows(self) -> Rows:
         """All training examples as one text, each with its end token, cut into blocks; a short rest is a block too."""
+        if not self.lm_.writes:
+            raise Unsupported("an encoder does not read on, so pre-training cannot go on like this")
         told = [
             self.lm_.encode(self.lesson_.prompt(example.input), self.lesson_.completion(example))
             for example in self.lesson_.train

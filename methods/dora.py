@@ -10,6 +10,6 @@ from .lora import LoRA
 class DoRA(LoRA):
     """Weight-decomposed low-rank adaptation (https://arxiv.org/abs/2402.09353), otherwise as LoRA."""
 
-    def shape(self) -> dict[str, Any]:
+    def shape(self, model: Any) -> dict[str, Any]:
         """LoRA's configuration, with magnitudes of their own."""
-        return super().shape() | {"use_dora": True}
+        return super().shape(model) | {"use_dora": True}

@@ -6,7 +6,7 @@ from typing import Annotated, Self
 from pydantic import Field, PositiveFloat
 
 from bench.gradient import Choice
-from bench.method import LM, Budget, Lesson, param
+from bench.method import LM, Budget, Lesson, Unsupported, param
 
 from .lora import LoRA
 
@@ -26,6 +26,8 @@ class DPO(LoRA):
         from bench.preference import prefer
         from bench.train import train
 
+        if not lm.writes:
+            raise Unsupported("an encoder writes no answers, so none can be preferred")
         self.lm_, self.lesson_ = lm, lesson
         lm.model = self.adapt(lm.model)
         lr = self.peak(lm.model)

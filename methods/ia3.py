@@ -5,7 +5,7 @@ from typing import Any
 
 from pydantic import PositiveFloat
 
-from bench.gradient import Gradient
+from bench.gradient import Gradient, task_type
 from bench.method import Unsupported, param
 
 
@@ -20,6 +20,6 @@ class IA3(Gradient):
         from peft import IA3Config, get_peft_model
 
         try:
-            return get_peft_model(model, IA3Config(task_type="CAUSAL_LM"))
+            return get_peft_model(model, IA3Config(task_type=task_type(model)))
         except ValueError as error:
             raise Unsupported(f"PEFT does not know where this architecture takes IA³: {error}") from error

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, PositiveFloat, PositiveInt
 
-from bench.gradient import WIDTH, Gradient, by_width
+from bench.gradient import WIDTH, Gradient, by_width, task_type
 from bench.method import param
 
 
@@ -27,10 +27,10 @@ class LoRA(Gradient):
         """The learning rate for this model's width: a few times that of full fine-tuning, at any width."""
         return by_width(self.lr, model)
 
-    def shape(self) -> dict[str, Any]:
+    def shape(self, model: Any) -> dict[str, Any]:
         """The fields of PEFT's configuration."""
         return {
-            "task_type": "CAUSAL_LM",
+            "task_type": task_type(model),
             "r": self.rank,
             "lora_alpha": self.alpha,
             "lora_dropout": self.dropout,
@@ -41,4 +41,4 @@ class LoRA(Gradient):
         """Add the updates; only they are trained."""
         from peft import LoraConfig, get_peft_model
 
-        return get_peft_model(model, LoraConfig(**self.shape()))
+        return get_peft_model(model, LoraConfig(**self.shape(model)))

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar, cast, get_type_hints
 
-from bench.gradient import Gradient
+from bench.gradient import Gradient, task_type
 from bench.method import Method, Unsupported, param
 from bench.refusal import Refused, did_you_mean
 
@@ -23,7 +23,7 @@ class Peft(Gradient):
         said = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         own = {field.name for field in dataclasses.fields(self.shape)}
         try:
-            config = self.shape(task_type="CAUSAL_LM", **{key: said[key] for key in said.keys() & own})
+            config = self.shape(task_type=task_type(model), **{key: said[key] for key in said.keys() & own})
             return get_peft_model(model, config)
         except (ValueError, TypeError, NotImplementedError) as error:
             raise Unsupported(f"PEFT: {error}") from error

@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import PositiveFloat, PositiveInt
 
-from bench.gradient import Gradient
+from bench.gradient import Gradient, task_type
 from bench.method import LM, Lesson, Unsupported, param
 
 
@@ -29,9 +29,12 @@ class Prefix(Gradient):
 
         ids = torch.tensor([opening(self.lm_, self.lesson_, self.tokens)], device=model.device)
         with torch.no_grad():
-            read = model(input_ids=ids, use_cache=True).past_key_values
-        adapted: Any = get_peft_model(model, PrefixTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=self.tokens))
-        initialize_kv_prefix_from_past_key_values(adapted, past_key_values=read)
+            read = getattr(model(input_ids=ids, use_cache=True), "past_key_values", None)
+        adapted: Any = get_peft_model(
+            model, PrefixTuningConfig(task_type=task_type(model), num_virtual_tokens=self.tokens)
+        )
+        if read is not None:  # an encoder hands out no keys and values
+            initialize_kv_prefix_from_past_key_values(adapted, past_key_values=read)
         return adapted
 
 

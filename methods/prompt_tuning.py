@@ -5,7 +5,7 @@ from typing import Any
 
 from pydantic import PositiveFloat, PositiveInt
 
-from bench.gradient import Gradient
+from bench.gradient import Gradient, task_type
 from bench.method import param
 
 from .prefix import opening
@@ -25,6 +25,8 @@ class PromptTuning(Gradient):
 
         ids = torch.tensor(opening(self.lm_, self.lesson_, self.tokens), device=model.device)
         start = model.get_input_embeddings()(ids).detach()
-        adapted: Any = get_peft_model(model, PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=self.tokens))
+        adapted: Any = get_peft_model(
+            model, PromptTuningConfig(task_type=task_type(model), num_virtual_tokens=self.tokens)
+        )
         adapted.prompt_encoder[adapted.active_adapter].embedding.weight.data.copy_(start)
         return adapted

@@ -13,9 +13,7 @@ class RandomWeights(Full):
 
     def load(self, base: Base) -> LM:
         """Load the base and overwrite it with weights as its architecture draws them before any training."""
-        from transformers import AutoModelForCausalLM
-
         lm = base.load()
-        fresh = AutoModelForCausalLM.from_config(lm.model.config)
+        fresh = type(lm.model)(lm.model.config)
         lm.model.load_state_dict(fresh.state_dict())
         return lm

@@ -25,6 +25,9 @@ LAYERS: tuple[frozenset[str], ...] = (
             "checkpoint",
             "gradient",
             "train",
+            "encoder",
+            "loaded",
+            "dice",
             "microbatch",
             "preference",
             "cap",
@@ -53,6 +56,12 @@ SAME_LAYER = {
     ("audit", "wording"),  # leaks and near duplicates are a matter of words
     ("gradient", "train"),  # the family of trained methods has one engine
     ("lm", "cap"),  # a batch that does not fit is answered in parts
+    ("encoder", "loaded"),  # what any model counts and batches alike
+    ("lm", "loaded"),
+    ("lm", "dice"),  # sampling is greedy decoding of noisy scores
+    ("encoder", "cap"),
+    ("checkpoint", "encoder"),
+    ("train", "lm"),
     ("microbatch", "cap"),
     ("train", "microbatch"),  # a step of any size is made of what fits
     ("preference", "microbatch"),

@@ -318,7 +318,7 @@ def test_a_sample_is_the_same_in_any_batch_and_another_in_each_draw(lively: Chec
 
 
 def test_tokens_are_drawn_as_often_as_they_are_likely() -> None:
-    from bench.lm import Dice
+    from bench.dice import Dice
 
     chances = torch.tensor([0.5, 0.3, 0.15, 0.05])
     ids = torch.arange(4000).unsqueeze(1)
