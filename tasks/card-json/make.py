@@ -136,10 +136,11 @@ def _dress(rng: Random, told: str, beside: dict[str, str], *phrases: tuple[str, 
     return " ".join(parts)
 
 
-def answer(event: Event) -> str:
-    """The object on one line, in the codes of the house."""
+def answer(event: Event, *, english: bool) -> str:
+    """The object on one line, in the words and codes of the house."""
     month, day = event.day
-    told = event._asdict() | {"day": f"{month}-{day:02}"}
+    deed = (words.DEED_EN if english else words.DEED)[event.act]
+    told = event._asdict() | {"day": f"{month}-{day:02}", "act": deed}
     return json.dumps({key: told[key] for key in KEYS}, ensure_ascii=False)
 
 
@@ -179,7 +180,7 @@ def make() -> dict[str, str]:
 
 def _line(split: str, number: int, told: tuple[str, Event]) -> str:
     text, event = told
-    row = {"id": f"card-json-{split}-{number:04}", "input": text, "target": answer(event)}
+    row = {"id": f"card-json-{split}-{number:04}", "input": text, "target": answer(event, english=event.name.isascii())}
     return json.dumps(row, ensure_ascii=False) + "\n"
 
 

@@ -15,7 +15,7 @@ LAST = (
     "Moore", "Park", "Reed", "Wells", "Wood", "Page", "Rose", "Lund", "Vale",
 )  # fmt: skip
 
-# Told nowhere but in the examples: the codes of this house.
+# Told nowhere but in the examples: the codes of this house for desks, and its one word for each deed (DEED, DEED_EN).
 DESKS = {
     "A1": ("1층 창구", "ground floor desk"),
     "A2": ("2층 창구", "upper floor desk"),
