@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from inspect import signature
+from itertools import groupby
 from typing import Any
 
 import torch
@@ -64,8 +65,7 @@ class CausalLM:
         """Positions available to prompt and answer together, beside those that an adapter puts before the prompt."""
         config = self.model.config.get_text_config()
         positions = int(getattr(config, "max_position_embeddings", None) or self.tokenizer.model_max_length)
-        adapter: Any = getattr(self.model, "active_peft_config", None)
-        return positions - (adapter.num_virtual_tokens if adapter and adapter.is_prompt_learning else 0)
+        return positions - self._ahead()
 
     @property
     def max_new_tokens(self) -> int:
@@ -100,7 +100,7 @@ class CausalLM:
         head = _common_head(queue)
         read = self._read(head) if len(head) >= SHARED_LEAST else None
         answers = [""] * len(queue)
-        for places in in_chunks(order, ANSWER_BATCH):
+        for places in self._batches(order, queue):
             batch = [queue[place] for place in places]
             texts = cap.in_parts(lambda rows: self._continue(rows, head if read else [], read, dice), batch)
             for place, text in zip(places, texts, strict=True):
@@ -215,6 +215,19 @@ class CausalLM:
             ids = torch.tensor([head], device=self.model.device)
             read = getattr(self.model(input_ids=ids, use_cache=True), "past_key_values", None)
         return read if isinstance(read, DynamicCache) and read.get_seq_length() == len(head) else None
+
+    def _batches(self, order: Sequence[int], queue: Sequence[list[int]]) -> Iterator[Sequence[int]]:
+        """Places to answer together: of one length where PEFT would put padding behind its own tokens, not before."""
+        if not self._ahead():
+            yield from in_chunks(order, ANSWER_BATCH)
+            return
+        for _, alike in groupby(order, key=lambda place: len(queue[place])):
+            yield from in_chunks(list(alike), ANSWER_BATCH)
+
+    def _ahead(self) -> int:
+        """Positions that an adapter puts before every prompt."""
+        adapter: Any = getattr(self.model, "active_peft_config", None)
+        return adapter.num_virtual_tokens if adapter and adapter.is_prompt_learning else 0
 
     def _continue(self, batch: Sequence[list[int]], head: list[int], read: Any, dice: Sequence[Dice] = ()) -> list[str]:
         ids, mask = self._pad([row[len(head) :] for row in batch], left=True)

@@ -84,7 +84,7 @@ REFUSED: dict[str, tuple[Sequence[str], Sequence[str]]] = {
     ),
     "model that is none": (
         ("run", "--methods", "lora", "--task", "good", "--model", "./no_lm"),
-        ("no_lm", "config.json", "BertForMaskedLM"),
+        ("no_lm", "config.json", "ViTForImageClassification"),
     ),
     "broken line": (("run", "--methods", "lora", "--task", "broken"), ("broken/train.jsonl:3", "one JSON object")),
     "id given twice": (("run", "--methods", "lora", "--task", "twice"), ("twice/test.jsonl:2", "test.jsonl:1")),
@@ -127,7 +127,7 @@ def wreck(folder: Path, make_task: MakeTask, base: Path) -> None:
         shutil.copytree(base, folder / name)
         for file in [file for pattern in gone for file in (folder / name).glob(pattern)]:
             file.unlink()
-    (folder / "no_lm" / "config.json").write_text('{"architectures": ["BertForMaskedLM"]}', "utf-8")
+    (folder / "no_lm" / "config.json").write_text('{"architectures": ["ViTForImageClassification"]}', "utf-8")
     (folder / "taken").write_text("a file stands here", "utf-8")
 
 

@@ -93,6 +93,13 @@ def test_what_stands_before_the_prompt_takes_room_in_the_context(lively: Checkpo
     assert lm.answer([LESSON.prompt("long " * 100)]) != [""]
 
 
+@pytest.mark.parametrize("name", ALL)
+def test_an_answer_does_not_depend_on_what_is_answered_beside_it(fitted: Callable[[str], Any], name: str) -> None:
+    method, _, _ = fitted(name)
+    questions = [f"{'long ' * (place % 5)}red {place}" for place in range(12)]
+    assert [method.predict([question])[0] for question in questions] == method.predict(questions)
+
+
 @pytest.mark.parametrize("name", BEFORE_THE_PROMPT)
 def test_more_positions_than_there_are_is_unsupported(lively: Checkpoint, name: str) -> None:
     with pytest.raises(Unsupported, match="256"):
