@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 import time
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -19,6 +20,7 @@ PRESETS = {
     "standard": Grant(passes=3),
     "tuned": Grant(passes=3, trials=8),
 }
+LATELY = 8
 FIELDS = list(Grant.model_fields)
 UNITS = {"b": 1, "": 1, "kib": 2**10, "mib": 2**20, "gib": 2**30, "kb": 10**3, "mb": 10**6, "gb": 10**9}
 
@@ -74,7 +76,9 @@ class Budget:
         self.steps = self.examples = self.tokens = 0
         self.micro_batch: int | None = None
         self.stopped_by: str | None = None
-        self._paused = self._first_step = 0.0
+        self._paused = 0.0
+        self._begun: tuple[float, int] | None = None  # when the last steps were begun, and how many
+        self._lately: deque[float] = deque(maxlen=LATELY)  # seconds per step of those before
         self._started = time.perf_counter()
         self._stopped: float | None = None
 
@@ -127,8 +131,9 @@ class Budget:
         """Take from the grant before working; raises `BudgetSpent`, and takes nothing, if it would exceed it."""
         if not self.affords(steps=steps, examples=examples, tokens=tokens):
             raise BudgetSpent(f"the budget of {self.stopped_by} is used up: {self.grant.model_dump(exclude_none=True)}")
-        if steps and not self.steps:
-            self._first_step = self.seconds
+        if steps:
+            self._lately.append(self._last())
+            self._begun = self.seconds, steps
         self.steps, self.examples, self.tokens = self.steps + steps, self.examples + examples, self.tokens + tokens
         self.watch(
             {"step": self.steps, "steps": self.planned_steps, "tokens": self.tokens, "spent_s": self.seconds}
@@ -147,6 +152,10 @@ class Budget:
             stopped_by=self.stopped_by,
         )
 
+    def _last(self) -> float:
+        """Seconds per step of the steps begun last, as if they ended now."""
+        return (self.seconds - self._begun[0]) / self._begun[1] if self._begun else 0.0
+
     def _limit_hit(self, steps: int, examples: int, tokens: int) -> str | None:
         grant = self.grant
         if grant.steps and self.steps + steps > grant.steps:
@@ -156,8 +165,8 @@ class Budget:
         if grant.tokens and self.tokens + tokens > grant.tokens:
             return "tokens"
         # Only new work can come too late; tokens are counted after the fact. A step cannot be cut in the middle,
-        # so it is begun only if one of average length still fits.
-        coming = (self.seconds - self._first_step) / self.steps if steps and self.steps else 0.0
+        # so it is begun only if one as slow as the slowest of late still fits.
+        coming = steps * max((self._last(), *self._lately)) if steps else 0.0
         if grant.seconds and (steps or examples) and self.seconds + coming > grant.seconds:
             return "seconds"
         return None

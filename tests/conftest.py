@@ -15,6 +15,7 @@ import pytest
 import yaml
 
 import bench
+from bench import budget
 from bench.checkpoint import Checkpoint
 from bench.record import Record
 
@@ -38,6 +39,22 @@ COLOURS, FEELINGS = ("red", "blue", "green", "grey"), ("warm", "cold", "mild")
 MakeTask = Callable[..., Path]
 Bench = Callable[..., "subprocess.CompletedProcess[str]"]
 MakeRecord = Callable[..., Record]
+
+
+class Clock:
+    """Stands in for the clock of budgets where a test must not wait."""
+
+    now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    ticking = Clock()
+    monkeypatch.setattr(budget.time, "perf_counter", ticking)
+    return ticking
 
 
 def rows(first: int, count: int) -> list[dict[str, Any]]:

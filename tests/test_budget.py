@@ -6,6 +6,7 @@ import time
 from typing import Any
 
 import pytest
+from conftest import Clock
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -23,22 +24,6 @@ GRANTS = st.builds(
 DRAWS = st.lists(
     st.fixed_dictionaries({"steps": st.integers(0, 3), "examples": st.integers(0, 9), "tokens": st.integers(0, 9)})
 )
-
-
-class Clock:
-    """Stands in for `time.perf_counter` where a test must not wait."""
-
-    now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    ticking = Clock()
-    monkeypatch.setattr(rooms.time, "perf_counter", ticking)
-    return ticking
 
 
 def drawn(budget: Budget) -> tuple[int, int, int]:
@@ -164,6 +149,24 @@ def test_a_step_that_would_end_too_late_is_not_begun(clock: Clock) -> None:
         budget.draw(steps=1)
     assert budget.steps == 3
     assert budget.stopped_by == "seconds"
+
+
+def test_the_slowest_step_of_late_decides_whether_another_fits(clock: Clock) -> None:
+    budget = Budget(Grant(steps=99, seconds=10), 8)
+    for length in (1, 4, 1):
+        budget.draw(steps=1)
+        clock.now += length  # 6 s are gone: one more of 4 s fits
+    budget.draw(steps=1)
+    clock.now += 1
+    assert not budget.affords(steps=1)
+
+
+def test_a_slow_first_step_is_forgotten(clock: Clock) -> None:
+    budget = Budget(Grant(steps=99, seconds=26), 8)
+    for length in (9, *[1] * rooms.LATELY, 1):
+        budget.draw(steps=1)
+        clock.now += length
+    assert budget.affords(steps=1)
 
 
 def test_work_done_may_always_be_counted_in_time(clock: Clock) -> None:
