@@ -46,7 +46,7 @@ def main() -> None:
 
 @app.command()
 def run(
-    methods: Annotated[str, typer.Option(help="Names or paths, with commas between: lora,qlora,./mine.py")],
+    methods: Annotated[str, typer.Option(help="Names or paths, with commas between: lora,qlora,./mine.py; or all")],
     task: Annotated[str, typer.Option(help="A name or a folder: bookrec, ./mytask")],
     model: Annotated[str, typer.Option(help="A shipped model, a folder, or a hub name: org/model")] = "bookworm",
     seeds: Annotated[int, typer.Option(min=1, help="Runs per method, with the seeds 0, 1, …")] = 1,

@@ -18,6 +18,8 @@ from bench.method import Method
 from bench.record import BaseSpec, Decoding, MethodSpec, Range, Record, Spec, TaskSpec
 from bench.refusal import Refused, did_you_mean
 
+ALL = "all"  # every method that is known by name alone
+
 
 def plan(
     methods: str,
@@ -127,11 +129,12 @@ def _methods(text: str, *, closed: bool) -> dict[str, type[Method]]:
     """The methods asked for, in order, and the controls that a comparison on closed labels or open answers carries."""
     refs = [ref for part in text.split(",") if (ref := part.strip())]
     if not refs:
-        raise Refused("--methods names no method", mend=f"Valid: {', '.join(registry.claims('methods'))}")
-    classes = {ref: registry.method(ref) for ref in refs}
+        raise Refused("--methods names no method", mend=f"Valid: {', '.join(registry.claims('methods'))}, {ALL}")
+    known = [claim for claim in registry.claims("methods").values() if not claim.kinds]
+    everything = [claim.name for claim in known if not claim.warning]
+    classes = {name: registry.method(name) for ref in refs for name in (everything if ref == ALL else [ref])}
     if not all(cls.control for cls in classes.values()):
-        shipped = [claim for claim in registry.claims("methods").values() if claim.origin == "shipped"]
-        names = [claim.name for claim in shipped if not claim.kinds and claim.name not in classes]
+        names = [claim.name for claim in known if claim.origin == "shipped" and claim.name not in classes]
         classes |= {name: cls for name in names if _joins(cls := registry.method(name), closed)}
     for ref, cls in classes.items():
         missing = [module for module in cls.needs if importlib.util.find_spec(module.partition(".")[0]) is None]
