@@ -75,6 +75,8 @@ class Budget:
         self.grant, self.available, self.watch = grant, max(examples, 1), watch
         self.steps = self.examples = self.tokens = 0
         self.micro_batch: int | None = None
+        self.flops: float | None = None
+        self.forecast: int | None = None
         self.stopped_by: str | None = None
         self._paused = 0.0
         self._begun: tuple[float, int] | None = None  # when the last steps were begun, and how many
@@ -149,6 +151,7 @@ class Budget:
             tokens=self.tokens,
             seconds=round(self.seconds, 4),
             micro_batch=self.micro_batch,
+            flops=self.flops,
             stopped_by=self.stopped_by,
         )
 

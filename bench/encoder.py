@@ -77,6 +77,7 @@ class Encoder:
         rows = [self._fit(ids) for ids in whole]
         self.tally.cut_prompts += sum(len(ids) > self.context for ids in whole)
         self.tally.prompt_tokens += sum(map(len, rows))
+        self.tally.longest_prompt = max(self.tally.longest_prompt, *map(len, rows))
         self.tally.answer_tokens += len(rows)
         order = sorted(range(len(rows)), key=lambda place: len(rows[place]))
         answers = [""] * len(rows)

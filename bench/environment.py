@@ -31,7 +31,7 @@ class Bystander:
         return max(0.0, _busy_seconds() - self.busy - own) / elapsed
 
 
-def describe(started: str, method_sha256: str, device: str, others_cores: float) -> Env:
+def describe(started: str, method_sha256: str, device: str, others_cores: float, matmul: float | None = None) -> Env:
     """The machine, the packages and the code behind a run; torch is asked only if the run has imported it."""
     torch = sys.modules.get("torch")
     return Env(
@@ -46,6 +46,7 @@ def describe(started: str, method_sha256: str, device: str, others_cores: float)
         threads=torch.get_num_threads() if torch else None,
         memory_mib=psutil.virtual_memory().total // 2**20,
         device=torch.cuda.get_device_name() if torch and device == "cuda" else device,
+        matmul_flops_per_s=matmul,
         others_cores=round(others_cores, 2),
         packages={name: version for name in STACK if (version := _version(name))},
     )

@@ -118,6 +118,7 @@ class CausalLM:
             scores = torch.tensor(self._rate(head, tails)) - torch.tensor(prior or [0.0])
             chosen.append(int(scores.argmax()))
             self.tally.prompt_tokens += len(head)
+            self.tally.longest_prompt = max(self.tally.longest_prompt, len(head))
             self.tally.answer_tokens += len(tails[chosen[-1]])
         return chosen
 
@@ -251,6 +252,7 @@ class CausalLM:
             self.tally.answer_tokens += length if by_text else min(length + 1, len(new))
             texts.append(text)
         self.tally.prompt_tokens += int(mask.sum())
+        self.tally.longest_prompt = max(self.tally.longest_prompt, ids.shape[1])
         return texts
 
     def _fit(self, head: list[int], room: int, *, count: bool = False) -> list[int]:

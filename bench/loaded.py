@@ -16,6 +16,7 @@ class Tally:
     prompt_tokens: int = 0
     answer_tokens: int = 0
     cut_prompts: int = 0
+    longest_prompt: int = 0
 
 
 def count_parameters(model: Any) -> tuple[int, int]:

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 import psutil
 
+from bench import energy
 from bench.record import Phase
 
 MIB = 2**20
@@ -31,6 +32,7 @@ class Meter:
         self.phases: dict[str, Phase] = {}
         self._open: str | None = None
         self._gauge = _gauge(device)
+        self._joules = energy.counter(device)
 
     @property
     def instrument(self) -> str:
@@ -52,6 +54,7 @@ class Meter:
         self._open = name
         start_mib = self._gauge.start(fresh=not since_process_start)
         _synchronise(self.device)
+        joules = self._joules() if self._joules else 0.0
         wall, cpu = (_process_start(), 0.0) if since_process_start else (time.perf_counter(), time.process_time())
         try:
             yield
@@ -66,6 +69,7 @@ class Meter:
                 start_mib=start_mib,
                 peak_mib=peak_mib,
                 reserved_mib=reserved_mib,
+                energy_j=round(self._joules() - joules, 3) if self._joules else None,
             )
             self._open = None
 

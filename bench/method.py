@@ -69,6 +69,10 @@ class Budget(Protocol):
 
     micro_batch: int | None
     """Examples that go through the model at once; what trains writes it down."""
+    flops: float | None
+    """Floating-point operations of adapting; what trains writes them down."""
+    forecast: int | None
+    """Bytes that training is expected to add to what is held; what trains writes it down beforehand."""
 
     @property
     def batch(self) -> int: ...

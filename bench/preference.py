@@ -11,9 +11,8 @@ from trl import DPOConfig, DPOTrainer
 
 from bench.gradient import Choice
 from bench.method import LM, Budget, Lesson
-from bench.microbatch import micro_batch
 from bench.record import Point
-from bench.train import Warden, arguments, run
+from bench.train import Warden, arguments, fit_in, run
 
 REFERENCE = "ref"  # the name that TRL gives the adapter it compares with
 
@@ -40,7 +39,7 @@ def prefer(
         zip(("prompt_ids", "chosen_ids", "rejected_ids"), map(list, zip(*choices, strict=True)), strict=True)
     )
     groups = [[(head, good), (head, bad)] for head, good, bad in choices]
-    budget.micro_batch = micro_batch(lm, groups, budget.micro_batch or budget.batch)
+    fit_in(lm, budget, groups, lengths[0])
     with TemporaryDirectory() as scratch:
         trainer = Trainer(
             model=lm.model,

@@ -103,13 +103,19 @@ class Spec(Frozen):
 
 
 class Phase(Frozen):
-    """Cost of one phase of a run (import, load, remember, fit, predict, latency, forget)."""
+    """Cost of one phase of a run (import, load, remember, fit, predict, latency, forget, serve)."""
 
     wall_s: NonNegativeFloat
     cpu_s: NonNegativeFloat = Field(description="user and system seconds of all threads")
     start_mib: NonNegativeFloat | None = Field(description="memory held when the phase began")
     peak_mib: NonNegativeFloat | None = Field(description="highest memory held during the phase")
     reserved_mib: NonNegativeFloat | None = Field(description="highest memory the CUDA allocator had reserved")
+    predicted_mib: NonNegativeFloat | None = Field(
+        None, description="the peak as reckoned beforehand: what was held at the start and what the phase should add"
+    )
+    energy_j: NonNegativeFloat | None = Field(
+        None, description="drawn by the whole device meanwhile; null: the machine does not tell"
+    )
 
 
 class Parameters(Frozen):
@@ -133,6 +139,9 @@ class Spent(Frozen):
     micro_batch: PositiveInt | None = Field(
         None, description="examples that went through the model at once while training; null: nothing was trained so"
     )
+    flops: NonNegativeFloat | None = Field(
+        None, description="of adapting: counted in the first pass, scaled to all tokens; null: not counted"
+    )
     stopped_by: str | None = Field(description="the limit that ended adapting, null if the method ended by itself")
 
 
@@ -145,7 +154,21 @@ class Answering(Frozen):
     cut_prompts: NonNegativeInt | None = Field(
         None, description="prompts that exceeded the context and lost their head"
     )
+    longest_prompt: NonNegativeInt | None = Field(None, description="tokens of the longest prompt")
     latency_ms: tuple[NonNegativeFloat, ...] = Field(description="one query at a time, after warm-up")
+
+
+class Adapter(Frozen):
+    """An adapter in service on one loaded base; the answers compared are those to the latency queries."""
+
+    queries: NonNegativeInt
+    load_ms: NonNegativeFloat = Field(description="from its files onto the loaded base, and switched on")
+    switch_ms: NonNegativeFloat = Field(description="from one loaded adapter to another")
+    loaded_same: float = Field(description="share of answers that the saved adapter, loaded anew, gives again")
+    merged_same: float | None = Field(
+        None, description="share of answers that stay as they are when it is merged into the base; null: cannot be"
+    )
+    merged_latency_ms: tuple[NonNegativeFloat, ...] = Field((), description="one query at a time, after merging")
 
 
 class Cost(Frozen):
@@ -157,6 +180,7 @@ class Cost(Frozen):
     spent: Spent | None
     answering: Answering | None
     artefact_bytes: NonNegativeInt | None
+    adapter: Adapter | None = Field(None, description="null: what was learnt is no adapter beside a base")
 
 
 class Point(Frozen):
@@ -193,6 +217,9 @@ class Env(Frozen):
     threads: PositiveInt | None
     memory_mib: PositiveInt
     device: str
+    matmul_flops_per_s: NonNegativeFloat | None = Field(
+        None, description="of a large float32 matrix product, measured after the run; null: no torch was used"
+    )
     others_cores: NonNegativeFloat = Field(description="cores that other processes kept busy meanwhile, on average")
     packages: dict[str, str]
 

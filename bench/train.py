@@ -12,9 +12,11 @@ from datasets import Dataset
 from transformers import DataCollatorWithPadding, PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 from trl import SFTConfig, SFTTrainer
 
+from bench import forecast
+from bench.flops import FirstPass
 from bench.lm import IGNORED
 from bench.method import LM, Budget, Lesson
-from bench.microbatch import micro_batch
+from bench.microbatch import Group, micro_batch
 from bench.record import Point
 
 CURVE_POINTS = 10
@@ -44,11 +46,10 @@ def train(
     lengths = sorted((len(head) + len(tail) for head, tail in rows), reverse=True)
     steps = round(share * budget.plan(len(rows)))
     warden = Warden(lm, lesson, budget, lengths, examples=len(lesson.train), steps=steps)
-    budget.micro_batch = micro_batch(lm, [[pair] for pair in rows], budget.batch)
+    fit_in(lm, budget, [[pair] for pair in rows], lengths[0])
     with TemporaryDirectory() as scratch:
         said = arguments(budget, lesson.seed, scratch, steps=steps, lr=lr, warmup=warmup, decay=decay)
-        trainer = (_writer if lm.writes else _reader)(lm, rows, said, warden)
-        run(trainer, warden)
+        run((_writer if lm.writes else _reader)(lm, rows, said, warden), warden)
     return warden.curve
 
 
@@ -86,8 +87,34 @@ def run(trainer: Any, warden: Warden) -> None:
             weight.data = weight.data.float()
     warden.note(None)
     if warden.may_begin(step=0):
+        counted = _counting(trainer)
         trainer.train()
+        warden.budget.flops = (warden.budget.flops or 0.0) + counted.of(warden.tokens)
     warden.lm.model.eval()
+
+
+def fit_in(lm: LM, budget: Budget, groups: Sequence[Group], longest: int) -> None:
+    """Tell how much memory training should take, and find how many rows at once memory holds.
+
+    `longest` are the tokens of the longest group.
+    """
+    batch = budget.micro_batch or budget.batch
+    budget.forecast = forecast.training(lm.model, batch * longest)
+    budget.micro_batch = micro_batch(lm, groups, batch)
+    if budget.micro_batch < batch:
+        budget.forecast = forecast.training(lm.model, budget.micro_batch * longest)
+
+
+def _counting(trainer: Any) -> FirstPass:
+    """Counts the operations of the trainer's first pass, forward and back."""
+    counted, step = FirstPass(), trainer.training_step
+
+    def training_step(model: Any, inputs: Any, *more: Any, **named: Any) -> Any:
+        with counted.once(int(inputs["attention_mask"].sum())):
+            return step(model, inputs, *more, **named)
+
+    trainer.training_step = training_step
+    return counted
 
 
 def pairs(lm: LM, lesson: Lesson, examples: Any) -> Pairs:

@@ -15,14 +15,14 @@ from statistics import fmean
 from tempfile import TemporaryDirectory
 from typing import cast
 
-from bench import cap, checkpoint, environment, registry, task
+from bench import adapters, cap, checkpoint, environment, registry, task
 from bench.budget import Budget
 from bench.forgetting import Recall
 from bench.job import Job
-from bench.meter import Meter
+from bench.meter import MIB, Meter
 from bench.method import LM, Method, Unsupported, Watch
 from bench.progress import Progress
-from bench.record import Answering, Cost, Failure, Forgetting, Parameters, Phase, Record, Sample, Status
+from bench.record import Adapter, Answering, Cost, Env, Failure, Forgetting, Parameters, Phase, Record, Sample, Status
 
 LATENCY_WARM_UP = 2
 LATENCY_QUERIES = 20
@@ -59,7 +59,7 @@ def run(job: Job, watch: Watch) -> Record:
         asked=job.asked,
         scores={metric: fmean(sample.scores[metric] for sample in samples) for metric in metrics},
         cost=trial.cost(),
-        env=environment.describe(trial.started, job.method_sha256, trial.device, trial.bystander.others_cores()),
+        env=trial.env(job.method_sha256),
         curve=tuple(getattr(trial.method, "curve_", ())),
         forgetting=trial.forgetting,
         tuning=job.tuning,
@@ -84,12 +84,14 @@ class Trial:
         self.parameters: Parameters | None = None
         self.answering: Answering | None = None
         self.artefact_bytes: int | None = None
+        self.adapter: Adapter | None = None
+        self.added: dict[str, int] = {}
         self.recall: Recall | None = None
         self.forgetting: Forgetting | None = None
         self.samples: tuple[Sample, ...] = ()
 
     def go(self) -> None:
-        """Import, load, fit, save, answer, time single queries, and see what was forgotten."""
+        """Import, load, fit and answer; see what would be deployed, what a query takes and what was forgotten."""
         self.watch({"phase": "import"})
         with self.meter.phase("import", since_process_start=True):
             method = self.method = self.prepare()
@@ -103,6 +105,7 @@ class Trial:
         seed_all(self.spec.seed)
         with self.meter.phase("load"):
             self.lm = method.load(base)
+        self.foretell("load")
         if self.spec.exam == "test":
             self.remember()
 
@@ -112,11 +115,13 @@ class Trial:
             self.budget = Budget(self.spec.budget, len(lesson.train), self.watch)
             method.fit(cast(LM, self.lm), lesson, self.budget)  # a method that loads no model ignores it
             self.budget.stop()
-        self.keep(method)
-        self.examine(method)
-        if self.spec.exam == "test":
-            self.time(method)
-            self.forget()
+        with TemporaryDirectory() as saved:
+            self.keep(method, Path(saved))
+            self.examine(method)
+            if self.spec.exam == "test":
+                self.time(method)
+                self.forget()
+                self.serve(method, Path(saved))
 
     def prepare(self) -> Method:
         """Import what the method needs, read the task, find the model."""
@@ -132,13 +137,12 @@ class Trial:
             raise RuntimeError("the task or the model was changed after the run was planned; run the command again")
         return cls(**self.spec.method.params)
 
-    def keep(self, method: Method) -> None:
+    def keep(self, method: Method, folder: Path) -> None:
         """Save what would be deployed, and count it."""
-        with TemporaryDirectory() as scratch:
-            method.save(Path(scratch))
-            files = [file for file in Path(scratch).rglob("*") if file.is_file()]
-            self.artefact_bytes = sum(file.stat().st_size for file in files)
-            kept = None if any(file.suffix in OPAQUE for file in files) else sum(map(_numbers_in, files))
+        method.save(folder)
+        files = [file for file in folder.rglob("*") if file.is_file()]
+        self.artefact_bytes = sum(file.stat().st_size for file in files)
+        kept = None if any(file.suffix in OPAQUE for file in files) else sum(map(_numbers_in, files))
         if self.lm is not None:
             total, trainable = self.lm.count()
             self.parameters = Parameters(total=total, trainable=trainable, kept=kept)
@@ -157,6 +161,7 @@ class Trial:
         tally = vars(self.lm.tally).copy() if self.lm is not None else {}
         self.samples = tuple(self.mark(row, answer) for row, answer in zip(rows, answers, strict=True))
         self.answering = Answering(queries=len(rows), latency_ms=(), **tally)
+        self.foretell("predict")
 
     def time(self, method: Method) -> None:
         """Answer some questions one by one."""
@@ -183,6 +188,29 @@ class Trial:
             with self.meter.phase("forget"):
                 self.forgetting = self.recall.again(self.lm)
 
+    def serve(self, method: Method, saved: Path) -> None:
+        """See what an adapter is like in service, the last thing of all: it leaves the model changed."""
+        questions = [row.input for row in self.task.splits[self.spec.exam]][:LATENCY_QUERIES]
+        self.watch({"phase": "serve"})
+        with self.meter.phase("serve"):
+            model = self.lm.model if self.lm is not None else None
+            self.adapter = adapters.serve(
+                model, saved, questions, method.predict, lambda: time_queries(method, questions)
+            )
+
+    def foretell(self, phase: str) -> None:
+        """Reckon what a phase should have added to the memory held before it."""
+        if self.lm is None:
+            return
+        from bench import forecast
+        from bench.loaded import ANSWER_BATCH
+
+        if phase == "load":
+            self.added[phase] = forecast.held(self.lm.model)
+        elif self.answering is not None and self.answering.longest_prompt:
+            longest = self.answering.longest_prompt + self.lm.max_new_tokens
+            self.added[phase] = forecast.answering(self.lm.model, min(ANSWER_BATCH, self.answering.queries), longest)
+
     def mark(self, row: task.Row, raw: str) -> Sample:
         """One answer, trimmed and scored the same way for every method."""
         text = self.task.trim(raw)
@@ -191,14 +219,26 @@ class Trial:
 
     def cost(self) -> Cost:
         """All that was measured up to now."""
+        added = self.added | ({"fit": self.budget.forecast} if self.budget and self.budget.forecast else {})
         return Cost(
-            phases=self.phases | self.meter.phases,
+            phases={name: _beside(phase, added.get(name)) for name, phase in (self.phases | self.meter.phases).items()},
             memory_read_by=self.meter.instrument,
             parameters=self.parameters,
             spent=self.budget.spent() if self.budget else None,
             answering=self.answering,
             artefact_bytes=self.artefact_bytes,
+            adapter=self.adapter,
         )
+
+    def env(self, method_sha256: str) -> Env:
+        """Where and with what the run was made."""
+        matmul = None
+        if "torch" in sys.modules and self.spec.exam == "test":
+            from bench import flops
+
+            matmul = flops.peak(self.device)
+        others = self.bystander.others_cores()
+        return environment.describe(self.started, method_sha256, self.device, others, matmul)
 
 
 def time_queries(method: Method, questions: Sequence[str]) -> tuple[float, ...]:
@@ -220,6 +260,13 @@ def seed_all(seed: int) -> None:
         numpy.random.seed(seed)
     if (torch := sys.modules.get("torch")) is not None:
         torch.manual_seed(seed)
+
+
+def _beside(phase: Phase, added: int | None) -> Phase:
+    """The phase with the peak that was to be expected."""
+    if added is None or phase.start_mib is None:
+        return phase
+    return phase.model_copy(update={"predicted_mib": round(phase.start_mib + added / MIB, 3)})
 
 
 def _numbers_in(file: Path) -> int:

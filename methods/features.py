@@ -23,7 +23,7 @@ Pool = Literal["last", "mean"]
 class Features(Method):
     """Probing (https://arxiv.org/abs/1610.01644): logistic regression on closed labels, neighbours on open answers."""
 
-    needs: ClassVar[tuple[str, ...]] = ("bench.lm", "sklearn.linear_model", "sklearn.model_selection")
+    needs: ClassVar[tuple[str, ...]] = ("bench.lm", "bench.flops", "sklearn.linear_model", "sklearn.model_selection")
 
     layer: Annotated[float, Field(ge=0, le=1)] = param(
         1.0, help="where features are taken, as a share of the depth", search=(0.5, 0.7, 1.0)
@@ -64,9 +64,12 @@ class Features(Method):
         """Vectors (examples, width) and answers, in an order by the seed: a part of them is a fair sample."""
         import numpy
 
+        from bench.flops import FirstPass
+
         train = random.Random(self.lesson_.seed).sample(list(self.lesson_.train), len(self.lesson_.train))
         vectors: list[Any] = []
         answers: list[str] = []
+        counted = FirstPass()
         for start in range(0, len(train), BATCH):
             batch = train[start : start + BATCH]
             rows = [self.lm_.encode(self.lesson_.prompt(example.input), "")[0] for example in batch]
@@ -74,8 +77,10 @@ class Features(Method):
             if not budget.affords(examples=len(batch), tokens=tokens):
                 break
             budget.draw(examples=len(batch), tokens=tokens)
-            vectors.append(encode(self.lm_, rows, layer=self.layer, pool=self.pool).numpy())
+            with counted.once(tokens):
+                vectors.append(encode(self.lm_, rows, layer=self.layer, pool=self.pool).numpy())
             answers += [example.target for example in batch]
+            budget.flops = counted.of(budget.tokens)
         if not answers:
             raise Unsupported(f"the budget does not pay for reading the first {len(batch)} examples")
         return numpy.concatenate(vectors), answers
@@ -85,6 +90,7 @@ def questions(lm: LM, prompts: Sequence[str]) -> list[list[int]]:
     """Token ids of prompts, cut and counted as when they are answered word by word."""
     rows = [lm.encode(prompt, "")[0] for prompt in prompts]
     lm.tally.prompt_tokens += sum(map(len, rows))
+    lm.tally.longest_prompt = max(lm.tally.longest_prompt, *map(len, rows))
     lm.tally.cut_prompts += sum(len(lm.tokens(prompt)) > len(row) for prompt, row in zip(prompts, rows, strict=True))
     return rows
 

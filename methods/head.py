@@ -72,6 +72,8 @@ class Head(Gradient):
         import torch
         from transformers import get_linear_schedule_with_warmup
 
+        from bench.flops import FirstPass
+
         assert self.labels_ is not None
         train = self.lesson_.train
         rows = [self.lm_.encode(self.lesson_.prompt(example.input), "")[0] for example in train]
@@ -80,6 +82,7 @@ class Head(Gradient):
         steps = budget.planned_steps
         schedule = get_linear_schedule_with_warmup(optimiser, round(self.warmup * steps), steps)
         known: dict[int, Any] = {}
+        counted = FirstPass()
         for places in _batches(len(train), budget.batch, self.lesson_.seed):
             new = [place for place in places if place not in known]
             tokens = sum(len(rows[place]) for place in new)
@@ -87,7 +90,9 @@ class Head(Gradient):
                 return
             budget.draw(steps=1, examples=len(places), tokens=tokens)
             if new:
-                known |= zip(new, encode(self.lm_, [rows[place] for place in new]), strict=True)
+                with counted.once(tokens):
+                    known |= zip(new, encode(self.lm_, [rows[place] for place in new]), strict=True)
+            budget.flops = counted.of(budget.tokens)
             states = torch.stack([known[place] for place in places])
             optimiser.zero_grad()
             torch.nn.functional.cross_entropy(layer(states), wanted[places]).backward()

@@ -34,6 +34,10 @@ LAYERS: tuple[frozenset[str], ...] = (
             "forgetting",
             "meter",
             "environment",
+            "flops",
+            "energy",
+            "forecast",
+            "adapters",
             "stats",
             "table",
         }
@@ -64,7 +68,9 @@ SAME_LAYER = {
     ("train", "lm"),
     ("microbatch", "cap"),
     ("train", "microbatch"),  # a step of any size is made of what fits
-    ("preference", "microbatch"),
+    ("meter", "energy"),
+    ("train", "forecast"),
+    ("train", "flops"),
     ("preference", "gradient"),
     ("preference", "train"),  # the second lesson is taught as the first is
     ("table", "stats"),  # a table says what it could not have seen

@@ -1,0 +1,59 @@
+"""What an adapter is worth in service: how fast it is put on a loaded base, and what merging it into the base saves."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from bench.record import Adapter
+
+ANEW = "anew"
+SWITCHES = 5
+
+Answer = Callable[[Sequence[str]], list[str]]
+Latency = Callable[[], tuple[float, ...]]
+
+
+def serve(model: Any, saved: Path, questions: Sequence[str], answer: Answer, latency: Latency) -> Adapter | None:
+    """Put the saved adapter on its loaded base a second time, switch between both, and merge the first into the base.
+
+    None where `model` is no base with an adapter. `answer` asks the model as it is by then, `latency` times it. The
+    model stays merged. Where PEFT cannot merge, what merging does is not measured.
+    """
+    if not hasattr(model, "peft_config") or not (saved / "adapter_config.json").is_file():
+        return None
+    first, expected = model.active_adapter, answer(questions)
+    began = time.perf_counter()
+    model.load_adapter(saved, adapter_name=ANEW)
+    model.set_adapter(ANEW)
+    loaded = time.perf_counter() - began
+    same = _share(expected, answer(questions))
+    began = time.perf_counter()
+    for place in range(SWITCHES):
+        model.set_adapter(first if place % 2 == 0 else ANEW)
+    switched = (time.perf_counter() - began) / SWITCHES
+    model.set_adapter(first)
+    model.delete_adapter(ANEW)
+    found = Adapter(load_ms=_ms(loaded), switch_ms=_ms(switched), loaded_same=same, queries=len(questions))
+    if model.active_peft_config.is_prompt_learning or not _merged(model):
+        return found
+    return found.model_copy(update={"merged_same": _share(expected, answer(questions)), "merged_latency_ms": latency()})
+
+
+def _merged(model: Any) -> bool:
+    """Merge the adapter into the weights it stands beside, where PEFT knows how."""
+    try:
+        model.merge_adapter()
+    except (AttributeError, NotImplementedError, ValueError, TypeError):
+        return False
+    return True
+
+
+def _share(expected: Sequence[str], answers: Sequence[str]) -> float:
+    return sum(one == other for one, other in zip(expected, answers, strict=True)) / max(len(expected), 1)
+
+
+def _ms(seconds: float) -> float:
+    return round(1000 * seconds, 3)

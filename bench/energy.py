@@ -1,0 +1,53 @@
+"""Energy that the machine's own counters tell; most machines tell ordinary users nothing, and then nothing is said."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+_RAPL = Path("/sys/class/powercap")
+
+Counter = Callable[[], float]
+"""Joules since some moment in the past."""
+
+
+def counter(device: str, rapl: Path = _RAPL) -> Counter | None:
+    """What counts the energy that a run on `device` draws: the GPU's counter (NVML), or those of all processor packages
+    (RAPL, https://www.kernel.org/doc/html/latest/power/powercap/powercap.html); None where there is none to be read.
+
+    Both count what everything on the device draws, not this process alone.
+    """
+    try:
+        return _gpu(device) if device.partition(":")[0] == "cuda" else _packages(rapl)
+    except Exception:  # a driver or kernel without the counter may fail in ways of its own
+        return None
+
+
+def _gpu(device: str) -> Counter:
+    nvml: Any = importlib.import_module("pynvml")
+    nvml.nvmlInit()
+    handle = nvml.nvmlDeviceGetHandleByIndex(int(device.partition(":")[2] or 0))
+    nvml.nvmlDeviceGetTotalEnergyConsumption(handle)
+    return lambda: nvml.nvmlDeviceGetTotalEnergyConsumption(handle) / 1e3
+
+
+def _packages(rapl: Path) -> Counter | None:
+    packages = [_Package(folder) for folder in sorted(rapl.glob("intel-rapl:?"))]
+    return (lambda: sum(package.joules() for package in packages)) if packages else None
+
+
+class _Package:
+    """One processor package, whose counter starts over when it is full."""
+
+    def __init__(self, folder: Path) -> None:
+        self._file = folder / "energy_uj"
+        self._full = int((folder / "max_energy_range_uj").read_text("ascii"))
+        self._last, self._total = int(self._file.read_text("ascii")), 0
+
+    def joules(self) -> float:
+        now = int(self._file.read_text("ascii"))
+        self._total += (now - self._last) % self._full
+        self._last = now
+        return self._total / 1e6

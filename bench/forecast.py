@@ -1,0 +1,74 @@
+"""How much memory loading, training and answering should take, told before they do."""
+
+from __future__ import annotations
+
+from itertools import chain
+from typing import Any
+
+import torch
+
+PROBES = 16, 48  # tokens of the rows that are passed through the model
+FLOAT = 4  # bytes
+STATES = 3  # of every trained weight: its gradient, and the two moments of AdamW
+LOSS = 2  # times the logits: what the loss makes of them on the way back
+PASSING = 12  # times a block's width: what a block holds at once where nothing is kept for training
+
+
+def held(model: Any) -> int:
+    """Bytes of a model's weights as they lie in memory, packed ones included."""
+    tensors = {id(tensor): tensor for tensor in chain(model.parameters(), model.buffers())}
+    return sum(int(tensor.numel()) * int(tensor.element_size()) for tensor in tensors.values())
+
+
+def training(model: Any, tokens: int) -> int:
+    """Bytes that training on `tokens` at once, padding included, adds to a model of which some weights are trained.
+
+    Gradients and AdamW's states for what is trained, and what the backward pass needs again, as seen in two short
+    rows; that grows with the tokens in proportion, but for an attention that keeps all its weights.
+    """
+    trained = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
+    loss = LOSS * FLOAT * model.config.get_text_config().vocab_size if model.can_generate() else 0
+    few, more = (_kept(model, length) for length in PROBES)
+    each = (more - few) / (PROBES[1] - PROBES[0])
+    return int(trained * STATES * FLOAT + few - PROBES[0] * each + tokens * (each + loss))
+
+
+def answering(model: Any, rows: int, length: int) -> int:
+    """Bytes that answering `rows` at once adds, each of `length` tokens with its answer: keys, values, a block's states
+    and the last logits."""
+    config = model.config.get_text_config()
+    width = config.hidden_size
+    inner = getattr(config, "intermediate_size", None) or 4 * width
+    if not model.can_generate():
+        return int(rows * length * FLOAT * (PASSING * width + 2 * inner))
+    heads = config.num_attention_heads
+    shared = getattr(config, "num_key_value_heads", None) or heads
+    cache = 2 * config.num_hidden_layers * shared * (getattr(config, "head_dim", None) or width // heads)
+    size = torch.finfo(model.dtype).bits // 8
+    each = size * cache + FLOAT * (PASSING * width + 2 * inner)
+    return int(rows * (length * each + FLOAT * config.vocab_size))
+
+
+def _kept(model: Any, length: int) -> int:
+    """Bytes, weights aside, that a pass of one row of so many tokens keeps for the way back."""
+    weights = {_storage(tensor) for tensor in chain(model.parameters(), model.buffers())}
+    found: dict[int, torch.Tensor] = {}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        if _storage(tensor) not in weights:
+            found[_storage(tensor)] = tensor
+        return tensor
+
+    ids = torch.ones((1, length), dtype=torch.long, device=model.device)
+    training, devices = model.training, [model.device] if model.device.type == "cuda" else []
+    model.train()
+    with torch.random.fork_rng(devices=devices), torch.autograd.graph.saved_tensors_hooks(keep, lambda kept: kept):
+        logits = model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits
+        logits.float().logsumexp(-1).sum()
+    model.train(training)
+    return sum(tensor.untyped_storage().nbytes() for tensor in found.values())
+
+
+def _storage(tensor: torch.Tensor) -> int:
+    """What tells one stretch of memory from another, on devices without addresses too."""
+    return int(tensor.untyped_storage()._cdata)
