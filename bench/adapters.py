@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.record import Adapter
+from bench.cost import Adapter
 
 ANEW = "anew"
 SWITCHES = 5
@@ -16,14 +16,17 @@ Answer = Callable[[Sequence[str]], list[str]]
 Latency = Callable[[], tuple[float, ...]]
 
 
-def serve(model: Any, saved: Path, questions: Sequence[str], answer: Answer, latency: Latency) -> Adapter | None:
+def serves(model: Any, saved: Path) -> bool:
+    """Whether the model is a base with an adapter beside it that was saved alone."""
+    return hasattr(model, "peft_config") and (saved / "adapter_config.json").is_file()
+
+
+def serve(model: Any, saved: Path, questions: Sequence[str], answer: Answer, latency: Latency) -> Adapter:
     """Put the saved adapter on its loaded base a second time, switch between both, and merge the first into the base.
 
-    None where `model` is no base with an adapter. `answer` asks the model as it is by then, `latency` times it. The
-    model stays merged. Where PEFT cannot merge, what merging does is not measured.
+    `answer` asks the model as it is by then, `latency` times it. The model stays merged. Where PEFT cannot merge, what
+    merging does is not measured.
     """
-    if not hasattr(model, "peft_config") or not (saved / "adapter_config.json").is_file():
-        return None
     first, expected = model.active_adapter, answer(questions)
     began = time.perf_counter()
     model.load_adapter(saved, adapter_name=ANEW)

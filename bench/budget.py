@@ -11,8 +11,9 @@ from contextlib import contextmanager
 
 from pydantic import ValidationError
 
+from bench.cost import Spent
 from bench.method import BudgetSpent, Watch
-from bench.record import Grant, Spent
+from bench.record import Grant
 from bench.refusal import Refused, did_you_mean
 
 PRESETS = {

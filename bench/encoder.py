@@ -104,6 +104,10 @@ class Encoder:
         wanted = torch.tensor([tail[0] for _, tail in rows], device=self.model.device)
         return cross_entropy(self.model(**self._padded([head for head, _ in rows])).logits.float(), wanted)
 
+    def error(self, input_ids: Any, attention_mask: Any, labels: Any, count: Any = None) -> Any:
+        """Beyond an encoder, whose labels stand beside its rows."""
+        raise Unsupported(MUTE)
+
     def measure(self, pairs: Sequence[tuple[list[int], list[int]]]) -> tuple[float, float]:
         """Mean loss (nats) and accuracy over labelled rows, in evaluation mode."""
         training = self.model.training

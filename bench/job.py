@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from bench.record import Frozen, Range, Spec, Tuning
+from bench.cost import Frozen
+from bench.record import Range, Spec, Tuning
 
 
 class Job(Frozen):

@@ -162,7 +162,16 @@ class CausalLM:
         labels = torch.full_like(ids, IGNORED)
         for row, (head, tail) in enumerate(rows):
             labels[row, len(head) : len(head) + len(tail)] = torch.tensor(tail)
-        return self.model(input_ids=ids, attention_mask=mask, labels=labels).loss
+        return self.error(ids, mask, labels)
+
+    def error(self, input_ids: Any, attention_mask: Any, labels: Any, count: Any = None) -> Any:
+        """Cross-entropy (nats) summed over the labels that are not `IGNORED`, per one of them or of `count`."""
+        learnt = (labels != IGNORED).any(0).nonzero()
+        first = max(int(learnt[0]) - 1, 0)
+        logits = self._logits(input_ids, attention_mask, first)[:, :-1].float()
+        wanted = labels[:, first + 1 :]
+        total = cross_entropy(logits.flatten(0, 1), wanted.flatten(), ignore_index=IGNORED, reduction="sum")
+        return total / ((wanted != IGNORED).sum() if count is None else count)
 
     def _tail(self, prompt: str, completion: str) -> list[int]:
         """Token ids of what follows the prompt, which stays as it is when answering."""
@@ -204,7 +213,7 @@ class CausalLM:
         """
         last = ids.shape[1] - first
         keep = {"logits_to_keep": last} if self._keeps_logits else {}
-        return self.model(input_ids=ids, attention_mask=mask, **keep).logits[:, -last:]
+        return self.model(input_ids=ids, attention_mask=mask, use_cache=False, **keep).logits[:, -last:]
 
     def _read(self, head: list[int]) -> Any:
         """Keys and values (one row) of the beginning of all prompts; None where a model cannot take them back.

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import psutil
 
 from bench import energy
-from bench.record import Phase
+from bench.cost import Phase
 
 MIB = 2**20
 _CLEAR_REFS = Path("/proc/self/clear_refs")

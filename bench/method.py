@@ -120,6 +120,9 @@ class LM(Protocol):
     def loss(self, rows: Sequence[tuple[list[int], list[int]]]) -> Any:
         """Mean loss (nats) over what is learnt of `encode`d rows, with gradient."""
 
+    def error(self, input_ids: Any, attention_mask: Any, labels: Any, count: Any = None) -> Any:
+        """Summed loss (nats) over the labels to be learnt of a padded batch, per one of them or of `count`."""
+
     @property
     def context(self) -> int:
         """Positions available to prompt and answer together."""

@@ -11,13 +11,14 @@ from trl import DPOConfig, DPOTrainer
 
 from bench.gradient import Choice
 from bench.method import LM, Budget, Lesson
+from bench.order import ByLength, Ordered
 from bench.record import Point
 from bench.train import Warden, arguments, fit_in, run
 
 REFERENCE = "ref"  # the name that TRL gives the adapter it compares with
 
 
-class Trainer(DPOTrainer):
+class Trainer(Ordered, DPOTrainer):
     """Takes token ids as they come: the prompt's are those of answering."""
 
     def _prepare_dataset(self, dataset: Any, *how: Any, **more: Any) -> Any:
@@ -51,6 +52,9 @@ def prefer(
             train_dataset=Dataset.from_dict(columns),
             processing_class=lm.tokenizer,
             callbacks=[warden],
+            order=ByLength(
+                [2 * len(head) + len(good) + len(bad) for head, good, bad in choices], budget.batch, lesson.seed
+            ),
         )
         run(trainer, warden)
     lm.model.delete_adapter(REFERENCE)

@@ -9,15 +9,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+
+from bench.cost import Cost, Frozen
 
 Status = Literal["ok", "unsupported", "did-not-fit", "timeout", "error"]
-
-
-class Frozen(BaseModel):
-    """A closed, unchangeable piece of a record: an unknown key is an error, never silently kept."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", serialize_by_alias=True, ser_json_inf_nan="null")
 
 
 class MethodSpec(Frozen):
@@ -100,87 +96,6 @@ class Spec(Frozen):
     def id(self) -> str:
         """The run's name, which is also its file's name."""
         return f"{self.task.name}-{self.method.name.replace(':', '-')}-{self.key}-s{self.seed}"
-
-
-class Phase(Frozen):
-    """Cost of one phase of a run (import, load, remember, fit, predict, latency, forget, serve)."""
-
-    wall_s: NonNegativeFloat
-    cpu_s: NonNegativeFloat = Field(description="user and system seconds of all threads")
-    start_mib: NonNegativeFloat | None = Field(description="memory held when the phase began")
-    peak_mib: NonNegativeFloat | None = Field(description="highest memory held during the phase")
-    reserved_mib: NonNegativeFloat | None = Field(description="highest memory the CUDA allocator had reserved")
-    predicted_mib: NonNegativeFloat | None = Field(
-        None, description="the peak as reckoned beforehand: what was held at the start and what the phase should add"
-    )
-    energy_j: NonNegativeFloat | None = Field(
-        None, description="drawn by the whole device meanwhile; null: the machine does not tell"
-    )
-
-
-class Parameters(Frozen):
-    """Parameter counts; 4-bit weights count as the numbers they stand for."""
-
-    total: NonNegativeInt = Field(description="in the model as adapted")
-    trainable: NonNegativeInt = Field(description="trained while fitting")
-    kept: NonNegativeInt | None = Field(
-        description="in the artefact's safetensors files; null: in files of another kind"
-    )
-
-
-class Spent(Frozen):
-    """What the method drew of its grant."""
-
-    examples: NonNegativeInt
-    passes: NonNegativeFloat
-    steps: NonNegativeInt
-    tokens: NonNegativeInt
-    seconds: NonNegativeFloat
-    micro_batch: PositiveInt | None = Field(
-        None, description="examples that went through the model at once while training; null: nothing was trained so"
-    )
-    flops: NonNegativeFloat | None = Field(
-        None, description="of adapting: counted in the first pass, scaled to all tokens; null: not counted"
-    )
-    stopped_by: str | None = Field(description="the limit that ended adapting, null if the method ended by itself")
-
-
-class Answering(Frozen):
-    """What answering the test questions took; raw values, statistics are computed when read."""
-
-    queries: NonNegativeInt
-    prompt_tokens: NonNegativeInt | None = Field(None, description="null: no model was asked")
-    answer_tokens: NonNegativeInt | None = None
-    cut_prompts: NonNegativeInt | None = Field(
-        None, description="prompts that exceeded the context and lost their head"
-    )
-    longest_prompt: NonNegativeInt | None = Field(None, description="tokens of the longest prompt")
-    latency_ms: tuple[NonNegativeFloat, ...] = Field(description="one query at a time, after warm-up")
-
-
-class Adapter(Frozen):
-    """An adapter in service on one loaded base; the answers compared are those to the latency queries."""
-
-    queries: NonNegativeInt
-    load_ms: NonNegativeFloat = Field(description="from its files onto the loaded base, and switched on")
-    switch_ms: NonNegativeFloat = Field(description="from one loaded adapter to another")
-    loaded_same: float = Field(description="share of answers that the saved adapter, loaded anew, gives again")
-    merged_same: float | None = Field(
-        None, description="share of answers that stay as they are when it is merged into the base; null: cannot be"
-    )
-    merged_latency_ms: tuple[NonNegativeFloat, ...] = Field((), description="one query at a time, after merging")
-
-
-class Cost(Frozen):
-    """The three ledgers: adapting (once), answering (per query), keeping (per task)."""
-
-    phases: dict[str, Phase]
-    memory_read_by: str
-    parameters: Parameters | None
-    spent: Spent | None
-    answering: Answering | None
-    artefact_bytes: NonNegativeInt | None
-    adapter: Adapter | None = Field(None, description="null: what was learnt is no adapter beside a base")
 
 
 class Point(Frozen):

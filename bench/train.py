@@ -17,10 +17,12 @@ from bench.flops import FirstPass
 from bench.lm import IGNORED
 from bench.method import LM, Budget, Lesson
 from bench.microbatch import Group, micro_batch
+from bench.order import ByLength, Ordered
 from bench.record import Point
 
 CURVE_POINTS = 10
 CURVE_EXAMPLES = 128
+SEEN = ("input_ids", "attention_mask", "labels")
 
 Pairs = list[tuple[list[int], list[int]]]
 
@@ -49,33 +51,45 @@ def train(
     fit_in(lm, budget, [[pair] for pair in rows], lengths[0])
     with TemporaryDirectory() as scratch:
         said = arguments(budget, lesson.seed, scratch, steps=steps, lr=lr, warmup=warmup, decay=decay)
-        run((_writer if lm.writes else _reader)(lm, rows, said, warden), warden)
+        order = ByLength([len(head) + len(tail) for head, tail in rows], budget.batch, lesson.seed)
+        run((Writer if lm.writes else Reader)(lm, rows, said, order=order, callbacks=[warden]), warden)
     return warden.curve
 
 
-def _writer(lm: LM, rows: Pairs, said: dict[str, Any], warden: Warden) -> Trainer:
-    """Learns to write what follows."""
-    columns = {"input_ids": [head + tail for head, tail in rows], "labels": [mask(pair) for pair in rows]}
-    return SFTTrainer(
-        model=lm.model,
-        args=SFTConfig(**said, max_length=None, packing=False),
-        train_dataset=Dataset.from_dict(columns),
-        processing_class=lm.tokenizer,
-        callbacks=[warden],
-    )
+class Writer(Ordered, SFTTrainer):
+    """Learns to write what follows: TRL's trainer, without what it computes and nobody here reads."""
+
+    def __init__(self, lm: LM, rows: Pairs, said: dict[str, Any], **named: Any) -> None:
+        self.lm = lm
+        columns = {"input_ids": [head + tail for head, tail in rows], "labels": [mask(pair) for pair in rows]}
+        super().__init__(
+            model=lm.model,
+            args=SFTConfig(**said, max_length=None, packing=False),
+            train_dataset=Dataset.from_dict(columns),
+            processing_class=lm.tokenizer,
+            **named,
+        )
+
+    def compute_loss(
+        self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        """Mean cross-entropy (nats) over the tokens to be learnt; `num_items_in_batch` are those of the whole step."""
+        return self.lm.error(**{key: inputs[key] for key in SEEN}, count=num_items_in_batch)
 
 
-def _reader(lm: LM, rows: Pairs, said: dict[str, Any], warden: Warden) -> Trainer:
+class Reader(Ordered, Trainer):
     """Learns to tell labels apart."""
-    columns = {"input_ids": [head for head, _ in rows], "labels": [tail[0] for _, tail in rows]}
-    return Trainer(
-        model=lm.model,
-        args=TrainingArguments(**said),
-        train_dataset=Dataset.from_dict(columns),
-        data_collator=DataCollatorWithPadding(lm.tokenizer),
-        processing_class=lm.tokenizer,
-        callbacks=[warden],
-    )
+
+    def __init__(self, lm: LM, rows: Pairs, said: dict[str, Any], **named: Any) -> None:
+        columns = {"input_ids": [head for head, _ in rows], "labels": [tail[0] for _, tail in rows]}
+        super().__init__(
+            model=lm.model,
+            args=TrainingArguments(**said),
+            train_dataset=Dataset.from_dict(columns),
+            data_collator=DataCollatorWithPadding(lm.tokenizer),
+            processing_class=lm.tokenizer,
+            **named,
+        )
 
 
 def run(trainer: Any, warden: Warden) -> None:

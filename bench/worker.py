@@ -17,12 +17,13 @@ from typing import cast
 
 from bench import adapters, cap, checkpoint, environment, registry, task
 from bench.budget import Budget
+from bench.cost import Adapter, Answering, Cost, Parameters, Phase
 from bench.forgetting import Recall
 from bench.job import Job
 from bench.meter import MIB, Meter
 from bench.method import LM, Method, Unsupported, Watch
 from bench.progress import Progress
-from bench.record import Adapter, Answering, Cost, Env, Failure, Forgetting, Parameters, Phase, Record, Sample, Status
+from bench.record import Env, Failure, Forgetting, Record, Sample, Status
 
 LATENCY_WARM_UP = 2
 LATENCY_QUERIES = 20
@@ -190,12 +191,13 @@ class Trial:
 
     def serve(self, method: Method, saved: Path) -> None:
         """See what an adapter is like in service, the last thing of all: it leaves the model changed."""
+        if self.lm is None or not adapters.serves(self.lm.model, saved):
+            return
         questions = [row.input for row in self.task.splits[self.spec.exam]][:LATENCY_QUERIES]
         self.watch({"phase": "serve"})
         with self.meter.phase("serve"):
-            model = self.lm.model if self.lm is not None else None
             self.adapter = adapters.serve(
-                model, saved, questions, method.predict, lambda: time_queries(method, questions)
+                self.lm.model, saved, questions, method.predict, lambda: time_queries(method, questions)
             )
 
     def foretell(self, phase: str) -> None:

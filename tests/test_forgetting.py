@@ -120,7 +120,7 @@ def test_forgetting_is_measured_where_a_model_was_trained(
     assert {name for name, record in found.items() if record.forgetting} == {"lora"}
     trained = found["lora"]
     assert trained.cost is not None and trained.forgetting is not None
-    assert list(trained.cost.phases) == ["import", "load", "remember", "fit", "predict", "latency", "forget"]
+    assert list(trained.cost.phases) == ["import", "load", "remember", "fit", "predict", "latency", "forget", "serve"]
     assert trained.forgetting.nats_before == pytest.approx(Recall.of(tiny.load(), house).nats)  # type: ignore[union-attr]
     assert trained.forgetting.nats_after != trained.forgetting.nats_before
 

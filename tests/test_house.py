@@ -14,7 +14,7 @@ SOURCES = sorted(file for folder in ("bench", "methods", "tasks", "models") for 
 
 # A new room is a conscious act: a file of bench/ that does not stand here fails.
 LAYERS: tuple[frozenset[str], ...] = (
-    frozenset({"__init__", "record", "refusal"}),
+    frozenset({"__init__", "record", "cost", "refusal"}),
     frozenset({"method", "task", "budget", "metrics", "job", "progress"}),
     frozenset(
         {
@@ -35,6 +35,7 @@ LAYERS: tuple[frozenset[str], ...] = (
             "meter",
             "environment",
             "flops",
+            "order",
             "energy",
             "forecast",
             "adapters",
@@ -49,10 +50,11 @@ LAYERS: tuple[frozenset[str], ...] = (
 LAYER = {room: number for number, rooms in enumerate(LAYERS) for room in rooms}
 PLANNED = [file for file in ROOMS if file.stem in LAYER]
 READING = {"stats", "table", "report", "plots", "check", "advise"}
-SHARED = {"__init__", "__main__", "record", "refusal", "cli", "testing"}
+SHARED = {"__init__", "__main__", "record", "cost", "refusal", "cli", "testing"}
 RUNNING = set(LAYER) - READING - SHARED
 # Within a layer rooms do not know each other, but for these: (who, whom).
 SAME_LAYER = {
+    ("record", "cost"),  # a record holds what the run cost
     ("budget", "method"),  # the purse speaks the contract's exceptions
     ("task", "metrics"),  # a task scores its own answers
     ("checkpoint", "lm"),  # weights on disk become a model that answers
@@ -71,6 +73,8 @@ SAME_LAYER = {
     ("meter", "energy"),
     ("train", "forecast"),
     ("train", "flops"),
+    ("train", "order"),
+    ("preference", "order"),
     ("preference", "gradient"),
     ("preference", "train"),  # the second lesson is taught as the first is
     ("table", "stats"),  # a table says what it could not have seen
