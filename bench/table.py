@@ -13,7 +13,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
-from bench import stats
+from bench import stats, terms
 from bench.record import Record, Status
 
 BUSY = 0.2
@@ -40,7 +40,11 @@ class Row(BaseModel):
 
 
 def rows(records: Sequence[Record]) -> list[Row]:
-    """A row per method, best first; seeds that ended otherwise than ok have a row of their own."""
+    """A row per method, best first; seeds that ended otherwise than ok have a row of their own.
+
+    Raises `Refused` where the records were made under different terms.
+    """
+    terms.hold(records)
     groups: dict[tuple[str, str], list[Record]] = defaultdict(list)
     for record in records:
         groups[record.spec.key, record.status].append(record)
@@ -82,9 +86,7 @@ def notes(records: Sequence[Record]) -> list[str]:
         spent, name = record.cost.spent if record.cost else None, f"{record.spec.method.name} seed {record.spec.seed}"
         if spent and spent.stopped_by in ("seconds", "tokens"):
             said.append(f"{name}: its {spent.stopped_by} were used up after {spent.steps} steps.")
-        if record.env and record.env.others_cores > BUSY * record.env.cores:
-            busy = f"{record.env.others_cores:.1f} of {record.env.cores} cores"
-            said.append(f"{name}: other processes kept {busy} busy; its seconds and rates are not the machine's.")
+    said += disturbances(records)
     tuned = {record.spec.method.name: record for record in records if record.tuning is not None}
     said += [tuning(record) for record in tuned.values()]
     items = min((len(record.samples) for record in records if record.status == "ok"), default=0)
@@ -93,6 +95,23 @@ def notes(records: Sequence[Record]) -> list[str]:
             f"With {items} test questions, differences below about {100 * stats.visible_difference(items):.1f} points "
             "cannot be seen in one seed (paired, 80 % power at 10 % discordance)."
         )
+    return said
+
+
+def disturbances(records: Sequence[Record]) -> list[str]:
+    """Why seconds and rates may not be what they seem."""
+    said = []
+    busy = [record for record in records if record.env and record.env.others_cores > BUSY * record.env.cores]
+    if busy:
+        most = max(record.env.others_cores / record.env.cores for record in busy if record.env)
+        said.append(
+            f"Other processes kept up to {most:.0%} of the cores busy during {len(busy)} of {len(records)} runs; "
+            "their seconds and rates are not the machine's."
+        )
+    unlike = terms.strangers(records)
+    if unlike:
+        told = "; ".join(f"{name} {' and '.join(values)}" for name, values in unlike.items())
+        said.append(f"Not all runs were made alike, so seconds and memory do not compare: {told}.")
     return said
 
 

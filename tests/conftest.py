@@ -152,6 +152,7 @@ def make_record() -> MakeRecord:
             "budget": {"passes": 3},
             "decoding": {"max_new_tokens": 8, "stop": ["\n"]},
             "seed": 0,
+            "exam": "test",
         }
         for key in list(changes):
             part, _, inner = key.partition("__")

@@ -1,0 +1,63 @@
+"""What runs must have in common for their scores to stand in one table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from bench.record import Record, Spec
+from bench.refusal import Refused
+
+MACHINE = ("processor", "cores", "threads", "device")
+
+
+def of(spec: Spec) -> dict[str, Any]:
+    """The terms of a comparison by their dotted names: data, weights, precision, budget, decoding and exam."""
+    whole = spec.model_dump(mode="json", include={"task", "base", "budget", "decoding", "exam"})
+    for found_by in ("task", "base"):
+        del whole[found_by]["ref"]  # where a thing lies does not change what it is
+    return dict(_flat(whole, ""))
+
+
+def hold(records: Sequence[Record]) -> None:
+    """Refuse to compare records made under different terms, naming the terms and a record on either side."""
+    if not records:
+        return
+    first = of(records[0].spec)
+    for record in records[1:]:
+        other = of(record.spec)
+        unlike = [name for name in first if first[name] != other[name]]
+        if unlike:
+            told = "; ".join(f"{name}: {_short(first[name])} and {_short(other[name])}" for name in unlike)
+            raise Refused(
+                f"runs under different terms do not stand in one table: {told}",
+                where=f"{records[0].id} and {record.id}",
+                mend="compare them apart, or run one of them again under the terms of the other",
+            )
+
+
+def strangers(records: Sequence[Record]) -> dict[str, list[str]]:
+    """Of machine and packages what not all runs share, with every value: their scores compare, their seconds do not."""
+    seen: dict[str, list[str]] = {}
+    for record in records:
+        if record.env is None:
+            continue
+        found = {name: getattr(record.env, name) for name in MACHINE} | dict(record.env.packages)
+        for name, value in found.items():
+            if value is not None and str(value) not in seen.setdefault(name, []):
+                seen[name].append(str(value))
+    return {name: values for name, values in seen.items() if len(values) > 1}
+
+
+def _flat(tree: dict[str, Any], path: str) -> Iterator[tuple[str, Any]]:
+    for name, value in tree.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{path}{name}.")
+        else:
+            yield f"{path}{name}", value
+
+
+def _short(value: Any) -> str:
+    """A value as one reads it, a digest by its beginning."""
+    text = "no limit" if value is None else str(value)
+    return f"{text[:8]}…" if len(text) == 64 else text

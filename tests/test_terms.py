@@ -1,0 +1,73 @@
+"""What may stand in one table: runs under the same terms, and a word where machines or packages differ."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from conftest import MakeRecord
+
+from bench import environment, table, terms
+from bench.refusal import Refused
+
+ENV = environment.describe("2026-11-21T00:00:00+00:00", "d" * 64, "cpu", 0.0)
+
+UNLIKE = {
+    "task.sha256": {"task__sha256": "c" * 64},
+    "task.version": {"task__version": 2},
+    "base.sha256": {"base__sha256": "c" * 64},
+    "base.dtype": {"base__dtype": "bfloat16"},
+    "budget.passes": {"budget__passes": 1},
+    "budget.trials": {"budget__trials": 4},
+    "budget.batch": {"budget__batch": 8},
+    "decoding.max_new_tokens": {"decoding__max_new_tokens": 9},
+    "decoding.stop": {"decoding__stop": []},
+    "exam": {"exam": "validation"},
+}
+ALIKE: dict[str, dict[str, Any]] = {
+    "method": {"method__params": {"rank": 2}},
+    "seed": {"seed": 7},
+    "where the task lies": {"task__ref": "/elsewhere/feelings"},
+    "where the base lies": {"base__ref": "/elsewhere/bookworm"},
+}
+
+
+@pytest.mark.parametrize(("field", "change"), UNLIKE.items())
+def test_records_under_different_terms_are_refused_and_the_term_is_named(
+    make_record: MakeRecord, field: str, change: dict[str, Any]
+) -> None:
+    records = [make_record("lora"), make_record("full", **change)]
+    with pytest.raises(Refused) as refusal:
+        table.rows(records)
+    assert f"{field}: " in str(refusal.value)
+    assert all(record.id in str(refusal.value) for record in records)
+    for other in UNLIKE.keys() - {field}:
+        assert f"{other}: " not in str(refusal.value)
+
+
+@pytest.mark.parametrize("change", ALIKE.values(), ids=ALIKE)
+def test_what_is_compared_may_differ(make_record: MakeRecord, change: dict[str, Any]) -> None:
+    terms.hold([make_record("lora"), make_record("full", **change)])
+
+
+def test_every_part_of_a_spec_is_a_term_or_may_differ(make_record: MakeRecord) -> None:
+    """A field that joins the spec must be thought about: it either decides a comparison or is compared."""
+    spec = make_record("lora").spec
+    parts = {name.partition(".")[0] for name in terms.of(spec)}
+    assert set(type(spec).model_fields) == parts | {"method", "seed"}
+
+
+def test_other_machines_and_packages_are_told_below_the_table(make_record: MakeRecord) -> None:
+    here, there = (make_record(name, env=ENV.model_dump()) for name in ("lora", "full"))
+    assert terms.strangers([here, there]) == {}
+    moved = ENV.model_copy(update={"cores": 640, "packages": ENV.packages | {"torch": "9.9"}})
+    there = there.model_copy(update={"env": moved})
+    told = terms.strangers([here, there])
+    assert told == {"cores": [str(ENV.cores), "640"], "torch": [ENV.packages["torch"], "9.9"]}
+    assert any("torch" in line and "9.9" in line for line in table.notes([here, there]))
+
+
+def test_a_package_that_a_run_did_not_need_is_no_difference(make_record: MakeRecord) -> None:
+    less = {name: version for name, version in ENV.packages.items() if name != "torch"}
+    envs = ENV, ENV.model_copy(update={"packages": less, "threads": None}), None
+    assert terms.strangers([make_record("lora", env=env.model_dump() if env else None) for env in envs]) == {}
