@@ -16,10 +16,10 @@ class DPO(LoRA):
     """Direct preference optimisation (https://arxiv.org/abs/2305.18290) of what LoRA has learnt, in one budget."""
 
     share: Annotated[float, Field(gt=0, lt=1)] = param(
-        0.67, help="share of the steps that LoRA takes first", search=(0.3, 0.9)
+        0.9, help="share of the steps that LoRA takes first", search=(0.5, 0.95)
     )
     beta: PositiveFloat = param(0.1, help="how dear it is to leave LoRA's answers", search=(0.03, 1.0), log=True)
-    pace: PositiveFloat = param(0.1, help="the second lesson's lr, as a share of lr", search=(0.01, 1.0), log=True)
+    pace: PositiveFloat = param(0.01, help="the second lesson's lr, as a share of lr", search=(1e-3, 1e-1), log=True)
 
     def fit(self, lm: LM, lesson: Lesson, budget: Budget) -> Self:
         """Train as LoRA does, answer the training questions, and learn from what was wrong."""
