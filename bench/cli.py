@@ -167,7 +167,7 @@ def _state(state: dict[str, Any]) -> str:
 
 
 def _show(records: list[Record], out: Path, format: Format) -> None:
-    from bench import table
+    from bench import comparison, table
 
     if format is Format.json:
         shown = [row.model_dump(mode="json") for row in table.rows(records)]
@@ -177,6 +177,6 @@ def _show(records: list[Record], out: Path, format: Format) -> None:
 
     console = Console()
     console.print(table.render(records))
-    for line in table.notes(records):
+    for line in [*comparison.sentences(comparison.compare(records)), *table.notes(records)]:
         console.print(line, highlight=False)
     console.print(f"Records: {out}/", highlight=False)

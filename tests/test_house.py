@@ -40,6 +40,8 @@ LAYERS: tuple[frozenset[str], ...] = (
             "forecast",
             "adapters",
             "terms",
+            "contrast",
+            "comparison",
             "stats",
             "table",
         }
@@ -50,7 +52,7 @@ LAYERS: tuple[frozenset[str], ...] = (
 )
 LAYER = {room: number for number, rooms in enumerate(LAYERS) for room in rooms}
 PLANNED = [file for file in ROOMS if file.stem in LAYER]
-READING = {"terms", "stats", "table", "report", "plots", "check", "advise"}
+READING = {"terms", "contrast", "comparison", "stats", "table", "report", "plots", "check", "advise"}
 SHARED = {"__init__", "__main__", "record", "cost", "refusal", "cli", "testing"}
 RUNNING = set(LAYER) - READING - SHARED
 # Within a layer rooms do not know each other, but for these: (who, whom).
@@ -79,6 +81,8 @@ SAME_LAYER = {
     ("preference", "gradient"),
     ("preference", "train"),  # the second lesson is taught as the first is
     ("table", "terms"),  # what does not compare is not shown together
+    ("comparison", "terms"),
+    ("comparison", "contrast"),  # methods side by side, and how sure that is
     ("table", "stats"),  # a table says what it could not have seen
     ("tune", "launch"),  # a trial is a run
     ("launch", "plan"),  # what has a record already is not launched again

@@ -1,0 +1,151 @@
+"""Statistics agree with scipy and statsmodels, cover what they should, and say what the data allow."""
+
+from __future__ import annotations
+
+import numpy
+import pytest
+from scipy import stats as scipy_stats
+from statsmodels.stats.contingency_tables import mcnemar
+from statsmodels.stats.multitest import multipletests
+
+from bench import contrast
+
+DICE = numpy.random.default_rng(7)
+
+
+def answers(rate: float, items: int = 500, seeds: int = 1, dice: numpy.random.Generator = DICE) -> contrast.Scores:
+    return (dice.random((seeds, items)) < rate).astype(float)
+
+
+def simulated(dice: numpy.random.Generator, seeds: int, gap: float = 0.0, wobble: float = 0.02) -> contrast.Scores:
+    """Right or wrong of a method whose questions differ in difficulty and whose seeds differ in skill."""
+    hard = dice.beta(1.5, 1.5, 400)
+    skill = gap + wobble * dice.standard_normal((seeds, 1))
+    return (dice.random((seeds, 400)) < numpy.clip(hard + skill, 0, 1)).astype(float)
+
+
+def test_the_interval_of_one_seed_is_scipys_bootstrap() -> None:
+    scores = answers(0.7)
+    ours = contrast.interval(scores)
+    theirs = scipy_stats.bootstrap(
+        (scores[0],), numpy.mean, n_resamples=4000, method="percentile", rng=numpy.random.default_rng(1)
+    ).confidence_interval
+    assert ours.mean == scores.mean()
+    assert (ours.low, ours.high) == pytest.approx((theirs.low, theirs.high), abs=0.004)
+
+
+def test_where_only_seeds_differ_the_interval_is_students() -> None:
+    scores = numpy.repeat(numpy.array([[0.4], [0.5], [0.7]]), 300, axis=1)
+    theirs = scipy_stats.t.interval(0.95, 2, scores[:, 0].mean(), scipy_stats.sem(scores[:, 0]))
+    ours = contrast.interval(scores)
+    assert (ours.low, ours.high) == pytest.approx(theirs, rel=0.15)
+
+
+def test_one_seed_of_right_or_wrong_is_mcnemars_exact_test() -> None:
+    ours, theirs = answers(0.62), answers(0.55)
+    table = [[((ours == a) & (theirs == b)).sum() for b in (1, 0)] for a in (1, 0)]
+    assert contrast.difference(ours, theirs).p == pytest.approx(mcnemar(table, exact=True).pvalue)
+
+
+def test_scores_between_right_and_wrong_are_scipys_paired_test() -> None:
+    ours, theirs = DICE.random((1, 300)), DICE.random((1, 300))
+    assert contrast.difference(ours, theirs).p == pytest.approx(scipy_stats.ttest_rel(ours[0], theirs[0]).pvalue)
+
+
+def test_holm_is_statsmodels() -> None:
+    ps = [0.001, 0.04, 0.03, 0.2]
+    assert contrast.holm(ps) == pytest.approx(list(multipletests(ps, method="holm")[1]))
+    assert contrast.holm([]) == []
+
+
+def test_a_difference_turned_round_is_its_mirror() -> None:
+    one, other = answers(0.6, seeds=3), answers(0.5, seeds=3)
+    there, back = contrast.difference(one, other), contrast.difference(other, one)
+    assert there.interval.mean == -back.interval.mean
+    assert there.p == back.p
+    assert there.interval.low == pytest.approx(-back.interval.high, abs=0.004)
+
+
+def test_pairing_sees_what_apart_is_hidden() -> None:
+    hard = DICE.random((1, 500))
+    ours, theirs = hard + 0.02, hard + 0.01 * DICE.standard_normal((1, 500))
+    assert contrast.difference(ours, theirs).p < 1e-6
+    apart = contrast.interval(ours), contrast.interval(theirs)
+    assert apart[0].low < apart[1].high
+
+
+def test_unequal_shapes_are_no_pairs() -> None:
+    with pytest.raises(ValueError, match="unequal shape"):
+        contrast.difference(answers(0.5, items=4), answers(0.5, items=5))
+
+
+def test_the_same_data_give_the_same_bounds() -> None:
+    scores = answers(0.5, seeds=3)
+    assert contrast.interval(scores) == contrast.interval(scores.copy())
+
+
+def test_all_right_has_no_width_and_no_difference_no_doubt() -> None:
+    sure = numpy.ones((2, 50))
+    assert contrast.interval(sure) == contrast.Interval(1, 1, 1)
+    found = contrast.difference(sure, sure)
+    assert (found.p, contrast.verdict(found, found.p)) == (1, "equivalent")
+    found = contrast.difference(sure, 0 * sure)
+    assert (found.p, contrast.verdict(found, found.p)) == (0, "better")
+
+
+@pytest.mark.parametrize(
+    ("gap", "items", "expected"),
+    [(0.12, 500, "better"), (-0.12, 500, "worse"), (0.0, 40_000, "equivalent"), (0.02, 100, "undecided")],
+)
+def test_verdicts_come_out_as_designed(gap: float, items: int, expected: str) -> None:
+    dice = numpy.random.default_rng(3)
+    base = dice.random((1, items))
+    ours, theirs = (base < 0.5 + gap).astype(float), (base < 0.5).astype(float)
+    if not gap:
+        swapped = dice.random(items) < 0.05
+        ours[:, swapped] = 1 - ours[:, swapped]
+    found = contrast.difference(ours, theirs)
+    assert contrast.verdict(found, found.p) == expected
+
+
+def test_so_many_questions_decide() -> None:
+    """Asked so many questions, the same difference is told with the power that was promised."""
+    dice, told = numpy.random.default_rng(5), 0
+    found = contrast.Difference(
+        interval=contrast.Interval(0.04, 0, 0), narrow=contrast.Interval(0.04, 0, 0), p=0.3, seeds=1, items=100,
+        spread=0.5, wobble=0.0,
+    )  # fmt: skip
+    items = contrast.items_to_decide(found)
+    assert items is not None
+    for _ in range(300):
+        gap = 0.04 + 0.5 * dice.standard_normal((1, items))
+        told += contrast.difference(gap, numpy.zeros_like(gap)).p < 0.05
+    assert 0.74 < told / 300 < 0.86
+
+
+def test_no_number_of_questions_helps_where_seeds_differ_too_much() -> None:
+    seeds = numpy.array([[0.4], [0.5], [0.7]]) + numpy.zeros((3, 100))
+    assert contrast.items_to_decide(contrast.difference(seeds, 0 * seeds + 0.5)) is None
+
+
+@pytest.mark.parametrize("seeds", [1, 3, 5])
+def test_the_interval_covers_the_truth(seeds: int) -> None:
+    """One seed's interval is about the questions alone, so its seeds do not wobble here."""
+    dice, hits, runs = numpy.random.default_rng(seeds), 0, 600
+    wobble = 0.02 if seeds > 1 else 0.0
+    for _ in range(runs):
+        found = contrast.interval(simulated(dice, seeds, wobble=wobble))
+        hits += found.low <= 0.5 <= found.high
+    assert 0.93 <= hits / runs <= 0.975
+
+
+def test_false_alarms_stay_rare_over_a_family() -> None:
+    """Eight equal methods, the leader (chosen by the data) against each: one alarm in twenty comparisons at most."""
+    dice, alarms, runs = numpy.random.default_rng(11), 0, 250
+    for _ in range(runs):
+        hard = dice.beta(1.5, 1.5, 300)
+        skills = 0.02 * dice.standard_normal((8, 3, 1))
+        methods = (dice.random((8, 3, 300)) < numpy.clip(hard + skills, 0, 1)).astype(float)
+        ps = [contrast.difference(methods[a], methods[b]).p for a in range(8) for b in range(a)]
+        alarms += min(contrast.holm(ps)) < 0.05
+    assert alarms / runs <= 0.06
