@@ -110,7 +110,7 @@ def _environment(spec: Spec) -> dict[str, str]:
     settled["THP_MEM_ALLOC_ENABLE"] = "1"  # torch asks for large pages: faster, and less lies idle between tensors
     if spec.budget.memory is not None:
         # Every tensor of some size goes back to the system when it is freed: slower by a third, and the peak is halved.
-        settled["MALLOC_MMAP_THRESHOLD_"] = str(2**20)
+        settled["MALLOC_MMAP_THRESHOLD_"] = str(2**16)
     checkout = Path(__file__).parent.parent
     if (checkout / "pyproject.toml").is_file():
         paths = [str(checkout), *filter(None, [os.environ.get("PYTHONPATH")])]

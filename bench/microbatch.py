@@ -10,6 +10,8 @@ import torch
 from bench import cap
 from bench.method import LM
 
+RESERVE = 64 * 2**20  # bytes kept free for what a rehearsal does not see: libraries that load late, odd ends of memory
+
 Group = Sequence[tuple[list[int], list[int]]]
 """Token ids (read, learnt) of the rows that have to go through the model together."""
 
@@ -42,8 +44,9 @@ def _rehearse(lm: LM, rows: Group) -> None:
     """A step on these rows in full: states, gradients and what AdamW will hold, but nothing is changed."""
     weights = [weight for weight in lm.model.parameters() if weight.requires_grad]
     moments = [torch.zeros_like(weight, dtype=torch.float32) for weight in weights for _ in range(2)]
+    reserve = torch.empty(RESERVE, dtype=torch.uint8, device=lm.model.device)
     lm.model.train()
     devices = [lm.model.device] if lm.model.device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):  # dropout must not move the dice of the run
         lm.loss(rows).backward()
-    del moments
+    del moments, reserve

@@ -60,10 +60,20 @@ def render(records: Sequence[Record]) -> Table:
     title = f"{spec.task.name} on {spec.base.ref}"
     title = f"{title}, means of {seeds} seeds" if seeds > 1 else title
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=0, show_edge=False)
-    table.add_column("method", no_wrap=True)
+    table.add_column("method", overflow="fold")  # rather than a figure, a name gives way
     metrics = list(dict.fromkeys(metric for row in shown for metric in row.scores))
     forgets = ["for-\ngets"] if any(row.forgets is not None for row in shown) else []
-    for heading in [*metrics, *forgets, "train-\nable", "fit\ns", "peak\nMiB", "tok\n/s", "ms/\nquery", "arte-\nfact"]:
+    headings = [
+        *map(_broken, metrics),
+        *forgets,
+        "trai-\nned",
+        "fit\ns",
+        "peak\nMiB",
+        "tok\n/s",
+        "ms/\nask",
+        "arte-\nfact",
+    ]
+    for heading in headings:
         table.add_column(heading, justify="right", no_wrap=True)
     for row in shown:
         scores: list[str | Text] = [_written(row.scores.get(metric), "{:.3f}") for metric in metrics]
@@ -77,7 +87,8 @@ def render(records: Sequence[Record]) -> Table:
 def notes(records: Sequence[Record]) -> list[str]:
     """What a reader must know beside the table: what failed, ended early or was disturbed, and what can be seen."""
     said = [
-        "° control. – not measured. peak: of fitting. tok/s: answer tokens, in batches. ms/query: median, one by one."
+        "° control. – not measured. trained: parameters. peak: of fitting. tok/s: answer tokens, in batches. ms/ask: "
+        "median, one question at a time. artefact: bytes kept."
     ]
     if any(record.forgetting for record in records):
         said.append("forgets: nats by which a token of general text costs more after adapting than before.")
@@ -182,20 +193,31 @@ def _forgotten(record: Record) -> float | None:
 def _costs(row: Row) -> list[str]:
     return [
         _short(row.trainable, 1000, ("", "k", "M", "G")),
-        _written(row.fit_s, "{:.1f}"),
+        _figures(row.fit_s),
         _written(row.fit_peak_mib, "{:.0f}"),
         _written(row.tokens_per_s, "{:.0f}"),
-        _written(row.query_p50_ms, "{:.1f}"),
-        _short(row.artefact_bytes, 1024, (" B", " KiB", " MiB", " GiB")),
+        _figures(row.query_p50_ms),
+        _short(row.artefact_bytes, 1024, ("B", "K", "M", "G")),
     ]
 
 
+def _broken(metric: str) -> str:
+    """A heading in two lines where one would be wider than its figures."""
+    return metric if len(metric) < 6 else f"{metric[: len(metric) // 2]}-\n{metric[len(metric) // 2 :]}"
+
+
+def _figures(value: float | None) -> str:
+    """With a decimal where it says something."""
+    return "–" if value is None else f"{value:.1f}" if value < 100 else f"{value:.0f}"
+
+
 def _short(value: float | None, base: int, units: tuple[str, ...]) -> str:
-    """A number with about three digits and a unit."""
+    """A number with two or three digits and a unit."""
     if value is None:
         return "–"
     power = min(int(math.log(value, base)) if value >= 1 else 0, len(units) - 1)
-    return f"{value / base**power:.3g}{units[power]}" if power else f"{value:.0f}{units[0]}"
+    scaled = value / base**power
+    return f"{scaled:.1f}{units[power]}" if power and scaled < 10 else f"{scaled:.0f}{units[power]}"
 
 
 def _written(value: float | None, how: str) -> str:

@@ -112,11 +112,9 @@ def fit_in(lm: LM, budget: Budget, groups: Sequence[Group], longest: int) -> Non
 
     `longest` are the tokens of the longest group.
     """
-    batch = budget.micro_batch or budget.batch
-    budget.forecast = forecast.training(lm.model, batch * longest)
-    budget.micro_batch = micro_batch(lm, groups, batch)
-    if budget.micro_batch < batch:
-        budget.forecast = forecast.training(lm.model, budget.micro_batch * longest)
+    budget.forecast = forecast.training(lm.model, longest)  # the least that it takes, should that be too much
+    budget.micro_batch = micro_batch(lm, groups, budget.micro_batch or budget.batch)
+    budget.forecast = forecast.training(lm.model, budget.micro_batch * longest)
 
 
 def _counting(trainer: Any) -> FirstPass:

@@ -48,7 +48,7 @@ def run(job: Job, watch: Watch) -> Record:
     except Exception as error:
         status, message = "error", str(error)
         if cap.out_of_memory(error):
-            status, message = "did-not-fit", f"{cap.wanted(error)}: {error}"
+            status, message = "did-not-fit", f"{trial.needed()}{cap.wanted(error)}: {error}"
             cap.lift()
         failure = Failure(kind=type(error).__name__, message=message, trace=traceback.format_exc())
     samples = trial.samples if status == "ok" else ()
@@ -231,6 +231,12 @@ class Trial:
             artefact_bytes=self.artefact_bytes,
             adapter=self.adapter,
         )
+
+    def needed(self) -> str:
+        """What training takes at the least, where that has been reckoned."""
+        fit = self.cost().phases.get("fit")
+        known = fit is not None and fit.predicted_mib is not None
+        return f"training takes {fit.predicted_mib:.0f} MiB one row at a time; " if fit and known else ""
 
     def env(self, method_sha256: str) -> Env:
         """Where and with what the run was made."""
