@@ -17,7 +17,7 @@ PASSING = 12  # times a block's width: what a block holds at once where nothing 
 def held(model: Any) -> int:
     """Bytes of a model's weights as they lie in memory, packed ones included."""
     tensors = {id(tensor): tensor for tensor in chain(model.parameters(), model.buffers())}
-    return sum(int(tensor.numel()) * int(tensor.element_size()) for tensor in tensors.values())
+    return sum(_bytes(tensor) for tensor in tensors.values())
 
 
 def training(model: Any, tokens: int) -> int:
@@ -66,9 +66,16 @@ def _kept(model: Any, length: int) -> int:
         logits = model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits
         logits.float().logsumexp(-1).sum()
     model.train(training)
-    return sum(tensor.untyped_storage().nbytes() for tensor in found.values())
+    return sum(_bytes(tensor) if tensor.is_sparse else tensor.untyped_storage().nbytes() for tensor in found.values())
 
 
 def _storage(tensor: torch.Tensor) -> int:
     """What tells one stretch of memory from another, on devices without addresses too."""
-    return int(tensor.untyped_storage()._cdata)
+    return id(tensor) if tensor.is_sparse else int(tensor.untyped_storage()._cdata)
+
+
+def _bytes(tensor: torch.Tensor) -> int:
+    """What a tensor's numbers take; of a sparse one those that are there, and their places."""
+    if tensor.is_sparse:
+        return _bytes(tensor._indices()) + _bytes(tensor._values())
+    return int(tensor.numel()) * int(tensor.element_size())

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar, cast, get_type_hints
 
+from bench.cap import out_of_memory
 from bench.gradient import Gradient, task_type
 from bench.method import Method, Unsupported, param
 from bench.refusal import Refused, did_you_mean
@@ -17,16 +18,24 @@ class Peft(Gradient):
     shape: ClassVar[Any] = None
 
     def adapt(self, model: Any) -> Any:
-        """Add what the type adds, as PEFT would by itself where nothing else is said."""
+        """Add what the type adds, as PEFT would by itself where nothing else is said; a short pass must go well."""
+        import torch
         from peft import get_peft_model
 
         said = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         own = {field.name for field in dataclasses.fields(self.shape)}
         try:
             config = self.shape(task_type=task_type(model), **{key: said[key] for key in said.keys() & own})
-            return get_peft_model(model, config)
-        except (ValueError, TypeError, NotImplementedError) as error:
-            raise Unsupported(f"PEFT: {error}") from error
+            adapted: Any = get_peft_model(model, config)
+            with torch.no_grad():
+                adapted(input_ids=torch.ones((1, 2), dtype=torch.long, device=model.device))
+        except (ValueError, TypeError, RuntimeError) as error:
+            if out_of_memory(error):
+                raise
+            open_ = ", ".join(field.name for field in dataclasses.fields(self) if getattr(self, field.name) is None)
+            more = f" (not set: {open_}; set one with --set)" if open_ else ""
+            raise Unsupported(f"PEFT: {error}{more}") from error
+        return adapted
 
 
 def variant(name: str) -> type[Method]:

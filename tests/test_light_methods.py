@@ -164,3 +164,20 @@ def test_what_is_saved_gives_the_same_answers_in_a_model_adapted_anew(
     saved = load_file(tmp_path / "trained.safetensors")
     assert lm.model.load_state_dict(saved, strict=False).unexpected_keys == []
     assert lm.answer(PROMPTS) == method.predict(QUESTIONS)
+
+
+@pytest.mark.parametrize(
+    ("kind", "reason"),
+    [
+        ("POLY", "task_ids"),
+        ("TRAINABLE_TOKENS", "index"),
+        ("PREFIX_TUNING", "num_virtual_tokens"),
+        ("XLORA", "use_cache"),
+    ],
+)
+def test_a_type_that_asks_for_more_than_its_defaults_is_unsupported_and_says_why(
+    kind: str, reason: str, lively: Checkpoint
+) -> None:
+    method: Any = registry.method(f"peft:{kind}")()
+    with pytest.raises(Unsupported, match=reason):
+        method.adapt(lively.load().model)
