@@ -178,7 +178,7 @@ def test_a_worker_that_is_killed_leaves_a_record_and_the_others_finish(
     (tmp_path / "gate").touch()
     command = start(*asked, "--methods", f"{write('waits', WAIT)},{write('quick')}", "--format", "json")
     os.kill(appears(tmp_path / "pid"), signal.SIGKILL)
-    out, err = command.communicate(timeout=60)
+    out, err = command.communicate(timeout=300)
     assert command.returncode == 1, err
     found = records(tmp_path / "results")
     assert {name: record.status for name, record in found.items()} == {"waits": "error", "quick": "ok"}
@@ -200,7 +200,7 @@ def test_an_interrupted_command_leaves_whole_records_and_goes_on_where_it_stoppe
         os.killpg(command.pid, signal.SIGINT)
     else:
         command.send_signal(signal.SIGINT if sign == "interrupt" else signal.SIGTERM)
-    _, err = command.communicate(timeout=60)
+    _, err = command.communicate(timeout=300)
     assert command.returncode == 130, err
     assert "Traceback" not in err
     assert not psutil.pid_exists(worker)
@@ -223,7 +223,7 @@ def test_two_commands_in_one_folder_lose_nothing_and_run_nothing_twice(
     methods = f"{write('one', 'time.sleep(0.5)')},{write('two', 'time.sleep(0.5)')}"
     both = [start(*asked, "--methods", methods, "--seeds", "2") for _ in range(2)]
     for command in both:
-        _, err = command.communicate(timeout=120)
+        _, err = command.communicate(timeout=300)
         assert command.returncode == 0, err
     assert sorted(fits(tmp_path)) == ["one 0", "one 1", "two 0", "two 1"]
     found = list(read_all(tmp_path / "results"))
@@ -305,7 +305,7 @@ def test_a_method_that_ignores_its_seconds_is_ended(
     assert fresh
     assert record.status == "timeout"
     assert record.error is not None and "0.2 s" in record.error.message
-    assert time.monotonic() - began < 30
+    assert time.monotonic() - began < 120
     assert not psutil.pid_exists(appears(tmp_path / "pid"))
     assert Record.read(tmp_path / f"{job.spec.id}.json") == record
 
@@ -317,8 +317,8 @@ def test_time_before_fitting_is_not_taken_for_fitting(
     monkeypatch.setattr(launch, "GRACE_S", 0.0)
     file = write("mine")
     code = (tmp_path / "mine.py").read_text("utf-8")
-    (tmp_path / "mine.py").write_text(code.replace("return None", "time.sleep(1.5)"), "utf-8")
-    (job,) = jobs(asked, file, "steps=3,seconds=0.3")
+    (tmp_path / "mine.py").write_text(code.replace("return None", "time.sleep(3)"), "utf-8")
+    (job,) = jobs(asked, file, "steps=3,seconds=1")
     assert launch.launch(job, tmp_path)[0].status == "ok"
 
 
