@@ -99,6 +99,8 @@ def start(environment: dict[str, str], tmp_path: Path) -> Iterator[Start]:
                 stderr=subprocess.PIPE,
                 text=True,
                 start_new_session=True,
+                # What runs in the background of a shell ignores interrupts, and so would whatever it starts.
+                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
             )
         )
         return begun[-1]
