@@ -90,3 +90,6 @@ class Cost(Frozen):
     answering: Answering | None
     artefact_bytes: NonNegativeInt | None
     adapter: Adapter | None = Field(None, description="null: what was learnt is no adapter beside a base")
+    adapter_failure: str | None = Field(
+        None, description="why an adapter's service could not be measured, if it failed"
+    )

@@ -97,6 +97,8 @@ def notes(records: Sequence[Record]) -> list[str]:
         spent, name = record.cost.spent if record.cost else None, f"{record.spec.method.name} seed {record.spec.seed}"
         if spent and spent.stopped_by in ("seconds", "tokens"):
             said.append(f"{name}: its {spent.stopped_by} were used up after {spent.steps} steps.")
+        if record.cost and record.cost.adapter_failure:
+            said.append(f"{name}: its adapter could not be put in service: {record.cost.adapter_failure}")
     said += disturbances(records)
     tuned = {record.spec.method.name: record for record in records if record.tuning is not None}
     said += [tuning(record) for record in tuned.values()]

@@ -86,6 +86,7 @@ class Trial:
         self.answering: Answering | None = None
         self.artefact_bytes: int | None = None
         self.adapter: Adapter | None = None
+        self.adapter_failure: str | None = None
         self.added: dict[str, int] = {}
         self.recall: Recall | None = None
         self.forgetting: Forgetting | None = None
@@ -196,9 +197,12 @@ class Trial:
         questions = [row.input for row in self.task.splits[self.spec.exam]][:LATENCY_QUERIES]
         self.watch({"phase": "serve"})
         with self.meter.phase("serve"):
-            self.adapter = adapters.serve(
-                self.lm.model, saved, questions, method.predict, lambda: time_queries(method, questions)
-            )
+            try:
+                self.adapter = adapters.serve(
+                    self.lm.model, saved, questions, method.predict, lambda: time_queries(method, questions)
+                )
+            except Exception as error:  # all that counts has been measured by now, and must not be lost for this
+                self.adapter_failure = f"{type(error).__name__}: {error}"
 
     def foretell(self, phase: str) -> None:
         """Reckon what a phase should have added to the memory held before it."""
@@ -230,6 +234,7 @@ class Trial:
             answering=self.answering,
             artefact_bytes=self.artefact_bytes,
             adapter=self.adapter,
+            adapter_failure=self.adapter_failure,
         )
 
     def needed(self) -> str:

@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 import torch
+from conftest import MakeTask
 
-from bench import adapters, flops, forecast, registry
+from bench import adapters, flops, forecast, plan, registry, worker
 from bench.budget import Budget
 from bench.checkpoint import Checkpoint
 from bench.flops import FirstPass
@@ -173,3 +174,19 @@ def test_what_is_no_adapter_is_not_put_in_service(lively: Checkpoint, tmp_path: 
     method, _ = fit("full", lively)
     method.save(tmp_path)
     assert not adapters.serves(method.lm_.model, tmp_path)
+
+
+def test_an_adapter_that_cannot_be_served_costs_no_run(
+    lively: Checkpoint, make_task: MakeTask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: Any) -> None:
+        raise KeyError("x")
+
+    monkeypatch.setattr(adapters, "serve", broken)
+    task = make_task(tmp_path / "feelings")
+    budget = "steps=1,batch=4"
+    (job, *_) = plan.plan("lora", str(task), str(lively.folder), seeds=1, budget_text=budget, settings=[])
+    record = worker.run(job, lambda state: None)
+    assert (record.status, len(record.samples)) == ("ok", 5)
+    assert record.cost is not None
+    assert (record.cost.adapter, record.cost.adapter_failure) == (None, "KeyError: 'x'")

@@ -67,6 +67,14 @@ def test_other_machines_and_packages_are_told_below_the_table(make_record: MakeR
     assert any("torch" in line and "9.9" in line for line in table.notes([here, there]))
 
 
+def test_an_adapter_that_could_not_be_served_is_told_and_costs_no_run(make_record: MakeRecord) -> None:
+    record = make_record("lora")
+    assert record.cost is not None
+    broken = record.model_copy(update={"cost": record.cost.model_copy(update={"adapter_failure": "KeyError: 'x'"})})
+    assert [line for line in table.notes([broken]) if "KeyError: 'x'" in line and line.startswith("lora seed 0")]
+    assert table.rows([broken])[0].status == "ok"
+
+
 def test_a_package_that_a_run_did_not_need_is_no_difference(make_record: MakeRecord) -> None:
     less = {name: version for name, version in ENV.packages.items() if name != "torch"}
     envs = ENV, ENV.model_copy(update={"packages": less, "threads": None}), None
