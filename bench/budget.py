@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 import time
 from collections import deque
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ from bench.cost import Spent
 from bench.method import BudgetSpent, Watch
 from bench.record import Grant
 from bench.refusal import Refused, did_you_mean
+from bench.units import parse_bytes
 
 PRESETS = {
     "quick": Grant(examples=200, passes=1),
@@ -23,7 +23,6 @@ PRESETS = {
 }
 LATELY = 8
 FIELDS = list(Grant.model_fields)
-UNITS = {"b": 1, "": 1, "kib": 2**10, "mib": 2**20, "gib": 2**30, "kb": 10**3, "mb": 10**6, "gb": 10**9}
 
 
 def parse(text: str) -> Grant:
@@ -41,7 +40,7 @@ def parse(text: str) -> Grant:
             grant[name] = None if value in ("none", "null") else value
     try:
         if isinstance(grant.get("memory"), str):
-            grant["memory"] = _bytes(str(grant["memory"]))
+            grant["memory"] = parse_bytes(str(grant["memory"]))
     except ValueError as error:
         raise Refused(f"--budget {text}: memory={grant['memory']} is {error}", mend="memory=2GiB") from None
     try:
@@ -58,14 +57,6 @@ def parse(text: str) -> Grant:
             mend="add passes=3 or steps=200; seconds and tokens may cut it shorter",
         )
     return granted
-
-
-def _bytes(text: str) -> int:
-    """Bytes of `2GiB`, `500 MB` or a plain number; raises `ValueError`."""
-    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*", text.lower())
-    if not found or found[2] not in UNITS:
-        raise ValueError("not an amount of memory such as 2GiB or 500MB")
-    return int(float(found[1]) * UNITS[found[2]])
 
 
 class Budget:

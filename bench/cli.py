@@ -15,7 +15,7 @@ from bench.refusal import Refused
 
 if TYPE_CHECKING:
     from bench.job import Job
-    from bench.record import Record
+    from bench.record import Record, Spec
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -51,6 +51,9 @@ def run(
     model: Annotated[str, typer.Option(help="A shipped model, a folder, or a hub name: org/model")] = "bookworm",
     seeds: Annotated[int, typer.Option(min=1, help="Runs per method, with the seeds 0, 1, …")] = 1,
     budget: Annotated[str, typer.Option(help="quick, standard, or key=value pairs: standard,passes=5")] = "standard",
+    examples: Annotated[
+        str | None, typer.Option(help="Training sizes for a learning curve, with commas between: 250,500,1000")
+    ] = None,
     trials: Annotated[
         int | None, typer.Option(min=1, help="Hyper-parameters tried on validation, as many for every method.")
     ] = None,
@@ -69,7 +72,14 @@ def run(
 
     budget = budget if trials is None else f"{budget},trials={trials}"
     jobs = plan.plan(
-        methods, task, model, seeds=seeds, budget_text=budget, settings=set_ or [], asked=tuple(sys.argv[1:])
+        methods,
+        task,
+        model,
+        seeds=seeds,
+        budget_text=budget,
+        settings=set_ or [],
+        examples=examples,
+        asked=tuple(sys.argv[1:]),
     )
     if dry_run:
         specs = [{"id": job.spec.id} | job.spec.model_dump(mode="json") for job in jobs]
@@ -129,6 +139,77 @@ def validate_(
     sys.exit(0 if verdict.sound else 1)
 
 
+@app.command()
+def report(
+    results: Annotated[list[Path] | None, typer.Argument(help="Records, or folders of them.")] = None,
+    out: Annotated[Path, typer.Option(help="Folder of the report.")] = Path("reports/latest"),
+    lang: Annotated[str, typer.Option(help="Language of the pages: en or ko.")] = "en",
+) -> None:
+    """Turn records into a page that opens offline, Markdown, CSV, Parquet and pictures.
+
+    Records of one task and model have to be made under the same terms; training sizes alone may differ.
+    """
+    from bench import plan, sections, words
+
+    words.check(lang)
+    parts = sections.part(sections.read(results or [Path("results")]))
+    plan.check_writable(out)
+    from bench import report
+
+    report.write(parts, out, lang, _questions)
+    print(out / "index.html")
+
+
+@app.command()
+def advise(
+    results: Annotated[list[Path] | None, typer.Argument(help="Records, or folders of them.")] = None,
+    max_memory: Annotated[str | None, typer.Option(help="What the machine has: 8GiB")] = None,
+    max_fit: Annotated[str | None, typer.Option(help="Longest time to adapt: 10min")] = None,
+    max_latency: Annotated[str | None, typer.Option(help="Longest time of an answer, for 95 of 100: 200ms")] = None,
+    min_em: Annotated[float | None, typer.Option(help="Least exact match, from 0 to 1.")] = None,
+    min_f1: Annotated[float | None, typer.Option(help="Least F1, from 0 to 1.")] = None,
+    queries: Annotated[int, typer.Option(min=1, help="Questions to be answered.")] = 10_000,
+    tolerance: Annotated[float, typer.Option(min=0, max=1, help="Loss of score that makes no difference.")] = 0.02,
+    lang: Annotated[str, typer.Option(help="Language: en or ko.")] = "en",
+    format: Formatted = Format.table,
+) -> None:
+    """Say which method to use: of those within the limits and not shown worse than the best, the cheapest."""
+    from bench import advice, counsel, limits, sections, words
+
+    say = words.speaker(words.check(lang))
+    wishes = limits.Wishes.parse(
+        max_memory, max_fit, max_latency, {"em": min_em, "f1": min_f1}, queries=queries, tolerance=tolerance
+    )
+    told = []
+    for part in sections.part(sections.read(results or [Path("results")])):
+        made = advice.decide(part, wishes, say)
+        told.append((part.title, made, counsel.sentences(made, part, wishes, say)))
+    if format is Format.json:
+        print(
+            json.dumps(
+                [made.model_dump(mode="json") | {"sentences": said} for _, made, said in told], ensure_ascii=False
+            )
+        )
+        return
+    from rich.console import Console
+
+    for title, made, said in told:
+        Console().print(counsel.table(title, made, say))
+        for line in [*said, *counsel.out(made, say)]:
+            Console().print(line, highlight=False)
+
+
+def _questions(spec: Spec) -> dict[str, str]:
+    """The test questions by their ids, where the very task of a record is still at hand."""
+    from bench import registry, task
+
+    try:
+        what = task.load(registry.task(spec.task.ref))
+    except Refused:
+        return {}
+    return {row.id: row.input for row in what.splits[spec.exam]} if what.sha256 == spec.task.sha256 else {}
+
+
 def _run_all(jobs: list[Job], out: Path, force: bool) -> list[Record]:
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
@@ -167,16 +248,20 @@ def _state(state: dict[str, Any]) -> str:
 
 
 def _show(records: list[Record], out: Path, format: Format) -> None:
-    from bench import comparison, table
+    from bench import comparison, notes, rows, sections, table
 
+    (part,) = sections.part(records)
     if format is Format.json:
-        shown = [row.model_dump(mode="json") for row in table.rows(records)]
+        every = [row for some in part.sizes.values() or [records] for row in rows.rows(some)]
+        shown = [row.model_dump(mode="json") for row in every]
         print(json.dumps({"rows": shown, "records": [str(out / f"{record.id}.json") for record in records]}))
         return
     from rich.console import Console
 
     console = Console()
-    console.print(table.render(records))
-    for line in [*comparison.sentences(comparison.compare(records)), *table.notes(records)]:
+    console.print(table.render(part.records))
+    for line in [*comparison.sentences(part.found), *table.legend(part.records), *notes.notes(part.records)]:
         console.print(line, highlight=False)
-    console.print(f"Records: {out}/", highlight=False)
+    if part.sizes:
+        console.print("", table.by_size(part.sizes))
+    console.print(f"Records: {out}/ (bench report {out}, bench advise {out})", highlight=False)

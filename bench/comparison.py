@@ -11,8 +11,10 @@ from math import ceil
 import numpy
 
 from bench import contrast, terms
-from bench.contrast import Difference, Interval, Scores, Verdict
+from bench.contrast import NOTHING, Difference, Interval, Prior, Scores, Verdict
 from bench.record import Record
+from bench.rows import labels
+from bench.words import Say, english
 
 
 @dataclass(frozen=True)
@@ -21,6 +23,7 @@ class Cell:
 
     key: str
     name: str
+    """The method's, with the settings that tell it from others of that name."""
     control: bool
     seeds: tuple[int, ...]
     scores: Scores
@@ -57,6 +60,8 @@ class Comparison:
     """Each other contender against the leader, by the other's key: "worse" is worse than the leader."""
     contrasts: int
     """How many contrasts p values are adjusted for."""
+    prior: Prior
+    """How far apart seeds let differences be."""
 
     @property
     def ranks(self) -> bool:
@@ -72,50 +77,76 @@ def compare(records: Sequence[Record], within: float = contrast.WITHIN) -> Compa
     The leader and the best control are chosen by the same data that compare them, so p values are adjusted for all
     pairs that could have been chosen: any two contenders, and any contender with any control.
     """
-    terms.hold(records)
-    metric = records[0].spec.task.metric if records else ""
-    groups: dict[str, list[Record]] = defaultdict(list)
-    for record in records:
-        if record.status == "ok":
-            groups[record.spec.key].append(record)
-    cells = sorted((_cell(group, metric) for group in groups.values()), key=lambda cell: -cell.interval.mean)
-    contenders, controls = ([cell for cell in cells if cell.control is control] for control in (False, True))
+    every = cells(records)
+    contenders, controls = ([cell for cell in every if cell.control is control] for control in (False, True))
     leader, control = (some[0] if some else None for some in (contenders, controls))
     pairs = [*combinations(contenders, 2), *((ours, theirs) for ours in contenders for theirs in controls)]
-    ps = contrast.holm([contrast.p_value(*_paired(ours, theirs)) for ours, theirs in pairs])
+    prior = Prior.of([ours - theirs for ours, theirs in (_paired(*pair) for pair in pairs)], _varying(every))
+    ps = contrast.holm([contrast.p_value(*_paired(ours, theirs), prior) for ours, theirs in pairs])
     adjusted = {frozenset((ours.key, theirs.key)): p for (ours, theirs), p in zip(pairs, ps, strict=True)}
 
     def settle(ours: Cell, theirs: Cell | None) -> Contrast:
         assert theirs is not None
-        return _contrast(ours, theirs, adjusted[frozenset((ours.key, theirs.key))], len(pairs), within)
+        found, p = contrast.difference(*_paired(ours, theirs), prior), adjusted[frozenset((ours.key, theirs.key))]
+        said = contrast.verdict(found, p, within)
+        items = contrast.items_to_decide(found, len(pairs), within) if said == "undecided" else None
+        return Contrast(ours.key, theirs.key, found, p, said, items)
 
     return Comparison(
-        metric=metric,
-        cells=tuple(cells),
+        metric=records[0].spec.task.metric if records else "",
+        cells=tuple(every),
         failed=tuple(record for record in records if record.status != "ok"),
         leader=leader,
         control=control,
         against_control={cell.key: settle(cell, control) for cell in contenders if control},
         against_leader={cell.key: settle(cell, leader) for cell in contenders[1:]},
         contrasts=len(pairs),
+        prior=prior,
     )
 
 
-def _cell(group: Sequence[Record], metric: str) -> Cell:
-    ordered = sorted(group, key=lambda record: record.spec.seed)
-    rows = [{sample.id: sample.scores[metric] for sample in record.samples} for record in ordered]
-    items = sorted(rows[0])
-    scores = numpy.array([[row[item] for item in items] for row in rows], dtype=numpy.float64)
-    spec = ordered[0].spec
+def cells(records: Sequence[Record]) -> list[Cell]:
+    """Every method that was ok, best first; raises `Refused` where the records were made under different terms."""
+    terms.hold(records)
+    groups: dict[str, list[Record]] = defaultdict(list)
+    for record in records:
+        if record.status == "ok":
+            groups[record.spec.key].append(record)
+    named = labels(records)
+    scores = {key: _scores(group) for key, group in groups.items()}
+    prior = Prior.of(list(scores.values()), len(scores))
+    made = [_cell(group, named[key], scores[key], prior) for key, group in groups.items()]
+    return sorted(made, key=lambda cell: -cell.interval.mean)
+
+
+def _cell(group: Sequence[Record], name: str, scores: Scores, prior: Prior) -> Cell:
+    ordered = sorted(group, key=_seed)
     return Cell(
-        key=spec.key,
-        name=spec.method.name,
-        control=spec.method.control,
-        seeds=tuple(record.spec.seed for record in ordered),
+        key=ordered[0].spec.key,
+        name=name,
+        control=ordered[0].spec.method.control,
+        seeds=tuple(map(_seed, ordered)),
         scores=scores,
-        interval=contrast.interval(scores),
+        interval=contrast.interval(scores, prior),
         records=tuple(ordered),
     )
+
+
+def _scores(group: Sequence[Record]) -> Scores:
+    """The main metric of every question, a row for each seed."""
+    metric = group[0].spec.task.metric
+    rows = [{sample.id: sample.scores[metric] for sample in record.samples} for record in sorted(group, key=_seed)]
+    items = sorted(rows[0])
+    return numpy.array([[row[item] for item in items] for row in rows], dtype=numpy.float64)
+
+
+def _seed(record: Record) -> int:
+    return record.spec.seed
+
+
+def _varying(cells: Sequence[Cell]) -> int:
+    """How many methods depend on the seed."""
+    return sum(len(cell.seeds) > 1 and bool(numpy.ptp(cell.scores.mean(axis=1)) > 0) for cell in cells)
 
 
 def _paired(ours: Cell, theirs: Cell) -> tuple[Scores, Scores]:
@@ -126,49 +157,58 @@ def _paired(ours: Cell, theirs: Cell) -> tuple[Scores, Scores]:
     return tuple(cell.scores[[cell.seeds.index(seed) for seed in shared]] for cell in (ours, theirs))  # type: ignore[return-value]
 
 
-def _contrast(ours: Cell, theirs: Cell, p: float, contrasts: int, within: float) -> Contrast:
-    found = contrast.difference(*_paired(ours, theirs))
-    said = contrast.verdict(found, p, within)
-    items = contrast.items_to_decide(found, contrasts, within) if said == "undecided" else None
-    return Contrast(ours.key, theirs.key, found, p, said, items)
+def between(ours: Cell, theirs: Cell, prior: Prior = NOTHING) -> Difference:
+    """One method's scores less another's, by the seeds that both have."""
+    return contrast.difference(*_paired(ours, theirs), prior)
 
 
-def sentences(found: Comparison) -> list[str]:
+def sentences(found: Comparison, say: Say = english) -> list[str]:
     """What a comparison says, in words: who leads, who is shown worse, and what stays open."""
     leader, control = found.leader, found.control
     if leader is None:
         return []
-    bounds, seeds = leader.interval, len(leader.seeds)
+    told = vars(leader.interval) | {"name": leader.name, "metric": found.metric, "seeds": len(leader.seeds)}
     said = [
-        f"{leader.name} leads with {bounds.mean:.3f} {found.metric}; 95 of 100 such experiments would find it between "
-        f"{bounds.low:.3f} and {bounds.high:.3f}"
-        + (f" ({seeds} seeds)." if seeds > 1 else " (one seed, which says nothing of others).")
+        say(
+            "{name} leads with {mean:.3f} {metric}; 95 of 100 such experiments would find it between {low:.3f} and "
+            "{high:.3f} ({seeds} seeds).",
+            **told,
+        )
+        if len(leader.seeds) > 1
+        else say(
+            "{name} leads with {mean:.3f} {metric}; 95 of 100 such experiments would find it between {low:.3f} and "
+            "{high:.3f} (one seed, which says nothing of others).",
+            **told,
+        )
     ]
     names = {cell.key: cell.name for cell in found.cells}
-    said += [f"{kind}: {some}." for kind, some in _sorted(found.against_leader, names, "it") if some]
+    said += _sorted(found.against_leader, names, leader.name, say)
     if control is None:
         return said
-    said.append(f"The best control is {control.name} with {control.interval.mean:.3f}.")
-    if not found.ranks:
-        said.append(f"No method is shown better than {control.name}: this task cannot rank methods.")
-    else:
-        said += [f"{kind}: {some}." for kind, some in _sorted(found.against_control, names, control.name) if some]
-    return said
+    said.append(
+        say("The best control is {name} with {mean:.3f}.", name=control.name, mean=control.interval.mean)
+        if found.ranks
+        else say("No method is shown better than {name}: this task cannot rank methods.", name=control.name)
+    )
+    return said + (_sorted(found.against_control, names, control.name, say) if found.ranks else [])
 
 
-def _sorted(contrasts: dict[str, Contrast], names: dict[str, str], other: str) -> list[tuple[str, str]]:
-    """Names by what is shown of them, with what would settle the rest."""
+def _sorted(contrasts: dict[str, Contrast], names: dict[str, str], other: str, say: Say) -> list[str]:
+    """A sentence for each verdict that was reached, with what would settle the rest."""
     kinds: dict[Verdict, list[str]] = {"better": [], "equivalent": [], "worse": [], "undecided": []}
     for key, one in contrasts.items():
-        more = f" (some {_round(one.items):,} test questions would tell)" if one.items else ""
+        more = say(" (some {items:,} test questions would tell)", items=_round(one.items)) if one.items else ""
         kinds[one.verdict].append(names[key] + more)
+    told = {kind: {"other": other, "names": ", ".join(some)} for kind, some in kinds.items() if some}
     words = {
-        "better": f"Better than {other}",
-        "equivalent": f"The same as {other} within {100 * contrast.WITHIN:.0f} points",
-        "worse": f"Worse than {other}",
-        "undecided": f"Not told apart from {other}",
+        "better": lambda facts: say("Better than {other}: {names}.", **facts),
+        "equivalent": lambda facts: say(
+            "The same as {other} within {points:.0f} points: {names}.", points=100 * contrast.WITHIN, **facts
+        ),
+        "worse": lambda facts: say("Worse than {other}: {names}.", **facts),
+        "undecided": lambda facts: say("Not told apart from {other}: {names}.", **facts),
     }
-    return [(words[kind], ", ".join(some)) for kind, some in kinds.items()]
+    return [words[kind](facts) for kind, facts in told.items()]
 
 
 def _round(items: int) -> int:

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from math import ceil, sqrt
+from math import ceil, exp, inf, log, sqrt
 from typing import Literal
 
 import numpy
 from numpy.typing import NDArray
+from scipy import optimize, special
 from scipy import stats as scipy_stats
 
 DRAWS = 4000
-QUANTILES = 4000
 LEVEL = 0.05
 POWER = 0.80
+TINY = 1e-12  # a variance as small as this is rounding
 WITHIN = 0.02  # a difference smaller than this makes no difference, if nothing else is said
 
 Scores = NDArray[numpy.float64]
@@ -48,17 +50,69 @@ class Difference:
     """Standard error that the seeds add; 0 where there is one."""
 
 
-def interval(scores: Scores) -> Interval:
+@dataclass(frozen=True)
+class Prior:
+    """What the seeds of a whole comparison say about how far seeds of one method lie apart.
+
+    Three seeds alone know their own variance so badly that Student's t, with two degrees of freedom, would call almost
+    nothing different. All methods together know better what to expect, and each method's own variance is drawn towards
+    that as far as they agree: the moderated t of Smyth (2004), https://doi.org/10.2202/1544-6115.1027.
+    """
+
+    freedom: float
+    variance: float
+
+    @classmethod
+    def of(cls, some: Sequence[Scores], methods: int) -> Prior:
+        """From scores or differences (seeds, items) of so many methods.
+
+        It never knows more than half of what the other methods' seeds could tell: it is an estimate itself, and with
+        all of it comparisons of equals saw differences in 7 of 100 cases (benchmarks/verdicts.py).
+        """
+        found: dict[int, list[float]] = defaultdict(list)
+        for scores in some:
+            if len(scores) > 1 and (variance := float(scores.mean(axis=1).var(ddof=1))) > TINY:
+                found[len(scores) - 1].append(variance)
+        if not found:
+            return NOTHING
+        own, variances = max(found.items(), key=lambda one: len(one[1]))
+        if len(variances) < 3:
+            return NOTHING
+        logs = numpy.log(variances) - special.digamma(own / 2) + log(own / 2)
+        left = float(logs.var(ddof=1)) - float(special.polygamma(1, own / 2))
+        freedom = min(2 * _inverse_trigamma(left) if left > 0 else inf, (methods - 1) * own / 2)
+        centre = special.digamma(freedom / 2) - log(freedom / 2)
+        return cls(freedom, exp(float(logs.mean()) + float(centre)))
+
+    def moderate(self, variance: float, own: int) -> tuple[float, float]:
+        """A variance known with `own` degrees of freedom, and with how many it is known beside the others.
+
+        No variance at all is that of a method which does not depend on the seed, and stays.
+        """
+        if variance <= TINY:
+            return 0.0, own
+        both = self.freedom + own
+        return (self.freedom * self.variance + own * variance) / both, both
+
+
+NOTHING = Prior(0.0, 0.0)
+
+
+def interval(scores: Scores, prior: Prior = NOTHING) -> Interval:
     """The mean of scores and its 95 % interval, on two levels: other questions, and other seeds.
 
     Questions are resampled (percentile bootstrap). Seeds are too few for that: what they add is drawn from Student's t
-    with one degree of freedom less than there are seeds. One seed says nothing about others, and the interval is then
-    about the questions alone.
+    with the degrees of freedom that their number, and the other methods of the comparison (`prior`), allow. One seed
+    says nothing about others, and the interval is then about the questions alone. Scores from 0 to 1 have bounds from
+    0 to 1.
     """
-    return _between(scores, _draws(scores), LEVEL)
+    found = _between(scores, _draws(scores, prior), LEVEL)
+    if scores.min() < 0 or scores.max() > 1:
+        return found
+    return Interval(found.mean, max(found.low, 0.0), min(found.high, 1.0))
 
 
-def difference(ours: Scores, theirs: Scores) -> Difference:
+def difference(ours: Scores, theirs: Scores, prior: Prior = NOTHING) -> Difference:
     """The paired difference of two methods that answered the same questions with the same seeds.
 
     Raises ValueError where the shapes differ.
@@ -66,25 +120,25 @@ def difference(ours: Scores, theirs: Scores) -> Difference:
     if ours.shape != theirs.shape:
         raise ValueError(f"scores of unequal shape cannot be paired: {ours.shape} and {theirs.shape}")
     gap = ours - theirs
-    draws = _draws(gap)
+    draws = _draws(gap, prior)
     return Difference(
         interval=_between(gap, draws, LEVEL),
         narrow=_between(gap, draws, 2 * LEVEL),
-        p=p_value(ours, theirs),
+        p=p_value(ours, theirs, prior),
         seeds=len(gap),
         items=gap.shape[1],
         spread=_spread(gap),
-        wobble=_wobble(gap),
+        wobble=_wobble(gap, prior)[0],
     )
 
 
-def p_value(ours: Scores, theirs: Scores) -> float:
+def p_value(ours: Scores, theirs: Scores, prior: Prior = NOTHING) -> float:
     """Two-sided p of a paired difference that is none.
 
     For one seed and scores of right or wrong it is McNemar's exact test, otherwise that of the two levels of
     `interval`, whose draws would be too few for the small p that many contrasts ask for.
     """
-    return _mcnemar(ours, theirs) if _right_or_wrong(ours, theirs) else _tails(ours - theirs)
+    return _mcnemar(ours, theirs) if _right_or_wrong(ours, theirs) else _tails(ours - theirs, prior)
 
 
 def holm(ps: Sequence[float]) -> list[float]:
@@ -121,13 +175,14 @@ def items_to_decide(found: Difference, contrasts: int = 1, within: float = WITHI
     return max(ceil(found.spread**2 / left), found.items + 1) if left > 0 else None
 
 
-def _draws(scores: Scores) -> NDArray[numpy.float64]:
+def _draws(scores: Scores, prior: Prior) -> NDArray[numpy.float64]:
     """Means as they might have come, with a seed of their own: the same data give the same draws."""
     seeds, items = scores.shape
     drawn: NDArray[numpy.float64] = _resampled(items) @ scores.mean(axis=0)
     if seeds == 1:
         return drawn
-    return drawn + _wobble(scores) * numpy.random.default_rng(1).standard_t(seeds - 1, size=DRAWS)
+    wobble, freedom = _wobble(scores, prior)
+    return drawn + wobble * numpy.random.default_rng(1).permutation(_quantiles(freedom))
 
 
 @lru_cache(maxsize=2)
@@ -141,21 +196,21 @@ def _spread(scores: Scores) -> float:
     return float(scores.mean(axis=0).std(ddof=1)) if scores.shape[1] > 1 else 0.0
 
 
-def _wobble(scores: Scores) -> float:
-    """Standard error that the seeds add to that of the questions.
+def _wobble(scores: Scores, prior: Prior) -> tuple[float, float]:
+    """Standard error that the seeds add to that of the questions, and with how many degrees of freedom it is known.
 
     The means of the seeds also differ by what is left over, seed by seed and question by question, and `_spread` has
     that already: it is taken off, as in an analysis of variance. A third is kept at least, since of few seeds some
-    come close by chance; simulated coverage is 93 to 98 % for three and five seeds (docs/measuring.md).
+    come close by chance; simulated coverage stands in docs/measuring.md.
     """
     seeds, items = scores.shape
     if seeds == 1:
-        return 0.0
+        return 0.0, 1
     means = scores.mean(axis=1)
     rest = scores - scores.mean(axis=0) - means[:, None] + means.mean()
-    found = float(means.var(ddof=1))
+    found, freedom = prior.moderate(float(means.var(ddof=1)), seeds - 1)
     left_over = float((rest**2).sum()) / (seeds - 1) / max(items - 1, 1) / items
-    return sqrt(max(found - left_over, found / 3) / seeds)
+    return sqrt(max(found - left_over, found / 3) / seeds), freedom
 
 
 def _between(scores: Scores, draws: NDArray[numpy.float64], level: float) -> Interval:
@@ -163,26 +218,31 @@ def _between(scores: Scores, draws: NDArray[numpy.float64], level: float) -> Int
     return Interval(float(scores.mean()), float(low), float(high))
 
 
-def _tails(gap: Scores) -> float:
+def _tails(gap: Scores, prior: Prior) -> float:
     """How often a mean of zero would come out as far off as this one, on either side.
 
     The questions' part of the error is normal (Student's t for one seed), the seeds' part is Student's t beside it:
     what `interval` draws, without the noise of draws.
     """
-    seeds, items = gap.shape
-    mean, of_items, of_seeds = abs(float(gap.mean())), _spread(gap) / sqrt(items), _wobble(gap)
+    mean, of_items = abs(float(gap.mean())), _spread(gap) / sqrt(gap.shape[1])
+    of_seeds, freedom = _wobble(gap, prior)
     if not of_items:
-        return float(2 * scipy_stats.t.sf(mean / of_seeds, seeds - 1)) if of_seeds else float(mean == 0)
+        return float(2 * scipy_stats.t.sf(mean / of_seeds, freedom)) if of_seeds else float(mean == 0)
     if not of_seeds:
-        return float(2 * scipy_stats.t.sf(mean / of_items, max(items - 1, 1)))
-    return float(2 * scipy_stats.norm.sf((mean - of_seeds * _quantiles(seeds - 1)) / of_items).mean())
+        return float(2 * scipy_stats.t.sf(mean / of_items, max(gap.shape[1] - 1, 1)))
+    return float(2 * scipy_stats.norm.sf((mean - of_seeds * _quantiles(freedom)) / of_items).mean())
 
 
 @lru_cache(maxsize=8)
-def _quantiles(freedom: int) -> NDArray[numpy.float64]:
+def _quantiles(freedom: float) -> NDArray[numpy.float64]:
     """Student's t at the middles of equal shares of its mass."""
-    found: NDArray[numpy.float64] = scipy_stats.t.ppf((numpy.arange(QUANTILES) + 0.5) / QUANTILES, freedom)
+    found: NDArray[numpy.float64] = scipy_stats.t.ppf((numpy.arange(DRAWS) + 0.5) / DRAWS, freedom)
     return found
+
+
+def _inverse_trigamma(value: float) -> float:
+    """Where the trigamma function has this value."""
+    return float(optimize.brentq(lambda x: float(special.polygamma(1, x)) - value, 1e-6, 1e6))
 
 
 def _right_or_wrong(ours: Scores, theirs: Scores) -> bool:

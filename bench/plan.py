@@ -15,7 +15,7 @@ from pydantic import AllowInfNan, TypeAdapter, ValidationError
 from bench import budget, checkpoint, registry, task
 from bench.job import Job
 from bench.method import Method
-from bench.record import BaseSpec, Decoding, MethodSpec, Range, Record, Spec, TaskSpec
+from bench.record import BaseSpec, Decoding, Grant, MethodSpec, Range, Record, Spec, TaskSpec
 from bench.refusal import Refused, did_you_mean
 
 ALL = "all"  # every method that is known by name alone
@@ -29,14 +29,19 @@ def plan(
     seeds: int,
     budget_text: str,
     settings: Sequence[str],
+    examples: str | None = None,
     asked: Sequence[str] = (),
 ) -> list[Job]:
-    """Every run of a comparison, controls included, seed by seed; raises `Refused` at the first thing wrong."""
+    """Every run of a comparison, controls included, seed by seed, for each of the training sizes in `examples`.
+
+    Raises `Refused` at the first thing wrong.
+    """
     what = task.load(registry.task(task_ref))
     classes = _methods(methods, closed=what.card.labels is not None)
     given = _given(classes, settings)
     params = {ref: resolve(cls, given[ref], registry.method_name(ref)) for ref, cls in classes.items()}
     grant = budget.parse(budget_text)
+    grants = _sized(grant, examples, len(what.splits["train"])) if examples else [grant]
     folder = registry.model(model_ref)
     checkpoint.check_folder(folder)
     base = BaseSpec(ref=model_ref, sha256=checkpoint.digest(folder), dtype="float32")
@@ -52,7 +57,7 @@ def plan(
                 task=exam,
                 method=MethodSpec(name=registry.method_name(ref), ref=ref, control=cls.control, params=params[ref]),
                 base=base,
-                budget=grant,
+                budget=granted,
                 decoding=decoding,
                 seed=seed,
             ),
@@ -60,9 +65,24 @@ def plan(
             method_sha256=registry.source_sha256(cls),
             ranges=ranges(cls, given[ref]),
         )
+        for granted in grants
         for seed in range(seeds)
         for ref, cls in classes.items()
     ]
+
+
+def _sized(grant: Grant, examples: str, available: int) -> list[Grant]:
+    """The budget with each number of training examples in a text such as `50,100,250`, fewest first."""
+    try:
+        sizes = sorted({int(part) for part in examples.split(",")})
+    except ValueError:
+        sizes = []
+    if not sizes or sizes[0] < 1 or sizes[-1] > available:
+        raise Refused(
+            f"--examples {examples}: not numbers from 1 to {available}, with commas between",
+            mend=f"--examples {available // 4},{available // 2},{available}",
+        )
+    return [grant.model_copy(update={"examples": size}) for size in sizes]
 
 
 def resolve(cls: type[Method], given: dict[str, Any], name: str) -> dict[str, Any]:

@@ -154,10 +154,10 @@ class Task:
     scorer: Scorer | None = None
 
     def lesson(self, seed: int, examples: int | None = None) -> TaskLesson:
-        """What a method may see: a subset of `examples` training rows drawn by `seed`, the validation rows."""
+        """What a method may see: `examples` training rows drawn by `seed` (fewer are among more), and validation."""
         train = self.splits["train"]
         if examples is not None and examples < len(train):
-            train = tuple(random.Random(seed).sample(train, examples))
+            train = tuple(random.Random(seed).sample(train, len(train))[:examples])
         return TaskLesson(self.card, train, self.splits["validation"], seed)
 
     def trim(self, text: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from typing import Any
 
 from bench.record import Record, Spec
@@ -19,14 +19,14 @@ def of(spec: Spec) -> dict[str, Any]:
     return dict(_flat(whole, ""))
 
 
-def hold(records: Sequence[Record]) -> None:
-    """Refuse to compare records made under different terms, naming the terms and a record on either side."""
+def hold(records: Sequence[Record], but: Container[str] = ()) -> None:
+    """Refuse to compare records whose terms differ in more than `but`, naming the terms and a record on either side."""
     if not records:
         return
     first = of(records[0].spec)
     for record in records[1:]:
         other = of(record.spec)
-        unlike = [name for name in first if first[name] != other[name]]
+        unlike = [name for name in first if first[name] != other[name] and name not in but]
         if unlike:
             told = "; ".join(f"{name}: {_short(first[name])} and {_short(other[name])}" for name in unlike)
             raise Refused(

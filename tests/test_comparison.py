@@ -57,16 +57,18 @@ def test_a_control_may_lead_the_table_but_never_the_contenders(side_by_side: Any
 
 
 def test_what_is_close_is_undecided_and_says_what_would_decide(side_by_side: Any) -> None:
-    found = side_by_side({"lora": 0.52, "full": 0.5, "ZERO": 0.1})
+    found = side_by_side({"lora": 0.505, "full": 0.5, "ZERO": 0.1}, seeds=1)
     (one,) = found.against_leader.values()
     assert one.verdict == "undecided"
     assert one.items > ITEMS
-    assert any("Not told apart from it: " in line and "test questions would tell" in line for line in sentences(found))
+    assert any(
+        "Not told apart from lora: " in line and "test questions would tell" in line for line in sentences(found)
+    )
 
 
 def test_more_company_needs_more_evidence(side_by_side: Any) -> None:
-    few = side_by_side({"lora": 0.56, "full": 0.5, "ZERO": 0.1})
-    many = side_by_side({"lora": 0.56, "full": 0.5, "ZERO": 0.1} | {f"m{place}": 0.3 for place in range(8)})
+    few = side_by_side({"lora": 0.56, "full": 0.5, "ZERO": 0.1}, seeds=1)
+    many = side_by_side({"lora": 0.56, "full": 0.5, "ZERO": 0.1} | {f"m{place}": 0.3 for place in range(8)}, seeds=1)
     (before,) = few.against_leader.values()
     after = next(one for one in many.against_leader.values() if one.ours == before.ours)
     assert after.p > before.p

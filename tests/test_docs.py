@@ -45,10 +45,14 @@ def test_the_design_page_names_every_room() -> None:
     assert not [room for room in sorted(rooms) if f"`{room}`" not in text]
 
 
-@pytest.mark.parametrize("command", commands(ROOT / "README.md"))
-def test_the_commands_of_the_readme_are_understood(command: str) -> None:
+@pytest.mark.parametrize("command", commands(ROOT / "README.md") + commands(DOCS / "reports.md"))
+def test_the_commands_of_the_pages_are_understood(command: str) -> None:
     words = shlex.split(command)[1:]
     strange = {"./mytask": "bookrec", "./mymodel": "bookworm"}
-    words = [strange.get(word, word) for word in words] + (["--dry-run"] if words[0] == "run" else [])
+    words = [strange.get(word, word) for word in words] + {
+        "run": ["--dry-run"],
+        "report": ["--help"],
+        "advise": ["--help"],
+    }.get(words[0], [])
     done = subprocess.run([sys.executable, "-m", "bench", *words], capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0, done.stderr

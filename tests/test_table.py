@@ -8,7 +8,7 @@ import pytest
 from conftest import MakeRecord
 from rich.console import Console
 
-from bench import stats, table
+from bench import notes, rows, stats, table
 from bench.record import Record
 
 FAILED: dict[str, Any] = {
@@ -33,7 +33,7 @@ def line_of(method: str, text: str) -> list[str]:
 
 def test_the_best_method_comes_first(make_record: MakeRecord) -> None:
     records = [make_record(name, em) for name, em in (("lora", 0.5), ("few-shot", 0.25), ("qlora", 0.75))]
-    assert [row.method for row in table.rows(records)] == ["qlora", "lora", "few-shot"]
+    assert [row.method for row in rows.rows(records)] == ["qlora", "lora", "few-shot"]
     first = [line.split()[0] for line in shown(records).splitlines() if line.strip()]
     assert [word for word in first if word in ("lora", "qlora", "few-shot")] == ["qlora", "lora", "few-shot"]
 
@@ -41,27 +41,27 @@ def test_the_best_method_comes_first(make_record: MakeRecord) -> None:
 def test_best_is_what_the_task_calls_its_metric(make_record: MakeRecord) -> None:
     one = make_record("one", task__metric="f1", scores={"em": 0.9, "f1": 0.1})
     two = make_record("two", task__metric="f1", scores={"em": 0.1, "f1": 0.9})
-    assert [row.method for row in table.rows([one, two])] == ["two", "one"]
+    assert [row.method for row in rows.rows([one, two])] == ["two", "one"]
 
 
 def test_rows_do_not_depend_on_the_order_of_the_records(make_record: MakeRecord) -> None:
     records = [make_record(name, 0.5, seed=seed) for name in ("b", "a", "c") for seed in (0, 1)]
-    assert table.rows(records) == table.rows(records[::-1])
+    assert rows.rows(records) == rows.rows(records[::-1])
 
 
 def test_controls_are_marked_and_contenders_are_not(make_record: MakeRecord) -> None:
     text = shown([make_record("majority", method__control=True), make_record("lora")])
     assert line_of("majority", text)[1] == "°"
     assert "°" not in line_of("lora", text)
-    assert any(note.startswith("° control") for note in table.notes([make_record("lora")]))
+    assert any(note.startswith("° control") for note in table.legend([make_record("lora")]))
 
 
 @pytest.mark.parametrize("status", UNSUCCESSFUL)
 def test_a_run_that_failed_has_a_row_and_a_reason(make_record: MakeRecord, status: str) -> None:
     records = [make_record("lora"), make_record("prefix", status=status, **FAILED)]
-    assert [row.method for row in table.rows(records)] == ["lora", "prefix"]
+    assert [row.method for row in rows.rows(records)] == ["lora", "prefix"]
     assert status in line_of("prefix", shown(records))
-    assert f"prefix: {status}: there was no tea" in table.notes(records)
+    assert f"prefix: {status}: there was no tea" in notes.notes(records)
 
 
 def test_a_run_whose_every_method_failed_still_has_a_table(make_record: MakeRecord) -> None:
@@ -73,24 +73,24 @@ def test_a_run_whose_every_method_failed_still_has_a_table(make_record: MakeReco
 
 def test_a_seed_that_failed_does_not_hide_among_those_that_did_not(make_record: MakeRecord) -> None:
     records = [make_record("lora", 0.5), make_record("lora", seed=1, status="error", **FAILED)]
-    good, bad = table.rows(records)
+    good, bad = rows.rows(records)
     assert (good.status, good.seeds, good.scores["em"]) == ("ok", [0], 0.5)
     assert (bad.status, bad.seeds) == ("error", [1])
 
 
 def test_seeds_are_averaged(make_record: MakeRecord) -> None:
-    (row,) = table.rows([make_record(em=0.25), make_record(em=0.75, seed=1)])
+    (row,) = rows.rows([make_record(em=0.25), make_record(em=0.75, seed=1)])
     assert row.scores["em"] == 0.5
     assert row.seeds == [0, 1]
 
 
 def test_other_hyper_parameters_are_another_row(make_record: MakeRecord) -> None:
-    assert len(table.rows([make_record(), make_record(method__params={"rank": 8, "lr": 2e-3})])) == 2
+    assert len(rows.rows([make_record(), make_record(method__params={"rank": 8, "lr": 2e-3})])) == 2
 
 
 def test_what_was_not_measured_is_never_shown_as_0(make_record: MakeRecord) -> None:
     blank = make_record("majority", cost=None)
-    (row,) = table.rows([blank])
+    (row,) = rows.rows([blank])
     measured = row.model_dump(include={"trainable", "fit_s", "fit_peak_mib", "tokens_per_s", "query_p50_ms"})
     assert set(measured.values()) == {None}
     assert row.query_p95_ms is None and row.artefact_bytes is None
@@ -115,20 +115,20 @@ def test_what_was_forgotten_has_a_column_where_it_was_measured(make_record: Make
     better = make_record("full", forgetting=forgetting(2.0, 1.5))
     assert [line_of(name, shown([trained, better]))[3] for name in ("lora", "full")] == ["+0.25", "-0.50"]
     assert line_of("few-shot", shown([trained, make_record("few-shot")]))[3] == "–"
-    assert any(note.startswith("forgets:") for note in table.notes([trained]))
+    assert any(note.startswith("forgets:") for note in table.legend([trained]))
     assert "gets" not in shown([make_record("few-shot")])
 
 
 def test_a_loss_that_diverged_is_not_averaged(make_record: MakeRecord) -> None:
     records = [make_record(forgetting=forgetting(2.0, 2.5)), make_record(seed=1, forgetting=forgetting(2.0, None))]
-    (row,) = table.rows(records)
+    (row,) = rows.rows(records)
     assert row.forgets == 0.5
 
 
 def test_a_peak_that_was_not_measured_is_left_out_of_the_mean(make_record: MakeRecord) -> None:
     cost = make_record().model_dump(mode="json")["cost"]
     cost["phases"]["fit"]["peak_mib"] = None
-    (row,) = table.rows([make_record(), make_record(seed=1, cost=cost)])
+    (row,) = rows.rows([make_record(), make_record(seed=1, cost=cost)])
     assert row.fit_peak_mib == 700.0
 
 
@@ -143,4 +143,4 @@ def test_the_table_fits_a_terminal_of_80_columns(make_record: MakeRecord) -> Non
 @pytest.mark.parametrize(("items", "points"), [(200, 6.3), (500, 4.0), (1000, 2.8)])
 def test_the_smallest_visible_difference_is_mcnemars(make_record: MakeRecord, items: int, points: float) -> None:
     assert round(100 * stats.visible_difference(items), 1) == points
-    assert any(f"below about {points} points" in note for note in table.notes([make_record(items=items)]))
+    assert any(f"below about {points} points" in note for note in notes.notes([make_record(items=items)]))

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from conftest import MakeRecord
 
-from bench import environment, table, terms
+from bench import environment, notes, rows, terms
 from bench.refusal import Refused
 
 ENV = environment.describe("2026-11-21T00:00:00+00:00", "d" * 64, "cpu", 0.0)
@@ -38,7 +38,7 @@ def test_records_under_different_terms_are_refused_and_the_term_is_named(
 ) -> None:
     records = [make_record("lora"), make_record("full", **change)]
     with pytest.raises(Refused) as refusal:
-        table.rows(records)
+        rows.rows(records)
     assert f"{field}: " in str(refusal.value)
     assert all(record.id in str(refusal.value) for record in records)
     for other in UNLIKE.keys() - {field}:
@@ -64,15 +64,15 @@ def test_other_machines_and_packages_are_told_below_the_table(make_record: MakeR
     there = there.model_copy(update={"env": moved})
     told = terms.strangers([here, there])
     assert told == {"cores": [str(ENV.cores), "640"], "torch": [ENV.packages["torch"], "9.9"]}
-    assert any("torch" in line and "9.9" in line for line in table.notes([here, there]))
+    assert any("torch" in line and "9.9" in line for line in notes.notes([here, there]))
 
 
 def test_an_adapter_that_could_not_be_served_is_told_and_costs_no_run(make_record: MakeRecord) -> None:
     record = make_record("lora")
     assert record.cost is not None
     broken = record.model_copy(update={"cost": record.cost.model_copy(update={"adapter_failure": "KeyError: 'x'"})})
-    assert [line for line in table.notes([broken]) if "KeyError: 'x'" in line and line.startswith("lora seed 0")]
-    assert table.rows([broken])[0].status == "ok"
+    assert [line for line in notes.notes([broken]) if "KeyError: 'x'" in line and line.startswith("lora seed 0")]
+    assert rows.rows([broken])[0].status == "ok"
 
 
 def test_a_package_that_a_run_did_not_need_is_no_difference(make_record: MakeRecord) -> None:

@@ -8,11 +8,11 @@ import re
 import subprocess
 import sys
 from collections import defaultdict
-from math import inf
 from pathlib import Path
 from statistics import fmean
 
-from bench.record import Forgetting, Record, read_all
+from bench.record import Record, read_all
+from bench.rows import forgotten
 
 HERE = Path(__file__).parent
 RUNS = (
@@ -59,18 +59,13 @@ def _row(group: list[Record]) -> str:
     trained = cost.parameters.trainable if cost and cost.parameters else 0
     cells = [spec.task.name, name, f"**{_mean(group, 'em'):.3f}**", seeds]
     cells.append(f"{_mean(group, 'format'):.2f}" if "format" in group[0].scores else "–")
-    forgot = [_forgotten(record.forgetting) for record in group if record.forgetting]
+    forgot = [told for record in group if (told := forgotten(record)) is not None]
     cells.append(f"{fmean(forgot):+.2f}" if forgot else "–")
     cells.append(f"{trained:,}" if trained else "–")
     cells.append(f"{fmean(record.cost.phases['fit'].wall_s for record in group if record.cost):.1f}")
     times = [ms for record in group if record.cost and record.cost.answering for ms in record.cost.answering.latency_ms]
     cells.append(f"{sorted(times)[len(times) // 2]:.1f}")
     return f"| {' | '.join(cells)} |"
-
-
-def _forgotten(told: Forgetting) -> float:
-    """Nats per token; infinite where the adapted model diverged."""
-    return inf if told.nats_after is None or told.nats_before is None else told.nats_after - told.nats_before
 
 
 def _mean(group: list[Record], metric: str) -> float:

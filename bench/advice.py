@@ -1,0 +1,154 @@
+"""Which method to use: what fits the limits, is not shown worse than the best of them, and costs least."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel
+from scipy import stats as scipy_stats
+
+from bench import comparison, costing, learning
+from bench.comparison import Cell
+from bench.contrast import LEVEL, POWER, Difference, Prior
+from bench.limits import Wishes, excluded
+from bench.rows import Row
+from bench.sections import Section
+from bench.words import Say, english
+
+Standing = Literal["as good", "open", "worse"]
+Answer = Literal["use", "undecided", "nothing"]
+
+
+class Candidate(BaseModel):
+    """A method within the limits, against the best of them."""
+
+    name: str
+    control: bool
+    score: float
+    low: float
+    high: float
+    standing: Standing
+    behind: float
+    """How much lower than the best it scored."""
+    items: int | None
+    """Where its standing is open: test questions that would tell; None: no number would, or it is not open."""
+    once_s: float | None
+    each_ms: float | None
+    total_s: float | None
+
+
+class BreakEven(BaseModel):
+    """From how many questions on one method is cheaper than another."""
+
+    first: str
+    later: str
+    at: int
+
+
+class Advice(BaseModel):
+    """What to use for one task on one model, and why."""
+
+    task: str
+    model: str
+    metric: str
+    answer: Answer
+    use: str | None
+    """The cheapest method that is as good as the best; where undecided, what to use meanwhile."""
+    use_key: str | None
+    """Its records' key."""
+    instead: list[str]
+    """Cheaper ones that may be as good."""
+    best: str | None
+    candidates: list[Candidate]
+    out: dict[str, str]
+    """Method → reason."""
+    break_even: BreakEven | None
+    """Against the best method that is adapted the other way: by prompting, or by training."""
+    more_labels: str | None
+    """"yes", "no" or "open"; None: only one training size was measured."""
+
+
+def decide(section: Section, wishes: Wishes, say: Say = english) -> Advice:
+    """The advice for one section."""
+    out = excluded(section.rows, wishes, say)
+    cells = {cell.key: cell for cell in section.found.cells}
+    fits = [row for row in section.rows if row.status == "ok" and row.label not in out]
+    best = cells[fits[0].key] if fits else None
+    candidates = [_candidate(row, cells[row.key], best, section.found.prior, wishes) for row in fits if best]
+    good = [one for one in candidates if one.standing == "as good"]
+    use = min(good, key=_dearness, default=None)
+    instead = [one for one in candidates if use and one.standing == "open" and _dearness(one) < _dearness(use)]
+    chosen = next((row for row in fits if use and row.label == use.name), None)
+    curve = learning.curves(section).get(chosen.key) if chosen else None
+    return Advice(
+        task=section.task,
+        model=section.records[0].spec.base.ref,
+        metric=section.metric,
+        answer="nothing" if use is None else "undecided" if instead else "use",
+        use=use.name if use else None,
+        use_key=chosen.key if chosen else None,
+        instead=[one.name for one in instead],
+        best=best.name if best else None,
+        candidates=candidates,
+        out=out,
+        break_even=_break_even(chosen, fits) if chosen else None,
+        more_labels=curve.verdict if curve else None,
+    )
+
+
+def _candidate(row: Row, cell: Cell, best: Cell, prior: Prior, wishes: Wishes) -> Candidate:
+    standing, items, behind = _standing(cell, best, prior, wishes.tolerance)
+    cost = costing.price(row)
+    return Candidate(
+        name=row.label,
+        control=row.control,
+        score=cell.interval.mean,
+        low=cell.interval.low,
+        high=cell.interval.high,
+        standing=standing,
+        behind=behind,
+        items=items,
+        once_s=cost.once if cost else None,
+        each_ms=cost.each * 1000 if cost else None,
+        total_s=cost.total(wishes.queries) if cost else None,
+    )
+
+
+def _standing(cell: Cell, best: Cell, prior: Prior, tolerance: float) -> tuple[Standing, int | None, float]:
+    """How a method stands to the best, by the bounds of 90 of 100 (one-sided tests at the 5 % level)."""
+    if cell.key == best.key:
+        return "as good", None, 0.0
+    gap = comparison.between(cell, best, prior)
+    if gap.narrow.low >= -tolerance:
+        return "as good", None, -gap.interval.mean
+    if gap.narrow.high < -tolerance:
+        return "worse", None, -gap.interval.mean
+    return "open", _items(gap, tolerance), -gap.interval.mean
+
+
+def _items(gap: Difference, tolerance: float) -> int | None:
+    """About how many test questions would tell whether a gap that is what it seems exceeds the tolerance."""
+    far = abs(gap.interval.mean + tolerance) / (scipy_stats.norm.ppf(1 - LEVEL) + scipy_stats.norm.ppf(POWER))
+    left = far**2 - gap.wobble**2
+    return max(int(gap.spread**2 / left) + 1, gap.items + 1) if left > 0 else None
+
+
+def _dearness(one: Candidate) -> tuple[bool, float, float]:
+    """Cheapest first; what was not measured last; of equals the better first."""
+    return one.total_s is None, one.total_s or 0.0, -one.score
+
+
+def _break_even(chosen: Row, fits: list[Row]) -> BreakEven | None:
+    """Where the cost of the chosen method meets that of the best one which is adapted the other way.
+
+    A method that trains nothing is paid for by the answer, one that trains beforehand.
+    """
+    others = [row for row in fits if bool(row.trainable) is not bool(chosen.trainable) and not row.control]
+    ours, theirs = costing.price(chosen), costing.price(others[0]) if others else None
+    if not others or ours is None or theirs is None:
+        return None
+    at = costing.crossing(ours, theirs)
+    first, later = (chosen, others[0]) if ours.once < theirs.once else (others[0], chosen)
+    if at is None:  # the cheaper one is so from the first question on
+        first, later = (others[0], chosen) if ours.total(1) < theirs.total(1) else (chosen, others[0])
+    return BreakEven(first=first.label, later=later.label, at=at or 0)

@@ -1,0 +1,155 @@
+"""Advice in words: what to use, how sure that is, what it costs, and what would tell more."""
+
+from __future__ import annotations
+
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+
+from bench import learning, units
+from bench.advice import Advice, Candidate
+from bench.learning import Curve
+from bench.limits import Wishes, limits
+from bench.sections import Section
+from bench.words import Say, english
+
+
+def sentences(made: Advice, section: Section, wishes: Wishes, say: Say = english) -> list[str]:
+    """The answer first."""
+    said = _answered(made, wishes, say) if made.use else _nearest(section, wishes, say)
+    if met := made.break_even:
+        said.append(
+            say("{later} is cheaper than {first} from {at:,} questions on.", **met.model_dump())
+            if met.at
+            else say("{later} is cheaper than {first} from the first question on.", **met.model_dump())
+        )
+    controls = [one for one in made.candidates if one.control]
+    if controls and controls[0].name != made.use:
+        said.append(say("Beside it, the best control: {name} with {score:.3f}, {total} in all.", **_told(controls[0])))
+    better = section.found.cells[:1] if made.best else ()
+    said += [
+        say("Without the limits: {name} with {score:.3f}.", name=cell.name, score=cell.interval.mean)
+        for cell in better
+        if cell.name in made.out
+    ]
+    return [*said, _labels(learning.curves(section).get(made.use_key), say)] if made.use_key else said
+
+
+def table(title: str, made: Advice, say: Say = english) -> Table:
+    """Every method within the limits, best first."""
+    shown = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
+    shown.add_column(say("method"), overflow="fold")
+    for heading in (made.metric, "95 %", say("against the best"), say("adapt"), say("answer"), say("in all")):
+        shown.add_column(heading, justify="right")
+    words = {"as good": say("as good"), "open": say("open"), "worse": say("worse")}
+    for one in made.candidates:
+        each = None if one.each_ms is None else one.each_ms / 1000
+        shown.add_row(
+            f"{one.name} °" if one.control else one.name,
+            f"{one.score:.3f}",
+            f"{one.low:.3f}–{one.high:.3f}",
+            words[one.standing],
+            units.time(one.once_s),
+            units.time(each),
+            units.time(one.total_s),
+            style="bold" if one.name == made.use else None,
+        )
+    return shown
+
+
+def out(made: Advice, say: Say = english) -> list[str]:
+    """Why the others are out."""
+    return [say("Out: {name} ({reason})", name=name, reason=reason) for name, reason in made.out.items()]
+
+
+def _answered(made: Advice, wishes: Wishes, say: Say) -> list[str]:
+    chosen = next(one for one in made.candidates if one.name == made.use)
+    facts = _told(chosen) | {"metric": made.metric, "queries": wishes.queries, "points": 100 * wishes.tolerance}
+    if made.answer == "undecided":
+        said = [
+            say(
+                "Undecided between {name} and {others}, which would be cheaper and may be worse by more than "
+                "{points:g} points. Until more is known, use {name}.",
+                others=", ".join(made.instead),
+                **facts,
+            )
+        ]
+        some = [one for one in made.candidates if one.name in made.instead]
+        said += [
+            say("About {items:,} test questions would tell for {name}.", name=one.name, items=one.items)
+            if one.items
+            else say("For {name}, seeds differ too much for any number of test questions to tell.", name=one.name)
+            for one in some
+        ]
+    else:
+        said = [say("Use {name}.", **facts)]
+    said.append(say("{name} scored {score:.3f} {metric} ({low:.3f} to {high:.3f}).", **facts))
+    if made.best != made.use:
+        facts |= {"best": made.best, "behind": 100 * chosen.behind}
+        said.append(
+            say(
+                "The best within the limits, {best}, scored {behind:.1f} points more; {name} is shown to be within "
+                "{points:g} points of it.",
+                **facts,
+            )
+        )
+    said.append(
+        say("{queries:,} questions cost {total}: {once} to adapt, {each} an answer.", **facts)
+        if chosen.total_s is not None
+        else say("What it costs was not measured.")
+    )
+    if chosen.control:
+        said.append(
+            say("{name} is a control: within the limits, no way of adapting the model was worth more.", **facts)
+        )
+    return said
+
+
+def _told(one: Candidate) -> dict[str, object]:
+    times = {"once": one.once_s, "each": None if one.each_ms is None else one.each_ms / 1000, "total": one.total_s}
+    return one.model_dump() | {name: units.time(value) for name, value in times.items()}
+
+
+def _nearest(section: Section, wishes: Wishes, say: Say) -> list[str]:
+    """Nothing fits: what each limit would have to be for one method at least."""
+    said = [say("Nothing fits the limits.")]
+    okay = [row for row in section.rows if row.status == "ok"]
+    for limit in limits(wishes, say):
+        found = [(amount, row.label) for row in okay if (amount := limit.of(row)) is not None]
+        if limit.granted is not None and found:
+            amount, name = min(found)
+            said.append(
+                say(
+                    "{what}: the least was {least}, by {name}.", what=limit.what, least=limit.written(amount), name=name
+                )
+            )
+    for metric in wishes.least:
+        if some := [(row.scores[metric], row.label) for row in okay if metric in row.scores]:
+            score, name = max(some)
+            said.append(say("{metric}: the most was {score:.3f}, by {name}.", metric=metric, score=score, name=name))
+    return said
+
+
+def _labels(curve: Curve | None, say: Say) -> str:
+    if curve is None:
+        return say(
+            "Whether more labels would help was not measured: bench run --examples 250,500,1000 --seeds 3 would tell."
+        )
+    gain, sizes = curve.gain, {"less": curve.sizes[-2], "more": curve.sizes[-1]}
+    facts = {"mean": 100 * gain.mean, "low": 100 * gain.low, "high": 100 * gain.high} | sizes
+    if curve.verdict == "yes":
+        return say(
+            "More labels would help: between {less:,} and {more:,} examples each doubling brought {mean:.1f} points "
+            "({low:.1f} to {high:.1f}).",
+            **facts,
+        )
+    if curve.verdict == "no":
+        return say(
+            "More labels would hardly help: between {less:,} and {more:,} examples each doubling brought {mean:.1f} "
+            "points ({low:.1f} to {high:.1f}).",
+            **facts,
+        )
+    return say(
+        "Whether more labels would help is open: between {less:,} and {more:,} examples each doubling brought "
+        "{mean:.1f} points ({low:.1f} to {high:.1f}).",
+        **facts,
+    )

@@ -1,0 +1,62 @@
+"""Quality against training size, and whether more labels would help."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import log2
+
+from bench import comparison, contrast
+from bench.comparison import Cell
+from bench.contrast import Interval
+from bench.record import Record
+from bench.sections import Section
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One method over training sizes, fewest examples first."""
+
+    name: str
+    control: bool
+    sizes: tuple[int, ...]
+    cells: tuple[Cell, ...]
+
+    @property
+    def gain(self) -> Interval:
+        """What a doubling of the labels brought between the last two sizes, paired by seed and question."""
+        less, more = self.cells[-2:]
+        found = comparison.between(more, less).interval
+        doublings = log2(self.sizes[-1] / self.sizes[-2])
+        return Interval(*(value / doublings for value in (found.mean, found.low, found.high)))
+
+    @property
+    def verdict(self) -> str:
+        """Whether more labels would help: "yes", "no" (a doubling brings less than makes a difference), or "open"."""
+        gain = self.gain
+        return "yes" if gain.low > 0 else "no" if gain.high < contrast.WITHIN else "open"
+
+
+def curves(section: Section) -> dict[str, Curve]:
+    """By the key that a method has at the largest size; methods that were ok with at least two sizes."""
+    points: dict[str, dict[int, Cell]] = {}
+    keys: dict[str, str] = {}
+    for size, records in section.sizes.items():
+        for cell in comparison.cells(records):
+            one = _identity(cell.records[0])
+            points.setdefault(one, {})[size] = cell
+            keys[one] = cell.key
+    return {
+        keys[one]: Curve(next(reversed(found.values())).name, next(iter(found.values())).control, *_parted(found))
+        for one, found in points.items()
+        if len(found) > 1
+    }
+
+
+def _parted(found: dict[int, Cell]) -> tuple[tuple[int, ...], tuple[Cell, ...]]:
+    return tuple(found), tuple(found.values())
+
+
+def _identity(record: Record) -> str:
+    """What stays the same of a method over training sizes: all but what was tuned for each."""
+    spec, tuned = record.spec, record.tuning.ranges if record.tuning else ()
+    return repr((spec.method.name, [item for item in sorted(spec.method.params.items()) if item[0] not in tuned]))

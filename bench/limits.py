@@ -1,0 +1,116 @@
+"""What a user can afford and wants of a method, and which methods are out for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from bench import units
+from bench.contrast import WITHIN
+from bench.refusal import Refused
+from bench.rows import Row
+from bench.words import Say
+
+QUERIES = 10_000
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What the user can afford and wants; None and empty: no limit."""
+
+    memory_mib: float | None = None
+    fit_s: float | None = None
+    latency_ms: float | None = None
+    """Of 95 of 100 questions asked one at a time."""
+    least: dict[str, float] = field(default_factory=dict)
+    """Scores that must be reached, by metric."""
+    queries: int = QUERIES
+    tolerance: float = WITHIN
+
+    @classmethod
+    def parse(
+        cls,
+        memory: str | None,
+        fit: str | None,
+        latency: str | None,
+        least: Mapping[str, float | None],
+        *,
+        queries: int,
+        tolerance: float,
+    ) -> Wishes:
+        """From what was typed; raises `Refused` where that is no amount."""
+        size = _read("--max-memory", memory, units.parse_bytes)
+        wait = _read("--max-latency", latency, units.parse_seconds)
+        return cls(
+            memory_mib=None if size is None else size / 2**20,
+            fit_s=_read("--max-fit", fit, units.parse_seconds),
+            latency_ms=None if wait is None else wait * 1000,
+            least={metric: score for metric, score in least.items() if score is not None},
+            queries=queries,
+            tolerance=tolerance,
+        )
+
+
+def _read(option: str, text: str | None, how: Callable[[str], float]) -> float | None:
+    try:
+        return None if text is None else how(text)
+    except ValueError as error:
+        raise Refused(f"{option} {text}: {error}") from None
+
+
+@dataclass(frozen=True)
+class Limit:
+    """One of them: what it is called, what is granted, how a method's share is found and written."""
+
+    what: str
+    granted: float | None
+    of: Callable[[Row], float | None]
+    written: Callable[[float], str]
+
+
+def limits(wishes: Wishes, say: Say) -> tuple[Limit, ...]:
+    """Those that have a number, whether it was given or not."""
+    return (
+        Limit(say("memory"), wishes.memory_mib, lambda row: row.peak_mib, lambda mib: f"{mib:,.0f} MiB"),
+        Limit(say("adapting"), wishes.fit_s, lambda row: row.fit_s, units.time),
+        Limit(
+            say("an answer (95 of 100)"),
+            wishes.latency_ms,
+            lambda row: row.query_p95_ms,
+            lambda ms: units.time(ms / 1000),
+        ),
+    )
+
+
+def _too_much(row: Row, wishes: Wishes, say: Say) -> str | None:
+    """The first limit that a method exceeds."""
+    for limit in limits(wishes, say):
+        found = limit.of(row)
+        if limit.granted is None:
+            continue
+        if found is None:
+            return say("{what}: not measured", what=limit.what)
+        if found > limit.granted:
+            told = {"found": limit.written(found), "limit": limit.written(limit.granted)}
+            return say("{what}: {found}, over {limit}", what=limit.what, **told)
+    for metric, least in wishes.least.items():
+        if metric not in row.scores:
+            return say("{what}: not measured", what=metric)
+        if row.scores[metric] < least:
+            return say("{metric}: {found:.3f}, under {least:g}", metric=metric, found=row.scores[metric], least=least)
+    return None
+
+
+def excluded(rows: Sequence[Row], wishes: Wishes, say: Say) -> dict[str, str]:
+    """Why a method is out: it did not end well, or exceeds a limit."""
+    out = {}
+    for row in rows:
+        if row.status != "ok":
+            why = f"{row.status}: {row.reason}"
+            partly = any(other.key == row.key and other.status == "ok" for other in rows)
+            out[row.label] = (
+                say("seeds {seeds}: {why}", seeds=", ".join(map(str, row.seeds)), why=why) if partly else why
+            )
+        elif reason := _too_much(row, wishes, say):
+            out.setdefault(row.label, reason)
+    return out

@@ -1,0 +1,101 @@
+"""What a reader must know beside a table: what failed, ended early or was disturbed, and what can be seen at all."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from bench import stats, terms
+from bench.record import Record
+from bench.rows import rows
+from bench.words import Say, english
+
+BUSY = 0.2
+
+
+def notes(records: Sequence[Record], say: Say = english) -> list[str]:
+    """Every remark on the records of one comparison."""
+    said = [f"{row.label}: {row.status}: {row.reason}" for row in rows(records) if row.status != "ok"]
+    for record in records:
+        spent, name = record.cost.spent if record.cost else None, f"{record.spec.method.name} seed {record.spec.seed}"
+        if spent and spent.stopped_by in ("seconds", "tokens"):
+            said.append(
+                say(
+                    "{name}: its budget of {limit} was used up after {steps} steps.",
+                    name=name,
+                    limit=spent.stopped_by,
+                    steps=spent.steps,
+                )
+            )
+        if record.cost and record.cost.adapter_failure:
+            why = record.cost.adapter_failure
+            said.append(say("{name}: its adapter could not be put in service: {why}", name=name, why=why))
+    said += disturbances(records, say)
+    tuned = {record.spec.method.name: record for record in records if record.tuning is not None}
+    said += [tuning(record, say) for record in tuned.values()]
+    items = min((len(record.samples) for record in records if record.status == "ok"), default=0)
+    if items:
+        said.append(
+            say(
+                "With {items} test questions, differences below about {points:.1f} points cannot be seen in one seed "
+                "(paired, 80 % power at 10 % discordance).",
+                items=items,
+                points=100 * stats.visible_difference(items),
+            )
+        )
+    return said
+
+
+def disturbances(records: Sequence[Record], say: Say = english) -> list[str]:
+    """Why seconds and rates may not be what they seem."""
+    said = []
+    busy = [record for record in records if record.env and record.env.others_cores > BUSY * record.env.cores]
+    if busy:
+        said.append(
+            say(
+                "Other processes kept up to {most:.0%} of the cores busy during {busy} of {all} runs; their seconds "
+                "and rates are not the machine's.",
+                most=max(min(record.env.others_cores / record.env.cores, 1.0) for record in busy if record.env),
+                busy=len(busy),
+                all=len(records),
+            )
+        )
+    unlike = terms.strangers(records)
+    if unlike:
+        told = "; ".join(f"{name}: {', '.join(values)}" for name, values in unlike.items())
+        said.append(say("Not all runs were made alike, so seconds and memory do not compare ({unlike}).", unlike=told))
+    return said
+
+
+def tuning(record: Record, say: Say = english) -> str:
+    """How a method's hyper-parameters were found: E[best] of 1, 2, … trials, the best, and whether it is at an edge."""
+    assert record.tuning is not None
+    name, attempts = record.spec.method.name, record.tuning.attempts
+    if not attempts:
+        return say("{name}: nothing to tune.", name=name)
+    curve = " ".join(f"{score:.3f}" for score in stats.expected_best([attempt.score or 0.0 for attempt in attempts]))
+    failed = [attempt.status for attempt in attempts if attempt.score is None]
+    chosen = {key: record.spec.method.params[key] for key in record.tuning.ranges}
+    said = [
+        say(
+            "{name}: best of 1 to {trials} trials on validation, on average: {curve}",
+            name=name,
+            trials=len(attempts),
+            curve=curve,
+        )
+    ]
+    if failed:
+        kinds = ", ".join(sorted(set(failed)))
+        said.append(say("{failed} of them failed and count as 0: {kinds}", failed=len(failed), kinds=kinds))
+    said.append(
+        ", ".join(
+            f"{key}={value:.4g}" if isinstance(value, float) else f"{key}={value}" for key, value in chosen.items()
+        )
+    )
+    edges = [
+        key
+        for key, place in record.tuning.ranges.items()
+        if place.choices is None and stats.at_edge(chosen[key], place)
+    ]
+    if edges:
+        said.append(say("at the edge of its range: {edges}", edges=", ".join(edges)))
+    return "; ".join(said) + "."

@@ -1,0 +1,70 @@
+"""Loss while training, and where it turned."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from matplotlib import pyplot
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+
+from bench.drawing import WIDTH, Plot, looks
+from bench.record import Point
+from bench.sections import Section
+from bench.words import Say
+
+OVERFIT = 1.05  # validation loss at the end that exceeds its least by more than this has turned
+
+
+def curves(section: Section, say: Say) -> Figure | None:
+    """Loss while training, dashed, and on validation; a ring where validation was at its least before it turned."""
+    runs = {cell.key: cell for cell in section.found.cells if cell.records[0].curve}
+    if not runs:
+        return None
+    columns = 3
+    lines = -(-len(runs) // columns)
+    figure, grid = pyplot.subplots(
+        lines, columns, figsize=(WIDTH, 0.6 + 1.05 * lines), sharex=True, sharey=True, squeeze=False
+    )
+    look = looks(section)
+    for axes, (key, cell) in zip(grid.flat, runs.items(), strict=False):
+        for record in cell.records:
+            _curve(axes, record.curve, look[key].colour)
+        axes.set_title(cell.name, fontsize=9, loc="left", pad=2)
+        axes.set_yscale("log")
+        axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 3.0)))
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.yaxis.set_minor_locator(NullLocator())
+        axes.tick_params(labelsize=8)
+    for axes in grid.flat[len(runs) :]:
+        axes.set_visible(False)
+    figure.supxlabel(say("optimiser steps"), fontsize=10)
+    figure.supylabel(say("loss (nats per answer token)"), fontsize=10)
+    return figure
+
+
+def _curve(axes: Axes, curve: Sequence[Point], colour: Any) -> None:
+    seen = [(point.step, point.validation_loss) for point in curve if point.validation_loss is not None]
+    taught = [(point.step, point.train_loss) for point in curve if point.train_loss is not None]
+    if taught:
+        axes.plot(*zip(*taught, strict=True), color=colour, linewidth=1, linestyle="--", alpha=0.7)
+    if seen:
+        axes.plot(*zip(*seen, strict=True), color=colour, linewidth=1.5)
+        step, least = min(seen, key=lambda point: point[1])
+        if seen[-1][1] > OVERFIT * least:
+            axes.plot([step], [least], "o", markerfacecolor="none", markeredgecolor="black", markersize=7)
+
+
+PLOTS = [
+    Plot(
+        80,
+        "curves",
+        curves,
+        lambda say: say(
+            "Loss on training (dashed) and validation examples. A ring marks the least validation loss where it rose "
+            "afterwards: overfitting."
+        ),
+    )
+]

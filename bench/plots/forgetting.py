@@ -1,0 +1,45 @@
+"""What adapting took from the model, against what it brought."""
+
+from __future__ import annotations
+
+from matplotlib.figure import Figure
+
+from bench.comparison import Cell
+from bench.drawing import GREY, Plot, scatter, sheet
+from bench.rows import forgotten
+from bench.sections import Section
+from bench.words import Say
+
+
+def forgetting(section: Section, say: Say) -> Figure | None:
+    """What adapting took from the model's grasp of general text, against what it brought on the task."""
+    lost = {cell.key: _lost(cell) for cell in section.found.cells}
+    cells = [cell for cell in section.found.cells if lost[cell.key] is not None]
+    if not cells:
+        return None
+    figure, axes = sheet()
+    untouched = next((cell for cell in section.found.cells if cell.name == "zero-shot"), None)
+    base = untouched.interval.mean if untouched else 0.0
+    points = {cell.key: (lost[cell.key] or 0.0, cell.interval.mean - base) for cell in cells}
+    axes.axvline(0, color=GREY, linewidth=0.8, linestyle=":")
+    axes.set_xlabel(say("forgotten (nats per token of general text)"))
+    axes.set_ylabel(
+        say("{metric} above zero-shot", metric=section.metric) if untouched else section.metric,
+    )
+    scatter(figure, axes, section, cells, points, named=set(points))
+    return figure
+
+
+def _lost(cell: Cell) -> float | None:
+    told = [nats for record in cell.records if (nats := forgotten(record)) is not None]
+    return sum(told) / len(told) if told else None
+
+
+PLOTS = [
+    Plot(
+        100,
+        "forgetting",
+        forgetting,
+        lambda say: say("What a method gains on the task and what the model forgets of general text."),
+    )
+]

@@ -1,0 +1,50 @@
+"""Quality against training size."""
+
+from __future__ import annotations
+
+from matplotlib.figure import Figure
+
+from bench import learning
+from bench.drawing import Plot, looks, sheet
+from bench.sections import Section
+from bench.words import Say
+
+
+def labels(section: Section, say: Say) -> Figure | None:
+    """Quality against training size, with intervals."""
+    found = learning.curves(section)
+    if not found:
+        return None
+    figure, axes = sheet(height=4.4)
+    look = looks(section)
+    for key, curve in sorted(found.items(), key=lambda one: -one[1].cells[-1].interval.mean):
+        bounds = [cell.interval for cell in curve.cells]
+        axes.fill_between(
+            curve.sizes, [one.low for one in bounds], [one.high for one in bounds], color=look[key].colour, alpha=0.12
+        )
+        axes.plot(
+            curve.sizes,
+            [one.mean for one in bounds],
+            color=look[key].colour,
+            marker=look[key].shape,
+            markersize=5,
+            linestyle=":" if curve.control else "-",
+            label=f"{curve.name} °" if curve.control else curve.name,
+        )
+    axes.set_xscale("log")
+    axes.set_xticks(sizes := sorted(section.sizes), [f"{size:,}" for size in sizes])
+    axes.minorticks_off()
+    axes.set_xlabel(say("training examples"))
+    axes.set_ylabel(section.metric)
+    figure.legend(loc="outside lower center", ncols=3, fontsize=9)
+    return figure
+
+
+PLOTS = [
+    Plot(
+        70,
+        "labels",
+        labels,
+        lambda say: say("What more training examples bring, with 95 % intervals."),
+    )
+]

@@ -1,0 +1,41 @@
+"""How good each method is, and how sure that is."""
+
+from __future__ import annotations
+
+from matplotlib.figure import Figure
+
+from bench.drawing import GREY, Plot, looks, sheet
+from bench.sections import Section
+from bench.words import Say
+
+
+def quality(section: Section, say: Say) -> Figure:
+    """The main metric with its interval, and each seed's own value as a dot."""
+    cells = section.found.cells[::-1]
+    figure, axes = sheet(height=0.8 + 0.24 * len(cells))
+    look = looks(section)
+    for place, cell in enumerate(cells):
+        low, mean, high = cell.interval.low, cell.interval.mean, cell.interval.high
+        axes.plot([low, high], [place, place], color=look[cell.key].colour, linewidth=2, zorder=2)
+        look[cell.key].mark(axes, mean, place)
+        axes.plot(cell.scores.mean(axis=1), [place] * len(cell.seeds), ".", color="black", markersize=2.5, zorder=4)
+    if section.found.control:
+        axes.axvline(section.found.control.interval.mean, color=GREY, linewidth=0.8, linestyle=":", zorder=1)
+    axes.set_yticks(range(len(cells)), [f"{cell.name} °" if cell.control else cell.name for cell in cells])
+    axes.set_xlabel(section.metric)
+    axes.set_xlim(left=min(0.0, axes.get_xlim()[0]))
+    axes.margins(y=0.02)
+    return figure
+
+
+PLOTS = [
+    Plot(
+        10,
+        "quality",
+        quality,
+        lambda say: say(
+            "How good each method is. Bars: 95 % intervals over questions and seeds. Dots: single seeds. Dotted line: "
+            "the best control (°)."
+        ),
+    )
+]

@@ -1,0 +1,127 @@
+"""Records to comparisons: one section for each task and model, with what was trained on fewer examples beside it."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from bench import comparison, terms
+from bench.comparison import Comparison
+from bench.record import Record
+from bench.refusal import Refused
+from bench.rows import Row, rows
+
+SIZE = "budget.examples"
+
+
+@dataclass(frozen=True)
+class Section:
+    """One task on one model: what a table shows, and the same methods on fewer training examples."""
+
+    records: tuple[Record, ...]
+    """Those of the largest training size: they are what is compared."""
+    sizes: dict[int, tuple[Record, ...]]
+    """All records by training examples, fewest first; empty where all were made with one size."""
+
+    @property
+    def task(self) -> str:
+        """The task's name."""
+        return self.records[0].spec.task.name
+
+    @property
+    def metric(self) -> str:
+        """The task's main metric."""
+        return self.records[0].spec.task.metric
+
+    @property
+    def title(self) -> str:
+        """The task and the model, by the names they were given."""
+        return f"{self.task} · {Path(self.records[0].spec.base.ref).name}"
+
+    @cached_property
+    def found(self) -> Comparison:
+        """Who leads, who beats the controls, and how sure that is."""
+        return comparison.compare(self.records)
+
+    @cached_property
+    def rows(self) -> list[Row]:
+        """What each method earned and cost, best first."""
+        return rows(self.records)
+
+
+def read(paths: Sequence[Path]) -> list[Record]:
+    """Every record in files and folders, each once; raises `Refused` where there is none or one cannot be read."""
+    found: dict[str, Record] = {}
+    for path in paths:
+        if not path.exists():
+            raise Refused(f"{path}: no such file or folder", mend="name a record, or a folder of `bench run --out`")
+        files = sorted(path.rglob("*.json")) if path.is_dir() else [path]
+        for file in files:
+            if not file.name.startswith("."):
+                record = _record(file)
+                if found.setdefault(record.id, record) != record:
+                    raise Refused(
+                        f"two records of the same run, {record.id}, that are not the same",
+                        where=str(file),
+                        mend="report on one of the folders at a time",
+                    )
+    if not found:
+        raise Refused(
+            f"no record in {', '.join(map(str, paths))}", mend="make some: bench run --methods lora --task bookrec"
+        )
+    return list(found.values())
+
+
+def part(records: Sequence[Record]) -> list[Section]:
+    """Sections in the order of their first records.
+
+    Raises `Refused` where records of one task and model were made under terms that differ in more than the training
+    size, or where a task is there in two versions.
+    """
+    groups: dict[tuple[str, str], list[Record]] = defaultdict(list)
+    for record in records:
+        groups[record.spec.task.name, record.spec.base.ref].append(record)
+    return [_section(group) for group in groups.values()]
+
+
+def _section(group: list[Record]) -> Section:
+    terms.hold(group, but=(SIZE,))
+    sizes: dict[int | None, list[Record]] = defaultdict(list)
+    for record in group:
+        sizes[record.spec.budget.examples].append(record)
+    if len(sizes) == 1:
+        return Section(tuple(group), {})
+    known = {size or _all_examples(some): tuple(some) for size, some in sizes.items()}
+    ordered = {size: known[size] for size in sorted(known)}
+    return Section(next(reversed(ordered.values())), ordered)
+
+
+def _all_examples(records: Sequence[Record]) -> int:
+    """How many there are where none were left out: told by any run that went over them a known number of times."""
+    for record in records:
+        spent = record.cost.spent if record.cost else None
+        if spent and spent.passes:
+            return round(spent.examples / spent.passes)
+    raise Refused(
+        "no run on all training examples tells how many these are",
+        where=records[0].id,
+        mend="report on these records apart, or add a method that trains",
+    )
+
+
+def _record(file: Path) -> Record:
+    try:
+        return Record.read(file)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"])) or "the file"
+        raise Refused(
+            f"no record of this version of adaptbench: {place}: {first['msg'].lower()}",
+            where=str(file),
+            mend="take the file out of the folder, or read it with the version that wrote it",
+        ) from None

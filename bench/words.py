@@ -1,0 +1,50 @@
+"""What a reader is told, in the reader's language: English stands in the code, the others in `languages/*.yaml`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
+
+import yaml
+
+from bench.refusal import Refused, did_you_mean
+
+FOLDER = Path(__file__).parent / "languages"
+Say = Callable[..., str]
+"""`say("{name} leads", name="lora")`: the sentence in the reader's language, with the facts filled in."""
+
+
+def english(text: str, /, **facts: object) -> str:
+    """The sentence as it stands in the code."""
+    return text.format(**facts)
+
+
+def speaker(language: str) -> Say:
+    """Who says things in a language.
+
+    A sentence without a translation raises `KeyError`: a page in two languages is a mistake, and a test finds it first.
+    """
+    if language == "en":
+        return english
+    known = catalogue(language)
+    return lambda text, /, **facts: known[text].format(**facts)
+
+
+def check(language: str) -> str:
+    """The language, or `Refused` where it is not at hand."""
+    if language not in languages():
+        raise Refused(f"--lang {language}: not at hand", mend=did_you_mean(language, languages()))
+    return language
+
+
+def languages() -> list[str]:
+    """What `speaker` knows."""
+    return ["en", *sorted(file.stem for file in FOLDER.glob("*.yaml"))]
+
+
+@lru_cache
+def catalogue(language: str) -> dict[str, str]:
+    """Each English sentence and what it is called in the language."""
+    found: dict[str, str] = yaml.safe_load((FOLDER / f"{language}.yaml").read_text("utf-8"))
+    return found

@@ -1,0 +1,243 @@
+"""The report: complete, self-contained, honest about what failed, and usable in a real browser."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas
+import pytest
+from conftest import Bench, MakeRecord
+
+from bench import plots, report, sections
+from bench.record import Record
+from bench.refusal import Refused
+from bench.sections import part, read
+from bench.words import english
+
+CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
+CURVE = [
+    {
+        "step": step, "tokens": 10 * step, "seconds": float(step), "train_loss": 1 / (step + 1),
+        "validation_loss": loss, "next_token_accuracy": 0.5,
+    }
+    for step, loss in enumerate((1.0, 0.4, 0.2, 0.6))
+]  # fmt: skip
+FORGOT = {"text_sha256": "c" * 64, "tokens": 9, "nats_before": 1.0, "nats_after": 1.5}
+FAILED = {"scores": {}, "samples": [], "cost": None}
+
+
+@pytest.fixture
+def records(make_record: MakeRecord) -> list[Record]:
+    """A comparison with everything a page must show: seeds, controls, curves, failures."""
+    made = [
+        make_record(name, em, items=40, seed=seed, curve=CURVE, forgetting=FORGOT)
+        for name, em in (("lora", 0.8), ("full", 0.7), ("few-shot", 0.4))
+        for seed in (0, 1)
+    ]
+    made += [make_record("nearest", 0.2, items=40, seed=seed, method__control=True) for seed in (0, 1)]
+    why = {"kind": "DidNotFit", "message": "wanted 9 GiB & <more>", "trace": None}
+    made.append(make_record("prefix", status="did-not-fit", error=why, **FAILED))
+    made.append(make_record("qlora", seed=1, status="error", error=why | {"kind": "K", "message": "no tea"}, **FAILED))
+    return made
+
+
+@pytest.fixture
+def written(records: list[Record], tmp_path: Path) -> Path:
+    report.write(part(records), tmp_path, questions=lambda spec: {"q0": "What colour is <tea>?"})
+    return tmp_path
+
+
+def test_a_report_has_all_its_parts(written: Path) -> None:
+    assert {file.name for file in written.iterdir()} == {
+        "index.html", "report.md", "table.csv", "records.parquet", "plots"
+    }  # fmt: skip
+    names = {file.stem for file in (written / "plots").iterdir()}
+    drawn = {f"feelings-bookworm-{plot.name}" for plot in plots.every()} - {"feelings-bookworm-labels"}
+    assert names == drawn
+    assert {file.suffix for file in (written / "plots").iterdir()} == {".svg", ".png"}
+
+
+@pytest.mark.parametrize("name", ["index.html", "report.md"])
+def test_whatever_failed_is_there_with_its_reason(written: Path, name: str) -> None:
+    text = (written / name).read_text("utf-8")
+    assert "did-not-fit" in text
+    assert "wanted 9 GiB" in text
+    assert "no tea" in text
+
+
+def test_text_from_outside_is_never_markup(written: Path) -> None:
+    page = (written / "index.html").read_text("utf-8")
+    assert "&lt;more&gt;" in page
+    assert "<more>" not in page
+    assert "What colour is &lt;tea&gt;?" in page
+
+
+def test_the_page_asks_for_nothing_from_outside(written: Path) -> None:
+    page = (written / "index.html").read_text("utf-8")
+    sources = re.findall(r'(?:src|href)="([^"#]+)"', page)
+    assert {source for source in sources if not source.startswith("data:")} == set()
+    assert "@import" not in page
+
+
+def test_ids_on_the_page_are_unique(written: Path) -> None:
+    ids = re.findall(r'<(?!path|clipPath|style)\w+ [^>]*?\bid="([^"]+)"', (written / "index.html").read_text("utf-8"))
+    assert len(ids) == len(set(ids))
+
+
+def test_errors_come_first_among_the_sample_answers(records: list[Record]) -> None:
+    view = report.View(part(records)[0], [], {}, english)
+    some = [one.scores["em"] for one in view.samples(records[0])]
+    assert some == sorted(some)
+    assert len(some) == report.SAMPLES
+    assert {0.0, 1.0} == set(some)
+    assert view.wrong(records[0]) == 8
+
+
+def test_tables_hold_every_method_and_every_run(written: Path, records: list[Record]) -> None:
+    table = pandas.read_csv(written / "table.csv")
+    assert set(table["method"]) == {record.spec.method.name for record in records}
+    assert table.set_index("label").loc["lora", "em"] == 0.8
+    assert table.set_index("label").loc["prefix", "reason"] == "wanted 9 GiB & <more>"
+    runs = pandas.read_parquet(written / "records.parquet")
+    assert set(runs["id"]) == {record.id for record in records}
+    assert runs.set_index("id").loc[records[0].id, "cost.phases.fit.wall_s"] == 2.0
+
+
+def test_the_same_records_give_the_same_pictures(records: list[Record], tmp_path: Path) -> None:
+    for folder in ("one", "other"):
+        report.write(part(records), tmp_path / folder)
+    for file in (tmp_path / "one" / "plots").glob("*.svg"):
+        assert file.read_bytes() == (tmp_path / "other" / "plots" / file.name).read_bytes()
+
+
+def test_training_sizes_share_a_section_and_the_largest_is_the_table(make_record: MakeRecord, tmp_path: Path) -> None:
+    made = [make_record("lora", em, items=40, budget__examples=size) for size, em in ((10, 0.2), (40, 0.6), (20, 0.4))]
+    (section,) = part(made)
+    assert list(section.sizes) == [10, 20, 40]
+    assert [record.scores["em"] for record in section.records] == [0.6]
+    report.write([section], tmp_path)
+    assert (tmp_path / "plots" / "feelings-bookworm-labels.svg").is_file()
+    assert len(pandas.read_csv(tmp_path / "table.csv")) == 3
+
+
+def test_all_examples_are_a_size_like_any_other(make_record: MakeRecord) -> None:
+    (section,) = part([make_record("lora", budget__examples=4), make_record("lora")])
+    assert list(section.sizes) == [4, 9]
+
+
+def test_other_terms_are_refused_by_name(make_record: MakeRecord) -> None:
+    with pytest.raises(Refused, match=r"budget\.passes: 3 and 1"):
+        part([make_record("lora"), make_record("full", budget__passes=1)])
+
+
+def test_other_tasks_have_their_own_sections(make_record: MakeRecord) -> None:
+    made = part([make_record("lora"), make_record("lora", task__name="other"), make_record("full")])
+    assert [section.title for section in made] == ["feelings · bookworm", "other · bookworm"]
+
+
+def test_what_cannot_be_read_is_refused(make_record: MakeRecord, tmp_path: Path) -> None:
+    with pytest.raises(Refused, match="no such file"):
+        read([tmp_path / "nowhere"])
+    with pytest.raises(Refused, match="no record in"):
+        read([tmp_path])
+    make_record("lora").write(tmp_path / "a")
+    make_record("lora", scores={"em": 0.1}).write(tmp_path / "b")
+    with pytest.raises(Refused, match="two records of the same run"):
+        read([tmp_path])
+    assert len(read([tmp_path / "a", tmp_path / "a"])) == 1
+    (tmp_path / "a" / "alien.json").write_text('{"schema": 7}')
+    with pytest.raises(Refused, match="no record of this version"):
+        read([tmp_path / "a"])
+
+
+def test_the_command_writes_a_korean_report(records: list[Record], run_bench: Bench, tmp_path: Path) -> None:
+    for record in records:
+        record.write(tmp_path / "results")
+    done = run_bench("report", "--lang", "ko", "--out", "here")
+    assert (done.returncode, done.stdout.strip()) == (0, "here/index.html")
+    page = (tmp_path / "here" / "index.html").read_text("utf-8")
+    assert '<html lang="ko">' in page
+    assert "lora 방법을 쓰십시오." in page
+
+
+def test_korean_letters_are_in_the_pictures(make_record: MakeRecord, tmp_path: Path, recwarn: Any) -> None:
+    records = [make_record("lora", items=40, task__name="책 추천"), make_record("가나다", 0.2, items=40)]
+    records[1] = records[1].model_copy(
+        update={"spec": records[1].spec.model_copy(update={"task": records[0].spec.task})}
+    )
+    report.write(part(records), tmp_path, "ko")
+    assert not [warning for warning in recwarn if "Glyph" in str(warning.message)]
+    assert (tmp_path / "plots" / "책-추천-bookworm-quality.png").is_file()
+
+
+@pytest.fixture
+def page(written: Path) -> Iterator[Any]:
+    """The report in a real browser, with everything it complained of or asked for."""
+    if CHROMIUM is None:
+        pytest.skip("no Chromium on this machine (Debian: apt install chromium)")
+    from playwright.sync_api import sync_playwright
+
+    quiet = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
+    with sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=CHROMIUM, args=quiet)
+        tab = browser.new_page()
+        tab.complaints, tab.requests = [], []
+        tab.on("console", lambda message: tab.complaints.append(message.text))
+        tab.on("pageerror", lambda error: tab.complaints.append(str(error)))
+        tab.on("request", lambda request: tab.requests.append(request.url))
+        tab.goto(f"file://{written}/index.html")
+        yield tab
+        browser.close()
+
+
+def column(page: Any, place: int) -> list[str]:
+    return [text.strip() for text in page.locator(f".results tbody tr:visible > :nth-child({place})").all_inner_texts()]
+
+
+def test_in_a_browser_the_page_sorts_filters_and_explains(page: Any) -> None:
+    assert column(page, 1)[:3] == ["lora", "full", "few-shot"]
+    page.get_by_role("button", name="method").click()
+    assert column(page, 1) == ["few-shot", "full", "lora", "nearest °", "prefix", "qlora"]
+    page.get_by_role("button", name="em", exact=False).first.click()
+    assert column(page, 2)[:4] == ["0.800", "0.700", "0.400", "0.200"]
+    page.get_by_role("button", name="em", exact=False).first.click()
+    assert column(page, 2)[:4] == ["0.200", "0.400", "0.700", "0.800"]
+    page.get_by_role("searchbox").fill("lora")
+    assert set(column(page, 1)) == {"lora", "qlora"}
+    page.get_by_label("not ok").uncheck()
+    assert column(page, 1) == ["lora"]
+    page.get_by_role("searchbox").fill("")
+    page.get_by_label("controls").uncheck()
+    assert set(column(page, 1)) == {"lora", "full", "few-shot"}
+    page.locator(".plots .mark use").first.hover()
+    assert "em 0." in page.locator("#tip").inner_text()
+    page.get_by_role("link", name="full").click()
+    assert page.locator("details[open]").count() == 1
+    assert (page.complaints, len(page.requests)) == ([], 1)
+
+
+@pytest.mark.parametrize("width", [390, 1440])
+def test_in_a_browser_plots_and_text_are_legible_at_any_width(page: Any, width: int) -> None:
+    page.set_viewport_size({"width": width, "height": 900})
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    boxes = [figure.bounding_box() for figure in page.locator("figure svg").all()]
+    assert len(boxes) == len(plots.every()) - 1
+    assert all(box["width"] > 300 and box["height"] > 100 for box in boxes)
+    heights = page.evaluate(
+        "[...document.querySelectorAll('svg text')].map((one) => one.getBoundingClientRect().height)"
+    )
+    assert min(heights) > 7
+    sizes = page.evaluate(
+        "[...document.querySelectorAll('p, td, li')].map((one) => parseFloat(getComputedStyle(one).fontSize))"
+    )
+    assert min(sizes) >= 14
+
+
+def test_a_section_knows_its_metric_and_its_rows(records: list[Record]) -> None:
+    (section,) = sections.part(records)
+    assert section.metric == "em"
+    assert [row.label for row in section.rows] == ["lora", "full", "few-shot", "nearest", "prefix", "qlora"]
