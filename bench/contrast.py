@@ -15,6 +15,7 @@ from scipy import optimize, special
 from scipy import stats as scipy_stats
 
 DRAWS = 4000
+MANY = 5000
 LEVEL = 0.05
 POWER = 0.80
 TINY = 1e-12  # a variance as small as this is rounding
@@ -178,7 +179,14 @@ def items_to_decide(found: Difference, contrasts: int = 1, within: float = WITHI
 def _draws(scores: Scores, prior: Prior) -> NDArray[numpy.float64]:
     """Means as they might have come, with a seed of their own: the same data give the same draws."""
     seeds, items = scores.shape
-    drawn: NDArray[numpy.float64] = _resampled(items) @ scores.mean(axis=0)
+    mean = scores.mean(axis=0)
+    if items > MANY:  # the mean of so many is as good as normal, and draws would take gigabytes
+        shares = (numpy.arange(DRAWS) + 0.5) / DRAWS
+        drawn: NDArray[numpy.float64] = scipy_stats.norm.ppf(
+            shares, mean.mean(), max(_spread(scores), TINY) / sqrt(items)
+        )
+    else:
+        drawn = _resampled(items) @ mean
     if seeds == 1:
         return drawn
     wobble, freedom = _wobble(scores, prior)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import combinations
+
 import numpy
 import pytest
 from scipy import stats as scipy_stats
@@ -147,13 +149,62 @@ def test_the_interval_covers_the_truth(seeds: int) -> None:
     assert 0.93 <= hits / runs <= 0.975
 
 
+def family(dice: numpy.random.Generator, skills: list[float], seeds: int = 3) -> list[contrast.Scores]:
+    """Methods that answer the same questions; some depend on the seed more than others."""
+    hard = dice.beta(1.5, 1.5, 300)
+    made = []
+    for skill in skills:
+        wobble = 0.015 * numpy.exp(0.6 * dice.standard_normal()) * dice.standard_normal((seeds, 1))
+        made.append((dice.random((seeds, 300)) < numpy.clip(hard + skill + wobble, 0, 1)).astype(float))
+    return made
+
+
+def judged(methods: list[contrast.Scores]) -> tuple[list[float], contrast.Prior]:
+    """The p values of all pairs, adjusted, as a comparison makes them."""
+    pairs = list(combinations(methods, 2))
+    prior = contrast.Prior.of([ours - theirs for ours, theirs in pairs], len(methods))
+    return contrast.holm([contrast.p_value(ours, theirs, prior) for ours, theirs in pairs]), prior
+
+
 def test_false_alarms_stay_rare_over_a_family() -> None:
-    """Eight equal methods, the leader (chosen by the data) against each: one alarm in twenty comparisons at most."""
-    dice, alarms, runs = numpy.random.default_rng(11), 0, 250
-    for _ in range(runs):
-        hard = dice.beta(1.5, 1.5, 300)
-        skills = 0.02 * dice.standard_normal((8, 3, 1))
-        methods = (dice.random((8, 3, 300)) < numpy.clip(hard + skills, 0, 1)).astype(float)
-        ps = [contrast.difference(methods[a], methods[b]).p for a in range(8) for b in range(a)]
-        alarms += min(contrast.holm(ps)) < 0.05
+    """Eight equal methods, any of them against any other: one alarm in twenty comparisons."""
+    dice, runs = numpy.random.default_rng(11), 250
+    alarms = sum(min(judged(family(dice, [0.0] * 8))[0]) < 0.05 for _ in range(runs))
     assert alarms / runs <= 0.06
+
+
+def test_seeds_of_all_methods_together_see_what_three_seeds_alone_do_not() -> None:
+    dice, seen, alone = numpy.random.default_rng(12), 0, 0
+    for _ in range(40):
+        methods = family(dice, [0.15] + [0.0] * 7)
+        seen += sum(p < 0.05 for p in judged(methods)[0][:7])
+        ps = [contrast.p_value(ours, theirs) for ours, theirs in combinations(methods, 2)]
+        alone += sum(p < 0.05 for p in contrast.holm(ps)[:7])
+    assert seen / 280 > 0.8
+    assert alone / 280 < 0.4
+
+
+def test_intervals_with_a_prior_cover_the_truth() -> None:
+    dice, hits = numpy.random.default_rng(13), 0
+    for _ in range(120):
+        methods = family(dice, [0.0] * 8)
+        prior = contrast.Prior.of(methods, 8)
+        hits += sum(found.low <= 0.5 <= found.high for found in (contrast.interval(one, prior) for one in methods))
+    assert 0.93 <= hits / 960 <= 0.97
+
+
+def test_what_agrees_is_moderated_as_in_a_pool_and_no_variance_stays_none() -> None:
+    """With equal true variances the prior is the pooled variance, known as well as it may claim."""
+    dice = numpy.random.default_rng(14)
+    means = 0.5 + 0.02 * dice.standard_normal((4000, 3, 1))
+    prior = contrast.Prior.of(list(means + numpy.zeros((4000, 3, 2))), 4000)
+    assert prior.variance == pytest.approx(0.02**2, rel=0.15)
+    assert prior.moderate(0.0, 2) == (0.0, 2)
+    variance, freedom = prior.moderate(0.04**2, 2)
+    assert 0.02**2 < variance < 0.04**2
+    assert freedom == prior.freedom + 2
+
+
+def test_few_or_single_seeds_are_no_prior() -> None:
+    assert contrast.Prior.of([answers(0.5, seeds=3)] * 2, 2) is contrast.NOTHING
+    assert contrast.Prior.of([answers(0.5)] * 9, 9) is contrast.NOTHING

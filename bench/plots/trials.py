@@ -1,0 +1,44 @@
+"""What tuning brought: the score that the best of so many trials has on average."""
+
+from __future__ import annotations
+
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from bench import stats
+from bench.drawing import Plot, legend_key, looks, sheet
+from bench.sections import Section
+from bench.words import Say
+
+
+def trials(section: Section, say: Say) -> Figure | None:
+    """E[best of k] on validation for each tuned method; a trial that failed counts as 0."""
+    tuned = {cell: cell.records[0].tuning for cell in section.found.cells if cell.records[0].tuning}
+    tuned = {cell: tuning for cell, tuning in tuned.items() if tuning and tuning.attempts}
+    if not tuned:
+        return None
+    figure, axes = sheet(height=4.0)
+    look = looks(section)
+    for cell, tuning in tuned.items():
+        assert tuning is not None
+        best = stats.expected_best([attempt.score or 0.0 for attempt in tuning.attempts])
+        axes.plot(range(1, len(best) + 1), best, color=look[cell.key].colour, marker=look[cell.key].shape, markersize=5)
+    axes.set(xlabel=say("trials"), ylabel=say("{metric} on validation, best of so many", metric=section.metric))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    figure.legend(
+        handles=[legend_key(look[cell.key], cell.name) for cell in tuned],
+        loc="outside lower center",
+        ncols=3,
+        fontsize=9,
+    )
+    return figure
+
+
+PLOTS = [
+    Plot(
+        75,
+        "trials",
+        trials,
+        lambda say: say("What the best of so many trials of hyper-parameters scores on average, on validation."),
+    )
+]
