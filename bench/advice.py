@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Literal
 
 from pydantic import BaseModel
-from scipy import stats as scipy_stats
 
-from bench import comparison, costing, learning
+from bench import comparison, contrast, costing, learning
 from bench.comparison import Cell
-from bench.contrast import LEVEL, POWER, Difference, Prior
-from bench.limits import Wishes, excluded
+from bench.contrast import LEVEL
+from bench.limits import Wishes, exceeding, failed
+from bench.prior import Prior
 from bench.rows import Row
 from bench.sections import Section
 from bench.words import Say, english
@@ -43,6 +43,8 @@ class BreakEven(BaseModel):
     first: str
     later: str
     at: int
+    first_score: float
+    later_score: float
 
 
 class Advice(BaseModel):
@@ -62,6 +64,10 @@ class Advice(BaseModel):
     candidates: list[Candidate]
     out: dict[str, str]
     """Method → reason."""
+    contended: bool
+    """Whether anything but controls was run."""
+    beyond: list[str]
+    """Those of them that only a limit excludes."""
     break_even: BreakEven | None
     """Against the best method that is adapted the other way: by prompting, or by training."""
     more_labels: str | None
@@ -70,7 +76,9 @@ class Advice(BaseModel):
 
 def decide(section: Section, wishes: Wishes, say: Say = english) -> Advice:
     """The advice for one section."""
-    out = excluded(section.rows, wishes, say)
+    broken, beyond = failed(section.rows, say), exceeding(section.rows, wishes, say)
+    shams = {row.label: say("shows what learning nothing looks like") for row in section.rows if row.sham}
+    out = shams | beyond | broken
     cells = {cell.key: cell for cell in section.found.cells}
     fits = [row for row in section.rows if row.status == "ok" and row.label not in out]
     best = cells[fits[0].key] if fits else None
@@ -91,7 +99,9 @@ def decide(section: Section, wishes: Wishes, say: Say = english) -> Advice:
         best=best.name if best else None,
         candidates=candidates,
         out=out,
-        break_even=_break_even(chosen, fits) if chosen else None,
+        contended=any(not row.control for row in section.rows),
+        beyond=[name for name in beyond if name not in shams and name not in broken],
+        break_even=_break_even(chosen, fits, section.metric) if chosen else None,
         more_labels=curve.verdict if curve else None,
     )
 
@@ -123,14 +133,8 @@ def _standing(cell: Cell, best: Cell, prior: Prior, tolerance: float) -> tuple[S
         return "as good", None, -gap.interval.mean
     if gap.narrow.high < -tolerance:
         return "worse", None, -gap.interval.mean
-    return "open", _items(gap, tolerance), -gap.interval.mean
-
-
-def _items(gap: Difference, tolerance: float) -> int | None:
-    """About how many test questions would tell whether a gap that is what it seems exceeds the tolerance."""
-    far = abs(gap.interval.mean + tolerance) / (scipy_stats.norm.ppf(1 - LEVEL) + scipy_stats.norm.ppf(POWER))
-    left = far**2 - gap.wobble**2
-    return max(int(gap.spread**2 / left) + 1, gap.items + 1) if left > 0 else None
+    items = contrast.items_to_see(gap, abs(gap.interval.mean + tolerance), LEVEL)
+    return "open", items, -gap.interval.mean
 
 
 def _dearness(one: Candidate) -> tuple[bool, float, float]:
@@ -138,7 +142,7 @@ def _dearness(one: Candidate) -> tuple[bool, float, float]:
     return one.total_s is None, one.total_s or 0.0, -one.score
 
 
-def _break_even(chosen: Row, fits: list[Row]) -> BreakEven | None:
+def _break_even(chosen: Row, fits: list[Row], metric: str) -> BreakEven | None:
     """Where the cost of the chosen method meets that of the best one which is adapted the other way.
 
     A method that trains nothing is paid for by the answer, one that trains beforehand.
@@ -151,4 +155,5 @@ def _break_even(chosen: Row, fits: list[Row]) -> BreakEven | None:
     first, later = (chosen, others[0]) if ours.once < theirs.once else (others[0], chosen)
     if at is None:  # the cheaper one is so from the first question on
         first, later = (others[0], chosen) if ours.total(1) < theirs.total(1) else (chosen, others[0])
-    return BreakEven(first=first.label, later=later.label, at=at or 0)
+    scores = {"first_score": first.scores[metric], "later_score": later.scores[metric]}
+    return BreakEven(first=first.label, later=later.label, at=at or 0, **scores)

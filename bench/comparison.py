@@ -6,12 +6,12 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from math import ceil
 
 import numpy
 
-from bench import contrast, terms
-from bench.contrast import NOTHING, Difference, Interval, Prior, Scores, Verdict
+from bench import contrast, terms, units
+from bench.contrast import Difference, Interval, Verdict
+from bench.prior import NOTHING, Prior, Scores
 from bench.record import Record
 from bench.rows import labels
 from bench.words import Say, english
@@ -68,7 +68,7 @@ class Comparison:
         """Whether the task can tell methods apart: some contender is shown better than every control."""
         if self.leader is None or self.control is None:
             return True
-        return self.against_control[self.leader.key].verdict == "better"
+        return any(one.verdict == "better" for one in self.against_control.values())
 
 
 def compare(records: Sequence[Record], within: float = contrast.WITHIN) -> Comparison:
@@ -170,14 +170,13 @@ def sentences(found: Comparison, say: Say = english) -> list[str]:
     told = vars(leader.interval) | {"name": leader.name, "metric": found.metric, "seeds": len(leader.seeds)}
     said = [
         say(
-            "{name} leads with {mean:.3f} {metric}; 95 of 100 such experiments would find it between {low:.3f} and "
-            "{high:.3f} ({seeds} seeds).",
+            "{name} leads with {mean:.3f} {metric}, 95 % interval {low:.3f} to {high:.3f} ({seeds} seeds).",
             **told,
         )
         if len(leader.seeds) > 1
         else say(
-            "{name} leads with {mean:.3f} {metric}; 95 of 100 such experiments would find it between {low:.3f} and "
-            "{high:.3f} (one seed, which says nothing of others).",
+            "{name} leads with {mean:.3f} {metric}, 95 % interval {low:.3f} to {high:.3f} (one seed, which says "
+            "nothing of others).",
             **told,
         )
     ]
@@ -190,14 +189,14 @@ def sentences(found: Comparison, say: Say = english) -> list[str]:
         if found.ranks
         else say("No method is shown better than {name}: this task cannot rank methods.", name=control.name)
     )
-    return said + (_sorted(found.against_control, names, control.name, say) if found.ranks else [])
+    return said + _sorted(found.against_control, names, control.name, say)
 
 
 def _sorted(contrasts: dict[str, Contrast], names: dict[str, str], other: str, say: Say) -> list[str]:
     """A sentence for each verdict that was reached, with what would settle the rest."""
     kinds: dict[Verdict, list[str]] = {"better": [], "equivalent": [], "worse": [], "undecided": []}
     for key, one in contrasts.items():
-        more = say(" (some {items:,} test questions would tell)", items=_round(one.items)) if one.items else ""
+        more = say(" (some {items:,} test questions would tell)", items=units.about(one.items)) if one.items else ""
         kinds[one.verdict].append(names[key] + more)
     told = {kind: {"other": other, "names": ", ".join(some)} for kind, some in kinds.items() if some}
     words = {
@@ -209,9 +208,3 @@ def _sorted(contrasts: dict[str, Contrast], names: dict[str, str], other: str, s
         "undecided": lambda facts: say("Not told apart from {other}: {names}.", **facts),
     }
     return [words[kind](facts) for kind, facts in told.items()]
-
-
-def _round(items: int) -> int:
-    """Two digits are more than such a figure is worth."""
-    scale = 10 ** max(len(str(items)) - 2, 0)
-    return int(ceil(items / scale) * scale)

@@ -2,33 +2,32 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from math import ceil, exp, inf, log, sqrt
+from math import sqrt
 from typing import Literal
 
 import numpy
 from numpy.typing import NDArray
-from scipy import optimize, special
 from scipy import stats as scipy_stats
+
+from bench.prior import NOTHING, TINY, Prior, Scores
 
 DRAWS = 4000
 MANY = 5000
+MOST = 10_000_000  # nobody labels more test questions
+FEW = 10  # right or wrong answers, below which draws of them say too little
 LEVEL = 0.05
 POWER = 0.80
-TINY = 1e-12  # a variance as small as this is rounding
 WITHIN = 0.02  # a difference smaller than this makes no difference, if nothing else is said
 
-Scores = NDArray[numpy.float64]
-"""Per-example scores (seeds, items); every row answers the same items in the same order."""
 Verdict = Literal["better", "worse", "equivalent", "undecided"]
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean and the bounds that hold it in 95 of 100 such experiments."""
+    """A mean and its confidence bounds."""
 
     mean: float
     low: float
@@ -41,7 +40,7 @@ class Difference:
 
     interval: Interval
     narrow: Interval
-    """The bounds of 90 of 100, by which two one-sided tests call it equivalent."""
+    """The 90 % interval, by which two one-sided tests call it equivalent."""
     p: float
     seeds: int
     items: int
@@ -49,54 +48,8 @@ class Difference:
     """Standard deviation of the questions' differences, each averaged over the seeds."""
     wobble: float
     """Standard error that the seeds add; 0 where there is one."""
-
-
-@dataclass(frozen=True)
-class Prior:
-    """What the seeds of a whole comparison say about how far seeds of one method lie apart.
-
-    Three seeds alone know their own variance so badly that Student's t, with two degrees of freedom, would call almost
-    nothing different. All methods together know better what to expect, and each method's own variance is drawn towards
-    that as far as they agree: the moderated t of Smyth (2004), https://doi.org/10.2202/1544-6115.1027.
-    """
-
     freedom: float
-    variance: float
-
-    @classmethod
-    def of(cls, some: Sequence[Scores], methods: int) -> Prior:
-        """From scores or differences (seeds, items) of so many methods.
-
-        It never knows more than half of what the other methods' seeds could tell: it is an estimate itself, and with
-        all of it comparisons of equals saw differences in 7 of 100 cases (benchmarks/verdicts.py).
-        """
-        found: dict[int, list[float]] = defaultdict(list)
-        for scores in some:
-            if len(scores) > 1 and (variance := float(scores.mean(axis=1).var(ddof=1))) > TINY:
-                found[len(scores) - 1].append(variance)
-        if not found:
-            return NOTHING
-        own, variances = max(found.items(), key=lambda one: len(one[1]))
-        if len(variances) < 3:
-            return NOTHING
-        logs = numpy.log(variances) - special.digamma(own / 2) + log(own / 2)
-        left = float(logs.var(ddof=1)) - float(special.polygamma(1, own / 2))
-        freedom = min(2 * _inverse_trigamma(left) if left > 0 else inf, (methods - 1) * own / 2)
-        centre = special.digamma(freedom / 2) - log(freedom / 2)
-        return cls(freedom, exp(float(logs.mean()) + float(centre)))
-
-    def moderate(self, variance: float, own: int) -> tuple[float, float]:
-        """A variance known with `own` degrees of freedom, and with how many it is known beside the others.
-
-        No variance at all is that of a method which does not depend on the seed, and stays.
-        """
-        if variance <= TINY:
-            return 0.0, own
-        both = self.freedom + own
-        return (self.freedom * self.variance + own * variance) / both, both
-
-
-NOTHING = Prior(0.0, 0.0)
+    """With how many degrees of freedom that is known."""
 
 
 def interval(scores: Scores, prior: Prior = NOTHING) -> Interval:
@@ -105,12 +58,13 @@ def interval(scores: Scores, prior: Prior = NOTHING) -> Interval:
     Questions are resampled (percentile bootstrap). Seeds are too few for that: what they add is drawn from Student's t
     with the degrees of freedom that their number, and the other methods of the comparison (`prior`), allow. One seed
     says nothing about others, and the interval is then about the questions alone. Scores from 0 to 1 have bounds from
-    0 to 1.
+    0 to 1, and where nearly all are right or nearly all wrong these are at least Clopper and Pearson's.
     """
     found = _between(scores, _draws(scores, prior), LEVEL)
     if scores.min() < 0 or scores.max() > 1:
         return found
-    return Interval(found.mean, max(found.low, 0.0), min(found.high, 1.0))
+    least, most = _exact(scores)
+    return Interval(found.mean, max(min(found.low, least), 0.0), min(max(found.high, most), 1.0))
 
 
 def difference(ours: Scores, theirs: Scores, prior: Prior = NOTHING) -> Difference:
@@ -121,7 +75,7 @@ def difference(ours: Scores, theirs: Scores, prior: Prior = NOTHING) -> Differen
     if ours.shape != theirs.shape:
         raise ValueError(f"scores of unequal shape cannot be paired: {ours.shape} and {theirs.shape}")
     gap = ours - theirs
-    draws = _draws(gap, prior)
+    draws, (wobble, freedom) = _draws(gap, prior), _wobble(gap, prior)
     return Difference(
         interval=_between(gap, draws, LEVEL),
         narrow=_between(gap, draws, 2 * LEVEL),
@@ -129,7 +83,8 @@ def difference(ours: Scores, theirs: Scores, prior: Prior = NOTHING) -> Differen
         seeds=len(gap),
         items=gap.shape[1],
         spread=_spread(gap),
-        wobble=_wobble(gap, prior)[0],
+        wobble=wobble,
+        freedom=freedom,
     )
 
 
@@ -167,13 +122,34 @@ def items_to_decide(found: Difference, contrasts: int = 1, within: float = WITHI
     """About how many test questions would settle an undecided difference if it is what it seems to be.
 
     The fewer of: enough to tell it from zero with 80 % power at the level left by `contrasts` (Bonferroni), and
-    enough to show it smaller than `within`. None where the seeds differ too much for any number of questions.
+    enough to show it smaller than `within`. None where no number would: the seeds alone leave it open.
     """
-    gap, beta = abs(found.interval.mean), scipy_stats.norm.ppf(POWER)
-    errors = [gap / (scipy_stats.norm.ppf(1 - LEVEL / 2 / contrasts) + beta)]
-    errors += [(within - gap) / (scipy_stats.norm.ppf(1 - LEVEL) + beta)] if gap < within else []
-    left = max(errors) ** 2 - found.wobble**2
-    return max(ceil(found.spread**2 / left), found.items + 1) if left > 0 else None
+    gap = abs(found.interval.mean)
+    ways = [items_to_see(found, gap, LEVEL / 2 / contrasts)]
+    ways += [items_to_see(found, within - gap, LEVEL)] if gap < within else []
+    return min((items for items in ways if items), default=None)
+
+
+def items_to_see(found: Difference, far: float, level: float) -> int | None:
+    """About how many test questions show, one-sided, that a mean is not `far` off; with 80 % power, None: none do.
+
+    The error is that of questions, which shrinks with their number, and of seeds, which does not; how well both are
+    known together is Satterthwaite's approximation.
+    """
+
+    def enough(items: float) -> bool:
+        questions, seeds = found.spread**2 / items, found.wobble**2
+        freedom = (questions + seeds) ** 2 / (questions**2 / items + seeds**2 / found.freedom)
+        needed = scipy_stats.t.ppf(1 - level, freedom) + scipy_stats.norm.ppf(POWER)
+        return bool(far >= needed * sqrt(questions + seeds))
+
+    if not enough(MOST):
+        return None
+    low, high = found.items + 1, MOST
+    while high - low > 1 + low // 100:
+        middle = (low + high) // 2
+        low, high = (low, middle) if enough(middle) else (middle, high)
+    return low if enough(low) else high
 
 
 def _draws(scores: Scores, prior: Prior) -> NDArray[numpy.float64]:
@@ -216,9 +192,21 @@ def _wobble(scores: Scores, prior: Prior) -> tuple[float, float]:
         return 0.0, 1
     means = scores.mean(axis=1)
     rest = scores - scores.mean(axis=0) - means[:, None] + means.mean()
+    if (scores == scores[0]).all():  # a method that does not depend on the seed
+        return 0.0, seeds - 1
     found, freedom = prior.moderate(float(means.var(ddof=1)), seeds - 1)
     left_over = float((rest**2).sum()) / (seeds - 1) / max(items - 1, 1) / items
     return sqrt(max(found - left_over, found / 3) / seeds), freedom
+
+
+def _exact(scores: Scores) -> tuple[float, float]:
+    """Bounds of a share of right answers so small, or so large, that draws of it hardly differ; else its mean."""
+    items, mean = scores.shape[1], float(scores.mean())
+    right = round(mean * items)
+    if not numpy.isin(scores, (0.0, 1.0)).all() or min(right, items - right) >= FEW:
+        return mean, mean
+    bounds = scipy_stats.binomtest(right, items).proportion_ci(1 - LEVEL, method="exact")
+    return float(bounds.low), float(bounds.high)
 
 
 def _between(scores: Scores, draws: NDArray[numpy.float64], level: float) -> Interval:
@@ -246,11 +234,6 @@ def _quantiles(freedom: float) -> NDArray[numpy.float64]:
     """Student's t at the middles of equal shares of its mass."""
     found: NDArray[numpy.float64] = scipy_stats.t.ppf((numpy.arange(DRAWS) + 0.5) / DRAWS, freedom)
     return found
-
-
-def _inverse_trigamma(value: float) -> float:
-    """Where the trigamma function has this value."""
-    return float(optimize.brentq(lambda x: float(special.polygamma(1, x)) - value, 1e-6, 1e6))
 
 
 def _right_or_wrong(ours: Scores, theirs: Scores) -> bool:

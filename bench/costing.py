@@ -22,9 +22,9 @@ class Price:
 
 def price(row: Row) -> Price | None:
     """What a method costs here; None where fitting or answering was not measured."""
-    if row.status != "ok" or row.fit_s is None or row.query_p50_ms is None:
+    if row.status != "ok" or row.fit_s is None or row.query_mean_ms is None:
         return None
-    return Price(row.fit_s, row.query_p50_ms / 1000)
+    return Price(row.fit_s, row.query_mean_ms / 1000)
 
 
 def crossing(ours: Price, theirs: Price) -> int | None:

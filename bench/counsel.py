@@ -15,22 +15,26 @@ from bench.words import Say, english
 
 def sentences(made: Advice, section: Section, wishes: Wishes, say: Say = english) -> list[str]:
     """The answer first."""
-    said = _answered(made, wishes, say) if made.use else _nearest(section, wishes, say)
+    said = _answered(made, wishes, say) if made.use else _nearest(made, section, wishes, say)
     if met := made.break_even:
         said.append(
-            say("{later} is cheaper than {first} from {at:,} questions on.", **met.model_dump())
+            say(
+                "{later} ({later_score:.3f}) is cheaper than {first} ({first_score:.3f}) from {at:,} questions on.",
+                **met.model_dump(),
+            )
             if met.at
-            else say("{later} is cheaper than {first} from the first question on.", **met.model_dump())
+            else say(
+                "{later} ({later_score:.3f}) is cheaper than {first} ({first_score:.3f}) from the first question on.",
+                **met.model_dump(exclude={"at"}),
+            )
         )
     controls = [one for one in made.candidates if one.control]
     if controls and controls[0].name != made.use:
         said.append(say("Beside it, the best control: {name} with {score:.3f}, {total} in all.", **_told(controls[0])))
-    better = section.found.cells[:1] if made.best else ()
-    said += [
-        say("Without the limits: {name} with {score:.3f}.", name=cell.name, score=cell.interval.mean)
-        for cell in better
-        if cell.name in made.out
-    ]
+    open_to = [cell for cell in section.found.cells if cell.name not in made.out or cell.name in made.beyond]
+    if made.best and open_to[0].name in made.beyond:
+        best = open_to[0]
+        said.append(say("Without the limits: {name} with {score:.3f}.", name=best.name, score=best.interval.mean))
     return [*said, _labels(learning.curves(section).get(made.use_key), say)] if made.use_key else said
 
 
@@ -75,9 +79,9 @@ def _answered(made: Advice, wishes: Wishes, say: Say) -> list[str]:
         ]
         some = [one for one in made.candidates if one.name in made.instead]
         said += [
-            say("About {items:,} test questions would tell for {name}.", name=one.name, items=one.items)
+            say("About {items:,} test questions would tell for {name}.", name=one.name, items=units.about(one.items))
             if one.items
-            else say("For {name}, seeds differ too much for any number of test questions to tell.", name=one.name)
+            else say("For {name}, more test questions would not tell; more seeds might.", name=one.name)
             for one in some
         ]
     else:
@@ -97,7 +101,9 @@ def _answered(made: Advice, wishes: Wishes, say: Say) -> list[str]:
         if chosen.total_s is not None
         else say("What it costs was not measured.")
     )
-    if chosen.control:
+    if chosen.control and not made.contended:
+        said.append(say("{name} is a control, and no other method was run.", **facts))
+    elif chosen.control:
         said.append(
             say("{name} is a control: within the limits, no way of adapting the model was worth more.", **facts)
         )
@@ -109,8 +115,10 @@ def _told(one: Candidate) -> dict[str, object]:
     return one.model_dump() | {name: units.time(value) for name, value in times.items()}
 
 
-def _nearest(section: Section, wishes: Wishes, say: Say) -> list[str]:
+def _nearest(made: Advice, section: Section, wishes: Wishes, say: Say) -> list[str]:
     """Nothing fits: what each limit would have to be for one method at least."""
+    if not made.beyond:
+        return [say("No method ended well.")]
     said = [say("Nothing fits the limits.")]
     okay = [row for row in section.rows if row.status == "ok"]
     for limit in limits(wishes, say):
@@ -132,7 +140,7 @@ def _nearest(section: Section, wishes: Wishes, say: Say) -> list[str]:
 def _labels(curve: Curve | None, say: Say) -> str:
     if curve is None:
         return say(
-            "Whether more labels would help was not measured: bench run --examples 250,500,1000 --seeds 3 would tell."
+            "Whether more labels would help was not measured: the same runs with --examples 250,500,1000 would tell."
         )
     gain, sizes = curve.gain, {"less": curve.sizes[-2], "more": curve.sizes[-1]}
     facts = {"mean": 100 * gain.mean, "low": 100 * gain.low, "high": 100 * gain.high} | sizes

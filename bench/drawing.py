@@ -34,6 +34,8 @@ counts = FuncFormatter(lambda value, _: units.count(value))
 WIDTH = 4.8  # inches: at 10 points, text is legible on a telephone's width and three plots stand beside each other
 SHAPES = "osD^vP*Xhp<>d8H"
 GREY = "#767676"
+GREYISH = 7  # of seaborn's palette: it would pass for a control
+LONGEST = 32  # characters of a name in a picture
 
 Draw = Callable[[Section, Say], Figure | None]
 """Draws one picture of a section; None where nothing was measured that it could show."""
@@ -89,11 +91,13 @@ class Look:
 
 
 def looks(section: Section) -> dict[str, Look]:
-    """Ten colours and fifteen shapes, by the order of names, so that a method looks the same in every picture."""
-    colours = seaborn.color_palette("colorblind", 10)
+    """Nine colours and fifteen shapes, by the order of names, so that a method looks the same in every picture."""
+    colours = [colour for place, colour in enumerate(seaborn.color_palette("colorblind", 10)) if place != GREYISH]
     ordered = sorted(section.found.cells, key=lambda cell: cell.name)
     return {
-        cell.key: Look(cell.key, GREY if cell.control else colours[place % 10], SHAPES[place % 15], cell.control)
+        cell.key: Look(
+            cell.key, GREY if cell.control else colours[place % len(colours)], SHAPES[place % 15], cell.control
+        )
         for place, cell in enumerate(ordered)
     }
 
@@ -102,6 +106,11 @@ def sheet(height: float = 3.6) -> tuple[Figure, Axes]:
     """One empty pair of axes, of a height in inches."""
     figure, axes = pyplot.subplots(figsize=(WIDTH, height))
     return figure, axes
+
+
+def short(name: str) -> str:
+    """A method's name, cut where it is longer than a picture bears."""
+    return name if len(name) <= LONGEST else f"{name[: LONGEST - 1]}…"
 
 
 def settle(figure: Figure) -> None:
@@ -126,7 +135,7 @@ def scatter(
         x, y = points[cell.key]
         look[cell.key].mark(axes, x, y)
         if cell.key in named:
-            texts.append(axes.text(x, y, cell.name, fontsize=9, zorder=5))
+            texts.append(axes.text(x, y, short(cell.name), fontsize=9, zorder=5))
     axes.margins(x=0.15, y=0.12)
     settle(figure)  # names are moved apart on the sheet as it will be
     xs, ys = zip(*points.values(), strict=True)
@@ -145,7 +154,7 @@ def scatter(
 
 def legend_key(look: Look, label: str) -> Line2D:
     """A method's line in a legend."""
-    return Line2D([], [], color=look.colour, marker=look.shape, markersize=5, label=label)
+    return Line2D([], [], color=look.colour, marker=look.shape, markersize=5, label=short(label))
 
 
 def _korean_fonts() -> list[Path]:

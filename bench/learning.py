@@ -37,7 +37,8 @@ class Curve:
 
 
 def curves(section: Section) -> dict[str, Curve]:
-    """By the key that a method has at the largest size; methods that were ok with at least two sizes."""
+    """By the key that a method has at the largest size; methods that were ok with that and one more at least."""
+    largest = max(section.sizes, default=0)
     points: dict[str, dict[int, Cell]] = {}
     keys: dict[str, str] = {}
     for size, records in section.sizes.items():
@@ -48,7 +49,7 @@ def curves(section: Section) -> dict[str, Curve]:
     return {
         keys[one]: Curve(next(reversed(found.values())).name, next(iter(found.values())).control, *_parted(found))
         for one, found in points.items()
-        if len(found) > 1
+        if len(found) > 1 and largest in found
     }
 
 

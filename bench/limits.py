@@ -101,16 +101,17 @@ def _too_much(row: Row, wishes: Wishes, say: Say) -> str | None:
     return None
 
 
-def excluded(rows: Sequence[Row], wishes: Wishes, say: Say) -> dict[str, str]:
-    """Why a method is out: it did not end well, or exceeds a limit."""
-    out = {}
+def failed(rows: Sequence[Row], say: Say) -> dict[str, str]:
+    """Methods of which a seed did not end well, with every reason."""
+    why: dict[str, list[str]] = {}
     for row in rows:
         if row.status != "ok":
-            why = f"{row.status}: {row.reason}"
-            partly = any(other.key == row.key and other.status == "ok" for other in rows)
-            out[row.label] = (
-                say("seeds {seeds}: {why}", seeds=", ".join(map(str, row.seeds)), why=why) if partly else why
-            )
-        elif reason := _too_much(row, wishes, say):
-            out.setdefault(row.label, reason)
-    return out
+            told, seeds = f"{row.status}: {row.reason}", ", ".join(map(str, row.seeds))
+            whole = not any(other.key == row.key and other is not row for other in rows)
+            why.setdefault(row.label, []).append(told if whole else say("seeds {seeds}: {why}", seeds=seeds, why=told))
+    return {name: "; ".join(reasons) for name, reasons in why.items()}
+
+
+def exceeding(rows: Sequence[Row], wishes: Wishes, say: Say) -> dict[str, str]:
+    """Methods that exceed a limit, with the first."""
+    return {row.label: reason for row in rows if row.status == "ok" and (reason := _too_much(row, wishes, say))}

@@ -172,7 +172,10 @@ class Method:
     """A way of adapting. Fields are hyper-parameters and nothing else; what `fit` learns ends in an underscore."""
 
     control: ClassVar[bool] = False
-    """True for the yardsticks that join every comparison."""
+    """True for the yardsticks: they join every comparison."""
+
+    sham: ClassVar[bool] = False
+    """True for a control that shows what learning nothing looks like: it joins when asked for, and is never advised."""
 
     closed_only: ClassVar[bool] = False
     """True for a yardstick that joins only where the task names its labels."""

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from bench import stats, terms
 from bench.record import Record
-from bench.rows import rows
+from bench.rows import labels, rows
 from bench.words import Say, english
 
 BUSY = 0.2
@@ -30,8 +30,9 @@ def notes(records: Sequence[Record], say: Say = english) -> list[str]:
             why = record.cost.adapter_failure
             said.append(say("{name}: its adapter could not be put in service: {why}", name=name, why=why))
     said += disturbances(records, say)
-    tuned = {record.spec.method.name: record for record in records if record.tuning is not None}
-    said += [tuning(record, say) for record in tuned.values()]
+    names = labels(records)
+    tuned = {record.spec.key: record for record in records if record.tuning is not None}
+    said += [tuning(record, names[key], say) for key, record in tuned.items()]
     items = min((len(record.samples) for record in records if record.status == "ok"), default=0)
     if items:
         said.append(
@@ -43,6 +44,16 @@ def notes(records: Sequence[Record], say: Say = english) -> list[str]:
             )
         )
     return said
+
+
+def smaller(sizes: Mapping[int, Sequence[Record]], say: Say = english) -> list[str]:
+    """What failed with fewer training examples than the table has."""
+    return [
+        say("with {size:,} examples: {what}", size=size, what=f"{row.label}: {row.status}: {row.reason}")
+        for size, records in list(sizes.items())[:-1]
+        for row in rows(records)
+        if row.status != "ok"
+    ]
 
 
 def disturbances(records: Sequence[Record], say: Say = english) -> list[str]:
@@ -66,10 +77,10 @@ def disturbances(records: Sequence[Record], say: Say = english) -> list[str]:
     return said
 
 
-def tuning(record: Record, say: Say = english) -> str:
+def tuning(record: Record, name: str, say: Say = english) -> str:
     """How a method's hyper-parameters were found: E[best] of 1, 2, … trials, the best, and whether it is at an edge."""
     assert record.tuning is not None
-    name, attempts = record.spec.method.name, record.tuning.attempts
+    attempts = record.tuning.attempts
     if not attempts:
         return say("{name}: nothing to tune.", name=name)
     curve = " ".join(f"{score:.3f}" for score in stats.expected_best([attempt.score or 0.0 for attempt in attempts]))

@@ -55,7 +55,9 @@ def plan(
         Job(
             spec=Spec(
                 task=exam,
-                method=MethodSpec(name=registry.method_name(ref), ref=ref, control=cls.control, params=params[ref]),
+                method=MethodSpec(
+                    name=registry.method_name(ref), ref=ref, control=cls.control, sham=cls.sham, params=params[ref]
+                ),
                 base=base,
                 budget=granted,
                 decoding=decoding,
@@ -82,7 +84,8 @@ def _sized(grant: Grant, examples: str, available: int) -> list[Grant]:
             f"--examples {examples}: not numbers from 1 to {available}, with commas between",
             mend=f"--examples {available // 4},{available // 2},{available}",
         )
-    return [grant.model_copy(update={"examples": size}) for size in sizes]
+    # All of them is no limit, so that runs without one need not be made again.
+    return [grant.model_copy(update={"examples": size if size < available else None}) for size in sizes]
 
 
 def resolve(cls: type[Method], given: dict[str, Any], name: str) -> dict[str, Any]:
@@ -165,7 +168,7 @@ def _methods(text: str, *, closed: bool) -> dict[str, type[Method]]:
 
 def _joins(cls: type[Method], closed: bool) -> bool:
     """Whether a method is a yardstick for a task of closed labels (or of open answers)."""
-    return cls.control and (closed or not cls.closed_only)
+    return cls.control and not cls.sham and (closed or not cls.closed_only)
 
 
 def _given(classes: dict[str, type[Method]], settings: Sequence[str]) -> dict[str, dict[str, str]]:

@@ -21,7 +21,8 @@ class MethodSpec(Frozen):
 
     name: str
     ref: str = Field(description="what finds the method again: its name, a path, or module:Class")
-    control: bool = Field(description="a yardstick that every table carries, not a contender")
+    control: bool = Field(description="a yardstick, not a contender")
+    sham: bool = Field(False, description="a control that shows what learning nothing looks like: not to be used")
     params: dict[str, Any]
 
 
@@ -88,7 +89,7 @@ class Spec(Frozen):
     def key(self) -> str:
         """Digest of all that decides the outcome but the seed; records of equal keys differ by seed alone."""
         identity = self.model_dump(
-            mode="json", exclude={"seed": True, "task": {"ref"}, "method": {"ref"}, "base": {"ref"}}
+            mode="json", exclude={"seed": True, "task": {"ref"}, "method": {"ref", "sham"}, "base": {"ref"}}
         )
         return hashlib.sha256(json.dumps(identity, sort_keys=True, ensure_ascii=False).encode()).hexdigest()[:12]
 

@@ -81,7 +81,7 @@ class View:
     @cached_property
     def notes(self) -> list[str]:
         """What must be known beside the table."""
-        return notes.notes(self.section.records, self.say)
+        return [*notes.notes(self.section.records, self.say), *notes.smaller(self.section.sizes, self.say)]
 
     @cached_property
     def columns(self) -> list[Column]:
@@ -167,6 +167,7 @@ def write(sections: Sequence[Section], out: Path, language: str = "en", question
         lstrip_blocks=True,
         undefined=StrictUndefined,
     )
+    pages.filters["cell"] = _cell
     pages.globals |= {
         "say": say,
         "units": units,
@@ -179,6 +180,11 @@ def write(sections: Sequence[Section], out: Path, language: str = "en", question
     for name in ("index.html", "report.md"):
         (out / name).write_text(pages.get_template(name).render(views=views), "utf-8")
     _tables(sections, out)
+
+
+def _cell(text: str) -> str:
+    """Text that stays what it is in Markdown, also in a table."""
+    return text.replace("|", "\\|").replace("<", "&lt;").replace("\n", " ")
 
 
 def _draw(section: Section, folder: Path, say: Say) -> Iterator[Picture]:
@@ -267,4 +273,4 @@ def _flat(record: Record) -> dict[str, Any]:
 
 
 def _slug(section: Section) -> str:
-    return re.sub(r"[^\w.-]+", "-", f"{section.task}-{Path(section.records[0].spec.base.ref).name}")
+    return re.sub(r"[^\w.-]+", "-", f"{section.task}-{section.model}")

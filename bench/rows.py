@@ -22,6 +22,7 @@ class Row(BaseModel):
     method: str
     params: dict[str, Any]
     control: bool
+    sham: bool
     status: Status
     examples: int | None
     """Training examples granted; None: all there are."""
@@ -36,6 +37,7 @@ class Row(BaseModel):
     peak_mib: float | None
     """The highest of any phase and seed: what the machine must have."""
     tokens_per_s: float | None
+    query_mean_ms: float | None
     query_p50_ms: float | None
     query_p95_ms: float | None
     artefact_bytes: float | None
@@ -92,6 +94,7 @@ def _row(group: list[Record], label: str) -> Row:
         method=first.spec.method.name,
         params=first.spec.method.params,
         control=first.spec.method.control,
+        sham=first.spec.method.sham,
         status=first.status,
         examples=first.spec.budget.examples,
         seeds=sorted(record.spec.seed for record in group),
@@ -107,6 +110,7 @@ def _row(group: list[Record], label: str) -> Row:
             for cost in costs
             if cost.answering and cost.answering.answer_tokens is not None
         ),
+        query_mean_ms=fmean(latency) if latency else None,
         query_p50_ms=quantiles(latency, n=100, method="inclusive")[49] if len(latency) > 1 else None,
         query_p95_ms=quantiles(latency, n=100, method="inclusive")[94] if len(latency) > 1 else None,
         artefact_bytes=_mean(cost.artefact_bytes for cost in costs),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -23,6 +23,8 @@ SIZE = "budget.examples"
 class Section:
     """One task on one model: what a table shows, and the same methods on fewer training examples."""
 
+    model: str
+    """Its name, as short as tells it from the others."""
     records: tuple[Record, ...]
     """Those of the largest training size: they are what is compared."""
     sizes: dict[int, tuple[Record, ...]]
@@ -40,8 +42,8 @@ class Section:
 
     @property
     def title(self) -> str:
-        """The task and the model, by the names they were given."""
-        return f"{self.task} · {Path(self.records[0].spec.base.ref).name}"
+        """The task and the model."""
+        return f"{self.task} · {self.model}"
 
     @cached_property
     def found(self) -> Comparison:
@@ -64,6 +66,8 @@ def read(paths: Sequence[Path]) -> list[Record]:
         for file in files:
             if not file.name.startswith("."):
                 record = _record(file)
+                if record.spec.exam != "test":  # a trial: what it was for stands in the record of the run it served
+                    continue
                 if found.setdefault(record.id, record) != record:
                     raise Refused(
                         f"two records of the same run, {record.id}, that are not the same",
@@ -85,28 +89,44 @@ def part(records: Sequence[Record]) -> list[Section]:
     """
     groups: dict[tuple[str, str], list[Record]] = defaultdict(list)
     for record in records:
-        groups[record.spec.task.name, record.spec.base.ref].append(record)
-    return [_section(group) for group in groups.values()]
+        groups[record.spec.task.name, record.spec.base.sha256].append(record)
+    names = Counter((group[0].spec.task.name, _model(group[0])) for group in groups.values())
+    return [_section(group, names[group[0].spec.task.name, _model(group[0])] > 1) for group in groups.values()]
 
 
-def _section(group: list[Record]) -> Section:
+def _model(record: Record) -> str:
+    return Path(record.spec.base.ref).name
+
+
+def _section(group: list[Record], twins: bool) -> Section:
+    """`twins`: another model of this task has the same name, so its digest tells them apart."""
     terms.hold(group, but=(SIZE,))
+    model = f"{_model(group[0])} {group[0].spec.base.sha256[:6]}" if twins else _model(group[0])
     sizes: dict[int | None, list[Record]] = defaultdict(list)
     for record in group:
         sizes[record.spec.budget.examples].append(record)
     if len(sizes) == 1:
-        return Section(tuple(group), {})
-    known = {size or _all_examples(some): tuple(some) for size, some in sizes.items()}
+        return Section(model, tuple(group), {})
+    known: dict[int, tuple[Record, ...]] = {}
+    for size, some in sizes.items():
+        number = size or _all_examples(some)
+        if number in known:
+            raise Refused(
+                f"runs on all {number} examples, and runs that were granted {number}, are the same runs twice",
+                where=f"{known[number][0].id} and {some[0].id}",
+                mend="report on one of them: take the others out of the folder",
+            )
+        known[number] = tuple(some)
     ordered = {size: known[size] for size in sorted(known)}
-    return Section(next(reversed(ordered.values())), ordered)
+    return Section(model, next(reversed(ordered.values())), ordered)
 
 
 def _all_examples(records: Sequence[Record]) -> int:
     """How many there are where none were left out: told by any run that went over them a known number of times."""
-    for record in records:
-        spent = record.cost.spent if record.cost else None
-        if spent and spent.passes:
-            return round(spent.examples / spent.passes)
+    spent = [record.cost.spent for record in records if record.cost and record.cost.spent]
+    most = max(spent, key=lambda one: one.passes, default=None)  # the most exact: passes are rounded
+    if most and most.passes:
+        return round(most.examples / most.passes)
     raise Refused(
         "no run on all training examples tells how many these are",
         where=records[0].id,

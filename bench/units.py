@@ -60,6 +60,12 @@ def time(value: float | None) -> str:
     return f"{scaled:.1f} {unit}" if fine else f"{scaled:,.0f} {unit}"
 
 
+def about(value: float) -> int:
+    """A whole number of which two digits are worth telling, rounded up: 8765 → 8800."""
+    scale = 10 ** max(len(str(int(value))) - 2, 0)
+    return int(math.ceil(value / scale) * scale)
+
+
 def _amount(text: str, units: dict[str, float] | dict[str, int], complaint: str) -> float:
     found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*", text.lower())
     if not found or found[2] not in units:

@@ -13,7 +13,8 @@ from itertools import combinations
 import numpy
 
 from bench import contrast
-from bench.contrast import LEVEL, Prior, Scores
+from bench.contrast import LEVEL
+from bench.prior import Prior, Scores
 
 ITEMS = 500
 

@@ -1,6 +1,7 @@
 """Full fine-tuning from random weights: what is missing to `full` is what pre-training was worth."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from bench.method import LM, Base
 
@@ -10,6 +11,9 @@ from .full import Full
 @dataclass
 class RandomWeights(Full):
     """The base's architecture and tokenizer without its knowledge."""
+
+    control: ClassVar[bool] = True
+    sham: ClassVar[bool] = True
 
     def load(self, base: Base) -> LM:
         """Load the base and overwrite it with weights as its architecture draws them before any training."""

@@ -3,7 +3,7 @@
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Self
+from typing import ClassVar, Self
 
 from bench.method import LM, Budget, Example, Lesson
 
@@ -25,6 +25,9 @@ class Misled:
 @dataclass
 class ShuffledLabels(LoRA):
     """Training on shuffled answers (https://arxiv.org/abs/1611.03530): nothing can be learnt of how they follow."""
+
+    control: ClassVar[bool] = True
+    sham: ClassVar[bool] = True
 
     def fit(self, lm: LM, lesson: Lesson, budget: Budget) -> Self:
         """Train as LoRA does, on the same questions and the same answers in another order."""

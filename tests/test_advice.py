@@ -126,7 +126,7 @@ def test_prompting_is_used_below_the_break_even_and_training_above(plant: Plant)
     assert few.break_even == many.break_even
     assert few.break_even is not None
     assert (few.break_even.first, few.break_even.later, few.break_even.at) == ("few-shot", "lora", 1000)
-    assert "lora is cheaper than few-shot from 1,000 questions on." in said(*runs)
+    assert "from 1,000 questions on." in said(*runs)
 
 
 def test_a_control_that_is_as_good_and_cheaper_wins(plant: Plant) -> None:
@@ -155,11 +155,41 @@ def test_what_did_not_fit_or_failed_is_out_with_its_reason(plant: Plant, make_re
     assert (made.use, made.out) == ("lora", {"full": "did-not-fit: wanted 9 GiB"})
 
 
+def test_what_shows_learning_nothing_is_never_advised(plant: Plant) -> None:
+    sham = plant("SHUFFLED", 0.8, fit_s=0.0, ms=1.0, method__sham=True)
+    made = decide(plant("lora", 0.5), sham)
+    assert made.use == "lora"
+    assert made.out == {"SHUFFLED": "shows what learning nothing looks like"}
+
+
+def test_where_every_method_failed_no_limit_is_blamed(make_record: MakeRecord) -> None:
+    error = {"kind": "K", "message": "no tea", "trace": None}
+    failed = [make_record("lora", status="error", scores={}, samples=[], cost=None, error=error)]
+    assert said(failed) == "No method ended well."
+
+
+def test_a_control_alone_is_not_said_to_beat_what_was_not_run(plant: Plant) -> None:
+    assert "no other method was run" in said(plant("NEAR", 0.3))
+
+
+def test_text_of_records_is_never_markup(
+    plant: Plant, make_record: MakeRecord, run_bench: Bench, tmp_path: Path
+) -> None:
+    error = {"kind": "K", "message": "no [yes, no] in [/INST]", "trace": None}
+    broken = make_record("full", status="error", scores={}, samples=[], cost=None, error=error)
+    for record in [*plant("lora", 0.8), broken]:
+        record.write(tmp_path / "results")
+    assert "no [yes, no] in [/INST]" in run_bench("advise").stdout
+
+
 def test_a_method_of_which_one_seed_failed_is_out(plant: Plant, make_record: MakeRecord) -> None:
     error = {"kind": "K", "message": "no tea", "trace": None}
+    late = {"kind": "K", "message": "slow", "trace": None}
     broken = make_record("full", seed=2, status="error", scores={}, samples=[], cost=None, error=error)
-    made = decide(plant("lora", 0.8), plant("full", 0.9, seeds=2), [broken])
-    assert (made.use, made.out) == ("lora", {"full": "seeds 2: error: no tea"})
+    timeout = make_record("full", seed=3, status="timeout", scores={}, samples=[], cost=None, error=late)
+    made = decide(plant("lora", 0.8), plant("full", 0.9, seeds=2), [broken, timeout])
+    assert (made.use, made.beyond) == ("lora", [])
+    assert made.out == {"full": "seeds 2: error: no tea; seeds 3: timeout: slow"}
 
 
 def test_what_was_not_measured_is_out_where_it_is_limited_and_dear_where_not(plant: Plant) -> None:

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-from bench import cli, task, validate
+from bench import options, running, task, validate
 from bench.audit import FAULTS, REMARKS, Finding, audit
 from bench.checkpoint import Checkpoint
 from bench.refusal import Refused
@@ -274,7 +274,7 @@ def test_as_many_leaks_are_found_as_were_planted(
 
 def command(capsys: pytest.CaptureFixture[str], *arguments: Any) -> tuple[object, str]:
     with pytest.raises(SystemExit) as end:
-        cli.validate_(*arguments)
+        running.validate(*arguments)
     return end.value.code, capsys.readouterr().out
 
 
@@ -288,11 +288,11 @@ def test_exit_codes_and_json(
     broken = make_task(tmp_path / "broken")
     (broken / "test.jsonl").write_text("[1]\n", "utf-8")
     for folder, code, checks in ((good, 0, []), (bad, 1, ["leak"]), (str(broken), 1, ["schema"])):
-        ended, out = command(capsys, folder, str(tiny.folder), cli.Format.json)
+        ended, out = command(capsys, folder, str(tiny.folder), options.Format.json)
         content = json.loads(out.splitlines()[-1])
         assert (ended, content["sound"]) == (code, not code)
         assert [finding["check"] for finding in content["findings"] if finding["fault"]] == checks
-        ended, out = command(capsys, folder, str(tiny.folder), cli.Format.table)
+        ended, out = command(capsys, folder, str(tiny.folder), options.Format.table)
         assert ended == code
         assert ("leak" in out, out.endswith("sound\n")) == ("leak" in checks, not code)
         assert all(len(line) <= 80 or str(tmp_path) in line for line in out.splitlines())
@@ -307,7 +307,7 @@ def test_a_method_is_validated_in_json_too(tmp_path: Path, capsys: pytest.Captur
         "    def save(self, folder): ...\n",
         "utf-8",
     )
-    ended, out = command(capsys, str(file), "bookworm", cli.Format.json)
+    ended, out = command(capsys, str(file), "bookworm", options.Format.json)
     content = json.loads(out.splitlines()[-1])
     assert ended == 1 and not content["sound"] and content["findings"][0]["check"] == "contract"
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from conftest import MakeRecord
 
-from bench import comparison
+from bench import units
 from bench.comparison import Comparison, compare, sentences
 from bench.record import Record
 from bench.refusal import Refused
@@ -93,4 +93,26 @@ def test_other_terms_are_refused(make_record: MakeRecord) -> None:
 
 
 def test_words_are_no_surer_than_figures() -> None:
-    assert [comparison._round(items) for items in (7, 42, 431, 8_765)] == [7, 42, 440, 8_800]
+    assert [units.about(items) for items in (7, 42, 431, 8_765)] == [7, 42, 440, 8_800]
+
+
+def test_one_method_that_depends_on_the_seed_is_compared_with_those_that_do_not(make_record: MakeRecord) -> None:
+    fixed = [make_record(name, 0.25, seed=seed, method__control=True) for name in "abc" for seed in range(3)]
+    found = compare([*(make_record("lora", em, seed=seed) for seed, em in enumerate((0.5, 0.75, 1.0))), *fixed])
+    assert found.leader is not None
+    assert set(found.against_control) == {found.leader.key}
+
+
+def test_a_task_ranks_where_any_contender_is_better_than_the_controls(make_record: MakeRecord) -> None:
+    def records(name: str, shares: tuple[float, ...], **changes: Any) -> list[Record]:
+        return [make_record(name, em, items=200, seed=seed, **changes) for seed, em in enumerate(shares)]
+
+    found = compare(
+        records("wild", (0.3, 0.5, 0.75))
+        + records("steady", (0.5, 0.5, 0.5))
+        + records("NEAR", (0.2, 0.2, 0.2), method__control=True)
+    )
+    assert found.leader is not None
+    assert found.leader.name == "wild"
+    assert found.ranks
+    assert any(line.startswith("Better than NEAR: ") and "steady" in line for line in sentences(found))

@@ -10,7 +10,7 @@ from scipy import stats as scipy_stats
 from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.multitest import multipletests
 
-from bench import contrast
+from bench import contrast, prior
 
 DICE = numpy.random.default_rng(7)
 THROWN = DICE.bit_generator.state
@@ -22,11 +22,11 @@ def _fresh_dice() -> None:
     DICE.bit_generator.state = THROWN
 
 
-def answers(rate: float, items: int = 500, seeds: int = 1, dice: numpy.random.Generator = DICE) -> contrast.Scores:
+def answers(rate: float, items: int = 500, seeds: int = 1, dice: numpy.random.Generator = DICE) -> prior.Scores:
     return (dice.random((seeds, items)) < rate).astype(float)
 
 
-def simulated(dice: numpy.random.Generator, seeds: int, gap: float = 0.0, wobble: float = 0.02) -> contrast.Scores:
+def simulated(dice: numpy.random.Generator, seeds: int, gap: float = 0.0, wobble: float = 0.02) -> prior.Scores:
     """Right or wrong of a method whose questions differ in difficulty and whose seeds differ in skill."""
     hard = dice.beta(1.5, 1.5, 400)
     skill = gap + wobble * dice.standard_normal((seeds, 1))
@@ -96,7 +96,8 @@ def test_the_same_data_give_the_same_bounds() -> None:
 def test_all_right_has_no_width_and_no_difference_no_doubt() -> None:
     sure = numpy.ones((2, 50))
     bounds = contrast.interval(sure)
-    assert (bounds.low, bounds.mean, bounds.high) == pytest.approx((1, 1, 1))
+    assert (bounds.mean, bounds.high) == (1, 1)
+    assert bounds.low == pytest.approx(0.025 ** (1 / 50))
     found = contrast.difference(sure, sure)
     assert (found.p, contrast.verdict(found, found.p)) == (1, "equivalent")
     found = contrast.difference(sure, 0 * sure)
@@ -123,7 +124,7 @@ def test_so_many_questions_decide() -> None:
     dice, told = numpy.random.default_rng(5), 0
     found = contrast.Difference(
         interval=contrast.Interval(0.04, 0, 0), narrow=contrast.Interval(0.04, 0, 0), p=0.3, seeds=1, items=100,
-        spread=0.5, wobble=0.0,
+        spread=0.5, wobble=0.0, freedom=1,
     )  # fmt: skip
     items = contrast.items_to_decide(found)
     assert items is not None
@@ -149,7 +150,7 @@ def test_the_interval_covers_the_truth(seeds: int) -> None:
     assert 0.93 <= hits / runs <= 0.975
 
 
-def family(dice: numpy.random.Generator, skills: list[float], seeds: int = 3) -> list[contrast.Scores]:
+def family(dice: numpy.random.Generator, skills: list[float], seeds: int = 3) -> list[prior.Scores]:
     """Methods that answer the same questions; some depend on the seed more than others."""
     hard = dice.beta(1.5, 1.5, 300)
     made = []
@@ -159,17 +160,17 @@ def family(dice: numpy.random.Generator, skills: list[float], seeds: int = 3) ->
     return made
 
 
-def judged(methods: list[contrast.Scores]) -> tuple[list[float], contrast.Prior]:
+def judged(methods: list[prior.Scores]) -> list[float]:
     """The p values of all pairs, adjusted, as a comparison makes them."""
     pairs = list(combinations(methods, 2))
-    prior = contrast.Prior.of([ours - theirs for ours, theirs in pairs], len(methods))
-    return contrast.holm([contrast.p_value(ours, theirs, prior) for ours, theirs in pairs]), prior
+    known = prior.Prior.of([ours - theirs for ours, theirs in pairs], len(methods))
+    return contrast.holm([contrast.p_value(ours, theirs, known) for ours, theirs in pairs])
 
 
 def test_false_alarms_stay_rare_over_a_family() -> None:
     """Eight equal methods, any of them against any other: one alarm in twenty comparisons."""
     dice, runs = numpy.random.default_rng(11), 250
-    alarms = sum(min(judged(family(dice, [0.0] * 8))[0]) < 0.05 for _ in range(runs))
+    alarms = sum(min(judged(family(dice, [0.0] * 8))) < 0.05 for _ in range(runs))
     assert alarms / runs <= 0.06
 
 
@@ -177,7 +178,7 @@ def test_seeds_of_all_methods_together_see_what_three_seeds_alone_do_not() -> No
     dice, seen, alone = numpy.random.default_rng(12), 0, 0
     for _ in range(40):
         methods = family(dice, [0.15] + [0.0] * 7)
-        seen += sum(p < 0.05 for p in judged(methods)[0][:7])
+        seen += sum(p < 0.05 for p in judged(methods)[:7])
         ps = [contrast.p_value(ours, theirs) for ours, theirs in combinations(methods, 2)]
         alone += sum(p < 0.05 for p in contrast.holm(ps)[:7])
     assert seen / 280 > 0.8
@@ -188,23 +189,38 @@ def test_intervals_with_a_prior_cover_the_truth() -> None:
     dice, hits = numpy.random.default_rng(13), 0
     for _ in range(120):
         methods = family(dice, [0.0] * 8)
-        prior = contrast.Prior.of(methods, 8)
-        hits += sum(found.low <= 0.5 <= found.high for found in (contrast.interval(one, prior) for one in methods))
+        known = prior.Prior.of(methods, 8)
+        hits += sum(found.low <= 0.5 <= found.high for found in (contrast.interval(one, known) for one in methods))
     assert 0.93 <= hits / 960 <= 0.97
 
 
-def test_what_agrees_is_moderated_as_in_a_pool_and_no_variance_stays_none() -> None:
+def test_what_agrees_is_moderated_as_in_a_pool() -> None:
     """With equal true variances the prior is the pooled variance, known as well as it may claim."""
     dice = numpy.random.default_rng(14)
     means = 0.5 + 0.02 * dice.standard_normal((4000, 3, 1))
-    prior = contrast.Prior.of(list(means + numpy.zeros((4000, 3, 2))), 4000)
-    assert prior.variance == pytest.approx(0.02**2, rel=0.15)
-    assert prior.moderate(0.0, 2) == (0.0, 2)
-    variance, freedom = prior.moderate(0.04**2, 2)
+    known = prior.Prior.of(list(means + numpy.zeros((4000, 3, 2))), 4000)
+    assert known.variance == pytest.approx(0.02**2, rel=0.15)
+    variance, freedom = known.moderate(0.04**2, 2)
     assert 0.02**2 < variance < 0.04**2
-    assert freedom == prior.freedom + 2
+    assert freedom == known.freedom + 2
+
+
+def test_a_method_that_does_not_depend_on_the_seed_has_no_spread_of_seeds() -> None:
+    fixed = numpy.repeat(answers(0.5), 3, axis=0)
+    known = prior.Prior(10.0, 0.05**2)
+    assert contrast.difference(fixed, 0 * fixed, known).wobble == 0
+    assert contrast.interval(fixed, known) == contrast.interval(fixed)
+
+
+def test_nearly_all_wrong_has_the_bounds_of_clopper_and_pearson() -> None:
+    scores = numpy.zeros((1, 500))
+    assert contrast.interval(scores).high == pytest.approx(1 - 0.025 ** (1 / 500), rel=1e-6)
+    scores[0, :2] = 1
+    exact = scipy_stats.binomtest(2, 500).proportion_ci(method="exact")
+    assert contrast.interval(scores).high == pytest.approx(exact.high, abs=0.002)
 
 
 def test_few_or_single_seeds_are_no_prior() -> None:
-    assert contrast.Prior.of([answers(0.5, seeds=3)] * 2, 2) is contrast.NOTHING
-    assert contrast.Prior.of([answers(0.5)] * 9, 9) is contrast.NOTHING
+    assert prior.Prior.of([answers(0.5, seeds=3)] * 2, 2) is prior.NOTHING
+    assert prior.Prior.of([answers(0.5, seeds=3)] * 4, 1) is prior.NOTHING
+    assert prior.Prior.of([answers(0.5)] * 9, 9) is prior.NOTHING

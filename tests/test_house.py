@@ -42,24 +42,41 @@ LAYERS: tuple[frozenset[str], ...] = (
         }
     ),
     frozenset({"plan", "launch", "worker", "testing", "validate", "tune"}),
+    frozenset({"options"}),
+    frozenset({"running", "reading"}),
     frozenset({"cli"}),
     frozenset({"__main__"}),
 )
 # The half that reads stands between the contracts and the command line, in layers of its own: from records to a page.
 READING_LAYERS: tuple[frozenset[str], ...] = (
-    frozenset({"terms", "contrast", "stats"}),
+    frozenset({"terms", "prior", "stats"}),
+    frozenset({"contrast"}),
     frozenset({"rows"}),
     frozenset({"comparison", "costing", "notes", "table", "columns", "limits"}),
     frozenset({"sections"}),
-    frozenset({"learning", "drawing"}),
-    frozenset({"advice", "plots"}),
-    frozenset({"counsel"}),
-    frozenset({"report"}),
+    frozenset({"learning", "drawing", "pairing", "baseline"}),
+    frozenset({"advice", "plots", "gates"}),
+    frozenset({"counsel", "falls"}),
+    frozenset({"report", "check"}),
+    frozenset({"verdicts"}),
 )
 LAYER: dict[str, float] = {room: number for number, rooms in enumerate(LAYERS) for room in rooms}
 LAYER |= {room: 2 + number / 10 for number, rooms in enumerate(READING_LAYERS) for room in rooms}
 READING = frozenset.union(*READING_LAYERS)
-SHARED = {"__init__", "__main__", "record", "cost", "refusal", "units", "words", "cli", "testing"}
+SHARED = {
+    "__init__",
+    "__main__",
+    "record",
+    "cost",
+    "refusal",
+    "units",
+    "words",
+    "app",
+    "running",
+    "reading",
+    "cli",
+    "testing",
+}
 RUNNING = frozenset(LAYER) - READING - SHARED
 # Within a layer rooms do not know each other, but for these: (who, whom).
 SAME_LAYER = {

@@ -11,6 +11,7 @@ from typing import Any
 import pandas
 import pytest
 from conftest import Bench, MakeRecord
+from markdown_it import MarkdownIt
 
 from bench import plots, report, sections
 from bench.record import Record
@@ -27,6 +28,10 @@ CURVE = [
     for step, loss in enumerate((1.0, 0.4, 0.2, 0.6))
 ]  # fmt: skip
 FORGOT = {"text_sha256": "c" * 64, "tokens": 9, "nats_before": 1.0, "nats_after": 1.5}
+TUNING = {
+    "ranges": {"lr": {"low": 1e-4, "high": 1e-2, "log": True}},
+    "attempts": [{"params": {"lr": 2e-3}, "status": "ok", "score": score} for score in (0.2, 0.7, 0.5)],
+}
 FAILED = {"scores": {}, "samples": [], "cost": None}
 
 
@@ -34,7 +39,7 @@ FAILED = {"scores": {}, "samples": [], "cost": None}
 def records(make_record: MakeRecord) -> list[Record]:
     """A comparison with everything a page must show: seeds, controls, curves, failures."""
     made = [
-        make_record(name, em, items=40, seed=seed, curve=CURVE, forgetting=FORGOT)
+        make_record(name, em, items=40, seed=seed, curve=CURVE, forgetting=FORGOT, tuning=TUNING)
         for name, em in (("lora", 0.8), ("full", 0.7), ("few-shot", 0.4))
         for seed in (0, 1)
     ]
@@ -127,6 +132,42 @@ def test_training_sizes_share_a_section_and_the_largest_is_the_table(make_record
 def test_all_examples_are_a_size_like_any_other(make_record: MakeRecord) -> None:
     (section,) = part([make_record("lora", budget__examples=4), make_record("lora")])
     assert list(section.sizes) == [4, 9]
+
+
+def test_granting_all_examples_is_not_a_second_size(make_record: MakeRecord) -> None:
+    with pytest.raises(Refused, match="the same runs twice"):
+        part([make_record("lora", budget__examples=9), make_record("lora")])
+
+
+def test_what_failed_with_fewer_examples_is_told_too(make_record: MakeRecord, tmp_path: Path) -> None:
+    why = {"kind": "K", "message": "no tea", "trace": None}
+    made = [make_record(name, items=40, budget__examples=size) for name in ("lora", "full") for size in (10, 20)]
+    made.append(make_record("dora", status="error", error=why, budget__examples=10, **FAILED))
+    made.append(make_record("dora", items=40, budget__examples=20))
+    made.append(make_record("ia3", items=40, budget__examples=10))
+    made.append(make_record("ia3", status="error", error=why, budget__examples=20, **FAILED))
+    report.write(part(made), tmp_path)
+    assert "with 10 examples: dora: error: no tea" in (tmp_path / "index.html").read_text("utf-8")
+
+
+def test_trials_are_no_results(make_record: MakeRecord, tmp_path: Path) -> None:
+    make_record("lora").write(tmp_path)
+    make_record("lora", exam="validation").write(tmp_path / "trials")
+    assert [record.spec.exam for record in read([tmp_path])] == ["test"]
+
+
+def test_two_models_of_one_name_are_told_apart_and_one_by_two_names_is_one(make_record: MakeRecord) -> None:
+    twins = part([make_record("lora", base__ref="/a/x"), make_record("lora", base__ref="/b/x", base__sha256="c" * 64)])
+    assert [section.title for section in twins] == ["feelings · x bbbbbb", "feelings · x cccccc"]
+    assert len(part([make_record("lora", base__ref="/a/x"), make_record("full", base__ref="x")])) == 1
+
+
+def test_markdown_keeps_its_table_whatever_a_name_holds(make_record: MakeRecord, tmp_path: Path) -> None:
+    made = [make_record("few-shot", items=40, method__params={"prompt": prompt}) for prompt in ("x | y\nz", "<b>")]
+    report.write(part(made), tmp_path)
+    html = MarkdownIt("commonmark").enable("table").render((tmp_path / "report.md").read_text("utf-8"))
+    assert html.count("<tr>") == 3
+    assert "<b>" not in html
 
 
 def test_other_terms_are_refused_by_name(make_record: MakeRecord) -> None:

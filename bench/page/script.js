@@ -30,7 +30,7 @@ for (const section of document.querySelectorAll("section")) {
   tools.addEventListener("input", () => {
     const off = [...tools.querySelectorAll("[type=checkbox]:not(:checked)")].map((box) => box.value);
     for (const row of body.rows) {
-      const named = row.cells[0].dataset.value.includes(search.value.trim().toLowerCase());
+      const named = row.cells[0].dataset.value.toLowerCase().includes(search.value.trim().toLowerCase());
       row.hidden = !named || off.some((kind) => row.classList.contains(kind));
     }
   });

@@ -37,7 +37,7 @@ def costs(section: Section, say: Say) -> Figure | None:
             axes.annotate(f"{at:,}", (at, total), (0, 9), textcoords="offset points", ha="right", fontsize=9)
     least = min(price.total(1) for row, price in priced.values() if row in best)
     axes.set(xscale="log", yscale="log", xlabel=say("questions answered"), ylabel=say("time in all"))
-    axes.set_ylim(bottom=max(least / 2, 0.01))
+    axes.set_ylim(bottom=max(least / 2, 1e-4))
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))
     axes.yaxis.set_major_formatter(seconds)
     figure.legend(

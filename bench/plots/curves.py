@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
-from bench.drawing import WIDTH, Plot, looks
+from bench.drawing import WIDTH, Plot, looks, short
 from bench.record import Point
 from bench.sections import Section
 from bench.words import Say
@@ -32,7 +32,7 @@ def curves(section: Section, say: Say) -> Figure | None:
     for axes, (key, cell) in zip(grid.flat, runs.items(), strict=False):
         for record in cell.records:
             _curve(axes, record.curve, look[key].colour)
-        axes.set_title(cell.name, fontsize=9, loc="left", pad=2)
+        axes.set_title(short(cell.name), fontsize=9, loc="left", pad=2)
         axes.set_yscale("log")
         axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 3.0)))
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))

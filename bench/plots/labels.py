@@ -5,7 +5,7 @@ from __future__ import annotations
 from matplotlib.figure import Figure
 
 from bench import learning
-from bench.drawing import Plot, looks, sheet
+from bench.drawing import Plot, looks, sheet, short
 from bench.sections import Section
 from bench.words import Say
 
@@ -29,7 +29,7 @@ def labels(section: Section, say: Say) -> Figure | None:
             marker=look[key].shape,
             markersize=5,
             linestyle=":" if curve.control else "-",
-            label=f"{curve.name} °" if curve.control else curve.name,
+            label=f"{short(curve.name)} °" if curve.control else short(curve.name),
         )
     axes.set_xscale("log")
     axes.set_xticks(sizes := sorted(section.sizes), [f"{size:,}" for size in sizes])

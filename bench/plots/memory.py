@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from bench.comparison import Cell
-from bench.drawing import Plot, sheet
+from bench.drawing import Plot, sheet, short
 from bench.sections import Section
 from bench.words import Say
 
@@ -28,7 +28,7 @@ def memory(section: Section, say: Say) -> Figure | None:
                 axes.barh(place + offset, peak, height=0.25, color=shade)
             if foretold is not None:
                 axes.plot([foretold] * 2, [place + offset - 0.13, place + offset + 0.13], color="black", linewidth=1.4)
-    axes.set_yticks(range(len(measured)), [cell.name for cell in measured])
+    axes.set_yticks(range(len(measured)), [short(cell.name) for cell in measured])
     axes.set_xlabel("MiB")
     axes.margins(y=0.01)
     keys = [Line2D([], [], color=shade, linewidth=5, label=phase) for phase, shade in shades.items()]

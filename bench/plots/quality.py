@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from matplotlib.figure import Figure
 
-from bench.drawing import GREY, Plot, looks, sheet
+from bench.drawing import GREY, Plot, looks, sheet, short
 from bench.sections import Section
 from bench.words import Say
 
@@ -21,7 +21,9 @@ def quality(section: Section, say: Say) -> Figure:
         axes.plot(cell.scores.mean(axis=1), [place] * len(cell.seeds), ".", color="black", markersize=2.5, zorder=4)
     if section.found.control:
         axes.axvline(section.found.control.interval.mean, color=GREY, linewidth=0.8, linestyle=":", zorder=1)
-    axes.set_yticks(range(len(cells)), [f"{cell.name} °" if cell.control else cell.name for cell in cells])
+    axes.set_yticks(
+        range(len(cells)), [f"{short(cell.name)} °" if cell.control else short(cell.name) for cell in cells]
+    )
     axes.set_xlabel(section.metric)
     axes.set_xlim(left=min(0.0, axes.get_xlim()[0]))
     axes.margins(y=0.02)

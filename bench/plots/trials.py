@@ -13,20 +13,19 @@ from bench.words import Say
 
 def trials(section: Section, say: Say) -> Figure | None:
     """E[best of k] on validation for each tuned method; a trial that failed counts as 0."""
-    tuned = {cell: cell.records[0].tuning for cell in section.found.cells if cell.records[0].tuning}
-    tuned = {cell: tuning for cell, tuning in tuned.items() if tuning and tuning.attempts}
+    known = [(cell, cell.records[0].tuning) for cell in section.found.cells]
+    tuned = [(cell, tuning.attempts) for cell, tuning in known if tuning and tuning.attempts]
     if not tuned:
         return None
     figure, axes = sheet(height=4.0)
     look = looks(section)
-    for cell, tuning in tuned.items():
-        assert tuning is not None
-        best = stats.expected_best([attempt.score or 0.0 for attempt in tuning.attempts])
+    for cell, attempts in tuned:
+        best = stats.expected_best([attempt.score or 0.0 for attempt in attempts])
         axes.plot(range(1, len(best) + 1), best, color=look[cell.key].colour, marker=look[cell.key].shape, markersize=5)
     axes.set(xlabel=say("trials"), ylabel=say("{metric} on validation, best of so many", metric=section.metric))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     figure.legend(
-        handles=[legend_key(look[cell.key], cell.name) for cell in tuned],
+        handles=[legend_key(look[cell.key], cell.name) for cell, _ in tuned],
         loc="outside lower center",
         ncols=3,
         fontsize=9,

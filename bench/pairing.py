@@ -1,0 +1,92 @@
+"""Records of before and after, put beside each other: what is the same run, what is missing, what does not compare."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bench import terms
+from bench.record import Record, Spec
+from bench.rows import labels
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One method on one task and model, before and after; empty where it is missing or new."""
+
+    task: str
+    model: str
+    method: str
+    old: tuple[Record, ...]
+    new: tuple[Record, ...]
+    unlike: dict[str, tuple[Any, Any]]
+    """Terms and settings that differ, with both values: such runs do not compare."""
+
+    @property
+    def name(self) -> str:
+        """What it is called wherever it is shown."""
+        return f"{self.task} · {self.model} · {self.method}"
+
+    @property
+    def seeds(self) -> list[int]:
+        """Those that both have and that were ok in both."""
+        before, after = ({one.spec.seed for one in side if one.status == "ok"} for side in (self.old, self.new))
+        return sorted(before & after)
+
+    @property
+    def trained(self) -> bool:
+        """Whether anything was trained, so that a seed decides the outcome."""
+        return any(
+            record.cost and record.cost.parameters and record.cost.parameters.trainable
+            for record in (*self.old, *self.new)
+        )
+
+    def both(self) -> Iterator[tuple[Record, Record]]:
+        """The runs of each seed that was ok before and after."""
+        sides = [{one.spec.seed: one for one in side} for side in (self.old, self.new)]
+        for seed in self.seeds:
+            yield sides[0][seed], sides[1][seed]
+
+
+def pair(old: Sequence[Record], new: Sequence[Record]) -> list[Pair]:
+    """Runs of equal keys belong together; of those left, runs of one method on one task do not compare."""
+    names = labels(old) | labels(new)
+    before, after = _grouped(old), _grouped(new)
+    made = []
+    for cell in dict.fromkeys([*before, *after]):
+        mine, yours = before.get(cell, {}), after.get(cell, {})
+        for key in mine:
+            if key in yours:
+                made.append(Pair(*cell[:2], names[key], tuple(mine[key]), tuple(yours[key]), {}))
+        gone, come = ([key for key in side if key not in other] for side, other in ((mine, yours), (yours, mine)))
+        for place in range(max(len(gone), len(come))):
+            left = tuple(mine[gone[place]]) if place < len(gone) else ()
+            right = tuple(yours[come[place]]) if place < len(come) else ()
+            unlike = _unlike(left[0].spec, right[0].spec) if left and right else {}
+            made.append(Pair(*cell[:2], names[(left or right)[0].spec.key], left, right, unlike))
+    return made
+
+
+def _grouped(records: Sequence[Record]) -> dict[tuple[str, str, str], dict[str, list[Record]]]:
+    """Runs by task, model and method, and in these by key, seeds in order."""
+    found: dict[tuple[str, str, str], dict[str, list[Record]]] = defaultdict(lambda: defaultdict(list))
+    for record in sorted(records, key=lambda one: one.spec.seed):
+        spec = record.spec
+        found[spec.task.name, Path(spec.base.ref).name, spec.method.name][spec.key].append(record)
+    return found
+
+
+def _unlike(old: Spec, new: Spec) -> dict[str, tuple[Any, Any]]:
+    before, after = (terms.of(spec) | _settings(spec) for spec in (old, new))
+    return {
+        name: (before.get(name), after.get(name))
+        for name in dict.fromkeys([*before, *after])
+        if before.get(name) != after.get(name)
+    }
+
+
+def _settings(spec: Spec) -> dict[str, Any]:
+    return {f"{spec.method.name}.{name}": value for name, value in spec.method.params.items()}

@@ -1,0 +1,158 @@
+"""The verbs that read records: `report`, `advise`, `compare`, `check`, `bless`."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from bench.options import Format, Formatted
+from bench.refusal import Refused
+
+if TYPE_CHECKING:
+    from bench.check import Outcome
+    from bench.record import Spec
+
+
+def report(
+    results: Annotated[list[Path] | None, typer.Argument(help="Records, or folders of them.")] = None,
+    out: Annotated[Path, typer.Option(help="Folder of the report.")] = Path("reports/latest"),
+    lang: Annotated[str, typer.Option(help="Language of the pages: en or ko.")] = "en",
+) -> None:
+    """Turn records into a page that opens offline, Markdown, CSV, Parquet and pictures.
+
+    Records of one task and model have to be made under the same terms; training sizes alone may differ.
+    """
+    from bench import plan, sections, words
+
+    words.check(lang)
+    parts = sections.part(sections.read(results or [Path("results")]))
+    plan.check_writable(out)
+    from bench import report
+
+    report.write(parts, out, lang, _questions)
+    print(out / "index.html")
+
+
+def advise(
+    results: Annotated[list[Path] | None, typer.Argument(help="Records, or folders of them.")] = None,
+    max_memory: Annotated[str | None, typer.Option(help="What the machine has: 8GiB")] = None,
+    max_fit: Annotated[str | None, typer.Option(help="Longest time to adapt: 10min")] = None,
+    max_latency: Annotated[str | None, typer.Option(help="Longest time of an answer, for 95 of 100: 200ms")] = None,
+    min_em: Annotated[float | None, typer.Option(help="Least exact match, from 0 to 1.")] = None,
+    min_f1: Annotated[float | None, typer.Option(help="Least F1, from 0 to 1.")] = None,
+    queries: Annotated[int, typer.Option(min=1, help="Questions to be answered.")] = 10_000,
+    tolerance: Annotated[float, typer.Option(min=0, max=1, help="Loss of score that makes no difference.")] = 0.02,
+    lang: Annotated[str, typer.Option(help="Language: en or ko.")] = "en",
+    format: Formatted = Format.table,
+) -> None:
+    """Say which method to use: of those within the limits and not shown worse than the best, the cheapest."""
+    from bench import advice, counsel, limits, sections, words
+
+    say = words.speaker(words.check(lang))
+    wishes = limits.Wishes.parse(
+        max_memory, max_fit, max_latency, {"em": min_em, "f1": min_f1}, queries=queries, tolerance=tolerance
+    )
+    told = []
+    for part in sections.part(sections.read(results or [Path("results")])):
+        made = advice.decide(part, wishes, say)
+        told.append((part.title, made, counsel.sentences(made, part, wishes, say)))
+    if format is Format.json:
+        print(
+            json.dumps(
+                [made.model_dump(mode="json") | {"sentences": said} for _, made, said in told], ensure_ascii=False
+            )
+        )
+        return
+    from rich.console import Console
+
+    for title, made, said in told:
+        Console(markup=False).print(counsel.table(title, made, say))
+        for line in [*said, *counsel.out(made, say)]:
+            Console(markup=False).print(line, highlight=False)
+
+
+def compare(
+    old: Annotated[str, typer.Argument(help="Records of before: a folder, a file, or a git revision.")],
+    new: Annotated[str, typer.Argument(help="Records of now, likewise.")],
+    format: Formatted = Format.table,
+) -> None:
+    """Show what changed between two sets of records. Exit code: 0, whatever changed; 2 for bad input."""
+    from bench import baseline, check
+
+    _judged(
+        check.judge(baseline.records(old), baseline.records(new), check.policy(Path.cwd())), format, everything=True
+    )
+
+
+def check(
+    new: Annotated[str, typer.Argument(help="Records of now: a folder, a file, or a git revision.")],
+    against: Annotated[str, typer.Option(help="The baseline, likewise.")] = "results/baselines/ci",
+    first: Annotated[bool, typer.Option(help="There may be no baseline yet.")] = False,
+    markdown: Annotated[Path | None, typer.Option(help="Write the outcome for a pull request.")] = None,
+    junit: Annotated[Path | None, typer.Option(help="Write the outcome for a build server.")] = None,
+    format: Formatted = Format.table,
+) -> None:
+    """Judge records against a baseline, so that a build fails where something got worse.
+
+    Exit code: 0 nothing got worse; 1 something did; 2 bad input; 3 cannot tell: a baseline or a run is missing, or
+    nothing compares. The policy stands in [tool.bench.check] of pyproject.toml.
+    """
+    from bench import baseline, verdicts
+    from bench.check import CANNOT_TELL, judge, policy
+
+    rules = policy(Path.cwd())
+    fresh = baseline.records(new)
+    if not baseline.exists(against):
+        print(f"Cannot tell: there is no baseline {against}. Make one: bench bless {new} --into {against} --why …")
+        sys.exit(0 if first else CANNOT_TELL)
+    outcome = judge(baseline.records(against), fresh, rules)
+    for place, text in ((markdown, verdicts.markdown(outcome)), (junit, verdicts.junit(outcome))):
+        if place:
+            place.write_text(text, "utf-8")
+    if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
+        with Path(summary).open("a", encoding="utf-8") as file:
+            file.write(verdicts.markdown(outcome))
+    _judged(outcome, format)
+    sys.exit(outcome.code)
+
+
+def bless(
+    new: Annotated[str, typer.Argument(help="Records that are to be the baseline from now on.")],
+    why: Annotated[str, typer.Option(help="Why the baseline moves; it is kept beside it.")],
+    into: Annotated[Path, typer.Option(help="Folder of the baseline.")] = Path("results/baselines/ci"),
+) -> None:
+    """Make records the baseline: the only way to move one."""
+    from bench import baseline
+
+    print(f"{len(baseline.bless(baseline.records(new), into, why))} runs are the baseline in {into}/ now.")
+
+
+def _judged(outcome: Outcome, format: Format, everything: bool = False) -> None:
+    from bench import verdicts
+
+    if format is Format.json:
+        found = [one.model_dump(mode="json") for one in outcome.findings]
+        print(json.dumps({"code": outcome.code, "summary": outcome.summary, "findings": found}, ensure_ascii=False))
+        return
+    from rich.console import Console
+
+    console = Console(markup=False)
+    if everything or outcome.code or outcome.of("better", "unsure"):
+        console.print(verdicts.table(outcome, everything))
+    console.print(outcome.summary, highlight=False)
+
+
+def _questions(spec: Spec) -> dict[str, str]:
+    """The test questions by their ids, where the very task of a record is still at hand."""
+    from bench import registry, task
+
+    try:
+        what = task.load(registry.task(spec.task.ref))
+    except Refused:
+        return {}
+    return {row.id: row.input for row in what.splits[spec.exam]} if what.sha256 == spec.task.sha256 else {}

@@ -1,0 +1,166 @@
+"""The verbs that run: `run`, `list`, `validate`."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from bench.options import Format, Formatted
+
+if TYPE_CHECKING:
+    from bench.job import Job
+    from bench.record import Record
+
+
+def run(
+    methods: Annotated[str, typer.Option(help="Names or paths, with commas between: lora,qlora,./mine.py; or all")],
+    task: Annotated[str, typer.Option(help="A name or a folder: bookrec, ./mytask")],
+    model: Annotated[str, typer.Option(help="A shipped model, a folder, or a hub name: org/model")] = "bookworm",
+    seeds: Annotated[int, typer.Option(min=1, help="Runs per method, with the seeds 0, 1, …")] = 1,
+    budget: Annotated[str, typer.Option(help="quick, standard, or key=value pairs: standard,passes=5")] = "standard",
+    examples: Annotated[
+        str | None, typer.Option(help="Training sizes for a learning curve, with commas between: 250,500,1000")
+    ] = None,
+    trials: Annotated[
+        int | None, typer.Option(min=1, help="Hyper-parameters tried on validation, as many for every method.")
+    ] = None,
+    set_: Annotated[list[str] | None, typer.Option("--set", help="A hyper-parameter: lora.rank=8")] = None,
+    out: Annotated[Path, typer.Option(help="Folder of the records, one file per run.")] = Path("results"),
+    dry_run: Annotated[bool, typer.Option(help="Print the specs and stop.")] = False,
+    force: Annotated[bool, typer.Option(help="Run again what has a record already.")] = False,
+    format: Formatted = Format.table,
+) -> None:
+    """Run methods on a task, each in a process of its own, and show what came of it.
+
+    Exit code: 0, also where a method is unsupported or did not fit (those are results); 1 if a run ended in an error
+    or had to be ended (timeout); 2 for bad input; 130 when interrupted, and the same command picks up where it stopped.
+    """
+    from bench import plan
+
+    budget = budget if trials is None else f"{budget},trials={trials}"
+    jobs = plan.plan(
+        methods,
+        task,
+        model,
+        seeds=seeds,
+        budget_text=budget,
+        settings=set_ or [],
+        examples=examples,
+        asked=tuple(sys.argv[1:]),
+    )
+    if dry_run:
+        specs = [{"id": job.spec.id} | job.spec.model_dump(mode="json") for job in jobs]
+        print(json.dumps(specs, ensure_ascii=False, indent=1 if format is Format.table else None))
+        return
+    plan.check_writable(out)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ending the command ends its worker too
+    try:
+        records = _run_all(jobs, out, force)
+    except KeyboardInterrupt:
+        print("bench: interrupted. What is finished is kept; the same command runs only the rest.", file=sys.stderr)
+        sys.exit(130)
+    _show(records, out, format)
+    sys.exit(1 if any(record.status in ("error", "timeout") for record in records) else 0)
+
+
+def list_(format: Formatted = Format.table) -> None:
+    """Show the methods, tasks and models at hand."""
+    from bench import registry
+
+    found = {kind: registry.claims(kind) for kind in ("methods", "tasks", "models")}
+    if format is Format.json:
+        print(json.dumps({kind: [vars(claim) for claim in claims.values()] for kind, claims in found.items()}))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    for kind, claims in found.items():
+        table = Table(title=kind, title_justify="left", box=None, show_header=False, padding=(0, 2, 0, 0))
+        for name, claim in claims.items():
+            table.add_row(
+                f"{name}:KIND" if claim.kinds else name,
+                f"warning: {claim.warning}" if claim.warning else claim.summary,
+                claim.origin,
+            )
+        Console(markup=False).print(table, "")
+
+
+def validate(
+    what: Annotated[str, typer.Argument(help="A task or a method: a name or a path.")],
+    model: Annotated[str, typer.Option(help="Whose tokenizer measures a task: shipped, folder or hub.")] = "bookworm",
+    format: Formatted = Format.table,
+) -> None:
+    """Check a task's card and data, or a method against the contract. Exit code: 0 sound, 1 at fault, 2 unknown.
+
+    Remarks on a task are worth knowing and leave it sound.
+    """
+    from bench.validate import check
+
+    verdict = check(what, model)
+    if format is Format.json:
+        print(verdict.json())
+    else:
+        verdict.show()
+    sys.exit(0 if verdict.sound else 1)
+
+
+def _run_all(jobs: list[Job], out: Path, force: bool) -> list[Record]:
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    from bench.launch import launch
+    from bench.tune import Tuner
+
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[state]}"), TimeElapsedColumn())
+    records, tuner = [], Tuner(out)
+    with Progress(*columns, console=console, transient=True, refresh_per_second=4) as bar:
+        for number, job in enumerate(jobs, start=1):
+            name = f"{job.spec.method.name} seed {job.spec.seed} ({number}/{len(jobs)})"
+            line = bar.add_task(name, total=None, state="starting")
+
+            def show(state: dict[str, Any], line: Any = line) -> None:
+                bar.update(line, completed=state.get("step", 0), total=state.get("steps"), state=_state(state))
+
+            record, fresh = launch(tuner.settle(job, show), out, force=force, show=show)
+            records.append(record)
+            bar.remove_task(line)
+            console.print(f"{name}: {record.status}{'' if fresh else ' (kept from before)'}", highlight=False)
+    return records
+
+
+def _state(state: dict[str, Any]) -> str:
+    """What a run is at, with what it has spent of its budget."""
+    words = [f"trial {state['trial']}"] if "trial" in state else []
+    words.append(state.get("phase", "starting"))
+    if state.get("steps"):
+        words.append(f"step {state['step']} of {state['steps']}")
+        words.append(f"{state['tokens']:,} tokens")
+        granted = f" of {state['granted_s']:g}" if state.get("granted_s") else ""
+        words.append(f"{state['spent_s']:.0f}{granted} s")
+    return " · ".join(words)
+
+
+def _show(records: list[Record], out: Path, format: Format) -> None:
+    from bench import comparison, notes, rows, sections, table
+
+    (part,) = sections.part(records)
+    if format is Format.json:
+        every = [row for some in part.sizes.values() or [records] for row in rows.rows(some)]
+        shown = [row.model_dump(mode="json") for row in every]
+        print(json.dumps({"rows": shown, "records": [str(out / f"{record.id}.json") for record in records]}))
+        return
+    from rich.console import Console
+
+    console = Console(markup=False)
+    console.print(table.render(part.records))
+    for line in [*comparison.sentences(part.found), *table.legend(part.records), *notes.notes(part.records)]:
+        console.print(line, highlight=False)
+    if part.sizes:
+        console.print("", table.by_size(part.sizes))
+    console.print(f"Records: {out}/ (bench report {out}, bench advise {out})", highlight=False)

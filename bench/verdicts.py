@@ -1,0 +1,86 @@
+"""A check's outcome for people and machines: a table, Markdown for a pull request, JUnit, JSON."""
+
+from __future__ import annotations
+
+from itertools import groupby
+from xml.etree import ElementTree
+
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+
+from bench.check import Outcome
+from bench.gates import Finding
+
+QUIET = ("same", "shown", "new")
+SIGNS = {
+    "worse": "❌",
+    "missing": "❓",
+    "incomparable": "❓",
+    "unsure": "🔸",
+    "better": "✅",
+    "new": "➕",
+    "shown": "·",
+    "same": "✅",
+}
+COLOURS = {"worse": "red", "missing": "yellow", "incomparable": "yellow", "unsure": "yellow", "better": "green"}
+
+
+def table(outcome: Outcome, everything: bool = False) -> Table:
+    """What was found, worst first; what is as before only where asked for."""
+    shown = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
+    for heading in ("verdict", "where", "what", "says"):
+        shown.add_column(heading, overflow="fold")
+    for one in outcome.findings:
+        if everything or one.verdict not in QUIET:
+            shown.add_row(one.verdict, one.name, one.gate, one.says, style=COLOURS.get(one.verdict))
+    return shown
+
+
+def markdown(outcome: Outcome) -> str:
+    """For a pull request: the sentence, what changed, and what did not, folded."""
+    loud = [one for one in outcome.findings if one.verdict not in QUIET]
+    quiet = [one for one in outcome.findings if one.verdict in QUIET]
+    parts = [f"### bench check: {outcome.summary}\n"]
+    if loud:
+        parts.append(_lines(loud))
+    if quiet:
+        told = f"{len(quiet)} that changed nothing or are only shown"
+        parts.append(f"<details><summary>{told}</summary>\n\n{_lines(quiet)}\n</details>\n")
+    return "\n".join(parts)
+
+
+def junit(outcome: Outcome) -> str:
+    """Worse is a failure, missing and incomparable are errors, unsure is skipped."""
+    kinds = {"worse": "failure", "missing": "error", "incomparable": "error", "unsure": "skipped"}
+    root = ElementTree.Element("testsuites")
+    for name, found in groupby(sorted(outcome.findings, key=lambda one: one.name), key=lambda one: one.name):
+        cases = list(found)
+        counts = {
+            kind: sum(kinds.get(one.verdict) == kind for one in cases) for kind in ("failure", "error", "skipped")
+        }
+        suite = ElementTree.SubElement(
+            root, "testsuite", name=name, tests=str(len(cases)), failures=str(counts["failure"]),
+            errors=str(counts["error"]), skipped=str(counts["skipped"]),
+        )  # fmt: skip
+        for one in cases:
+            case = ElementTree.SubElement(suite, "testcase", classname=name, name=one.gate)
+            if kind := kinds.get(one.verdict):
+                ElementTree.SubElement(case, kind, message=one.says, type=one.verdict)
+            else:
+                ElementTree.SubElement(case, "system-out").text = one.says
+    ElementTree.indent(root)
+    return ElementTree.tostring(root, encoding="unicode", xml_declaration=True) + "\n"
+
+
+def _lines(found: list[Finding]) -> str:
+    rows = ["| | where | what | says |", "|---|---|---|---|"]
+    rows += [
+        f"| {SIGNS[one.verdict]} {one.verdict} | {_cell(one.name)} | {_cell(one.gate)} | {_cell(one.says)} |"
+        for one in found
+    ]
+    return "\n".join(rows) + "\n"
+
+
+def _cell(text: str) -> str:
+    """Text that stays in its cell of a Markdown table."""
+    return text.replace("|", "\\|").replace("\n", " ").replace("<", "&lt;")

@@ -1,0 +1,285 @@
+"""The gate: it fails for what is worse, says so where it cannot tell, and passes for nothing else."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import numpy
+import pytest
+from conftest import Bench, MakeRecord
+from markdown_it import MarkdownIt
+
+from bench import baseline, verdicts
+from bench.check import Outcome, judge
+from bench.gates import Policy
+from bench.record import Record
+from bench.refusal import Refused
+
+ITEMS = 500
+Run = Callable[..., Record]
+
+
+@pytest.fixture
+def run(make_record: MakeRecord) -> Run:
+    """One run; `fallen` of its right answers are wrong now, `own` draws which answers are right anew."""
+
+    def make(name: str = "lora", seed: int = 0, fallen: float = 0.0, own: int = 0, **changes: Any) -> Record:
+        made = make_record(name, items=ITEMS, seed=seed, **changes)
+        hard = numpy.random.default_rng(0).random(ITEMS)
+        luck = numpy.random.default_rng([seed, own, *name.encode()])
+        right = hard + 0.1 * luck.standard_normal(ITEMS) < 0.6
+        right &= numpy.random.default_rng([7, *name.encode()]).random(ITEMS) >= fallen / 0.6
+        samples = tuple(
+            sample.model_copy(
+                update={"scores": {"em": float(good), "f1": float(good)}, "raw": f"{good} {own} {fallen}"}
+            )
+            for sample, good in zip(made.samples, right, strict=True)
+        )
+        return made.model_copy(update={"samples": samples, "scores": {"em": float(right.mean())}})
+
+    return make
+
+
+def suite(run: Run, names: int = 3, seeds: int = 3, **changes: Any) -> list[Record]:
+    return [run(f"m{place}", seed, **changes) for place in range(names) for seed in range(seeds)]
+
+
+def check(old: list[Record], new: list[Record], **policy: Any) -> Outcome:
+    return judge(old, new, Policy(**policy))
+
+
+def changed(record: Record, part: str, **fields: Any) -> Record:
+    assert record.cost is not None
+    inner = getattr(record.cost, part)
+    new = inner.model_copy(update=fields) if fields else inner
+    return record.model_copy(update={"cost": record.cost.model_copy(update={part: new})})
+
+
+def test_the_same_records_pass_without_statistics(run: Run) -> None:
+    outcome = check(suite(run), suite(run))
+    assert (outcome.code, outcome.summary) == (0, "Nothing is worse.")
+    assert {one.says for one in outcome.findings if one.gate == "em"} == {"every answer is as before"}
+
+
+def test_other_answers_that_are_as_good_pass(run: Run) -> None:
+    assert check(suite(run), suite(run, own=1)).code == 0
+
+
+def test_a_planted_drop_in_one_method_fails_and_is_named(run: Run) -> None:
+    new = [run(f"m{place}", seed, fallen=0.08 if place == 1 else 0) for place in range(3) for seed in range(3)]
+    outcome = check(suite(run), new)
+    assert outcome.code == 1
+    assert {one.name for one in outcome.of("worse") if one.gate == "em"} == {"feelings · bookworm · m1"}
+    assert "m1" in outcome.summary
+
+
+def test_a_small_drop_of_all_methods_fails_through_what_they_share(run: Run) -> None:
+    old, new = suite(run, names=16, seeds=1), suite(run, names=16, seeds=1, fallen=0.015, own=1)
+    old, new = ([changed(one, "parameters", trainable=0) for one in side] for side in (old, new))
+    outcome = check(old, new)
+    assert outcome.code == 1
+    assert [one.gate for one in outcome.of("worse")] == ["common shift"]
+
+
+def test_a_run_that_is_gone_cannot_be_told(run: Run) -> None:
+    old = suite(run)
+    assert check(old, old[1:]).code == 3
+    outcome = check(old, [record for record in old if record.spec.method.name != "m1"])
+    assert (outcome.code, [one.name for one in outcome.of("missing")]) == (3, ["feelings · bookworm · m1"])
+
+
+def test_an_edited_task_is_incomparable_and_the_field_is_named(run: Run) -> None:
+    outcome = check([run()], [run(task__sha256="f" * 64)])
+    assert outcome.code == 3
+    (found,) = outcome.of("incomparable")
+    assert found.says == f"task.sha256: {'a' * 8}… → {'f' * 8}…"
+
+
+def test_a_changed_default_is_incomparable_and_named(run: Run) -> None:
+    outcome = check([run()], [run(method__params={"rank": 8, "lr": 2e-3})])
+    assert [one.says for one in outcome.of("incomparable")] == ["lora.rank: 16 → 8"]
+
+
+def test_a_status_that_fell_fails_and_one_that_rose_is_better(run: Run, make_record: MakeRecord) -> None:
+    error = {"kind": "K", "message": "wanted 9 GiB", "trace": None}
+    broken = make_record("lora", status="did-not-fit", scores={}, samples=[], cost=None, error=error)
+    fell = check([run()], [broken])
+    assert (fell.code, fell.of("worse")[0].says) == (1, "seed 0: ok → did-not-fit: wanted 9 GiB")
+    assert [one.verdict for one in check([broken], [run()]).findings if one.gate == "status"] == ["better"]
+
+
+def test_an_improvement_passes_and_calls_the_baseline_stale(run: Run) -> None:
+    outcome = check(suite(run, fallen=0.08), suite(run))
+    assert outcome.code == 0
+    assert "stale" in outcome.summary
+
+
+def test_training_with_few_seeds_is_unsure_and_never_a_pass(run: Run) -> None:
+    outcome = check(suite(run, seeds=2), suite(run, seeds=2, own=1))
+    assert outcome.code == 3
+    assert {one.gate for one in outcome.of("unsure")} == {"em"}
+
+
+def test_nothing_compared_is_no_pass() -> None:
+    assert check([], []).code == 3
+
+
+@pytest.mark.parametrize(
+    ("part", "fields"),
+    [("parameters", {"trainable": 4_001}), ("spent", {"steps": 2}), ("spent", {"tokens": 98})],
+)
+def test_counts_that_changed_fail_whatever_the_scores(run: Run, part: str, fields: dict[str, int]) -> None:
+    outcome = check([run()], [changed(run(), part, **fields)])
+    (found,) = outcome.of("worse")
+    assert (outcome.code, found.gate) == (1, "counts")
+    assert next(iter(fields)) in found.says
+
+
+def test_steps_under_a_budget_of_seconds_are_the_clocks(run: Run) -> None:
+    old = run(budget__seconds=60)
+    assert check([old], [changed(old, "spent", steps=2)]).code == 0
+
+
+def test_an_artefact_that_grew_fails(run: Run) -> None:
+    new = run()
+    assert new.cost is not None
+    grown = new.model_copy(update={"cost": new.cost.model_copy(update={"artefact_bytes": 2_100})})
+    assert [one.gate for one in check([run()], [grown]).of("worse")] == ["artefact"]
+    assert check([run()], [grown], artefact=0.05).code == 0
+
+
+def test_memory_of_a_cpu_is_shown_and_of_a_gpu_judged(run: Run) -> None:
+    for device, verdict in (("cpu", "shown"), ("NVIDIA H200", "worse")):
+        env = {
+            "started": "2026-01-01", "adaptbench": "0", "revision": None, "method_sha256": "0", "python": "3.11",
+            "platform": "Linux", "processor": "P", "cores": 2, "threads": 2, "memory_mib": 9, "device": device,
+            "others_cores": 0, "packages": {},
+        }  # fmt: skip
+        old = run(env=env)
+        assert old.cost is not None
+        fit = old.cost.phases["fit"].model_copy(update={"peak_mib": 900.0})
+        cost = old.cost.model_copy(update={"phases": old.cost.phases | {"fit": fit}})
+        (found,) = [
+            one for one in check([old], [old.model_copy(update={"cost": cost})]).findings if one.gate == "memory"
+        ]
+        assert (found.verdict, found.says) == (verdict, "fit: 700 → 900 MiB")
+
+
+def test_false_alarms_of_a_whole_check_are_rare(make_record: MakeRecord) -> None:
+    """Sixteen trained methods that only drew new seeds' luck: at most 6 of 100 checks fail."""
+    from bench import falls, pairing
+
+    template = make_record("lora", items=2)
+    alarms, rounds, dice = 0, 150, numpy.random.default_rng(3)
+    for _ in range(rounds):
+        hard = dice.random(300)
+        pairs, gaps = [], {}
+        for place in range(16):
+            sides = [(dice.random((3, 300)) < hard + 0.02 * dice.standard_normal((3, 1))).astype(float) for _ in "ab"]
+            one = pairing.Pair("t", "m", f"m{place}", (template,), (template,), {})
+            pairs.append(one)
+            gaps[one.name] = sides[1] - sides[0]
+        alarms += any(one.verdict == "worse" for one in falls.settle(pairs, pairs, gaps, Policy()))
+    assert alarms / rounds <= 0.06
+
+
+def test_markdown_puts_the_worst_first_and_folds_the_rest(run: Run) -> None:
+    new = [run(f"m{place}", seed, fallen=0.08 if place == 2 else 0) for place in range(3) for seed in range(3)]
+    text = verdicts.markdown(check(suite(run), new))
+    assert text.index("❌") < text.index("<details>")
+    html = MarkdownIt("commonmark", {"html": True}).enable("table").render(text)
+    assert html.count("<table>") == 2
+
+
+def test_junit_can_be_parsed_and_counts(run: Run) -> None:
+    new = suite(run, fallen=0.08)[1:]
+    root = ElementTree.fromstring(verdicts.junit(check(suite(run), new)))
+    assert sum(int(one.attrib["failures"]) for one in root) == len(root.findall(".//failure")) > 0
+    assert sum(int(one.attrib["errors"]) for one in root) == len(root.findall(".//error")) == 1
+
+
+def put(records: list[Record], folder: Path) -> Path:
+    for record in records:
+        record.write(folder)
+    return folder
+
+
+def test_the_command_by_its_exit_codes(run: Run, run_bench: Bench, tmp_path: Path) -> None:
+    put(suite(run), tmp_path / "old")
+    put(suite(run), tmp_path / "same")
+    put(suite(run, fallen=0.08), tmp_path / "worse")
+    put(suite(run)[:-1], tmp_path / "less")
+    (tmp_path / "older").mkdir()
+    (tmp_path / "older" / "x.json").write_text('{"schema": 0}')
+    (tmp_path / "empty").mkdir()
+    for new, options, code in (
+        ("same", ["--against", "old"], 0),
+        ("worse", ["--against", "old"], 1),
+        ("less", ["--against", "old"], 3),
+        ("older", ["--against", "old"], 2),
+        ("same", ["--against", "older"], 2),
+        ("same", ["--unknown"], 2),
+        ("same", ["--against", "empty"], 3),
+        ("same", ["--against", "nowhere"], 3),
+        ("same", ["--against", "nowhere", "--first"], 0),
+        ("less", ["--against", "old", "--first"], 3),
+    ):
+        done = run_bench("check", new, *options)
+        assert done.returncode == code, (new, options, done.stdout, done.stderr)
+    assert run_bench("compare", "old", "worse").returncode == 0
+    told = run_bench("check", "worse", "--against", "old", "--markdown", "a.md", "--junit", "a.xml", "--format", "json")
+    assert json.loads(told.stdout.splitlines()[-1])["code"] == 1
+    assert "❌" in (tmp_path / "a.md").read_text("utf-8")
+    ElementTree.parse(tmp_path / "a.xml")
+    summary = tmp_path / "summary.md"
+    run_bench("check", "same", "--against", "old", GITHUB_STEP_SUMMARY=str(summary))
+    assert "Nothing is worse" in summary.read_text("utf-8")
+
+
+def test_the_policy_of_a_project_rules_and_a_wrong_one_is_refused(run: Run, run_bench: Bench, tmp_path: Path) -> None:
+    put(suite(run), tmp_path / "old")
+    put(suite(run, fallen=0.08), tmp_path / "new")
+    (tmp_path / "pyproject.toml").write_text("[tool.bench.check]\ndrop = 0.5\nlevel = 0.0001\n")
+    done = run_bench("check", "new", "--against", "old")
+    assert [line for line in done.stdout.splitlines() if "em" in line and "worse" in line] == []
+    (tmp_path / "pyproject.toml").write_text("[tool.bench.check]\ndorp = 0.5\n")
+    done = run_bench("check", "new", "--against", "old")
+    assert (done.returncode, "[tool.bench.check] dorp" in done.stderr) == (2, True)
+
+
+def test_a_baseline_moves_only_with_a_reason_and_keeps_it(run: Run, run_bench: Bench, tmp_path: Path) -> None:
+    put(suite(run), tmp_path / "new")
+    assert run_bench("bless", "new", "--into", "base").returncode == 2
+    assert run_bench("bless", "new", "--into", "base", "--why", " ").returncode == 2
+    assert run_bench("bless", "new", "--into", "base", "--why", "first one").returncode == 0
+    put([run("m0", method__params={"rank": 2})], tmp_path / "other")
+    assert run_bench("bless", "other", "--into", "base", "--why", "rank 2").returncode == 0
+    kept = [Record.read(file) for file in (tmp_path / "base").glob("*.json")]
+    assert sorted(one.spec.method.name for one in kept) == ["m0", "m1", "m1", "m1", "m2", "m2", "m2"]
+    reasons = (tmp_path / "base" / "BLESSED.md").read_text("utf-8")
+    assert reasons.index("first one") < reasons.index("rank 2")
+
+
+def test_a_run_that_failed_is_no_baseline(make_record: MakeRecord, tmp_path: Path) -> None:
+    error = {"kind": "K", "message": "no tea", "trace": None}
+    failed = make_record("lora", status="error", scores={}, samples=[], cost=None, error=error)
+    with pytest.raises(Refused, match="ended in an error"):
+        baseline.bless([failed], tmp_path, "why not")
+
+
+def test_git_revisions_hold_records(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    put(suite(run), tmp_path / baseline.BASELINE)
+    for words in ("init -q", "add -A", "-c user.name=a -c user.email=a@b commit -qm one"):
+        subprocess.run(["git", *words.split()], check=True)
+    assert len(baseline.records("HEAD")) == len(baseline.records("HEAD:results")) == 9
+    assert baseline.exists("HEAD")
+    assert not baseline.exists("nowhere")
+    for wrong in ("nowhere", "HEAD:nowhere"):
+        with pytest.raises(Refused, match=wrong.split(":")[-1]):
+            baseline.records(wrong)
