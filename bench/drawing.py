@@ -115,8 +115,9 @@ def short(name: str) -> str:
 
 def settle(figure: Figure) -> None:
     """Lay the sheet out once and for all; matplotlib would do it again for every file."""
-    figure.draw_without_rendering()
-    figure.set_layout_engine("none")
+    if figure.get_layout_engine() is not None:
+        figure.draw_without_rendering()
+        figure.set_layout_engine("none")
 
 
 def scatter(
@@ -148,6 +149,7 @@ def scatter(
             ax=axes,
             expand=(1.15, 1.5),
             ensure_inside_axes=True,
+            iter_lim=60,  # not a limit of time, by which pictures of the same records would differ
             arrowprops={"arrowstyle": "-", "color": GREY, "lw": 0.6},
         )
 

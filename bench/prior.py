@@ -34,8 +34,8 @@ class Prior:
     def of(cls, some: Sequence[Scores], methods: int) -> Prior:
         """From scores or differences (seeds, items) of so many methods that depend on the seed.
 
-        It never knows more than a quarter of what the other methods' seeds could tell: it is an estimate itself, and
-        with half of it comparisons of equals saw differences in 7 of 100 cases (benchmarks/verdicts.py).
+        It is an estimate itself, so it is worth no more than half a degree of freedom for each other method: with more,
+        comparisons of equals saw differences in 7 of 100 cases (benchmarks/verdicts.py).
         """
         found: dict[int, list[float]] = defaultdict(list)
         for scores in some:
@@ -46,7 +46,7 @@ class Prior:
             return NOTHING
         logs = numpy.log(variances) - special.digamma(own / 2) + log(own / 2)
         left = float(logs.var(ddof=1)) - float(special.polygamma(1, own / 2))
-        freedom = min(2 * _inverse_trigamma(left) if left > 0 else inf, (methods - 1) * own / 4)
+        freedom = min(2 * _inverse_trigamma(left) if left > 0 else inf, (methods - 1) / 2)
         centre = special.digamma(freedom / 2) - log(freedom / 2)
         return cls(freedom, exp(float(logs.mean()) + float(centre)))
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import html
 import json
+import os
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
 from io import StringIO
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +34,7 @@ PAGE = Path(__file__).parent / "page"
 SAMPLES, WRONG = 10, 7
 Questions = Callable[[Spec], dict[str, str]]
 """The text of each test question by its id, as far as the task is at hand."""
+_drawn: tuple[Sequence[Section], Path, Say]
 
 
 @dataclass(frozen=True)
@@ -156,9 +159,12 @@ def write(sections: Sequence[Section], out: Path, language: str = "en", question
     """Write the whole report into a folder, over one that is there."""
     say = speaker(language)
     (out / "plots").mkdir(parents=True, exist_ok=True)
+    for section in sections:
+        _ = section.found, section.rows  # reckoned once, before the processes that draw part
+    pictures = _pictures(sections, out / "plots", say)
     views = [
-        View(section, list(_draw(section, out / "plots", say)), questions(section.records[0].spec), say)
-        for section in sections
+        View(section, drawn, questions(section.records[0].spec), say)
+        for section, drawn in zip(sections, pictures, strict=True)
     ]
     pages = Environment(
         loader=FileSystemLoader(PAGE),
@@ -187,22 +193,36 @@ def _cell(text: str) -> str:
     return text.replace("|", "\\|").replace("<", "&lt;").replace("\n", " ")
 
 
-def _draw(section: Section, folder: Path, say: Say) -> Iterator[Picture]:
-    """Every plot that has something to show, also as files."""
+def _pictures(sections: Sequence[Section], folder: Path, say: Say) -> list[list[Picture]]:
+    """Every plot of each section that has something to show, also as files; drawn on all cores."""
+    global _drawn  # inherited by the processes that draw, since sections are large
+    _drawn = sections, folder, say
+    jobs = [(place, plot.name) for place in range(len(sections)) for plot in every()]
+    with get_context("fork").Pool(len(os.sched_getaffinity(0))) as pool:
+        found = pool.starmap(_draw, jobs, chunksize=1)
+    return [
+        [picture for (place, _), picture in zip(jobs, found, strict=True) if place == wanted and picture]
+        for wanted in range(len(sections))
+    ]
+
+
+def _draw(place: int, name: str) -> Picture | None:
+    """One plot of one section; None where it has nothing to show."""
     from matplotlib import pyplot
 
+    sections, folder, say = _drawn
+    plot = next(plot for plot in every() if plot.name == name)
     with style():
-        for plot in every():
-            figure = plot.draw(section, say)
-            if figure is None:
-                continue
-            settle(figure)
-            file, text = f"{_slug(section)}-{plot.name}", StringIO()
-            figure.savefig(text, format="svg", metadata={"Date": None})
-            figure.savefig(folder / f"{file}.png")
-            pyplot.close(figure)
-            (folder / f"{file}.svg").write_text(text.getvalue(), "utf-8")
-            yield Picture(plot.name, file, plot.caption(say), _inline(text.getvalue(), section))
+        figure = plot.draw(sections[place], say)
+        if figure is None:
+            return None
+        settle(figure)
+        file, text = f"{_slug(sections[place])}-{plot.name}", StringIO()
+        figure.savefig(text, format="svg", metadata={"Date": None})
+        figure.savefig(folder / f"{file}.png")
+        pyplot.close(figure)
+    (folder / f"{file}.svg").write_text(text.getvalue(), "utf-8")
+    return Picture(plot.name, file, plot.caption(say), _inline(text.getvalue(), sections[place]))
 
 
 def _inline(svg: str, section: Section) -> Markup:

@@ -10,6 +10,8 @@ from bench.rows import forgotten
 from bench.sections import Section
 from bench.words import Say
 
+ROOM = 10  # names that can stand beside each other
+
 
 def forgetting(section: Section, say: Say) -> Figure | None:
     """What adapting took from the model's grasp of general text, against what it brought on the task."""
@@ -26,8 +28,15 @@ def forgetting(section: Section, say: Say) -> Figure | None:
     axes.set_ylabel(
         say("{metric} above zero-shot", metric=section.metric) if untouched else section.metric,
     )
-    scatter(figure, axes, section, cells, points, named=set(points))
+    scatter(figure, axes, section, cells, points, named=_named(points))
     return figure
+
+
+def _named(points: dict[str, tuple[float, float]]) -> set[str]:
+    """All, where there is room; else those that gain more than any that forget as little."""
+    if len(points) <= ROOM:
+        return set(points)
+    return {key for key, (x, y) in points.items() if not any(a <= x and b > y for a, b in points.values())}
 
 
 def _lost(cell: Cell) -> float | None:
@@ -40,6 +49,9 @@ PLOTS = [
         100,
         "forgetting",
         forgetting,
-        lambda say: say("What a method gains on the task and what the model forgets of general text."),
+        lambda say: say(
+            "What a method gains on the task and what the model forgets of general text. Of many, those are named that "
+            "gain more than any that forget as little."
+        ),
     )
 ]
