@@ -56,6 +56,8 @@ def time(value: float | None) -> str:
         return UNMEASURED
     unit = "ms" if value < 1 else "s" if value < 120 else "min" if value < 7200 else "h" if value < 172800 else "d"
     scaled = value / SECONDS[unit]
+    if 0 < value < 5e-5:
+        return "<0.1 ms"
     fine = 0 < scaled < (1 if unit == "ms" else 10)
     return f"{scaled:.1f} {unit}" if fine else f"{scaled:,.0f} {unit}"
 
