@@ -17,6 +17,7 @@ from bench.refusal import Refused, did_you_mean
 from bench.units import parse_bytes
 
 PRESETS = {
+    "ci": Grant(examples=128, passes=1),
     "quick": Grant(examples=200, passes=1),
     "standard": Grant(passes=3),
     "tuned": Grant(passes=3, trials=8),

@@ -68,12 +68,12 @@ def look(pairs: Sequence[Pair], policy: Policy) -> list[Finding]:
     found, changed, measured = [], [], []
     for one in pairs:
         if all(_answers(before) == _answers(now) for before, now in one.both()):
-            found.append(Finding(name=one.name, gate=_metric(one), verdict="same", says="every answer is as before"))
+            found.append(Finding(name=one.name, gate=one.metric, verdict="same", says="every answer is as before"))
             continue
         changed.append(one)
         if one.trained and len(one.seeds) < SEEDS:
             says = f"{change(gaps[one.name])}; {len(one.seeds)} of the {SEEDS} seeds that training needs at least"
-            found.append(Finding(name=one.name, gate=_metric(one), verdict="unsure", says=says))
+            found.append(Finding(name=one.name, gate=one.metric, verdict="unsure", says=says))
         else:
             measured.append(one)
     return found + settle(measured, changed, gaps, policy)
@@ -83,7 +83,7 @@ def settle(measured: Sequence[Pair], changed: Sequence[Pair], gaps: dict[str, Sc
     """The verdicts on pairs that were measured well enough, and on the shift of all whose answers changed."""
     trained = [gaps[one.name] for one in measured if len(gaps[one.name]) > 1]
     prior = Prior.of(trained, len(trained))
-    falls = [Fall(one.name, _metric(one), gaps[one.name], prior, policy.drop) for one in measured]
+    falls = [Fall(one.name, one.metric, gaps[one.name], prior, policy.drop) for one in measured]
     shifts = _common(changed, gaps)
     level = policy.level / 2 if shifts and falls else policy.level
     return [*_family(falls, level), *_family(shifts, level)]
@@ -109,7 +109,7 @@ def _common(pairs: Sequence[Pair], gaps: dict[str, Scores]) -> list[Fall]:
 
 def gap(one: Pair) -> Scores:
     """Scores after less scores before, by seed and question (seeds, items)."""
-    metric, rows = _metric(one), []
+    metric, rows = one.metric, []
     for before, now in one.both():
         old, new = ({sample.id: sample.scores[metric] for sample in side.samples} for side in (before, now))
         rows.append([new[item] - old[item] for item in sorted(old)])
@@ -119,10 +119,6 @@ def gap(one: Pair) -> Scores:
 def change(some: Scores) -> str:
     """The mean in points, with its sign."""
     return f"{100 * float(some.mean()):+.1f} points"
-
-
-def _metric(one: Pair) -> str:
-    return (one.new or one.old)[0].spec.task.metric
 
 
 def _answers(record: Record) -> list[tuple[str, str]]:

@@ -31,6 +31,11 @@ class Pair:
         return f"{self.task} · {self.model} · {self.method}"
 
     @property
+    def metric(self) -> str:
+        """The task's main metric."""
+        return (self.new or self.old)[0].spec.task.metric if self.new or self.old else ""
+
+    @property
     def seeds(self) -> list[int]:
         """Those that both have and that were ok in both."""
         before, after = ({one.spec.seed for one in side if one.status == "ok"} for side in (self.old, self.new))

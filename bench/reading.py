@@ -13,6 +13,10 @@ import typer
 from bench.options import Format, Formatted
 from bench.refusal import Refused
 
+RUN = "--methods few-shot,lora --task bookrec --budget ci --seeds 3"
+
+RUN = "--methods few-shot,lora --task bookrec --budget ci --seeds 3"
+
 if TYPE_CHECKING:
     from bench.check import Outcome
     from bench.record import Spec
@@ -79,14 +83,27 @@ def advise(
 def compare(
     old: Annotated[str, typer.Argument(help="Records of before: a folder, a file, or a git revision.")],
     new: Annotated[str, typer.Argument(help="Records of now, likewise.")],
+    stack: Annotated[
+        bool, typer.Option("--stack", help="OLD and NEW are files of requirements: run the same with both first.")
+    ] = False,
+    run: Annotated[str, typer.Option(help="With --stack: the options of bench run.")] = RUN,
+    out: Annotated[Path, typer.Option(help="With --stack: folder of environments and records.")] = Path(
+        "results/stack"
+    ),
     format: Formatted = Format.table,
 ) -> None:
-    """Show what changed between two sets of records. Exit code: 0, whatever changed; 2 for bad input."""
-    from bench import baseline, check
+    """Show what changed between two sets of records, or what an upgrade of libraries changes.
 
-    _judged(
-        check.judge(baseline.records(old), baseline.records(new), check.policy(Path.cwd())), format, everything=True
-    )
+    Exit code: 0, whatever changed; 2 for bad input.
+    """
+    from bench import baseline
+    from bench.check import judge, policy
+
+    if stack:
+        from bench import stack as stacks
+
+        old, new = map(str, stacks.run([Path(old), Path(new)], run, out))
+    _judged(judge(baseline.records(old), baseline.records(new), policy(Path.cwd())), format, everything=True)
 
 
 def check(

@@ -22,7 +22,9 @@ def run(
     task: Annotated[str, typer.Option(help="A name or a folder: bookrec, ./mytask")],
     model: Annotated[str, typer.Option(help="A shipped model, a folder, or a hub name: org/model")] = "bookworm",
     seeds: Annotated[int, typer.Option(min=1, help="Runs per method, with the seeds 0, 1, …")] = 1,
-    budget: Annotated[str, typer.Option(help="quick, standard, or key=value pairs: standard,passes=5")] = "standard",
+    budget: Annotated[
+        str, typer.Option(help="ci, quick, standard, tuned, or key=value pairs: standard,passes=5")
+    ] = "standard",
     examples: Annotated[
         str | None, typer.Option(help="Training sizes for a learning curve, with commas between: 250,500,1000")
     ] = None,

@@ -6,16 +6,19 @@ import re
 import shlex
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 
 from bench import registry
+from bench.gates import Policy
 from bench.task import Card, Row
 from bench.testing import check_method
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
+READING = ("report", "advise", "compare", "check", "bless")  # verbs that want records, which no page brings
 
 
 def commands(file: Path) -> list[str]:
@@ -45,14 +48,31 @@ def test_the_design_page_names_every_room() -> None:
     assert not [room for room in sorted(rooms) if f"`{room}`" not in text]
 
 
-@pytest.mark.parametrize("command", commands(ROOT / "README.md") + commands(DOCS / "reports.md"))
+@pytest.mark.parametrize(
+    "command", commands(ROOT / "README.md") + commands(DOCS / "reports.md") + commands(DOCS / "ci.md")
+)
 def test_the_commands_of_the_pages_are_understood(command: str) -> None:
     words = shlex.split(command)[1:]
     strange = {"./mytask": "bookrec", "./mymodel": "bookworm"}
-    words = [strange.get(word, word) for word in words] + {
-        "run": ["--dry-run"],
-        "report": ["--help"],
-        "advise": ["--help"],
-    }.get(words[0], [])
+    more = ["--dry-run"] if words[0] == "run" else ["--help"] if words[0] in READING else []
+    words = [strange.get(word, word) for word in words] + more
     done = subprocess.run([sys.executable, "-m", "bench", *words], capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("file", sorted([*ROOT.glob(".github/workflows/*.yml"), DOCS / "bench-check.yml"]), ids=str)
+def test_workflows_are_what_github_takes(file: Path) -> None:
+    schema = ["--builtin-schema", "vendor.github-workflows"]
+    done = subprocess.run(["check-jsonschema", *schema, str(file)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+
+
+def test_the_policy_in_the_docs_is_the_default() -> None:
+    text = (DOCS / "ci.md").read_text("utf-8")
+    table = tomllib.loads(re.findall(r"```toml\n(.*?)```", text, re.DOTALL)[0])
+    assert table["tool"]["bench"]["check"] == Policy().model_dump()
+
+
+def test_the_workflow_runs_what_the_page_blesses() -> None:
+    runs = {line for line in commands(DOCS / "ci.md") if line.startswith("bench run")}
+    assert all(run in (DOCS / "bench-check.yml").read_text("utf-8") for run in runs)

@@ -41,7 +41,7 @@ LAYERS: tuple[frozenset[str], ...] = (
             "adapters",
         }
     ),
-    frozenset({"plan", "launch", "worker", "testing", "validate", "tune"}),
+    frozenset({"plan", "launch", "worker", "testing", "validate", "tune", "stack"}),
     frozenset({"options"}),
     frozenset({"running", "reading"}),
     frozenset({"cli"}),

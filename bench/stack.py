@@ -1,0 +1,59 @@
+"""The same runs in two environments on one machine, so that an upgrade of libraries is judged before it is made."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+import sys
+import sysconfig
+from collections.abc import Sequence
+from pathlib import Path
+
+import bench
+from bench.refusal import Refused
+
+CODE = Path(bench.__file__).parents[1]
+
+
+def run(requirements: Sequence[Path], command: str, out: Path) -> list[Path]:
+    """Run `bench run` with these options in an environment for each file of requirements; the folders of the records.
+
+    Raises `Refused` where a file is missing, cannot be installed, or the command is refused.
+    """
+    for file in requirements:
+        if not file.is_file():
+            raise Refused(f"{file}: no such file of requirements")
+    names = [file.stem for file in requirements]
+    if len(set(names)) < len(names):
+        raise Refused(f"the files of requirements have one name, {names[0]}", mend="name them by what they hold")
+    folders = []
+    for file, name in zip(requirements, names, strict=True):
+        python = _environment(file, out / "environments" / name)
+        folders.append(out / name)
+        _bench(python, ["run", *shlex.split(command), "--out", str(out / name)])
+    return folders
+
+
+def _environment(file: Path, place: Path) -> Path:
+    """This environment, and on top of it what a file of requirements asks for: only the difference is installed."""
+    python = place / "bin" / "python"
+    if not python.exists():
+        subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(place)], check=True)
+        version = f"python{sys.version_info.major}.{sys.version_info.minor}"
+        below = place / "lib" / version / "site-packages" / "below.pth"
+        below.write_text(sysconfig.get_path("purelib") + "\n", "utf-8")
+    pip = [sys.executable, "-m", "pip", "--python", str(python), "install", "--quiet", "-r", str(file)]
+    done = subprocess.run(pip, capture_output=True, text=True, check=False)
+    if done.returncode:
+        last = done.stderr.strip().splitlines()[-1:]
+        raise Refused(f"{file}: pip could not install it: {' '.join(last)}")
+    return python
+
+
+def _bench(python: Path, arguments: Sequence[str]) -> None:
+    """This very harness, with the libraries of another environment."""
+    path = os.pathsep.join([str(CODE), *filter(None, [os.environ.get("PYTHONPATH")])])
+    done = subprocess.run([str(python), "-m", "bench", *arguments], env=os.environ | {"PYTHONPATH": path}, check=False)
+    if done.returncode not in (0, 1):
+        raise Refused(f"bench {shlex.join(arguments)} ended with exit code {done.returncode}", where=str(python))
