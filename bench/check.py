@@ -57,7 +57,7 @@ def judge(old: Sequence[Record], new: Sequence[Record], policy: Policy) -> Outco
     """Records of before and after, compared."""
     pairs = pair(old, new)
     found = gates.look(pairs, policy) + falls.look(pairs, policy)
-    return Outcome(tuple(sorted(found, key=lambda one: (ORDER.index(one.verdict), one.name))))
+    return Outcome(tuple(sorted(found, key=lambda one: (ORDER.index(one.verdict), one.change, one.name))))
 
 
 def policy(folder: Path) -> Policy:

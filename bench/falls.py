@@ -53,8 +53,8 @@ class Fall:
         elif better < level and mean >= self.drop:
             verdict = "better"
         least = 100 * self.visible(level / company)
-        says = f"{change(self.gap)}, p = {worse:.2g}; a fall of {least:.1f} points would have been seen"
-        return Finding(name=self.name, gate=self.gate, verdict=verdict, says=says)
+        says = f"{change(self.gap)}, p = {worse:.2g}; a fall of {least:.1f} points is seen with 80 % power"
+        return Finding(name=self.name, gate=self.gate, verdict=verdict, says=says, change=mean)
 
 
 def look(pairs: Sequence[Pair], policy: Policy) -> list[Finding]:

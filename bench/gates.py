@@ -46,6 +46,8 @@ class Finding(BaseModel):
     gate: str
     verdict: Verdict
     says: str
+    change: float = 0.0
+    """Of a score; 0 where none is compared."""
 
 
 def look(pairs: Sequence[Pair], policy: Policy) -> list[Finding]:

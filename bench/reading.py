@@ -123,6 +123,9 @@ def check(
     from bench.check import CANNOT_TELL, judge, policy
 
     rules = policy(Path.cwd())
+    if Path(new).is_dir() and not baseline.exists(new):
+        print(f"Cannot tell: there is no record in {new}.")
+        sys.exit(CANNOT_TELL)
     fresh = baseline.records(new)
     if not baseline.exists(against):
         print(f"Cannot tell: there is no baseline {against}. Make one: bench bless {new} --into {against} --why …")

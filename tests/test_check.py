@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -225,6 +226,9 @@ def test_the_command_by_its_exit_codes(run: Run, run_bench: Bench, tmp_path: Pat
         ("same", ["--against", "older"], 2),
         ("same", ["--unknown"], 2),
         ("same", ["--against", "empty"], 3),
+        ("empty", ["--against", "old"], 3),
+        ("empty", ["--against", "old", "--first"], 3),
+        ("nowhere", ["--against", "old"], 2),
         ("same", ["--against", "nowhere"], 3),
         ("same", ["--against", "nowhere", "--first"], 0),
         ("less", ["--against", "old", "--first"], 3),
@@ -239,6 +243,21 @@ def test_the_command_by_its_exit_codes(run: Run, run_bench: Bench, tmp_path: Pat
     summary = tmp_path / "summary.md"
     run_bench("check", "same", "--against", "old", GITHUB_STEP_SUMMARY=str(summary))
     assert "Nothing is worse" in summary.read_text("utf-8")
+
+
+def test_the_verbs_that_read_import_no_learning_library(run: Run, tmp_path: Path, environment: dict[str, str]) -> None:
+    put(suite(run), tmp_path / "old")
+    code = """
+import sys
+from bench.cli import app
+for words in (["check", "old", "--against", "old"], ["compare", "old", "old"], ["advise", "old"], ["report", "old"]):
+    try:
+        app(words)
+    except SystemExit as ended:
+        assert not ended.code, (words, ended.code)
+    assert not {"torch", "transformers", "peft", "trl", "datasets"} & set(sys.modules), words
+"""
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, check=True)
 
 
 def test_the_policy_of_a_project_rules_and_a_wrong_one_is_refused(run: Run, run_bench: Bench, tmp_path: Path) -> None:
