@@ -3,7 +3,7 @@ PYTHON := python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test check wheel clean
+.PHONY: help demo test regress check wheel clean
 .DELETE_ON_ERROR:
 
 help:   ## list these verbs
@@ -14,6 +14,10 @@ demo: $(VENV)/.demo   ## compare prompting and fine-tuning on the small model th
 
 test: check   ## everything a change has to pass: style, types, tests
 	$(BIN)/python -m pytest
+
+regress: $(VENV)/.dev   ## is anything worse than the baseline that is committed?
+	$(BIN)/bench run --methods few-shot,lora --task capitals --budget ci --seeds 3 --out results/ci --force
+	$(BIN)/bench check results/ci
 
 check: $(VENV)/.dev   ## style and types
 	$(BIN)/ruff check .

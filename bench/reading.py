@@ -13,9 +13,9 @@ import typer
 from bench.options import Format, Formatted
 from bench.refusal import Refused
 
-RUN = "--methods few-shot,lora --task bookrec --budget ci --seeds 3"
+RUN = "--methods few-shot,lora --task capitals --budget ci --seeds 3"
 
-RUN = "--methods few-shot,lora --task bookrec --budget ci --seeds 3"
+RUN = "--methods few-shot,lora --task capitals --budget ci --seeds 3"
 
 if TYPE_CHECKING:
     from bench.check import Outcome
