@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from bench import reading, running
+from bench import making, reading, running
 from bench.refusal import Refused
 
 app = typer.Typer(
@@ -26,6 +26,9 @@ for verb in (
     reading.bless,
 ):
     app.command(verb.__name__.rstrip("_"))(verb)
+new = typer.Typer(no_args_is_help=True, help="Make a task of your own data.")
+new.command("task")(making.task)
+app.add_typer(new, name="new")
 
 
 def main() -> None:

@@ -45,16 +45,8 @@ def run(
     from bench import plan
 
     budget = budget if trials is None else f"{budget},trials={trials}"
-    jobs = plan.plan(
-        methods,
-        task,
-        model,
-        seeds=seeds,
-        budget_text=budget,
-        settings=set_ or [],
-        examples=examples,
-        asked=tuple(sys.argv[1:]),
-    )
+    how: dict[str, Any] = {"seeds": seeds, "budget_text": budget, "settings": set_ or [], "examples": examples}
+    jobs = plan.plan(methods, task, model, asked=tuple(sys.argv[1:]), **how)
     if dry_run:
         specs = [{"id": job.spec.id} | job.spec.model_dump(mode="json") for job in jobs]
         print(json.dumps(specs, ensure_ascii=False, indent=1 if format is Format.table else None))

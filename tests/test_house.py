@@ -39,11 +39,12 @@ LAYERS: tuple[frozenset[str], ...] = (
             "energy",
             "forecast",
             "adapters",
+            "source",
         }
     ),
-    frozenset({"plan", "launch", "worker", "testing", "validate", "tune", "stack"}),
+    frozenset({"plan", "launch", "worker", "testing", "validate", "tune", "stack", "draft"}),
     frozenset({"options"}),
-    frozenset({"running", "reading"}),
+    frozenset({"running", "reading", "making"}),
     frozenset({"cli"}),
     frozenset({"__main__"}),
 )
@@ -71,9 +72,10 @@ SHARED = {
     "refusal",
     "units",
     "words",
-    "app",
+    "options",
     "running",
     "reading",
+    "making",
     "cli",
     "testing",
 }

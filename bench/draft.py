@@ -1,0 +1,139 @@
+"""A task folder made of rows: split without leaks, with a card that is guessed from the data and can be corrected."""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+import unicodedata
+from collections import Counter, defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from bench.refusal import Refused
+from bench.source import Pair, Source
+from bench.wording import key
+
+FEWEST, TEST, VALIDATION = 30, 500, 200
+MOST_LABELS, SEEN = 20, 5
+ROOM = 1.25  # tokens granted for an answer, over those of the longest that is wanted
+HANGUL = re.compile(r"[가-힣]")
+
+
+@dataclass
+class Draft:
+    """What a new task will be; `notes` tell what was done to the data."""
+
+    card: dict[str, Any]
+    splits: dict[str, list[dict[str, Any]]]
+    notes: list[str] = field(default_factory=list)
+
+    def write(self, folder: Path) -> None:
+        """Write the task; raises `Refused` where the folder is there already."""
+        if folder.exists():
+            raise Refused(f"{folder} is there already", mend="choose another name, or remove it")
+        folder.mkdir(parents=True)
+        (folder / "task.yaml").write_text(yaml.safe_dump(self.card, allow_unicode=True, sort_keys=False), "utf-8")
+        for split, rows in self.splits.items():
+            lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+            (folder / f"{split}.jsonl").write_text(lines, "utf-8")
+
+
+def draft(source: Source, name: str, tokens: Callable[[str], int], seed: int = 0) -> Draft:
+    """A task of a source's rows; `tokens` counts the tokens of a text by the model that will answer.
+
+    Raises `Refused` where there are too few rows, or all answers are the same.
+    """
+    pairs, notes = _clean(source.pairs)
+    if len(pairs) < FEWEST:
+        raise Refused(
+            f"{len(pairs)} different questions are too few to learn from and to examine",
+            mend=f"at least {FEWEST}; with 500 in the test, differences of 4 points can be seen",
+        )
+    counts = Counter(target for pair in pairs for target in pair.targets)
+    if len(counts) == 1:
+        raise Refused(f"every answer is {next(iter(counts))!r}", mend="a task needs two answers at least")
+    labels = sorted(counts) if len(counts) <= MOST_LABELS and min(counts.values()) >= SEEN else None
+    korean = _korean(pairs)
+    end = "\n" if not any("\n" in target for target in counts) else "\n\n"
+    if any(end in target for target in counts):
+        end = "\n###\n"
+    card = {
+        "name": name,
+        "version": 1,
+        "summary": f"{len(pairs)} questions from {source.shape}",
+        "language": "ko" if korean else "en",
+        "license": "unknown",
+        "instruction": source.instruction or _instruction(labels, korean),
+        "template": ("질문: {input}\n답: {target}" if korean else "Question: {input}\nAnswer: {target}") + end,
+        "normalize": "ko" if korean else "squad",
+        "metric": "em",
+        "labels": labels,
+        "new_tokens": int(max(map(tokens, counts)) * ROOM) + 1,
+    }
+    splits = _split(pairs, seed)
+    kind = f"closed answers: {len(labels)} labels" if labels else "open answers"
+    notes = [f"read as {source.shape}", kind, *notes]
+    return Draft({name: value for name, value in card.items() if value is not None}, splits, notes)
+
+
+def _clean(pairs: Sequence[Pair]) -> tuple[list[Pair], list[str]]:
+    """Texts without white space and characters that nobody sees, and every question once, with all its answers."""
+    answers: dict[tuple[str, str], list[str]] = defaultdict(list)
+    first: dict[str, str] = {}
+    changed = 0
+    for pair in pairs:
+        asked, wanted = plain(pair.input), [plain(target) for target in pair.targets]
+        changed += asked != pair.input or wanted != list(pair.targets)
+        place = key(asked)
+        first.setdefault(place, asked)
+        answers[place, first[place]] += [target for target in wanted if target not in answers[place, first[place]]]
+    made = [Pair("", asked, tuple(targets)) for (_, asked), targets in answers.items()]
+    notes = [f"{changed} rows cleaned of white space and hidden characters"] if changed else []
+    if twice := len(pairs) - len(made):
+        notes.append(f"{twice} repeated questions joined, with all their answers accepted")
+    return made, notes
+
+
+def plain(text: str) -> str:
+    """A text in NFC, with plain spaces and line ends, and nothing hidden in it."""
+    text = unicodedata.normalize("NFC", text).replace("\r\n", "\n").replace("\r", "\n")
+    text = re.sub(r"[\t\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]", " ", text)
+    text = "".join(c for c in text if c == "\n" or unicodedata.category(c) not in ("Cc", "Cf", "Cs", "Co"))
+    text = re.sub(r"(?<=\S) {2,}", " ", text)
+    return re.sub(r" +\n", "\n", text).strip()
+
+
+def _split(pairs: list[Pair], seed: int) -> dict[str, list[dict[str, Any]]]:
+    """A quarter for the test and a tenth for validation, 500 and 200 at most; drawn by the seed."""
+    drawn = random.Random(seed).sample(pairs, len(pairs))
+    test, validation = min(TEST, len(drawn) // 4), min(VALIDATION, len(drawn) // 10)
+    bounds = {"test": (0, test), "validation": (test, test + validation), "train": (test + validation, len(drawn))}
+    return {
+        split: [
+            {"id": f"{split}-{number:05d}", "input": pair.input, "target": _single(pair.targets)}
+            for number, pair in enumerate(drawn[bounds[split][0] : bounds[split][1]], start=1)
+        ]
+        for split in ("train", "validation", "test")
+    }
+
+
+def _single(targets: tuple[str, ...]) -> str | list[str]:
+    return targets[0] if len(targets) == 1 else list(targets)
+
+
+def _korean(pairs: Sequence[Pair]) -> bool:
+    """Whether a fifth of all letters is Hangul."""
+    text = "".join(pair.input + "".join(pair.targets) for pair in pairs[:1000])
+    letters = sum(c.isalpha() for c in text)
+    return len(HANGUL.findall(text)) > letters / 5
+
+
+def _instruction(labels: list[str] | None, korean: bool) -> str:
+    if korean:
+        return f"다음 가운데 하나로 답하세요: {', '.join(labels)}" if labels else "다음 질문에 답하세요."
+    return f"Answer with one of: {', '.join(labels)}" if labels else "Answer the question."

@@ -1,0 +1,43 @@
+"""The verbs that make: `new task`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def task(
+    name: Annotated[str, typer.Argument(help="The task's name, or the folder to make.")],
+    source: Annotated[
+        str, typer.Option("--from", help="A .jsonl, .json, .csv, .tsv or .parquet file, or hf:NAME[@revision].")
+    ],
+    input: Annotated[str | None, typer.Option(help="Column of what is asked.")] = None,
+    target: Annotated[str | None, typer.Option(help="Column of what is wanted.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Draws which rows are for the test.")] = 0,
+    model: Annotated[str, typer.Option(help="Whose tokenizer counts answers: shipped, folder or hub.")] = "bookworm",
+) -> None:
+    """Make a task folder of your rows, split without leaks, and check it.
+
+    Exit code: 0 sound, 1 made but at fault, 2 bad input (nothing is written).
+    """
+    import sys
+
+    from bench import checkpoint, registry
+    from bench import draft as drafts
+    from bench import source as sources
+    from bench.validate import check
+
+    folder = Path(name)
+    base = registry.model(model)
+    checkpoint.check_folder(base)
+    count = checkpoint.tokenizer(base)
+    made = drafts.draft(sources.read(source, input, target), folder.name, lambda text: len(count(text, False)), seed)
+    made.write(folder)
+    for note in made.notes:
+        print(f"- {note}")
+    verdict = check(f"./{folder}" if not folder.is_absolute() else str(folder), model)
+    verdict.show()
+    print(f"Look at {folder / 'task.yaml'}, then: bench run --methods few-shot,lora --task ./{folder}")
+    sys.exit(0 if verdict.sound else 1)

@@ -1,0 +1,202 @@
+"""Rows of a file as people have them, in the shapes that fine-tuning data come in: what is asked, what is wanted."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bench.refusal import Refused, did_you_mean
+
+FIELD_LIMIT = 10_000_000
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One row: where it stands, what is asked, which answers are accepted."""
+
+    where: str
+    input: str
+    targets: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Source:
+    """All rows of a file, and how they were understood."""
+
+    shape: str
+    pairs: tuple[Pair, ...]
+    instruction: str | None
+    """The same for all rows, if there is one."""
+
+
+Unpack = Callable[[dict[str, Any]], tuple[Any, Any, str | None]]
+"""A row's input, its target or targets, and its instruction."""
+
+
+def read(text: str, input: str | None = None, target: str | None = None) -> Source:
+    """The rows of `data.jsonl`, `.json`, `.csv`, `.tsv` or `.parquet`, or of a hub's data set: `hf:NAME[@revision]`.
+
+    `input` and `target` name columns; without them the shape is told from the keys. Raises `Refused` where the source
+    cannot be read, its shape is not known, or a row has no text where one is needed.
+    """
+    rows = list(_hub(text.removeprefix("hf:")) if text.startswith("hf:") else _file(Path(text)))
+    if not rows:
+        raise Refused(f"{text}: no rows", mend="one example per row, with what is asked and what is wanted")
+    shape, unpack = _shape(rows[0][1], text, input, target)
+    pairs, instructions = [], set()
+    for where, row in rows:
+        asked, wanted, instruction = unpack(row)
+        targets = wanted if isinstance(wanted, list) else [wanted]
+        for name, value in [("input", asked), *(("target", one) for one in targets or [None])]:
+            if not isinstance(value, str) or not value.strip():
+                told = "is empty" if value in (None, "") or isinstance(value, str) else f"is {value!r}, no text"
+                raise Refused(f"the {name} {told}", where=where, mend="fill it in, or drop the row")
+        pairs.append(Pair(where, asked, tuple(targets)))
+        instructions.add(instruction)
+    common = instructions.pop() if len(instructions) == 1 else None
+    if common is None and instructions:
+        # Instructions that differ are part of what is asked.
+        pairs = [
+            Pair(pair.where, "\n".join(filter(None, [unpack(row)[2], pair.input])), pair.targets)
+            for pair, (_, row) in zip(pairs, rows, strict=True)
+        ]
+    return Source(shape, tuple(pairs), common)
+
+
+def _shape(row: dict[str, Any], text: str, input: str | None, target: str | None) -> tuple[str, Unpack]:
+    """How a row is to be understood, by its keys."""
+    if input or target:
+        asked, wanted = input or "input", target or "target"
+        for name, option in ((asked, "--input"), (wanted, "--target")):
+            if name not in row:
+                raise Refused(f"{option} {name}: {text} has no such column", mend=did_you_mean(name, row))
+        return f"{asked} → {wanted}", lambda row: (row.get(asked), row.get(wanted), None)
+    if "messages" in row:
+        return "messages", _messages
+    if "contents" in row:
+        return "contents (Gemini)", _contents
+    if {"instruction", "output"} <= set(row):
+        return "instruction, input → output", _instruction
+    for asked, wanted in (("question", "answer"), ("prompt", "completion"), ("input", "target"), ("text", "label")):
+        if {asked, wanted} <= set(row):
+            return _shape(row, text, asked, wanted)
+    raise Refused(
+        f"{text}: which column is asked and which is wanted? It has {', '.join(map(str, row))}",
+        mend="say so: --input COLUMN --target COLUMN",
+    )
+
+
+def _messages(row: dict[str, Any]) -> tuple[str, Any, str | None]:
+    """A conversation: the last answer is wanted, what was said before is asked."""
+    said = [(str(turn.get("role")), turn.get("content")) for turn in row["messages"] or []]
+    system = next((content for role, content in said if role == "system"), None)
+    turns = [str(content) for role, content in said if role != "system"]
+    return "\n".join(turns[:-1]), turns[-1] if turns else None, system
+
+
+def _contents(row: dict[str, Any]) -> tuple[str, Any, str | None]:
+    """Gemini's tuning format: parts of texts by turns."""
+
+    def text(turn: Any) -> str:
+        return "".join(part.get("text", "") for part in (turn or {}).get("parts", []))
+
+    turns = [text(turn) for turn in row["contents"] or []]
+    system = row.get("systemInstruction") or row.get("system_instruction")
+    return "\n".join(turns[:-1]), turns[-1] if turns else None, text(system) or None
+
+
+def _instruction(row: dict[str, Any]) -> tuple[str, Any, str | None]:
+    """Alpaca's format: an instruction, and often an input it is about."""
+    if (row.get("input") or "").strip():
+        return row["input"], row["output"], row["instruction"]
+    return row["instruction"], row["output"], None
+
+
+def _file(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    if not path.is_file():
+        raise Refused(f"--from {path}: no such file", mend="a .jsonl, .json, .csv, .tsv or .parquet file, or hf:NAME")
+    suffix = path.suffix.lower()
+    if suffix == ".parquet":
+        import pyarrow.parquet
+
+        try:
+            rows = pyarrow.parquet.read_table(path).to_pylist()
+        except (OSError, ValueError) as error:
+            raise Refused(f"no Parquet: {error}", where=str(path)) from None
+        yield from _dicts(path, rows)
+    elif suffix in (".csv", ".tsv"):
+        yield from _table(path, "\t" if suffix == ".tsv" else ",")
+    elif suffix in (".jsonl", ".ndjson"):
+        lines = enumerate(_text(path).split("\n"), start=1)
+        yield from ((f"{path}:{number}", _json(line, f"{path}:{number}")) for number, line in lines if line.strip())
+    elif suffix == ".json":
+        whole = _json(_text(path), str(path), list)
+        yield from _dicts(path, whole)
+    else:
+        raise Refused(f"--from {path}: not a .jsonl, .json, .csv, .tsv or .parquet file")
+
+
+def _table(path: Path, delimiter: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    csv.field_size_limit(FIELD_LIMIT)
+    lines = csv.reader(_text(path).splitlines(keepends=True), delimiter=delimiter, strict=True)
+    try:
+        head = next(lines, [])
+        if len(set(head)) < len(head):
+            raise Refused(f"two columns have one name: {', '.join(head)}", where=f"{path}:1")
+        for cells in lines:
+            if cells:
+                if len(cells) != len(head):
+                    raise Refused(
+                        f"{len(cells)} cells where the head has {len(head)}",
+                        where=f"{path}:{lines.line_num}",
+                        mend='a comma or a line break inside a text needs quotes around the text: "a, b"',
+                    )
+                yield f"{path}:{lines.line_num}", dict(zip(head, cells, strict=True))
+    except csv.Error as error:
+        raise Refused(f"no table: {error}", where=f"{path}:{lines.line_num}", mend="save it as CSV in UTF-8") from None
+
+
+def _text(path: Path) -> str:
+    """A file's text, a byte order mark left off."""
+    try:
+        return path.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        where = f"{path}, byte {error.start}"
+        mend = f"iconv -f cp949 -t utf-8 {path} > new{path.suffix}, if a Korean spreadsheet saved it"
+        raise Refused("not UTF-8", where=where, mend=mend) from None
+
+
+def _json(line: str, where: str, kind: type = dict) -> Any:
+    try:
+        found = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise Refused(f"not valid JSON: {error}", where=where) from None
+    if not isinstance(found, kind):
+        raise Refused(f"a JSON {'object' if kind is dict else 'list of objects'} is wanted here", where=where)
+    return found
+
+
+def _dicts(path: Path, rows: Sequence[Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    for number, row in enumerate(rows, start=1):
+        if not isinstance(row, dict):
+            raise Refused("a row must be an object with keys", where=f"{path}, row {number}")
+        yield f"{path}, row {number}", row
+
+
+def _hub(text: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    import datasets
+
+    name, _, revision = text.partition("@")
+    try:
+        found = datasets.load_dataset(name, split="train", revision=revision or None)
+    except Exception as error:
+        raise Refused(
+            f"hf:{text}: {type(error).__name__}: {str(error).splitlines()[0]}",
+            mend="is the name right, and the hub in reach? A set that was loaded before is in the cache",
+        ) from None
+    for number, row in enumerate(found, start=1):
+        yield f"hf:{text}, row {number}", dict(row)
