@@ -26,8 +26,9 @@ for verb in (
     reading.bless,
 ):
     app.command(verb.__name__.rstrip("_"))(verb)
-new = typer.Typer(no_args_is_help=True, help="Make a task of your own data.")
+new = typer.Typer(no_args_is_help=True, help="Make a task of your data, or a method.")
 new.command("task")(making.task)
+new.command("method")(making.method)
 app.add_typer(new, name="new")
 
 

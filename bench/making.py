@@ -1,4 +1,4 @@
-"""The verbs that make: `new task`."""
+"""The verbs that make: `new task` and `new method`."""
 
 from __future__ import annotations
 
@@ -6,6 +6,26 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from bench.refusal import Refused
+
+PAGE = Path(__file__).parent / "page"
+
+
+def method(name: Annotated[str, typer.Argument(help="Its name: mine makes mine.py.")]) -> None:
+    """Make a method of your own: a file that runs and keeps the contract, to be changed.
+
+    Exit code: 0 made, 2 bad input (nothing is written).
+    """
+    stem = name.removesuffix(".py").replace("-", "_")
+    if not stem.isidentifier():
+        raise Refused(f"'{name}' is no name for a method", mend="letters, digits and hyphens, as in my-method")
+    file = Path(f"{stem}.py")
+    if file.exists():
+        raise Refused(f"{file} is there already", mend="choose another name, or remove it")
+    title = "".join(part.capitalize() for part in stem.split("_"))
+    file.write_text((PAGE / "method.txt").read_text("utf-8").replace("{{name}}", title), "utf-8")
+    print(f"{file}: change it, then: bench validate ./{file}, bench run --methods ./{file} --task bookrec")
 
 
 def task(

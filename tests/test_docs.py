@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from bench import registry
+from bench import making, registry
 from bench.gates import Policy
+from bench.refusal import Refused
 from bench.task import Card, Row
 from bench.testing import check_method
 
@@ -32,6 +33,19 @@ def test_the_method_in_the_docs_is_short_and_keeps_the_contract(tmp_path: Path) 
     file = tmp_path / "parrot.py"
     file.write_text(code, "utf-8")
     check_method(registry.method(str(file)))
+
+
+def test_a_new_method_is_the_one_of_the_docs_and_keeps_the_contract(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    making.method("my-own")
+    code = re.findall(r"```python\n(.*?)```", (DOCS / "methods.md").read_text("utf-8"), re.DOTALL)[0]
+    assert (tmp_path / "my_own.py").read_text("utf-8") == code.replace("Parrot", "MyOwn")
+    check_method(registry.method("./my_own.py"))
+    for wrong in ("my-own", "no name", ""):
+        with pytest.raises(Refused):
+            making.method(wrong)
 
 
 def test_the_docs_name_every_key_of_a_task_and_of_an_example() -> None:
