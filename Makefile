@@ -16,7 +16,8 @@ test: check   ## everything a change has to pass: style, types, tests
 	$(BIN)/python -m pytest
 
 regress: $(VENV)/.dev   ## is anything worse than the baseline that is committed?
-	$(BIN)/bench run --methods few-shot,lora --task capitals --budget ci --seeds 3 --out results/ci --force
+	rm -rf results/ci
+	$(BIN)/bench run --methods few-shot,lora --task capitals --budget ci --seeds 3 --out results/ci
 	$(BIN)/bench check results/ci
 
 check: $(VENV)/.dev   ## style and types

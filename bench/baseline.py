@@ -40,11 +40,16 @@ def records(text: str) -> list[Record]:
 
 
 def exists(text: str) -> bool:
-    """Whether there is any record at a place, or a revision of that name."""
+    """Whether there is any record at a place, or in a revision; raises `Refused` where there is no such revision."""
     place = Path(text)
     if place.exists():
         return place.is_file() or any(place.rglob("*.json"))
-    return _git("rev-parse", "--verify", "--quiet", f"{text.partition(':')[0]}^{{commit}}") is not None
+    revision, _, folder = text.partition(":")
+    if _git("rev-parse", "--verify", "--quiet", f"{revision}^{{commit}}") is not None:
+        return _git("cat-file", "-e", f"{revision}:{folder or BASELINE}") is not None
+    if place != BASELINE and not place.parent.exists():
+        raise Refused(f"{text}: no file, no folder, and no revision of this git repository")
+    return False
 
 
 def bless(new: Sequence[Record], into: Path, why: str) -> list[Path]:
@@ -57,17 +62,20 @@ def bless(new: Sequence[Record], into: Path, why: str) -> list[Path]:
     broken = [record.id for record in new if record.status in ("error", "timeout")]
     if broken:
         raise Refused(f"runs that ended in an error are no baseline: {', '.join(broken)}", mend="run them again")
-    into.mkdir(parents=True, exist_ok=True)
     cells = {_cell(record) for record in new}
-    for file in sorted(into.rglob("*.json")):
-        if _cell(Record.read(file)) in cells:
-            file.unlink()
+    before = sections.files(into) if into.exists() else []
+    replaced = [
+        file for file in before if _cell(sections.read_file(file)) in cells
+    ]  # all are read before any is touched
     written = [record.write(into) for record in new]
+    for file in replaced:
+        if file not in written:
+            file.unlink()
     names = ", ".join(sorted({method for _, _, method in cells}))
     line = f"- {datetime.now(UTC):%Y-%m-%d} {why.strip()} ({len(written)} runs: {names})\n"
     reasons = into / REASONS
-    before = reasons.read_text("utf-8") if reasons.exists() else "# Why this baseline moved\n\n"
-    reasons.write_text(before + line, "utf-8")
+    told = reasons.read_text("utf-8") if reasons.exists() else "# Why this baseline moved\n\n"
+    reasons.write_text(told + line, "utf-8")
     return written
 
 

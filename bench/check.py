@@ -9,9 +9,9 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from bench import falls, gates
+from bench import baseline, falls, gates
 from bench.falls import SHIFT
-from bench.gates import FACTS, Finding, Policy
+from bench.gates import BASELINE, FACTS, Finding, Policy, Verdict
 from bench.pairing import pair
 from bench.record import Record
 from bench.refusal import Refused
@@ -36,21 +36,52 @@ class Outcome:
         if self.of("worse"):
             return WORSE
         scored = [one for one in self.of("same", "better") if one.gate not in (*FACTS, SHIFT)]
-        return CANNOT_TELL if self.of("missing", "incomparable") or not scored else 0
+        scored += [one for one in self.of("same") if one.gate == BASELINE]  # excused, since it is the first
+        return CANNOT_TELL if self.of("missing", "incomparable", "unsure") or not scored else 0
 
     @property
     def summary(self) -> str:
-        """One sentence."""
+        """One sentence, and what could have been seen."""
+        seen = [one.sees for one in self.findings if one.sees is not None and one.gate != SHIFT]
+        least = f" A fall of about {100 * max(seen):.1f} points in any one method is seen." if seen else ""
         if self.code == WORSE:
-            names = dict.fromkeys(one.name for one in self.of("worse"))
-            return f"Worse: {', '.join(names)}."
+            return f"Worse: {self._names('worse')}.{least}"
         if self.code == CANNOT_TELL:
-            names = dict.fromkeys(one.name for one in self.of("missing", "incomparable", "unsure"))
-            return f"Cannot tell: {', '.join(names) or 'nothing was compared'}."
-        if better := dict.fromkeys(one.name for one in self.of("better")):
-            return f"Nothing is worse. Better: {', '.join(better)}; the baseline is stale: bless this?"
-        unsure = dict.fromkeys(one.name for one in self.of("unsure"))
-        return f"Nothing is shown to be worse; unsure: {', '.join(unsure)}." if unsure else "Nothing is worse."
+            told = self._names("missing", "incomparable", "unsure") or "nothing was compared"
+            return f"Cannot tell: {told}.{least}"
+        if [one for one in self.of("same") if one.gate == BASELINE]:
+            return "There is no baseline yet."
+        if self.of("better"):
+            return f"Nothing is worse. Better: {self._names('better')}; the baseline is stale: bless this?{least}"
+        return f"Nothing is worse.{least}" if seen else "Nothing is worse: every answer is as before."
+
+    def _names(self, *verdicts: str) -> str:
+        return ", ".join(dict.fromkeys(one.name for one in self.of(*verdicts)))
+
+
+def weigh(new: str, against: str, first: bool) -> Outcome:
+    """The records of a place against a baseline; `first`: there may be none yet.
+
+    Raises `Refused` where the baseline lies within what it judges: it would be compared with itself.
+    """
+    rules = policy(Path.cwd())
+    inside, outside = Path(against).resolve(), Path(new).resolve()
+    if inside != outside and inside.is_relative_to(outside):
+        raise Refused(
+            f"the baseline {against} lies within {new}, and would be compared with itself",
+            mend="keep the records of now in a folder of their own: bench run … --out results/ci",
+        )
+    if Path(new).is_dir() and not baseline.exists(new):
+        return _nothing(new, "there is no record in it", "missing")
+    fresh = baseline.records(new)
+    if not baseline.exists(against):
+        says = f"there is none yet; make it: bench bless {new} --into {against} --why …"
+        return _nothing(against, says, "same" if first else "missing")
+    return judge(baseline.records(against), fresh, rules)
+
+
+def _nothing(name: str, says: str, verdict: Verdict) -> Outcome:
+    return Outcome((Finding(name=name, gate="baseline", verdict=verdict, says=says),))
 
 
 def judge(old: Sequence[Record], new: Sequence[Record], policy: Policy) -> Outcome:
@@ -66,7 +97,11 @@ def policy(folder: Path) -> Policy:
         file = place / "pyproject.toml"
         if file.is_file():
             try:
-                table = tomllib.loads(file.read_text("utf-8")).get("tool", {}).get("bench", {}).get("check", {})
+                table = tomllib.loads(file.read_text("utf-8"))
+                for name in ("tool", "bench", "check"):
+                    table = table.get(name, {})
+                    if not isinstance(table, dict):
+                        raise Refused(f"'{name}' is no table", where=str(file), mend="[tool.bench.check]")
                 return Policy.model_validate(table)
             except tomllib.TOMLDecodeError as error:
                 raise Refused(f"no TOML: {error}", where=str(file)) from None

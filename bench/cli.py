@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import traceback
 
 import typer
 
@@ -38,4 +39,7 @@ def main() -> None:
         app()
     except Refused as refusal:
         print(f"bench: {refusal}", file=sys.stderr)
+        sys.exit(2)
+    except Exception:  # a mistake of this program, and no verdict: exit code 1 has a meaning
+        traceback.print_exc()
         sys.exit(2)

@@ -35,14 +35,21 @@ class Fall:
     @property
     def p(self) -> float:
         """One-sided: how often scores that did not fall look as if they had fallen so much."""
-        both = contrast.p_value(self.gap, 0 * self.gap, self.prior)
-        return both / 2 if self.gap.mean() < 0 else 1 - both / 2
+        return self._p(self.gap)
+
+    def _p(self, gap: Scores) -> float:
+        both = contrast.p_value(gap, 0 * gap, self.prior)
+        return both / 2 if gap.mean() < 0 else 1 - both / 2
 
     def visible(self, level: float) -> float:
-        """The smallest fall that is seen with 80 % power at a one-sided level, the data being as noisy as these."""
+        """About the smallest fall that is seen with 80 % power at a one-sided level, with data as noisy as these."""
+        low, high = 0.0, 1.0
+        while high - low > 1e-4:
+            middle = (low + high) / 2
+            low, high = (low, middle) if self._p(self.gap - self.gap.mean() - middle) < level else (middle, high)
         found = contrast.difference(self.gap, 0 * self.gap, self.prior)
-        error = sqrt(found.spread**2 / found.items + found.wobble**2)
-        return float((scipy_stats.norm.ppf(1 - level) + scipy_stats.norm.ppf(POWER)) * error)
+        spare = scipy_stats.norm.ppf(POWER) * sqrt(found.spread**2 / found.items + found.wobble**2)
+        return max(high + float(spare), self.drop)
 
     def finding(self, worse: float, better: float, level: float, company: int) -> Finding:
         """What it says, with p values adjusted for its company."""
@@ -52,9 +59,18 @@ class Fall:
             verdict = "worse"
         elif better < level and mean >= self.drop:
             verdict = "better"
-        least = 100 * self.visible(level / company)
-        says = f"{change(self.gap)}, p = {worse:.2g}; a fall of {least:.1f} points is seen with 80 % power"
-        return Finding(name=self.name, gate=self.gate, verdict=verdict, says=says, change=mean)
+        least = self.visible(level / company)
+        says = f"{change(self.gap)}, p = {worse:.2g}; a fall of about {100 * least:.1f} points is seen with 80 % power"
+        return Finding(name=self.name, gate=self.gate, verdict=verdict, says=says, change=mean, sees=least)
+
+
+@dataclass(frozen=True)
+class Changed:
+    """A pair whose answers differ, and by how much its scores do."""
+
+    pair: Pair
+    gap: Scores
+    """Scores after less scores before, by seed and question (seeds, items)."""
 
 
 def look(pairs: Sequence[Pair], policy: Policy) -> list[Finding]:
@@ -63,28 +79,46 @@ def look(pairs: Sequence[Pair], policy: Policy) -> list[Finding]:
     Answers that are as they were byte for byte need no statistics. Of the chance of a false alarm half goes to the
     methods and half to the shift that they share (Holm in each), so that many methods do not hide what all have.
     """
-    pairs = [one for one in pairs if one.seeds and not one.unlike]
-    gaps = {one.name: gap(one) for one in pairs}
     found, changed, measured = [], [], []
     for one in pairs:
-        if all(_answers(before) == _answers(now) for before, now in one.both()):
-            found.append(Finding(name=one.name, gate=one.metric, verdict="same", says="every answer is as before"))
-            continue
-        changed.append(one)
-        if one.trained and len(one.seeds) < SEEDS:
-            says = f"{change(gaps[one.name])}; {len(one.seeds)} of the {SEEDS} seeds that training needs at least"
-            found.append(Finding(name=one.name, gate=one.metric, verdict="unsure", says=says))
-        else:
-            measured.append(one)
-    return found + settle(measured, changed, gaps, policy)
+        if one.seeds and not one.unlike:
+            fact = _fact(one)
+            if fact is not None:
+                found.append(fact)
+                continue
+            changed.append(Changed(one, gap(one)))
+            if one.trained and len(one.seeds) < SEEDS:
+                says = f"{change(changed[-1].gap)}; {len(one.seeds)} of the {SEEDS} seeds that training needs at least"
+                found.append(Finding(name=one.name, gate=one.metric, verdict="unsure", says=says))
+            else:
+                measured.append(changed[-1])
+    return found + settle(measured, changed, policy)
 
 
-def settle(measured: Sequence[Pair], changed: Sequence[Pair], gaps: dict[str, Scores], policy: Policy) -> list[Finding]:
+def _fact(one: Pair) -> Finding | None:
+    """What is plain without statistics; None where answers differ."""
+
+    def said(verdict: Verdict, says: str, change: float = 0.0) -> Finding:
+        return Finding(name=one.name, gate=one.metric, verdict=verdict, says=says, change=change)
+
+    for before, now in one.both():
+        if not before.samples or {sample.id for sample in before.samples} != {sample.id for sample in now.samples}:
+            return said("incomparable", f"seed {now.spec.seed}: not the same test questions were answered")
+    if any(_answers(before) != _answers(now) for before, now in one.both()):
+        return None
+    shift = float(gap(one).mean())
+    if any(before.scores != now.scores or gap(one).any() for before, now in one.both()):
+        says = f"the same answers are scored otherwise: {100 * shift:+.1f} points"
+        return said("better" if shift > 0 else "worse", says, shift)
+    return said("same", "every answer is as before")
+
+
+def settle(measured: Sequence[Changed], changed: Sequence[Changed], policy: Policy) -> list[Finding]:
     """The verdicts on pairs that were measured well enough, and on the shift of all whose answers changed."""
-    trained = [gaps[one.name] for one in measured if len(gaps[one.name]) > 1]
+    trained = [one.gap for one in measured if len(one.gap) > 1]
     prior = Prior.of(trained, len(trained))
-    falls = [Fall(one.name, one.metric, gaps[one.name], prior, policy.drop) for one in measured]
-    shifts = _common(changed, gaps)
+    falls = [Fall(one.pair.name, one.pair.metric, one.gap, prior, policy.drop) for one in measured]
+    shifts = _common(changed)
     level = policy.level / 2 if shifts and falls else policy.level
     return [*_family(falls, level), *_family(shifts, level)]
 
@@ -95,15 +129,21 @@ def _family(falls: Sequence[Fall], level: float) -> list[Finding]:
     return [one.finding(worse, better, level, len(falls)) for one, worse, better in both]
 
 
-def _common(pairs: Sequence[Pair], gaps: dict[str, Scores]) -> list[Fall]:
+def _common(changed: Sequence[Changed]) -> list[Fall]:
     """The shift of all methods of a task whose answers changed: it sees what no single one of them can show."""
-    tasks: dict[str, list[Scores]] = {}
-    for one in pairs:
-        tasks.setdefault(f"{one.task} · {one.model} · all methods", []).append(gaps[one.name].mean(axis=0))
+    tasks: dict[str, list[Changed]] = {}
+    for one in changed:
+        tasks.setdefault(one.pair.company, []).append(one)
     return [
-        Fall(name, SHIFT, numpy.stack(rows), NOTHING, 0.0)
-        for name, rows in tasks.items()
-        if len(rows) > 1 and any(row.any() for row in rows)
+        Fall(
+            f"{some[0].pair.task} · {some[0].pair.model} · all methods",
+            SHIFT,
+            numpy.stack([one.gap.mean(axis=0) for one in some]),
+            NOTHING,
+            0.0,
+        )
+        for some in tasks.values()
+        if len(some) > 1 and any(one.gap.any() for one in some)
     ]
 
 

@@ -13,7 +13,8 @@ from bench.record import Record
 from bench.terms import MACHINE
 
 Verdict = Literal["worse", "missing", "incomparable", "unsure", "better", "new", "same", "shown"]
-FACTS = ("run", "status", "counts", "artefact", "memory", "speed", "curve")  # gates that look at no score
+BASELINE = "baseline"
+FACTS = (BASELINE, "run", "status", "counts", "artefact", "memory", "speed", "curve")  # gates that look at no score
 COUNTED = (
     "parameters.total",
     "parameters.trainable",
@@ -29,13 +30,13 @@ class Policy(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    level: float = Field(0.05, gt=0, lt=1, description="chance of a false alarm in a whole check")
-    drop: float = Field(0.01, ge=0, description="a fall of the main metric by less than this never fails")
-    artefact: float = Field(0.01, ge=0, description="growth of what is kept, as a share")
-    cuda_memory: float = Field(0.02, ge=0, description="growth of a peak on CUDA, as a share")
-    cuda_mib: float = Field(16, ge=0, description="and by at least so much")
-    cpu_memory: float = Field(0.10, ge=0, description="growth of a peak on a CPU, as a share: shown, not judged")
-    cpu_mib: float = Field(64, ge=0, description="and by at least so much")
+    level: float = Field(0.05, gt=0, lt=1, strict=True, description="chance of a false alarm in a whole check")
+    drop: float = Field(0.01, ge=0, lt=1, strict=True, description="a smaller fall of the main metric never fails")
+    artefact: float = Field(0.01, ge=0, lt=1, strict=True, description="growth of what is kept, as a share")
+    cuda_memory: float = Field(0.02, ge=0, lt=1, strict=True, description="growth of a peak on CUDA, as a share")
+    cuda_mib: float = Field(16, ge=0, strict=True, allow_inf_nan=False, description="and by at least so much")
+    cpu_memory: float = Field(0.10, ge=0, lt=1, strict=True, description="the same on a CPU: shown, not judged")
+    cpu_mib: float = Field(64, ge=0, strict=True, allow_inf_nan=False, description="and by at least so much")
 
 
 class Finding(BaseModel):
@@ -48,6 +49,8 @@ class Finding(BaseModel):
     says: str
     change: float = 0.0
     """Of a score; 0 where none is compared."""
+    sees: float | None = None
+    """The smallest fall of a score that this would have seen; None where none is compared, or nothing changed."""
 
 
 def look(pairs: Sequence[Pair], policy: Policy) -> list[Finding]:
@@ -65,7 +68,8 @@ def _evidence(one: Pair) -> Iterator[Finding]:
     if not one.new:
         yield Finding(name=one.name, gate="run", verdict="missing", says="was there before, and is not now")
     elif not one.old:
-        yield Finding(name=one.name, gate="run", verdict="new", says="was not there before")
+        ended = ", ".join(sorted({record.status for record in one.new}))
+        yield Finding(name=one.name, gate="run", verdict="new", says=f"was not there before: {ended}")
     elif one.unlike:
         told = "; ".join(f"{name}: {_short(old)} → {_short(new)}" for name, (old, new) in one.unlike.items())
         yield Finding(name=one.name, gate="run", verdict="incomparable", says=told)
@@ -82,7 +86,8 @@ def _status(one: Pair, before: Record, now: Record | None) -> Finding:
     why = f": {now.error.message}" if now.error else ""
     if before.status == now.status:
         return Finding(name=one.name, gate="status", verdict="same", says=f"seed {seed}: {now.status}")
-    verdict: Verdict = "better" if now.status == "ok" else "worse" if before.status == "ok" else "same"
+    broken = before.status == "ok" or now.status in ("error", "timeout")
+    verdict: Verdict = "better" if now.status == "ok" else "worse" if broken else "shown"
     says = f"seed {seed}: {before.status} → {now.status}{why}"
     return Finding(name=one.name, gate="status", verdict=verdict, says=says)
 
@@ -103,14 +108,18 @@ def _counts(one: Pair) -> Iterator[Finding]:
 
 def _artefact(one: Pair, policy: Policy) -> Iterator[Finding]:
     sizes = [
-        (before.cost.artefact_bytes, now.cost.artefact_bytes)
+        (before.cost.artefact_bytes, now.cost.artefact_bytes if now.cost else None)
         for before, now in one.both()
-        if before.cost and now.cost and before.cost.artefact_bytes and now.cost.artefact_bytes is not None
+        if before.cost and before.cost.artefact_bytes
     ]
-    if sizes:
-        old, new = max(sizes, key=lambda pair: pair[1] / pair[0])
-        verdict: Verdict = "worse" if new > old * (1 + policy.artefact) else "same"
-        says = f"{units.size(old)} → {units.size(new)} ({new / old - 1:+.1%})"
+    if any(new is None for _, new in sizes):
+        says = "its size was recorded before, and is not now"
+        yield Finding(name=one.name, gate="artefact", verdict="worse", says=says)
+    elif sizes:
+        old, new = max(sizes, key=lambda pair: (pair[1] or 0) / pair[0])
+        grown = (new or 0) / old - 1
+        verdict: Verdict = "worse" if grown > policy.artefact else "same"
+        says = f"{units.size(old)} → {units.size(new)} ({grown:+.1%})"
         yield Finding(name=one.name, gate="artefact", verdict=verdict, says=says)
 
 

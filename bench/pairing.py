@@ -42,6 +42,11 @@ class Pair:
         return sorted(before & after)
 
     @property
+    def company(self) -> str:
+        """What methods must have in common for a shift of all of them to mean something."""
+        return repr(terms.of((self.new or self.old)[0].spec)) if self.new or self.old else ""
+
+    @property
     def trained(self) -> bool:
         """Whether anything was trained, so that a seed decides the outcome."""
         return any(
@@ -58,7 +63,7 @@ class Pair:
 
 def pair(old: Sequence[Record], new: Sequence[Record]) -> list[Pair]:
     """Runs of equal keys belong together; of those left, runs of one method on one task do not compare."""
-    names = labels(old) | labels(new)
+    names = _names([*old, *new])
     before, after = _grouped(old), _grouped(new)
     made = []
     for cell in dict.fromkeys([*before, *after]):
@@ -73,6 +78,20 @@ def pair(old: Sequence[Record], new: Sequence[Record]) -> list[Pair]:
             unlike = _unlike(left[0].spec, right[0].spec) if left and right else {}
             made.append(Pair(*cell[:2], names[(left or right)[0].spec.key], left, right, unlike))
     return made
+
+
+def _names(records: Sequence[Record]) -> dict[str, str]:
+    """A name for every key, no two alike in one task, model and method: with the settings and terms that differ."""
+    named, specs = labels(records), {record.spec.key: record.spec for record in records}
+    families: dict[tuple[str, str, str], list[str]] = defaultdict(list)
+    for key, spec in specs.items():
+        families[spec.task.name, Path(spec.base.ref).name, named[key]].append(key)
+    for keys in families.values():
+        all_terms = {key: terms.of(specs[key]) for key in keys}
+        differing = [name for name in all_terms[keys[0]] if len({repr(of[name]) for of in all_terms.values()}) > 1]
+        for key in keys:
+            named[key] = " ".join([named[key], *(f"{name}={str(all_terms[key][name])[:8]}" for name in differing)])
+    return named
 
 
 def _grouped(records: Sequence[Record]) -> dict[tuple[str, str, str], dict[str, list[Record]]]:

@@ -116,21 +116,16 @@ def check(
 ) -> None:
     """Judge records against a baseline, so that a build fails where something got worse.
 
-    Exit code: 0 nothing got worse; 1 something did; 2 bad input; 3 cannot tell: a baseline or a run is missing, or
-    nothing compares. The policy stands in [tool.bench.check] of pyproject.toml.
+    Exit code: 0 nothing got worse; 1 something did; 2 bad input; 3 cannot tell: a baseline or a run is missing,
+    nothing compares, or there are too few seeds. The policy stands in [tool.bench.check] of pyproject.toml.
     """
-    from bench import baseline, verdicts
-    from bench.check import CANNOT_TELL, judge, policy
+    from bench import verdicts
+    from bench.check import weigh
 
-    rules = policy(Path.cwd())
-    if Path(new).is_dir() and not baseline.exists(new):
-        print(f"Cannot tell: there is no record in {new}.")
-        sys.exit(CANNOT_TELL)
-    fresh = baseline.records(new)
-    if not baseline.exists(against):
-        print(f"Cannot tell: there is no baseline {against}. Make one: bench bless {new} --into {against} --why …")
-        sys.exit(0 if first else CANNOT_TELL)
-    outcome = judge(baseline.records(against), fresh, rules)
+    for place in (markdown, junit):
+        if place and not place.parent.is_dir():
+            raise Refused(f"{place}: there is no folder {place.parent}", mend="make it first")
+    outcome = weigh(new, against, first)
     for place, text in ((markdown, verdicts.markdown(outcome)), (junit, verdicts.junit(outcome))):
         if place:
             place.write_text(text, "utf-8")
@@ -162,7 +157,7 @@ def _judged(outcome: Outcome, format: Format, everything: bool = False) -> None:
     from rich.console import Console
 
     console = Console(markup=False)
-    if everything or outcome.code or outcome.of("better", "unsure"):
+    if everything or outcome.code or outcome.of("better", "new"):
         console.print(verdicts.table(outcome, everything))
     console.print(outcome.summary, highlight=False)
 

@@ -62,23 +62,28 @@ def read(paths: Sequence[Path]) -> list[Record]:
     for path in paths:
         if not path.exists():
             raise Refused(f"{path}: no such file or folder", mend="name a record, or a folder of `bench run --out`")
-        files = sorted(path.rglob("*.json")) if path.is_dir() else [path]
-        for file in files:
-            if not file.name.startswith("."):
-                record = _record(file)
-                if record.spec.exam != "test":  # a trial: what it was for stands in the record of the run it served
-                    continue
-                if found.setdefault(record.id, record) != record:
-                    raise Refused(
-                        f"two records of the same run, {record.id}, that are not the same",
-                        where=str(file),
-                        mend="report on one of the folders at a time",
-                    )
+        for file in files(path):
+            one = read_file(file)
+            if one.spec.exam != "test":  # a trial: what it was for stands in the record of the run it served
+                continue
+            if found.setdefault(one.id, one) != one:
+                raise Refused(
+                    f"two records of the same run, {one.id}, that are not the same",
+                    where=str(file),
+                    mend="read one of the folders at a time",
+                )
     if not found:
         raise Refused(
             f"no record in {', '.join(map(str, paths))}", mend="make some: bench run --methods lora --task bookrec"
         )
     return list(found.values())
+
+
+def files(path: Path) -> list[Path]:
+    """The files of records in a folder and below, or the one that is named."""
+    if not path.is_dir():
+        return [path]
+    return [file for file in sorted(path.rglob("*.json")) if file.is_file() and not file.name.startswith(".")]
 
 
 def part(records: Sequence[Record]) -> list[Section]:
@@ -134,7 +139,8 @@ def _all_examples(records: Sequence[Record]) -> int:
     )
 
 
-def _record(file: Path) -> Record:
+def read_file(file: Path) -> Record:
+    """The record in a file; raises `Refused` if it is none of this version."""
     try:
         return Record.read(file)
     except ValidationError as error:

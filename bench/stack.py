@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 import sysconfig
@@ -12,8 +13,6 @@ from pathlib import Path
 
 import bench
 from bench.refusal import Refused
-
-CODE = Path(bench.__file__).parents[1]
 
 
 def run(requirements: Sequence[Path], command: str, out: Path) -> list[Path]:
@@ -27,22 +26,28 @@ def run(requirements: Sequence[Path], command: str, out: Path) -> list[Path]:
     names = [file.stem for file in requirements]
     if len(set(names)) < len(names):
         raise Refused(f"the files of requirements have one name, {names[0]}", mend="name them by what they hold")
+    if out.exists():
+        shutil.rmtree(out)  # what is left of other stacks would be kept by pip, and by runs
+    harness = out / "harness"
+    harness.mkdir(parents=True)
+    (harness / "bench").symlink_to(Path(bench.__file__).resolve().parent)  # it alone, and none of its neighbours
     folders = []
     for file, name in zip(requirements, names, strict=True):
         python = _environment(file, out / "environments" / name)
         folders.append(out / name)
-        _bench(python, ["run", *shlex.split(command), "--out", str(out / name)])
+        _bench(python, harness, ["run", *shlex.split(command), "--out", str(out / name)])
+        if not any(folders[-1].glob("*.json")):
+            raise Refused(f"bench run left no record in {out / name}", where=str(python))
     return folders
 
 
 def _environment(file: Path, place: Path) -> Path:
     """This environment, and on top of it what a file of requirements asks for: only the difference is installed."""
     python = place / "bin" / "python"
-    if not python.exists():
-        subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(place)], check=True)
-        version = f"python{sys.version_info.major}.{sys.version_info.minor}"
-        below = place / "lib" / version / "site-packages" / "below.pth"
-        below.write_text(sysconfig.get_path("purelib") + "\n", "utf-8")
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(place)], check=True)
+    version = f"python{sys.version_info.major}.{sys.version_info.minor}"
+    below = place / "lib" / version / "site-packages" / "below.pth"
+    below.write_text(sysconfig.get_path("purelib") + "\n", "utf-8")
     pip = [sys.executable, "-m", "pip", "--python", str(python), "install", "--quiet", "-r", str(file)]
     done = subprocess.run(pip, capture_output=True, text=True, check=False)
     if done.returncode:
@@ -51,9 +56,9 @@ def _environment(file: Path, place: Path) -> Path:
     return python
 
 
-def _bench(python: Path, arguments: Sequence[str]) -> None:
+def _bench(python: Path, harness: Path, arguments: Sequence[str]) -> None:
     """This very harness, with the libraries of another environment."""
-    path = os.pathsep.join([str(CODE), *filter(None, [os.environ.get("PYTHONPATH")])])
-    done = subprocess.run([str(python), "-m", "bench", *arguments], env=os.environ | {"PYTHONPATH": path}, check=False)
+    path = {"PYTHONPATH": str(harness.resolve())}
+    done = subprocess.run([str(python), "-m", "bench", *arguments], env=os.environ | path, check=False)
     if done.returncode not in (0, 1):
         raise Refused(f"bench {shlex.join(arguments)} ended with exit code {done.returncode}", where=str(python))

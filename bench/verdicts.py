@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from itertools import groupby
 from xml.etree import ElementTree
 
@@ -11,7 +12,8 @@ from rich.table import Table
 from bench.check import Outcome
 from bench.gates import Finding
 
-QUIET = ("same", "shown", "new")
+QUIET = ("same", "shown")
+ILLEGAL = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")  # in XML 1.0
 SIGNS = {
     "worse": "❌",
     "missing": "❓",
@@ -62,12 +64,13 @@ def junit(outcome: Outcome) -> str:
             root, "testsuite", name=name, tests=str(len(cases)), failures=str(counts["failure"]),
             errors=str(counts["error"]), skipped=str(counts["skipped"]),
         )  # fmt: skip
-        for one in cases:
-            case = ElementTree.SubElement(suite, "testcase", classname=name, name=one.gate)
+        for number, one in enumerate(cases, start=1):
+            case = ElementTree.SubElement(suite, "testcase", classname=name, name=f"{number} {one.gate}")
+            says = ILLEGAL.sub("\ufffd", one.says)
             if kind := kinds.get(one.verdict):
-                ElementTree.SubElement(case, kind, message=one.says, type=one.verdict)
+                ElementTree.SubElement(case, kind, message=says, type=one.verdict)
             else:
-                ElementTree.SubElement(case, "system-out").text = one.says
+                ElementTree.SubElement(case, "system-out").text = says
     ElementTree.indent(root)
     return ElementTree.tostring(root, encoding="unicode", xml_declaration=True) + "\n"
 

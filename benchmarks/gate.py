@@ -12,7 +12,7 @@ import sys
 import numpy
 
 from bench import falls
-from bench.falls import SHIFT
+from bench.falls import SHIFT, Changed
 from bench.gates import Policy
 from bench.pairing import Pair
 from bench.prior import Scores
@@ -32,9 +32,11 @@ def draw(dice: numpy.random.Generator, fall: float, hard: Scores, jitter: float)
 def check(dice: numpy.random.Generator, methods: int, fallen: list[float], jitter: float) -> set[str]:
     """The names of what one check calls worse."""
     hard = dice.beta(0.4, 0.4, ITEMS)  # most questions are nearly always right or nearly always wrong
-    pairs = [Pair("task", "model", f"m{place}", (), (), {}) for place in range(methods)]
-    gaps = {one.name: draw(dice, fallen[place], hard, jitter) for place, one in enumerate(pairs)}
-    return {one.name for one in falls.settle(pairs, pairs, gaps, Policy()) if one.verdict == "worse"}
+    changed = [
+        Changed(Pair("task", "model", f"m{place}", (), (), {}), draw(dice, fallen[place], hard, jitter))
+        for place in range(methods)
+    ]
+    return {one.name for one in falls.settle(changed, changed, Policy()) if one.verdict == "worse"}
 
 
 def main() -> None:
@@ -50,7 +52,9 @@ def main() -> None:
     print(f"nothing fell: {alarms:.1%} of checks fail")
     for fall in (0.03, 0.05):
         one = [fall, *none[1:]]
-        seen = numpy.mean(["m0" in str(check(dice, asked.methods, one, asked.jitter)) for _ in range(asked.rounds)])
+        seen = numpy.mean(
+            ["task · model · m0" in check(dice, asked.methods, one, asked.jitter) for _ in range(asked.rounds)]
+        )
         print(f"one method fell by {100 * fall:.0f} points: seen in {seen:.1%}")
     for fall in (0.01, 0.015):
         every = [fall] * asked.methods
@@ -58,7 +62,7 @@ def main() -> None:
         shift = numpy.mean([any("all methods" in name for name in names) for names in found])
         alone = numpy.mean([len(names - {"task · model · all methods"}) / asked.methods for names in found])
         print(f"all fell by {100 * fall:.1f} points: {SHIFT} seen in {shift:.1%}, one of the methods in {alone:.1%}")
-    sys.exit(alarms > 0.06)
+    sys.exit(int(alarms > 0.06))
 
 
 if __name__ == "__main__":

@@ -51,7 +51,7 @@ def main() -> None:
         told = "       ".join(f"{share:6.1%}" for share in seen)
         print(f"{seeds:5}  {numpy.mean(covered):7.1%}  {numpy.mean(alarms):12.1%}          {told}", flush=True)
         worst = max(worst, float(numpy.mean(alarms)))
-    sys.exit(worst > 0.06)
+    sys.exit(int(worst > 0.06))
 
 
 def judged(drawn: list[Scores]) -> list[float]:

@@ -63,7 +63,7 @@ def changed(record: Record, part: str, **fields: Any) -> Record:
 
 def test_the_same_records_pass_without_statistics(run: Run) -> None:
     outcome = check(suite(run), suite(run))
-    assert (outcome.code, outcome.summary) == (0, "Nothing is worse.")
+    assert (outcome.code, outcome.summary) == (0, "Nothing is worse: every answer is as before.")
     assert {one.says for one in outcome.findings if one.gate == "em"} == {"every answer is as before"}
 
 
@@ -126,6 +126,62 @@ def test_training_with_few_seeds_is_unsure_and_never_a_pass(run: Run) -> None:
     assert {one.gate for one in outcome.of("unsure")} == {"em"}
 
 
+def test_few_seeds_of_one_method_are_no_pass_though_another_is_as_before(run: Run) -> None:
+    old = [run(seed=0), changed(run("majority"), "parameters", trainable=0)]
+    new = [run(seed=0, fallen=0.1), changed(run("majority"), "parameters", trainable=0)]
+    assert check(old, new).code == 3
+
+
+def test_one_method_with_two_budgets_is_two_runs(run: Run) -> None:
+    sizes = [(size, seed) for size in (50, 100) for seed in range(3)]
+    old = [run(seed=seed, budget__examples=size) for size, seed in sizes]
+    new = [run(seed=seed, budget__examples=size, fallen=0.1 if size == 50 else 0) for size, seed in sizes]
+    outcome = check(old, new)
+    assert outcome.code == 1
+    assert {one.name for one in outcome.of("worse")} == {"feelings · bookworm · lora budget.examples=50"}
+
+
+def test_the_same_answers_scored_otherwise_fail(run: Run) -> None:
+    old = run()
+    wrong = tuple(sample.model_copy(update={"scores": {"em": 0.0}}) for sample in old.samples)
+    new = old.model_copy(update={"samples": wrong, "scores": {"em": 0.0}})
+    assert "scored otherwise" in check([old], [new]).of("worse")[0].says
+    assert [one.verdict for one in check([new], [old]).findings if one.gate == "em"] == ["better"]
+
+
+def test_other_questions_or_none_are_incomparable(run: Run) -> None:
+    old = run()
+    assert check([old], [old.model_copy(update={"samples": old.samples[1:]})]).code == 3
+    empty = old.model_copy(update={"samples": ()})
+    assert check([empty], [empty]).code == 3
+
+
+def test_a_run_that_now_crashes_fails_and_a_new_one_is_shown(run: Run, make_record: MakeRecord) -> None:
+    def broken(status: str) -> Record:
+        error = {"kind": "K", "message": "\x1b[31mno tea", "trace": None}
+        return make_record("lora", status=status, scores={}, samples=[], cost=None, error=error)
+
+    outcome = check([broken("did-not-fit"), run("m0")], [broken("error"), run("m0")])
+    assert outcome.code == 1
+    ElementTree.fromstring(verdicts.junit(outcome))
+    (new,) = check([run("m0")], [run("m0"), broken("error")]).of("new")
+    assert new.says == "was not there before: error"
+
+
+def test_the_fall_that_is_said_to_be_seen_is_seen(run: Run) -> None:
+    """Four times in five, or about so."""
+    from bench import falls
+    from bench.prior import NOTHING
+
+    dice, seen = numpy.random.default_rng(5), 0
+    gaps = [dice.choice([-1.0, 0.0, 1.0], p=[0.1, 0.8, 0.1], size=(1, 500)) for _ in range(150)]
+    for gap in gaps:
+        least = falls.Fall("a", "em", gap, NOTHING, 0.01).visible(0.05)
+        fallen = gap - (dice.random(500) < least)
+        seen += falls.Fall("a", "em", fallen, NOTHING, 0.01).p < 0.05
+    assert 0.6 < seen / 150 < 0.95
+
+
 def test_nothing_compared_is_no_pass() -> None:
     assert check([], []).code == 3
 
@@ -179,13 +235,12 @@ def test_false_alarms_of_a_whole_check_are_rare(make_record: MakeRecord) -> None
     alarms, rounds, dice = 0, 150, numpy.random.default_rng(3)
     for _ in range(rounds):
         hard = dice.random(300)
-        pairs, gaps = [], {}
+        changed = []
         for place in range(16):
             sides = [(dice.random((3, 300)) < hard + 0.02 * dice.standard_normal((3, 1))).astype(float) for _ in "ab"]
             one = pairing.Pair("t", "m", f"m{place}", (template,), (template,), {})
-            pairs.append(one)
-            gaps[one.name] = sides[1] - sides[0]
-        alarms += any(one.verdict == "worse" for one in falls.settle(pairs, pairs, gaps, Policy()))
+            changed.append(falls.Changed(one, sides[1] - sides[0]))
+        alarms += any(one.verdict == "worse" for one in falls.settle(changed, changed, Policy()))
     assert alarms / rounds <= 0.06
 
 
@@ -215,6 +270,8 @@ def test_the_command_by_its_exit_codes(run: Run, run_bench: Bench, tmp_path: Pat
     put(suite(run), tmp_path / "same")
     put(suite(run, fallen=0.08), tmp_path / "worse")
     put(suite(run)[:-1], tmp_path / "less")
+    put(suite(run), tmp_path / "all" / "base")
+    (tmp_path / "same" / "folder.json").mkdir()
     (tmp_path / "older").mkdir()
     (tmp_path / "older" / "x.json").write_text('{"schema": 0}')
     (tmp_path / "empty").mkdir()
@@ -229,6 +286,8 @@ def test_the_command_by_its_exit_codes(run: Run, run_bench: Bench, tmp_path: Pat
         ("empty", ["--against", "old"], 3),
         ("empty", ["--against", "old", "--first"], 3),
         ("nowhere", ["--against", "old"], 2),
+        ("all", ["--against", "all/base"], 2),
+        ("same", ["--against", "old", "--junit", "nowhere/a.xml"], 2),
         ("same", ["--against", "nowhere"], 3),
         ("same", ["--against", "nowhere", "--first"], 0),
         ("less", ["--against", "old", "--first"], 3),
@@ -266,9 +325,16 @@ def test_the_policy_of_a_project_rules_and_a_wrong_one_is_refused(run: Run, run_
     (tmp_path / "pyproject.toml").write_text("[tool.bench.check]\ndrop = 0.5\nlevel = 0.0001\n")
     done = run_bench("check", "new", "--against", "old")
     assert [line for line in done.stdout.splitlines() if "em" in line and "worse" in line] == []
-    (tmp_path / "pyproject.toml").write_text("[tool.bench.check]\ndorp = 0.5\n")
-    done = run_bench("check", "new", "--against", "old")
-    assert (done.returncode, "[tool.bench.check] dorp" in done.stderr) == (2, True)
+    for wrong, complaint in (
+        ("[tool.bench.check]\ndorp = 0.5\n", "[tool.bench.check] dorp"),
+        ("[tool.bench.check]\ndrop = 5\n", "[tool.bench.check] drop"),
+        ("[tool.bench.check]\ndrop = true\n", "[tool.bench.check] drop"),
+        ('[tool]\nbench = "x"\n', "'bench' is no table"),
+        ("[tool", "no TOML"),
+    ):
+        (tmp_path / "pyproject.toml").write_text(wrong)
+        done = run_bench("check", "new", "--against", "old")
+        assert (done.returncode, complaint in done.stderr) == (2, True), done.stderr
 
 
 def test_a_baseline_moves_only_with_a_reason_and_keeps_it(run: Run, run_bench: Bench, tmp_path: Path) -> None:
@@ -282,6 +348,14 @@ def test_a_baseline_moves_only_with_a_reason_and_keeps_it(run: Run, run_bench: B
     assert sorted(one.spec.method.name for one in kept) == ["m0", "m1", "m1", "m1", "m2", "m2", "m2"]
     reasons = (tmp_path / "base" / "BLESSED.md").read_text("utf-8")
     assert reasons.index("first one") < reasons.index("rank 2")
+
+
+def test_a_broken_file_in_a_baseline_costs_none_of_it(run: Run, tmp_path: Path) -> None:
+    put(suite(run), tmp_path)
+    (tmp_path / "zz.json").write_text('{"schema": 0}')
+    with pytest.raises(Refused, match="no record of this version"):
+        baseline.bless(suite(run), tmp_path, "again")
+    assert len(list(tmp_path.glob("*.json"))) == 10
 
 
 def test_a_run_that_failed_is_no_baseline(make_record: MakeRecord, tmp_path: Path) -> None:
@@ -299,6 +373,9 @@ def test_git_revisions_hold_records(run: Run, tmp_path: Path, monkeypatch: pytes
     assert len(baseline.records("HEAD")) == len(baseline.records("HEAD:results")) == 9
     assert baseline.exists("HEAD")
     assert not baseline.exists("nowhere")
+    assert not baseline.exists("HEAD:nowhere")
+    with pytest.raises(Refused, match="no revision"):
+        baseline.exists("no/where")
     for wrong in ("nowhere", "HEAD:nowhere"):
         with pytest.raises(Refused, match=wrong.split(":")[-1]):
             baseline.records(wrong)
