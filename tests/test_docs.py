@@ -19,7 +19,7 @@ from bench.testing import check_method
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
-READING = ("report", "advise", "compare", "check", "bless")  # verbs that want records, which no page brings
+READING = ("new", "report", "advise", "compare", "check", "bless")  # verbs that want records, which no page brings
 
 
 def commands(file: Path) -> list[str]:
@@ -62,9 +62,17 @@ def test_the_design_page_names_every_room() -> None:
     assert not [room for room in sorted(rooms) if f"`{room}`" not in text]
 
 
-@pytest.mark.parametrize(
-    "command", commands(ROOT / "README.md") + commands(DOCS / "reports.md") + commands(DOCS / "ci.md")
-)
+PAGES = (ROOT / "README.md", ROOT / "README.ko.md", *sorted(DOCS.glob("*.md")))
+RUN_HERE = [ROOT / "README.md", ROOT / "README.ko.md", DOCS / "reports.md", DOCS / "ci.md", DOCS / "tasks.md"]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_to_something(page: Path) -> None:
+    links = re.findall(r"\]\(([^)#:]+)\)", page.read_text("utf-8"))
+    assert not [link for link in links if not (page.parent / link).exists()]
+
+
+@pytest.mark.parametrize("command", [command for page in RUN_HERE for command in commands(page)])
 def test_the_commands_of_the_pages_are_understood(command: str) -> None:
     words = shlex.split(command)[1:]
     strange = {"./mytask": "bookrec", "./mymodel": "bookworm"}
