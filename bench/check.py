@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from bench import baseline, falls, gates
+from bench import baseline, falls, gates, speed
 from bench.falls import SHIFT
 from bench.gates import BASELINE, FACTS, Finding, Policy, Verdict
 from bench.pairing import pair
@@ -59,8 +59,8 @@ class Outcome:
         return ", ".join(dict.fromkeys(one.name for one in self.of(*verdicts)))
 
 
-def weigh(new: str, against: str, first: bool) -> Outcome:
-    """The records of a place against a baseline; `first`: there may be none yet.
+def weigh(new: str, against: str, first: bool, rounds: Path | None = None) -> Outcome:
+    """The records of a place against a baseline; `first`: there may be none yet. `rounds` took turns, and tell speed.
 
     Raises `Refused` where the baseline lies within what it judges: it would be compared with itself.
     """
@@ -77,17 +77,17 @@ def weigh(new: str, against: str, first: bool) -> Outcome:
     if not baseline.exists(against):
         says = f"there is none yet; make it: bench bless {new} --into {against} --why …"
         return _nothing(against, says, "same" if first else "missing")
-    return judge(baseline.records(against), fresh, rules)
+    return judge(baseline.records(against), fresh, rules, speed.look(rounds, rules) if rounds else ())
 
 
 def _nothing(name: str, says: str, verdict: Verdict) -> Outcome:
     return Outcome((Finding(name=name, gate="baseline", verdict=verdict, says=says),))
 
 
-def judge(old: Sequence[Record], new: Sequence[Record], policy: Policy) -> Outcome:
-    """Records of before and after, compared."""
+def judge(old: Sequence[Record], new: Sequence[Record], policy: Policy, more: Sequence[Finding] = ()) -> Outcome:
+    """Records of before and after, compared; `more` was found besides."""
     pairs = pair(old, new)
-    found = gates.look(pairs, policy) + falls.look(pairs, policy)
+    found = [*gates.look(pairs, policy), *falls.look(pairs, policy), *more]
     return Outcome(tuple(sorted(found, key=lambda one: (ORDER.index(one.verdict), one.change, one.name))))
 
 

@@ -37,6 +37,7 @@ class Policy(BaseModel):
     cuda_mib: float = Field(16, ge=0, strict=True, allow_inf_nan=False, description="and by at least so much")
     cpu_memory: float = Field(0.10, ge=0, lt=1, strict=True, description="the same on a CPU: shown, not judged")
     cpu_mib: float = Field(64, ge=0, strict=True, allow_inf_nan=False, description="and by at least so much")
+    slower: float = Field(0.10, ge=0, lt=10, strict=True, description="longer time of rounds in turns, as a share")
 
 
 class Finding(BaseModel):

@@ -19,6 +19,7 @@ RUN = "--methods few-shot,lora --task capitals --budget ci --seeds 3"
 
 if TYPE_CHECKING:
     from bench.check import Outcome
+    from bench.gates import Finding
     from bench.record import Spec
 
 
@@ -90,26 +91,37 @@ def compare(
     out: Annotated[Path, typer.Option(help="With --stack: folder of environments and records.")] = Path(
         "results/stack"
     ),
+    rounds: Annotated[int, typer.Option(help="With --stack: so many runs more in turns, for speed; 5 at least.")] = 0,
     format: Formatted = Format.table,
 ) -> None:
     """Show what changed between two sets of records, or what an upgrade of libraries changes.
 
     Exit code: 0, whatever changed; 2 for bad input.
     """
-    from bench import baseline
+    from bench import baseline, speed
     from bench.check import judge, policy
 
+    rules = policy(Path.cwd())
+    speeds: list[Finding] = []
+    if rounds and (rounds < speed.FEWEST or not stack):
+        raise Refused(f"--rounds {rounds}: wants --stack, and {speed.FEWEST} rounds at least")
     if stack:
         from bench import stack as stacks
 
-        old, new = map(str, stacks.run([Path(old), Path(new)], run, out))
-    _judged(judge(baseline.records(old), baseline.records(new), policy(Path.cwd())), format, everything=True)
+        files = [Path(old), Path(new)]
+        old, new = map(str, stacks.run(files, run, out))
+        if rounds:
+            speeds = speed.look(stacks.rounds(files, run, out, 1, rounds), rules)
+            if speed.slower(speeds):  # to be confirmed once
+                speeds = speed.look(stacks.rounds(files, run, out, rounds + 1, rounds), rules)
+    _judged(judge(baseline.records(old), baseline.records(new), rules, speeds), format, everything=True)
 
 
 def check(
     new: Annotated[str, typer.Argument(help="Records of now: a folder, a file, or a git revision.")],
     against: Annotated[str, typer.Option(help="The baseline, likewise.")] = "results/baselines/ci",
     first: Annotated[bool, typer.Option(help="There may be no baseline yet.")] = False,
+    rounds: Annotated[Path | None, typer.Option(help="Rounds in turns, of bench compare --stack --rounds.")] = None,
     markdown: Annotated[Path | None, typer.Option(help="Write the outcome for a pull request.")] = None,
     junit: Annotated[Path | None, typer.Option(help="Write the outcome for a build server.")] = None,
     format: Formatted = Format.table,
@@ -125,7 +137,7 @@ def check(
     for place in (markdown, junit):
         if place and not place.parent.is_dir():
             raise Refused(f"{place}: there is no folder {place.parent}", mend="make it first")
-    outcome = weigh(new, against, first)
+    outcome = weigh(new, against, first, rounds)
     for place, text in ((markdown, verdicts.markdown(outcome)), (junit, verdicts.junit(outcome))):
         if place:
             place.write_text(text, "utf-8")

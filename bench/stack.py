@@ -41,6 +41,20 @@ def run(requirements: Sequence[Path], command: str, out: Path) -> list[Path]:
     return folders
 
 
+def rounds(requirements: Sequence[Path], command: str, out: Path, first: int, count: int) -> Path:
+    """Run the same in both environments again, in turns, A B, B A, A B, …; the folder of the rounds' records.
+
+    `run` must have made the environments; `first` is the number of the first round.
+    """
+    sides = list(zip(("old", "new"), requirements, strict=True))
+    for number in range(first, first + count):
+        for side, file in sides if number % 2 else reversed(sides):
+            python = out / "environments" / file.stem / "bin" / "python"
+            place = out / "rounds" / side / str(number)
+            _bench(python, out / "harness", ["run", *shlex.split(command), "--out", str(place)])
+    return out / "rounds"
+
+
 def _environment(file: Path, place: Path) -> Path:
     """This environment, and on top of it what a file of requirements asks for: only the difference is installed."""
     python = place / "bin" / "python"

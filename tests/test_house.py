@@ -57,7 +57,7 @@ READING_LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"sections"}),
     frozenset({"learning", "drawing", "pairing", "baseline"}),
     frozenset({"advice", "plots", "gates"}),
-    frozenset({"counsel", "falls"}),
+    frozenset({"counsel", "falls", "speed"}),
     frozenset({"report", "check"}),
     frozenset({"verdicts"}),
 )

@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import os
+import random
 import zipfile
 from pathlib import Path
 
-from conftest import Bench, MakeTask
+import pytest
+from conftest import Bench, MakeRecord, MakeTask
+
+from bench import speed
+from bench.gates import Policy
+from bench.record import Record
+from bench.refusal import Refused
 
 METHOD = """
 from dataclasses import dataclass
@@ -17,6 +24,8 @@ from bench.method import Method
 @dataclass
 class Echo(Method):
     \"\"\"Answers as a library says.\"\"\"
+
+    control = True  # alone, so that no other yardstick joins
 
     def load(self, base):
         return None
@@ -65,6 +74,55 @@ def test_two_stacks_run_the_same_and_are_compared(make_task: MakeTask, run_bench
     assert '"raw":"cold"' in answers["new"]
     assert records["old"][0].name == records["new"][0].name
     assert not os.path.exists(tmp_path / "luckylib.py")
+
+
+def test_rounds_take_turns(make_task: MakeTask, run_bench: Bench, tmp_path: Path) -> None:
+    make_task(tmp_path / "feelings")
+    (tmp_path / "echo.py").write_text(METHOD)
+    for name, version in (("old", "1.0"), ("new", "2.0")):
+        (tmp_path / f"{name}.txt").write_text(f"{wheel(tmp_path, version, 'warm')}\n")
+    options = "--methods ./echo.py --task ./feelings --budget quick"
+    done = run_bench("compare", "old.txt", "new.txt", "--stack", "--run", options, "--rounds", 5, PIP_NO_INDEX="1")
+    assert done.returncode == 0, done.stdout + done.stderr
+    started = {
+        (side, number): Record.read(next((tmp_path / "results/stack/rounds" / side / str(number)).glob("*echo*"))).env
+        for side in ("old", "new")
+        for number in range(1, 6)
+    }
+    for number in range(1, 6):
+        old, new = (started[side, number].started for side in ("old", "new"))
+        assert (old <= new) == bool(number % 2)
+    assert run_bench("compare", "old.txt", "new.txt", "--stack", "--rounds", 2).returncode == 2
+
+
+@pytest.mark.parametrize(("times", "verdict"), [(1.3, "worse"), (1.07, "same"), (1.0, "same"), (0.7, "same")])
+def test_what_is_slower_in_turns_is_told(make_record: MakeRecord, tmp_path: Path, times: float, verdict: str) -> None:
+    dice = random.Random(1)
+    for number in range(1, 6):
+        for side, factor in (("old", 1.0), ("new", times)):
+            made = make_record("lora")
+            phases = {
+                name: phase.model_copy(update={"wall_s": factor * dice.uniform(1.98, 2.02)})
+                for name, phase in made.cost.phases.items()
+            }
+            cost = made.cost.model_copy(update={"phases": phases})
+            made.model_copy(update={"cost": cost}).write(tmp_path / side / str(number))
+    found = speed.look(tmp_path, Policy())
+    assert {one.verdict for one in found} == {verdict}
+    assert len(found) == 2
+
+
+def test_one_luckless_round_is_no_verdict_and_few_rounds_are_refused(make_record: MakeRecord, tmp_path: Path) -> None:
+    for number in range(1, 6):
+        for side in ("old", "new"):
+            made = make_record("lora")
+            slow = 9.0 if (side, number) == ("new", 3) else 2.0
+            phases = {name: phase.model_copy(update={"wall_s": slow}) for name, phase in made.cost.phases.items()}
+            cost = made.cost.model_copy(update={"phases": phases})
+            made.model_copy(update={"cost": cost}).write(tmp_path / side / str(number))
+    assert {one.verdict for one in speed.look(tmp_path, Policy())} == {"same"}
+    with pytest.raises(Refused, match="0 rounds"):
+        speed.look(tmp_path / "nowhere", Policy())
 
 
 def test_a_stack_that_cannot_be_made_is_refused(run_bench: Bench, tmp_path: Path) -> None:

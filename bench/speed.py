@@ -1,0 +1,77 @@
+"""Whether answering or adapting became slower: only runs that took turns on one machine can tell."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from math import exp, log, sqrt
+from pathlib import Path
+
+import numpy
+from scipy import stats as scipy_stats
+
+from bench import sections
+from bench.contrast import LEVEL
+from bench.gates import Finding, Policy, Verdict
+from bench.refusal import Refused
+from bench.terms import MACHINE
+
+FEWEST = 5
+PHASES = ("fit", "predict")
+WORTH = 0.05  # seconds: what takes less is all start and no speed
+
+Times = dict[tuple[str, str], list[float]]
+"""Seconds of each round by method and phase."""
+
+
+def look(rounds: Path, policy: Policy) -> list[Finding]:
+    """Ratios of seconds, after over before, of rounds in `rounds/old/1, 2, …` and `rounds/new/1, 2, …`.
+
+    Of twice as many rounds as are needed, the second half has to confirm the first. Raises `Refused` where rounds are
+    too few, or were made on different machines.
+    """
+    old, new = (_times(rounds / side) for side in ("old", "new"))
+    return [_finding(*cell, old[cell], new[cell], policy) for cell in old if cell in new]
+
+
+def slower(found: list[Finding]) -> bool:
+    """Whether anything is."""
+    return any(one.verdict == "worse" for one in found)
+
+
+def _finding(method: str, phase: str, old: list[float], new: list[float], policy: Policy) -> Finding:
+    turns = [log(after / before) for before, after in zip(old, new, strict=True)]
+    halves = [turns[:FEWEST], turns[FEWEST:]] if len(turns) >= 2 * FEWEST else [turns]
+    verdict: Verdict = "worse" if all(_is_slower(half, policy) for half in halves) else "same"
+    ratio, least = _bounds(turns)
+    says = f"{phase} takes {ratio:.2f} times as long, at least {least:.2f} ({len(turns)} rounds in turns)"
+    return Finding(name=method, gate="speed", verdict=verdict, says=says)
+
+
+def _is_slower(turns: list[float], policy: Policy) -> bool:
+    ratio, least = _bounds(turns)
+    return ratio > 1 + policy.slower and least > 1 + policy.slower / 2
+
+
+def _bounds(turns: list[float]) -> tuple[float, float]:
+    """The geometric mean of ratios and its lower bound (one-sided, 95 %)."""
+    mean, spread = float(numpy.mean(turns)), float(numpy.std(turns, ddof=1))
+    return exp(mean), exp(mean - scipy_stats.t.ppf(1 - LEVEL, len(turns) - 1) * spread / sqrt(len(turns)))
+
+
+def _times(folder: Path) -> Times:
+    """Seconds by method and phase, a value for each round; what is too short to tell is left out."""
+    places = sorted((place for place in folder.glob("*") if place.is_dir()), key=lambda place: int(place.name))
+    if len(places) < FEWEST:
+        raise Refused(f"{folder}: {len(places)} rounds, and {FEWEST} at least are needed to tell speeds apart")
+    found: Times = defaultdict(list)
+    machines = set()
+    for place in places:
+        for record in sections.read([place]):
+            machines.add(repr([getattr(record.env, name, None) for name in MACHINE]))
+            for phase in PHASES:
+                if record.cost and phase in record.cost.phases and record.cost.phases[phase].wall_s > WORTH:
+                    cell = f"{record.spec.task.name} · {Path(record.spec.base.ref).name} · {record.spec.method.name}"
+                    found[cell, phase].append(record.cost.phases[phase].wall_s)
+    if len(machines) > 1:
+        raise Refused(f"{folder}: rounds of different machines do not tell speeds apart")
+    return {cell: times for cell, times in found.items() if len(times) == len(places)}
