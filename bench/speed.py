@@ -13,7 +13,7 @@ from bench import sections
 from bench.contrast import LEVEL
 from bench.gates import Finding, Policy, Verdict
 from bench.refusal import Refused
-from bench.terms import MACHINE
+from bench.terms import MACHINE, strangers
 
 FEWEST = 5
 PHASES = ("fit", "predict")
@@ -64,14 +64,14 @@ def _times(folder: Path) -> Times:
     if len(places) < FEWEST:
         raise Refused(f"{folder}: {len(places)} rounds, and {FEWEST} at least are needed to tell speeds apart")
     found: Times = defaultdict(list)
-    machines = set()
+    every = []
     for place in places:
         for record in sections.read([place]):
-            machines.add(repr([getattr(record.env, name, None) for name in MACHINE]))
+            every.append(record)
             for phase in PHASES:
                 if record.cost and phase in record.cost.phases and record.cost.phases[phase].wall_s > WORTH:
                     cell = f"{record.spec.task.name} · {Path(record.spec.base.ref).name} · {record.spec.method.name}"
                     found[cell, phase].append(record.cost.phases[phase].wall_s)
-    if len(machines) > 1:
+    if set(strangers(every)) & set(MACHINE):
         raise Refused(f"{folder}: rounds of different machines do not tell speeds apart")
     return {cell: times for cell, times in found.items() if len(times) == len(places)}

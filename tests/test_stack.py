@@ -6,6 +6,7 @@ import os
 import random
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 from conftest import Bench, MakeRecord, MakeTask
@@ -100,16 +101,28 @@ def test_what_is_slower_in_turns_is_told(make_record: MakeRecord, tmp_path: Path
     dice = random.Random(1)
     for number in range(1, 6):
         for side, factor in (("old", 1.0), ("new", times)):
-            made = make_record("lora")
+            made = make_record("lora", env=env())
             phases = {
                 name: phase.model_copy(update={"wall_s": factor * dice.uniform(1.98, 2.02)})
                 for name, phase in made.cost.phases.items()
             }
             cost = made.cost.model_copy(update={"phases": phases})
             made.model_copy(update={"cost": cost}).write(tmp_path / side / str(number))
-    found = speed.look(tmp_path, Policy())
+            make_record("majority", env=env(threads=None)).write(tmp_path / side / str(number))  # it needs no torch
+    found = [one for one in speed.look(tmp_path, Policy()) if "lora" in one.name]
     assert {one.verdict for one in found} == {verdict}
     assert len(found) == 2
+    make_record("majority", env=env(cores=64)).write(tmp_path / "new" / "5")
+    with pytest.raises(Refused, match="different machines"):
+        speed.look(tmp_path, Policy())
+
+
+def env(**changes: Any) -> dict[str, Any]:
+    return {
+        "started": "2026-01-01", "adaptbench": "0", "revision": None, "method_sha256": "0", "python": "3.11",
+        "platform": "Linux", "processor": "P", "cores": 2, "threads": 2, "memory_mib": 9, "device": "cpu",
+        "others_cores": 0, "packages": {},
+    } | changes  # fmt: skip
 
 
 def test_one_luckless_round_is_no_verdict_and_few_rounds_are_refused(make_record: MakeRecord, tmp_path: Path) -> None:
