@@ -85,7 +85,9 @@ def test_the_commands_of_the_pages_are_understood(command: str) -> None:
 @pytest.mark.parametrize("file", sorted([*ROOT.glob(".github/workflows/*.yml"), DOCS / "bench-check.yml"]), ids=str)
 def test_workflows_are_what_github_takes(file: Path) -> None:
     schema = ["--builtin-schema", "vendor.github-workflows"]
-    done = subprocess.run(["check-jsonschema", *schema, str(file)], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "check_jsonschema", *schema, str(file)], capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stdout
 
 
