@@ -15,8 +15,6 @@ from bench.refusal import Refused
 
 RUN = "--methods few-shot,lora --task capitals --budget ci --seeds 3"
 
-RUN = "--methods few-shot,lora --task capitals --budget ci --seeds 3"
-
 if TYPE_CHECKING:
     from bench.check import Outcome
     from bench.gates import Finding

@@ -26,9 +26,14 @@ def run(requirements: Sequence[Path], command: str, out: Path) -> list[Path]:
     names = [file.stem for file in requirements]
     if len(set(names)) < len(names):
         raise Refused(f"the files of requirements have one name, {names[0]}", mend="name them by what they hold")
+    harness = out / "harness"
+    if out.exists() and any(out.iterdir()) and not (harness / "bench").is_symlink():
+        raise Refused(
+            f"--out {out}: holds something else, which would be lost",
+            mend="name a folder that is new, or one that a comparison of stacks has made",
+        )
     if out.exists():
         shutil.rmtree(out)  # what is left of other stacks would be kept by pip, and by runs
-    harness = out / "harness"
     harness.mkdir(parents=True)
     (harness / "bench").symlink_to(Path(bench.__file__).resolve().parent)  # it alone, and none of its neighbours
     folders = []

@@ -101,9 +101,10 @@ def test_what_is_slower_in_turns_is_told(make_record: MakeRecord, tmp_path: Path
     dice = random.Random(1)
     for number in range(1, 6):
         for side, factor in (("old", 1.0), ("new", times)):
-            made = make_record("lora", env=env())
+            made, more = (make_record("lora", env=env(), seed=seed) for seed in (0, 1))
+            more.write(tmp_path / side / str(number))  # seeds of a round count together
             phases = {
-                name: phase.model_copy(update={"wall_s": factor * dice.uniform(1.98, 2.02)})
+                name: phase.model_copy(update={"wall_s": (factor * 4 - 2) * dice.uniform(0.99, 1.01)})
                 for name, phase in made.cost.phases.items()
             }
             cost = made.cost.model_copy(update={"phases": phases})
@@ -144,3 +145,13 @@ def test_a_stack_that_cannot_be_made_is_refused(run_bench: Bench, tmp_path: Path
     done = run_bench("compare", "old.txt", "new.txt", "--stack", PIP_NO_INDEX="1")
     assert (done.returncode, "pip could not install it" in done.stderr) == (2, True)
     assert run_bench("compare", "old.txt", "nowhere.txt", "--stack").returncode == 2
+
+
+def test_a_folder_that_holds_something_else_is_not_emptied(run_bench: Bench, tmp_path: Path) -> None:
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results" / "measured.json").write_text("{}")
+    for name in ("old.txt", "new.txt"):
+        (tmp_path / name).write_text("\n")
+    done = run_bench("compare", "old.txt", "new.txt", "--stack", "--out", "results", PIP_NO_INDEX="1")
+    assert (done.returncode, "would be lost" in done.stderr) == (2, True)
+    assert (tmp_path / "results" / "measured.json").exists()
