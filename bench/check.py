@@ -81,7 +81,7 @@ def weigh(new: str, against: str, first: bool, rounds: Path | None = None) -> Ou
 
 
 def _nothing(name: str, says: str, verdict: Verdict) -> Outcome:
-    return Outcome((Finding(name=name, gate="baseline", verdict=verdict, says=says),))
+    return Outcome((Finding(name=name, gate=BASELINE, verdict=verdict, says=says),))
 
 
 def judge(old: Sequence[Record], new: Sequence[Record], policy: Policy, more: Sequence[Finding] = ()) -> Outcome:

@@ -30,7 +30,9 @@ def look(rounds: Path, policy: Policy) -> list[Finding]:
     too few, or were made on different machines.
     """
     old, new = (_times(rounds / side) for side in ("old", "new"))
-    return [_finding(*cell, old[cell], new[cell], policy) for cell in old if cell in new]
+    found = [_finding(*cell, old[cell], new[cell], policy) for cell in old if cell in new]
+    says = f"no method took more than {1000 * WORTH:.0f} ms to fit or to answer in every round"
+    return found or [Finding(name="all methods", gate="speed", verdict="unsure", says=says)]
 
 
 def slower(found: list[Finding]) -> bool:

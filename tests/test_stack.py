@@ -155,3 +155,10 @@ def test_a_folder_that_holds_something_else_is_not_emptied(run_bench: Bench, tmp
     done = run_bench("compare", "old.txt", "new.txt", "--stack", "--out", "results", PIP_NO_INDEX="1")
     assert (done.returncode, "would be lost" in done.stderr) == (2, True)
     assert (tmp_path / "results" / "measured.json").exists()
+
+
+def test_rounds_too_short_to_tell_are_unsure(make_record: MakeRecord, tmp_path: Path) -> None:
+    for number in range(1, 6):
+        for side in ("old", "new"):
+            make_record("lora", cost=None).write(tmp_path / side / str(number))
+    assert [one.verdict for one in speed.look(tmp_path, Policy())] == ["unsure"]
