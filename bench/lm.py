@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from inspect import signature
-from itertools import groupby
 from typing import Any
 
 import torch
@@ -16,7 +15,7 @@ from transformers import DynamicCache, GenerationConfig, LogitsProcessorList
 from bench import cap
 from bench.dice import Dice
 from bench.loaded import ANSWER_BATCH, Tally, count_parameters, in_chunks
-from bench.method import Lesson
+from bench.method import Lesson, Unsupported
 from bench.record import Decoding
 from bench.refusal import Refused
 
@@ -76,7 +75,7 @@ class CausalLM:
         """Nothing: what it writes is the answer, on closed labels and open ones alike."""
 
     def tokens(self, prompt: str) -> list[int]:
-        """Token ids of a prompt, with a beginning-of-sequence token where the model's tokenizer uses one."""
+        """Token ids of a prompt, with a beginning-of-sequence token where the tokenizer uses one."""
         return self._prefix + list(self.tokenizer(prompt, add_special_tokens=False)["input_ids"])
 
     def encode(self, prompt: str, completion: str) -> tuple[list[int], list[int]]:
@@ -98,9 +97,10 @@ class CausalLM:
         queue = [self._fit(self.tokens(prompt), self.max_new_tokens, count=True) for prompt in prompts]
         order = sorted(range(len(queue)), key=lambda place: len(queue[place]))
         head = _common_head(queue)
-        read = self._read(head) if len(head) >= SHARED_LEAST else None
+        head = head if len(head) >= SHARED_LEAST else []
+        read = self._read(head) if head or self._ahead() else None
         answers = [""] * len(queue)
-        for places in self._batches(order, queue):
+        for places in in_chunks(order, ANSWER_BATCH):
             batch = [queue[place] for place in places]
             texts = cap.in_parts(lambda rows: self._continue(rows, head if read else [], read, dice), batch)
             for place, text in zip(places, texts, strict=True):
@@ -197,11 +197,9 @@ class CausalLM:
         with torch.inference_mode():
             read = self.model(input_ids=torch.tensor([head], device=ids.device), use_cache=True, **keep)
             cache = read.past_key_values
-            if cache.get_seq_length() != len(head):
-                raise Refused("a model that puts tokens of its own before the prompt cannot rate completions")
+            seen = torch.cat([mask.new_ones(len(tails), cache.get_seq_length()), mask], dim=1)
             cache.batch_repeat_interleave(len(tails))
-            seen = torch.cat([mask.new_ones(len(tails), len(head)), mask], dim=1)
-            rest = self.model(input_ids=ids, attention_mask=seen, past_key_values=cache).logits
+            rest = self._beneath()(input_ids=ids, attention_mask=seen, past_key_values=cache).logits
             logits = torch.cat([read.logits[:, -1:].expand(len(tails), -1, -1), rest[:, :-1]], dim=1)
             nats = logits.float().log_softmax(-1).gather(-1, ids.unsqueeze(-1)).squeeze(-1)
         return [float(value) for value in (nats * mask).sum(1) / mask.sum(1)]
@@ -216,23 +214,26 @@ class CausalLM:
         return self.model(input_ids=ids, attention_mask=mask, use_cache=False, **keep).logits[:, -last:]
 
     def _read(self, head: list[int]) -> Any:
-        """Keys and values (one row) of the beginning of all prompts; None where a model cannot take them back.
+        """Keys and values (one row) of what stands before every prompt: an adapter's own positions, and a common head.
 
-        A model that puts virtual tokens before the prompt would put them between this and the rest.
+        None where the model hands out none that could be taken back.
         """
         self.model.eval()
+        ahead = self._ahead()
         with torch.inference_mode():
-            ids = torch.tensor([head], device=self.model.device)
+            ids = torch.tensor([head or self._ends[:1]], device=self.model.device)
             read = getattr(self.model(input_ids=ids, use_cache=True), "past_key_values", None)
-        return read if isinstance(read, DynamicCache) and read.get_seq_length() == len(head) else None
+        if not isinstance(read, DynamicCache) or read.get_seq_length() != ahead + ids.shape[1]:
+            if ahead:
+                raise Unsupported("the model hands out no keys and values, so nothing can stand before its prompts")
+            return None
+        if not head:
+            read.crop(-1)  # what stands before a token does not depend on it
+        return read
 
-    def _batches(self, order: Sequence[int], queue: Sequence[list[int]]) -> Iterator[Sequence[int]]:
-        """Places to answer together: of one length where PEFT would put padding behind its own tokens, not before."""
-        if not self._ahead():
-            yield from in_chunks(order, ANSWER_BATCH)
-            return
-        for _, alike in groupby(order, key=lambda place: len(queue[place])):
-            yield from in_chunks(list(alike), ANSWER_BATCH)
+    def _beneath(self) -> Any:
+        """The model that reads on where an adapter's own positions have been read."""
+        return self.model.get_base_model() if self._ahead() else self.model
 
     def _ahead(self) -> int:
         """Positions that an adapter puts before every prompt."""
@@ -242,14 +243,15 @@ class CausalLM:
     def _continue(self, batch: Sequence[list[int]], head: list[int], read: Any, dice: Sequence[Dice] = ()) -> list[str]:
         ids, mask = self._pad([row[len(head) :] for row in batch], left=True)
         more: dict[str, Any] = {"logits_processor": LogitsProcessorList(dice)}
-        if head:  # padding stands between the head and the rest; positions follow from the mask
-            ids = torch.cat([ids.new_tensor([head]).expand(len(batch), -1), ids], dim=1)
-            mask = torch.cat([mask.new_ones(len(batch), len(head)), mask], dim=1)
+        if read:  # padding stands between what has been read and the rest; positions follow from the mask
+            before = [self.tokenizer.pad_token_id] * self._ahead() + head
+            ids = torch.cat([ids.new_tensor([before]).expand(len(batch), -1), ids], dim=1)
+            mask = torch.cat([mask.new_ones(len(batch), len(before)), mask], dim=1)
             more["past_key_values"] = copy.deepcopy(read)
             more["past_key_values"].batch_repeat_interleave(len(batch))
         self.model.eval()
         with torch.inference_mode():
-            whole = self.model.generate(
+            whole = self._beneath().generate(
                 input_ids=ids, attention_mask=mask, generation_config=self._greedy, tokenizer=self.tokenizer, **more
             )
         over, texts = {*self._ends, self.tokenizer.pad_token_id}, []
@@ -260,8 +262,8 @@ class CausalLM:
             by_text = any(stop in text for stop in self.decoding.stop)
             self.tally.answer_tokens += length if by_text else min(length + 1, len(new))
             texts.append(text)
-        self.tally.prompt_tokens += int(mask.sum())
-        self.tally.longest_prompt = max(self.tally.longest_prompt, ids.shape[1])
+        self.tally.prompt_tokens += int(mask.sum()) - self._ahead() * len(batch)
+        self.tally.longest_prompt = max(self.tally.longest_prompt, ids.shape[1] - self._ahead())
         return texts
 
     def _fit(self, head: list[int], room: int, *, count: bool = False) -> list[int]:
@@ -276,10 +278,8 @@ class CausalLM:
         width, fill = max(map(len, rows)), self.tokenizer.pad_token_id
         gaps = [width - len(row) for row in rows]
         ids = [[fill] * gap + row if left else row + [fill] * gap for row, gap in zip(rows, gaps, strict=True)]
-        mask = [
-            [0] * gap + [1] * len(row) if left else [1] * len(row) + [0] * gap
-            for row, gap in zip(rows, gaps, strict=True)
-        ]
+        real = [[1] * len(row) for row in rows]
+        mask = [[0] * gap + row if left else row + [0] * gap for row, gap in zip(real, gaps, strict=True)]
         return torch.tensor(ids, device=self.model.device), torch.tensor(mask, device=self.model.device)
 
     def _end_tokens(self) -> list[int]:

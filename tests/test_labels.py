@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from peft import PrefixTuningConfig, PromptTuningConfig, TaskType, get_peft_model
 from torch.nn.functional import log_softmax
 
 from bench import registry
@@ -34,7 +35,8 @@ def plain(lm: CausalLM, prompt: str, completion: str) -> float:
     """Mean log-probability by the plainest of ways: one pair, no cache, no padding."""
     head, tail = lm.tokens(prompt), lm.encode(prompt, completion)[1][:-1]
     with torch.inference_mode():
-        nats = log_softmax(lm.model(torch.tensor([head + tail])).logits[0], dim=-1)
+        ids = torch.tensor([head + tail])
+        nats = log_softmax(lm.model(ids, attention_mask=torch.ones_like(ids)).logits[0, -ids.shape[1] :], dim=-1)
     return sum(float(nats[place - 1, token]) for place, token in enumerate(tail, len(head))) / len(tail)
 
 
@@ -94,12 +96,10 @@ def test_a_prompt_is_counted_once_and_of_the_completions_only_the_chosen(lm: Cau
     assert lm.tally.cut_prompts == 1
 
 
-def test_a_model_with_tokens_of_its_own_before_the_prompt_is_refused(lm: CausalLM) -> None:
-    from peft import PromptTuningConfig, TaskType, get_peft_model
-
-    lm.model = get_peft_model(lm.model, PromptTuningConfig(task_type=TaskType.CAUSAL_LM, num_virtual_tokens=3))
-    with pytest.raises(Refused, match="before the prompt"):
-        lm.rate(PROMPTS[0], COMPLETIONS)
+@pytest.mark.parametrize("kind", [PromptTuningConfig, PrefixTuningConfig])
+def test_completions_are_rated_behind_what_an_adapter_puts_before_the_prompt(lm: CausalLM, kind: Any) -> None:
+    lm.model = get_peft_model(lm.model, kind(task_type=TaskType.CAUSAL_LM, num_virtual_tokens=3)).eval()
+    assert lm.rate(PROMPTS[0], COMPLETIONS) == pytest.approx([plain(lm, PROMPTS[0], one) for one in COMPLETIONS], abs=1e-4)
 
 
 @pytest.mark.parametrize("name", ["zero-shot", "few-shot"])

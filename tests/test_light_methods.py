@@ -100,6 +100,27 @@ def test_an_answer_does_not_depend_on_what_is_answered_beside_it(fitted: Callabl
     assert [method.predict([question])[0] for question in questions] == method.predict(questions)
 
 
+@pytest.mark.parametrize("name", [*BEFORE_THE_PROMPT, "peft:P_TUNING"])
+def test_what_stands_before_the_prompt_is_read_once_and_answers_as_peft_itself_does(
+    lively: Checkpoint, name: str
+) -> None:
+    more = {"num_virtual_tokens": 12, "encoder_hidden_size": 16} if name.startswith("peft:") else {"tokens": 12}
+    method, lm, _ = fit(name, lively, **more)
+    prompts = [LESSON.prompt(f"{'long ' * (place % 5)}red {place}") for place in range(8)]
+    alone = []
+    for prompt in prompts:
+        ids = torch.tensor([lm.tokens(prompt)])
+        with torch.inference_mode():
+            whole = lm.model.generate(
+                input_ids=ids, attention_mask=torch.ones_like(ids), generation_config=lm._greedy, tokenizer=lm.tokenizer
+            )
+        alone.append(lm.tokenizer.decode(whole[0, ids.shape[1] :], skip_special_tokens=True))
+    for bare in (prompts, [prompt[place:] for place, prompt in enumerate(prompts)]):
+        if bare is prompts:
+            assert lm.answer(bare) == alone
+        assert [lm.answer([prompt])[0] for prompt in bare] == lm.answer(bare)
+
+
 @pytest.mark.parametrize("name", BEFORE_THE_PROMPT)
 def test_more_positions_than_there_are_is_unsupported(lively: Checkpoint, name: str) -> None:
     with pytest.raises(Unsupported, match="256"):
