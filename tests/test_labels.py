@@ -16,7 +16,6 @@ from bench.checkpoint import Checkpoint
 from bench.lm import CausalLM
 from bench.method import Unsupported
 from bench.record import Grant
-from bench.refusal import Refused
 from bench.task import TaskLesson
 from bench.testing import tiny_lesson
 
@@ -99,7 +98,9 @@ def test_a_prompt_is_counted_once_and_of_the_completions_only_the_chosen(lm: Cau
 @pytest.mark.parametrize("kind", [PromptTuningConfig, PrefixTuningConfig])
 def test_completions_are_rated_behind_what_an_adapter_puts_before_the_prompt(lm: CausalLM, kind: Any) -> None:
     lm.model = get_peft_model(lm.model, kind(task_type=TaskType.CAUSAL_LM, num_virtual_tokens=3)).eval()
-    assert lm.rate(PROMPTS[0], COMPLETIONS) == pytest.approx([plain(lm, PROMPTS[0], one) for one in COMPLETIONS], abs=1e-4)
+    assert lm.rate(PROMPTS[0], COMPLETIONS) == pytest.approx(
+        [plain(lm, PROMPTS[0], one) for one in COMPLETIONS], abs=1e-4
+    )
 
 
 @pytest.mark.parametrize("name", ["zero-shot", "few-shot"])

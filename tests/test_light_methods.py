@@ -105,7 +105,7 @@ def test_what_stands_before_the_prompt_is_read_once_and_answers_as_peft_itself_d
     lively: Checkpoint, name: str
 ) -> None:
     more = {"num_virtual_tokens": 12, "encoder_hidden_size": 16} if name.startswith("peft:") else {"tokens": 12}
-    method, lm, _ = fit(name, lively, **more)
+    _, lm, _ = fit(name, lively, **more)
     prompts = [LESSON.prompt(f"{'long ' * (place % 5)}red {place}") for place in range(8)]
     alone = []
     for prompt in prompts:
