@@ -26,6 +26,14 @@ class Phase(Frozen):
         None, description="drawn by the whole device meanwhile; null: the machine does not tell"
     )
 
+    def after(self, earlier: Phase | None) -> Phase:
+        """The whole of a phase that began elsewhere, as if one process had done both."""
+        if earlier is None:
+            return self
+        peaks = [part.peak_mib for part in (earlier, self) if part.peak_mib is not None]
+        seconds = {name: round(getattr(earlier, name) + getattr(self, name), 6) for name in ("wall_s", "cpu_s")}
+        return self.model_copy(update=seconds | {"peak_mib": max(peaks, default=None)})
+
 
 class Parameters(Frozen):
     """Parameter counts; 4-bit weights count as the numbers they stand for."""

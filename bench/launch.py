@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -14,7 +13,7 @@ from typing import Any
 
 from filelock import FileLock
 
-from bench import progress
+from bench import nursery, progress, registry
 from bench.job import Job
 from bench.plan import done
 from bench.record import Failure, Record, Spec, Status
@@ -56,21 +55,13 @@ def _run(job: Job, out: Path, show: Show) -> Record:
         folder = Path(scratch)
         (folder / "job.json").write_text(job.model_dump_json(), "utf-8")
         with (folder / "log").open("w+", encoding="utf-8", errors="replace") as log:
-            files: list[Path] = [folder / "job.json", out.absolute(), folder / "progress"]
-            command = [
-                sys.executable,
-                "-P",
-                "-m",
-                "bench.worker",
-                *map(str, files),
-            ]  # -P: the user's folder shadows nothing
-            worker = subprocess.Popen(
-                command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=_environment(job.spec)
-            )
+            files = [folder / "job.json", out.absolute(), folder / "progress"]
+            needs = registry.method(job.spec.method.ref).needs
+            worker = nursery.start(files, log, needs, _environment(job.spec))
             try:
                 late = _wait(worker, job, folder / "progress", show)
             finally:
-                if worker.poll() is None:
+                if worker.returncode is None:
                     worker.kill()
                     worker.wait()
             if _stamp(place) != before:
@@ -83,7 +74,7 @@ def _run(job: Job, out: Path, show: Show) -> Record:
     return record
 
 
-def _wait(worker: subprocess.Popen[bytes], job: Job, file: Path, show: Show) -> bool:
+def _wait(worker: nursery.Process, job: Job, file: Path, show: Show) -> bool:
     """Wait for the worker, mostly asleep; True if it had to be killed for ignoring its budget of seconds."""
     granted = job.spec.budget.seconds
     while True:

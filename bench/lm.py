@@ -9,6 +9,7 @@ from inspect import signature
 from typing import Any
 
 import torch
+import transformers.modeling_utils  # noqa: F401 (loading the first model would import it, and take so much longer)
 from torch.nn.functional import cross_entropy
 from transformers import DynamicCache, GenerationConfig, LogitsProcessorList
 
@@ -55,9 +56,8 @@ class CausalLM:
             use_cache=True,
         )
         self._keeps_logits = "logits_to_keep" in signature(self.model.forward).parameters
-        begins = self.tokenizer("a")["input_ids"]
         bos = self.tokenizer.bos_token_id
-        self._prefix = [bos] if bos is not None and begins[:1] == [bos] else []
+        self._prefix = [bos] if bos is not None and self.tokenizer("a")["input_ids"][:1] == [bos] else []
 
     @property
     def context(self) -> int:

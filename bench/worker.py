@@ -1,4 +1,4 @@
-"""One run in one process: from a job to a record. `launch` starts it as `python -m bench.worker JOB OUT PROGRESS`."""
+"""One run in one process: from a job to a record. Started as `python -m bench.worker JOB OUT PROGRESS`, or forked."""
 
 from __future__ import annotations
 
@@ -30,15 +30,18 @@ LATENCY_QUERIES = 20
 OPAQUE = (".bin", ".pt", ".pth", ".pkl", ".joblib", ".npy", ".npz")
 
 
-def main(job_file: str, out: str, progress_file: str) -> None:
-    """Run the job and write its record; only a process that dies leaves none."""
+def main(job_file: str, out: str, progress_file: str, imported: Phase | None = None) -> None:
+    """Run the job and write its record; only a process that dies leaves none.
+
+    `imported` is what importing cost where it was done before this process was forked.
+    """
     job = Job.model_validate_json(Path(job_file).read_text("utf-8"))
-    run(job, Progress(Path(progress_file))).write(Path(out))
+    run(job, Progress(Path(progress_file)), imported).write(Path(out))
 
 
-def run(job: Job, watch: Watch) -> Record:
+def run(job: Job, watch: Watch, imported: Phase | None = None) -> Record:
     """The record of a job, whatever becomes of it."""
-    trial = Trial(job, watch)
+    trial = Trial(job, watch, imported)
     status: Status = "ok"
     failure = None
     try:
@@ -72,8 +75,8 @@ def run(job: Job, watch: Watch) -> Record:
 class Trial:
     """The steps of a run in their order; keeps what each of them yields, so that a failed run keeps it too."""
 
-    def __init__(self, job: Job, watch: Watch) -> None:
-        self.spec, self.watch = job.spec, watch
+    def __init__(self, job: Job, watch: Watch, imported: Phase | None = None) -> None:
+        self.spec, self.watch, self.imported = job.spec, watch, imported
         self.started = datetime.now(UTC).isoformat(timespec="seconds")
         self.bystander = environment.Bystander()
         self.method: Method | None = None
@@ -97,7 +100,7 @@ class Trial:
         self.watch({"phase": "import"})
         with self.meter.phase("import", since_process_start=True):
             method = self.method = self.prepare()
-        self.phases, self.meter = self.meter.phases, Meter(self.device)
+        self.phases, self.meter = {"import": self.meter.phases["import"].after(self.imported)}, Meter(self.device)
         base = checkpoint.Checkpoint(self.folder, self.spec.base.dtype, self.device, self.spec.decoding)
         lesson = self.task.lesson(self.spec.seed, self.spec.budget.examples)
 
@@ -293,4 +296,4 @@ def _numbers_in(file: Path) -> int:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main(sys.argv[1], sys.argv[2], sys.argv[3])

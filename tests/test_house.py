@@ -42,7 +42,7 @@ LAYERS: tuple[frozenset[str], ...] = (
             "source",
         }
     ),
-    frozenset({"plan", "launch", "worker", "testing", "validate", "tune", "stack", "draft"}),
+    frozenset({"plan", "launch", "nursery", "worker", "testing", "validate", "tune", "stack", "draft"}),
     frozenset({"options"}),
     frozenset({"running", "reading", "making"}),
     frozenset({"cli"}),
@@ -108,6 +108,8 @@ SAME_LAYER = {
     ("words", "refusal"),
     ("tune", "launch"),  # a trial is a run
     ("launch", "plan"),  # what has a record already is not launched again
+    ("launch", "nursery"),  # a run is forked where it can be
+    ("nursery", "worker"),
     ("validate", "testing"),  # a method is sound if it keeps the contract
     ("testing", "worker"),  # the contract is tested with the seeding of a real run
 }

@@ -1,0 +1,124 @@
+"""Runs that are forked from a process that has imported what they need: the same runs, sooner."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+from conftest import MakeTask
+
+from bench import launch, nursery, plan
+from bench.checkpoint import Checkpoint
+from bench.record import Record
+
+pytestmark = pytest.mark.skipif(not nursery.forks(), reason="runs cannot be forked here")
+ENVIRONMENT = dict(os.environ) | {"PYTHONPATH": str(Path(__file__).parents[1])}
+
+
+@pytest.fixture(autouse=True)
+def anew() -> Iterator[None]:
+    """No test finds the nursery of another."""
+    nursery._nursery.cache_clear()
+    yield
+    nursery._nursery.cache_clear()
+
+
+def one(method: str, make_task: MakeTask, base: Checkpoint, folder: Path) -> Record:
+    make_task(folder / "feelings")
+    jobs = plan.plan(method, str(folder / "feelings"), str(base.folder), seeds=1, budget_text="steps=3", settings=[])
+    return launch.launch(next(job for job in jobs if job.spec.method.name == method), folder, force=True)[0]
+
+
+@pytest.mark.parametrize("method", ["lora", "nearest"])
+def test_a_forked_run_is_the_run_that_a_cold_start_makes(
+    monkeypatch: pytest.MonkeyPatch, make_task: MakeTask, lively: Checkpoint, tmp_path: Path, method: str
+) -> None:
+    forked = one(method, make_task, lively, tmp_path)
+    monkeypatch.setattr(nursery, "forks", lambda: False)
+    cold = one(method, make_task, lively, tmp_path)
+    assert forked.status == cold.status == "ok"
+    assert (forked.samples, forked.curve and forked.curve[-1].train_loss) == (
+        cold.samples,
+        cold.curve and cold.curve[-1].train_loss,
+    )
+    assert forked.cost and cold.cost
+    assert forked.cost.phases.keys() == cold.cost.phases.keys()
+    for name, phase in forked.cost.phases.items():
+        assert phase.peak_mib == pytest.approx(cold.cost.phases[name].peak_mib, rel=0.05, abs=8), name
+
+
+def test_importing_is_told_as_it_was_and_not_done_again(make_task: MakeTask, tiny: Checkpoint, tmp_path: Path) -> None:
+    first, second = (one("nearest", make_task, tiny, tmp_path) for _ in range(2))
+    assert nursery._nursery.cache_info()[:2] == (1, 1)
+    assert first.cost and second.cost
+    assert second.cost.phases["import"].cpu_s > first.cost.phases["import"].cpu_s / 2
+
+
+def test_a_run_that_dies_takes_no_other_with_it(tmp_path: Path) -> None:
+    made = nursery.Nursery(["json"], ENVIRONMENT)
+    log = tmp_path / "log"
+    for _ in range(2):
+        child = made.start([tmp_path / "none", tmp_path, tmp_path / "progress"], str(log))
+        assert child is not None and child.wait(60) == 1
+    assert log.read_text("utf-8").count("FileNotFoundError") == 2
+
+
+def test_a_run_is_ended_when_told_or_when_nobody_is_left(tmp_path: Path) -> None:
+    job = tmp_path / "job"
+    os.mkfifo(job)  # reading it takes for ever
+    made = nursery.Nursery([], ENVIRONMENT)
+    child = made.start([job, tmp_path, tmp_path], str(tmp_path / "log"))
+    assert child is not None
+    with pytest.raises(subprocess.TimeoutExpired):
+        child.wait(0.1)
+    child.kill()
+    assert child.wait(10) == -signal.SIGKILL
+    assert made.start([job, tmp_path, tmp_path], str(tmp_path / "log")) is not None
+    process = psutil.Process(made._process.pid)
+    (run,) = process.children()
+    assert made._process.stdin is not None
+    made._process.stdin.close()
+    gone, left = psutil.wait_procs([process, run], timeout=10)
+    assert len(gone) == 2 and not left
+
+
+def test_where_importing_fails_a_cold_start_is_made_to_tell_why(tmp_path: Path) -> None:
+    (tmp_path / "broken.py").write_text("raise RuntimeError('not today')", "utf-8")
+    environment = ENVIRONMENT | {"PYTHONPATH": f"{ENVIRONMENT['PYTHONPATH']}:{tmp_path}"}
+    with (tmp_path / "log").open("w") as log:
+        files = [tmp_path / "job", tmp_path, tmp_path / "progress"]
+        made = nursery.start(files, log, ("broken",), environment)
+        assert isinstance(made, subprocess.Popen)
+        assert made.wait(60) == 1
+
+
+def test_where_there_is_a_driver_of_nvidia_nothing_is_forked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    driver = tmp_path / "nvidiactl"
+    driver.touch()
+    monkeypatch.setattr(nursery, "DRIVERS", (str(driver),))
+    assert not nursery.forks()
+
+
+def test_pages_of_files_that_importing_touched_count_in_the_fork() -> None:
+    code = """if True:
+        import json, os, sys
+        import numpy
+        from bench import nursery
+        held = lambda: next(int(l.split()[1]) for l in open("/proc/self/status") if l.startswith("VmRSS")) / 1024
+        before, pages = held(), list(nursery._file_pages())
+        if not os.fork():
+            bare = held()
+            nursery._touch(pages)
+            print(json.dumps([before, bare, held()]))
+    """
+    done = subprocess.run([sys.executable, "-c", code], env=ENVIRONMENT, capture_output=True, text=True, check=True)
+    before, bare, touched = json.loads(done.stdout)
+    assert bare < before - 4
+    assert touched == pytest.approx(before, abs=4)
