@@ -18,7 +18,7 @@ from bench.method import Method
 from bench.record import BaseSpec, Decoding, Grant, MethodSpec, Range, Record, Spec, TaskSpec
 from bench.refusal import Refused, did_you_mean
 
-ALL = "all"  # every method that is known by name alone
+ALL = "all"  # every method that is known by name alone, but for shams, which join when named
 
 
 def plan(
@@ -154,8 +154,9 @@ def _methods(text: str, *, closed: bool) -> dict[str, type[Method]]:
     if not refs:
         raise Refused("--methods names no method", mend=f"Valid: {', '.join(registry.claims('methods'))}, {ALL}")
     known = [claim for claim in registry.claims("methods").values() if not claim.kinds]
-    everything = [claim.name for claim in known if not claim.warning]
-    classes = {name: registry.method(name) for ref in refs for name in (everything if ref == ALL else [ref])}
+    everything = [claim.name for claim in known if ALL in refs and not claim.warning]
+    real = [name for name in everything if not registry.method(name).sham]
+    classes = {name: registry.method(name) for ref in refs for name in (real if ref == ALL else [ref])}
     if not all(cls.control for cls in classes.values()):
         names = [claim.name for claim in known if claim.origin == "shipped" and claim.name not in classes]
         classes |= {name: cls for name in names if _joins(cls := registry.method(name), closed)}

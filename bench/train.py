@@ -21,7 +21,7 @@ from bench.order import ByLength, Ordered
 from bench.record import Point
 
 CURVE_POINTS = 10
-CURVE_EXAMPLES = 128
+CURVE_EXAMPLES = 64
 SEEN = ("input_ids", "attention_mask", "labels")
 
 Pairs = list[tuple[list[int], list[int]]]
@@ -152,7 +152,7 @@ class Warden(TrainerCallback):
         self.rows, self.examples = len(lengths), examples
         self.longest_step = sum(lengths[: budget.batch])
         self.steps = steps
-        self.grid = max(steps // CURVE_POINTS, 1)
+        self.grid = max(budget.plan(self.rows) // CURVE_POINTS, 1)
         self.tokens = 0
         self.curve: list[Point] = []
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from conftest import CODE, MakeTask
 
-from bench import registry
+from bench import plan, registry
 from bench.checkpoint import Checkpoint
 from bench.method import Method
 from bench.refusal import Refused
@@ -290,3 +290,13 @@ def test_listing_imports_no_method(environment: dict[str, str]) -> None:
     assert set(names) >= SHIPPED
     assert imported == []
     assert not torch
+
+
+def test_all_are_the_ways_of_adapting_and_shams_join_when_named() -> None:
+    def names(methods: str) -> set[str]:
+        how = {"seeds": 1, "budget_text": "quick", "settings": ()}
+        return {job.spec.method.name for job in plan.plan(methods, "kdc", "bookworm", **how)}  # type: ignore[arg-type]
+
+    shams = {name for name in registry.claims("methods") if ":" not in name and name != "peft"} - names("all")
+    assert shams == {"random-weights", "shuffled-labels"}
+    assert names("all,random-weights") == names("all") | {"random-weights"}
