@@ -64,10 +64,10 @@ class Advice(BaseModel):
     candidates: list[Candidate]
     out: dict[str, str]
     """Method → reason."""
+    beyond: list[str]
+    """Those of `out` that only a limit excludes."""
     contended: bool
     """Whether anything but controls was run."""
-    beyond: list[str]
-    """Those of them that only a limit excludes."""
     break_even: BreakEven | None
     """Against the best method that is adapted the other way: by prompting, or by training."""
     more_labels: str | None

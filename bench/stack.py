@@ -14,6 +14,8 @@ from pathlib import Path
 import bench
 from bench.refusal import Refused
 
+OWN = ("harness", "environments", "rounds")  # what lies beside the folders of records
+
 
 def run(requirements: Sequence[Path], command: str, out: Path) -> list[Path]:
     """Run `bench run` with these options in an environment for each file of requirements; the folders of the records.
@@ -24,8 +26,9 @@ def run(requirements: Sequence[Path], command: str, out: Path) -> list[Path]:
         if not file.is_file():
             raise Refused(f"{file}: no such file of requirements")
     names = [file.stem for file in requirements]
-    if len(set(names)) < len(names):
-        raise Refused(f"the files of requirements have one name, {names[0]}", mend="name them by what they hold")
+    if len({*names, *OWN}) < len(names) + len(OWN):
+        told = f"the files of requirements name the folders of their records: {', '.join(names)}"
+        raise Refused(told, mend=f"call them by what they hold, two names, and none of {', '.join(OWN)}")
     harness = out / "harness"
     if out.exists() and any(out.iterdir()) and not (harness / "bench").is_symlink():
         raise Refused(

@@ -162,3 +162,15 @@ def test_rounds_too_short_to_tell_are_unsure(make_record: MakeRecord, tmp_path: 
         for side in ("old", "new"):
             make_record("lora", cost=None).write(tmp_path / side / str(number))
     assert [one.verdict for one in speed.look(tmp_path, Policy())] == ["unsure"]
+
+
+@pytest.mark.parametrize(("old", "new"), [("a/old.txt", "b/old.txt"), ("harness.txt", "new.txt")])
+def test_files_that_name_one_folder_or_one_in_use_are_refused(
+    run_bench: Bench, tmp_path: Path, old: str, new: str
+) -> None:
+    for name in (old, new):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("\n")
+    done = run_bench("compare", old, new, "--stack", PIP_NO_INDEX="1")
+    assert (done.returncode, "two names" in done.stderr) == (2, True)
+    assert not (tmp_path / "results").exists()
