@@ -133,7 +133,8 @@ def test_no_page_names_a_command_or_an_option_that_is_not_there(page: Path) -> N
         if span.startswith("--"):
             assert not unknown(span, typer.main.get_command(app)), span
     scripts = [found for line in [*blocks(page), *spans(page)] for found in re.findall(r"^python (\S+\.py)", line)]
-    assert not [script for script in scripts if not (ROOT / script).is_file()]
+    ours = [script for script in scripts if (ROOT / script.partition("/")[0]).is_dir()]  # others lie in what is made
+    assert not [script for script in ours if not (ROOT / script).is_file()]
     verbs = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE))
     made = [verb for line in [*blocks(page), *spans(page)] for verb in re.findall(r"^make ([a-z]+)", line)]
     assert not set(made) - verbs
@@ -152,7 +153,8 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make_task: MakeTask, m
         (tmp_path / file).write_text("\n".join([header, *lines]) + "\n", "utf-8")
     for task in ("mytask", "tasks/yours"):
         make_task(tmp_path / task)
-    (tmp_path / "mymodel").symlink_to(ROOT / "models" / "bookworm")
+    for model in ("mymodel", "myadapter"):
+        (tmp_path / model).symlink_to(ROOT / "models" / "bookworm")
     code = re.findall(r"```python\n(.*?)```", (DOCS / "methods.md").read_text("utf-8"), re.DOTALL)[0]
     for file in ("parrot.py", "mine.py"):
         (tmp_path / file).write_text(code, "utf-8")
@@ -164,7 +166,9 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make_task: MakeTask, m
     return tmp_path
 
 
-WHOLE = {" ".join(line.split()) for page in TOLD for line in [*commands(page), *mentions(page)]}
+# A package beside the pages has to be installed first, and a test of its own does that.
+HERE = [page for page in TOLD if page.parent == ROOT or not (page.parent / "pyproject.toml").is_file()]
+WHOLE = {" ".join(line.split()) for page in HERE for line in [*commands(page), *mentions(page)]}
 
 
 def is_whole(line: str) -> bool:
