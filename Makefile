@@ -3,7 +3,7 @@ PYTHON := python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test regress check wheel clean
+.PHONY: help demo test regress check docs wheel clean
 .DELETE_ON_ERROR:
 
 help:   ## list these verbs
@@ -25,6 +25,9 @@ check: $(VENV)/.dev   ## style and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+docs: $(VENV)/.dev   ## build the pages into build/docs, where they open without a server
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
+
 wheel: $(VENV)/.dev   ## build dist/*.whl and dist/*.tar.gz
 	$(BIN)/python -m build --no-isolation
 
@@ -32,7 +35,7 @@ clean:   ## remove what was built, keep results and the environment
 	rm -rf dist build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find bench methods tasks models tests -name __pycache__ -prune -exec rm -rf {} +
 
-$(VENV)/.dev: EXTRA := [dev]
+$(VENV)/.dev: EXTRA := [dev,docs]
 $(VENV)/.demo $(VENV)/.dev: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit("adaptbench needs Python 3.11 or newer" if sys.version_info < (3, 11) else 0)'
 	$(PYTHON) -m venv $(VENV)

@@ -185,7 +185,7 @@ def _wobble(scores: Scores, prior: Prior) -> tuple[float, float]:
 
     The means of the seeds also differ by what is left over, seed by seed and question by question, and `_spread` has
     that already: it is taken off, as in an analysis of variance. A third is kept at least, since of few seeds some
-    come close by chance; simulated coverage stands in docs/measuring.md.
+    come close by chance; simulated coverage stands in docs/judging.md.
     """
     seeds, items = scores.shape
     if seeds == 1:

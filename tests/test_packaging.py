@@ -119,7 +119,16 @@ def test_the_sdist_carries_what_building_and_testing_need_and_no_results(dist: P
     (file,) = dist.glob("*.tar.gz")
     with tarfile.open(file) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
-    needed = {"pyproject.toml", "constraints.txt", "Makefile", "README.md", "LICENSE", "CHANGELOG.md", ".ci/run"}
+    needed = {
+        "pyproject.toml",
+        "constraints.txt",
+        "mkdocs.yml",
+        "Makefile",
+        "README.md",
+        "LICENSE",
+        "CHANGELOG.md",
+        ".ci/run",
+    }
     needed |= shipped("tests", "*.py") | shipped("bench", "*.py") | shipped("methods", "*.py")
     assert not needed - names
     assert not {name for name in names if name.split("/")[0] in ("results", "reports", ".venv", "dist")}
