@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import random
 import re
-import unicodedata
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,8 +14,7 @@ from typing import Any
 import yaml
 
 from bench.refusal import Refused
-from bench.source import Pair, Source
-from bench.wording import key
+from bench.source import Pair, Source, unique
 
 FEWEST, TEST, VALIDATION = 30, 500, 200
 MOST_LABELS, SEEN = 20, 5
@@ -48,7 +46,10 @@ def draft(source: Source, name: str, tokens: Callable[[str], int], seed: int = 0
 
     Raises `Refused` where there are too few rows, or all answers are the same.
     """
-    pairs, notes = _clean(source.pairs)
+    pairs, changed = unique(source.pairs)
+    notes = [f"{changed} rows cleaned of white space and hidden characters"] if changed else []
+    if twice := len(source.pairs) - len(pairs):
+        notes.append(f"{twice} repeated questions joined, with all their answers accepted")
     if len(pairs) < FEWEST:
         raise Refused(
             f"{len(pairs)} different questions are too few to learn from and to examine",
@@ -79,33 +80,6 @@ def draft(source: Source, name: str, tokens: Callable[[str], int], seed: int = 0
     kind = f"closed answers: {len(labels)} labels" if labels else "open answers"
     notes = [f"read as {source.shape}", kind, *notes]
     return Draft({name: value for name, value in card.items() if value is not None}, splits, notes)
-
-
-def _clean(pairs: Sequence[Pair]) -> tuple[list[Pair], list[str]]:
-    """Texts without white space and characters that nobody sees, and every question once, with all its answers."""
-    answers: dict[tuple[str, str], list[str]] = defaultdict(list)
-    first: dict[str, str] = {}
-    changed = 0
-    for pair in pairs:
-        asked, wanted = plain(pair.input), [plain(target) for target in pair.targets]
-        changed += asked != pair.input or wanted != list(pair.targets)
-        place = key(asked)
-        first.setdefault(place, asked)
-        answers[place, first[place]] += [target for target in wanted if target not in answers[place, first[place]]]
-    made = [Pair("", asked, tuple(targets)) for (_, asked), targets in answers.items()]
-    notes = [f"{changed} rows cleaned of white space and hidden characters"] if changed else []
-    if twice := len(pairs) - len(made):
-        notes.append(f"{twice} repeated questions joined, with all their answers accepted")
-    return made, notes
-
-
-def plain(text: str) -> str:
-    """A text in NFC, with plain spaces and line ends, and nothing hidden in it."""
-    text = unicodedata.normalize("NFC", text).replace("\r\n", "\n").replace("\r", "\n")
-    text = re.sub(r"[\t\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]", " ", text)
-    text = "".join(c for c in text if c == "\n" or unicodedata.category(c) not in ("Cc", "Cf", "Cs", "Co"))
-    text = re.sub(r"(?<=\S) {2,}", " ", text)
-    return re.sub(r" +\n", "\n", text).strip()
 
 
 def _split(pairs: list[Pair], seed: int) -> dict[str, list[dict[str, Any]]]:

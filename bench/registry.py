@@ -32,6 +32,8 @@ class Claim:
     warning: str | None = None
     kinds: bool = False
     """Whether it is a family: `name:KIND` names a member, its name alone none."""
+    hub: str | None = None
+    """The data set of the hub that a task's examples are fetched from, the first time."""
 
 
 def claims(kind: Kind) -> dict[str, Claim]:
@@ -132,7 +134,7 @@ def _shipped(kind: Kind) -> list[Claim]:
         else:
             sign = "task.yaml" if kind == "tasks" else "config.json"
             for folder in sorted(file.parent for file in root.glob(f"*/{sign}")):
-                found.append(Claim(folder.name, "shipped", str(folder), _summary(folder)))
+                found.append(Claim(folder.name, "shipped", str(folder), _summary(folder), hub=_hub(folder)))
     return found
 
 
@@ -146,7 +148,7 @@ def _entry_points(kind: Kind) -> list[Claim]:
         elif kind == "methods":
             found.append(Claim(point.name, origin, point.value, *_described(file)))
         else:
-            found.append(Claim(point.name, origin, str(file.parent), _summary(file.parent)))
+            found.append(Claim(point.name, origin, str(file.parent), _summary(file.parent), hub=_hub(file.parent)))
     return found
 
 
@@ -178,12 +180,22 @@ def _summary(folder: Path) -> str:
     """One line on a task or model, cheaply: the card's `summary:`, or the first sentence of its README."""
     card, readme = folder / "task.yaml", folder / "README.md"
     if card.is_file():
-        lines = [line.partition(":")[2] for line in card.read_text("utf-8").splitlines() if line.startswith("summary:")]
-        return lines[0].strip().strip("\"'") if lines else ""
+        return _line(card, "summary:") or ""
     if readme.is_file():
         prose = [part for part in readme.read_text("utf-8").split("\n\n") if part and not part.startswith(("#", "---"))]
         return " ".join(prose[0].split()).partition(". ")[0] if prose else ""
     return ""
+
+
+def _hub(folder: Path) -> str | None:
+    """The data set that a task's card names, read as cheaply."""
+    card = folder / "task.yaml"
+    return _line(card, "  hub:") if card.is_file() else None
+
+
+def _line(card: Path, start: str) -> str | None:
+    lines = [line.partition(":")[2] for line in card.read_text("utf-8").splitlines() if line.startswith(start)]
+    return lines[0].strip().strip("\"'") if lines else None
 
 
 def _registered(claim: Claim, kind: str, ref: str) -> type[Method]:

@@ -79,7 +79,7 @@ def list_(format: Formatted = Format.table) -> None:
             table.add_row(
                 f"{name}:KIND" if claim.kinds else name,
                 f"warning: {claim.warning}" if claim.warning else claim.summary,
-                claim.origin,
+                f"{claim.origin}; rows from the hub: {claim.hub}" if claim.hub else claim.origin,
             )
         Console(markup=False).print(table, "")
 

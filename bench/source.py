@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import csv
 import json
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from bench import hub
 from bench.refusal import Refused, did_you_mean
+from bench.wording import key, plain
 
 FIELD_LIMIT = 10_000_000
 
@@ -21,6 +24,7 @@ class Pair:
     where: str
     input: str
     targets: tuple[str, ...]
+    rationale: str | None = None
 
 
 @dataclass(frozen=True)
@@ -65,6 +69,20 @@ def read(text: str, input: str | None = None, target: str | None = None) -> Sour
             for pair, (_, row) in zip(pairs, rows, strict=True)
         ]
     return Source(shape, tuple(pairs), common)
+
+
+def unique(pairs: Sequence[Pair]) -> tuple[list[Pair], int]:
+    """Every question once, with all its answers, without what nobody sees; and how many rows were cleaned of that."""
+    first: dict[str, Pair] = {}
+    answers: dict[str, list[str]] = defaultdict(list)
+    changed = 0
+    for pair in pairs:
+        asked, wanted = plain(pair.input), [plain(target) for target in pair.targets]
+        changed += asked != pair.input or wanted != list(pair.targets)
+        place = key(asked)
+        first.setdefault(place, replace(pair, input=asked))
+        answers[place] += [target for target in dict.fromkeys(wanted) if target not in answers[place]]
+    return [replace(pair, targets=tuple(answers[place])) for place, pair in first.items()], changed
 
 
 def _shape(row: dict[str, Any], text: str, input: str | None, target: str | None) -> tuple[str, Unpack]:
@@ -188,15 +206,7 @@ def _dicts(path: Path, rows: Sequence[Any]) -> Iterator[tuple[str, dict[str, Any
 
 
 def _hub(text: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    import datasets
-
     name, _, revision = text.partition("@")
-    try:
-        found = datasets.load_dataset(name, split="train", revision=revision or None)
-    except Exception as error:
-        raise Refused(
-            f"hf:{text}: {type(error).__name__}: {str(error).splitlines()[0]}",
-            mend="is the name right, and the hub in reach? A set that was loaded before is in the cache",
-        ) from None
+    (found,) = hub.fetch(name, None, revision or None, ["train"])
     for number, row in enumerate(found, start=1):
         yield f"hf:{text}, row {number}", dict(row)

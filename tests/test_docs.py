@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 
 from bench import making, registry
+from bench.card import Card
 from bench.gates import Policy
 from bench.refusal import Refused
-from bench.task import Card, Row
+from bench.task import Row
 from bench.testing import check_method
 
 ROOT = Path(__file__).parents[1]

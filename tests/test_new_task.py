@@ -12,9 +12,9 @@ import pytest
 from conftest import Bench
 
 from bench import source, task
-from bench.draft import Draft, draft, plain
+from bench.draft import Draft, draft
 from bench.refusal import Refused
-from bench.wording import key
+from bench.wording import key, plain
 
 QUESTIONS = [(f"What is {n} and {n + 1}?", f"It is {2 * n + 1}") for n in range(200)]
 
