@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import random
 import re
+import sys
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import yaml
 
 from bench.refusal import Refused
 from bench.source import Pair, Source, unique
+from bench.wording import excerpt
 
 FEWEST, TEST, VALIDATION = 30, 500, 200
 MOST_LABELS, SEEN = 20, 5
@@ -41,10 +43,10 @@ class Draft:
             (folder / f"{split}.jsonl").write_text(lines, "utf-8")
 
 
-def draft(source: Source, name: str, tokens: Callable[[str], int], seed: int = 0) -> Draft:
-    """A task of a source's rows; `tokens` counts the tokens of a text by the model that will answer.
+def draft(source: Source, name: str, tokens: Callable[[str], int], seed: int = 0, context: int = sys.maxsize) -> Draft:
+    """A task of a source's rows; `tokens` counts those of a text for the model that will answer, `context` is its own.
 
-    Raises `Refused` where there are too few rows, or all answers are the same.
+    Raises `Refused` where there are too few rows, all answers are the same, or one does not fit into the context.
     """
     pairs, changed = unique(source.pairs)
     notes = [f"{changed} rows cleaned of white space and hidden characters"] if changed else []
@@ -74,17 +76,39 @@ def draft(source: Source, name: str, tokens: Callable[[str], int], seed: int = 0
         "normalize": "ko" if korean else "squad",
         "metric": "em",
         "labels": labels,
-        "new_tokens": int(max(map(tokens, counts)) * ROOM) + 1,
+        "new_tokens": _room(counts, tokens, context),
     }
-    splits = _split(pairs, seed)
+    splits = _split(pairs, seed, labels is not None)
     kind = f"closed answers: {len(labels)} labels" if labels else "open answers"
     notes = [f"read as {source.shape}", kind, *notes]
     return Draft({name: value for name, value in card.items() if value is not None}, splits, notes)
 
 
-def _split(pairs: list[Pair], seed: int) -> dict[str, list[dict[str, Any]]]:
-    """A quarter for the test and a tenth for validation, 500 and 200 at most; drawn by the seed."""
+def _room(answers: Iterable[str], tokens: Callable[[str], int], context: int) -> int:
+    """Tokens that an answer may take."""
+    longest = max(answers, key=tokens)
+    room = int(tokens(longest) * ROOM) + 1
+    if room >= context:
+        raise Refused(
+            f"an answer has {tokens(longest)} tokens, and the model's whole context is {context}: {excerpt(longest)}",
+            mend="shorten such answers, drop their rows, or name a model of a longer context: --model",
+        )
+    return room
+
+
+def _split(pairs: list[Pair], seed: int, closed: bool) -> dict[str, list[dict[str, Any]]]:
+    """A quarter for the test and a tenth for validation, 500 and 200 at most; drawn by the seed.
+
+    Closed labels have about the same share in each, and none is examined that was never shown.
+    """
     drawn = random.Random(seed).sample(pairs, len(pairs))
+    if closed:
+        many, before = Counter(pair.targets[0] for pair in drawn), Counter[str]()
+        shares = []
+        for pair in drawn:
+            shares.append(before[pair.targets[0]] / many[pair.targets[0]])
+            before[pair.targets[0]] += 1
+        drawn = [drawn[place] for place in sorted(range(len(drawn)), key=shares.__getitem__)]
     test, validation = min(TEST, len(drawn) // 4), min(VALIDATION, len(drawn) // 10)
     bounds = {"test": (0, test), "validation": (test, test + validation), "train": (test + validation, len(drawn))}
     return {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import json
 from collections import defaultdict
@@ -142,9 +143,11 @@ def _file(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         import pyarrow.parquet
 
         try:
-            rows = pyarrow.parquet.read_table(path).to_pylist()
+            table = pyarrow.parquet.ParquetFile(path)
+            _check_head(table.schema_arrow.names, str(path))
+            rows = table.read().to_pylist()
         except (OSError, ValueError) as error:
-            raise Refused(f"no Parquet: {error}", where=str(path)) from None
+            raise Refused(f"no Parquet: {str(error).partition(chr(10))[0]}", where=str(path)) from None
         yield from _dicts(path, rows)
     elif suffix in (".csv", ".tsv"):
         yield from _table(path, "\t" if suffix == ".tsv" else ",")
@@ -163,8 +166,7 @@ def _table(path: Path, delimiter: str) -> Iterator[tuple[str, dict[str, Any]]]:
     lines = csv.reader(_text(path).splitlines(keepends=True), delimiter=delimiter, strict=True)
     try:
         head = next(lines, [])
-        if len(set(head)) < len(head):
-            raise Refused(f"two columns have one name: {', '.join(head)}", where=f"{path}:1")
+        _check_head(head, f"{path}:1")
         for cells in lines:
             if cells:
                 if len(cells) != len(head):
@@ -178,24 +180,60 @@ def _table(path: Path, delimiter: str) -> Iterator[tuple[str, dict[str, Any]]]:
         raise Refused(f"no table: {error}", where=f"{path}:{lines.line_num}", mend="save it as CSV in UTF-8") from None
 
 
+def _check_head(names: Sequence[str], where: str) -> None:
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise Refused(f"two columns have one name: '{twice}'", where=where, mend="rename or drop one of them")
+
+
 def _text(path: Path) -> str:
     """A file's text, a byte order mark left off."""
+    content = path.read_bytes()
     try:
-        return path.read_bytes().decode("utf-8-sig")
+        return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        where = f"{path}, byte {error.start}"
-        mend = f"iconv -f cp949 -t utf-8 {path} > new{path.suffix}, if a Korean spreadsheet saved it"
-        raise Refused("not UTF-8", where=where, mend=mend) from None
+        line = content.count(b"\n", 0, error.start) + 1
+        where = f"{path}:{line}, byte {error.start}"
+        raise Refused("not UTF-8", where=where, mend=_encoding(content, path)) from None
+
+
+def _encoding(content: bytes, path: Path) -> str:
+    """How a file that is no UTF-8 may be mended: by what it can be read as from end to end."""
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return f"iconv -f utf-16 -t utf-8 {path} > new{path.suffix}, since it says that it is UTF-16"
+    lines = content.split(b"\n")
+    if any(_reads(line, "utf-8") and not line.isascii() for line in lines):
+        return "some of its lines are UTF-8 and some are not: mend these, or make the file anew from its sources"
+    if _reads(content, "cp949"):
+        return f"iconv -f cp949 -t utf-8 {path} > new{path.suffix}, if a Korean spreadsheet saved it"
+    return "save it as UTF-8 where it was made"
+
+
+def _reads(content: bytes, encoding: str) -> bool:
+    try:
+        content.decode(encoding)
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _json(line: str, where: str, kind: type = dict) -> Any:
     try:
-        found = json.loads(line)
-    except json.JSONDecodeError as error:
+        found = json.loads(line, object_pairs_hook=_single)
+    except ValueError as error:
         raise Refused(f"not valid JSON: {error}", where=where) from None
     if not isinstance(found, kind):
         raise Refused(f"a JSON {'object' if kind is dict else 'list of objects'} is wanted here", where=where)
     return found
+
+
+def _single(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object, unless a key of it stands twice: one of the two would be lost."""
+    made = dict(pairs)
+    if len(made) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"the key '{next(name for name in names if names.count(name) > 1)}' stands twice")
+    return made
 
 
 def _dicts(path: Path, rows: Sequence[Any]) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -53,9 +53,9 @@ LAYERS: tuple[frozenset[str], ...] = (
 )
 # The half that reads stands between the contracts and the command line, in layers of its own: from records to a page.
 READING_LAYERS: tuple[frozenset[str], ...] = (
-    frozenset({"terms", "prior", "stats"}),
+    frozenset({"terms", "prior", "stats", "figures"}),
     frozenset({"contrast"}),
-    frozenset({"rows"}),
+    frozenset({"rows", "trackers"}),
     frozenset({"comparison", "costing", "notes", "table", "columns", "limits"}),
     frozenset({"sections"}),
     frozenset({"learning", "drawing", "pairing", "baseline"}),

@@ -219,7 +219,7 @@ def test_a_kept_data_set_is_run_without_a_hub_by_the_command(hub: Hub, run_bench
     recipe.load(folder(tmp_path))
     done = run_bench("run", "--methods", "majority", "--task", "./mine", XDG_CACHE_HOME=str(tmp_path / "cache"))
     assert done.returncode == 0, done.stderr
-    (record,) = ((tmp_path / "results").glob("*.json"))
+    (record,) = (tmp_path / "results").glob("*.json")
     assert json.loads(record.read_text("utf-8"))["spec"]["task"]["sha256"] == recipe.load(tmp_path / "mine").sha256
     checked = run_bench("validate", "./mine", "--format", "json", XDG_CACHE_HOME=str(tmp_path / "cache"))
     assert json.loads(checked.stdout)["rows"] == {"train": 25, "validation": 5, "test": 10}
