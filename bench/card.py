@@ -142,6 +142,13 @@ class Card(Closed):
             raise ValueError("the regex 'answer' needs exactly one group")
         return self
 
+    @model_validator(mode="after")
+    def _data_has_these_labels(self) -> Card:
+        named = (self.data.labels if self.data else None) or {}
+        if self.labels and (strange := sorted(set(named.values()) - set(self.labels))):
+            raise ValueError(f"'data.labels' names '{strange[0]}', which is none of the labels")
+        return self
+
     @property
     def end(self) -> str:
         """What follows an answer in the template."""

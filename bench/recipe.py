@@ -75,15 +75,26 @@ def _keep(data: Data, kept: Path, where: str) -> None:
         "rows": {split: len(splits[split]) for split in SPLITS},
         "left_out": left_out,
     }
+    try:
+        _write(kept, splits, told)
+    except OSError as error:
+        mend = "XDG_CACHE_HOME=FOLDER names another place"
+        raise Refused(f"the rows cannot be kept: {error.strerror}", where=str(kept.parent), mend=mend) from None
+
+
+def _write(kept: Path, splits: dict[str, list[dict[str, Any]]], told: dict[str, Any]) -> None:
+    """All files at once, or none."""
     kept.parent.mkdir(parents=True, exist_ok=True)
     made = Path(tempfile.mkdtemp(prefix=".", dir=kept.parent))
     try:
-        for split in SPLITS:
-            lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in splits[split])
+        for split, rows in splits.items():
+            lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
             (made / f"{split}.jsonl").write_text(lines, "utf-8")
         (made / ORIGIN).write_text(json.dumps(told, indent=1, ensure_ascii=False) + "\n", "utf-8")
-        if not kept.is_dir():  # another command may have been faster
-            made.rename(kept)
+        made.rename(kept)
+    except OSError:
+        if not kept.is_dir():  # otherwise another command was faster, with the same rows
+            raise
     finally:
         shutil.rmtree(made, ignore_errors=True)
 

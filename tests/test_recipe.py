@@ -14,7 +14,7 @@ import yaml
 from conftest import CARD, Bench
 from datasets import ClassLabel, Dataset, Features, Value
 
-from bench import audit, recipe, registry, task
+from bench import audit, recipe, registry, source, task
 from bench.checkpoint import Checkpoint
 from bench.refusal import Refused
 from bench.task import SPLITS, Task
@@ -184,6 +184,32 @@ def test_what_is_wrong_with_a_data_set_is_refused_and_nothing_is_kept(hub: Hub, 
     assert len(said.splitlines()) <= 4 and max(map(len, said.splitlines())) < 300
     kept = tmp_path / "cache" / "adaptbench" / "tasks"
     assert not kept.exists() or not any(kept.iterdir())
+
+
+def test_labels_that_are_not_the_cards_are_refused_before_the_hub_is_asked(tmp_path: Path) -> None:
+    made = folder(tmp_path, labels={0: "god"})
+    text = (made / "task.yaml").read_text("utf-8")
+    (made / "task.yaml").write_text(text + "labels: [good, bad]\n", "utf-8")
+    with pytest.raises(Refused, match=r"'data\.labels' names 'god', which is none of the labels"):
+        recipe.load(made)
+
+
+def test_a_cache_that_cannot_be_written_is_refused(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hub("org/set", train=questions(0, 30), test=questions(30, 10))
+    (tmp_path / "taken").write_text("a file stands here", "utf-8")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "taken"))
+    with pytest.raises(Refused, match="the rows cannot be kept") as refused:
+        recipe.load(folder(tmp_path))
+    assert "XDG_CACHE_HOME" in str(refused.value.mend)
+
+
+def test_a_new_task_is_made_of_a_data_set_of_the_hub(hub: Hub) -> None:
+    hub("org/set", train=questions(0, 30))
+    found = source.read("hf:org/set@v1", "q", "a")
+    assert (len(found.pairs), found.pairs[2].where) == (30, "hf:org/set@v1, row 3")
+    for name, said in (("hf:org/other", "Couldn't reach 'org/other'"), ("hf:org/set@v1", "has no such column")):
+        with pytest.raises(Refused, match=said):
+            source.read(name, "question", "a")
 
 
 def test_class_numbers_without_labels_are_refused(hub: Hub, tmp_path: Path) -> None:

@@ -188,6 +188,14 @@ def test_a_line_separator_inside_a_text_does_not_end_a_line(make_task: MakeTask,
     assert task.load(folder).splits["train"][0].input == odd
 
 
+def test_a_byte_order_mark_is_no_part_of_card_or_row(folder: Path) -> None:
+    before = task.load(folder)
+    for name in ("task.yaml", "train.jsonl"):
+        (folder / name).write_bytes(b"\xef\xbb\xbf" + (folder / name).read_bytes())
+    after = task.load(folder)
+    assert (after.card, after.splits) == (before.card, before.splits)
+
+
 @pytest.mark.parametrize("file", ["task.yaml", "train.jsonl", "validation.jsonl", "test.jsonl", "task.py"])
 def test_the_digest_changes_with_any_file_and_with_nothing_else(folder: Path, file: str) -> None:
     (folder / "task.py").write_text(SCORER, "utf-8")
