@@ -62,10 +62,7 @@ def _reader(
     def read(row: dict[str, Any]) -> list[str]:
         value: Any = row[first]
         for name in inner:
-            if not isinstance(value, dict) or name not in value:
-                mend = did_you_mean(name, value if isinstance(value, dict) else ())
-                raise Refused(f"key '{key}': no '{name}' in '{first}'", where=where, mend=mend)
-            value = value[name]
+            value = _inside(value, name, f"key '{key}': no '{name}' in '{first}'", where)
         values = value if isinstance(value, list) else [value]
         texts = [text for one in values if (text := _text(one, names, key, where)) is not None]
         if labels is not None:
@@ -76,6 +73,15 @@ def _reader(
         return [text for one in texts if (text := _part(one, column))]
 
     return read
+
+
+def _inside(value: Any, name: str, problem: str, where: str) -> Any:
+    """What a cell holds under a name; of a list of such cells, a list of it."""
+    if isinstance(value, list):
+        return [_inside(one, name, problem, where) for one in value]
+    if not isinstance(value, dict) or name not in value:
+        raise Refused(problem, where=where, mend=did_you_mean(name, value if isinstance(value, dict) else ()))
+    return value[name]
 
 
 def _text(value: Any, names: list[str] | None, key: str, where: str) -> str | None:

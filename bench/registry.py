@@ -7,6 +7,7 @@ import hashlib
 import importlib
 import importlib.util
 import inspect
+import re
 import sys
 from dataclasses import dataclass
 from importlib import metadata
@@ -180,7 +181,8 @@ def _summary(folder: Path) -> str:
     """One line on a task or model, cheaply: the card's `summary:`, or the first sentence of its README."""
     card, readme = folder / "task.yaml", folder / "README.md"
     if card.is_file():
-        return _line(card, "summary:") or ""
+        lines = [line.partition(":")[2] for line in card.read_text("utf-8").splitlines() if line.startswith("summary:")]
+        return lines[0].strip().strip("\"'") if lines else ""
     if readme.is_file():
         prose = [part for part in readme.read_text("utf-8").split("\n\n") if part and not part.startswith(("#", "---"))]
         return " ".join(prose[0].split()).partition(". ")[0] if prose else ""
@@ -190,12 +192,9 @@ def _summary(folder: Path) -> str:
 def _hub(folder: Path) -> str | None:
     """The data set that a task's card names, read as cheaply."""
     card = folder / "task.yaml"
-    return _line(card, "  hub:") if card.is_file() else None
-
-
-def _line(card: Path, start: str) -> str | None:
-    lines = [line.partition(":")[2] for line in card.read_text("utf-8").splitlines() if line.startswith(start)]
-    return lines[0].strip().strip("\"'") if lines else None
+    pattern = r"^(?:data:\s*\{.*?|\s+)\bhub:\s*[\"']?([\w./-]+)"
+    found = re.search(pattern, card.read_text("utf-8"), re.MULTILINE) if card.is_file() else None
+    return found[1] if found else None
 
 
 def _registered(claim: Claim, kind: str, ref: str) -> type[Method]:

@@ -95,6 +95,8 @@ def _origin(card: Card) -> list[Finding]:
     if card.data is None:
         return []
     told = recipe.origin(card.data)
+    if not told["left_out"]:
+        return []
     said = f"Rows of {told['hub']} at {told['revision']} that were left out or joined."
     return [Finding("hub", False, sum(told["left_out"].values()), said, tuple(map(_count, told["left_out"].items())))]
 

@@ -186,6 +186,26 @@ def test_what_is_wrong_with_a_data_set_is_refused_and_nothing_is_kept(hub: Hub, 
     assert not kept.exists() or not any(kept.iterdir())
 
 
+@pytest.mark.parametrize(
+    "written", ["data:\n  revision: v1\n  hub: org/set\n", "data: {revision: v1, hub: 'org/set'}\n"]
+)
+def test_a_listing_says_where_rows_come_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, written: str) -> None:
+    made = tmp_path / "tasks" / "mine"
+    made.mkdir(parents=True)
+    (made / "task.yaml").write_text("name: mine\nsummary: The hub of all\n" + written, "utf-8")
+    monkeypatch.setattr(registry.bench, "__path__", [str(tmp_path)])
+    claim = registry.claims("tasks")["mine"]
+    assert (claim.hub, claim.summary) == ("org/set", "The hub of all")
+
+
+def test_answers_in_a_list_of_structures_are_read_too(hub: Hub, tmp_path: Path) -> None:
+    features = {"q": TEXT, "answers": [{"text": TEXT}]}
+    rows = [(f"What is {n}?", [{"text": f"It is {n}"}, {"text": str(n)}]) for n in range(20)]
+    hub("org/set", train=table(features, *rows[:15]), test=table(features, *rows[15:]))
+    what = recipe.load(folder(tmp_path, target="answers.text"))
+    assert {row.references for row in what.splits["test"]} == {(f"It is {n}", str(n)) for n in range(15, 20)}
+
+
 def test_labels_that_are_not_the_cards_are_refused_before_the_hub_is_asked(tmp_path: Path) -> None:
     made = folder(tmp_path, labels={0: "god"})
     text = (made / "task.yaml").read_text("utf-8")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import sys
 import types
 from collections.abc import Iterator
@@ -63,6 +64,17 @@ def test_a_tracker_that_fails_is_a_warning(record: Record, tmp_path: Path) -> No
     (warning,) = trackers.log(record, both, tmp_path)
     assert f"wandb was not told of {record.id} (OSError: no space left)" in warning
     assert told == [record.id]
+
+
+def test_what_a_tracker_would_tell_its_makers_is_off(
+    record: Record, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, calls: list[tuple[str, Any]]
+) -> None:
+    for setting in trackers.SILENCE:
+        monkeypatch.setenv(setting, "")  # so that it is put back as it was
+        monkeypatch.delenv(setting)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: object())
+    assert trackers.log(record, trackers.chosen("wandb"), tmp_path) == []
+    assert {setting: os.environ[setting] for setting in trackers.SILENCE} == trackers.SILENCE
 
 
 def test_files_of_trackers_are_no_records(record: Record, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
@@ -14,6 +15,8 @@ from bench.record import Record
 from bench.refusal import Refused, did_you_mean
 
 NAMES = ("mlflow", "tensorboard", "wandb")
+# What these libraries would otherwise tell their makers; who wants that, sets it.
+SILENCE = {"MLFLOW_DISABLE_TELEMETRY": "true", "WANDB_ERROR_REPORTING": "false"}
 CURVE = ("train_loss", "validation_loss", "next_token_accuracy", "tokens", "seconds")
 
 
@@ -88,6 +91,8 @@ def _late(name: str) -> Tracker:
     """A tracker whose library is imported when there is something to write."""
 
     def write(run: Run, out: Path) -> None:
+        for setting, value in SILENCE.items():
+            os.environ.setdefault(setting, value)
         import_module(f"bench.trackers.{name}").write(run, out)
 
     return write
