@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import random
 import re
-import unicodedata
-from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,8 +15,8 @@ from typing import Any
 import yaml
 
 from bench.refusal import Refused
-from bench.source import Pair, Source
-from bench.wording import key
+from bench.source import Pair, Source, unique
+from bench.wording import excerpt
 
 FEWEST, TEST, VALIDATION = 30, 500, 200
 MOST_LABELS, SEEN = 20, 5
@@ -43,12 +43,15 @@ class Draft:
             (folder / f"{split}.jsonl").write_text(lines, "utf-8")
 
 
-def draft(source: Source, name: str, tokens: Callable[[str], int], seed: int = 0) -> Draft:
-    """A task of a source's rows; `tokens` counts the tokens of a text by the model that will answer.
+def draft(source: Source, name: str, tokens: Callable[[str], int], seed: int = 0, context: int = sys.maxsize) -> Draft:
+    """A task of a source's rows; `tokens` counts those of a text for the model that will answer, `context` is its own.
 
-    Raises `Refused` where there are too few rows, or all answers are the same.
+    Raises `Refused` where there are too few rows, all answers are the same, or one does not fit into the context.
     """
-    pairs, notes = _clean(source.pairs)
+    pairs, changed = unique(source.pairs)
+    notes = [f"{changed} rows cleaned of white space and hidden characters"] if changed else []
+    if twice := len(source.pairs) - len(pairs):
+        notes.append(f"{twice} repeated questions joined, with all their answers accepted")
     if len(pairs) < FEWEST:
         raise Refused(
             f"{len(pairs)} different questions are too few to learn from and to examine",
@@ -73,44 +76,39 @@ def draft(source: Source, name: str, tokens: Callable[[str], int], seed: int = 0
         "normalize": "ko" if korean else "squad",
         "metric": "em",
         "labels": labels,
-        "new_tokens": int(max(map(tokens, counts)) * ROOM) + 1,
+        "new_tokens": _room(counts, tokens, context),
     }
-    splits = _split(pairs, seed)
+    splits = _split(pairs, seed, labels is not None)
     kind = f"closed answers: {len(labels)} labels" if labels else "open answers"
     notes = [f"read as {source.shape}", kind, *notes]
     return Draft({name: value for name, value in card.items() if value is not None}, splits, notes)
 
 
-def _clean(pairs: Sequence[Pair]) -> tuple[list[Pair], list[str]]:
-    """Texts without white space and characters that nobody sees, and every question once, with all its answers."""
-    answers: dict[tuple[str, str], list[str]] = defaultdict(list)
-    first: dict[str, str] = {}
-    changed = 0
-    for pair in pairs:
-        asked, wanted = plain(pair.input), [plain(target) for target in pair.targets]
-        changed += asked != pair.input or wanted != list(pair.targets)
-        place = key(asked)
-        first.setdefault(place, asked)
-        answers[place, first[place]] += [target for target in wanted if target not in answers[place, first[place]]]
-    made = [Pair("", asked, tuple(targets)) for (_, asked), targets in answers.items()]
-    notes = [f"{changed} rows cleaned of white space and hidden characters"] if changed else []
-    if twice := len(pairs) - len(made):
-        notes.append(f"{twice} repeated questions joined, with all their answers accepted")
-    return made, notes
+def _room(answers: Iterable[str], tokens: Callable[[str], int], context: int) -> int:
+    """Tokens that an answer may take."""
+    longest = max(answers, key=tokens)
+    room = int(tokens(longest) * ROOM) + 1
+    if room >= context:
+        raise Refused(
+            f"an answer has {tokens(longest)} tokens, and the model's whole context is {context}: {excerpt(longest)}",
+            mend="shorten such answers, drop their rows, or name a model of a longer context: --model",
+        )
+    return room
 
 
-def plain(text: str) -> str:
-    """A text in NFC, with plain spaces and line ends, and nothing hidden in it."""
-    text = unicodedata.normalize("NFC", text).replace("\r\n", "\n").replace("\r", "\n")
-    text = re.sub(r"[\t\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]", " ", text)
-    text = "".join(c for c in text if c == "\n" or unicodedata.category(c) not in ("Cc", "Cf", "Cs", "Co"))
-    text = re.sub(r"(?<=\S) {2,}", " ", text)
-    return re.sub(r" +\n", "\n", text).strip()
+def _split(pairs: list[Pair], seed: int, closed: bool) -> dict[str, list[dict[str, Any]]]:
+    """A quarter for the test and a tenth for validation, 500 and 200 at most; drawn by the seed.
 
-
-def _split(pairs: list[Pair], seed: int) -> dict[str, list[dict[str, Any]]]:
-    """A quarter for the test and a tenth for validation, 500 and 200 at most; drawn by the seed."""
+    Closed labels have about the same share in each, and none is examined that was never shown.
+    """
     drawn = random.Random(seed).sample(pairs, len(pairs))
+    if closed:
+        many, before = Counter(pair.targets[0] for pair in drawn), Counter[str]()
+        shares = []
+        for pair in drawn:
+            shares.append(before[pair.targets[0]] / many[pair.targets[0]])
+            before[pair.targets[0]] += 1
+        drawn = [drawn[place] for place in sorted(range(len(drawn)), key=shares.__getitem__)]
     test, validation = min(TEST, len(drawn) // 4), min(VALIDATION, len(drawn) // 10)
     bounds = {"test": (0, test), "validation": (test, test + validation), "train": (test + validation, len(drawn))}
     return {

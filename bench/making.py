@@ -53,7 +53,8 @@ def task(
     base = registry.model(model)
     checkpoint.check_folder(base)
     count = checkpoint.tokenizer(base)
-    made = drafts.draft(sources.read(source, input, target), folder.name, lambda text: len(count(text, False)), seed)
+    read, room = sources.read(source, input, target), checkpoint.context(base)
+    made = drafts.draft(read, folder.name, lambda text: len(count(text, False)), seed, room)
     made.write(folder)
     for note in made.notes:
         print(f"- {note}")

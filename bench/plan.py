@@ -12,7 +12,8 @@ from typing import Annotated, Any, get_type_hints
 
 from pydantic import AllowInfNan, TypeAdapter, ValidationError
 
-from bench import budget, checkpoint, registry, task
+from bench import budget, checkpoint, recipe, registry
+from bench.card import Card, read
 from bench.job import Job
 from bench.method import Method
 from bench.record import BaseSpec, Decoding, Grant, MethodSpec, Range, Record, Spec, TaskSpec
@@ -36,18 +37,17 @@ def plan(
 
     Raises `Refused` at the first thing wrong.
     """
-    what = task.load(registry.task(task_ref))
-    classes = _methods(methods, closed=what.card.labels is not None)
+    place = registry.task(task_ref)
+    classes = _methods(methods, closed=read(place / "task.yaml").labels is not None)
     given = _given(classes, settings)
     params = {ref: resolve(cls, given[ref], registry.method_name(ref)) for ref, cls in classes.items()}
     grant = budget.parse(budget_text)
-    grants = _sized(grant, examples, len(what.splits["train"])) if examples else [grant]
     folder = registry.model(model_ref)
     checkpoint.check_folder(folder)
+    what = recipe.load(place)  # may have to be fetched, so what costs nothing is checked before
+    grants = _sized(grant, examples, len(what.splits["train"])) if examples else [grant]
     base = BaseSpec(ref=model_ref, sha256=checkpoint.digest(folder), dtype="float32")
-    decoding = Decoding(
-        max_new_tokens=grant.new_tokens or what.card.new_tokens, stop=(what.card.end,) if what.card.end else ()
-    )
+    decoding = _decoding(what.card, grant, checkpoint.context(folder))
     exam = TaskSpec(
         name=what.card.name, ref=task_ref, version=what.card.version, sha256=what.sha256, metric=what.card.metric
     )
@@ -71,6 +71,17 @@ def plan(
         for seed in range(seeds)
         for ref, cls in classes.items()
     ]
+
+
+def _decoding(what: Card, grant: Grant, context: int) -> Decoding:
+    """How answers are decoded; refuses answers for which the model's context, in tokens, has no room."""
+    tokens = grant.new_tokens or what.new_tokens
+    if tokens >= context:
+        raise Refused(
+            f"an answer to {what.name} may take {tokens} tokens, and the model's whole context has {context}",
+            mend=f"a model of a longer context, or shorter answers: --budget standard,new_tokens={context // 4}",
+        )
+    return Decoding(max_new_tokens=tokens, stop=(what.end,) if what.end else ())
 
 
 def _sized(grant: Grant, examples: str, available: int) -> list[Grant]:

@@ -7,6 +7,7 @@ import hashlib
 import importlib
 import importlib.util
 import inspect
+import re
 import sys
 from dataclasses import dataclass
 from importlib import metadata
@@ -32,6 +33,8 @@ class Claim:
     warning: str | None = None
     kinds: bool = False
     """Whether it is a family: `name:KIND` names a member, its name alone none."""
+    hub: str | None = None
+    """The data set of the hub that a task's examples are fetched from, the first time."""
 
 
 def claims(kind: Kind) -> dict[str, Claim]:
@@ -132,7 +135,7 @@ def _shipped(kind: Kind) -> list[Claim]:
         else:
             sign = "task.yaml" if kind == "tasks" else "config.json"
             for folder in sorted(file.parent for file in root.glob(f"*/{sign}")):
-                found.append(Claim(folder.name, "shipped", str(folder), _summary(folder)))
+                found.append(Claim(folder.name, "shipped", str(folder), _summary(folder), hub=_hub(folder)))
     return found
 
 
@@ -146,7 +149,7 @@ def _entry_points(kind: Kind) -> list[Claim]:
         elif kind == "methods":
             found.append(Claim(point.name, origin, point.value, *_described(file)))
         else:
-            found.append(Claim(point.name, origin, str(file.parent), _summary(file.parent)))
+            found.append(Claim(point.name, origin, str(file.parent), _summary(file.parent), hub=_hub(file.parent)))
     return found
 
 
@@ -184,6 +187,14 @@ def _summary(folder: Path) -> str:
         prose = [part for part in readme.read_text("utf-8").split("\n\n") if part and not part.startswith(("#", "---"))]
         return " ".join(prose[0].split()).partition(". ")[0] if prose else ""
     return ""
+
+
+def _hub(folder: Path) -> str | None:
+    """The data set that a task's card names, read as cheaply."""
+    card = folder / "task.yaml"
+    pattern = r"^(?:data:\s*\{.*?|\s+)\bhub:\s*[\"']?([\w./-]+)"
+    found = re.search(pattern, card.read_text("utf-8"), re.MULTILINE) if card.is_file() else None
+    return found[1] if found else None
 
 
 def _registered(claim: Claim, kind: str, ref: str) -> type[Method]:

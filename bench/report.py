@@ -23,6 +23,7 @@ from bench.advice import Advice
 from bench.columns import Column, columns
 from bench.contrast import Verdict
 from bench.drawing import settle, style
+from bench.figures import flat
 from bench.limits import Wishes
 from bench.plots import every
 from bench.record import Record, Sample, Spec
@@ -268,28 +269,7 @@ def _tables(sections: Sequence[Section], out: Path) -> None:
         for records in (section.sizes.values() or [section.records])
         for record in records
     ]
-    pandas.DataFrame([_flat(record) for record in runs]).to_parquet(out / "records.parquet", index=False)
-
-
-def _flat(record: Record) -> dict[str, Any]:
-    """A run as one line: dotted names, and no answers."""
-    whole = record.model_dump(mode="json", exclude={"samples", "curve", "asked"})
-    if record.cost and record.cost.answering:
-        del whole["cost"]["answering"]["latency_ms"]
-    whole["spec"]["method"]["params"] = json.dumps(record.spec.method.params)
-    whole["spec"]["decoding"]["stop"] = json.dumps(record.spec.decoding.stop)
-    whole["tuning"] = record.tuning.model_dump_json() if record.tuning else None
-    found: dict[str, Any] = {}
-
-    def lay(tree: dict[str, Any], path: str) -> None:
-        for name, value in tree.items():
-            if isinstance(value, dict):
-                lay(value, f"{path}{name}.")
-            else:
-                found[f"{path}{name}"] = json.dumps(value) if isinstance(value, list) else value
-
-    lay(whole, "")
-    return found
+    pandas.DataFrame([flat(record) for record in runs]).to_parquet(out / "records.parquet", index=False)
 
 
 def _slug(section: Section) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -33,6 +34,9 @@ def run(
     ] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", help="A hyper-parameter: lora.rank=8")] = None,
     out: Annotated[Path, typer.Option(help="Folder of the records, one file per run.")] = Path("results"),
+    log_to: Annotated[
+        str | None, typer.Option(help="Trackers that are told of every run: tensorboard, mlflow, wandb.")
+    ] = None,
     dry_run: Annotated[bool, typer.Option(help="Print the specs and stop.")] = False,
     force: Annotated[bool, typer.Option(help="Run again what has a record already.")] = False,
     format: Formatted = Format.table,
@@ -42,8 +46,9 @@ def run(
     Exit code: 0, also where a method is unsupported or did not fit (those are results); 1 if a run ended in an error
     or had to be ended (timeout); 2 for bad input; 130 when interrupted, and the same command picks up where it stopped.
     """
-    from bench import plan
+    from bench import plan, trackers
 
+    tracked = trackers.chosen(log_to)
     budget = budget if trials is None else f"{budget},trials={trials}"
     how: dict[str, Any] = {"seeds": seeds, "budget_text": budget, "settings": set_ or [], "examples": examples}
     jobs = plan.plan(methods, task, model, asked=tuple(sys.argv[1:]), **how)
@@ -54,7 +59,7 @@ def run(
     plan.check_writable(out)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ending the command ends its worker too
     try:
-        records = _run_all(jobs, out, force)
+        records = _run_all(jobs, out, force, lambda record: trackers.log(record, tracked, out))
     except KeyboardInterrupt:
         print("bench: interrupted. What is finished is kept; the same command runs only the rest.", file=sys.stderr)
         sys.exit(130)
@@ -79,7 +84,7 @@ def list_(format: Formatted = Format.table) -> None:
             table.add_row(
                 f"{name}:KIND" if claim.kinds else name,
                 f"warning: {claim.warning}" if claim.warning else claim.summary,
-                claim.origin,
+                f"{claim.origin}; rows from the hub: {claim.hub}" if claim.hub else claim.origin,
             )
         Console(markup=False).print(table, "")
 
@@ -103,7 +108,8 @@ def validate(
     sys.exit(0 if verdict.sound else 1)
 
 
-def _run_all(jobs: list[Job], out: Path, force: bool) -> list[Record]:
+def _run_all(jobs: list[Job], out: Path, force: bool, log: Callable[[Record], list[str]]) -> list[Record]:
+    """Every run, one after the other; `log` is told of each record and says what failed."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -123,8 +129,11 @@ def _run_all(jobs: list[Job], out: Path, force: bool) -> list[Record]:
 
             record, fresh = launch(tuner.settle(job, show), out, force=force, show=show)
             records.append(record)
+            failed = log(record)
             bar.remove_task(line)
             console.print(f"{name}: {record.status}{'' if fresh else ' (kept from before)'}", highlight=False)
+            for warning in failed:
+                console.print(f"warning: {warning}", style="yellow", markup=False, highlight=False)
     return records
 
 

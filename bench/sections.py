@@ -80,10 +80,14 @@ def read(paths: Sequence[Path]) -> list[Record]:
 
 
 def files(path: Path) -> list[Path]:
-    """The files of records in a folder and below, or the one that is named."""
+    """The files of records in a folder and below, or the one that is named; what is hidden is none."""
     if not path.is_dir():
         return [path]
-    return [file for file in sorted(path.rglob("*.json")) if file.is_file() and not file.name.startswith(".")]
+    return [
+        file
+        for file in sorted(path.rglob("*.json"))
+        if file.is_file() and not any(part.startswith(".") for part in file.relative_to(path).parts)
+    ]
 
 
 def part(records: Sequence[Record]) -> list[Section]:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import json
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from bench import hub
 from bench.refusal import Refused, did_you_mean
+from bench.wording import key, plain
 
 FIELD_LIMIT = 10_000_000
 
@@ -21,6 +25,7 @@ class Pair:
     where: str
     input: str
     targets: tuple[str, ...]
+    rationale: str | None = None
 
 
 @dataclass(frozen=True)
@@ -65,6 +70,20 @@ def read(text: str, input: str | None = None, target: str | None = None) -> Sour
             for pair, (_, row) in zip(pairs, rows, strict=True)
         ]
     return Source(shape, tuple(pairs), common)
+
+
+def unique(pairs: Sequence[Pair]) -> tuple[list[Pair], int]:
+    """Every question once, with all its answers, without what nobody sees; and how many rows were cleaned of that."""
+    first: dict[str, Pair] = {}
+    answers: dict[str, list[str]] = defaultdict(list)
+    changed = 0
+    for pair in pairs:
+        asked, wanted = plain(pair.input), [plain(target) for target in pair.targets]
+        changed += asked != pair.input or wanted != list(pair.targets)
+        place = key(asked)
+        first.setdefault(place, replace(pair, input=asked))
+        answers[place] += [target for target in dict.fromkeys(wanted) if target not in answers[place]]
+    return [replace(pair, targets=tuple(answers[place])) for place, pair in first.items()], changed
 
 
 def _shape(row: dict[str, Any], text: str, input: str | None, target: str | None) -> tuple[str, Unpack]:
@@ -124,9 +143,11 @@ def _file(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         import pyarrow.parquet
 
         try:
-            rows = pyarrow.parquet.read_table(path).to_pylist()
+            table = pyarrow.parquet.ParquetFile(path)
+            _check_head(table.schema_arrow.names, str(path))
+            rows = table.read().to_pylist()
         except (OSError, ValueError) as error:
-            raise Refused(f"no Parquet: {error}", where=str(path)) from None
+            raise Refused(f"no Parquet: {str(error).partition(chr(10))[0]}", where=str(path)) from None
         yield from _dicts(path, rows)
     elif suffix in (".csv", ".tsv"):
         yield from _table(path, "\t" if suffix == ".tsv" else ",")
@@ -145,8 +166,7 @@ def _table(path: Path, delimiter: str) -> Iterator[tuple[str, dict[str, Any]]]:
     lines = csv.reader(_text(path).splitlines(keepends=True), delimiter=delimiter, strict=True)
     try:
         head = next(lines, [])
-        if len(set(head)) < len(head):
-            raise Refused(f"two columns have one name: {', '.join(head)}", where=f"{path}:1")
+        _check_head(head, f"{path}:1")
         for cells in lines:
             if cells:
                 if len(cells) != len(head):
@@ -160,24 +180,60 @@ def _table(path: Path, delimiter: str) -> Iterator[tuple[str, dict[str, Any]]]:
         raise Refused(f"no table: {error}", where=f"{path}:{lines.line_num}", mend="save it as CSV in UTF-8") from None
 
 
+def _check_head(names: Sequence[str], where: str) -> None:
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise Refused(f"two columns have one name: '{twice}'", where=where, mend="rename or drop one of them")
+
+
 def _text(path: Path) -> str:
     """A file's text, a byte order mark left off."""
+    content = path.read_bytes()
     try:
-        return path.read_bytes().decode("utf-8-sig")
+        return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        where = f"{path}, byte {error.start}"
-        mend = f"iconv -f cp949 -t utf-8 {path} > new{path.suffix}, if a Korean spreadsheet saved it"
-        raise Refused("not UTF-8", where=where, mend=mend) from None
+        line = content.count(b"\n", 0, error.start) + 1
+        where = f"{path}:{line}, byte {error.start}"
+        raise Refused("not UTF-8", where=where, mend=_encoding(content, path)) from None
+
+
+def _encoding(content: bytes, path: Path) -> str:
+    """How a file that is no UTF-8 may be mended: by what it can be read as from end to end."""
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return f"iconv -f utf-16 -t utf-8 {path} > new{path.suffix}, since it says that it is UTF-16"
+    lines = content.split(b"\n")
+    if any(_reads(line, "utf-8") and not line.isascii() for line in lines):
+        return "some of its lines are UTF-8 and some are not: mend these, or make the file anew from its sources"
+    if _reads(content, "cp949"):
+        return f"iconv -f cp949 -t utf-8 {path} > new{path.suffix}, if a Korean spreadsheet saved it"
+    return "save it as UTF-8 where it was made"
+
+
+def _reads(content: bytes, encoding: str) -> bool:
+    try:
+        content.decode(encoding)
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _json(line: str, where: str, kind: type = dict) -> Any:
     try:
-        found = json.loads(line)
-    except json.JSONDecodeError as error:
+        found = json.loads(line, object_pairs_hook=_single)
+    except ValueError as error:
         raise Refused(f"not valid JSON: {error}", where=where) from None
     if not isinstance(found, kind):
         raise Refused(f"a JSON {'object' if kind is dict else 'list of objects'} is wanted here", where=where)
     return found
+
+
+def _single(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object, unless a key of it stands twice: one of the two would be lost."""
+    made = dict(pairs)
+    if len(made) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"the key '{next(name for name in names if names.count(name) > 1)}' stands twice")
+    return made
 
 
 def _dicts(path: Path, rows: Sequence[Any]) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -188,15 +244,7 @@ def _dicts(path: Path, rows: Sequence[Any]) -> Iterator[tuple[str, dict[str, Any
 
 
 def _hub(text: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    import datasets
-
     name, _, revision = text.partition("@")
-    try:
-        found = datasets.load_dataset(name, split="train", revision=revision or None)
-    except Exception as error:
-        raise Refused(
-            f"hf:{text}: {type(error).__name__}: {str(error).splitlines()[0]}",
-            mend="is the name right, and the hub in reach? A set that was loaded before is in the cache",
-        ) from None
+    (found,) = hub.fetch(name, None, revision or None, ["train"])
     for number, row in enumerate(found, start=1):
         yield f"hf:{text}, row {number}", dict(row)

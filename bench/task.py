@@ -10,67 +10,14 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, field_validator, model_validator
-
+from bench.card import Card, read
 from bench.metrics import score as em_f1
 from bench.refusal import Refused, did_you_mean
 
 SPLITS = ("train", "validation", "test")
 Scorer = Callable[[str, Sequence[str]], dict[str, float]]
-
-
-class Card(BaseModel):
-    """`task.yaml`: everything about a task but its examples."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")
-    version: PositiveInt
-    summary: str
-    language: str
-    license: str
-    instruction: str
-    template: str = Field("{input}\n{target}\n\n", description="one solved example; what follows {target} ends it")
-    normalize: Literal["squad", "korquad", "ko"]
-    metric: str = Field("em", description="the main metric")
-    labels: tuple[str, ...] | None = Field(None, description="the closed set of answers; null for open answers")
-    answer: str | None = Field(None, description="regex whose one group is what em compares; null: the whole answer")
-    format: str | None = Field(None, description="regex a well-formed answer matches as a whole")
-    new_tokens: PositiveInt = Field(description="tokens an answer may take")
-
-    @field_validator("template")
-    @classmethod
-    def _has_both_fields(cls, template: str) -> str:
-        if template.count("{input}") != 1 or template.count("{target}") != 1:
-            raise ValueError("the template needs {input} and {target} once each")
-        if template.index("{input}") > template.index("{target}"):
-            raise ValueError("in the template {input} comes before {target}")
-        return template
-
-    @field_validator("answer", "format")
-    @classmethod
-    def _compiles(cls, pattern: str | None) -> str | None:
-        if pattern is not None:
-            re.compile(pattern)
-        return pattern
-
-    @model_validator(mode="after")
-    def _answer_has_one_group(self) -> Card:
-        if self.answer is not None and re.compile(self.answer).groups != 1:
-            raise ValueError("the regex 'answer' needs exactly one group")
-        return self
-
-    @property
-    def end(self) -> str:
-        """What follows an answer in the template."""
-        return self.template.partition("{target}")[2]
-
-    def trim(self, text: str) -> str:
-        """An answer up to where the template ends it, without surrounding white space."""
-        return (text.lstrip().split(self.end, 1)[0] if self.end else text).strip()
 
 
 @dataclass(frozen=True)
@@ -187,12 +134,17 @@ class Task:
         return scores
 
 
-def load(folder: Path) -> Task:
-    """The task in `folder`; raises `Refused` with file, line and mend at the first thing that is wrong."""
-    card = _read_card(folder / "task.yaml")
+def load(folder: Path, rows: Path | None = None) -> Task:
+    """The task in `folder`, its examples in `rows` where they lie elsewhere.
+
+    Raises `Refused` with file, line and mend at the first thing that is wrong.
+    """
+    card = read(folder / "task.yaml")
     ids: dict[str, str] = {}
-    splits = {split: _read_split(folder / f"{split}.jsonl", card, ids) for split in SPLITS}
-    files = [folder / "task.yaml", *(folder / f"{split}.jsonl" for split in SPLITS)]
+    data = [(rows or folder) / f"{split}.jsonl" for split in SPLITS]
+    splits = {file.stem: _read_split(file, card, ids) for file in data}
+    _check_labels(splits, data[0], card)
+    files = [folder / "task.yaml", *data]
     code = folder / "task.py"
     scorer = _read_scorer(code) if code.exists() else None
     metrics = ["em", "f1", "parsed", *(["format"] if card.format else [])]
@@ -205,38 +157,12 @@ def load(folder: Path) -> Task:
     return Task(card, folder, digest.hexdigest(), splits, scorer)
 
 
-def _read_card(file: Path) -> Card:
-    if not file.is_file():
-        raise Refused("a task folder needs a task.yaml", where=str(file), mend="see docs/tasks.md for its keys")
-    try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise Refused(f"task.yaml is not valid UTF-8 YAML: {error}", where=str(file)) from None
-    if not isinstance(content, dict):
-        raise Refused("task.yaml must hold keys and values", where=str(file))
-    for key in content:
-        if key not in Card.model_fields:
-            raise Refused(f"unknown key '{key}'", where=str(file), mend=did_you_mean(str(key), Card.model_fields))
-    try:
-        return Card.model_validate(content)
-    except (ValidationError, re.error) as error:
-        raise Refused(_first_problem(error), where=str(file)) from None
-
-
-def _first_problem(error: Exception) -> str:
-    if isinstance(error, ValidationError):
-        first = error.errors()[0]
-        key = ".".join(map(str, first["loc"]))
-        return f"key '{key}': {first['msg']}" if key else first["msg"]
-    return f"not a valid regular expression: {error}"
-
-
 def _read_split(file: Path, card: Card, ids: dict[str, str]) -> tuple[Row, ...]:
     if not file.is_file():
         raise Refused(f"the split '{file.stem}' is missing", where=str(file), mend="add it, one JSON object per line")
     rows = []
     try:
-        lines = file.read_text(encoding="utf-8").split("\n")
+        lines = file.read_text(encoding="utf-8-sig").split("\n")
     except UnicodeDecodeError as error:
         raise Refused(f"not UTF-8: {error}", where=str(file), mend="save the file as UTF-8") from None
     for number, line in enumerate(lines, start=1):
@@ -250,6 +176,18 @@ def _read_split(file: Path, card: Card, ids: dict[str, str]) -> tuple[Row, ...]:
     if not rows:
         raise Refused(f"the split '{file.stem}' is empty", where=str(file), mend="give it at least one example")
     return tuple(rows)
+
+
+def _check_labels(splits: dict[str, tuple[Row, ...]], train: Path, card: Card) -> None:
+    """Refuse an exam that asks for a label of which there is no example to learn from."""
+    learnt = {text for row in splits["train"] for text in row.references}
+    if card.labels is None or not (strange := {row.target for row in splits["test"]} - learnt):
+        return
+    raise Refused(
+        f"the test asks for {', '.join(map(repr, sorted(strange)))}, of which train has no example",
+        where=str(train),
+        mend="add examples of it, or drop the label and its test rows",
+    )
 
 
 def _read_row(line: str, where: str, card: Card) -> Row:

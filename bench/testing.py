@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import cast
 
 from bench.budget import Budget
+from bench.card import Card
 from bench.checkpoint import Checkpoint
 from bench.method import LM, BudgetSpent, Method, Unsupported
 from bench.record import Decoding, Grant
-from bench.task import Card, Row, TaskLesson
+from bench.task import Row, TaskLesson
 from bench.worker import seed_all
 
 GRANT = Grant(steps=3, passes=2, batch=4)

@@ -10,9 +10,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from bench import audit, checkpoint, registry, task
+from bench import audit, checkpoint, hub, recipe, registry
 from bench.audit import Finding
+from bench.card import Card
 from bench.refusal import Refused
+from bench.task import SPLITS
 
 
 @dataclass(frozen=True)
@@ -76,11 +78,28 @@ def _task(ref: str, model: str) -> Verdict:
     checkpoint.check_folder(base)
     head: dict[str, Any] = {"kind": "task", "name": ref, "model": model}
     try:
-        loaded = task.load(folder)
+        loaded = recipe.load(folder)
+    except hub.Unreached:
+        raise
     except Refused as fault:
         return Verdict(str(fault), head, (Finding("schema", True, 1, str(fault)),))
-    rows = {split: len(loaded.splits[split]) for split in task.SPLITS}
+    rows = {split: len(loaded.splits[split]) for split in SPLITS}
     head |= {"version": loaded.card.version, "sha256": loaded.sha256, "rows": rows}
     sizes = ", ".join(f"{count} {split}" for split, count in rows.items())
     line = f"{loaded.card.name} version {loaded.card.version}: {sizes}; sha256 {loaded.sha256[:12]}"
-    return Verdict(line, head, tuple(audit.audit(loaded, base)))
+    return Verdict(line, head, (*audit.audit(loaded, base), *_origin(loaded.card)))
+
+
+def _origin(card: Card) -> list[Finding]:
+    """What was left out of a data set of the hub, and why."""
+    if card.data is None:
+        return []
+    told = recipe.origin(card.data)
+    if not told["left_out"]:
+        return []
+    said = f"Rows of {told['hub']} at {told['revision']} that were left out or joined."
+    return [Finding("hub", False, sum(told["left_out"].values()), said, tuple(map(_count, told["left_out"].items())))]
+
+
+def _count(part: tuple[str, int]) -> str:
+    return f"{part[0]}: {part[1]}"

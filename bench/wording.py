@@ -42,6 +42,15 @@ def form(text: str) -> str:
     return " ".join(re.sub(r"(?<!\d)\s+|\s+(?!\d)", "", folded).split())
 
 
+def plain(text: str) -> str:
+    """A text in NFC, with plain spaces and line ends, and nothing hidden in it."""
+    text = unicodedata.normalize("NFC", text).replace("\r\n", "\n").replace("\r", "\n")
+    text = re.sub(r"[\t\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]", " ", text)
+    text = "".join(c for c in text if c == "\n" or unicodedata.category(c) not in ("Cc", "Cf", "Cs", "Co"))
+    text = re.sub(r"(?<=\S) {2,}", " ", text)
+    return re.sub(r" +\n", "\n", text).strip()
+
+
 def blemish(text: str) -> tuple[str, int] | None:
     """The first kind of white space or hidden character that does not belong into a text, and where it stands."""
     for name, pattern in _BLEMISHES.items():

@@ -15,7 +15,7 @@ from statistics import fmean
 from tempfile import TemporaryDirectory
 from typing import cast
 
-from bench import adapters, cap, checkpoint, environment, registry, task
+from bench import adapters, cap, checkpoint, environment, recipe, registry, task
 from bench.budget import Budget
 from bench.cost import Adapter, Answering, Cost, Parameters, Phase
 from bench.forgetting import Recall
@@ -136,7 +136,7 @@ class Trial:
         if (torch := sys.modules.get("torch")) is not None:
             torch.set_num_threads(environment.available_cores())
             self.device = "cuda" if torch.cuda.is_available() else "cpu"
-        self.task = task.load(registry.task(self.spec.task.ref))
+        self.task = recipe.load(registry.task(self.spec.task.ref), fetch=False)
         self.folder = registry.model(self.spec.base.ref)
         if (self.task.sha256, checkpoint.digest(self.folder)) != (self.spec.task.sha256, self.spec.base.sha256):
             raise RuntimeError("the task or the model was changed after the run was planned; run the command again")

@@ -18,9 +18,10 @@ from rich.console import Console
 
 from bench import options, running, task, validate
 from bench.audit import FAULTS, REMARKS, Finding, audit
+from bench.card import Card
 from bench.checkpoint import Checkpoint
 from bench.refusal import Refused
-from bench.task import SPLITS, Card, Row, Task
+from bench.task import SPLITS, Row, Task
 from bench.wording import NEAR, blemish, excerpt, form, key, near_pairs, place
 
 ROOT = Path(__file__).parents[1]

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 from conftest import MakeTask
@@ -28,7 +29,7 @@ for line in json.loads(sys.argv[1]):
             main()
         except SystemExit as end:
             code = end.code
-    heavy = sorted({"torch", "transformers", "peft", "trl", "sklearn"} & set(sys.modules))
+    heavy = sorted({"torch", "transformers", "peft", "trl", "sklearn", "datasets"} & set(sys.modules))
     results.append([code, out.getvalue(), err.getvalue(), heavy])
 print(json.dumps(results))
 """
@@ -94,6 +95,35 @@ REFUSED: dict[str, tuple[Sequence[str], Sequence[str]]] = {
         ("run", "--methods", "lora", "--task", "unknown_key"),
         ("unknown_key/task.yaml", "'metrik'", "did you mean 'metric'?"),
     ),
+    "labels that are no choice": (
+        ("run", "--methods", "lora", "--task", "one_class"),
+        ("one_class/task.yaml", "'labels'", "two labels at least"),
+    ),
+    "label that is never shown": (
+        ("run", "--methods", "lora", "--task", "unseen"),
+        ("unseen/train.jsonl", "asks for 'cold'", "add examples"),
+    ),
+    "answers longer than the context": (
+        ("run", "--methods", "lora", "--task", "endless", "--model", "model"),
+        ("10000 tokens", "whole context has", "new_tokens="),
+    ),
+    "answers longer than the context by the budget": (
+        (*PLAN, "--budget", "standard,new_tokens=10000"),
+        ("10000 tokens", "whole context has", "a longer context"),
+    ),
+    "rows here and on the hub": (
+        ("run", "--methods", "lora", "--task", "both", "--model", "model"),
+        ("both/train.jsonl", "beside it", "drop the section 'data'"),
+    ),
+    "hub data without a pin": (
+        ("run", "--methods", "lora", "--task", "unpinned"),
+        ("unpinned/task.yaml", "'data.revision'", "a branch moves"),
+    ),
+    "hub data with a key misspelt": (
+        ("run", "--methods", "lora", "--task", "misspelt"),
+        ("misspelt/task.yaml", "'data.colums'", "Valid: config"),
+    ),
+    "tracker misspelt": ((*LORA, "--log-to", "tensorbord"), ("--log-to tensorbord", "'tensorboard'")),
     "output that is a file": ((*LORA, "--out", "taken"), ("--out taken", "cannot be written", "/taken")),
     "output below a file": ((*LORA, "--out", "taken/deeper"), ("--out taken/deeper", "cannot be written")),
 }
@@ -109,11 +139,20 @@ ANSWERED: dict[str, tuple[Sequence[str], str]] = {
 
 def wreck(folder: Path, make_task: MakeTask, base: Path) -> None:
     """Fill `folder` with one sound task and model and with many that are not."""
-    row = {"id": "one", "input": "red", "target": "warm"}
+    row: dict[str, Any] = {"id": "one", "input": "red", "target": "warm"}
     make_task(folder / "good")
     make_task(folder / "twice", test=[row, row])
     make_task(folder / "empty", validation=[row | {"target": ""}])
     make_task(folder / "unknown_key", metrik="em")
+    make_task(folder / "one_class", labels=["warm"])
+    seen: dict[str, Any] = {"labels": ["warm", "cold"], "train": [row], "validation": [row | {"id": "two"}]}
+    make_task(folder / "unseen", **seen, test=[row | {"id": "three", "target": "cold"}])
+    make_task(folder / "endless", new_tokens=10_000)
+    hub: dict[str, Any] = {"hub": "org/set", "revision": "v1", "input": "q", "target": "a"}
+    hub |= {"splits": dict.fromkeys(("train", "validation", "test"), "train")}
+    make_task(folder / "both", data=hub)
+    make_task(folder / "unpinned", data=hub | {"revision": "main"})
+    make_task(folder / "misspelt", data=hub | {"colums": "q"})
     (make_task(folder / "missing") / "test.jsonl").unlink()
     lines = (make_task(folder / "broken") / "train.jsonl").read_text("utf-8").split("\n")
     (folder / "broken" / "train.jsonl").write_text("\n".join([*lines[:2], '{"id": "x", ', *lines[3:]]), "utf-8")
@@ -158,6 +197,7 @@ def test_bad_input_is_refused_with_its_place_and_mend(results: dict[str, Result]
     assert result.err.startswith("bench: "), result.err
     assert not [said for said in REFUSED[name][1] if said not in result.err], result.err
     assert "Traceback" not in result.err
+    assert len(result.err.splitlines()) <= 4
 
 
 @pytest.mark.parametrize("name", ANSWERED)

@@ -15,10 +15,11 @@ from hypothesis import strategies as st
 
 from bench import registry
 from bench.budget import Budget
+from bench.card import Card
 from bench.checkpoint import Checkpoint
 from bench.method import Unsupported
 from bench.record import Grant
-from bench.task import Card, Row, TaskLesson
+from bench.task import Row, TaskLesson
 
 WORDS = st.from_regex(r"[a-z가-힣=+]+( [a-z가-힣=+]+){0,3}", fullmatch=True)
 TEMPLATE = "Q: {input}\n{target}\n\n"

@@ -18,11 +18,11 @@ import typer
 from conftest import MakeRecord, MakeTask
 
 from bench import columns, making, registry, table, units, words
+from bench.card import Card, Data
 from bench.cli import app
 from bench.gates import Policy
 from bench.refusal import Refused
 from bench.rows import Row
-from bench.task import Card
 from bench.task import Row as Example
 from bench.testing import check_method
 
@@ -102,8 +102,11 @@ def test_a_new_method_is_the_one_of_the_docs_and_keeps_the_contract(
 
 def test_the_docs_name_every_key_of_a_task_and_of_an_example() -> None:
     text = (DOCS / "tasks.md").read_text("utf-8")
-    table = set(re.findall(r"`(\w+)`", " ".join(re.findall(r"^\| (`[^|]*) \|", text, re.MULTILINE))))
-    assert table == set(Card.model_fields)
+    tables = re.split(r"^\| key of `data`", text, maxsplit=1, flags=re.MULTILINE)
+    for table, model in zip(tables, (Card, Data), strict=True):
+        table = table.partition("| key | meaning |")[2] or table
+        named = set(re.findall(r"`(\w+)`", " ".join(re.findall(r"^\| (`[^|]*) \|", table, re.MULTILINE))))
+        assert named == set(model.model_fields)
     assert all(f"`{key}`" in text for key in {"id", "input", "target", "rationale", "rejected"})
     assert {*Example.__dataclass_fields__} == {"id", "input", "references", "rationale", "rejected"}
 

@@ -15,7 +15,7 @@ SOURCES = sorted(file for folder in ("bench", "methods", "tasks", "models") for 
 # A new room is a conscious act: a file of bench/ that does not stand here fails.
 LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"__init__", "record", "cost", "refusal", "units", "words"}),
-    frozenset({"method", "task", "budget", "metrics", "job", "progress"}),
+    frozenset({"method", "card", "task", "budget", "metrics", "job", "progress"}),
     frozenset(
         {
             "registry",
@@ -40,6 +40,9 @@ LAYERS: tuple[frozenset[str], ...] = (
             "forecast",
             "adapters",
             "source",
+            "hub",
+            "recipe",
+            "cells",
         }
     ),
     frozenset({"plan", "launch", "nursery", "worker", "testing", "validate", "tune", "stack", "draft"}),
@@ -50,9 +53,9 @@ LAYERS: tuple[frozenset[str], ...] = (
 )
 # The half that reads stands between the contracts and the command line, in layers of its own: from records to a page.
 READING_LAYERS: tuple[frozenset[str], ...] = (
-    frozenset({"terms", "prior", "stats"}),
+    frozenset({"terms", "prior", "stats", "figures"}),
     frozenset({"contrast"}),
-    frozenset({"rows"}),
+    frozenset({"rows", "trackers"}),
     frozenset({"comparison", "costing", "notes", "table", "columns", "limits"}),
     frozenset({"sections"}),
     frozenset({"learning", "drawing", "pairing", "baseline"}),
@@ -84,7 +87,16 @@ RUNNING = frozenset(LAYER) - READING - SHARED
 SAME_LAYER = {
     ("record", "cost"),  # a record holds what the run cost
     ("budget", "method"),  # the purse speaks the contract's exceptions
+    ("task", "card"),  # a task is a card and its examples
     ("task", "metrics"),  # a task scores its own answers
+    ("source", "hub"),  # a data set of the hub is a source of rows too
+    ("source", "wording"),  # the same question is told by its words
+    ("cells", "source"),
+    ("cells", "wording"),
+    ("recipe", "cells"),
+    ("recipe", "hub"),
+    ("recipe", "source"),
+    ("recipe", "wording"),
     ("checkpoint", "lm"),  # weights on disk become a model that answers
     ("audit", "checkpoint"),  # data is measured with a model's tokenizer
     ("audit", "wording"),  # leaks and near duplicates are a matter of words

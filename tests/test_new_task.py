@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pandas
+import pyarrow.parquet
 import pytest
 from conftest import Bench
 
 from bench import source, task
-from bench.draft import Draft, draft, plain
+from bench.draft import Draft, draft
 from bench.refusal import Refused
-from bench.wording import key
+from bench.wording import key, plain
 
 QUESTIONS = [(f"What is {n} and {n + 1}?", f"It is {2 * n + 1}") for n in range(200)]
 
@@ -154,6 +155,16 @@ def refused(tmp_path: Path, name: str, content: str | bytes, complaint: str, **c
         ("a.json", '{"a": 1}', "a JSON list of objects is wanted"),
         ("a.json", "[1]", "must be an object"),
         ("a.csv", "질문,답\n가,나\n".encode("cp949"), "not UTF-8"),
+        ("a.csv", "\ufeff질문,답\n".encode("utf-16"), "not UTF-8(.|\\n)*iconv -f utf-16"),
+        ("a.csv", "질문,답\n가,나\n".encode("cp949"), "a.csv:1, byte 0(.|\\n)*iconv -f cp949"),
+        (
+            "a.csv",
+            "질문,답\n".encode() + "가,나\n".encode("cp949"),
+            "a.csv:2, byte 11(.|\\n)*some of its lines",
+        ),
+        ("a.csv", b"question,answer\na,\xff\xfe\xfa\n", "save it as UTF-8"),
+        ("a.jsonl", '{"question": "a", "question": "b", "answer": "c"}', "the key 'question' stands twice"),
+        ("a.jsonl", '{"question": "a", "answer": ["b", NaN]}', "the target is nan, no text"),
         ("a.csv", "question,answer\na,b,c\n", "3 cells where the head has 2"),
         ("a.csv", 'question,answer\n"a,b\n', "no table"),
         ("a.csv", "question,question\na,b\n", "two columns have one name"),
@@ -170,6 +181,41 @@ def refused(tmp_path: Path, name: str, content: str | bytes, complaint: str, **c
 )
 def test_what_cannot_be_a_task_is_refused(tmp_path: Path, name: str, content: str | bytes, complaint: str) -> None:
     refused(tmp_path, name, content, complaint)
+
+
+def test_cells_and_heads_of_parquet_are_checked_as_those_of_tables(tmp_path: Path) -> None:
+    hole = pandas.DataFrame([("a", "b"), ("c", float("nan"))], columns=["question", "answer"])
+    hole.to_parquet(tmp_path / "hole.parquet")
+    with pytest.raises(Refused, match="the target is empty") as refused:
+        source.read(str(tmp_path / "hole.parquet"))
+    assert refused.value.where == f"{tmp_path / 'hole.parquet'}, row 2"
+    numbers = pandas.DataFrame([("a", 1.5), ("c", float("nan"))], columns=["question", "answer"])
+    numbers.to_parquet(tmp_path / "numbers.parquet")
+    with pytest.raises(Refused, match=r"the target is 1\.5, no text"):
+        source.read(str(tmp_path / "numbers.parquet"))
+    twice = pyarrow.Table.from_arrays([pyarrow.array(["a"])] * 2, names=["question", "question"])
+    pyarrow.parquet.write_table(twice, tmp_path / "twice.parquet")
+    with pytest.raises(Refused, match="two columns have one name: 'question'"):
+        source.read(str(tmp_path / "twice.parquet"))
+
+
+def test_an_answer_longer_than_the_context_is_refused_before_anything_is_written(
+    run_bench: Bench, tmp_path: Path
+) -> None:
+    long = " ".join(f"word{n}" for n in range(600))
+    rows(tmp_path / "data.jsonl", [{"question": f"What is {n}?", "answer": f"{n} {long}"} for n in range(40)])
+    done = run_bench("new", "task", "mine", "--from", "data.jsonl")
+    assert (done.returncode, done.stdout, (tmp_path / "mine").exists()) == (2, "", False)
+    assert "the model's whole context is 512" in done.stderr and "mend:" in done.stderr
+    assert max(map(len, done.stderr.splitlines())) < 200
+
+
+def test_a_rare_label_is_shown_before_it_is_asked_for(tmp_path: Path) -> None:
+    pairs = [(f"Is {n} even?", "never" if n < 5 else "no" if n % 2 else "yes") for n in range(200)]
+    for seed in range(20):
+        splits = made(pairs, tmp_path, seed=seed).splits
+        shown = {split: {row["target"] for row in some} for split, some in splits.items()}
+        assert shown["train"] == shown["test"] == {"never", "no", "yes"}
 
 
 def test_a_column_that_is_not_there_is_refused_with_those_that_are(tmp_path: Path) -> None:

@@ -112,6 +112,26 @@ def test_tables_hold_every_method_and_every_run(written: Path, records: list[Rec
     assert runs.set_index("id").loc[records[0].id, "cost.phases.fit.wall_s"] == 2.0
 
 
+def test_pandas_and_datasets_open_the_runs_with_the_columns_that_the_docs_name(
+    written: Path, records: list[Record], tmp_path: Path
+) -> None:
+    import datasets
+
+    file = written / "records.parquet"
+    by_pandas = pandas.read_parquet(file)
+    by_datasets = datasets.load_dataset(
+        "parquet", data_files=str(file), split="train", cache_dir=str(tmp_path), download_mode="force_redownload"
+    )
+    assert by_datasets.column_names == list(by_pandas.columns)
+    assert by_datasets["id"][:] == list(by_pandas["id"]) == [record.id for record in records]
+    docs = (Path(__file__).parents[1] / "docs" / "reports.md").read_text("utf-8").partition("## The runs as a table")[2]
+    named = re.findall(r"^\| `([\w.]+)` \|", docs.partition("\n## ")[0], re.MULTILINE)
+    assert len(named) > 10
+    assert set(named) <= set(by_pandas.columns)
+    parts = {name.partition(".")[0] for name in by_pandas.columns}
+    assert parts <= {name.partition(".")[0] for name in named} | {"schema", "env"}
+
+
 def test_the_same_records_give_the_same_pictures(records: list[Record], tmp_path: Path) -> None:
     for folder in ("one", "other"):
         report.write(part(records), tmp_path / folder)

@@ -12,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench import task
+from bench.card import Card
 from bench.refusal import Refused
-from bench.task import Card, Row, Task, TaskLesson
+from bench.task import Row, Task, TaskLesson
 
 SCORER = "def score(prediction, references):\n    return {'em': float(len(prediction)), 'mine': 1.0}\n"
 TEXTS = st.text(st.characters(exclude_characters="{}", exclude_categories=["Cs"]), min_size=1)
@@ -185,6 +186,14 @@ def test_a_line_separator_inside_a_text_does_not_end_a_line(make_task: MakeTask,
     odd = "a\u2028b\x0bc\x85d"
     folder = make_task(tmp_path / "odd", train=[{"id": "one", "input": odd, "target": "warm"}])
     assert task.load(folder).splits["train"][0].input == odd
+
+
+def test_a_byte_order_mark_is_no_part_of_card_or_row(folder: Path) -> None:
+    before = task.load(folder)
+    for name in ("task.yaml", "train.jsonl"):
+        (folder / name).write_bytes(b"\xef\xbb\xbf" + (folder / name).read_bytes())
+    after = task.load(folder)
+    assert (after.card, after.splits) == (before.card, before.splits)
 
 
 @pytest.mark.parametrize("file", ["task.yaml", "train.jsonl", "validation.jsonl", "test.jsonl", "task.py"])

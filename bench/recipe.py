@@ -1,0 +1,125 @@
+"""Tasks whose examples lie on the hub: fetched once, split without leaks, kept on this machine, read like any other."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import random
+import shutil
+import tempfile
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from bench import card as cards
+from bench import cells, hub, source, task
+from bench.card import Data
+from bench.refusal import Refused
+from bench.source import Pair
+from bench.task import SPLITS, Task
+from bench.wording import key
+
+FORM = 1  # raised when the same card and data set would become other rows
+EXAM_FIRST = ("test", "validation", "train")  # what one has drawn, the later ones do not see
+ORIGIN = "origin.json"
+
+
+def load(folder: Path, *, fetch: bool = True) -> Task:
+    """The task in `folder`, wherever its examples lie; `fetch` says whether the hub may be asked for them.
+
+    Raises `Refused` at the first thing that is wrong with the card, the data set, or its rows.
+    """
+    data = cards.read(folder / "task.yaml").data
+    if data is None:
+        return task.load(folder)
+    both = [file for split in SPLITS if (file := folder / f"{split}.jsonl").exists()]
+    if both:
+        mend = "drop the section 'data', or the files"
+        raise Refused(
+            "the card names a data set of the hub, and examples stand beside it", where=str(both[0]), mend=mend
+        )
+    kept = place(data)
+    if not kept.is_dir():
+        if not fetch:
+            raise Refused(
+                f"the rows of {data.hub} are not on this machine", where=str(folder), mend="bench validate it"
+            )
+        _keep(data, kept, str(folder / "task.yaml"))
+    return task.load(folder, kept)
+
+
+def place(data: Data) -> Path:
+    """The folder where the rows of such a section are kept; another section has another."""
+    made_of = json.dumps({"form": FORM} | data.model_dump(mode="json"), sort_keys=True, ensure_ascii=False)
+    root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return root / "adaptbench" / "tasks" / hashlib.sha256(made_of.encode()).hexdigest()[:16]
+
+
+def origin(data: Data) -> dict[str, Any]:
+    """Where kept rows came from, and how many were left out and why."""
+    found: dict[str, Any] = json.loads((place(data) / ORIGIN).read_text("utf-8"))
+    return found
+
+
+def _keep(data: Data, kept: Path, where: str) -> None:
+    """Fetch, split and write the rows; nothing is left behind where that fails."""
+    wanted = [getattr(data.splits, split) for split in EXAM_FIRST]
+    tables = dict(zip(EXAM_FIRST, hub.fetch(data.hub, data.config, data.revision, wanted), strict=True))
+    splits, left_out = _split(data, tables, where)
+    told = {
+        "hub": data.hub,
+        "config": data.config,
+        "revision": data.revision,
+        "files": sorted({file for table in tables.values() for file in hub.files(table)}),
+        "rows": {split: len(splits[split]) for split in SPLITS},
+        "left_out": left_out,
+    }
+    try:
+        _write(kept, splits, told)
+    except OSError as error:
+        mend = "XDG_CACHE_HOME=FOLDER names another place"
+        raise Refused(f"the rows cannot be kept: {error.strerror}", where=str(kept.parent), mend=mend) from None
+
+
+def _write(kept: Path, splits: dict[str, list[dict[str, Any]]], told: dict[str, Any]) -> None:
+    """All files at once, or none."""
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    made = Path(tempfile.mkdtemp(prefix=".", dir=kept.parent))
+    try:
+        for split, rows in splits.items():
+            lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+            (made / f"{split}.jsonl").write_text(lines, "utf-8")
+        (made / ORIGIN).write_text(json.dumps(told, indent=1, ensure_ascii=False) + "\n", "utf-8")
+        made.rename(kept)
+    except OSError:
+        if not kept.is_dir():  # otherwise another command was faster, with the same rows
+            raise
+    finally:
+        shutil.rmtree(made, ignore_errors=True)
+
+
+def _split(data: Data, tables: dict[str, Any], where: str) -> tuple[dict[str, list[dict[str, Any]]], dict[str, int]]:
+    """Rows of each split; the test is drawn first, and no question stands twice, in one split or in two."""
+    seen: set[str] = set()
+    splits, left_out = {}, Counter[str]()
+    for split in EXAM_FIRST:
+        pairs = list(cells.pairs(data, tables[split], getattr(data.splits, split), where, left_out))
+        single, _ = source.unique(pairs)
+        fresh = [pair for pair in single if key(pair.input) not in seen]
+        left_out["asked twice in a split, joined"] += len(pairs) - len(single)
+        left_out["asked in an earlier split too (test, validation, train)"] += len(single) - len(fresh)
+        size = getattr(data.sizes, split) or len(fresh)
+        drawn = random.Random(f"{data.seed} {split}").sample(fresh, min(size, len(fresh)))
+        if not drawn:
+            mend = "name another split, loosen 'where' or 'longest', or give 'sizes' so that something is left"
+            raise Refused(f"key 'data.splits.{split}': no row is left for {split}", where=where, mend=mend)
+        seen |= {key(pair.input) for pair in drawn}
+        splits[split] = [_row(f"{split}-{number:06d}", pair) for number, pair in enumerate(drawn, start=1)]
+    return splits, {why: count for why, count in left_out.items() if count}
+
+
+def _row(id: str, pair: Pair) -> dict[str, Any]:
+    target = pair.targets[0] if len(pair.targets) == 1 else list(pair.targets)
+    row: dict[str, Any] = {"id": id, "input": pair.input, "target": target}
+    return row | ({"rationale": pair.rationale} if pair.rationale else {})

@@ -1,0 +1,1 @@
+"""A task: the folder of this file, found by its entry point."""
