@@ -63,7 +63,7 @@ def _kept(model: Any, length: int) -> int:
     training, devices = model.training, [model.device] if model.device.type == "cuda" else []
     model.train()
     with torch.random.fork_rng(devices=devices), torch.autograd.graph.saved_tensors_hooks(keep, lambda kept: kept):
-        logits = model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits
+        logits = model(input_ids=ids).logits
         logits.float().logsumexp(-1).sum()
     model.train(training)
     return sum(_bytes(tensor) if tensor.is_sparse else tensor.untyped_storage().nbytes() for tensor in found.values())

@@ -14,7 +14,7 @@ from typing import Any
 
 from filelock import FileLock
 
-from bench import progress
+from bench import device, progress
 from bench.job import Job
 from bench.plan import done
 from bench.record import Failure, Record, Spec, Status
@@ -65,7 +65,11 @@ def _run(job: Job, out: Path, show: Show) -> Record:
                 *map(str, files),
             ]  # -P: the user's folder shadows nothing
             worker = subprocess.Popen(
-                command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=_environment(job.spec)
+                command,
+                stdout=log,
+                stderr=log,
+                stdin=subprocess.DEVNULL,
+                env=_environment(job.spec) | device.visible(job.device),
             )
             try:
                 late = _wait(worker, job, folder / "progress", show)

@@ -15,7 +15,7 @@ from statistics import fmean
 from tempfile import TemporaryDirectory
 from typing import cast
 
-from bench import adapters, cap, checkpoint, environment, registry, task
+from bench import adapters, cap, checkpoint, device, environment, registry, task
 from bench.budget import Budget
 from bench.cost import Adapter, Answering, Cost, Parameters, Phase
 from bench.forgetting import Recall
@@ -73,7 +73,7 @@ class Trial:
     """The steps of a run in their order; keeps what each of them yields, so that a failed run keeps it too."""
 
     def __init__(self, job: Job, watch: Watch) -> None:
-        self.spec, self.watch = job.spec, watch
+        self.spec, self.asked, self.watch = job.spec, job.device, watch
         self.started = datetime.now(UTC).isoformat(timespec="seconds")
         self.bystander = environment.Bystander()
         self.method: Method | None = None
@@ -132,7 +132,7 @@ class Trial:
             importlib.import_module(module)
         if (torch := sys.modules.get("torch")) is not None:
             torch.set_num_threads(environment.available_cores())
-            self.device = "cuda" if torch.cuda.is_available() else "cpu"
+            self.device = device.place(self.asked)
         self.task = task.load(registry.task(self.spec.task.ref))
         self.folder = registry.model(self.spec.base.ref)
         if (self.task.sha256, checkpoint.digest(self.folder)) != (self.spec.task.sha256, self.spec.base.sha256):

@@ -40,6 +40,12 @@ LAYERS: tuple[frozenset[str], ...] = (
             "forecast",
             "adapters",
             "source",
+            "architecture",
+            "weights",
+            "adapted",
+            "hub",
+            "device",
+            "precision",
         }
     ),
     frozenset({"plan", "launch", "worker", "testing", "validate", "tune", "stack", "draft"}),
@@ -86,6 +92,14 @@ SAME_LAYER = {
     ("budget", "method"),  # the purse speaks the contract's exceptions
     ("task", "metrics"),  # a task scores its own answers
     ("checkpoint", "lm"),  # weights on disk become a model that answers
+    ("checkpoint", "adapted"),  # a base may be an adapter on another model
+    ("checkpoint", "architecture"),
+    ("checkpoint", "weights"),
+    ("adapted", "architecture"),
+    ("adapted", "weights"),
+    ("adapted", "registry"),  # an adapter names its base as a user would
+    ("registry", "hub"),
+    ("train", "precision"),
     ("audit", "checkpoint"),  # data is measured with a model's tokenizer
     ("audit", "wording"),  # leaks and near duplicates are a matter of words
     ("gradient", "train"),  # the family of trained methods has one engine
