@@ -17,15 +17,9 @@ from bench.refusal import Refused
 
 CONFIG = "adapter_config.json"
 NAMES_ONLY = ("base_model_name_or_path", "revision")  # where the base was found does not change what it is
-BEFORE = {
-    "PROMPT_TUNING",
-    "MULTITASK_PROMPT_TUNING",
-    "P_TUNING",
-    "PREFIX_TUNING",
-    "ADAPTION_PROMPT",
-    "CPT",
-    "CARTRIDGE",
-}
+BEFORE = frozenset(
+    {"PROMPT_TUNING", "MULTITASK_PROMPT_TUNING", "P_TUNING", "PREFIX_TUNING", "ADAPTION_PROMPT", "CPT", "CARTRIDGE"}
+)
 ROUTED = {"POLY", "XLORA"}
 PROBE = 8  # tokens read before and after merging
 TOLERANCE = {"float32": 1e-3}  # of the largest logit, by which merging may move any

@@ -57,6 +57,16 @@ def available_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def free_memory() -> int:
+    """Bytes that processes may still take on this machine, or in this container."""
+    free = psutil.virtual_memory().available
+    try:
+        most, held = (Path(f"/sys/fs/cgroup/memory.{name}").read_text("ascii").strip() for name in ("max", "current"))
+        return min(free, int(most) - int(held)) if most != "max" else free
+    except (OSError, ValueError):
+        return free
+
+
 def _busy_seconds() -> float:
     times = psutil.cpu_times()
     return float(times.user + times.system + getattr(times, "nice", 0.0))

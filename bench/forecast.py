@@ -20,6 +20,17 @@ def held(model: Any) -> int:
     return sum(_bytes(tensor) for tensor in tensors.values())
 
 
+def quantised(model: Any) -> int:
+    """The same once its linear layers but the last are held in 4 bits, doubly quantised (https://arxiv.org/abs/2305.14314),
+    and all else in float32."""
+    last = model.get_output_embeddings()
+    packed = sum(
+        layer.weight.numel() for layer in model.modules() if isinstance(layer, torch.nn.Linear) and layer is not last
+    )
+    rest = {id(tensor): tensor.numel() for tensor in chain(model.parameters(), model.buffers())}
+    return int(packed * (0.5 + 1 / 64 + FLOAT / (64 * 256)) + (sum(rest.values()) - packed) * FLOAT)
+
+
 def training(model: Any, tokens: int) -> int:
     """Bytes that training on `tokens` at once, padding included, adds to a model of which some weights are trained.
 
@@ -47,6 +58,14 @@ def answering(model: Any, rows: int, length: int) -> int:
     size = torch.finfo(model.dtype).bits // 8
     each = size * cache + FLOAT * (PASSING * width + 2 * inner)
     return int(rows * (length * each + FLOAT * config.vocab_size))
+
+
+def reading(model: Any, rows: int, length: int) -> int:
+    """Bytes that reading `rows` of `length` tokens at once adds where the states of all layers are asked for."""
+    config = model.config.get_text_config()
+    inner = getattr(config, "intermediate_size", None) or 4 * config.hidden_size
+    states = (config.num_hidden_layers + 1) * torch.finfo(model.dtype).bits // 8 * config.hidden_size
+    return int(rows * length * (states + FLOAT * (PASSING * config.hidden_size + 2 * inner)))
 
 
 def _kept(model: Any, length: int) -> int:

@@ -39,13 +39,13 @@ def plan(
 
     Raises `Refused` at the first thing wrong.
     """
+    places.check(device)
     what = task.load(registry.task(task_ref))
     classes = _methods(methods, closed=what.card.labels is not None)
     given = _given(classes, settings)
     params = {ref: resolve(cls, given[ref], registry.method_name(ref)) for ref, cls in classes.items()}
     grant = budget.parse(budget_text)
     grants = _sized(grant, examples, len(what.splits["train"])) if examples else [grant]
-    places.check(device)
     base = _base(model_ref, dtype)
     decoding = _decoding(what.card, grant)
     exam = TaskSpec(
