@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import chain
 from typing import Any
 
 import torch
+from torch.nn import functional
 
 PROBES = 16, 48  # tokens of the rows that are passed through the model
 FLOAT = 4  # bytes
@@ -78,14 +81,44 @@ def _kept(model: Any, length: int) -> int:
             found[_storage(tensor)] = tensor
         return tensor
 
+    # No mask: every token counts, and on torch's meta device none could be looked at.
     ids = torch.ones((1, length), dtype=torch.long, device=model.device)
     training, devices = model.training, [model.device] if model.device.type == "cuda" else []
     model.train()
-    with torch.random.fork_rng(devices=devices), torch.autograd.graph.saved_tensors_hooks(keep, lambda kept: kept):
+    with (
+        torch.random.fork_rng(devices=devices),
+        _fused(model),
+        torch.autograd.graph.saved_tensors_hooks(keep, lambda kept: kept),
+    ):
         logits = model(input_ids=ids).logits
         logits.float().logsumexp(-1).sum()
     model.train(training)
     return sum(_bytes(tensor) if tensor.is_sparse else tensor.untyped_storage().nbytes() for tensor in found.values())
+
+
+@contextmanager
+def _fused(model: Any) -> Iterator[None]:
+    """Let attention on torch's meta device keep what the fused kernels of real devices keep; by itself it keeps all
+    of its weights."""
+    plain = functional.scaled_dot_product_attention
+    if model.device.type == "meta":
+        functional.scaled_dot_product_attention = lambda query, key, value, *_, **__: Attention.apply(query, key, value)
+    try:
+        yield
+    finally:
+        functional.scaled_dot_product_attention = plain
+
+
+class Attention(torch.autograd.Function):
+    """Shapes only: what attention takes, makes and needs again on the way back."""
+
+    @staticmethod
+    def forward(ctx: Any, query: Any, key: Any, value: Any) -> Any:
+        rows, heads, length, _ = query.shape
+        made = query.new_empty((rows, length, heads, value.shape[-1])).transpose(1, 2)  # as the kernels lay it out
+        sums = query.new_empty(query.shape[:-1], dtype=torch.float32)
+        ctx.save_for_backward(query, key, value, made, sums)
+        return made
 
 
 def _storage(tensor: torch.Tensor) -> int:
