@@ -102,11 +102,15 @@ def _fused(model: Any) -> Iterator[None]:
     of its weights."""
     plain = functional.scaled_dot_product_attention
     if model.device.type == "meta":
-        functional.scaled_dot_product_attention = lambda query, key, value, *_, **__: Attention.apply(query, key, value)
+        functional.scaled_dot_product_attention = _attend
     try:
         yield
     finally:
         functional.scaled_dot_product_attention = plain
+
+
+def _attend(query: Any, key: Any, value: Any, *_: Any, **__: Any) -> Any:
+    return Attention.apply(query, key, value)  # type: ignore[no-untyped-call]
 
 
 class Attention(torch.autograd.Function):

@@ -81,8 +81,8 @@ def _show(found: Survey) -> None:
     machine = found.machine
     console.print(
         f"Peaks as reckoned beforehand, for examples of {machine['tokens']} tokens in {machine['dtype']} on the "
-        f"{machine['device']}; {machine['libraries_mib']} MiB are the libraries, {machine['free_mib']:,} MiB are free. "
-        "At once: examples of a training step that go through the model together."
+        f"{machine['device']}. {machine['libraries_mib']} MiB are libraries, of which a run that trains loads more; "
+        f"{machine['free_mib']:,} MiB are free. At once: examples of a training step that go through the model together."
     )
     shrunk = [need.method for need in found.needs if need.fits and need.micro_batch and need.micro_batch < 16]
     if shrunk and machine["device"] == "cpu":

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import logging
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -102,15 +104,18 @@ def _needs(lm: Any, tokens: int, free: int, libraries: int) -> Iterator[Need]:
             fitting = load + (forecast.training(model, size * tokens) + _masters(model) if size else more)
             fits = max(fitting, answering) <= free
             if fits or size == sizes[-1]:
-                peaks = (round((libraries + peak) / MIB) for peak in (load, fitting, answering))
-                yield Need(name, *peaks, micro_batch=size or None, fits=fits)
+                peaks = [round((libraries + peak) / MIB) for peak in (load, fitting, answering)]
+                yield Need(name, peaks[0], peaks[1], peaks[2], size or None, fits)
                 break
 
 
 def _adapted(model: Any, method: str) -> Any:
     """A copy of the model with what the method trains."""
-    fresh = registry.method(method)()
-    return fresh.adapt(copy.deepcopy(model))  # type: ignore[attr-defined]
+    fresh: Any = registry.method(method)()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # PEFT tells of what it sets right by itself
+        logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # and this of kernels that nobody asks for here
+        return fresh.adapt(copy.deepcopy(model))
 
 
 def _masters(model: Any) -> int:

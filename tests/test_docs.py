@@ -63,7 +63,14 @@ def test_the_design_page_names_every_room() -> None:
 
 
 PAGES = (ROOT / "README.md", ROOT / "README.ko.md", *sorted(DOCS.glob("*.md")))
-RUN_HERE = [ROOT / "README.md", ROOT / "README.ko.md", DOCS / "reports.md", DOCS / "ci.md", DOCS / "tasks.md"]
+RUN_HERE = [
+    ROOT / "README.md",
+    ROOT / "README.ko.md",
+    DOCS / "reports.md",
+    DOCS / "ci.md",
+    DOCS / "tasks.md",
+    DOCS / "models.md",
+]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -75,7 +82,12 @@ def test_links_lead_to_something(page: Path) -> None:
 @pytest.mark.parametrize("command", [command for page in RUN_HERE for command in commands(page)])
 def test_the_commands_of_the_pages_are_understood(command: str) -> None:
     words = shlex.split(command)[1:]
-    strange = {"./mytask": "bookrec", "./mymodel": "bookworm"}
+    strange = {
+        "./mytask": "bookrec",
+        "./mymodel": "bookworm",
+        "./myadapter": "bookworm",
+        "org/model@commit": "bookworm",
+    }
     more = ["--dry-run"] if words[0] == "run" else ["--help"] if words[0] in READING else []
     words = [strange.get(word, word) for word in words] + more
     done = subprocess.run([sys.executable, "-m", "bench", *words], capture_output=True, text=True, cwd=ROOT)

@@ -48,9 +48,9 @@ LAYERS: tuple[frozenset[str], ...] = (
             "precision",
         }
     ),
-    frozenset({"plan", "launch", "worker", "testing", "validate", "tune", "stack", "draft"}),
+    frozenset({"plan", "launch", "worker", "testing", "validate", "tune", "stack", "draft", "survey"}),
     frozenset({"options"}),
-    frozenset({"running", "reading", "making"}),
+    frozenset({"running", "reading", "making", "looking"}),
     frozenset({"cli"}),
     frozenset({"__main__"}),
 )
@@ -82,6 +82,7 @@ SHARED = {
     "running",
     "reading",
     "making",
+    "looking",
     "cli",
     "testing",
 }
