@@ -82,7 +82,7 @@ def _show(found: Survey) -> None:
     console.print(
         f"Peaks as reckoned beforehand, for examples of {machine['tokens']} tokens in {machine['dtype']} on the "
         f"{machine['device']}. {machine['libraries_mib']} MiB are libraries, of which a run that trains loads more; "
-        f"{machine['free_mib']:,} MiB are free. At once: examples of a training step that go through the model together."
+        f"{machine['free_mib']:,} MiB are free. At once: examples of a training step that go through it together."
     )
     shrunk = [need.method for need in found.needs if need.fits and need.micro_batch and need.micro_batch < 16]
     if shrunk and machine["device"] == "cpu":
