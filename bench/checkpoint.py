@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
+from bench import adapted, architecture, weights
 from bench.record import Decoding
 from bench.refusal import Refused
 
@@ -17,47 +18,52 @@ if TYPE_CHECKING:
     from bench.encoder import Encoder
     from bench.lm import CausalLM
 
-DECODERS = ("ForCausalLM", "LMHeadModel")
-ENCODERS = ("ForMaskedLM", "ForPreTraining", "ForSequenceClassification")
-WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
+ALL = ("*.safetensors", "*.bin", "*.json", "*.model", "vocab.txt", "merges.txt", "*.jinja")
+TOKENS = ("tokenizer*.json", "special_tokens_map.json", "*.model", "vocab.*", "merges.txt", "*.jinja")
+LOCAL: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
 TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt")
 
 
 def check_folder(folder: Path) -> None:
-    """Refuse a folder that cannot be a causal language model, before anything slow starts."""
-    config = folder / "config.json"
-    if not config.is_file():
-        raise Refused("the model folder has no config.json", where=str(folder), mend="save it with save_pretrained")
-    try:
-        architectures = json.loads(config.read_text("utf-8")).get("architectures") or []
-    except (json.JSONDecodeError, UnicodeDecodeError, AttributeError) as error:
-        raise Refused(f"config.json is not valid JSON: {error}", where=str(config)) from None
-    if not any(name.endswith(DECODERS + ENCODERS) for name in architectures):
-        problem = f"neither a causal language model nor an encoder: architectures are {architectures}"
-        raise Refused(problem, where=str(config), mend=f"names that end in {', '.join(DECODERS + ENCODERS)} are known")
-    if not any(list(folder.glob(pattern)) for pattern in WEIGHTS):
-        raise Refused("the model folder has no weights", where=str(folder), mend="it needs *.safetensors files")
-    if not any((folder / name).is_file() for name in TOKENIZERS):
-        raise Refused("the model folder has no tokenizer", where=str(folder), mend="save it beside the model")
+    """Refuse a folder that cannot be a base model (whole, or an adapter on one), before anything slow starts."""
+    if not adapted.is_adapter(folder):
+        architecture.check(folder)
+        weights.check(weights.files(folder))
+        _check_tokenizer(folder)
+        return
+    beneath = adapted.base(folder)
+    check_folder(beneath)
+    adapted.check(folder, beneath)
+
+
+def root(folder: Path) -> Path:
+    """The folder of the whole model: the base where `folder` holds an adapter."""
+    return adapted.base(folder) if adapted.is_adapter(folder) else folder
+
+
+def words(folder: Path) -> Path:
+    """The folder of the tokenizer: an adapter may bring one of its own."""
+    return folder if any((folder / name).is_file() for name in TOKENIZERS) else root(folder)
 
 
 def digest(folder: Path) -> str:
-    """SHA-256 over everything in a model folder that decides its answers: weights, configuration, tokenizer."""
-    total = hashlib.sha256()
-    kinds = ("*.safetensors", "*.bin", "*.json", "*.model", "vocab.txt", "merges.txt", "*.jinja")
-    for file in sorted({file for kind in kinds for file in folder.glob(kind)}):
-        with file.open("rb") as content:
-            total.update(f"{file.name}:{hashlib.file_digest(content, 'sha256').hexdigest()}\n".encode())
-    return total.hexdigest()
+    """SHA-256 over everything in a model folder that decides its answers: weights, configuration, tokenizer, and over
+    the base as well where it holds an adapter."""
+    if adapted.is_adapter(folder):
+        beneath = root(folder)
+        both = _digest(beneath) if words(folder) == beneath else _digest(beneath) + _digest(folder, TOKENS)
+        return adapted.digest(folder, both)
+    return _digest(folder)
 
 
 def tokenizer(base: Path) -> Callable[[str, bool], list[int]]:
     """Text to token ids, with special ones or without; imports transformers only where it has to."""
+    base = words(base)
     file = base / "tokenizer.json"
     if not file.is_file():
         from transformers import AutoTokenizer
 
-        slow = AutoTokenizer.from_pretrained(base, local_files_only=True)
+        slow = AutoTokenizer.from_pretrained(base, **LOCAL)
         return lambda text, special: list(slow(text, add_special_tokens=special)["input_ids"])
     from tokenizers import Tokenizer
 
@@ -72,14 +78,15 @@ def tokenizer(base: Path) -> Callable[[str, bool], list[int]]:
 
 def context(base: Path) -> int:
     """Tokens that fit into the model at once."""
-    config = json.loads((base / "config.json").read_text("utf-8"))
+    base = root(base)
+    config = architecture.read(base)
     config = config.get("text_config") or config
     for name in ("max_position_embeddings", "n_positions"):
         if isinstance(config.get(name), int):
             return int(config[name])
     from transformers import AutoConfig
 
-    full = AutoConfig.from_pretrained(base, local_files_only=True).get_text_config()
+    full = AutoConfig.from_pretrained(base, **LOCAL).get_text_config()
     return int(getattr(full, "max_position_embeddings", None) or sys.maxsize)
 
 
@@ -94,21 +101,71 @@ class Checkpoint:
 
     def load(self, **how: Any) -> CausalLM | Encoder:
         """Load model and tokenizer; `how` goes to `from_pretrained`, where it places weights itself if it quantises."""
-        import torch
-        from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
+        from transformers import AutoTokenizer
         from transformers.utils.logging import disable_progress_bar
 
         from bench.encoder import Encoder
         from bench.lm import CausalLM
 
         disable_progress_bar()
+        beneath = root(self.folder)
+        if beneath == self.folder:
+            model = self._whole(self.folder, how)
+        elif not how:
+            model = adapted.merge(self._whole(beneath, {}), self.folder)
+        else:  # what quantises shall begin with the merged weights, too
+            with TemporaryDirectory() as scratch:
+                adapted.merge(self._whole(beneath, {}), self.folder).save_pretrained(scratch)
+                model = self._whole(Path(scratch), how)
+        tokenizer = AutoTokenizer.from_pretrained(words(self.folder), **LOCAL)
+        writes = architecture.kind(architecture.read(beneath)) == "decoder"
+        return (CausalLM if writes else Encoder)(model, tokenizer, self.decoding)
+
+    def _whole(self, folder: Path, how: dict[str, Any]) -> Any:
+        """The model of a folder with all its weights, on the device."""
+        import torch
+        from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
+
         if "quantization_config" in how:
-            how.setdefault("device_map", {"": self.device})
-        architectures = json.loads((self.folder / "config.json").read_text("utf-8")).get("architectures") or []
-        writes = any(name.endswith(DECODERS) for name in architectures)
+            how = {"device_map": {"": self.device}} | how
+        writes = architecture.kind(architecture.read(folder)) == "decoder"
         kind: Any = AutoModelForCausalLM if writes else AutoModelForSequenceClassification
-        model = kind.from_pretrained(self.folder, dtype=getattr(torch, self.dtype), local_files_only=True, **how)
+        said = LOCAL | {"dtype": getattr(torch, self.dtype), "weights_only": True, "output_loading_info": True}
+        model, told = kind.from_pretrained(folder, **said, **how)
+        _check_loaded(model, told["missing_keys"], folder)
         if "device_map" not in how:
             model.to(torch.device(self.device))
-        tokenizer = AutoTokenizer.from_pretrained(self.folder, local_files_only=True)
-        return (CausalLM if writes else Encoder)(model, tokenizer, self.decoding)
+        return model
+
+
+def _check_loaded(model: Any, missing: Iterable[str], folder: Path) -> None:
+    """Refuse a model of which some weights were not in its files: they would be random. An encoder gets a new head."""
+    body = f"{model.base_model_prefix}."
+    lost = [name for name in missing if model.can_generate() or (name.startswith(body) and ".pooler." not in name)]
+    if lost:
+        raise Refused(
+            f"{len(lost)} tensors of the model are not in its files: {', '.join(sorted(lost)[:3])}",
+            where=str(folder),
+            mend="the files are of another model, or of a part of it; save the whole model with save_pretrained",
+        )
+
+
+def _digest(folder: Path, kinds: Sequence[str] = ALL) -> str:
+    total = hashlib.sha256()
+    for file in sorted({file for kind in kinds for file in folder.glob(kind)}):
+        with file.open("rb") as content:
+            total.update(f"{file.name}:{hashlib.file_digest(content, 'sha256').hexdigest()}\n".encode())
+    return total.hexdigest()
+
+
+def _check_tokenizer(folder: Path) -> None:
+    found = [name for name in TOKENIZERS if (folder / name).is_file()]
+    if not found:
+        raise Refused("the model folder has no tokenizer", where=str(folder), mend="save it beside the model")
+    own = folder / "tokenizer_config.json"
+    if "tokenizer.json" not in found and own.is_file() and "auto_map" in architecture.read(folder, own.name):
+        raise Refused(
+            "the tokenizer brings code of its own, which is never run here",
+            where=str(own),
+            mend="trust_remote_code is off for good; save it as a fast tokenizer (tokenizer.json)",
+        )

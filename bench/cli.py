@@ -7,7 +7,7 @@ import traceback
 
 import typer
 
-from bench import making, reading, running
+from bench import looking, making, reading, running
 from bench.refusal import Refused
 
 app = typer.Typer(
@@ -20,6 +20,7 @@ for verb in (
     running.run,
     running.list_,
     running.validate,
+    looking.models,
     reading.report,
     reading.advise,
     reading.compare,

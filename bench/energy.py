@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,12 @@ def counter(device: str, rapl: Path = _RAPL) -> Counter | None:
 def _gpu(device: str) -> Counter:
     nvml: Any = importlib.import_module("pynvml")
     nvml.nvmlInit()
-    handle = nvml.nvmlDeviceGetHandleByIndex(int(device.partition(":")[2] or 0))
+    number = int(device.partition(":")[2] or 0)
+    # NVML counts all GPUs of the machine, and torch those that it is shown.
+    shown = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
+    chosen = shown[number] if len(shown) > number and shown[number] else str(number)
+    index = chosen.isdecimal()
+    handle = nvml.nvmlDeviceGetHandleByIndex(int(chosen)) if index else nvml.nvmlDeviceGetHandleByUUID(chosen)
     nvml.nvmlDeviceGetTotalEnergyConsumption(handle)
     return lambda: nvml.nvmlDeviceGetTotalEnergyConsumption(handle) / 1e3
 

@@ -45,7 +45,7 @@ def describe(started: str, method_sha256: str, device: str, others_cores: float,
         cores=available_cores(),
         threads=torch.get_num_threads() if torch else None,
         memory_mib=psutil.virtual_memory().total // 2**20,
-        device=torch.cuda.get_device_name() if torch and device == "cuda" else device,
+        device=torch.cuda.get_device_name(device) if torch and device.startswith("cuda") else device,
         matmul_flops_per_s=matmul,
         others_cores=round(others_cores, 2),
         packages={name: version for name in STACK if (version := _version(name))},
@@ -55,6 +55,16 @@ def describe(started: str, method_sha256: str, device: str, others_cores: float,
 def available_cores() -> int:
     """Cores this process may run on, which can be fewer than the machine has."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def free_memory() -> int:
+    """Bytes that processes may still take on this machine, or in this container."""
+    free = psutil.virtual_memory().available
+    try:
+        most, held = (Path(f"/sys/fs/cgroup/memory.{name}").read_text("ascii").strip() for name in ("max", "current"))
+        return min(free, int(most) - int(held)) if most != "max" else free
+    except (OSError, ValueError):
+        return free
 
 
 def _busy_seconds() -> float:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import chain
 from typing import Any
 
 import torch
+from torch.nn import functional
 
 PROBES = 16, 48  # tokens of the rows that are passed through the model
 FLOAT = 4  # bytes
@@ -18,6 +21,17 @@ def held(model: Any) -> int:
     """Bytes of a model's weights as they lie in memory, packed ones included."""
     tensors = {id(tensor): tensor for tensor in chain(model.parameters(), model.buffers())}
     return sum(_bytes(tensor) for tensor in tensors.values())
+
+
+def quantised(model: Any) -> int:
+    """The same once its linear layers but the last are held in 4 bits, doubly quantised (https://arxiv.org/abs/2305.14314),
+    and all else in float32."""
+    last = model.get_output_embeddings()
+    packed = sum(
+        layer.weight.numel() for layer in model.modules() if isinstance(layer, torch.nn.Linear) and layer is not last
+    )
+    rest = {id(tensor): tensor.numel() for tensor in chain(model.parameters(), model.buffers())}
+    return int(packed * (0.5 + 1 / 64 + FLOAT / (64 * 256)) + (sum(rest.values()) - packed) * FLOAT)
 
 
 def training(model: Any, tokens: int) -> int:
@@ -49,6 +63,14 @@ def answering(model: Any, rows: int, length: int) -> int:
     return int(rows * (length * each + FLOAT * config.vocab_size))
 
 
+def reading(model: Any, rows: int, length: int) -> int:
+    """Bytes that reading `rows` of `length` tokens at once adds where the states of all layers are asked for."""
+    config = model.config.get_text_config()
+    inner = getattr(config, "intermediate_size", None) or 4 * config.hidden_size
+    states = (config.num_hidden_layers + 1) * torch.finfo(model.dtype).bits // 8 * config.hidden_size
+    return int(rows * length * (states + FLOAT * (PASSING * config.hidden_size + 2 * inner)))
+
+
 def _kept(model: Any, length: int) -> int:
     """Bytes, weights aside, that a pass of one row of so many tokens keeps for the way back."""
     weights = {_storage(tensor) for tensor in chain(model.parameters(), model.buffers())}
@@ -59,14 +81,48 @@ def _kept(model: Any, length: int) -> int:
             found[_storage(tensor)] = tensor
         return tensor
 
+    # No mask: every token counts, and on torch's meta device none could be looked at.
     ids = torch.ones((1, length), dtype=torch.long, device=model.device)
     training, devices = model.training, [model.device] if model.device.type == "cuda" else []
     model.train()
-    with torch.random.fork_rng(devices=devices), torch.autograd.graph.saved_tensors_hooks(keep, lambda kept: kept):
-        logits = model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits
+    with (
+        torch.random.fork_rng(devices=devices),
+        _fused(model),
+        torch.autograd.graph.saved_tensors_hooks(keep, lambda kept: kept),
+    ):
+        logits = model(input_ids=ids).logits
         logits.float().logsumexp(-1).sum()
     model.train(training)
     return sum(_bytes(tensor) if tensor.is_sparse else tensor.untyped_storage().nbytes() for tensor in found.values())
+
+
+@contextmanager
+def _fused(model: Any) -> Iterator[None]:
+    """Let attention on torch's meta device keep what the fused kernels of real devices keep; by itself it keeps all
+    of its weights."""
+    plain = functional.scaled_dot_product_attention
+    if model.device.type == "meta":
+        functional.scaled_dot_product_attention = _attend
+    try:
+        yield
+    finally:
+        functional.scaled_dot_product_attention = plain
+
+
+def _attend(query: Any, key: Any, value: Any, *_: Any, **__: Any) -> Any:
+    return Attention.apply(query, key, value)  # type: ignore[no-untyped-call]
+
+
+class Attention(torch.autograd.Function):
+    """Shapes only: what attention takes, makes and needs again on the way back."""
+
+    @staticmethod
+    def forward(ctx: Any, query: Any, key: Any, value: Any) -> Any:
+        rows, heads, length, _ = query.shape
+        made = query.new_empty((rows, length, heads, value.shape[-1])).transpose(1, 2)  # as the kernels lay it out
+        sums = query.new_empty(query.shape[:-1], dtype=torch.float32)
+        ctx.save_for_backward(query, key, value, made, sums)
+        return made
 
 
 def _storage(tensor: torch.Tensor) -> int:

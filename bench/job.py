@@ -14,6 +14,8 @@ class Job(Frozen):
     spec: Spec
     asked: tuple[str, ...]
     method_sha256: str
+    device: str = "auto"
+    """Where it is to run. No part of the spec: it decides seconds and memory, which `env` tells of, and no scores."""
     ranges: dict[str, Range] = Field(default_factory=dict)
     """Where those hyper-parameters are looked for that the user left open."""
     tuning: Tuning | None = None

@@ -13,7 +13,7 @@ from typing import Any
 
 from filelock import FileLock
 
-from bench import nursery, progress, registry
+from bench import device, nursery, progress, registry
 from bench.job import Job
 from bench.plan import done
 from bench.record import Failure, Record, Spec, Status
@@ -57,7 +57,7 @@ def _run(job: Job, out: Path, show: Show) -> Record:
         with (folder / "log").open("w+", encoding="utf-8", errors="replace") as log:
             files = [folder / "job.json", out.absolute(), folder / "progress"]
             needs = registry.method(job.spec.method.ref).needs
-            worker = nursery.start(files, log, needs, _environment(job.spec))
+            worker = nursery.start(files, log, needs, _environment(job.spec) | device.visible(job.device))
             try:
                 late = _wait(worker, job, folder / "progress", show)
             finally:

@@ -8,15 +8,16 @@ import json
 import tempfile
 from collections.abc import Container, Sequence
 from pathlib import Path
-from typing import Annotated, Any, get_type_hints
+from typing import Annotated, Any, get_args, get_type_hints
 
 from pydantic import AllowInfNan, TypeAdapter, ValidationError
 
-from bench import budget, checkpoint, recipe, registry
+from bench import budget, checkpoint, hub, recipe, registry
+from bench import device as places
 from bench.card import Card, read
 from bench.job import Job
 from bench.method import Method
-from bench.record import BaseSpec, Decoding, Grant, MethodSpec, Range, Record, Spec, TaskSpec
+from bench.record import BaseSpec, Decoding, Dtype, Grant, MethodSpec, Range, Record, Spec, TaskSpec
 from bench.refusal import Refused, did_you_mean
 
 ALL = "all"  # every method that is known by name alone, but for shams, which join when named
@@ -31,22 +32,23 @@ def plan(
     budget_text: str,
     settings: Sequence[str],
     examples: str | None = None,
+    dtype: str = "float32",
+    device: str = "auto",
     asked: Sequence[str] = (),
 ) -> list[Job]:
     """Every run of a comparison, controls included, seed by seed, for each of the training sizes in `examples`.
 
     Raises `Refused` at the first thing wrong.
     """
+    places.check(device)
     place = registry.task(task_ref)
     classes = _methods(methods, closed=read(place / "task.yaml").labels is not None)
     given = _given(classes, settings)
     params = {ref: resolve(cls, given[ref], registry.method_name(ref)) for ref, cls in classes.items()}
     grant = budget.parse(budget_text)
-    folder = registry.model(model_ref)
-    checkpoint.check_folder(folder)
+    folder, base = _base(model_ref, dtype)
     what = recipe.load(place)  # may have to be fetched, so what costs nothing is checked before
     grants = _sized(grant, examples, len(what.splits["train"])) if examples else [grant]
-    base = BaseSpec(ref=model_ref, sha256=checkpoint.digest(folder), dtype="float32")
     decoding = _decoding(what.card, grant, checkpoint.context(folder))
     exam = TaskSpec(
         name=what.card.name, ref=task_ref, version=what.card.version, sha256=what.sha256, metric=what.card.metric
@@ -65,12 +67,23 @@ def plan(
             ),
             asked=tuple(asked),
             method_sha256=registry.source_sha256(cls),
+            device=device,
             ranges=ranges(cls, given[ref]),
         )
         for granted in grants
         for seed in range(seeds)
         for ref, cls in classes.items()
     ]
+
+
+def _base(ref: str, dtype: str) -> tuple[Path, BaseSpec]:
+    """The base model: its folder, and what it is down to its bytes."""
+    if dtype not in get_args(Dtype):
+        raise Refused(f"--dtype {dtype}: there is no such precision", mend=did_you_mean(dtype, get_args(Dtype)))
+    folder = registry.model(ref)
+    checkpoint.check_folder(folder)
+    said: Any = {"ref": ref, "revision": hub.commit(folder), "sha256": checkpoint.digest(folder), "dtype": dtype}
+    return folder, BaseSpec.model_validate(said)
 
 
 def _decoding(what: Card, grant: Grant, context: int) -> Decoding:
@@ -137,7 +150,8 @@ def ranges(cls: type[Method], given: Container[str]) -> dict[str, Range]:
 
 
 def done(job: Job, out: Path) -> Record | None:
-    """The record of this very run if it exists, is ok, and was made by the method's present code."""
+    """The record of this very run if it exists, is ok, and was made by the method's present code, where it was asked
+    for."""
     place = out / f"{job.spec.id}.json"
     if not place.is_file():
         return None
@@ -145,8 +159,11 @@ def done(job: Job, out: Path) -> Record | None:
         record = Record.read(place)
     except ValidationError:
         return None
-    made_by = record.env.method_sha256 if record.env else None
-    return record if record.status == "ok" and made_by == job.method_sha256 else None
+    if record.status != "ok" or record.env is None or record.env.method_sha256 != job.method_sha256:
+        return None
+    # What computes without torch is at home on any device.
+    there = record.env.threads is None or places.same(job.device, record.env.device)
+    return record if there else None
 
 
 def check_writable(out: Path) -> None:

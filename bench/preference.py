@@ -45,7 +45,16 @@ def prefer(
         trainer = Trainer(
             model=lm.model,
             args=DPOConfig(
-                **arguments(budget, lesson.seed, scratch, steps=warden.steps, lr=lr, warmup=0.0, decay=decay),
+                **arguments(
+                    budget,
+                    lesson.seed,
+                    scratch,
+                    lm.model.device.type,
+                    steps=warden.steps,
+                    lr=lr,
+                    warmup=0.0,
+                    decay=decay,
+                ),
                 max_length=None,
                 beta=beta,
             ),

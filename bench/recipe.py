@@ -65,7 +65,7 @@ def origin(data: Data) -> dict[str, Any]:
 def _keep(data: Data, kept: Path, where: str) -> None:
     """Fetch, split and write the rows; nothing is left behind where that fails."""
     wanted = [getattr(data.splits, split) for split in EXAM_FIRST]
-    tables = dict(zip(EXAM_FIRST, hub.fetch(data.hub, data.config, data.revision, wanted), strict=True))
+    tables = dict(zip(EXAM_FIRST, hub.data(data.hub, data.config, data.revision, wanted), strict=True))
     splits, left_out = _split(data, tables, where)
     told = {
         "hub": data.hub,

@@ -13,6 +13,7 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, Pos
 
 from bench.cost import Cost, Frozen
 
+Dtype = Literal["float32", "bfloat16", "float16"]
 Status = Literal["ok", "unsupported", "did-not-fit", "timeout", "error"]
 
 
@@ -40,8 +41,9 @@ class BaseSpec(Frozen):
     """Which base model, down to the bytes of its weights and tokenizer."""
 
     ref: str = Field(description="what finds the model again: a shipped model's name, a folder, or a hub name")
+    revision: str | None = Field(None, description="commit of the hub that the name stood for; null: not of the hub")
     sha256: str
-    dtype: Literal["float32", "bfloat16", "float16"]
+    dtype: Dtype
 
 
 class Grant(Frozen):
@@ -89,7 +91,7 @@ class Spec(Frozen):
     def key(self) -> str:
         """Digest of all that decides the outcome but the seed; records of equal keys differ by seed alone."""
         identity = self.model_dump(
-            mode="json", exclude={"seed": True, "task": {"ref"}, "method": {"ref", "sham"}, "base": {"ref"}}
+            mode="json", exclude={"seed": True, "task": {"ref"}, "method": {"ref", "sham"}, "base": {"ref", "revision"}}
         )
         return hashlib.sha256(json.dumps(identity, sort_keys=True, ensure_ascii=False).encode()).hexdigest()[:12]
 

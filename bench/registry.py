@@ -16,6 +16,7 @@ from types import ModuleType
 from typing import Literal, cast
 
 import bench
+from bench import hub
 from bench.method import Method
 from bench.refusal import Refused, did_you_mean
 
@@ -91,19 +92,30 @@ def task(ref: str) -> Path:
 
 
 def model(ref: str) -> Path:
-    """The folder of the base model that `ref` names: a shipped one, a path, or a model of the hub."""
+    """The folder of the base model that `ref` names: a shipped one, a path, or one of the hub (`org/name@commit`)."""
     known = claims("models")
     if ref in known:
         return Path(known[ref].target)
-    if Path(ref).is_dir():
-        return Path(ref)
-    if _is_path(ref):
-        raise Refused(f"no model folder '{ref}'", where=str(Path(ref).absolute()), mend="give an existing folder")
-    if ref.count("/") != 1:
+    place = Path(ref).expanduser()
+    if place.is_dir():
+        return place
+    name, at, revision = ref.partition("@")
+    if at and (name in known or Path(name).expanduser().is_dir()):
+        raise Refused(f"--model {ref}: a folder has no revisions", mend=f"--model {name}; revisions are of the hub")
+    if place.is_file():
         raise Refused(
-            f"no model '{ref}'", mend=f"{did_you_mean(ref, known)}; or a folder (./model), or a hub name (org/model)"
+            f"the model '{ref}' is a file, and a model is a folder",
+            where=str(place.absolute()),
+            mend="give the folder with config.json, weights and tokenizer",
         )
-    return _from_hub(ref)
+    if _is_path(ref):
+        raise Refused(f"no model folder '{ref}'", where=str(place.absolute()), mend="give an existing folder")
+    if name.count("/") != 1 or (at and not revision):
+        raise Refused(
+            f"no model '{ref}'",
+            mend=f"{did_you_mean(ref, known)}; or a folder (./model), or a hub name (org/model, org/model@commit)",
+        )
+    return hub.model(name, revision or None)
 
 
 def general_text() -> Path | None:
@@ -247,16 +259,3 @@ def _only_method(module: ModuleType, name: str, ref: str) -> type[Method]:
             mend="name it: module:Class, or ./file.py:Class",
         )
     return next(iter(found.values()))
-
-
-def _from_hub(ref: str) -> Path:
-    from huggingface_hub import snapshot_download
-
-    wanted = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
-    try:
-        return Path(snapshot_download(ref, allow_patterns=wanted))
-    except Exception as error:
-        raise Refused(
-            f"no model '{ref}': it is no folder here, and the hub did not give it ({type(error).__name__}: {error})",
-            mend="check the name, log in if the model is gated, or give a local folder",
-        ) from None

@@ -21,7 +21,13 @@ if TYPE_CHECKING:
 def run(
     methods: Annotated[str, typer.Option(help="Names or paths, with commas between: lora,qlora,./mine.py; or all")],
     task: Annotated[str, typer.Option(help="A name or a folder: bookrec, ./mytask")],
-    model: Annotated[str, typer.Option(help="A shipped model, a folder, or a hub name: org/model")] = "bookworm",
+    model: Annotated[
+        str, typer.Option(help="A shipped model, a folder (a model or a PEFT adapter), or a hub name: org/model@commit")
+    ] = "bookworm",
+    dtype: Annotated[str, typer.Option(help="float32, bfloat16 or float16: what weights are computed in.")] = "float32",
+    device: Annotated[
+        str, typer.Option(help="auto, cpu, cuda, cuda:1, … or mps; auto is a GPU if there is one.")
+    ] = "auto",
     seeds: Annotated[int, typer.Option(min=1, help="Runs per method, with the seeds 0, 1, …")] = 1,
     budget: Annotated[
         str, typer.Option(help="ci, quick, standard, tuned, or key=value pairs: standard,passes=5")
@@ -51,6 +57,7 @@ def run(
     tracked = trackers.chosen(log_to)
     budget = budget if trials is None else f"{budget},trials={trials}"
     how: dict[str, Any] = {"seeds": seeds, "budget_text": budget, "settings": set_ or [], "examples": examples}
+    how |= {"dtype": dtype, "device": device}
     jobs = plan.plan(methods, task, model, asked=tuple(sys.argv[1:]), **how)
     if dry_run:
         specs = [{"id": job.spec.id} | job.spec.model_dump(mode="json") for job in jobs]

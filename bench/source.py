@@ -245,6 +245,6 @@ def _dicts(path: Path, rows: Sequence[Any]) -> Iterator[tuple[str, dict[str, Any
 
 def _hub(text: str) -> Iterator[tuple[str, dict[str, Any]]]:
     name, _, revision = text.partition("@")
-    (found,) = hub.fetch(name, None, revision or None, ["train"])
+    (found,) = hub.data(name, None, revision or None, ["train"])
     for number, row in enumerate(found, start=1):
         yield f"hf:{text}, row {number}", dict(row)

@@ -7,12 +7,11 @@ from math import ceil
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import torch
 from datasets import Dataset
 from transformers import DataCollatorWithPadding, PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 from trl import SFTConfig, SFTTrainer
 
-from bench import forecast
+from bench import forecast, precision
 from bench.flops import FirstPass
 from bench.lm import IGNORED
 from bench.method import LM, Budget, Lesson
@@ -50,7 +49,9 @@ def train(
     warden = Warden(lm, lesson, budget, lengths, examples=len(lesson.train), steps=steps)
     fit_in(lm, budget, [[pair] for pair in rows], lengths[0])
     with TemporaryDirectory() as scratch:
-        said = arguments(budget, lesson.seed, scratch, steps=steps, lr=lr, warmup=warmup, decay=decay)
+        said = arguments(
+            budget, lesson.seed, scratch, lm.model.device.type, steps=steps, lr=lr, warmup=warmup, decay=decay
+        )
         order = ByLength([len(head) + len(tail) for head, tail in rows], budget.batch, lesson.seed)
         run((Writer if lm.writes else Reader)(lm, rows, said, order=order, callbacks=[warden]), warden)
     return warden.curve
@@ -95,15 +96,14 @@ class Reader(Ordered, Trainer):
 def run(trainer: Any, warden: Warden) -> None:
     """Train as the warden allows, and leave the model ready to answer."""
     trainer.remove_callback(PrinterCallback)
-    # TRL turns the adapters of a quantised base into bf16; here what is trained is float32 for every method.
-    for weight in warden.lm.model.parameters():
-        if weight.requires_grad:
-            weight.data = weight.data.float()
+    trainer.compute_loss_context_manager = lambda: precision.computing(trainer.model)
+    precision.keep(warden.lm.model)
     warden.note(None)
     if warden.may_begin(step=0):
         counted = _counting(trainer)
         trainer.train()
         warden.budget.flops = (warden.budget.flops or 0.0) + counted.of(warden.tokens)
+    precision.settle(warden.lm.model)
     warden.lm.model.eval()
 
 
@@ -112,9 +112,13 @@ def fit_in(lm: LM, budget: Budget, groups: Sequence[Group], longest: int) -> Non
 
     `longest` are the tokens of the longest group.
     """
-    budget.forecast = forecast.training(lm.model, longest)  # the least that it takes, should that be too much
-    budget.micro_batch = micro_batch(lm, groups, budget.micro_batch or budget.batch)
-    budget.forecast = forecast.training(lm.model, budget.micro_batch * longest)
+    precision.check(lm.model)
+    grown = precision.keep(lm.model)
+    with precision.computing(lm.model):
+        # the least that it takes, should that be too much
+        budget.forecast = grown + forecast.training(lm.model, longest)
+        budget.micro_batch = micro_batch(lm, groups, budget.micro_batch or budget.batch)
+        budget.forecast = grown + forecast.training(lm.model, budget.micro_batch * longest)
 
 
 def _counting(trainer: Any) -> FirstPass:
@@ -189,7 +193,7 @@ class Warden(TrainerCallback):
 
     def note(self, train_loss: float | None) -> None:
         """Add a point to the curve, off the clock."""
-        with self.budget.off_clock():
+        with self.budget.off_clock(), precision.computing(self.lm.model):
             loss, accuracy = self.lm.measure(self.validation)
         self.curve.append(
             Point(
@@ -204,7 +208,7 @@ class Warden(TrainerCallback):
 
 
 def arguments(
-    budget: Budget, seed: int, scratch: str, *, steps: int, lr: float, warmup: float, decay: float
+    budget: Budget, seed: int, scratch: str, device: str, *, steps: int, lr: float, warmup: float, decay: float
 ) -> dict[str, Any]:
     """Everything that a trainer of TRL would otherwise choose by itself is said here."""
     return dict(
@@ -222,7 +226,7 @@ def arguments(
         data_seed=seed,
         bf16=False,
         fp16=False,
-        use_cpu=not torch.cuda.is_available(),
+        use_cpu=device == "cpu",
         gradient_checkpointing=False,
         dataloader_pin_memory=False,
         include_num_input_tokens_seen="non_padding",

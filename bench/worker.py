@@ -15,7 +15,7 @@ from statistics import fmean
 from tempfile import TemporaryDirectory
 from typing import cast
 
-from bench import adapters, cap, checkpoint, environment, recipe, registry, task
+from bench import adapters, cap, checkpoint, device, environment, recipe, registry, task
 from bench.budget import Budget
 from bench.cost import Adapter, Answering, Cost, Parameters, Phase
 from bench.forgetting import Recall
@@ -76,7 +76,7 @@ class Trial:
     """The steps of a run in their order; keeps what each of them yields, so that a failed run keeps it too."""
 
     def __init__(self, job: Job, watch: Watch, imported: Phase | None = None) -> None:
-        self.spec, self.watch, self.imported = job.spec, watch, imported
+        self.spec, self.asked, self.watch, self.imported = job.spec, job.device, watch, imported
         self.started = datetime.now(UTC).isoformat(timespec="seconds")
         self.bystander = environment.Bystander()
         self.method: Method | None = None
@@ -135,7 +135,7 @@ class Trial:
             importlib.import_module(module)
         if (torch := sys.modules.get("torch")) is not None:
             torch.set_num_threads(environment.available_cores())
-            self.device = "cuda" if torch.cuda.is_available() else "cpu"
+            self.device = device.place(self.asked)
         self.task = recipe.load(registry.task(self.spec.task.ref), fetch=False)
         self.folder = registry.model(self.spec.base.ref)
         if (self.task.sha256, checkpoint.digest(self.folder)) != (self.spec.task.sha256, self.spec.base.sha256):

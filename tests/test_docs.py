@@ -32,7 +32,7 @@ PAGES = sorted(
     [*ROOT.glob("[!.]*.md"), *DOCS.rglob("*.md"), *ROOT.glob("models/*/README.md"), *ROOT.glob("reports/*.md")]
 )
 TOLD = [page for page in PAGES if page.name != "CHANGELOG.md"]  # what was true of another version may stand there
-TRIED = ("run", "list", "validate", "report", "advise", "compare", "check", "bless", "new")  # what a desk has all for
+TRIED = ("run", "list", "models", "validate", "report", "advise", "compare", "check", "bless", "new")  # what a desk has all for
 
 
 def named(page: Path) -> str:
@@ -103,9 +103,9 @@ def test_a_new_method_is_the_one_of_the_docs_and_keeps_the_contract(
 def test_the_docs_name_every_key_of_a_task_and_of_an_example() -> None:
     text = (DOCS / "tasks.md").read_text("utf-8")
     tables = re.split(r"^\| key of `data`", text, maxsplit=1, flags=re.MULTILINE)
-    for table, model in zip(tables, (Card, Data), strict=True):
-        table = table.partition("| key | meaning |")[2] or table
-        named = set(re.findall(r"`(\w+)`", " ".join(re.findall(r"^\| (`[^|]*) \|", table, re.MULTILINE))))
+    for part, model in zip(tables, (Card, Data), strict=True):
+        keys = part.partition("| key | meaning |")[2] or part
+        named = set(re.findall(r"`(\w+)`", " ".join(re.findall(r"^\| (`[^|]*) \|", keys, re.MULTILINE))))
         assert named == set(model.model_fields)
     assert all(f"`{key}`" in text for key in {"id", "input", "target", "rationale", "rejected"})
     assert {*Example.__dataclass_fields__} == {"id", "input", "references", "rationale", "rejected"}

@@ -173,11 +173,11 @@ def test_what_the_head_trains_is_one_layer_and_that_is_what_it_counts(lively: Ch
     assert opened.lm_.count() == (base.count()[0] + untied, untied)
 
 
-def test_a_head_over_a_body_of_lower_precision_is_float32(lively: Checkpoint) -> None:
+def test_a_head_over_a_body_of_lower_precision_answers_in_that(lively: Checkpoint) -> None:
     low = dataclasses.replace(lively, dtype="bfloat16")
     method, _ = fit("head", low, separable(open_answers=True), Grant(steps=1, batch=4))
-    assert {weight.dtype for weight in method.lm_.model.parameters() if weight.requires_grad} == {torch.float32}
-    assert method.lm_.model.get_input_embeddings().weight.dtype == torch.bfloat16
+    assert any(weight.requires_grad for weight in method.lm_.model.parameters())
+    assert {weight.dtype for weight in method.lm_.model.parameters()} == {torch.bfloat16}
     assert len(method.predict(QUESTIONS)) == len(QUESTIONS)
 
 

@@ -75,14 +75,6 @@ def test_what_is_saved_is_a_whole_model_with_the_same_answers(
     assert again.count()[0] == method.lm_.count()[0]
 
 
-def test_a_base_of_lower_precision_is_trained_in_float32(lively: Checkpoint) -> None:
-    from dataclasses import replace
-
-    lm, lesson = replace(lively, dtype="bfloat16").load(), tiny_lesson()
-    registry.method("full")().fit(lm, lesson, Budget(Grant(steps=1, batch=4), len(lesson.train)))
-    assert {weight.dtype for weight in lm.model.parameters()} == {torch.float32}
-
-
 @pytest.mark.parametrize(("width", "expected"), [(128, 2e-3), (256, 1e-3), (4096, 6.25e-5)])
 def test_the_learning_rate_falls_as_the_model_grows_wider(width: int, expected: float) -> None:
     from transformers import GPT2Config, LlamaConfig

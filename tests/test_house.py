@@ -43,11 +43,16 @@ LAYERS: tuple[frozenset[str], ...] = (
             "hub",
             "recipe",
             "cells",
+            "architecture",
+            "weights",
+            "adapted",
+            "device",
+            "precision",
         }
     ),
-    frozenset({"plan", "launch", "nursery", "worker", "testing", "validate", "tune", "stack", "draft"}),
+    frozenset({"plan", "launch", "nursery", "worker", "testing", "validate", "tune", "stack", "draft", "survey"}),
     frozenset({"options"}),
-    frozenset({"running", "reading", "making"}),
+    frozenset({"running", "reading", "making", "looking"}),
     frozenset({"cli"}),
     frozenset({"__main__"}),
 )
@@ -79,6 +84,7 @@ SHARED = {
     "running",
     "reading",
     "making",
+    "looking",
     "cli",
     "testing",
 }
@@ -98,6 +104,14 @@ SAME_LAYER = {
     ("recipe", "source"),
     ("recipe", "wording"),
     ("checkpoint", "lm"),  # weights on disk become a model that answers
+    ("checkpoint", "adapted"),  # a base may be an adapter on another model
+    ("checkpoint", "architecture"),
+    ("checkpoint", "weights"),
+    ("adapted", "architecture"),
+    ("adapted", "weights"),
+    ("adapted", "registry"),  # an adapter names its base as a user would
+    ("registry", "hub"),
+    ("train", "precision"),
     ("audit", "checkpoint"),  # data is measured with a model's tokenizer
     ("audit", "wording"),  # leaks and near duplicates are a matter of words
     ("gradient", "train"),  # the family of trained methods has one engine

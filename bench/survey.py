@@ -1,0 +1,171 @@
+"""What the harness would do with a model: its facts, and what each way of adapting would take; no weights are read."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification, GenerationConfig
+from transformers import AutoTokenizer as Tokenizers
+
+from bench import adapted, architecture, budget, checkpoint, environment, forecast, hub, registry, weights
+from bench.encoder import Encoder
+from bench.lm import CausalLM
+from bench.loaded import ANSWER_BATCH
+from bench.meter import MIB
+from bench.record import Decoding
+
+SHOTS = 4  # those of few-shot, unless something else is set
+DECODERS, ENCODERS = ("few-shot", "features", "lora", "qlora", "full"), ("features", "lora", "full")
+
+
+@dataclass(frozen=True)
+class Need:
+    """The peak of each phase that a method would have on this machine, in MiB, libraries included."""
+
+    method: str
+    load_mib: float
+    fit_mib: float
+    answer_mib: float
+    micro_batch: int | None
+    """Examples that go through the model at once while training; None where nothing is trained."""
+    fits: bool
+
+
+@dataclass(frozen=True)
+class Survey:
+    """A model's facts in words and numbers, the machine, and what methods need."""
+
+    facts: dict[str, Any]
+    machine: dict[str, Any]
+    needs: tuple[Need, ...]
+
+
+def survey(ref: str, dtype: str, tokens: int) -> Survey:
+    """Look at the model that `ref` names, for examples of so many tokens, answer included.
+
+    The model is built without weights (on torch's meta device), so the formulas are those of a real run. Raises
+    `Refused` for whatever a run would refuse.
+    """
+    folder = registry.model(ref)
+    checkpoint.check_folder(folder)
+    lm = _empty(folder, dtype)
+    tokens = min(tokens, lm.context)
+    cuda = torch.cuda.is_available()
+    free = torch.cuda.mem_get_info()[0] if cuda else environment.free_memory()
+    held = 0 if cuda else psutil.Process().memory_info().rss
+    machine = {
+        "device": "cuda" if cuda else "cpu",
+        "free_mib": round((free + held) / MIB),
+        "libraries_mib": round(held / MIB),
+        "dtype": dtype,
+        "tokens": tokens,
+    }
+    needs = tuple(_needs(lm, tokens, free, held))
+    return Survey(_facts(ref, folder, lm), machine, needs)
+
+
+def _empty(folder: Path, dtype: str) -> Any:
+    """The model as the harness would hold it, but for its weights."""
+    root = checkpoint.root(folder)
+    writes = architecture.kind(architecture.read(root)) == "decoder"
+    config = AutoConfig.from_pretrained(root, **checkpoint.LOCAL)
+    kind: Any = AutoModelForCausalLM if writes else AutoModelForSequenceClassification
+    with torch.device("meta"):
+        model = kind.from_config(config, dtype=getattr(torch, dtype))
+    if (root / "generation_config.json").is_file():
+        model.generation_config = GenerationConfig.from_pretrained(root)
+    tokenizer = Tokenizers.from_pretrained(checkpoint.words(folder), **checkpoint.LOCAL)
+    return (CausalLM if writes else Encoder)(model, tokenizer, Decoding(max_new_tokens=1, stop=()))
+
+
+def _needs(lm: Any, tokens: int, free: int, libraries: int) -> Iterator[Need]:
+    """What each method takes, at the micro-batch to which it would have to shrink."""
+    plain = forecast.held(lm.model)
+    full = budget.PRESETS["standard"].batch
+    for name in DECODERS if lm.writes else ENCODERS:
+        model, load, answer, sizes = lm.model, plain, tokens, [0]
+        if name == "few-shot":
+            answer = min((SHOTS + 1) * tokens, lm.context)
+        elif name != "features":
+            model = _adapted(lm.model, "lora" if name == "qlora" else name)
+            load = forecast.quantised(lm.model) if name == "qlora" else plain
+            sizes = [size for size in range(full, 0, -1) if full % size == 0]
+        answering = load + forecast.answering(lm.model, ANSWER_BATCH, answer)
+        for size in sizes:
+            more = forecast.reading(lm.model, ANSWER_BATCH, tokens) if name == "features" else 0
+            fitting = load + (forecast.training(model, size * tokens) + _masters(model) if size else more)
+            fits = max(fitting, answering) <= free
+            if fits or size == sizes[-1]:
+                peaks = [round((libraries + peak) / MIB) for peak in (load, fitting, answering)]
+                yield Need(name, peaks[0], peaks[1], peaks[2], size or None, fits)
+                break
+
+
+def _adapted(model: Any, method: str) -> Any:
+    """A copy of the model with what the method trains."""
+    fresh: Any = registry.method(method)()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # PEFT tells of what it sets right by itself
+        logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # and this of kernels that nobody asks for here
+        return fresh.adapt(copy.deepcopy(model))
+
+
+def _masters(model: Any) -> int:
+    """Bytes of what is trained in float32 and computed with in lower precision."""
+    trained = [weight for weight in model.parameters() if weight.requires_grad]
+    # as float32 it grows by as much as its copy for computing takes
+    return sum(2 * weight.numel() * weight.element_size() for weight in trained if weight.element_size() < 4)
+
+
+def _facts(ref: str, folder: Path, lm: Any) -> dict[str, Any]:
+    root = checkpoint.root(folder)
+    config, found = lm.model.config.get_text_config(), weights.files(root)
+    heads = getattr(config, "num_attention_heads", None)
+    stored = {
+        tensor.dtype for file in found if file.suffix == ".safetensors" for tensor in weights.tensors(file).values()
+    }
+    return {
+        "model": ref,
+        "folder": str(folder),
+        "adapter_on": str(root) if adapted.is_adapter(folder) else None,
+        "revision": hub.commit(folder),
+        "sha256": checkpoint.digest(folder),
+        "kind": "decoder" if lm.writes else "encoder",
+        "architecture": type(lm.model).__name__,
+        "parameters": lm.count()[0],
+        "layers": getattr(config, "num_hidden_layers", None),
+        "width": getattr(config, "hidden_size", None),
+        "heads": heads,
+        "key_value_heads": getattr(config, "num_key_value_heads", None) or heads,
+        "attention": getattr(config, "_attn_implementation", None),
+        "vocabulary": config.vocab_size,
+        "tied_embeddings": bool(getattr(config, "tie_word_embeddings", False)),
+        "context": lm.context,
+        "stored_in": sorted(stored) or ["pickle"],
+        "files": len(found),
+        "bytes": sum(file.stat().st_size for file in found),
+        "chat_template": bool(lm.tokenizer.chat_template),
+        **_tokens(root, lm),
+    }
+
+
+def _tokens(root: Path, lm: Any) -> dict[str, Any]:
+    """The tokens that begin, end and fill, and where they come from."""
+    tokenizer = lm.tokenizer
+    named = Tokenizers.from_pretrained(root, **checkpoint.LOCAL).pad_token
+    ends = lm.model.generation_config.eos_token_id if lm.writes else []
+    first = tokenizer.convert_ids_to_tokens(lm.tokens("a"))[0]
+    return {
+        "begins_with": first if first in tokenizer.all_special_tokens else None,
+        "ends": tokenizer.convert_ids_to_tokens(ends),
+        "fills_with": tokenizer.pad_token,
+        "padding_named": named is not None,
+    }
