@@ -50,9 +50,8 @@ def plan(
     what = recipe.load(place)  # may have to be fetched, so what costs nothing is checked before
     grants = _sized(grant, examples, len(what.splits["train"])) if examples else [grant]
     decoding = _decoding(what.card, grant, checkpoint.context(folder))
-    exam = TaskSpec(
-        name=what.card.name, ref=task_ref, version=what.card.version, sha256=what.sha256, metric=what.card.metric
-    )
+    card = what.card
+    exam = TaskSpec(name=card.name, ref=task_ref, version=card.version, sha256=what.sha256, metric=card.metric)
     return [
         Job(
             spec=Spec(
