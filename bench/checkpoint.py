@@ -41,11 +41,16 @@ def check_folder(folder: Path) -> None:
         raise Refused("the model folder has no tokenizer", where=str(folder), mend="save it beside the model")
 
 
-def digest(folder: Path) -> str:
-    """SHA-256 over everything in a model folder that decides its answers: weights, configuration, tokenizer."""
-    total = hashlib.sha256()
+def files(folder: Path) -> list[Path]:
+    """Everything in a model folder that decides its answers: weights, configuration, tokenizer."""
     kinds = ("*.safetensors", "*.bin", "*.json", "*.model", "vocab.txt", "merges.txt", "*.jinja")
-    for file in sorted({file for kind in kinds for file in folder.glob(kind)}):
+    return sorted({file for kind in kinds for file in folder.glob(kind)})
+
+
+def digest(folder: Path) -> str:
+    """SHA-256 over the `files` of a model folder."""
+    total = hashlib.sha256()
+    for file in files(folder):
         with file.open("rb") as content:
             total.update(f"{file.name}:{hashlib.file_digest(content, 'sha256').hexdigest()}\n".encode())
     return total.hexdigest()
@@ -83,6 +88,12 @@ def context(base: Path) -> int:
     return int(getattr(full, "max_position_embeddings", None) or sys.maxsize)
 
 
+def writes(folder: Path) -> bool:
+    """Whether the model in a folder continues text; an encoder only reads."""
+    architectures = json.loads((folder / "config.json").read_text("utf-8")).get("architectures") or []
+    return any(name.endswith(DECODERS) for name in architectures)
+
+
 @dataclass(frozen=True)
 class Checkpoint:
     """A base model on disk (see `bench.method.Base`)."""
@@ -104,11 +115,10 @@ class Checkpoint:
         disable_progress_bar()
         if "quantization_config" in how:
             how.setdefault("device_map", {"": self.device})
-        architectures = json.loads((self.folder / "config.json").read_text("utf-8")).get("architectures") or []
-        writes = any(name.endswith(DECODERS) for name in architectures)
-        kind: Any = AutoModelForCausalLM if writes else AutoModelForSequenceClassification
+        decoder = writes(self.folder)
+        kind: Any = AutoModelForCausalLM if decoder else AutoModelForSequenceClassification
         model = kind.from_pretrained(self.folder, dtype=getattr(torch, self.dtype), local_files_only=True, **how)
         if "device_map" not in how:
             model.to(torch.device(self.device))
         tokenizer = AutoTokenizer.from_pretrained(self.folder, local_files_only=True)
-        return (CausalLM if writes else Encoder)(model, tokenizer, self.decoding)
+        return (CausalLM if decoder else Encoder)(model, tokenizer, self.decoding)

@@ -35,6 +35,7 @@ def run(
     out: Annotated[Path, typer.Option(help="Folder of the records, one file per run.")] = Path("results"),
     dry_run: Annotated[bool, typer.Option(help="Print the specs and stop.")] = False,
     force: Annotated[bool, typer.Option(help="Run again what has a record already.")] = False,
+    keep: Annotated[bool, typer.Option("--keep", help="Keep what was fitted beside its record, for export.")] = False,
     format: Formatted = Format.table,
 ) -> None:
     """Run methods on a task, each in a process of its own, and show what came of it.
@@ -47,6 +48,7 @@ def run(
     budget = budget if trials is None else f"{budget},trials={trials}"
     how: dict[str, Any] = {"seeds": seeds, "budget_text": budget, "settings": set_ or [], "examples": examples}
     jobs = plan.plan(methods, task, model, asked=tuple(sys.argv[1:]), **how)
+    jobs = [job.model_copy(update={"keep": keep}) for job in jobs]
     if dry_run:
         specs = [{"id": job.spec.id} | job.spec.model_dump(mode="json") for job in jobs]
         print(json.dumps(specs, ensure_ascii=False, indent=1 if format is Format.table else None))

@@ -19,7 +19,16 @@ from bench.testing import check_method
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
-READING = ("new", "report", "advise", "compare", "check", "bless")  # verbs that want records, which no page brings
+READING = (
+    "new",
+    "report",
+    "advise",
+    "compare",
+    "check",
+    "bless",
+    "export",
+    "answer",
+)  # verbs that want records, which no page brings
 
 
 def commands(file: Path) -> list[str]:

@@ -15,7 +15,7 @@ SOURCES = sorted(file for folder in ("bench", "methods", "tasks", "models") for 
 # A new room is a conscious act: a file of bench/ that does not stand here fails.
 LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"__init__", "record", "cost", "refusal", "units", "words"}),
-    frozenset({"method", "task", "budget", "metrics", "job", "progress"}),
+    frozenset({"method", "task", "budget", "metrics", "job", "progress", "artefact"}),
     frozenset(
         {
             "registry",
@@ -40,11 +40,12 @@ LAYERS: tuple[frozenset[str], ...] = (
             "forecast",
             "adapters",
             "source",
+            "proof",
         }
     ),
-    frozenset({"plan", "launch", "worker", "testing", "validate", "tune", "stack", "draft"}),
+    frozenset({"plan", "launch", "worker", "testing", "validate", "tune", "stack", "draft", "parcel", "export"}),
     frozenset({"options"}),
-    frozenset({"running", "reading", "making"}),
+    frozenset({"running", "reading", "making", "taking"}),
     frozenset({"cli"}),
     frozenset({"__main__"}),
 )
@@ -76,6 +77,7 @@ SHARED = {
     "running",
     "reading",
     "making",
+    "taking",
     "cli",
     "testing",
 }
@@ -109,6 +111,9 @@ SAME_LAYER = {
     ("tune", "launch"),  # a trial is a run
     ("launch", "plan"),  # what has a record already is not launched again
     ("validate", "testing"),  # a method is sound if it keeps the contract
+    ("export", "launch"),  # what was not kept is run again
+    ("export", "parcel"),
+    ("parcel", "worker"),  # what a checkpoint leaves to chance is drawn as in the run
     ("testing", "worker"),  # the contract is tested with the seeding of a real run
 }
 LEARNING = {"torch", "transformers", "peft", "trl", "datasets", "accelerate", "bitsandbytes", "sklearn", "evaluate"}
