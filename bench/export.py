@@ -163,9 +163,11 @@ def _said(page: str | None, raws: Sequence[str] | None, unlike: Sequence[str], c
 
 
 def _changed(record: Record) -> list[str]:
-    """Packages whose versions are others than in the run."""
+    """Packages whose versions are others than in the run, and the method's code if it is."""
     from bench import environment
 
     then = record.env.packages if record.env else {}
     now = environment.packages()
-    return [f"{name} {then[name]} → {now.get(name, 'none')}" for name in then if then[name] != now.get(name)]
+    code = registry.source_sha256(registry.method(record.spec.method.ref))
+    own = ["the method's code"] if record.env and record.env.method_sha256 != code else []
+    return own + [f"{name} {then[name]} → {now.get(name, 'none')}" for name in then if then[name] != now.get(name)]

@@ -16,7 +16,8 @@ from bench.refusal import Refused
 from bench.task import Task
 
 PAGES = Path(__file__).parent / "page"
-SETTINGS, SCRIPT, ADAPTER = "settings.json", "answer.py", "adapter_config.json"
+SETTINGS, SCRIPT, PAGE = "settings.json", "answer.py", "README.md"
+ADAPTER = "adapter_config.json"  # the sign of a folder of PEFT's
 MODELLESS = ("letters", "nearest", "majority")
 LIBRARIES = {"letters": "scikit-learn, safetensors", "nearest": "scikit-learn", "majority": "nothing but Python"}
 BASE = "base"  # the folder of a base model that has no other home
@@ -47,7 +48,12 @@ class Parcel:
         if self.merge and not (learnt and self.page in ("writes", "labels")):
             why = f"{spec.method.name} changes no weights that a plain model of this architecture has"
             raise Refused(f"--merge: {why}", mend="leave --merge out")
-        shutil.copytree(self.saved, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("README.md"))
+        shutil.copytree(self.saved, folder, dirs_exist_ok=True)
+        if (folder / ADAPTER).is_file():
+            (folder / PAGE).unlink(missing_ok=True)  # PEFT's, with blanks to be filled in
+        for name in (SETTINGS, SCRIPT, PAGE, BASE):
+            if (folder / name).exists():
+                raise Refused(f"{spec.method.name} saves a '{name}' of its own, which an export would replace")
         self.settings = {
             "record": self.record.id,
             "method": spec.method.name,
@@ -157,7 +163,7 @@ class Parcel:
             "whole": self.facts.get("model") == "HERE",
             "files": sorted(file.name for file in folder.iterdir()),
         }
-        (folder / "README.md").write_text(_render("takehome.md", facts), "utf-8")
+        (folder / PAGE).write_text(_render("takehome.md", facts), "utf-8")
 
 
 def _page(page: str | None, record: Record, task: Task, saved: Path, writes: bool) -> str | None:

@@ -64,7 +64,7 @@ def answer(
     from bench import proof
     from bench.parcel import SCRIPT
 
-    asked = [line.rstrip("\n") for line in sys.stdin] if question == ["-"] else list(question)
+    asked = [line.rstrip("\n") for line in sys.stdin if line.strip()] if question == ["-"] else list(question)
     if not any(text.strip() for text in asked):
         raise Refused("there is no question", mend='bench answer RECORD "a question"')
     if (Path(record) / SCRIPT).is_file():

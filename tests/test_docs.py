@@ -72,7 +72,14 @@ def test_the_design_page_names_every_room() -> None:
 
 
 PAGES = (ROOT / "README.md", ROOT / "README.ko.md", *sorted(DOCS.glob("*.md")))
-RUN_HERE = [ROOT / "README.md", ROOT / "README.ko.md", DOCS / "reports.md", DOCS / "ci.md", DOCS / "tasks.md"]
+RUN_HERE = [
+    ROOT / "README.md",
+    ROOT / "README.ko.md",
+    DOCS / "reports.md",
+    DOCS / "ci.md",
+    DOCS / "tasks.md",
+    DOCS / "takehome.md",
+]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

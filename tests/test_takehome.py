@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import COLOURS, FEELINGS, Bench, MakeTask
+from conftest import COLOURS, FEELINGS, Bench, MakeRecord, MakeTask
 
 from bench import artefact, export, plan, proof, taking, worker
 from bench.checkpoint import Checkpoint
@@ -35,6 +35,9 @@ def base(lively: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copytree(lively.folder, folder)
     asks = {"do_sample": True, "temperature": 5.0, "top_k": 0, "eos_token_id": 256, "pad_token_id": 257}
     (folder / "generation_config.json").write_text(json.dumps(asks), "utf-8")
+    tokenizer = lively.load().tokenizer
+    tokenizer.chat_template = "{% for turn in messages %}<{{ turn.role }}> {{ turn.content }}\n{% endfor %}<answer>"
+    tokenizer.save_pretrained(folder)
     return folder
 
 
@@ -102,6 +105,8 @@ TRAINED: list[tuple[str, str, dict[str, Any]]] = [
     ("lora", "closed", {"lr": 0.05}),
     ("qlora", "open", {"lr": 0.05}),
     ("dpo", "open", {"lr": 0.05}),
+    ("instruct", "open", {"lr": 0.05}),
+    ("peft:LOHA", "open", {"lr": 0.05}),
     ("prefix", "open", {"tokens": 8}),
     ("prompt-tuning", "open", {"tokens": 8}),
     ("ia3", "open", {}),
@@ -263,7 +268,7 @@ def test_the_whole_way_from_run_to_answer(run_bench: Bench, tasks: dict[str, Pat
     (record,) = read_all(tmp_path / "results")  # what is kept is no record
     done = run_bench("export", record.id, "--to", "home")
     assert done.returncode == 0, done.stderr
-    assert "5 of 5" not in done.stdout and f"{len(record.samples)} of {len(record.samples)}" in done.stdout
+    assert f"gives {len(record.samples)} of {len(record.samples)} recorded answers byte for byte" in done.stdout
     assert alone(tmp_path / "home" / "answer.py") == record.samples[0].raw + "\n"
     told = run_bench("answer", record.id, "pink", "--format", "json")
     assert json.loads(told.stdout)["answers"] == [{"question": "pink", "answer": record.samples[0].raw}]
@@ -274,7 +279,7 @@ def test_the_whole_way_from_run_to_answer(run_bench: Bench, tasks: dict[str, Pat
     file.write_text(file.read_text("utf-8").replace(f'"raw":"{record.samples[0].raw}"', '"raw":"other"', 1), "utf-8")
     other = run_bench("export", file, "--to", "other")
     assert other.returncode == 1 and f"recorded 'other', now '{record.samples[0].raw}'" in other.stdout
-    assert "--keep" not in run_bench(*flags, "--force").stderr
+    run_bench(*flags, "--force")
     assert not kept.exists(), "what an earlier run kept goes with its record"
 
 
@@ -291,10 +296,10 @@ def test_what_cannot_be_taken_home_is_refused_and_nothing_is_written(
     with pytest.raises(Refused, match="no record 'majorty'") as refusal:
         taking.export("majorty", tmp_path / "home")
     assert record.id in str(refusal.value)
-    with pytest.raises(Refused, match="the run is unsupported.*no labels"):
+    with pytest.raises(Refused, match=r"the run is unsupported.*no labels"):
         export.find(failed, file)
     (task / "test.jsonl").write_text((task / "test.jsonl").read_text("utf-8") + "\n", "utf-8")
-    with pytest.raises(Refused, match="the task .* is not what it was in the run"):
+    with pytest.raises(Refused, match=r"the task .* is not what it was in the run"):
         taking.export(str(file), tmp_path / "home")
     shutil.rmtree(task)
     with pytest.raises(Refused, match="no task folder"):
@@ -317,3 +322,17 @@ def test_numbers_are_saved_as_they_are_in_whatever_order_memory_holds_them(tmp_p
     artefact.save_numbers(tmp_path / "numbers.safetensors", {"plain": numbers, "turned": numpy.asfortranarray(numbers)})
     for name, saved in load_file(tmp_path / "numbers.safetensors").items():
         assert (saved == numbers).all(), name
+
+
+def test_what_a_dead_process_left_goes_and_what_failed_is_not_kept(make_record: MakeRecord, tmp_path: Path) -> None:
+    record = make_record()
+    left = tmp_path / f".{record.id}.kept.old"
+    left.mkdir()
+    failed = record.model_copy(update={"status": "error"})
+    for one, stays in ((record, True), (failed, False)):
+        with artefact.room(tmp_path, record.id, keep=True) as (saved, write):
+            (saved / "adapter_config.json").write_text("{}", "utf-8")
+            write(one)
+        assert (tmp_path / record.id).is_dir() is stays
+        assert list(read_all(tmp_path)) == [one]
+    assert {place.name for place in tmp_path.iterdir()} == {f"{record.id}.json"}
