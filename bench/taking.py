@@ -60,13 +60,13 @@ def answer(
     What the run did not keep (bench run --keep) is fitted again, which takes as long as it did; an exported folder
     answers at once. Exit code: 0 answered, 2 bad input.
     """
+    asked = [line.rstrip("\n") for line in sys.stdin if line.strip()] if question == ["-"] else list(question)
+    if not any(text.strip() for text in asked):
+        raise Refused("there is no question", mend='bench answer RECORD "a question"')
     from bench import export as exports
     from bench import proof
     from bench.parcel import SCRIPT
 
-    asked = [line.rstrip("\n") for line in sys.stdin if line.strip()] if question == ["-"] else list(question)
-    if not any(text.strip() for text in asked):
-        raise Refused("there is no question", mend='bench answer RECORD "a question"')
     if (Path(record) / SCRIPT).is_file():
         told = [f"Answered by {Path(record) / SCRIPT}."]
         answers = [trimmed for _, trimmed in proof.ask(Path(record) / SCRIPT, asked)]
@@ -84,15 +84,15 @@ def answer(
 
 def _found(named: str) -> Found:
     """The record that a path or an id names, with all it was made of."""
-    from bench import export as exports
-    from bench import sections
-
     file = Path(named)
     if not file.is_file():
         file = RESULTS / f"{named.removesuffix('.json')}.json"
     if not file.is_file():
         ids = [place.stem for place in RESULTS.glob("*.json")] if RESULTS.is_dir() else []
         raise Refused(f"no record '{named}'", mend=f"a record's file, or an id in {RESULTS}/: {_few(named, ids)}")
+    from bench import export as exports
+    from bench import sections
+
     return exports.find(sections.read_file(file), file)
 
 
