@@ -73,8 +73,7 @@ def check_target(folder: Path) -> None:
     if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
         raise Refused(f"--to {folder}: is not empty", mend="name a folder that is new")
     try:
-        folder.absolute().parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder.absolute().parent):
+        with tempfile.TemporaryFile(dir=next(place for place in folder.absolute().parents if place.exists())):
             pass
     except OSError as error:
         raise Refused(f"--to {folder}: cannot be written: {error.strerror}", where=str(folder.absolute())) from None
@@ -82,9 +81,12 @@ def check_target(folder: Path) -> None:
 
 def export(found: Found, to: Path, *, merge: bool, check: int, show: Show) -> Exported:
     """Put the folder `to` in place, whole, with what the run fitted and a script that was asked `check` questions."""
-    samples = found.record.samples[:check]
-    asked = questions(found)[:check]
-    with tempfile.TemporaryDirectory(prefix=f".{to.name}.", dir=to.absolute().parent) as scratch:
+    if merge and found.script != "writes":  # before anything is fitted again
+        why = f"{found.record.spec.method.name} changes no weights that a plain model of this architecture has"
+        raise Refused(f"--merge: {why}", mend="leave --merge out")
+    to, samples, asked = to.absolute(), found.record.samples[:check], questions(found)[:check]
+    to.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{to.name}.", dir=to.parent) as scratch:
         fresh = Path(scratch) / "folder"
         fresh.mkdir()
         saved, sentences, raws = found.kept, ["What the run kept was taken."], None

@@ -82,10 +82,8 @@ class Parcel:
         whole = (self.saved / "config.json").is_file()
         quantised = (self.saved / "quantization.json").is_file()
         if self.merge and quantised:
-            what = (
-                f"{spec.method.name}'s adapter was trained beside weights of 4 bits: merged, it would answer otherwise"
-            )
-            raise Refused(f"--merge: {what}", mend="leave --merge out")
+            why = f"{spec.method.name} was trained beside weights of 4 bits, and would answer otherwise"
+            raise Refused(f"--merge: {why}", mend="leave --merge out")
         if adapter and not quantised:
             from peft import PeftModel
 
@@ -98,6 +96,11 @@ class Parcel:
             _write_whole(lm.model, self.saved, folder)
         if merge or whole:
             lm.tokenizer.save_pretrained(folder)
+            if lm.writes:
+                from transformers import GenerationConfig
+
+                # What needs a tokenizer would fail where a user calls `generate` without one; the script has it.
+                GenerationConfig(**self.settings["decoding"] | {"stop_strings": None}).save_pretrained(folder)
             model = "HERE"
         else:
             model = self.refer(folder)
@@ -120,7 +123,7 @@ class Parcel:
         spec = self.record.spec
         seed_all(spec.seed)
         lm = cast(LM, checkpoint.Checkpoint(self.base, spec.base.dtype, "cpu", spec.decoding).load())
-        if not lm.writes:
+        if self.page == "labels":
             seed_all(spec.seed)
             lm.prepare(self.task.lesson(spec.seed, spec.budget.examples))
         return lm
@@ -135,7 +138,7 @@ class Parcel:
             for file in checkpoint.files(self.base):
                 shutil.copyfile(file, folder / BASE / file.name)
         elif not Path(ref).is_dir():
-            home = ref
+            home = ref.partition("@")[0]
             if self.base.parent.name == "snapshots":  # of the hub's cache: the folder is called after the revision
                 more = f', revision="{self.base.name}"'
         self.base_is = home
@@ -223,7 +226,7 @@ def _reader(saved: Path, folder: Path) -> dict[str, Any]:
 
 def _write_whole(model: Any, saved: Path, folder: Path) -> None:
     """One model that transformers loads by itself, with what was learnt in it."""
-    from transformers import AutoConfig, GenerationConfig
+    from transformers import AutoConfig
 
     trained = saved / "trained.safetensors"
     if hasattr(model, "merge_and_unload"):
@@ -235,9 +238,6 @@ def _write_whole(model: Any, saved: Path, folder: Path) -> None:
         raise Refused("--merge: what stands before the prompt is no part of any weight", mend="leave --merge out")
     elif trained.is_file():
         _put(model, trained)
-    if model.can_generate():
-        # Decoding that needs a tokenizer would fail where a user calls `generate` without one; the script has it.
-        model.generation_config = GenerationConfig(**model.generation_config.to_dict() | {"stop_strings": None})
     model.save_pretrained(folder)
     made = AutoConfig.from_pretrained(folder)
     _, told = type(model).from_pretrained(folder, config=made, output_loading_info=True)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 Named = Annotated[str, typer.Argument(help="A record: its file, or its id in results/.")]
 RESULTS = Path("results")
+SHOWN = 5  # answers that differ, so that they stay on one screen
 
 
 def export(
@@ -46,7 +47,9 @@ def export(
             json.dumps({"folder": str(to), "says": done.sentences, "differences": done.differences}, ensure_ascii=False)
         )
     else:
-        print("\n".join([*done.sentences, *done.differences, f"Read {to / 'README.md'}"]))
+        rest = len(done.differences) - SHOWN
+        more = [f"… and {rest} more"] if rest > 0 else []
+        print("\n".join([*done.sentences, *done.differences[:SHOWN], *more, f"Read {to / 'README.md'}"]))
     sys.exit(1 if done.differences else 0)
 
 
