@@ -56,6 +56,11 @@ def digest(folder: Path) -> str:
     return _digest(folder)
 
 
+def files(folder: Path, kinds: Sequence[str] = ALL) -> list[Path]:
+    """Everything in a model folder that decides its answers: weights, configuration, tokenizer."""
+    return sorted({file for kind in kinds for file in folder.glob(kind)})
+
+
 def tokenizer(base: Path) -> Callable[[str, bool], list[int]]:
     """Text to token ids, with special ones or without; imports transformers only where it has to."""
     base = words(base)
@@ -90,6 +95,11 @@ def context(base: Path) -> int:
     return int(getattr(full, "max_position_embeddings", None) or sys.maxsize)
 
 
+def writes(folder: Path) -> bool:
+    """Whether the model in a folder continues text; an encoder only reads."""
+    return architecture.kind(architecture.read(root(folder))) == "decoder"
+
+
 @dataclass(frozen=True)
 class Checkpoint:
     """A base model on disk (see `bench.method.Base`)."""
@@ -118,8 +128,7 @@ class Checkpoint:
                 adapted.merge(self._whole(beneath, {}), self.folder).save_pretrained(scratch)
                 model = self._whole(Path(scratch), how)
         tokenizer = AutoTokenizer.from_pretrained(words(self.folder), **LOCAL)
-        writes = architecture.kind(architecture.read(beneath)) == "decoder"
-        return (CausalLM if writes else Encoder)(model, tokenizer, self.decoding)
+        return (CausalLM if writes(beneath) else Encoder)(model, tokenizer, self.decoding)
 
     def _whole(self, folder: Path, how: dict[str, Any]) -> Any:
         """The model of a folder with all its weights, on the device."""
@@ -128,8 +137,7 @@ class Checkpoint:
 
         if "quantization_config" in how:
             how = {"device_map": {"": self.device}} | how
-        writes = architecture.kind(architecture.read(folder)) == "decoder"
-        kind: Any = AutoModelForCausalLM if writes else AutoModelForSequenceClassification
+        kind: Any = AutoModelForCausalLM if writes(folder) else AutoModelForSequenceClassification
         said = LOCAL | {"dtype": getattr(torch, self.dtype), "weights_only": True, "output_loading_info": True}
         model, told = kind.from_pretrained(folder, **said, **how)
         _check_loaded(model, told["missing_keys"], folder)
@@ -152,7 +160,7 @@ def _check_loaded(model: Any, missing: Iterable[str], folder: Path) -> None:
 
 def _digest(folder: Path, kinds: Sequence[str] = ALL) -> str:
     total = hashlib.sha256()
-    for file in sorted({file for kind in kinds for file in folder.glob(kind)}):
+    for file in files(folder, kinds):
         with file.open("rb") as content:
             total.update(f"{file.name}:{hashlib.file_digest(content, 'sha256').hexdigest()}\n".encode())
     return total.hexdigest()

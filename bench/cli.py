@@ -7,7 +7,7 @@ import traceback
 
 import typer
 
-from bench import looking, making, reading, running
+from bench import looking, making, reading, running, taking
 from bench.refusal import Refused
 
 app = typer.Typer(
@@ -26,6 +26,8 @@ for verb in (
     reading.compare,
     reading.check,
     reading.bless,
+    taking.export,
+    taking.answer,
 ):
     app.command(verb.__name__.rstrip("_"))(verb)
 new = typer.Typer(no_args_is_help=True, help="Make a task of your data, or a method.")

@@ -48,8 +48,13 @@ def describe(started: str, method_sha256: str, device: str, others_cores: float,
         device=torch.cuda.get_device_name(device) if torch and device.startswith("cuda") else device,
         matmul_flops_per_s=matmul,
         others_cores=round(others_cores, 2),
-        packages={name: version for name in STACK if (version := _version(name))},
+        packages=packages(),
     )
+
+
+def packages() -> dict[str, str]:
+    """The versions of the libraries that decide what a run does."""
+    return {name: version for name in STACK if (version := _version(name))}
 
 
 def available_cores() -> int:

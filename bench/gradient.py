@@ -9,6 +9,7 @@ from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat
 
+from bench.artefact import save_prompt
 from bench.method import LM, Budget, Lesson, Method, param
 from bench.record import Point
 
@@ -37,6 +38,7 @@ class Gradient(Method):
     """Trains what `adapt` unfreezes on prompt and answer, with the loss on the answer and its end token only."""
 
     needs: ClassVar[tuple[str, ...]] = ("bench.train",)
+    script: ClassVar[str | None] = "writes"
 
     lr: PositiveFloat = param(1e-3, help="peak learning rate of AdamW", search=(1e-5, 1e-1), log=True)
     warmup: Annotated[float, Field(ge=0, le=1)] = param(0.06, help="share of the steps that warm up")
@@ -75,7 +77,11 @@ class Gradient(Method):
         return self.lm_.answer([self.lesson_.prompt(text) for text in inputs])
 
     def save(self, folder: Path) -> None:
-        """Save what was trained: PEFT's adapter, or the whole model, or those weights alone, named as in the model."""
+        """Save what was trained: PEFT's adapter, or the whole model, or those weights alone, named as in the model.
+
+        Beside it the prompt that it was trained on, with a hole where the question goes.
+        """
+        save_prompt(folder, self.lesson_.prompt("{input}"))
         model = self.lm_.model
         if hasattr(model, "peft_config") or all(weight.requires_grad for weight in model.parameters()):
             model.save_pretrained(folder)

@@ -20,3 +20,7 @@ class Job(Frozen):
     """Where those hyper-parameters are looked for that the user left open."""
     tuning: Tuning | None = None
     """How the spec's hyper-parameters were found, once they were looked for."""
+    keep: bool = False
+    """Whether what was fitted stays beside the record."""
+    questions: tuple[str, ...] | None = None
+    """What is asked in place of the exam where a run is made again for its artefact; nothing is measured then."""

@@ -183,6 +183,9 @@ class Method:
     needs: ClassVar[tuple[str, ...]] = ()
     """Modules imported before the clock starts, so that importing is a phase of its own."""
 
+    script: ClassVar[str | None] = None
+    """What answers with that which `save` writes by plain libraries alone: a page of `bench/page/answer`, if any."""
+
     def load(self, base: Base) -> LM | None:
         """The model to adapt; `None` where no model is needed."""
         return base.load()

@@ -8,7 +8,7 @@ import json
 import tempfile
 from collections.abc import Container, Sequence
 from pathlib import Path
-from typing import Annotated, Any, get_args, get_type_hints
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 from pydantic import AllowInfNan, TypeAdapter, ValidationError
 
@@ -121,7 +121,8 @@ def resolve(cls: type[Method], given: dict[str, Any], name: str) -> dict[str, An
         if key not in fields:
             raise Refused(f"{where}: {name} has no '{key}'", mend=did_you_mean(key, fields))
         try:
-            finite: Any = Annotated[hints[key], AllowInfNan(False)]
+            words = get_origin(hints[key]) is Literal  # of which pydantic would ask whether they are finite
+            finite: Any = hints[key] if words else Annotated[hints[key], AllowInfNan(False)]
             values[key] = TypeAdapter(finite).validate_python(value)
         except ValidationError as error:
             default = json.dumps(fields[key].default)
@@ -149,10 +150,12 @@ def ranges(cls: type[Method], given: Container[str]) -> dict[str, Range]:
 
 
 def done(job: Job, out: Path) -> Record | None:
-    """The record of this very run if it exists, is ok, and was made by the method's present code, where it was asked
-    for."""
+    """The record of this very run if it is ok, and was made where it was asked for by the method's present code.
+
+    Where the job is to keep what it fits, that has to be there too.
+    """
     place = out / f"{job.spec.id}.json"
-    if not place.is_file():
+    if not place.is_file() or (job.keep and not (out / job.spec.id).is_dir()):
         return None
     try:
         record = Record.read(place)

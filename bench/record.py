@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
@@ -209,8 +210,9 @@ class Record(Frozen):
         return f'{header},\n "samples": [\n  {samples}\n ]\n}}\n' if samples else f'{header},\n "samples": []\n}}\n'
 
     def write(self, folder: Path) -> Path:
-        """Put the record into `folder` under its id, whole or not at all."""
+        """Put the record into `folder` under its id, whole or not at all; what an earlier run of it had kept goes."""
         folder.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(folder / self.id, ignore_errors=True)
         place = folder / f"{self.id}.json"
         fresh = folder / f".{self.id}.{os.getpid()}.part"
         try:
@@ -231,9 +233,24 @@ class Record(Frozen):
 
 def read_all(folder: Path) -> Iterator[Record]:
     """Every record below `folder`, in the order of their paths."""
-    for path in sorted(folder.rglob("*.json")):
-        if not path.name.startswith("."):
-            yield Record.read(path)
+    yield from map(Record.read, record_files(folder))
+
+
+def record_files(folder: Path) -> list[Path]:
+    """The files of records in a folder and below, without what runs have kept beside theirs."""
+    return [
+        file
+        for file in sorted(folder.rglob("*.json"))
+        if file.is_file() and not _hidden(file.relative_to(folder), folder)
+    ]
+
+
+def _hidden(file: Path, folder: Path) -> bool:
+    """Whether a file is in the making, or of a folder that bears the name of a record."""
+    above = [folder / place for place in file.parents[:-1]]
+    return any(part.startswith(".") for part in file.parts) or any(
+        place.with_name(f"{place.name}.json").is_file() for place in above
+    )
 
 
 def json_schema() -> str:

@@ -18,33 +18,45 @@ if TYPE_CHECKING:
     from bench.record import Record
 
 
+Methods = Annotated[str, typer.Option(help="Names or paths, with commas between: lora,qlora,./mine.py; or all")]
+Task = Annotated[str, typer.Option(help="A name or a folder: bookrec, ./mytask")]
+Model = Annotated[
+    str, typer.Option(help="A shipped model, a folder (a model or a PEFT adapter), or a hub name: org/model@commit")
+]
+Dtype = Annotated[str, typer.Option(help="float32, bfloat16 or float16: what weights are computed in.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, … or mps; auto is a GPU if there is one.")]
+Seeds = Annotated[int, typer.Option(min=1, help="Runs per method, with the seeds 0, 1, …")]
+Budget = Annotated[str, typer.Option(help="ci, quick, standard, tuned, or key=value pairs: standard,passes=5")]
+Examples = Annotated[
+    str | None, typer.Option(help="Training sizes for a learning curve, with commas between: 250,500,1000")
+]
+Trials = Annotated[
+    int | None, typer.Option(min=1, help="Hyper-parameters tried on validation, as many for every method.")
+]
+Settings = Annotated[list[str] | None, typer.Option("--set", help="A hyper-parameter: lora.rank=8")]
+Out = Annotated[Path, typer.Option(help="Folder of the records, one file per run.")]
+Trackers = Annotated[str | None, typer.Option(help="Trackers that are told of every run: tensorboard, mlflow, wandb.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the specs and stop.")]
+Force = Annotated[bool, typer.Option("--force", help="Run again what has a record already.")]
+Keep = Annotated[bool, typer.Option("--keep", help="Keep what was fitted beside its record, for export.")]
+
+
 def run(
-    methods: Annotated[str, typer.Option(help="Names or paths, with commas between: lora,qlora,./mine.py; or all")],
-    task: Annotated[str, typer.Option(help="A name or a folder: bookrec, ./mytask")],
-    model: Annotated[
-        str, typer.Option(help="A shipped model, a folder (a model or a PEFT adapter), or a hub name: org/model@commit")
-    ] = "bookworm",
-    dtype: Annotated[str, typer.Option(help="float32, bfloat16 or float16: what weights are computed in.")] = "float32",
-    device: Annotated[
-        str, typer.Option(help="auto, cpu, cuda, cuda:1, … or mps; auto is a GPU if there is one.")
-    ] = "auto",
-    seeds: Annotated[int, typer.Option(min=1, help="Runs per method, with the seeds 0, 1, …")] = 1,
-    budget: Annotated[
-        str, typer.Option(help="ci, quick, standard, tuned, or key=value pairs: standard,passes=5")
-    ] = "standard",
-    examples: Annotated[
-        str | None, typer.Option(help="Training sizes for a learning curve, with commas between: 250,500,1000")
-    ] = None,
-    trials: Annotated[
-        int | None, typer.Option(min=1, help="Hyper-parameters tried on validation, as many for every method.")
-    ] = None,
-    set_: Annotated[list[str] | None, typer.Option("--set", help="A hyper-parameter: lora.rank=8")] = None,
-    out: Annotated[Path, typer.Option(help="Folder of the records, one file per run.")] = Path("results"),
-    log_to: Annotated[
-        str | None, typer.Option(help="Trackers that are told of every run: tensorboard, mlflow, wandb.")
-    ] = None,
-    dry_run: Annotated[bool, typer.Option(help="Print the specs and stop.")] = False,
-    force: Annotated[bool, typer.Option(help="Run again what has a record already.")] = False,
+    methods: Methods,
+    task: Task,
+    model: Model = "bookworm",
+    dtype: Dtype = "float32",
+    device: Device = "auto",
+    seeds: Seeds = 1,
+    budget: Budget = "standard",
+    examples: Examples = None,
+    trials: Trials = None,
+    set_: Settings = None,
+    out: Out = Path("results"),
+    log_to: Trackers = None,
+    dry_run: DryRun = False,
+    force: Force = False,
+    keep: Keep = False,
     format: Formatted = Format.table,
 ) -> None:
     """Run methods on a task, each in a process of its own, and show what came of it.
@@ -59,6 +71,7 @@ def run(
     how: dict[str, Any] = {"seeds": seeds, "budget_text": budget, "settings": set_ or [], "examples": examples}
     how |= {"dtype": dtype, "device": device}
     jobs = plan.plan(methods, task, model, asked=tuple(sys.argv[1:]), **how)
+    jobs = [job.model_copy(update={"keep": keep}) for job in jobs]
     if dry_run:
         specs = [{"id": job.spec.id} | job.spec.model_dump(mode="json") for job in jobs]
         print(json.dumps(specs, ensure_ascii=False, indent=1 if format is Format.table else None))

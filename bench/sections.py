@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from bench import comparison, terms
 from bench.comparison import Comparison
-from bench.record import Record
+from bench.record import Record, record_files
 from bench.refusal import Refused
 from bench.rows import Row, rows
 
@@ -83,11 +83,7 @@ def files(path: Path) -> list[Path]:
     """The files of records in a folder and below, or the one that is named; what is hidden is none."""
     if not path.is_dir():
         return [path]
-    return [
-        file
-        for file in sorted(path.rglob("*.json"))
-        if file.is_file() and not any(part.startswith(".") for part in file.relative_to(path).parts)
-    ]
+    return record_files(path)
 
 
 def part(records: Sequence[Record]) -> list[Section]:

@@ -58,7 +58,7 @@ def search(job: Job, out: Path, show: Show) -> Tuning:
         params = job.spec.method.params | {name: _draw(trial, name, place) for name, place in job.ranges.items()}
         told = _telling(show, number + 1)
         spec = {"seed": SEED, "exam": "validation", "budget": alone}
-        record, _ = launch(_changed(job, {}, params, spec), out, show=told)
+        record, _ = launch(_changed(job, {"keep": False}, params, spec), out, show=told)
         attempts.append(Attempt(params=params, status=record.status, score=_score(record)))
         failed = None if attempts[-1].score is not None else optuna.trial.TrialState.FAIL
         study.tell(trial, attempts[-1].score, state=failed)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import math
 import random
 import sys
 import time
@@ -15,7 +14,7 @@ from statistics import fmean
 from tempfile import TemporaryDirectory
 from typing import cast
 
-from bench import adapters, cap, checkpoint, device, environment, recipe, registry, task
+from bench import adapters, artefact, cap, checkpoint, device, environment, recipe, registry, task
 from bench.budget import Budget
 from bench.cost import Adapter, Answering, Cost, Parameters, Phase
 from bench.forgetting import Recall
@@ -27,7 +26,6 @@ from bench.record import Env, Failure, Forgetting, Record, Sample, Status
 
 LATENCY_WARM_UP = 2
 LATENCY_QUERIES = 20
-OPAQUE = (".bin", ".pt", ".pth", ".pkl", ".joblib", ".npy", ".npz")
 
 
 def main(job_file: str, out: str, progress_file: str, imported: Phase | None = None) -> None:
@@ -36,12 +34,13 @@ def main(job_file: str, out: str, progress_file: str, imported: Phase | None = N
     `imported` is what importing cost where it was done before this process was forked.
     """
     job = Job.model_validate_json(Path(job_file).read_text("utf-8"))
-    run(job, Progress(Path(progress_file)), imported).write(Path(out))
+    with artefact.room(Path(out), job.spec.id, job.keep) as (saved, write):
+        write(run(job, Progress(Path(progress_file)), saved, imported))
 
 
-def run(job: Job, watch: Watch, imported: Phase | None = None) -> Record:
-    """The record of a job, whatever becomes of it."""
-    trial = Trial(job, watch, imported)
+def run(job: Job, watch: Watch, saved: Path | None = None, imported: Phase | None = None) -> Record:
+    """The record of a job, whatever becomes of it; what was fitted is left in `saved`, an empty folder, if given."""
+    trial = Trial(job, watch, saved, imported)
     status: Status = "ok"
     failure = None
     try:
@@ -75,8 +74,8 @@ def run(job: Job, watch: Watch, imported: Phase | None = None) -> Record:
 class Trial:
     """The steps of a run in their order; keeps what each of them yields, so that a failed run keeps it too."""
 
-    def __init__(self, job: Job, watch: Watch, imported: Phase | None = None) -> None:
-        self.spec, self.asked, self.watch, self.imported = job.spec, job.device, watch, imported
+    def __init__(self, job: Job, watch: Watch, saved: Path | None = None, imported: Phase | None = None) -> None:
+        self.job, self.spec, self.watch, self.saved, self.imported = job, job.spec, watch, saved, imported
         self.started = datetime.now(UTC).isoformat(timespec="seconds")
         self.bystander = environment.Bystander()
         self.method: Method | None = None
@@ -111,7 +110,7 @@ class Trial:
         with self.meter.phase("load"):
             self.lm = method.load(base)
         self.foretell("load")
-        if self.spec.exam == "test":
+        if self.spec.exam == "test" and self.job.questions is None:
             self.remember()
 
         self.watch({"phase": "fit"})
@@ -120,13 +119,17 @@ class Trial:
             self.budget = Budget(self.spec.budget, len(lesson.train), self.watch)
             method.fit(cast(LM, self.lm), lesson, self.budget)  # a method that loads no model ignores it
             self.budget.stop()
-        with TemporaryDirectory() as saved:
-            self.keep(method, Path(saved))
+        with TemporaryDirectory() as scratch:
+            saved = self.saved or Path(scratch)
+            self.keep(method, saved)
+            if self.job.questions is not None:
+                self.ask(method, self.job.questions)
+                return
             self.examine(method)
             if self.spec.exam == "test":
                 self.time(method)
                 self.forget()
-                self.serve(method, Path(saved))
+                self.serve(method, saved)
 
     def prepare(self) -> Method:
         """Import what the method needs, read the task, find the model."""
@@ -135,7 +138,7 @@ class Trial:
             importlib.import_module(module)
         if (torch := sys.modules.get("torch")) is not None:
             torch.set_num_threads(environment.available_cores())
-            self.device = device.place(self.asked)
+            self.device = device.place(self.job.device)
         self.task = recipe.load(registry.task(self.spec.task.ref), fetch=False)
         self.folder = registry.model(self.spec.base.ref)
         if (self.task.sha256, checkpoint.digest(self.folder)) != (self.spec.task.sha256, self.spec.base.sha256):
@@ -145,9 +148,7 @@ class Trial:
     def keep(self, method: Method, folder: Path) -> None:
         """Save what would be deployed, and count it."""
         method.save(folder)
-        files = [file for file in folder.rglob("*") if file.is_file()]
-        self.artefact_bytes = sum(file.stat().st_size for file in files)
-        kept = None if any(file.suffix in OPAQUE for file in files) else sum(map(_numbers_in, files))
+        self.artefact_bytes, kept = artefact.size(folder)
         if self.lm is not None:
             total, trainable = self.lm.count()
             self.parameters = Parameters(total=total, trainable=trainable, kept=kept)
@@ -167,6 +168,14 @@ class Trial:
         self.samples = tuple(self.mark(row, answer) for row, answer in zip(rows, answers, strict=True))
         self.answering = Answering(queries=len(rows), latency_ms=(), **tally)
         self.foretell("predict")
+
+    def ask(self, method: Method, questions: Sequence[str]) -> None:
+        """Answer questions that are no exam."""
+        answers = method.predict(questions) if questions else []
+        self.samples = tuple(
+            Sample(id=str(place), references=(), raw=raw, answer=self.task.parse(self.task.trim(raw)), scores={})
+            for place, raw in enumerate(answers)
+        )
 
     def time(self, method: Method) -> None:
         """Answer some questions one by one."""
@@ -283,16 +292,6 @@ def _beside(phase: Phase, added: int | None) -> Phase:
     if added is None or phase.start_mib is None:
         return phase
     return phase.model_copy(update={"predicted_mib": round(phase.start_mib + added / MIB, 3)})
-
-
-def _numbers_in(file: Path) -> int:
-    """How many numbers a safetensors file holds; none in a file of another kind."""
-    if file.suffix != ".safetensors":
-        return 0
-    from safetensors import safe_open
-
-    with safe_open(file, framework="numpy") as weights:
-        return sum(math.prod(weights.get_slice(name).get_shape()) for name in weights.keys())  # noqa: SIM118
 
 
 if __name__ == "__main__":

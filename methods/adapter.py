@@ -1,7 +1,7 @@
 """Bottleneck adapters: a small network on the output of every block; the rest stays frozen."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from pydantic import PositiveFloat, PositiveInt
 
@@ -12,6 +12,8 @@ from bench.method import Unsupported, param
 @dataclass
 class Adapter(Gradient):
     """Adapters (https://arxiv.org/abs/1902.00751), one behind each block; the first step starts from the base."""
+
+    script: ClassVar[str | None] = "bottleneck"
 
     lr: PositiveFloat = param(
         5e-3,

@@ -10,6 +10,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, PositiveInt
 
+from bench.artefact import save_numbers, save_prompt
 from bench.method import LM, Budget, Lesson, Method, Unsupported, param
 
 BATCH = 32
@@ -24,6 +25,7 @@ class Features(Method):
     """Probing (https://arxiv.org/abs/1610.01644): logistic regression on closed labels, neighbours on open answers."""
 
     needs: ClassVar[tuple[str, ...]] = ("bench.lm", "bench.flops", "sklearn.linear_model", "sklearn.model_selection")
+    script: ClassVar[str | None] = "reads"
 
     layer: Annotated[float, Field(ge=0, le=1)] = param(
         1.0, help="where features are taken, as a share of the depth", search=(0.5, 0.7, 1.0)
@@ -53,12 +55,11 @@ class Features(Method):
 
     def save(self, folder: Path) -> None:
         """Save the reader: numbers, the answer that each row of `weights` stands for, and where features come from."""
-        from safetensors.numpy import save_file
-
         numbers = {"mean": self.mean_, "scale": self.scale_, "weights": self.weights_, "bias": self.bias_}
-        save_file(numbers, folder / "reader.safetensors")
+        save_numbers(folder / "reader.safetensors", numbers)
         words = {"layer": self.layer, "pool": self.pool, "voters": self.voters_, "answers": self.answers_}
         (folder / "reader.json").write_text(json.dumps(words, ensure_ascii=False, indent=1), "utf-8")
+        save_prompt(folder, self.lesson_.prompt("{input}"))
 
     def _encode(self, budget: Budget) -> tuple[Any, list[str]]:
         """Vectors (examples, width) and answers, in an order by the seed: a part of them is a fair sample."""

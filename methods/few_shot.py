@@ -10,6 +10,7 @@ from typing import ClassVar, Self
 
 from pydantic import PositiveInt
 
+from bench.artefact import save_prompt
 from bench.method import LM, Budget, Example, Lesson, Method, Unsupported, param
 
 from .zero_shot import reply
@@ -22,6 +23,7 @@ class FewShot(Method):
     """In-context learning (https://arxiv.org/abs/2005.14165) with one set of shots for all questions."""
 
     needs: ClassVar[tuple[str, ...]] = ("bench.lm",)
+    script: ClassVar[str | None] = "prompted"
 
     k: PositiveInt = param(4, help="solved examples in the prompt", search=(1, 16), log=True)
     calibrate: bool = param(
@@ -74,8 +76,7 @@ class Shots:
 
     def save(self, folder: Path) -> None:
         """Save the prompt, with a hole where the question goes."""
-        prompt = {"prompt": self._show("{input}", len(self.examples))}
-        (folder / "prompt.json").write_text(json.dumps(prompt, ensure_ascii=False, indent=1), "utf-8")
+        save_prompt(folder, self._show("{input}", len(self.examples)))
 
     def _show(self, text: str, count: int) -> str:
         return self.lesson.prompt(text, self.examples[:count], worked=self.worked)

@@ -1,6 +1,8 @@
 """QLoRA: LoRA on a base model whose linear layers are held in 4 bits."""
 
+import json
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar
 
 from bench.method import LM, Base
@@ -39,3 +41,9 @@ class QLoRA(LoRA):
         from peft import prepare_model_for_kbit_training
 
         return super().adapt(prepare_model_for_kbit_training(model, use_gradient_checkpointing=False))
+
+    def save(self, folder: Path) -> None:
+        """Save the adapter, and how the base it belongs to is held."""
+        super().save(folder)
+        held = self.lm_.model.config.quantization_config.to_dict()
+        (folder / "quantization.json").write_text(json.dumps(held, indent=1), "utf-8")

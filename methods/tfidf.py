@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Self
 
 from pydantic import PositiveFloat, PositiveInt
 
+from bench.artefact import save_numbers
 from bench.method import LM, Base, Budget, Lesson, Method, Unsupported, param
 
 
@@ -18,6 +19,7 @@ class Tfidf(Method):
     control: ClassVar[bool] = True
     closed_only: ClassVar[bool] = True
     needs: ClassVar[tuple[str, ...]] = ("sklearn.feature_extraction.text", "sklearn.linear_model")
+    script: ClassVar[str | None] = "letters"
 
     longest: PositiveInt = param(4, help="characters in the longest n-gram", search=(2, 5))
     c: PositiveFloat = param(10.0, help="inverse strength of the L2 penalty", search=(0.1, 100.0), log=True)
@@ -48,9 +50,7 @@ class Tfidf(Method):
 
     def save(self, folder: Path) -> None:
         """Save the n-grams, their weights, and the labels."""
-        from safetensors.numpy import save_file
-
         numbers = {"idf": self.vectorizer_.idf_, "weights": self.regression_.coef_, "bias": self.regression_.intercept_}
-        save_file(numbers, folder / "regression.safetensors")
+        save_numbers(folder / "regression.safetensors", numbers)
         words = {"ngrams": self.vectorizer_.get_feature_names_out().tolist(), "labels": list(self.regression_.classes_)}
         (folder / "regression.json").write_text(json.dumps(words, ensure_ascii=False), "utf-8")

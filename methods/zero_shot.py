@@ -1,11 +1,11 @@
 """Zero-shot prompting: the base model untouched, told only the instruction."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Self
 
+from bench.artefact import save_prompt
 from bench.method import LM, Budget, Lesson, Method
 
 
@@ -15,6 +15,7 @@ class ZeroShot(Method):
 
     control: ClassVar[bool] = True
     needs: ClassVar[tuple[str, ...]] = ("bench.lm",)
+    script: ClassVar[str | None] = "prompted"
 
     def fit(self, lm: LM, lesson: Lesson, budget: Budget) -> Self:
         """Nothing is learnt."""
@@ -27,8 +28,7 @@ class ZeroShot(Method):
 
     def save(self, folder: Path) -> None:
         """Save the prompt, with a hole where the question goes."""
-        prompt = {"prompt": self.lesson_.prompt("{input}")}
-        (folder / "prompt.json").write_text(json.dumps(prompt, ensure_ascii=False, indent=1), "utf-8")
+        save_prompt(folder, self.lesson_.prompt("{input}"))
 
 
 def reply(lm: LM, lesson: Lesson, prompts: Sequence[str], prior: Sequence[float] = ()) -> list[str]:

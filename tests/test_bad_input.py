@@ -14,7 +14,9 @@ from typing import Any
 import pytest
 from conftest import MakeTask
 
+from bench import plan, registry
 from bench.checkpoint import Checkpoint
+from bench.refusal import Refused
 
 # Runs every command line of argv[1] one after the other, in one process: whatever imports torch is seen at once.
 RUNNER = """
@@ -210,3 +212,10 @@ def test_what_needs_no_model_is_answered(results: dict[str, Result], name: str) 
 @pytest.mark.parametrize("name", [*REFUSED, *ANSWERED])
 def test_refusing_and_listing_import_no_learning_library(results: dict[str, Result], name: str) -> None:
     assert results[name].heavy == []
+
+
+def test_a_hyper_parameter_may_be_a_word_of_several_and_no_other() -> None:
+    cls = registry.method("features")
+    assert plan.resolve(cls, {"pool": "mean"}, "features")["pool"] == "mean"
+    with pytest.raises(Refused, match=r"features\.pool=most"):
+        plan.resolve(cls, {"pool": "most"}, "features")

@@ -32,7 +32,8 @@ PAGES = sorted(
     [*ROOT.glob("[!.]*.md"), *DOCS.rglob("*.md"), *ROOT.glob("models/*/README.md"), *ROOT.glob("reports/*.md")]
 )
 TOLD = [page for page in PAGES if page.name != "CHANGELOG.md"]  # what was true of another version may stand there
-TRIED = ("run", "list", "models", "validate", "report", "advise", "compare", "check", "bless", "new")  # what a desk has all for
+# What a desk has all for.
+TRIED = ("run", "list", "models", "validate", "report", "advise", "compare", "check", "bless", "new")
 
 
 def named(page: Path) -> str:

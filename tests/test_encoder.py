@@ -7,12 +7,13 @@ from typing import Any
 
 import pytest
 import torch
+from conftest import MakeTask
 
-from bench import checkpoint, registry
+from bench import checkpoint, export, plan, registry, worker
 from bench.budget import Budget
 from bench.checkpoint import Checkpoint
 from bench.method import Unsupported
-from bench.record import Decoding, Grant
+from bench.record import Decoding, Grant, Record
 from bench.refusal import Refused
 from bench.task import TaskLesson
 from bench.testing import QUESTIONS, tiny_lesson
@@ -119,3 +120,24 @@ def test_a_model_that_is_neither_is_refused(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"architectures": ["ViTForImageClassification"]}')
     with pytest.raises(Refused, match="neither"):
         checkpoint.check_folder(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["features", pytest.param("lora", marks=pytest.mark.slow)])
+def test_an_encoder_is_taken_home_with_whatever_its_checkpoint_left_to_chance(
+    name: str, base: Checkpoint, make_task: MakeTask, tmp_path: Path
+) -> None:
+    task = make_task(tmp_path / "task", labels=["warm", "cold", "mild"])
+    budget = {"seeds": 1, "budget_text": "steps=3,batch=4", "settings": []}
+    jobs = plan.plan(name, str(task), str(base.folder), **budget)  # type: ignore[arg-type]
+    (job,) = [job for job in jobs if job.spec.method.name == name]
+    spec = job.spec.model_copy(update={"exam": "validation"})
+    (tmp_path / "job").write_text(job.model_copy(update={"spec": spec, "keep": True}).model_dump_json(), "utf-8")
+    (tmp_path / "results").mkdir()
+    worker.main(str(tmp_path / "job"), str(tmp_path / "results"), str(tmp_path / "progress"))
+    file = tmp_path / "results" / f"{spec.id}.json"
+    found = export.find(Record.read(file), file)
+    done = export.export(found, tmp_path / "home", merge=False, check=100, show=lambda state: None)
+    assert not done.differences
+    whole = name != "features"
+    assert (tmp_path / "home" / "model.safetensors").exists() is whole
+    assert not (tmp_path / "home" / "adapter_config.json").exists()

@@ -15,7 +15,7 @@ SOURCES = sorted(file for folder in ("bench", "methods", "tasks", "models") for 
 # A new room is a conscious act: a file of bench/ that does not stand here fails.
 LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"__init__", "record", "cost", "refusal", "units", "words"}),
-    frozenset({"method", "card", "task", "budget", "metrics", "job", "progress"}),
+    frozenset({"method", "card", "task", "budget", "metrics", "job", "progress", "artefact"}),
     frozenset(
         {
             "registry",
@@ -48,11 +48,27 @@ LAYERS: tuple[frozenset[str], ...] = (
             "adapted",
             "device",
             "precision",
+            "proof",
         }
     ),
-    frozenset({"plan", "launch", "nursery", "worker", "testing", "validate", "tune", "stack", "draft", "survey"}),
+    frozenset(
+        {
+            "plan",
+            "launch",
+            "nursery",
+            "worker",
+            "testing",
+            "validate",
+            "tune",
+            "stack",
+            "draft",
+            "survey",
+            "parcel",
+            "export",
+        }
+    ),
     frozenset({"options"}),
-    frozenset({"running", "reading", "making", "looking"}),
+    frozenset({"running", "reading", "making", "looking", "taking"}),
     frozenset({"cli"}),
     frozenset({"__main__"}),
 )
@@ -85,6 +101,7 @@ SHARED = {
     "reading",
     "making",
     "looking",
+    "taking",
     "cli",
     "testing",
 }
@@ -137,6 +154,9 @@ SAME_LAYER = {
     ("launch", "nursery"),  # a run is forked where it can be
     ("nursery", "worker"),
     ("validate", "testing"),  # a method is sound if it keeps the contract
+    ("export", "launch"),  # what was not kept is run again
+    ("export", "parcel"),
+    ("parcel", "worker"),  # what a checkpoint leaves to chance is drawn as in the run
     ("testing", "worker"),  # the contract is tested with the seeding of a real run
 }
 LEARNING = {"torch", "transformers", "peft", "trl", "datasets", "accelerate", "bitsandbytes", "sklearn", "evaluate"}

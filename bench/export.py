@@ -1,0 +1,175 @@
+"""From a record to what its user takes home: fitted again where it was not kept, checked before it is handed over."""
+
+from __future__ import annotations
+
+import importlib.util
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bench import checkpoint, proof, recipe, registry, task
+from bench.job import Job
+from bench.launch import launch
+from bench.parcel import SCRIPT, Parcel
+from bench.record import Record
+from bench.refusal import Refused
+
+Show = Callable[[dict[str, Any]], None]
+
+
+@dataclass(frozen=True)
+class Found:
+    """A record, and all that it was made of, as it was then."""
+
+    record: Record
+    file: Path
+    task: task.Task
+    base: Path
+    script: str | None
+
+    @property
+    def kept(self) -> Path | None:
+        """The folder in which the run has kept what it fitted, if it has."""
+        folder = self.file.parent / self.record.id
+        return folder if folder.is_dir() else None
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What is in the folder, and which of the recorded answers it does not give."""
+
+    sentences: list[str]
+    differences: list[str]
+
+
+def find(record: Record, file: Path) -> Found:
+    """The task, model and method of a record; raises `Refused` where one is gone, or is not what it was."""
+    spec = record.spec
+    if record.status != "ok":
+        why = record.error.message.partition("\n")[0] if record.error else "no reason is recorded"
+        raise Refused(f"the run is {record.status}, so there is nothing to take home: {why}", where=str(file))
+    what, base = recipe.load(registry.task(spec.task.ref), fetch=False), registry.model(spec.base.ref)
+    checkpoint.check_folder(base)
+    for name, ref, place, then, now in (
+        ("task", spec.task.ref, what.folder, spec.task.sha256, what.sha256),
+        ("model", spec.base.ref, base, spec.base.sha256, checkpoint.digest(base)),
+    ):
+        if then != now:
+            problem = f"the {name} '{ref}' is not what it was in the run: sha256 {now[:12]}…, recorded {then[:12]}…"
+            mend = f"bring the {name} of then back, or run again with that of now"
+            raise Refused(problem, where=str(place), mend=mend)
+    cls = registry.method(spec.method.ref)
+    missing = [module for module in cls.needs if importlib.util.find_spec(module.partition(".")[0]) is None]
+    if missing:
+        mend = f"pip install {' '.join(missing)}"
+        raise Refused(f"the method '{spec.method.ref}' needs what is not installed", mend=mend)
+    return Found(record, file, what, base, cls.script)
+
+
+def check_target(folder: Path) -> None:
+    """Refuse a folder that holds something, or cannot be made."""
+    if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
+        raise Refused(f"--to {folder}: is not empty", mend="name a folder that is new")
+    try:
+        with tempfile.TemporaryFile(dir=next(place for place in folder.absolute().parents if place.exists())):
+            pass
+    except OSError as error:
+        raise Refused(f"--to {folder}: cannot be written: {error.strerror}", where=str(folder.absolute())) from None
+
+
+def export(found: Found, to: Path, *, merge: bool, check: int, show: Show) -> Exported:
+    """Put the folder `to` in place, whole, with what the run fitted and a script that was asked `check` questions."""
+    if merge and found.script != "writes":  # before anything is fitted again
+        why = f"{found.record.spec.method.name} changes no weights that a plain model of this architecture has"
+        raise Refused(f"--merge: {why}", mend="leave --merge out")
+    to, samples, asked = to.absolute(), found.record.samples[:check], questions(found)[:check]
+    to.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{to.name}.", dir=to.parent) as scratch:
+        fresh = Path(scratch) / "folder"
+        fresh.mkdir()
+        saved, sentences, raws = found.kept, ["What the run kept was taken."], None
+        if saved is None:
+            again = remake(found, asked, Path(scratch), show)
+            saved, raws = Path(scratch) / again.id, [sample.raw for sample in again.samples]
+            sentences = ["The run had kept nothing, so its fit was made again, by the record's settings and seed."]
+        show({"phase": "pack"})
+        parcel = Parcel(found.record, found.task, found.base, saved, found.script, merge)
+        parcel.pack(fresh)
+        unlike = proof.differences(samples, raws) if raws is not None else []
+        if unlike:
+            sentences.append(
+                f"Made again, the run itself answers {len(unlike)} of {len(asked)} otherwise than recorded."
+            )
+        if parcel.page is not None:
+            show({"phase": "check"})
+            raws = [raw for raw, _ in proof.ask(fresh / SCRIPT, asked)]
+            unlike = proof.differences(samples, raws)
+        sentences += _said(parcel.page, raws, unlike, len(asked))
+        if unlike and (changed := _changed(found.record)):
+            sentences.append(f"Since the run these have changed: {', '.join(changed)}.")
+        parcel.tell(fresh, sentences)
+        fresh.rename(to)
+    return Exported(sentences, unlike)
+
+
+def answers(found: Found, asked: Sequence[str], show: Show) -> tuple[list[str], list[str]]:
+    """Trimmed answers to questions, and sentences on how they were come by.
+
+    The first recorded question is asked along, to see that it is answered as it was.
+    """
+    first, every = found.record.samples[:1], [*questions(found)[:1], *asked]
+    with tempfile.TemporaryDirectory(prefix="bench-") as scratch:
+        folder = Path(scratch) / "folder"
+        raws: list[str] = []
+        if found.kept is not None:
+            folder.mkdir()
+            parcel = Parcel(found.record, found.task, found.base, found.kept, found.script)
+            parcel.pack(folder)
+            if parcel.page is not None:
+                told = ["Answered with what the run kept."]
+                raws = [raw for raw, _ in proof.ask(folder / SCRIPT, every)]
+        if not raws:
+            told = ["Answered by the run made again, by the record's settings and seed."]
+            raws = [sample.raw for sample in remake(found, every, Path(scratch), show).samples]
+    if proof.differences(first, raws[:1]):
+        told.append("The first test question is not answered as it was in the record.")
+    return [found.task.trim(raw) for raw in raws[1:]], told
+
+
+def questions(found: Found) -> list[str]:
+    """The recorded questions, in the order of their answers."""
+    inputs = {row.id: row.input for row in found.task.splits[found.record.spec.exam]}
+    return [inputs[sample.id] for sample in found.record.samples]
+
+
+def remake(found: Found, asked: Sequence[str], out: Path, show: Show) -> Record:
+    """Fit again as the record says, keep that in `out`, and ask it; raises `Refused` where that fails."""
+    spec = found.record.spec
+    digest = registry.source_sha256(registry.method(spec.method.ref))
+    job = Job(spec=spec, asked=(), method_sha256=digest, keep=True, questions=tuple(asked))
+    again, _ = launch(job, out, show=show)
+    if again.status != "ok":
+        why = again.error.message if again.error else again.status
+        raise Refused(f"the run was made again and is {again.status}: {why}", where=str(found.file))
+    return again
+
+
+def _said(page: str | None, raws: Sequence[str] | None, unlike: Sequence[str], count: int) -> list[str]:
+    """What was found out about the answers."""
+    if raws is None:
+        return ["No script can be written for this method, so no recorded answer was compared."]
+    by = "answer.py" if page is not None else "The method itself (no script can be written for it)"
+    return [f"{by} gives {count - len(unlike)} of {count} recorded answers byte for byte."]
+
+
+def _changed(record: Record) -> list[str]:
+    """Packages whose versions are others than in the run, and the method's code if it is."""
+    from bench import environment
+
+    then = record.env.packages if record.env else {}
+    now = environment.packages()
+    code = registry.source_sha256(registry.method(record.spec.method.ref))
+    own = ["the method's code"] if record.env and record.env.method_sha256 != code else []
+    return own + [f"{name} {then[name]} → {now.get(name, 'none')}" for name in then if then[name] != now.get(name)]

@@ -1,0 +1,283 @@
+"""What a user takes home: what was fitted as plain libraries load it, the settings it answers by, and a script."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+from bench import checkpoint, registry
+from bench.method import LM
+from bench.record import Record
+from bench.refusal import Refused
+from bench.task import Task
+
+PAGES = Path(__file__).parent / "page"
+SETTINGS, SCRIPT, PAGE = "settings.json", "answer.py", "README.md"
+ADAPTER = "adapter_config.json"  # the sign of a folder of PEFT's
+MODELLESS = ("letters", "nearest", "majority")
+LIBRARIES = {"letters": "scikit-learn, safetensors", "nearest": "scikit-learn", "majority": "nothing but Python"}
+BASE = "base"  # the folder of a base model that has no other home
+
+
+@dataclass
+class Parcel:
+    """What goes into a folder, for a record and what its run has saved."""
+
+    record: Record
+    task: Task
+    base: Path
+    saved: Path
+    page: str | None
+    """The script's page, as the method names it."""
+    merge: bool = False
+    settings: dict[str, Any] = field(default_factory=dict)
+    facts: dict[str, Any] = field(default_factory=dict)
+    """What the script's page is filled with."""
+    base_is: str | None = None
+    """Where the base model is found, in words; None where the folder needs none."""
+
+    def pack(self, folder: Path) -> None:
+        """Fill an empty folder; raises `Refused` where what is asked for cannot be had of such a method."""
+        spec, card = self.record.spec, self.task.card
+        self.page = _page(self.page, self.record, self.task, self.saved, checkpoint.writes(self.base))
+        learnt = any((self.saved / name).is_file() for name in (ADAPTER, "trained.safetensors", "config.json"))
+        if self.merge and not (learnt and self.page in ("writes", "labels")):
+            why = f"{spec.method.name} changes no weights that a plain model of this architecture has"
+            raise Refused(f"--merge: {why}", mend="leave --merge out")
+        shutil.copytree(self.saved, folder, dirs_exist_ok=True)
+        if (folder / ADAPTER).is_file():
+            (folder / PAGE).unlink(missing_ok=True)  # PEFT's, with blanks to be filled in
+        for name in (SETTINGS, SCRIPT, PAGE, BASE):
+            if (folder / name).exists():
+                raise Refused(f"{spec.method.name} saves a '{name}' of its own, which an export would replace")
+        self.settings = {
+            "record": self.record.id,
+            "method": spec.method.name,
+            "params": spec.method.params,
+            "seed": spec.seed,
+            "task": spec.task.model_dump(mode="json", exclude={"ref"}),
+            "question": self.task.splits[spec.exam][0].input,
+            "end": card.end,
+        }
+        self.facts = {"method": spec.method.name, "task": spec.task.name, "end": card.end}
+        if self.page is not None and self.page not in MODELLESS:
+            self.model(folder)
+        text = json.dumps(self.settings, ensure_ascii=False, indent=1)
+        (folder / SETTINGS).write_text(text + "\n", "utf-8")
+        if self.page is not None:
+            (folder / SCRIPT).write_text(_render(f"answer/{self.page}.txt", self.facts), "utf-8")
+
+    def model(self, folder: Path) -> None:
+        """Whatever has to do with a model: which, what it reads, how it decodes, and weights where they go along."""
+        from transformers.utils.logging import disable_progress_bar
+
+        disable_progress_bar()
+        spec = self.record.spec
+        lm = self.load()
+        adapter = (self.saved / ADAPTER).is_file()
+        whole = (self.saved / "config.json").is_file()
+        quantised = (self.saved / "quantization.json").is_file()
+        if self.merge and quantised:
+            why = f"{spec.method.name} was trained beside weights of 4 bits, and would answer otherwise"
+            raise Refused(f"--merge: {why}", mend="leave --merge out")
+        if adapter and not quantised:
+            from peft import PeftModel
+
+            lm.model = PeftModel.from_pretrained(lm.model, self.saved)
+        self.settings |= _reading(lm, self.saved, self.task, spec.seed) | {"dtype": spec.base.dtype}
+        merge = (self.merge or self.page == "labels") and not whole
+        if merge:
+            for file in self.saved.iterdir():
+                (folder / file.name).unlink(missing_ok=True)
+            _write_whole(lm.model, self.saved, folder)
+        if merge or whole:
+            lm.tokenizer.save_pretrained(folder)
+            if lm.writes:
+                from transformers import GenerationConfig
+
+                # What needs a tokenizer would fail where a user calls `generate` without one; the script has it.
+                GenerationConfig(**self.settings["decoding"] | {"stop_strings": None}).save_pretrained(folder)
+            model = "HERE"
+        else:
+            model = self.refer(folder)
+        if self.page == "reads":
+            self.settings |= _reader(self.saved, folder)
+        if quantised:
+            self.settings["quantization"] = json.loads((self.saved / "quantization.json").read_text("utf-8"))
+        self.facts |= {
+            "model": model,
+            "adapter": adapter and not merge,
+            "trained": (self.saved / "trained.safetensors").is_file() and not merge,
+            "quantised": quantised,
+            "encoder": not lm.writes,
+        }
+
+    def load(self) -> LM:
+        """The base model as the run loaded it, also where its checkpoint left something to chance."""
+        from bench.worker import seed_all
+
+        spec = self.record.spec
+        seed_all(spec.seed)
+        lm = cast(LM, checkpoint.Checkpoint(self.base, spec.base.dtype, "cpu", spec.decoding).load())
+        if self.page == "labels":
+            seed_all(spec.seed)
+            lm.prepare(self.task.lesson(spec.seed, spec.budget.examples))
+        return lm
+
+    def refer(self, folder: Path) -> str:
+        """How the script finds the base model: on the hub, in its folder, or in a copy where the harness brought it."""
+        ref = self.record.spec.base.ref
+        home, more = str(self.base.absolute()), ""
+        if ref in registry.claims("models"):
+            home = BASE
+            (folder / BASE).mkdir()
+            for file in checkpoint.files(self.base):
+                shutil.copyfile(file, folder / BASE / file.name)
+        elif checkpoint.root(self.base) != self.base:  # an adapter on a model: merged, as the run began with it
+            home = BASE
+            lm = self.load()
+            lm.model.save_pretrained(folder / BASE)
+            lm.tokenizer.save_pretrained(folder / BASE)
+        elif not Path(ref).is_dir():
+            home = ref.partition("@")[0]
+            if self.base.parent.name == "snapshots":  # of the hub's cache: the folder is called after the revision
+                more = f', revision="{self.base.name}"'
+        self.base_is = home
+        self.settings["base"] = {"model": home, "sha256": self.record.spec.base.sha256}
+        config = folder / ADAPTER
+        if config.is_file():
+            said = json.loads(config.read_text("utf-8")) | {"base_model_name_or_path": home}
+            config.write_text(json.dumps(said, ensure_ascii=False, indent=2) + "\n", "utf-8")
+        return ('HERE / "base"' if home == BASE else 'SAID["base"]["model"]') + more
+
+    def tell(self, folder: Path, checked: Sequence[str]) -> None:
+        """Write the page that says what is in the folder; `checked` are sentences on answers that were compared."""
+        record = self.record
+        facts = {
+            "record": record,
+            "spec": record.spec,
+            "card": self.task.card,
+            "page": self.page,
+            "checked": checked,
+            "decoding": json.dumps(self.settings.get("decoding"), ensure_ascii=False) if self.settings else None,
+            "base_is": self.base_is,
+            "wants": LIBRARIES.get(
+                self.page or "", "torch, transformers" + (", peft" if self.facts.get("adapter") else "")
+            ),
+            "whole": self.facts.get("model") == "HERE",
+            "files": sorted(file.name for file in folder.iterdir()),
+        }
+        (folder / PAGE).write_text(_render("takehome.md", facts), "utf-8")
+
+
+def _page(page: str | None, record: Record, task: Task, saved: Path, writes: bool) -> str | None:
+    """The page that fits what was saved: some methods do one thing for labels and another for open answers."""
+    if page == "prompted":
+        return "chooses" if task.card.labels is not None else "writes"
+    if page == "concludes" and record.spec.method.params.get("m", 1) > 1:
+        return None  # drawn by the harness's own dice
+    if page == "writes" and (saved / "labels.json").is_file():
+        return "reads"
+    if page in ("writes", "bottleneck") and not writes:
+        return "labels" if page == "writes" else None
+    return page
+
+
+def _reading(lm: LM, saved: Path, task: Task, seed: int) -> dict[str, Any]:
+    """What a script has to know to read a question as the run did, and to write as it did."""
+    prompt = saved / "prompt.json"
+    lesson = task.lesson(seed)
+    found: dict[str, Any] = {"prompt": json.loads(prompt.read_text("utf-8"))["prompt"]}
+    if not lm.writes:
+        return found | {"longest": lm.context, "options": list(lesson.options)}
+    begins, options = lm.tokens(""), list(lesson.options)
+    room = max([lm.max_new_tokens, *(len(lm.tokens(option)) for option in options)])
+    settings = lm.model.generation_config.to_dict()
+    kept = (
+        "do_sample", "num_beams", "repetition_penalty", "max_new_tokens", "stop_strings",
+        "eos_token_id", "pad_token_id", "bos_token_id", "use_cache",
+    )  # fmt: skip
+    found |= {
+        "begins": begins,
+        "longest": max(lm.context - room - len(begins), 1),
+        "decoding": {name: settings.get(name) for name in kept},
+    }
+    if options:
+        prior = saved / "prior.json"
+        found |= {"labels": list(lesson.labels or ()), "options": options}
+        found["prior"] = json.loads(prior.read_text("utf-8")) if prior.is_file() else [0.0] * len(options)
+    return found
+
+
+def _reader(saved: Path, folder: Path) -> dict[str, Any]:
+    """What reads an answer off the model's states; a layer over labels is one without a scale."""
+    if (saved / "reader.json").is_file():
+        return dict(json.loads((saved / "reader.json").read_text("utf-8")))
+    from safetensors.torch import load_file, save_file
+
+    layer = load_file(saved / "trained.safetensors")
+    weights, bias = layer["labels.weight"], layer["labels.bias"]
+    mean = weights.new_zeros(weights.shape[1])
+    numbers = {"mean": mean, "scale": mean + 1, "weights": weights, "bias": bias}
+    save_file(numbers, folder / "reader.safetensors")
+    (folder / "trained.safetensors").unlink()
+    answers = json.loads((saved / "labels.json").read_text("utf-8"))
+    return {"layer": 1.0, "pool": "last", "voters": 1, "answers": answers}
+
+
+def _write_whole(model: Any, saved: Path, folder: Path) -> None:
+    """One model that transformers loads by itself, with what was learnt in it."""
+    from transformers import AutoConfig
+
+    trained = saved / "trained.safetensors"
+    if hasattr(model, "merge_and_unload"):
+        try:
+            model = model.merge_and_unload()
+        except (AttributeError, NotImplementedError, ValueError, TypeError) as error:
+            raise Refused(f"--merge: PEFT cannot merge this: {error}", mend="leave --merge out") from None
+    elif hasattr(model, "peft_config"):
+        raise Refused("--merge: what stands before the prompt is no part of any weight", mend="leave --merge out")
+    elif trained.is_file():
+        _put(model, trained)
+    model.save_pretrained(folder)
+    made = AutoConfig.from_pretrained(folder)
+    _, told = type(model).from_pretrained(folder, config=made, output_loading_info=True)
+    strange = sorted({*told["missing_keys"], *told["unexpected_keys"], *map(str, told["mismatched_keys"])})
+    if strange:
+        why = f"a plain {type(model).__name__} has no place for {strange[0]}"
+        raise Refused(f"--merge: {why}", mend="leave --merge out: the script puts it there")
+
+
+def _put(model: Any, trained: Path) -> None:
+    """Put trained weights in their places, and have the configuration say so where an architecture has words for it."""
+    from safetensors.torch import load_file
+    from torch.nn import Parameter
+
+    weights, config = load_file(trained), model.config.get_text_config()
+    for name, weight in weights.items():
+        layer, _, part = name.rpartition(".")
+        try:
+            setattr(model.get_submodule(layer), part, Parameter(weight))
+        except AttributeError:
+            raise Refused(f"--merge: a plain model has no place for {name}", mend="leave --merge out") from None
+    head = model.get_output_embeddings()
+    if head is not None and head.weight is not model.get_input_embeddings().weight:
+        model.config.tie_word_embeddings = config.tie_word_embeddings = False
+    if any(name.endswith(".bias") for name in weights):
+        for word in ("attention_bias", "mlp_bias"):
+            if hasattr(config, word):
+                setattr(config, word, True)
+
+
+def _render(page: str, facts: dict[str, Any]) -> str:
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    pages = Environment(
+        loader=FileSystemLoader(PAGES), trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True,
+        undefined=StrictUndefined,
+    )  # fmt: skip
+    return pages.get_template(page).render(facts)
