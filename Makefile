@@ -13,7 +13,7 @@ demo: $(VENV)/.demo   ## compare prompting and fine-tuning on the small model th
 	$(BIN)/bench run --methods few-shot,lora,qlora --task bookrec
 
 test: check   ## everything a change has to pass: style, types, tests
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal
 
 regress: $(VENV)/.dev   ## is anything worse than the baseline that is committed?
 	rm -rf results/ci

@@ -72,6 +72,12 @@ def free_memory() -> int:
         return free
 
 
+def threads() -> int:
+    """Threads that a run computes with: one for each core, or fewer where OMP_NUM_THREADS says so."""
+    said = os.environ.get("OMP_NUM_THREADS", "")
+    return min(available_cores(), int(said)) if said.isdecimal() and int(said) else available_cores()
+
+
 def _busy_seconds() -> float:
     times = psutil.cpu_times()
     return float(times.user + times.system + getattr(times, "nice", 0.0))

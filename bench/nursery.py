@@ -16,6 +16,7 @@ import select
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
@@ -46,7 +47,8 @@ def start(files: Sequence[Path], log: IO[str], needs: tuple[str, ...], environme
     Forked from one that has imported `needs` where that can be, else started cold.
     """
     if forks():
-        nursery = _nursery(needs, tuple(sorted(environment.items())))
+        # Of this thread alone: a nursery minds one run at a time.
+        nursery = _nursery(needs, tuple(sorted(environment.items())), threading.get_ident())
         if (child := nursery.start(files, log.name)) is not None:
             return child
     return python("bench.worker", *map(str, files), stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=environment)
@@ -116,7 +118,7 @@ class Forked:
 
 
 @cache
-def _nursery(needs: tuple[str, ...], environment: Environment) -> Nursery:
+def _nursery(needs: tuple[str, ...], environment: Environment, thread: int) -> Nursery:
     return Nursery(needs, dict(environment))
 
 

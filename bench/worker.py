@@ -137,7 +137,7 @@ class Trial:
         for module in cls.needs:
             importlib.import_module(module)
         if (torch := sys.modules.get("torch")) is not None:
-            torch.set_num_threads(environment.available_cores())
+            torch.set_num_threads(environment.threads())
             self.device = device.place(self.job.device)
         self.task = recipe.load(registry.task(self.spec.task.ref), fetch=False)
         self.folder = registry.model(self.spec.base.ref)

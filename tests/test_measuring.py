@@ -13,7 +13,7 @@ import pytest
 import torch
 from conftest import MakeTask
 
-from bench import adapters, flops, forecast, plan, registry, worker
+from bench import adapters, environment, flops, forecast, plan, registry, worker
 from bench.budget import Budget
 from bench.checkpoint import Checkpoint
 from bench.flops import FirstPass
@@ -190,3 +190,12 @@ def test_an_adapter_that_cannot_be_served_costs_no_run(
     assert (record.status, len(record.samples)) == ("ok", 5)
     assert record.cost is not None
     assert (record.cost.adapter, record.cost.adapter_failure) == (None, "KeyError: 'x'")
+
+
+@pytest.mark.parametrize(("said", "wanted"), [("", 2), ("1", 1), ("7", 2), ("0", 2), ("many", 2)])
+def test_a_run_computes_with_every_core_unless_the_user_says_fewer(
+    monkeypatch: pytest.MonkeyPatch, said: str, wanted: int
+) -> None:
+    monkeypatch.setattr(environment, "available_cores", lambda: 2)
+    monkeypatch.setenv("OMP_NUM_THREADS", said)
+    assert environment.threads() == wanted

@@ -242,6 +242,7 @@ def adapter(kinds: dict[str, Checkpoint], tmp_path_factory: pytest.TempPathFacto
     base = kinds["output layer tied"]
     shutil.copytree(base.folder, folder / "base")
     fitted = fit("lora", base, steps=20, lr=1e-2)
+    (folder / "lora").mkdir()
     fitted.save(folder / "lora")
     name_base(folder / "lora", "../base")
     return dataclasses.replace(base, folder=folder / "lora")
