@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch.nn.functional import cross_entropy
 
-from bench import cap
-from bench.loaded import ANSWER_BATCH, Tally, count_parameters, in_chunks
+from bench import cap, forecast
+from bench.loaded import READ_BATCH, Tally, count_parameters, in_chunks
 from bench.method import Lesson, Unsupported
 from bench.record import Decoding
 
@@ -81,7 +81,8 @@ class Encoder:
         self.tally.answer_tokens += len(rows)
         order = sorted(range(len(rows)), key=lambda place: len(rows[place]))
         answers = [""] * len(rows)
-        for places in in_chunks(order, ANSWER_BATCH):
+        for batched in forecast.batches(self.model, [len(rows[place]) for place in order]):
+            places = [order[at] for at in batched]
             best = cap.in_parts(lambda batch: self._logits(batch).argmax(-1).tolist(), [rows[at] for at in places])
             for place, label in zip(places, best, strict=True):
                 answers[place] = self.options[label]
@@ -115,7 +116,7 @@ class Encoder:
         logits = torch.stack(
             [
                 row
-                for batch in in_chunks(ordered, ANSWER_BATCH)
+                for batch in in_chunks(ordered, READ_BATCH)
                 for row in cap.in_parts(lambda part: list(self._logits([head for head, _ in part])), batch)
             ]
         )

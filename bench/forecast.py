@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import chain
 from typing import Any
@@ -15,6 +15,8 @@ FLOAT = 4  # bytes
 STATES = 3  # of every trained weight: its gradient, and the two moments of AdamW
 LOSS = 2  # times the logits: what the loss makes of them on the way back
 PASSING = 12  # times a block's width: what a block holds at once where nothing is kept for training
+ANSWERING = 2**29  # bytes that answering may add to a small model; to a large one, as much as its weights take
+FEWEST, MOST = 8, 128  # rows answered at once
 
 
 def held(model: Any) -> int:
@@ -61,6 +63,26 @@ def answering(model: Any, rows: int, length: int) -> int:
     size = torch.finfo(model.dtype).bits // 8
     each = size * cache + FLOAT * (PASSING * width + 2 * inner)
     return int(rows * (length * each + FLOAT * config.vocab_size))
+
+
+def at_once(model: Any, length: int) -> int:
+    """Rows of so many tokens to answer at once: the longer, the fewer.
+
+    It depends on the model and the rows alone, and not on the machine, so that answers do neither.
+    """
+    room = max(ANSWERING, held(model))
+    return min(MOST, max(FEWEST, room // answering(model, 1, length)))
+
+
+def batches(model: Any, lengths: Sequence[int]) -> Iterator[range]:
+    """Places of rows of these tokens, shortest first, as they are answered at once."""
+    start = 0
+    while start < len(lengths):
+        stop = min(start + MOST, len(lengths))
+        while stop - start > (fits := at_once(model, lengths[stop - 1])):
+            stop = start + fits  # whose longest is shorter
+        yield range(start, stop)
+        start = stop
 
 
 def reading(model: Any, rows: int, length: int) -> int:

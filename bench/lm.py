@@ -13,9 +13,9 @@ import transformers.modeling_utils  # noqa: F401 (loading the first model would 
 from torch.nn.functional import cross_entropy
 from transformers import DynamicCache, GenerationConfig, LogitsProcessorList
 
-from bench import cap
+from bench import cap, forecast
 from bench.dice import Dice
-from bench.loaded import ANSWER_BATCH, Tally, count_parameters, in_chunks
+from bench.loaded import Tally, count_parameters, in_chunks
 from bench.method import Lesson, Unsupported
 from bench.record import Decoding
 from bench.refusal import Refused
@@ -100,7 +100,8 @@ class CausalLM:
         head = head if len(head) >= SHARED_LEAST else []
         read = self._read(head) if head or self._ahead() else None
         answers = [""] * len(queue)
-        for places in in_chunks(order, ANSWER_BATCH):
+        for batched in forecast.batches(self.model, [len(queue[place]) + self.max_new_tokens for place in order]):
+            places = [order[at] for at in batched]
             batch = [queue[place] for place in places]
             texts = cap.in_parts(lambda rows: self._continue(rows, head if read else [], read, dice), batch)
             for place, text in zip(places, texts, strict=True):
@@ -219,12 +220,11 @@ class CausalLM:
         None where the model hands out none that could be taken back.
         """
         self.model.eval()
-        ahead = self._ahead()
         with torch.inference_mode():
             ids = torch.tensor([head or self._ends[:1]], device=self.model.device)
             read = getattr(self.model(input_ids=ids, use_cache=True), "past_key_values", None)
-        if not isinstance(read, DynamicCache) or read.get_seq_length() != ahead + ids.shape[1]:
-            if ahead:
+        if not isinstance(read, DynamicCache) or read.get_seq_length() != self._ahead() + ids.shape[1]:
+            if self._ahead():
                 raise Unsupported("the model hands out no keys and values, so nothing can stand before its prompts")
             return None
         if not head:

@@ -6,7 +6,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-ANSWER_BATCH = 32
+from bench.method import LM
+
+READ_BATCH = 32
 
 
 @dataclass
@@ -17,6 +19,11 @@ class Tally:
     answer_tokens: int = 0
     cut_prompts: int = 0
     longest_prompt: int = 0
+
+
+def reads(lm: LM) -> dict[str, Any]:
+    """What bounds a prompt, and how it is read, as chosen for the model."""
+    return {"context": lm.context, "attention": getattr(lm.model.config, "_attn_implementation", None)}
 
 
 def count_parameters(model: Any) -> tuple[int, int]:

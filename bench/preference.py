@@ -35,7 +35,7 @@ def prefer(
     """
     lengths = sorted((2 * len(head) + len(good) + len(bad) for head, good, bad in choices), reverse=True)
     steps = budget.planned_steps - budget.steps
-    warden = Quiet(lm, lesson, budget, lengths, examples=len(choices), steps=steps)
+    warden = Quiet(lm, lesson, budget, lengths, examples=len(choices), steps=steps, of=budget.planned_steps)
     columns = dict(
         zip(("prompt_ids", "chosen_ids", "rejected_ids"), map(list, zip(*choices, strict=True)), strict=True)
     )

@@ -18,7 +18,7 @@ from transformers import AutoTokenizer as Tokenizers
 from bench import adapted, architecture, budget, checkpoint, environment, forecast, hub, registry, weights
 from bench.encoder import Encoder
 from bench.lm import CausalLM
-from bench.loaded import ANSWER_BATCH
+from bench.loaded import READ_BATCH
 from bench.meter import MIB
 from bench.record import Decoding
 
@@ -98,9 +98,9 @@ def _needs(lm: Any, tokens: int, free: int, libraries: int) -> Iterator[Need]:
             model = _adapted(lm.model, "lora" if name == "qlora" else name)
             load = forecast.quantised(lm.model) if name == "qlora" else plain
             sizes = [size for size in range(full, 0, -1) if full % size == 0]
-        answering = load + forecast.answering(lm.model, ANSWER_BATCH, answer)
+        answering = load + forecast.answering(lm.model, forecast.at_once(lm.model, answer), answer)
         for size in sizes:
-            more = forecast.reading(lm.model, ANSWER_BATCH, tokens) if name == "features" else 0
+            more = forecast.reading(lm.model, READ_BATCH, tokens) if name == "features" else 0
             fitting = load + (forecast.training(model, size * tokens) + _masters(model) if size else more)
             fits = max(fitting, answering) <= free
             if fits or size == sizes[-1]:

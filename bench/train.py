@@ -45,8 +45,9 @@ def train(
     """
     rows = pairs(lm, lesson, lesson.train) if rows is None else rows
     lengths = sorted((len(head) + len(tail) for head, tail in rows), reverse=True)
-    steps = round(share * budget.plan(len(rows)))
-    warden = Warden(lm, lesson, budget, lengths, examples=len(lesson.train), steps=steps)
+    whole = budget.plan(len(rows))
+    steps = round(share * whole)
+    warden = Warden(lm, lesson, budget, lengths, examples=len(lesson.train), steps=steps, of=whole)
     fit_in(lm, budget, [[pair] for pair in rows], lengths[0])
     with TemporaryDirectory() as scratch:
         said = arguments(
@@ -148,15 +149,16 @@ class Warden(TrainerCallback):
     """Draws on the budget before each step, stops training in time, and keeps the training curve."""
 
     def __init__(
-        self, lm: LM, lesson: Lesson, budget: Budget, lengths: Sequence[int], *, examples: int, steps: int
+        self, lm: LM, lesson: Lesson, budget: Budget, lengths: Sequence[int], *, examples: int, steps: int, of: int
     ) -> None:
-        """`lengths` are the rows' tokens, longest first; the rows show so many `examples`; `steps` are to come."""
+        """`lengths` are the rows' tokens, longest first; the rows show so many `examples`; `steps` are to come, `of`
+        all that the budget has."""
         self.lm, self.budget = lm, budget
         self.validation = pairs(lm, lesson, lesson.validation[:CURVE_EXAMPLES])
         self.rows, self.examples = len(lengths), examples
         self.longest_step = sum(lengths[: budget.batch])
         self.steps = steps
-        self.grid = max(budget.plan(self.rows) // CURVE_POINTS, 1)
+        self.grid = max(of // CURVE_POINTS, 1)
         self.tokens = 0
         self.curve: list[Point] = []
 

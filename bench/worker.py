@@ -14,7 +14,7 @@ from statistics import fmean
 from tempfile import TemporaryDirectory
 from typing import cast
 
-from bench import adapters, artefact, cap, checkpoint, device, environment, recipe, registry, task
+from bench import adapters, artefact, cap, checkpoint, device, environment, loaded, recipe, registry, task
 from bench.budget import Budget
 from bench.cost import Adapter, Answering, Cost, Parameters, Phase
 from bench.forgetting import Recall
@@ -164,7 +164,7 @@ class Trial:
             answers = method.predict(questions)
         if len(answers) != len(rows):
             raise RuntimeError(f"predict gave {len(answers)} answers to {len(rows)} questions")
-        tally = vars(self.lm.tally).copy() if self.lm is not None else {}
+        tally = vars(self.lm.tally) | loaded.reads(self.lm) if self.lm is not None else {}
         self.samples = tuple(self.mark(row, answer) for row, answer in zip(rows, answers, strict=True))
         self.answering = Answering(queries=len(rows), latency_ms=(), **tally)
         self.foretell("predict")
@@ -221,13 +221,13 @@ class Trial:
         if self.lm is None:
             return
         from bench import forecast
-        from bench.loaded import ANSWER_BATCH
 
         if phase == "load":
             self.added[phase] = forecast.held(self.lm.model)
         elif self.answering is not None and self.answering.longest_prompt:
             longest = self.answering.longest_prompt + self.lm.max_new_tokens
-            self.added[phase] = forecast.answering(self.lm.model, min(ANSWER_BATCH, self.answering.queries), longest)
+            rows = min(forecast.at_once(self.lm.model, longest), self.answering.queries)
+            self.added[phase] = forecast.answering(self.lm.model, rows, longest)
 
     def mark(self, row: task.Row, raw: str) -> Sample:
         """One answer, trimmed and scored the same way for every method."""

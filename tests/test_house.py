@@ -135,6 +135,8 @@ SAME_LAYER = {
     ("lm", "cap"),  # a batch that does not fit is answered in parts
     ("encoder", "loaded"),  # what any model counts and batches alike
     ("lm", "loaded"),
+    ("lm", "forecast"),  # as many rows at once as memory is to be spent on
+    ("encoder", "forecast"),
     ("lm", "dice"),  # sampling is greedy decoding of noisy scores
     ("encoder", "cap"),
     ("checkpoint", "encoder"),

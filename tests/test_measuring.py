@@ -192,6 +192,18 @@ def test_an_adapter_that_cannot_be_served_costs_no_run(
     assert (record.cost.adapter, record.cost.adapter_failure) == (None, "KeyError: 'x'")
 
 
+def test_a_record_tells_what_bounds_a_prompt_and_how_it_is_read(
+    lively: Checkpoint, make_task: MakeTask, tmp_path: Path
+) -> None:
+    task = make_task(tmp_path / "feelings")
+    jobs = plan.plan("few-shot", str(task), str(lively.folder), seeds=1, budget_text="quick", settings=[])
+    records = {job.spec.method.name: worker.run(job, lambda state: None) for job in jobs}
+    few, none = records["few-shot"].cost, records["majority"].cost
+    assert few and few.answering and none and none.answering
+    assert (few.answering.context, few.answering.attention) == (256, "sdpa")
+    assert (none.answering.context, none.answering.attention) == (None, None)
+
+
 @pytest.mark.parametrize(("said", "wanted"), [("", 2), ("1", 1), ("7", 2), ("0", 2), ("many", 2)])
 def test_a_run_computes_with_every_core_unless_the_user_says_fewer(
     monkeypatch: pytest.MonkeyPatch, said: str, wanted: int
