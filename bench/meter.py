@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import sys
 import threading
 import time
@@ -19,6 +20,7 @@ from bench.cost import Phase
 MIB = 2**20
 _CLEAR_REFS = Path("/proc/self/clear_refs")
 _STATUS = Path("/proc/self/status")
+_STAT = Path("/proc/self/stat")
 
 
 class Meter:
@@ -190,7 +192,16 @@ def _malloc_trim() -> None:
 
 def _process_start() -> float:
     """When this process began, on the clock of `time.perf_counter`."""
-    return time.perf_counter() - max(0.0, time.time() - psutil.Process().create_time())
+    return time.perf_counter() - _age_s()
+
+
+def _age_s() -> float:
+    """Seconds since this process began; beyond Linux known to the second at best, since psutil counts from the boot."""
+    try:
+        ticks = _STAT.read_text(encoding="ascii", errors="replace").rpartition(")")[2].split()[19]
+        return time.clock_gettime(time.CLOCK_BOOTTIME) - int(ticks) / os.sysconf("SC_CLK_TCK")
+    except (OSError, AttributeError):
+        return max(0.0, time.time() - psutil.Process().create_time())
 
 
 def _cuda() -> Any:

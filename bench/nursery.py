@@ -17,7 +17,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import IO, Any, Protocol
@@ -26,10 +26,8 @@ from bench.cost import Phase
 
 DRIVERS = ("/dev/nvidiactl", "/dev/dxg")
 POPULATE_READ = 22  # MADV_POPULATE_READ, Linux 5.14
-END = "end\n"
+END, HAS, YES = "end\n", "has ", "yes\n"
 PRESENT = 1 << 63  # https://www.kernel.org/doc/html/latest/admin-guide/mm/pagemap.html
-
-Environment = tuple[tuple[str, str], ...]
 
 
 class Process(Protocol):
@@ -48,8 +46,10 @@ def start(files: Sequence[Path], log: IO[str], needs: tuple[str, ...], environme
     """
     if forks():
         # Of this thread alone: a nursery minds one run at a time.
-        nursery = _nursery(needs, tuple(sorted(environment.items())), threading.get_ident())
-        if (child := nursery.start(files, log.name)) is not None:
+        known = _nurseries(tuple(sorted(environment.items())), threading.get_ident())
+        if needs not in known:
+            known[needs] = _alike(known, needs) or Nursery(needs, environment)
+        if (child := known[needs].start(files, log.name)) is not None:
             return child
     return python("bench.worker", *map(str, files), stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=environment)
 
@@ -118,8 +118,15 @@ class Forked:
 
 
 @cache
-def _nursery(needs: tuple[str, ...], environment: Environment, thread: int) -> Nursery:
-    return Nursery(needs, dict(environment))
+def _nurseries(environment: tuple[tuple[str, str], ...], thread: int) -> dict[tuple[str, ...], Nursery]:
+    """What there is by now, by what it has imported."""
+    return {}
+
+
+def _alike(known: Mapping[tuple[str, ...], Nursery], needs: tuple[str, ...]) -> Nursery | None:
+    """One that was asked for less and has imported all of `needs` for it: more of the same would change nothing."""
+    fewer = (nursery for other, nursery in known.items() if other and set(other) < set(needs))
+    return next((nursery for nursery in fewer if nursery.ask(f"{HAS}{json.dumps(needs)}\n") == YES), None)
 
 
 def main(*needs: str) -> None:
@@ -131,6 +138,10 @@ def main(*needs: str) -> None:
     pages = list(_file_pages())
     for order in iter(sys.stdin.readline, ""):
         if order == END:  # of a run that had ended by itself
+            continue
+        if order.startswith(HAS):
+            has = sys.modules.keys() >= set(json.loads(order.removeprefix(HAS)))
+            print(YES if has else "no\n", end="", file=answers, flush=True)
             continue
         child = os.fork()
         if not child:

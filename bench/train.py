@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import accumulate
 from math import ceil
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -20,7 +21,7 @@ from bench.order import ByLength, Ordered
 from bench.record import Point
 
 CURVE_POINTS = 10
-CURVE_EXAMPLES = 64
+CURVE_EXAMPLES, CURVE_TOKENS = 128, 1500  # of validation at the most, and answer tokens that are enough
 SEEN = ("input_ids", "attention_mask", "labels")
 
 Pairs = list[tuple[list[int], list[int]]]
@@ -139,6 +140,12 @@ def pairs(lm: LM, lesson: Lesson, examples: Any) -> Pairs:
     return [lm.encode(lesson.prompt(example.input), lesson.completion(example)) for example in examples]
 
 
+def enough(rows: Pairs) -> Pairs:
+    """The first of them that have `CURVE_TOKENS` to be learnt between them: a curve needs no more."""
+    sums = accumulate(len(tail) for _, tail in rows)
+    return rows[: next((place for place, tokens in enumerate(sums, start=1) if tokens >= CURVE_TOKENS), None)]
+
+
 def mask(pair: tuple[list[int], list[int]]) -> list[int]:
     """Training labels: the completion by position (never by id, which would lose an end token used as padding)."""
     head, tail = pair
@@ -154,7 +161,7 @@ class Warden(TrainerCallback):
         """`lengths` are the rows' tokens, longest first; the rows show so many `examples`; `steps` are to come, `of`
         all that the budget has."""
         self.lm, self.budget = lm, budget
-        self.validation = pairs(lm, lesson, lesson.validation[:CURVE_EXAMPLES])
+        self.validation = enough(pairs(lm, lesson, lesson.validation[:CURVE_EXAMPLES]))
         self.rows, self.examples = len(lengths), examples
         self.longest_step = sum(lengths[: budget.batch])
         self.steps = steps

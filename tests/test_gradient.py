@@ -14,7 +14,7 @@ import pytest
 import torch
 from conftest import Clock
 
-from bench import registry
+from bench import registry, train
 from bench.budget import Budget
 from bench.checkpoint import Checkpoint
 from bench.lm import CausalLM
@@ -336,3 +336,10 @@ def test_hyper_parameters_do_what_they_say(lively: Checkpoint) -> None:
     assert {field.name for field in dataclasses.fields(method)} == {
         "lr", "warmup", "weight_decay", "rank", "alpha", "dropout",
     }  # fmt: skip
+
+
+def test_a_curve_reads_as_many_answers_as_tell_enough() -> None:
+    short, long = ([1], [2, 3]), ([1], list(range(700)))
+    assert train.enough([short] * 128) == [short] * 128
+    assert train.enough([short, long, long, long, long]) == [short, long, long, long]
+    assert train.enough([]) == []

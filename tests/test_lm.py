@@ -14,7 +14,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from torch.nn.functional import log_softmax
 from transformers import PreTrainedTokenizerFast
 
-from bench import train
+from bench import forecast, train
 from bench.checkpoint import Checkpoint
 from bench.lm import CausalLM, _common_head
 from bench.record import Decoding
@@ -324,3 +324,18 @@ def test_tokens_are_drawn_as_often_as_they_are_likely() -> None:
     ids = torch.arange(4000).unsqueeze(1)
     drawn = Dice(2.0, 0, -1)(ids, (2.0 * chances.log()).expand(4000, 4)).argmax(1)
     assert torch.allclose(drawn.bincount(minlength=4) / 4000, chances, atol=0.03)
+
+
+def test_rows_are_answered_at_once_as_far_as_memory_is_to_be_spent_on_them(
+    lively: Checkpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = lively.load().model
+    lengths = sorted([3] * 300 + [40] * 50 + list(range(50, 250)))
+    monkeypatch.setattr(forecast, "ANSWERING", 2**21)
+    parts = list(forecast.batches(model, lengths))
+    assert [place for part in parts for place in part] == list(range(len(lengths)))
+    assert max(map(len, parts)) == forecast.MOST and min(map(len, parts[:-1])) >= forecast.FEWEST
+    room = max(2**21, forecast.held(model))
+    for part in parts:
+        assert len(part) <= forecast.FEWEST or forecast.answering(model, len(part), lengths[part[-1]]) <= room
+    assert list(forecast.batches(model, [])) == []

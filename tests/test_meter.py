@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import textwrap
+import time
 from pathlib import Path
 from typing import Any
 
@@ -209,3 +210,17 @@ def test_cuda_phases_read_the_allocator_and_start_afresh() -> None:
     assert (fit.peak_mib or 0) - (fit.start_mib or 0) == pytest.approx(200, abs=2)
     assert (predict.peak_mib or 0) - (predict.start_mib or 0) == pytest.approx(20, abs=2)
     assert (fit.reserved_mib or 0) >= (fit.peak_mib or 0)
+
+
+@LINUX
+def test_importing_counts_from_the_very_start_of_the_process() -> None:
+    began = time.time()
+    phases = metered(
+        """
+        import time
+        time.sleep(0.5)
+        with meter.phase("import", since_process_start=True):
+            pass
+        """
+    )
+    assert 0.5 <= phases["import"]["wall_s"] <= time.time() - began

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -25,9 +26,9 @@ ENVIRONMENT = dict(os.environ) | {"PYTHONPATH": str(Path(__file__).parents[1])}
 @pytest.fixture(autouse=True)
 def anew() -> Iterator[None]:
     """No test finds the nursery of another."""
-    nursery._nursery.cache_clear()
+    nursery._nurseries.cache_clear()
     yield
-    nursery._nursery.cache_clear()
+    nursery._nurseries.cache_clear()
 
 
 def one(method: str, make_task: MakeTask, base: Checkpoint, folder: Path) -> Record:
@@ -54,11 +55,28 @@ def test_a_forked_run_is_the_run_that_a_cold_start_makes(
         assert phase.peak_mib == pytest.approx(cold.cost.phases[name].peak_mib, rel=0.05, abs=8), name
 
 
-def test_importing_is_told_as_it_was_and_not_done_again(make_task: MakeTask, tiny: Checkpoint, tmp_path: Path) -> None:
+def test_importing_is_told_as_it_was_and_not_done_again(
+    make_task: MakeTask, tiny: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[nursery.Nursery] = []
+
+    class Counted(nursery.Nursery):
+        def __init__(self, *how: Any) -> None:
+            super().__init__(*how)
+            made.append(self)
+
+    monkeypatch.setattr(nursery, "Nursery", Counted)
     first, second = (one("nearest", make_task, tiny, tmp_path) for _ in range(2))
-    assert nursery._nursery.cache_info()[:2] == (1, 1)
+    assert len(made) == 1
     assert first.cost and second.cost
     assert second.cost.phases["import"].cpu_s > first.cost.phases["import"].cpu_s / 2
+
+
+def test_what_has_been_imported_for_less_serves_for_more() -> None:
+    made = nursery.Nursery(["json"], ENVIRONMENT)
+    assert nursery._alike({("json",): made}, ("json", "json.decoder")) is made
+    assert nursery._alike({("json",): made}, ("json", "wave")) is None
+    assert nursery._alike({("json",): made}, ("json.decoder",)) is None  # which may have taken less
 
 
 def test_a_run_that_dies_takes_no_other_with_it(tmp_path: Path) -> None:
