@@ -60,8 +60,12 @@ def python(module: str, *arguments: str, **how: Any) -> subprocess.Popen[str]:
 
 
 def forks() -> bool:
-    """Whether runs can be forked here."""
-    return hasattr(os, "pidfd_open") and not any(map(os.path.exists, DRIVERS))
+    """Whether runs can be forked here, and waited for."""
+    try:
+        os.close(os.pidfd_open(os.getpid()))
+    except (AttributeError, OSError):
+        return False
+    return not any(map(os.path.exists, DRIVERS))
 
 
 class Nursery:

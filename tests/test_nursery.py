@@ -124,6 +124,14 @@ def test_where_there_is_a_driver_of_nvidia_nothing_is_forked(monkeypatch: pytest
     assert not nursery.forks()
 
 
+def test_where_a_run_could_not_be_waited_for_nothing_is_forked(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(_: int) -> int:
+        raise OSError(38, "Function not implemented")
+
+    monkeypatch.setattr(os, "pidfd_open", missing)
+    assert not nursery.forks()
+
+
 def test_pages_of_files_that_importing_touched_count_in_the_fork() -> None:
     code = """if True:
         import json, os, sys
