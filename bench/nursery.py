@@ -54,9 +54,9 @@ def start(files: Sequence[Path], log: IO[str], needs: tuple[str, ...], environme
     return python("bench.worker", *map(str, files), stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=environment)
 
 
-def python(module: str, *arguments: str, **how: Any) -> subprocess.Popen[str]:
+def python(module: str, *arguments: str, **how: Any) -> subprocess.Popen[bytes]:
     """A Python that runs a module of this package; -P: the user's folder shadows nothing."""
-    return subprocess.Popen([sys.executable, "-P", "-m", module, *arguments], text=True, **how)
+    return subprocess.Popen([sys.executable, "-P", "-m", module, *arguments], **how)
 
 
 def forks() -> bool:
@@ -73,7 +73,8 @@ class Nursery:
 
     def __init__(self, needs: Sequence[str], environment: dict[str, str]) -> None:
         quiet = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
-        self._process = python("bench.nursery", *needs, env=environment, **quiet)
+        # Unbuffered: a line that had been read along with the one before would never be waited for.
+        self._process = python("bench.nursery", *needs, env=environment, bufsize=0, **quiet)
 
     def start(self, files: Sequence[Path], log: str) -> Forked | None:
         """A run of its own; None where the nursery did not live to fork it."""
@@ -91,15 +92,14 @@ class Nursery:
     def tell(self, order: str) -> None:
         """Give an order."""
         assert self._process.stdin is not None
-        self._process.stdin.write(order)
-        self._process.stdin.flush()
+        self._process.stdin.write(order.encode())
 
     def hear(self, timeout: float | None = None) -> str:
         """The next line it says; empty if it has died. Raises `subprocess.TimeoutExpired`."""
         assert self._process.stdout is not None
         if not select.select([self._process.stdout], [], [], timeout)[0]:
             raise subprocess.TimeoutExpired("bench.nursery", timeout or 0.0)
-        return self._process.stdout.readline()
+        return self._process.stdout.readline().decode()
 
 
 class Forked:

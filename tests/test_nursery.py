@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -86,6 +87,14 @@ def test_a_run_that_dies_takes_no_other_with_it(tmp_path: Path) -> None:
         child = made.start([tmp_path / "none", tmp_path, tmp_path / "progress"], str(log))
         assert child is not None and child.wait(60) == 1
     assert log.read_text("utf-8").count("FileNotFoundError") == 2
+
+
+def test_a_run_that_is_over_before_anyone_looks_is_heard_of(tmp_path: Path) -> None:
+    made = nursery.Nursery([], ENVIRONMENT)
+    made.tell(json.dumps([str(tmp_path / "none"), "", "", str(tmp_path / "log")]) + "\n")
+    time.sleep(3)  # both lines lie in the pipe
+    assert int(made.hear(1)) > 1
+    assert made.hear(1) == "1\n"
 
 
 def test_a_run_is_ended_when_told_or_when_nobody_is_left(tmp_path: Path) -> None:
