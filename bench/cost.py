@@ -72,6 +72,9 @@ class Answering(Frozen):
         None, description="prompts that exceeded the context and lost their head"
     )
     longest_prompt: NonNegativeInt | None = Field(None, description="tokens of the longest prompt")
+    shared_prompt: NonNegativeInt | None = Field(
+        None, description="tokens that all prompts begin with, which were read and kept once"
+    )
     context: PositiveInt | None = Field(None, description="tokens that a prompt and its answer may take together")
     attention: str | None = Field(None, description="how transformers computes attention: sdpa, eager, …")
     latency_ms: tuple[NonNegativeFloat, ...] = Field(description="one query at a time, after warm-up")

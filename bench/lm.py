@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from inspect import signature
+from itertools import groupby
 from typing import Any
 
 import torch
 import transformers.modeling_utils  # noqa: F401 (loading the first model would import it, and take so much longer)
 from torch.nn.functional import cross_entropy
-from transformers import DynamicCache, GenerationConfig, LogitsProcessorList
+from transformers import GenerationConfig, LogitsProcessorList
 
-from bench import cap, forecast
+from bench import cap, forecast, heads
 from bench.dice import Dice
+from bench.heads import Head
 from bench.loaded import Tally, count_parameters, in_chunks
-from bench.method import Lesson, Unsupported
+from bench.method import Lesson
 from bench.record import Decoding
 from bench.refusal import Refused
 
 MEASURE_BATCH = 16
 IGNORED = -100  # labels that the loss leaves out
-SHARED_LEAST = 24  # tokens that prompts must share for reading them apart to pay
 
 
 @dataclass
@@ -96,14 +96,13 @@ class CausalLM:
         dice = [Dice(temperature, draw, self.tokenizer.pad_token_id)] if temperature else []
         queue = [self._fit(self.tokens(prompt), self.max_new_tokens, count=True) for prompt in prompts]
         order = sorted(range(len(queue)), key=lambda place: len(queue[place]))
-        head = _common_head(queue)
-        head = head if len(head) >= SHARED_LEAST else []
-        read = self._read(head) if head or self._ahead() else None
+        head = self._head(queue)
         answers = [""] * len(queue)
-        for batched in forecast.batches(self.model, [len(queue[place]) + self.max_new_tokens for place in order]):
+        more = self.max_new_tokens - self.tally.shared_prompt
+        for batched in forecast.batches(self.model, [len(queue[place]) + more for place in order]):
             places = [order[at] for at in batched]
             batch = [queue[place] for place in places]
-            texts = cap.in_parts(lambda rows: self._continue(rows, head if read else [], read, dice), batch)
+            texts = cap.in_parts(lambda rows: self._continue(rows, head, dice), batch)
             for place, text in zip(places, texts, strict=True):
                 answers[place] = text
         return answers
@@ -113,19 +112,26 @@ class CausalLM:
 
         Counted as if it had been answered: the prompt once, and the tokens of the completion that is chosen.
         """
-        chosen = []
-        for prompt in prompts:
-            head, tails = self._alternatives(prompt, completions, count=True)
-            scores = torch.tensor(self._rate(head, tails)) - torch.tensor(prior or [0.0])
-            chosen.append(int(scores.argmax()))
-            self.tally.prompt_tokens += len(head)
-            self.tally.longest_prompt = max(self.tally.longest_prompt, len(head))
-            self.tally.answer_tokens += len(tails[chosen[-1]])
+        queue = [self._alternatives(prompt, completions, count=True) for prompt in prompts]
+        order = sorted(range(len(queue)), key=lambda place: len(queue[place][0]))
+        head, chosen = self._head([ids for ids, _ in queue]), [0] * len(queue)
+        longest = max((len(ids) for ids, _ in queue), default=0)
+        rows = forecast.at_once(self.model, longest + self.max_new_tokens) // len(completions)
+        for _, alike in groupby(order, key=lambda place: len(queue[place][0])):
+            for places in in_chunks(list(alike), max(rows, 1)):
+                rated = cap.in_parts(lambda some: self._rate(some, head), [queue[place] for place in places])
+                for place, nats in zip(places, rated, strict=True):
+                    chosen[place] = int((torch.tensor(nats) - torch.tensor(prior or [0.0])).argmax())
+        for (ids, tails), choice in zip(queue, chosen, strict=True):
+            self.tally.prompt_tokens += len(ids)
+            self.tally.longest_prompt = max(self.tally.longest_prompt, len(ids))
+            self.tally.answer_tokens += len(tails[choice])
         return chosen
 
     def rate(self, prompt: str, completions: Sequence[str]) -> list[float]:
         """Mean log-probability (nats per token) of each completion after the prompt, without its end token."""
-        return self._rate(*self._alternatives(prompt, completions))
+        ids, tails = self._alternatives(prompt, completions)
+        return self._rate([(ids, tails)], self._head([ids]))[0]
 
     def measure(self, pairs: Sequence[tuple[list[int], list[int]]]) -> tuple[float, float]:
         """Mean loss (nats) and accuracy per completion token over `encode`d pairs, in evaluation mode."""
@@ -190,20 +196,26 @@ class CausalLM:
         room = max(self.max_new_tokens, *map(len, tails))
         return self._fit(self.tokens(prompt), room, count=count), tails
 
-    def _rate(self, head: list[int], tails: list[list[int]]) -> list[float]:
-        """Reads the head once; its keys and values serve every tail."""
-        ids, mask = self._pad(tails, left=False)
+    def _rate(self, batch: Sequence[tuple[list[int], list[list[int]]]], head: Head | None) -> list[list[float]]:
+        """Reads each of some prompts of one length once; its keys and values serve every one of its tails."""
+        before = head.ids if head else []
+        ids, _ = self._pad([row[len(before) :] for row, _ in batch], left=False)
+        tails, mask = self._pad([tail for _, some in batch for tail in some], left=False)
+        each = len(tails) // len(batch)
         keep = {"logits_to_keep": 1} if self._keeps_logits else {}
         self.model.eval()
-        with torch.inference_mode():
-            read = self.model(input_ids=torch.tensor([head], device=ids.device), use_cache=True, **keep)
+        with torch.inference_mode(), heads.attending(self._beneath()):
+            cache = head.begin() if head else None
+            read = self._beneath()(input_ids=ids, past_key_values=cache, use_cache=True, **keep)
             cache = read.past_key_values
             seen = torch.cat([mask.new_ones(len(tails), cache.get_seq_length()), mask], dim=1)
-            cache.batch_repeat_interleave(len(tails))
-            rest = self._beneath()(input_ids=ids, attention_mask=seen, past_key_values=cache).logits
-            logits = torch.cat([read.logits[:, -1:].expand(len(tails), -1, -1), rest[:, :-1]], dim=1)
-            nats = logits.float().log_softmax(-1).gather(-1, ids.unsqueeze(-1)).squeeze(-1)
-        return [float(value) for value in (nats * mask).sum(1) / mask.sum(1)]
+            cache.batch_repeat_interleave(each)
+            rest = self._beneath()(input_ids=tails, attention_mask=seen, past_key_values=cache).logits
+            first = read.logits[:, -1:].repeat_interleave(each, dim=0)
+            logits = torch.cat([first, rest[:, :-1]], dim=1)
+            nats = logits.float().log_softmax(-1).gather(-1, tails.unsqueeze(-1)).squeeze(-1)
+        found: list[list[float]] = ((nats * mask).sum(1) / mask.sum(1)).view(len(batch), each).tolist()
+        return found
 
     def _logits(self, ids: Any, mask: Any, first: int) -> Any:
         """Logits (rows, positions from `first` on, vocabulary); those before are not even computed where possible.
@@ -214,22 +226,11 @@ class CausalLM:
         keep = {"logits_to_keep": last} if self._keeps_logits else {}
         return self.model(input_ids=ids, attention_mask=mask, use_cache=False, **keep).logits[:, -last:]
 
-    def _read(self, head: list[int]) -> Any:
-        """Keys and values (one row) of what stands before every prompt: an adapter's own positions, and a common head.
-
-        None where the model hands out none that could be taken back.
-        """
-        self.model.eval()
-        with torch.inference_mode():
-            ids = torch.tensor([head or self._ends[:1]], device=self.model.device)
-            read = getattr(self.model(input_ids=ids, use_cache=True), "past_key_values", None)
-        if not isinstance(read, DynamicCache) or read.get_seq_length() != self._ahead() + ids.shape[1]:
-            if self._ahead():
-                raise Unsupported("the model hands out no keys and values, so nothing can stand before its prompts")
-            return None
-        if not head:
-            read.crop(-1)  # what stands before a token does not depend on it
-        return read
+    def _head(self, rows: Sequence[list[int]]) -> Head | None:
+        """What stands before every one of these prompts, read once."""
+        head = heads.read(self.model, rows, self._ahead(), self._ends[0], self.max_new_tokens)
+        self.tally.shared_prompt = len(head.ids) if head and head.apart else 0
+        return head
 
     def _beneath(self) -> Any:
         """The model that reads on where an adapter's own positions have been read."""
@@ -240,17 +241,16 @@ class CausalLM:
         adapter: Any = getattr(self.model, "active_peft_config", None)
         return adapter.num_virtual_tokens if adapter and adapter.is_prompt_learning else 0
 
-    def _continue(self, batch: Sequence[list[int]], head: list[int], read: Any, dice: Sequence[Dice] = ()) -> list[str]:
-        ids, mask = self._pad([row[len(head) :] for row in batch], left=True)
+    def _continue(self, batch: Sequence[list[int]], head: Head | None, dice: Sequence[Dice] = ()) -> list[str]:
+        ids, mask = self._pad([row[len(head.ids) if head else 0 :] for row in batch], left=True)
         more: dict[str, Any] = {"logits_processor": LogitsProcessorList(dice)}
-        if read:  # padding stands between what has been read and the rest; positions follow from the mask
-            before = [self.tokenizer.pad_token_id] * self._ahead() + head
+        if head:  # padding stands between what has been read and the rest; positions follow from the mask
+            before = [self.tokenizer.pad_token_id] * head.ahead + head.ids
             ids = torch.cat([ids.new_tensor([before]).expand(len(batch), -1), ids], dim=1)
             mask = torch.cat([mask.new_ones(len(batch), len(before)), mask], dim=1)
-            more["past_key_values"] = copy.deepcopy(read)
-            more["past_key_values"].batch_repeat_interleave(len(batch))
+            more["past_key_values"] = head.begin()
         self.model.eval()
-        with torch.inference_mode():
+        with torch.inference_mode(), heads.attending(self._beneath()):
             whole = self._beneath().generate(
                 input_ids=ids, attention_mask=mask, generation_config=self._greedy, tokenizer=self.tokenizer, **more
             )
@@ -289,12 +289,3 @@ class CausalLM:
             ends = getattr(config, "eos_token_id", None)
             named += ends if isinstance(ends, list) else [ends]
         return list(dict.fromkeys(token for token in named if token is not None))
-
-
-def _common_head(rows: Sequence[list[int]]) -> list[int]:
-    """What all of several rows begin with; each keeps at least one token of its own."""
-    if len(rows) < 2:
-        return []
-    first, last = min(rows), max(rows)
-    longest = min(map(len, rows)) - 1
-    return first[: next((n for n, (a, b) in enumerate(zip(first, last, strict=False)) if a != b or n == longest), 0)]

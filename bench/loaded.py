@@ -19,6 +19,7 @@ class Tally:
     answer_tokens: int = 0
     cut_prompts: int = 0
     longest_prompt: int = 0
+    shared_prompt: int = 0
 
 
 def reads(lm: LM) -> dict[str, Any]:

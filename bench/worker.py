@@ -225,7 +225,8 @@ class Trial:
         if phase == "load":
             self.added[phase] = forecast.held(self.lm.model)
         elif self.answering is not None and self.answering.longest_prompt:
-            longest = self.answering.longest_prompt + self.lm.max_new_tokens
+            own = self.answering.longest_prompt - (self.answering.shared_prompt or 0)
+            longest = own + self.lm.max_new_tokens
             rows = min(forecast.at_once(self.lm.model, longest), self.answering.queries)
             self.added[phase] = forecast.answering(self.lm.model, rows, longest)
 

@@ -45,15 +45,19 @@ def plain(lm: Any, prompts: Sequence[str]) -> list[str]:
     return texts
 
 
-def lm_eval(lm: Any, prompts: Sequence[str]) -> list[str]:
-    """lm-evaluation-harness, https://github.com/EleutherAI/lm-evaluation-harness."""
+def lm_eval() -> Way:
+    """lm-evaluation-harness, https://github.com/EleutherAI/lm-evaluation-harness, which loads the same model itself."""
     from lm_eval.api.instance import Instance
     from lm_eval.models.huggingface import HFLM
 
-    harness = HFLM(pretrained=lm.model, tokenizer=lm.tokenizer, batch_size=PLAIN_BATCH, device="cpu")
-    until = {"until": list(lm.decoding.stop), "max_gen_toks": lm.max_new_tokens, "do_sample": False}
-    requests = [Instance("generate_until", {}, (prompt, dict(until)), place) for place, prompt in enumerate(prompts)]
-    return list(harness.generate_until(requests, disable_tqdm=True))
+    harness = HFLM(pretrained=str(registry.model("bookworm")), batch_size=PLAIN_BATCH, device="cpu", dtype="float32")
+
+    def answer(lm: Any, prompts: Sequence[str]) -> list[str]:
+        until = {"until": list(lm.decoding.stop), "max_gen_toks": lm.max_new_tokens, "do_sample": False}
+        asked = [Instance("generate_until", {}, (prompt, dict(until)), place) for place, prompt in enumerate(prompts)]
+        return list(harness.generate_until(asked, disable_tqdm=True))
+
+    return answer
 
 
 def main(shots: int) -> None:
@@ -69,7 +73,7 @@ def main(shots: int) -> None:
     print(f"{len(prompts)} prompts of {min(tokens)} to {max(tokens)} tokens, {len(method.shots_.examples)} shots each")
     ways: dict[str, Way] = {"transformers": plain, "bench": ours}
     if importlib.util.find_spec("lm_eval"):
-        ways["lm-evaluation-harness"] = lm_eval
+        ways["lm-evaluation-harness"] = lm_eval()
     times: dict[str, list[float]] = {name: [] for name in ways}
     answers: dict[str, list[str]] = {}
     for _ in range(ROUNDS):

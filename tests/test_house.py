@@ -22,6 +22,7 @@ LAYERS: tuple[frozenset[str], ...] = (
             "audit",
             "wording",
             "lm",
+            "heads",
             "checkpoint",
             "gradient",
             "train",
@@ -137,6 +138,7 @@ SAME_LAYER = {
     ("lm", "loaded"),
     ("lm", "forecast"),  # as many rows at once as memory is to be spent on
     ("encoder", "forecast"),
+    ("lm", "heads"),  # what stands before all prompts is read once
     ("lm", "dice"),  # sampling is greedy decoding of noisy scores
     ("encoder", "cap"),
     ("checkpoint", "encoder"),

@@ -14,9 +14,9 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from torch.nn.functional import log_softmax
 from transformers import PreTrainedTokenizerFast
 
-from bench import forecast, train
+from bench import forecast, heads, train
 from bench.checkpoint import Checkpoint
-from bench.lm import CausalLM, _common_head
+from bench.lm import CausalLM
 from bench.record import Decoding
 from bench.refusal import Refused
 from bench.testing import tiny_lesson
@@ -296,7 +296,7 @@ def test_what_prompts_share_is_read_once_and_answers_are_as_without(
     )
     assert lm.answer(prompts) == together
     assert widths[0] >= len(lm.tokens(shared)) and max(widths[1:]) < max(len(lm.tokens(prompt)) for prompt in prompts)
-    monkeypatch.setattr("bench.lm.SHARED_LEAST", 10_000)
+    monkeypatch.setattr("bench.heads.LEAST", 10_000)
     assert lively.load().answer(prompts) == together
 
 
@@ -304,8 +304,11 @@ def test_what_prompts_share_is_read_once_and_answers_are_as_without(
     ("rows", "head"), [([[1, 2, 3]], []), ([[1, 2, 3], [1, 2]], [1]), ([[1, 2], [1, 2]], [1]), ([[3], [4]], []),
     ([[7, 7, 1], [7, 7, 2], [7, 7, 1, 5]], [7, 7]), ([[], [1]], [])],
 )  # fmt: skip
-def test_the_common_head_leaves_every_row_a_token(rows: list[list[int]], head: list[int]) -> None:
-    assert _common_head(rows) == head
+def test_the_common_head_leaves_every_row_a_token(
+    rows: list[list[int]], head: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(heads, "LEAST", 1)
+    assert heads.common(rows) == head
 
 
 def test_a_sample_is_the_same_in_any_batch_and_another_in_each_draw(lively: Checkpoint) -> None:
