@@ -1,60 +1,91 @@
-"""What the harness adds to training: `bench.train` beside a bare loop over the same batches, and beside TRL alone.
+"""What the harness adds to training: `bench.train` beside a bare loop over the very same batches, and TRL alone.
 
-Run: python benchmarks/fit_overhead.py [steps]
-Each round trains the same LoRA three ways from the same start; the figures are ratios within a round.
+Run: python benchmarks/fit_overhead.py [steps] [rounds]     (LoRA on the model that ships, 3 million weights)
+     python benchmarks/fit_overhead.py 6 2 big              (on one of 100 million, made for the occasion)
+Each round trains the same LoRA each way from the same start; the figures are ratios within a round. The bare loops do
+what anybody would write; the second of them computes, as the harness does, no logits that no loss is taken of.
+What the harness does off its clock, the curve, is told apart.
 """
 
 from __future__ import annotations
 
+import shutil
 import sys
 import time
+from collections.abc import Callable
+from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
 from datasets import Dataset
+from transformers import LlamaConfig, LlamaForCausalLM
 from trl import SFTConfig, SFTTrainer
 
-from bench import checkpoint, registry, task
+from bench import checkpoint, environment, registry, task
 from bench.budget import Budget
+from bench.method import Lesson
+from bench.order import ByLength
 from bench.record import Decoding, Grant
-from bench.train import mask, pairs, train
+from bench.train import IGNORED, mask, pairs, train
 from bench.worker import seed_all
 
-ROUNDS, BATCH = 3, 16
+BATCH = 16
+SHAPE = {"hidden_size": 768, "intermediate_size": 2048, "num_hidden_layers": 14, "num_attention_heads": 12}
+Way = Callable[[Any, Lesson, int], None]
 
 
-def fresh() -> Any:
-    """A LoRA on the shipped model, the same every time."""
+def fresh(folder: Path) -> Any:
+    """A LoRA on a model, the same every time."""
     seed_all(0)
-    base = checkpoint.Checkpoint(registry.model("bookworm"), "float32", "cpu", Decoding(max_new_tokens=8, stop=()))
+    base = checkpoint.Checkpoint(folder, "float32", "cpu", Decoding(max_new_tokens=8, stop=()))
     lm = base.load()
     lm.model = registry.method("lora")().adapt(lm.model)  # type: ignore[attr-defined]
     return lm
 
 
-def bare(lm: Any, lesson: Any, steps: int) -> None:
-    """What anybody would write: pad, forward, backward, clip, step."""
+def batches(lm: Any, lesson: Lesson, steps: int) -> Any:
+    """Ids, mask and labels of every step, in the order in which the harness shows them."""
     examples = pairs(lm, lesson, lesson.train)
-    order = torch.randperm(len(examples), generator=torch.Generator().manual_seed(0)).tolist()
+    order = ByLength([len(head) + len(tail) for head, tail in examples], BATCH, lesson.seed)
+    places = [
+        place for epoch in range(steps * BATCH // len(order) + 1) if not order.set_epoch(epoch) for place in order
+    ]
+    for step in range(steps):
+        rows = [examples[place] for place in places[step * BATCH : (step + 1) * BATCH]]
+        width = max(len(head) + len(tail) for head, tail in rows)
+        gaps = [width - len(head) - len(tail) for head, tail in rows]
+        yield (
+            torch.tensor([head + tail + [0] * gap for (head, tail), gap in zip(rows, gaps, strict=True)]),
+            torch.tensor([[1] * (width - gap) + [0] * gap for gap in gaps]),
+            torch.tensor([mask(row) + [IGNORED] * gap for row, gap in zip(rows, gaps, strict=True)]),
+        )
+
+
+def loop(lm: Any, lesson: Lesson, steps: int, lose: Callable[..., Any]) -> None:
+    """Forward, backward, clip, step."""
     optimizer = torch.optim.AdamW([weight for weight in lm.model.parameters() if weight.requires_grad], lr=1e-3)
     lm.model.train()
-    for step in range(steps):
-        batch = [examples[order[(step * BATCH + place) % len(order)]] for place in range(BATCH)]
-        width = max(len(head) + len(tail) for head, tail in batch)
-        ids = torch.tensor([head + tail + [0] * (width - len(head) - len(tail)) for head, tail in batch])
-        labels = torch.tensor([mask((head, tail)) + [-100] * (width - len(head) - len(tail)) for head, tail in batch])
-        real = torch.tensor(
-            [[1] * (len(head) + len(tail)) + [0] * (width - len(head) - len(tail)) for head, tail in batch]
-        )
-        lm.model(input_ids=ids, attention_mask=real, labels=labels, use_cache=False).loss.backward()
+    for ids, real, labels in batches(lm, lesson, steps):
+        lose(ids, real, labels).backward()
         torch.nn.utils.clip_grad_norm_(lm.model.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad()
 
 
-def trl(lm: Any, lesson: Any, steps: int) -> None:
+def bare(lm: Any, lesson: Lesson, steps: int) -> None:
+    """With the loss that transformers computes."""
+    loop(lm, lesson, steps, lambda ids, real, labels: lm.model(
+        input_ids=ids, attention_mask=real, labels=labels, use_cache=False).loss)  # fmt: skip
+
+
+def lean(lm: Any, lesson: Lesson, steps: int) -> None:
+    """With the loss of answer tokens alone."""
+    loop(lm, lesson, steps, lm.error)
+
+
+def trl(lm: Any, lesson: Lesson, steps: int) -> None:
     """TRL's trainer as its own examples use it, without evaluation."""
     examples = pairs(lm, lesson, lesson.train)
     rows = Dataset.from_dict(
@@ -69,28 +100,42 @@ def trl(lm: Any, lesson: Any, steps: int) -> None:
         SFTTrainer(model=lm.model, args=settings, train_dataset=rows, processing_class=lm.tokenizer).train()
 
 
-def main(steps: int) -> None:
-    """Interleave the three ways, so that a slow moment of the machine hits them alike."""
-    torch.set_num_threads(torch.get_num_threads())
+def big(folder: Path) -> Path:
+    """A model of a hundred million weights with the tokenizer of the one that ships."""
+    small = registry.model("bookworm")
+    words = LlamaConfig.from_pretrained(small)
+    config = LlamaConfig(vocab_size=words.vocab_size, eos_token_id=words.eos_token_id, bos_token_id=None, **SHAPE)
+    LlamaForCausalLM(config).save_pretrained(folder)
+    for file in small.glob("tokenizer*"):
+        shutil.copy(file, folder)
+    return folder
+
+
+def main(steps: int, rounds: int, size: str) -> None:
+    """Interleave the ways, so that a slow moment of the machine hits them alike."""
+    torch.set_num_threads(environment.threads())
     lesson = task.load(registry.task("bookrec")).lesson(seed=0)
-    ways = {"bare loop": bare, "TRL": trl, "bench": None}
-    times: dict[str, list[float]] = {name: [] for name in ways}
-    for _ in range(ROUNDS):
-        for name, way in ways.items():
-            lm = fresh()
-            budget = Budget(Grant(steps=steps, batch=BATCH), len(lesson.train))
-            began = time.perf_counter()
-            if way is None:
-                train(lm, lesson, budget, lr=1e-3, warmup=0.0, decay=0.0)
-                budget.stop()
-                times[name].append(budget.seconds)
-            else:
+    ways: dict[str, Way] = {"bare loop": bare, "answers alone": lean, "TRL": trl}
+    times: dict[str, list[float]] = {name: [] for name in (*ways, "bench", "with its curve")}
+    with TemporaryDirectory() as scratch:
+        folder = big(Path(scratch)) if size == "big" else registry.model("bookworm")
+        print(f"{fresh(folder).count()[0] / 1e6:,.0f} million weights, {steps} steps of {BATCH} rows, {rounds} rounds")
+        for _ in range(rounds):
+            for name, way in ways.items():
+                lm, began = fresh(folder), time.perf_counter()
                 way(lm, lesson, steps)
                 times[name].append(time.perf_counter() - began)
+            lm, began = fresh(folder), time.perf_counter()
+            budget = Budget(Grant(steps=steps, batch=BATCH), len(lesson.train))
+            train(lm, lesson, budget, lr=1e-3, warmup=0.0, decay=0.0)
+            budget.stop()
+            times["bench"].append(budget.seconds)
+            times["with its curve"].append(time.perf_counter() - began)
     for name, seconds in times.items():
         ratios = [one / plain for one, plain in zip(seconds, times["bare loop"], strict=True)]
-        print(f"{name:10} {median(seconds) / steps * 1000:7.1f} ms a step   {median(ratios):.2f} × the bare loop")
+        print(f"{name:15} {median(seconds) / steps * 1000:8.1f} ms a step   {median(ratios):.2f} × the bare loop")
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 60)
+    given = [*sys.argv[1:], *("60", "3", "small")[len(sys.argv) - 1 :]]
+    main(int(given[0]), int(given[1]), given[2])

@@ -1,0 +1,68 @@
+"""Memory: the peak that a record tells beside the one that the system tells from outside.
+
+Run: python benchmarks/memory.py                    (needs /usr/bin/time of GNU, on Linux)
+Each job runs three times: as a worker of its own; as `bench run` makes it run, forked from a process that has imported
+what it needs; and under `time -v`. The kernel keeps one high-water mark for a process, and the meter sets it back as a
+phase begins, so in the third run it is made to leave the mark alone. Figures are MiB: the highest of the record's
+phases, and the maximum resident set size.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from bench import plan
+from bench.job import Job
+from bench.launch import _environment, launch
+from bench.record import Record
+
+METHODS = "few-shot,features,lora,qlora,full"  # and the controls that join
+BUDGET = "steps=10,examples=200"
+
+
+def peak(record: Record) -> float:
+    """The highest memory of any phase, MiB."""
+    assert record.cost is not None, record.error
+    return max(phase.peak_mib or 0.0 for phase in record.cost.phases.values())
+
+
+def cold(job: Job, folder: Path, *before: str, code: str = "pass") -> str:
+    """Run a worker of its own; returns what was said."""
+    (folder / "job.json").write_text(job.model_dump_json(), "utf-8")
+    files = [str(folder / "job.json"), str(folder), str(folder / "progress")]
+    main = f"import sys; from pathlib import Path; from bench import meter, worker; {code}; worker.main(*sys.argv[1:])"
+    command = [*before, sys.executable, "-P", "-c", main, *files]
+    return subprocess.run(command, check=True, capture_output=True, text=True, env=_environment(job.spec)).stderr
+
+
+def outside(job: Job, folder: Path) -> float:
+    """What `time -v` tells of a worker, MiB."""
+    told = cold(job, folder, "/usr/bin/time", "-v", code="meter._CLEAR_REFS = Path('/dev/null')")
+    found = re.search(r"Maximum resident set size \(kbytes\): (\d+)", told)
+    assert found is not None, told
+    return int(found[1]) / 1024
+
+
+def main() -> None:
+    """One job of every kind of method on a task that ships."""
+    jobs = plan.plan(METHODS, "capitals", "bookworm", seeds=1, budget_text=BUDGET, settings=[])
+    print(f"{'method':12}{'time -v':>9}{'cold':>9}{'off by':>17}{'forked':>9}{'off by':>17}")
+    for job in jobs:
+        with (
+            tempfile.TemporaryDirectory() as one,
+            tempfile.TemporaryDirectory() as two,
+            tempfile.TemporaryDirectory() as three,
+        ):
+            seen = outside(job, Path(one))
+            cold(job, Path(two))
+            told = [peak(Record.read(Path(two) / f"{job.spec.id}.json")), peak(launch(job, Path(three))[0])]
+        offs = "".join(f"{mine:9.1f}{mine - seen:+9.1f} {100 * (mine / seen - 1):+6.1f}%" for mine in told)
+        print(f"{job.spec.method.name:12}{seen:9.1f}{offs}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
