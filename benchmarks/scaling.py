@@ -1,9 +1,9 @@
 """Scaling: how much sooner a matrix of runs is done on two nodes of a Ray cluster than on one.
 
 Run: python benchmarks/scaling.py [runs]
-Both clusters are made on this machine, each node with one run at a time. The runs are of a method that waits for a second
-where others would compute: two nodes that compute on one machine would tell how busy its cores are. What is not waiting
-(connecting, asking the nodes, handing out runs, forking, answering, writing) is done as ever, and keeps the ratio below 2.
+Both clusters are made on this machine, each node with one run at a time. The runs are of a method that waits for a
+second where others would compute: two nodes that compute on one machine would tell how busy its cores are. What is no
+waiting (connecting, asking the nodes, handing out runs, forking, answering, writing) is done as ever.
 """
 
 from __future__ import annotations
@@ -54,9 +54,8 @@ def main(runs: int) -> None:
     for nodes, (whole, working) in seconds.items():
         print(f"{nodes} nodes: {runs} runs in {working:6.1f} s, with connecting {whole:6.1f} s")
     (whole, working), (whole_of_two, working_of_two) = seconds[1], seconds[2]
-    print(
-        f"2 nodes are {working / working_of_two:.2f} times as fast as 1, with connecting {whole / whole_of_two:.2f} times"
-    )
+    gain, gain_of_all = working / working_of_two, whole / whole_of_two
+    print(f"2 nodes are {gain:.2f} times as fast as 1, with connecting {gain_of_all:.2f} times")
 
 
 def measure(folder: Path, nodes: int, runs: int) -> tuple[float, float]:
