@@ -142,14 +142,12 @@ class Cluster:
         try:
             result: tuple[Record, bytes | None] = ray.get(task)
             return result
-        except ray.exceptions.RayError as error:
+        except (ray.exceptions.RayError, ConnectionError) as error:
             if self.ended.is_set():
                 raise Ended from None
+            if isinstance(error, ConnectionError) or not ray.is_initialized():
+                raise _lost() from None
             return launch.failed(job, "error", _failure(error)), None
-        except ConnectionError as error:
-            raise Refused(
-                f"the cluster was lost: {error}", mend="what is finished is kept; the same command runs only the rest"
-            ) from None
         finally:
             del self.work[job.spec.id]
 
@@ -157,9 +155,11 @@ class Cluster:
         """Show how far the runs in work are, as far as that is known."""
         import ray
 
+        if not ray.is_initialized():  # and whatever is asked of Ray would begin another
+            raise _lost()
         try:
             states = ray.get(self.board.read.remote(), timeout=POLL_S)
-        except ray.exceptions.RayError:
+        except (ray.exceptions.RayError, ConnectionError):
             return
         for run, (_, show) in list(self.work.items()):
             if run in states:
@@ -171,7 +171,7 @@ class Cluster:
 
         with self.mutex:
             self.ended.set()
-            left = [task for task, _ in self.work.values()]
+            left = [task for task, _ in self.work.values()] if ray.is_initialized() else []
         for how in ({"force": False}, {"force": True}):
             for task in left:
                 ray.cancel(task, **how)
@@ -206,7 +206,7 @@ def _connect(asked: Asked) -> None:
         ray.init(address, **how)
     except (ConnectionError, RuntimeError, ValueError, TimeoutError, ray.exceptions.RayError) as error:
         raise Refused(
-            f"--on {asked.on}: no cluster was found there: {_first_line(error)}",
+            f"--on {asked.on}: no cluster was found there: {_short(error)}",
             mend="ray start --head begins one; ray://auto is for its own machines, ray://HOST:10001 for others",
         ) from None
     finally:
@@ -262,6 +262,16 @@ def _failure(error: Exception) -> Failure:
     """Why Ray has no record of a run, tried again or not worth it."""
     cause = getattr(error, "cause", None) or error
     return Failure(kind=type(cause).__name__, message=_first_line(cause), trace=str(error))
+
+
+def _lost() -> Refused:
+    return Refused("the cluster was lost", mend="what is finished is kept; the same command runs only the rest")
+
+
+def _short(error: BaseException) -> str:
+    """What may be a traceback of another process: how it begins and how it ends."""
+    text = " ".join(str(error).split())
+    return text if len(text) < 300 else f"{text[:120]} … {text[-180:]}"
 
 
 def _first_line(error: BaseException) -> str:

@@ -83,7 +83,7 @@ def shared(asked: Asked, nodes: Sequence[Node], device: str) -> tuple[list[Node]
 def told(nodes: Sequence[Node], share: dict[str, int]) -> str:
     """How many runs there are at once, and on what."""
     rooms = sum(_room(node, share) for node in nodes)
-    return f"Ray: {len(nodes)} nodes, {rooms} runs at once, each with {_listed(share)}"
+    return f"Ray: nodes: {len(nodes)}, runs at once: {rooms}, each with {_listed(share)}"
 
 
 def _has(node: Node, option: str) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
 import subprocess
@@ -15,12 +16,12 @@ import psutil
 import pytest
 from conftest import Bench, MakeTask
 
-from bench import executor, node, plan, resources
+from bench import cluster, executor, node, plan, resources
 from bench.checkpoint import Checkpoint
 from bench.record import read_all
 from bench.refusal import Refused
 
-pytest.importorskip("ray")
+ray = pytest.importorskip("ray")
 
 METHOD = '''
 """Answers by chance, from its seed; waits while a gate is there, and tells who works."""
@@ -62,12 +63,12 @@ GRACE_S = 60
 class Nodes:
     """A cluster of two nodes on this machine; the one without Ray's head may be killed."""
 
-    def __init__(self) -> None:
+    def __init__(self, **more: Any) -> None:
         from ray.cluster_utils import Cluster
 
         self.how = {"num_cpus": 1, "include_dashboard": False, "object_store_memory": 80 * 2**20}
         quick = {"health_check_period_ms": 500, "health_check_failure_threshold": 2}
-        head = self.how | {"_system_config": quick}
+        head = self.how | {"_system_config": quick} | more
         self.cluster = Cluster(initialize_head=True, head_node_args=head)
         self.other: Any = None
 
@@ -175,7 +176,7 @@ def test_a_node_killed_in_mid_run_loses_nothing_and_the_answers_are_those_of_one
     assert len(told(tmp_path / "alone")) == 6
     answers = {tuple(sample.raw for sample in record.samples) for record in read_all(tmp_path / "alone")}
     assert len(answers) == 4, "seeds must differ, or this cannot fail"
-    assert "1 runs at once" not in err and "2 runs at once" in err
+    assert "nodes: 2, runs at once: 2, each with 1 CPU" in err
     left = {file.name for file in (tmp_path / "results").iterdir()}
     assert left == {f"{id}.json" for id in told(tmp_path / "alone")} | {".lock"}
     assert err.count(": ok") == 6
@@ -229,6 +230,32 @@ def test_a_node_without_what_the_runs_take_is_named_before_the_first_of_them(
     assert done.returncode == 2, done.stderr
     assert "cannot make these runs: no method file 'mine.py'" in done.stderr
     assert not list((tmp_path / "results").glob("*.json")) and fits(tmp_path) == []
+
+
+@pytest.mark.slow
+def test_what_is_trained_answers_the_same_where_a_client_asks_and_a_lost_head_ends_the_command(
+    start: Any, run_bench: Bench, asked: list[str], lively: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    nodes = Nodes(ray_client_server_port=port)
+    try:
+        nodes.be_two()
+        asked[4] = str(lively.folder)
+        trained = [*asked[:-3], "lora,few-shot", "--seeds", "1"]
+        for out, on in (("there", f"ray://127.0.0.1:{port}"), ("alone", "here")):
+            done = run_bench(*trained, "--out", out, "--on", on)
+            assert done.returncode == 0, done.stderr
+        assert told(tmp_path / "there") == told(tmp_path / "alone")
+        (tmp_path / "gate").touch()
+        command = start(*asked, "--on", f"ray://127.0.0.1:{port}")
+        until(lambda: len(fits(tmp_path)) == 2)
+    finally:
+        nodes.cluster.shutdown()
+    _, err = command.communicate(timeout=120)
+    assert command.returncode == 2 and "the same command runs only the rest" in err and "Traceback" not in err
 
 
 def jobs(asked: list[str]) -> list[Any]:
@@ -312,6 +339,13 @@ def test_what_is_no_place_is_refused_before_anything_is_connected_to(on: str) ->
     with pytest.raises(Refused) as refusal:
         executor.chosen(on)
     assert refusal.value.mend or refusal.value.where
+
+
+def test_a_run_that_ray_gave_up_says_why() -> None:
+    error = cluster._failure(ray.exceptions.WorkerCrashedError())
+    assert error.kind == "WorkerCrashedError" and error.message and error.trace
+    refused = ray.exceptions.RayTaskError("run", "a trace", Refused("the method 'mine' is another one"))
+    assert cluster._failure(refused).kind == "Refused" and "another one" in cluster._failure(refused).message
 
 
 def test_without_ray_the_refusal_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
