@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import BaseModel
 
-from bench import comparison, contrast, costing, learning
+from bench import comparison, contrast, costing, learning, terms
 from bench.comparison import Cell
 from bench.contrast import LEVEL
 from bench.limits import Wishes, exceeding, failed
@@ -70,6 +70,8 @@ class Advice(BaseModel):
     """Whether anything but controls was run."""
     break_even: BreakEven | None
     """Against the best method that is adapted the other way: by prompting, or by training."""
+    one_machine: bool
+    """Whether the runs were made on machines alike; if not, no cost was compared, and the best is chosen."""
     more_labels: str | None
     """"yes", "no" or "open"; None: only one training size was measured."""
 
@@ -84,8 +86,10 @@ def decide(section: Section, wishes: Wishes, say: Say = english) -> Advice:
     best = cells[fits[0].key] if fits else None
     candidates = [_candidate(row, cells[row.key], best, section.found.prior, wishes) for row in fits if best]
     good = [one for one in candidates if one.standing == "as good"]
-    use = min(good, key=_dearness, default=None)
-    instead = [one for one in candidates if use and one.standing == "open" and _dearness(one) < _dearness(use)]
+    alike = terms.one_machine(section.records)
+    use = min(good, key=_dearness if alike else _rank, default=None)
+    cheaper = [one for one in candidates if alike and use and _dearness(one) < _dearness(use)]
+    instead = [one for one in cheaper if one.standing == "open"]
     chosen = next((row for row in fits if use and row.label == use.name), None)
     curve = learning.curves(section).get(chosen.key) if chosen else None
     return Advice(
@@ -101,7 +105,8 @@ def decide(section: Section, wishes: Wishes, say: Say = english) -> Advice:
         out=out,
         contended=any(not row.control for row in section.rows),
         beyond=[name for name in beyond if name not in shams and name not in broken],
-        break_even=_break_even(chosen, fits, section.metric) if chosen else None,
+        break_even=_break_even(chosen, fits, section.metric) if chosen and alike else None,
+        one_machine=alike,
         more_labels=curve.verdict if curve else None,
     )
 
@@ -140,6 +145,11 @@ def _standing(cell: Cell, best: Cell, prior: Prior, tolerance: float) -> tuple[S
 def _dearness(one: Candidate) -> tuple[bool, float, float]:
     """Cheapest first; what was not measured last; of equals the better first."""
     return one.total_s is None, one.total_s or 0.0, -one.score
+
+
+def _rank(one: Candidate) -> float:
+    """Best first."""
+    return -one.score
 
 
 def _break_even(chosen: Row, fits: list[Row], metric: str) -> BreakEven | None:

@@ -28,6 +28,10 @@ def sentences(made: Advice, section: Section, wishes: Wishes, say: Say = english
                 **met.model_dump(exclude={"at"}),
             )
         )
+    if not made.one_machine:
+        said.append(
+            say("The runs were made on machines that differ, so what they cost was not compared: the best is named.")
+        )
     controls = [one for one in made.candidates if one.control]
     if controls and controls[0].name != made.use:
         said.append(say("Beside it, the best control: {name} with {score:.3f}, {total} in all.", **_told(controls[0])))

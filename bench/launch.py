@@ -31,15 +31,16 @@ def launch(job: Job, out: Path, *, force: bool = False, show: Show = lambda stat
     One run at a time in a folder, whoever asks: runs side by side would disturb each other's measurements, and what
     another command has just finished need not be run again.
     """
-    with _queue(out, show):
+    with queue(out, show):
         record = None if force else done(job, out)
         if record is not None:
             return record, False
         return _run(job, out, show), True
 
 
-def _queue(out: Path, show: Show) -> FileLock:
-    lock = FileLock(out / ".lock")
+def queue(out: Path, show: Show) -> FileLock:
+    """A folder's lock, yet to be taken; shows if another command has it."""
+    lock = FileLock(out / ".lock", thread_local=False)
     try:
         lock.acquire(blocking=False)
         lock.release()
@@ -130,6 +131,11 @@ def _obituary(job: Job, code: int, late: bool, state: dict[str, Any], tail: str)
             message += " (the system does that when memory runs out)"
     else:
         message = f"the worker ended with exit code {code} during {phase} and left no record"
+    return failed(job, status, Failure(kind="WorkerDied", message=message, trace=tail or None))
+
+
+def failed(job: Job, status: Status, why: Failure) -> Record:
+    """The record of a run of which nothing else is known."""
     return Record(
         id=job.spec.id,
         status=status,
@@ -140,6 +146,6 @@ def _obituary(job: Job, code: int, late: bool, state: dict[str, Any], tail: str)
         env=None,
         curve=(),
         tuning=job.tuning,
-        error=Failure(kind="WorkerDied", message=message, trace=tail or None),
+        error=why,
         samples=(),
     )

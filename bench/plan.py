@@ -40,7 +40,6 @@ def plan(
 
     Raises `Refused` at the first thing wrong.
     """
-    places.check(device)
     place = registry.task(task_ref)
     classes = _methods(methods, closed=read(place / "task.yaml").labels is not None)
     given = _given(classes, settings)

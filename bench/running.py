@@ -14,6 +14,7 @@ import typer
 from bench.options import Format, Formatted
 
 if TYPE_CHECKING:
+    from bench.executor import Executor
     from bench.job import Job
     from bench.record import Record
 
@@ -35,6 +36,7 @@ Trials = Annotated[
 ]
 Settings = Annotated[list[str] | None, typer.Option("--set", help="A hyper-parameter: lora.rank=8")]
 Out = Annotated[Path, typer.Option(help="Folder of the records, one file per run.")]
+On = Annotated[str, typer.Option(help="Where: here, ray, ray://auto, ray://HOST:10001?cpus=8&gpus=1&memory=16GiB")]
 Trackers = Annotated[str | None, typer.Option(help="Trackers that are told of every run: tensorboard, mlflow, wandb.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the specs and stop.")]
 Force = Annotated[bool, typer.Option("--force", help="Run again what has a record already.")]
@@ -53,6 +55,7 @@ def run(
     trials: Trials = None,
     set_: Settings = None,
     out: Out = Path("results"),
+    on: On = "here",
     log_to: Trackers = None,
     dry_run: DryRun = False,
     force: Force = False,
@@ -64,9 +67,10 @@ def run(
     Exit code: 0, also where a method is unsupported or did not fit (those are results); 1 if a run ended in an error
     or had to be ended (timeout); 2 for bad input; 130 when interrupted, and the same command picks up where it stopped.
     """
-    from bench import plan, trackers
+    from bench import executor, plan, trackers
 
-    tracked = trackers.chosen(log_to)
+    tracked, place = trackers.chosen(log_to), executor.chosen(on)
+    place.check(device)
     budget = budget if trials is None else f"{budget},trials={trials}"
     how: dict[str, Any] = {"seeds": seeds, "budget_text": budget, "settings": set_ or [], "examples": examples}
     how |= {"dtype": dtype, "device": device}
@@ -79,7 +83,7 @@ def run(
     plan.check_writable(out)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ending the command ends its worker too
     try:
-        records = _run_all(jobs, out, force, lambda record: trackers.log(record, tracked, out))
+        records = _run_all(jobs, place, out, force, lambda record: trackers.log(record, tracked, out))
     except KeyboardInterrupt:
         print("bench: interrupted. What is finished is kept; the same command runs only the rest.", file=sys.stderr)
         sys.exit(130)
@@ -128,38 +132,52 @@ def validate(
     sys.exit(0 if verdict.sound else 1)
 
 
-def _run_all(jobs: list[Job], out: Path, force: bool, log: Callable[[Record], list[str]]) -> list[Record]:
-    """Every run, one after the other; `log` is told of each record and says what failed."""
+def _run_all(
+    jobs: list[Job], place: Executor, out: Path, force: bool, log: Callable[[Record], list[str]]
+) -> list[Record]:
+    """Every run, as `place` makes them; `log` is told of each record and says what failed."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-    from bench.launch import launch
     from bench.tune import Tuner
 
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[state]}"), TimeElapsedColumn())
-    records, tuner = [], Tuner(out)
-    with Progress(*columns, console=console, transient=True, refresh_per_second=4) as bar:
-        for number, job in enumerate(jobs, start=1):
+    made: dict[str, Record] = {}
+    tuner = Tuner(out, place.launch)
+    with place.open(jobs) as where, Progress(*columns, console=console, transient=True, refresh_per_second=4) as bar:
+        if where:
+            console.print(where, highlight=False)
+
+        def run(numbered: tuple[int, Job]) -> tuple[Job, str, Record, bool]:
+            number, job = numbered
             name = f"{job.spec.method.name} seed {job.spec.seed} ({number}/{len(jobs)})"
-            line = bar.add_task(name, total=None, state="starting")
+            line: list[Any] = []  # once there is something to show
 
-            def show(state: dict[str, Any], line: Any = line) -> None:
-                bar.update(line, completed=state.get("step", 0), total=state.get("steps"), state=_state(state))
+            def show(state: dict[str, Any]) -> None:
+                if not line:
+                    line.append(bar.add_task(name, total=None, state=""))
+                bar.update(line[0], completed=state.get("step", 0), total=state.get("steps"), state=_state(state))
 
-            record, fresh = launch(tuner.settle(job, show), out, force=force, show=show)
-            records.append(record)
+            try:
+                return job, name, *place.launch(tuner.settle(job, show), out, force=force, show=show)
+            finally:
+                for shown in line:
+                    bar.remove_task(shown)
+
+        for job, name, record, fresh in place.map(run, enumerate(jobs, start=1)):
+            made[job.spec.id] = record
             failed = log(record)
-            bar.remove_task(line)
             console.print(f"{name}: {record.status}{'' if fresh else ' (kept from before)'}", highlight=False)
             for warning in failed:
                 console.print(f"warning: {warning}", style="yellow", markup=False, highlight=False)
-    return records
+    return [made[job.spec.id] for job in jobs]
 
 
 def _state(state: dict[str, Any]) -> str:
     """What a run is at, with what it has spent of its budget."""
-    words = [f"trial {state['trial']}"] if "trial" in state else []
+    words = [f"on {state['node']}"] if "node" in state else []
+    words += [f"trial {state['trial']}"] if "trial" in state else []
     words.append(state.get("phase", "starting"))
     if state.get("steps"):
         words.append(f"step {state['step']} of {state['steps']}")

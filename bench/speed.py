@@ -13,7 +13,7 @@ from bench import sections
 from bench.contrast import LEVEL
 from bench.gates import Finding, Policy, Verdict
 from bench.refusal import Refused
-from bench.terms import MACHINE, strangers
+from bench.terms import one_machine
 
 FEWEST = 5
 PHASES = ("fit", "predict")
@@ -78,6 +78,6 @@ def _times(folder: Path) -> Times:
         for named, seconds in round_.items():
             if seconds > WORTH:
                 found[named].append(seconds)
-    if set(strangers(every)) & set(MACHINE):
+    if not one_machine(every):
         raise Refused(f"{folder}: rounds of different machines do not tell speeds apart")
     return {cell: times for cell, times in found.items() if len(times) == len(places)}

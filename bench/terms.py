@@ -43,10 +43,17 @@ def strangers(records: Sequence[Record]) -> dict[str, list[str]]:
         if record.env is None:
             continue
         found = {name: getattr(record.env, name) for name in MACHINE} | dict(record.env.packages)
+        if record.env.threads is None:
+            del found["device"]  # what computes without torch is at home on any
         for name, value in found.items():
             if value is not None and str(value) not in seen.setdefault(name, []):
                 seen[name].append(str(value))
     return {name: values for name, values in seen.items() if len(values) > 1}
+
+
+def one_machine(records: Sequence[Record]) -> bool:
+    """Whether all were made on one machine, or on machines alike: only then do their seconds compare."""
+    return not set(strangers(records)) & set(MACHINE)
 
 
 def _flat(tree: dict[str, Any], path: str) -> Iterator[tuple[str, Any]]:

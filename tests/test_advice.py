@@ -11,7 +11,7 @@ import numpy
 import pytest
 from conftest import Bench, MakeRecord
 
-from bench import advice, costing, counsel, sections
+from bench import advice, costing, counsel, environment, sections
 from bench.advice import Advice
 from bench.costing import Price
 from bench.limits import Wishes
@@ -19,6 +19,7 @@ from bench.record import Record
 from bench.refusal import Refused
 
 ITEMS = 500
+ENV = environment.describe("2026-11-21T00:00:00+00:00", "c" * 64, "cpu", 0.0)
 Plant = Callable[..., list[Record]]
 
 
@@ -83,6 +84,18 @@ def test_the_clearly_best_is_used(plant: Plant) -> None:
 def test_of_a_tie_the_cheaper_one_is_used(plant: Plant) -> None:
     made = decide(plant("full", 0.801, fit_s=100.0), plant("lora", 0.8, fit_s=10.0), plant("ZERO", 0.1))
     assert (made.answer, made.use, made.best) == ("use", "lora", "full")
+
+
+def test_of_a_tie_on_machines_that_differ_the_best_is_used_and_no_cost_compared(plant: Plant) -> None:
+    def runs(cores: int) -> list[list[Record]]:
+        here, there = ({"env": ENV.model_copy(update={"cores": number}).model_dump()} for number in (8, cores))
+        slow = plant("full", 0.801, fit_s=100.0, **here)
+        return [slow, plant("lora", 0.8, fit_s=10.0, **there), plant("few-shot", 0.5, trainable=0, **here)]
+
+    assert decide(*runs(8)).use == "lora"
+    made = decide(*runs(64))
+    assert (made.answer, made.use, made.instead, made.break_even) == ("use", "full", [], None)
+    assert "machines that differ" in said(*runs(64)) and "machines that differ" not in said(*runs(8))
 
 
 def test_a_tie_that_is_not_shown_is_undecided_and_says_what_would_tell(plant: Plant) -> None:

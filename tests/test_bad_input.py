@@ -31,7 +31,7 @@ for line in json.loads(sys.argv[1]):
             main()
         except SystemExit as end:
             code = end.code
-    heavy = sorted({"torch", "transformers", "peft", "trl", "sklearn", "datasets"} & set(sys.modules))
+    heavy = sorted({"torch", "transformers", "peft", "trl", "sklearn", "datasets", "ray"} & set(sys.modules))
     results.append([code, out.getvalue(), err.getvalue(), heavy])
 print(json.dumps(results))
 """

@@ -50,12 +50,16 @@ LAYERS: tuple[frozenset[str], ...] = (
             "device",
             "precision",
             "proof",
+            "resources",
         }
     ),
     frozenset(
         {
             "plan",
             "launch",
+            "executor",
+            "cluster",
+            "node",
             "nursery",
             "worker",
             "testing",
@@ -153,7 +157,12 @@ SAME_LAYER = {
     ("preference", "gradient"),
     ("preference", "train"),  # the second lesson is taught as the first is
     ("words", "refusal"),
-    ("tune", "launch"),  # a trial is a run
+    ("executor", "launch"),
+    ("executor", "cluster"),
+    ("cluster", "launch"),  # a folder has one lock, and a run without a record one kind of obituary
+    ("cluster", "plan"),
+    ("cluster", "node"),
+    ("node", "launch"),  # a run is the same wherever it is made
     ("launch", "plan"),  # what has a record already is not launched again
     ("launch", "nursery"),  # a run is forked where it can be
     ("nursery", "worker"),

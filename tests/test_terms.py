@@ -79,3 +79,14 @@ def test_a_package_that_a_run_did_not_need_is_no_difference(make_record: MakeRec
     less = {name: version for name, version in ENV.packages.items() if name != "torch"}
     envs = ENV, ENV.model_copy(update={"packages": less, "threads": None}), None
     assert terms.strangers([make_record("lora", env=env.model_dump() if env else None) for env in envs]) == {}
+
+
+def test_what_computes_without_torch_is_at_home_on_any_device(make_record: MakeRecord) -> None:
+    bare = ENV.model_copy(update={"threads": None, "device": "cpu"})
+    trained = ENV.model_copy(update={"threads": 8, "device": "NVIDIA H200"})
+    elsewhere = trained.model_copy(update={"device": "NVIDIA L4"})
+    here, control, there = (make_record("lora", env=env.model_dump()) for env in (trained, bare, elsewhere))
+    assert terms.one_machine([here, control])
+    assert not terms.one_machine([here, there]) and not terms.one_machine([here, control, there])
+    other = make_record("lora", env=bare.model_copy(update={"cores": 640}).model_dump())
+    assert not terms.one_machine([here, other])

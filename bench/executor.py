@@ -1,0 +1,65 @@
+"""Where runs are made: here, one after the other, or on the nodes of a Ray cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+from bench import device, launch
+from bench.job import Job
+from bench.record import Record
+from bench.refusal import Refused
+
+HERE = "here"
+VALID = "here, ray, ray://auto, or ray://HOST:PORT"
+
+Show = Callable[[dict[str, Any]], None]
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+class Executor(Protocol):
+    """Makes runs: the same loop of the command line drives every one of them."""
+
+    def check(self, device: str) -> None:
+        """Refuse a device that runs cannot be given."""
+
+    def open(self, jobs: Sequence[Job]) -> AbstractContextManager[str | None]:
+        """Be ready for these jobs while the context lasts; what it yields says where they go, if not here.
+
+        Raises `Refused` where they could not be run. Leaving it ends what is still in work.
+        """
+
+    def launch(self, job: Job, out: Path, *, force: bool = False, show: Show) -> tuple[Record, bool]:
+        """As `bench.launch.launch`: the job's record, which lies in `out` by then, and whether it was run for it."""
+
+    def map(self, work: Callable[[T], R], things: Iterable[T]) -> Iterator[R]:
+        """What `work`, which launches, makes of each thing, as it comes in."""
+
+
+class Here:
+    """This machine: one run at a time."""
+
+    check = staticmethod(device.check)
+    launch = staticmethod(launch.launch)
+
+    def map(self, work: Callable[[T], R], things: Iterable[T]) -> Iterator[R]:
+        """One after the other."""
+        return map(work, things)
+
+    def open(self, jobs: Sequence[Job]) -> AbstractContextManager[None]:
+        """Nothing has to be made ready."""
+        return nullcontext()
+
+
+def chosen(on: str) -> Executor:
+    """What `--on` names. Nothing is connected to yet; raises `Refused` where it is none, or not installed."""
+    if on == HERE:
+        return Here()
+    if on.partition("?")[0].partition(":")[0] == "ray":
+        from bench import cluster
+
+        return cluster.asked(on)
+    raise Refused(f"--on {on}: there is no such place", mend=f"Valid: {VALID}")

@@ -1,0 +1,126 @@
+"""What a node of a cluster is asked: whether it has what the runs take, and to make one of them."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import importlib.util
+import io
+import os
+import tarfile
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import bench
+from bench import checkpoint, recipe, registry
+from bench.job import Job
+from bench.launch import launch
+from bench.record import Record
+from bench.refusal import Refused
+
+TELL_S = 1.0
+SHARE = "a folder that all nodes share under the same path, or ship=FOLDER behind the address, brings it there"
+
+Tell = Callable[[dict[str, Any]], None]
+
+
+def refuses(jobs: Sequence[Job], folder: str | None, harness: str) -> Refused | None:
+    """Why this node cannot make these runs, as it would be made from `folder`; None where it can."""
+    try:
+        if harness != source_sha256():
+            raise Refused(
+                f"another version of adaptbench (here {bench.__version__} of other sources)",
+                where=str(Path(bench.__file__).parent),
+                mend="install the same one on every node",
+            )
+        with _standing_in(folder):
+            for job in {(job.spec.method.ref, job.spec.task.ref, job.spec.base.ref): job for job in jobs}.values():
+                _compare(job)
+    except Refused as refusal:
+        return refusal
+    return None
+
+
+def run(job: Job, folder: str | None, tell: Tell) -> tuple[Record, bytes | None]:
+    """The record of a job, and what it kept as a tar archive; nothing of it stays on the node."""
+    with _standing_in(folder), tempfile.TemporaryDirectory(prefix="bench-") as out:
+        _compare_method(job)  # task and model are compared by the worker
+        record, _ = launch(job, Path(out), show=_now_and_then(tell))
+        kept = Path(out) / record.id
+        return record, pack(kept) if kept.is_dir() else None
+
+
+def source_sha256() -> str:
+    """Digest of the harness and of the methods that ship: the code of all runs."""
+    folders = [Path(bench.__file__).parent, *(Path(root) / "methods" for root in bench.__path__)]
+    files = sorted((file.name, file.read_bytes()) for folder in folders for file in folder.glob("*.py"))
+    return hashlib.sha256(repr([(name, hashlib.sha256(text).hexdigest()) for name, text in files]).encode()).hexdigest()
+
+
+def pack(folder: Path) -> bytes:
+    """A folder as a tar archive."""
+    archive = io.BytesIO()
+    with tarfile.open(fileobj=archive, mode="w") as tar:
+        tar.add(folder, arcname=".")
+    return archive.getvalue()
+
+
+def unpack(archive: bytes, folder: Path) -> None:
+    """Put the folder of an archive in place, whole or not at all."""
+    with tempfile.TemporaryDirectory(prefix=f".{folder.name}.kept.", dir=folder.parent) as scratch:
+        with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
+            tar.extractall(Path(scratch) / "artefact", filter="data")
+        (Path(scratch) / "artefact").rename(folder)
+
+
+def _compare(job: Job) -> None:
+    """Refuse what is not here, or is not what the job was planned with."""
+    _compare_method(job)
+    missing = [name for name in registry.method(job.spec.method.ref).needs if not _importable(name)]
+    if missing:
+        raise Refused(f"what {job.spec.method.ref} needs is not installed: {', '.join(missing)}")
+    place = registry.task(job.spec.task.ref)
+    if recipe.load(place, fetch=False).sha256 != job.spec.task.sha256:
+        raise Refused(f"the task '{job.spec.task.ref}' is another one", where=str(place.absolute()), mend=SHARE)
+    base = registry.model(job.spec.base.ref)
+    checkpoint.check_folder(base)
+    if checkpoint.digest(base) != job.spec.base.sha256:
+        raise Refused(f"the model '{job.spec.base.ref}' is another one", where=str(base.absolute()), mend=SHARE)
+
+
+def _compare_method(job: Job) -> None:
+    cls = registry.method(job.spec.method.ref)
+    if registry.source_sha256(cls) != job.method_sha256:
+        raise Refused(f"the method '{job.spec.method.ref}' is another one", where=cls.__module__, mend=SHARE)
+
+
+def _importable(module: str) -> bool:
+    return importlib.util.find_spec(module.partition(".")[0]) is not None
+
+
+@contextlib.contextmanager
+def _standing_in(folder: str | None) -> Iterator[None]:
+    """In the folder that the command was given in, so that paths mean the same; None: Ray has put us there."""
+    if folder is None:
+        yield
+        return
+    if not os.path.isdir(folder):
+        raise Refused("the folder that the command was given in is not there", where=folder, mend=SHARE)
+    with contextlib.chdir(folder):
+        yield
+
+
+def _now_and_then(tell: Tell) -> Tell:
+    """Tells at once what is new in kind, and not more than once a second how far it is."""
+    last: dict[str, Any] = {"at": 0.0}
+
+    def show(state: dict[str, Any]) -> None:
+        now = time.monotonic()
+        if state.get("phase") != last.get("phase") or now - last["at"] > TELL_S:
+            last.update(at=now, phase=state.get("phase"))
+            tell(state)
+
+    return show
