@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 from pydantic import AllowInfNan, TypeAdapter, ValidationError
 
-from bench import budget, checkpoint, hub, recipe, registry
+from bench import accelerated, budget, checkpoint, hub, recipe, registry
 from bench import device as places
 from bench.card import Card, read
 from bench.job import Job
@@ -34,18 +34,24 @@ def plan(
     examples: str | None = None,
     dtype: str = "float32",
     device: str = "auto",
+    accelerate: str | None = None,
     asked: Sequence[str] = (),
 ) -> list[Job]:
     """Every run of a comparison, controls included, seed by seed, for each of the training sizes in `examples`.
 
-    Raises `Refused` at the first thing wrong.
+    What can be trained by several processes is, where `accelerate` names a configuration of accelerate's. Raises
+    `Refused` at the first thing wrong.
     """
     places.check(device)
+    setup = accelerated.read(accelerate, device) if accelerate is not None else None
     place = registry.task(task_ref)
     classes = _methods(methods, closed=read(place / "task.yaml").labels is not None)
     given = _given(classes, settings)
     params = {ref: resolve(cls, given[ref], registry.method_name(ref)) for ref, cls in classes.items()}
     grant = budget.parse(budget_text)
+    if setup is not None:
+        setup.divide(grant.batch, budget_text)
+        device = setup.device
     folder, base = _base(model_ref, dtype)
     what = recipe.load(place)  # may have to be fetched, so what costs nothing is checked before
     grants = _sized(grant, examples, len(what.splits["train"])) if examples else [grant]
@@ -67,12 +73,20 @@ def plan(
             asked=tuple(asked),
             method_sha256=registry.source_sha256(cls),
             device=device,
+            **_together(setup, cls),
             ranges=ranges(cls, given[ref]),
         )
         for granted in grants
         for seed in range(seeds)
         for ref, cls in classes.items()
     ]
+
+
+def _together(setup: accelerated.Setup | None, cls: type[Method]) -> dict[str, Any]:
+    """What a job says of the processes that train it together: nothing where one does."""
+    if setup is None or setup.processes == 1 or not cls.spreads:
+        return {}
+    return {"accelerate": str(Path(setup.file).absolute()), "processes": setup.processes}
 
 
 def _base(ref: str, dtype: str) -> tuple[Path, BaseSpec]:
@@ -165,7 +179,7 @@ def done(job: Job, out: Path) -> Record | None:
         return None
     # What computes without torch is at home on any device.
     there = record.env.threads is None or places.same(job.device, record.env.device)
-    return record if there else None
+    return record if there and record.env.processes == job.processes else None
 
 
 def check_writable(out: Path) -> None:
