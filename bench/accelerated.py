@@ -43,12 +43,18 @@ BEYOND = {
 
 @dataclass(frozen=True)
 class Setup:
-    """What a configuration asks for."""
+    """What a configuration asks for, or the one process that trains where there is none."""
 
-    file: str
+    file: str | None
     processes: int
     device: str
     """Where all of a comparison computes: `cpu`, or what the user said, a GPU of those named."""
+
+    def job(self, spreads: bool) -> dict[str, Any]:
+        """What a job says of it, if several processes can train that together."""
+        if self.file is None or self.processes == 1 or not spreads:
+            return {}
+        return {"accelerate": str(Path(self.file).absolute()), "processes": self.processes}
 
     def divide(self, batch: int, budget: str) -> None:
         """Refuse a batch that does not divide among the processes."""
@@ -60,8 +66,12 @@ class Setup:
             )
 
 
-def read(file: str, asked: str) -> Setup:
-    """What the configuration in a file asks for, on a device that was asked for; `Refused` where it cannot be."""
+def read(file: str | None, asked: str) -> Setup:
+    """What the configuration in a file asks for, if there is one, on a device that was asked for; `Refused` where that
+    cannot be."""
+    device.check(asked)
+    if file is None:
+        return Setup(None, 1, asked)
     said = _load(Path(file), f"--accelerate {file}")
     where = f"--accelerate {file}"
     kind = _word(said.get("distributed_type"))

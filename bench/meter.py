@@ -30,12 +30,13 @@ class Meter:
     `device` is a torch device name. On cuda the memory is the allocator's on that device, elsewhere the process' own.
     """
 
-    def __init__(self, device: str = "cpu") -> None:
+    def __init__(self, device: str = "cpu", devices: int = 1) -> None:
+        """Memory is read on the first of so many `devices`, energy on all of them."""
         self.device = device
         self.phases: dict[str, Phase] = {}
         self._open: str | None = None
         self._gauge = _gauge(device)
-        self._joules = energy.counter(device)
+        self._joules = energy.counter(device, gpus=devices)
 
     @property
     def instrument(self) -> str:

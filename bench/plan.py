@@ -39,32 +39,25 @@ def plan(
 ) -> list[Job]:
     """Every run of a comparison, controls included, seed by seed, for each of the training sizes in `examples`.
 
-    What can be trained by several processes is, where `accelerate` names a configuration of accelerate's. Raises
-    `Refused` at the first thing wrong.
+    Raises `Refused` at the first thing wrong.
     """
-    places.check(device)
-    setup = accelerated.read(accelerate, device) if accelerate is not None else None
+    setup = accelerated.read(accelerate, device)
     place = registry.task(task_ref)
     classes = _methods(methods, closed=read(place / "task.yaml").labels is not None)
     given = _given(classes, settings)
     params = {ref: resolve(cls, given[ref], registry.method_name(ref)) for ref, cls in classes.items()}
     grant = budget.parse(budget_text)
-    if setup is not None:
-        setup.divide(grant.batch, budget_text)
-        device = setup.device
+    setup.divide(grant.batch, budget_text)
     folder, base = _base(model_ref, dtype)
     what = recipe.load(place)  # may have to be fetched, so what costs nothing is checked before
     grants = _sized(grant, examples, len(what.splits["train"])) if examples else [grant]
-    decoding = _decoding(what.card, grant, checkpoint.context(folder))
-    card = what.card
+    card, decoding = what.card, _decoding(what.card, grant, checkpoint.context(folder))
     exam = TaskSpec(name=card.name, ref=task_ref, version=card.version, sha256=what.sha256, metric=card.metric)
     return [
         Job(
             spec=Spec(
                 task=exam,
-                method=MethodSpec(
-                    name=registry.method_name(ref), ref=ref, control=cls.control, sham=cls.sham, params=params[ref]
-                ),
+                method=_method(ref, cls, params[ref]),
                 base=base,
                 budget=granted,
                 decoding=decoding,
@@ -72,8 +65,8 @@ def plan(
             ),
             asked=tuple(asked),
             method_sha256=registry.source_sha256(cls),
-            device=device,
-            **_together(setup, cls),
+            device=setup.device,
+            **setup.job(cls.spreads),
             ranges=ranges(cls, given[ref]),
         )
         for granted in grants
@@ -82,11 +75,9 @@ def plan(
     ]
 
 
-def _together(setup: accelerated.Setup | None, cls: type[Method]) -> dict[str, Any]:
-    """What a job says of the processes that train it together: nothing where one does."""
-    if setup is None or setup.processes == 1 or not cls.spreads:
-        return {}
-    return {"accelerate": str(Path(setup.file).absolute()), "processes": setup.processes}
+def _method(ref: str, cls: type[Method], params: dict[str, Any]) -> MethodSpec:
+    name = registry.method_name(ref)
+    return MethodSpec(name=name, ref=ref, control=cls.control, sham=cls.sham, params=params)
 
 
 def _base(ref: str, dtype: str) -> tuple[Path, BaseSpec]:

@@ -118,7 +118,8 @@ class Trial:
         self.watch({"phase": "import"})
         with self.meter.phase("import", since_process_start=True):
             method = self.method = self.prepare()
-        self.phases, self.meter = {"import": self.meter.phases["import"].after(self.imported)}, Meter(self.device)
+        self.phases = {"import": self.meter.phases["import"].after(self.imported)}
+        self.meter = Meter(self.device, self.job.processes)
         base = checkpoint.Checkpoint(self.folder, self.spec.base.dtype, self.device, self.spec.decoding)
         lesson = self.task.lesson(self.spec.seed, self.spec.budget.examples)
 
