@@ -30,7 +30,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
     return tiny_encoder(tmp_path_factory.mktemp("encoder") / "base")
 
 
-def tiny_encoder(folder: Path) -> Checkpoint:
+def tiny_encoder(folder: Path, **more: Any) -> Checkpoint:
     """A two-layer BERT with random weights and a byte tokenizer, in a new folder."""
     from tokenizers import Tokenizer, models, pre_tokenizers, processors
     from transformers import BertConfig, BertForMaskedLM, PreTrainedTokenizerFast
@@ -51,6 +51,7 @@ def tiny_encoder(folder: Path) -> Checkpoint:
         max_position_embeddings=128,
         initializer_range=0.1,
         pad_token_id=0,
+        **more,
     )
     torch.manual_seed(0)
     BertForMaskedLM(shape).save_pretrained(folder)

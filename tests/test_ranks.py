@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -19,13 +20,14 @@ from conftest import Bench, MakeTask, rows
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench import accelerated, device, environment, launch, plan, ranks, terms
+from bench import accelerated, device, environment, launch, nursery, plan, ranks, terms
 from bench.checkpoint import Checkpoint
 from bench.job import Job
 from bench.order import ByLength, Share
 from bench.record import Record
 from bench.refusal import Refused
 
+PAGE = Path(__file__).parents[1] / "docs" / "several-gpus.md"
 CPU: dict[str, Any] = {"distributed_type": "MULTI_CPU", "use_cpu": True, "num_processes": 2}
 GPU: dict[str, Any] = {"distributed_type": "MULTI_GPU", "num_processes": 2, "mixed_precision": "no"}
 # As LoRA, a row at a time, so that a step takes several batches and some processes have none for the last.
@@ -72,13 +74,22 @@ class Other(Method):
 """
 
 
+@pytest.fixture(autouse=True)
+def anew() -> Iterator[None]:
+    """No process that runs were forked from outlives its test."""
+    yield
+    nursery._nurseries.cache_clear()
+
+
 def write(file: Path, said: Any) -> str:
     file.write_text(said if isinstance(said, str) else yaml.safe_dump(said), "utf-8")
     return str(file)
 
 
-def planned(method: str, task: Path, base: Checkpoint, *, budget: str, accelerate: str | None = None) -> Job:
-    how: dict[str, Any] = {"seeds": 1, "settings": [], "accelerate": accelerate, "device": "cpu"}
+def planned(
+    method: str, task: Path, base: Checkpoint, *settings: str, budget: str, accelerate: str | None = None
+) -> Job:
+    how: dict[str, Any] = {"seeds": 1, "settings": settings, "accelerate": accelerate, "device": "cpu"}
     jobs = plan.plan(method, str(task), str(base.folder), budget_text=budget, **how)
     return next(job for job in jobs if job.spec.method.ref == method).model_copy(update={"keep": True})
 
@@ -96,13 +107,13 @@ def run(job: Job, out: Path) -> Record:
     return record
 
 
-def compare(method: str, task: Path, base: Checkpoint, folder: Path, budget: str) -> tuple[Record, Record]:
+def compare(
+    method: str, task: Path, base: Checkpoint, folder: Path, budget: str, *settings: str
+) -> tuple[Record, Record]:
     """A run with one process, and with two; whatever they should have in common is the same."""
-    import torch
-
     accelerate = write(folder / "cpu.yaml", CPU)
-    alone = run(planned(method, task, base, budget=budget), folder / "one")
-    both = run(planned(method, task, base, budget=budget, accelerate=accelerate), folder / "two")
+    alone = run(planned(method, task, base, *settings, budget=budget), folder / "one")
+    both = run(planned(method, task, base, *settings, budget=budget, accelerate=accelerate), folder / "two")
     assert alone.id == both.id
     assert alone.env and both.env and (alone.env.processes, both.env.processes) == (1, 2)
     assert alone.env.threads == both.env.threads
@@ -117,7 +128,8 @@ def compare(method: str, task: Path, base: Checkpoint, folder: Path, budget: str
     first, second = weights(folder / "one"), weights(folder / "two")
     assert first.keys() == second.keys()
     for name, weight in first.items():
-        torch.testing.assert_close(second[name], weight, rtol=1e-3, atol=1e-4)
+        if not name.endswith("key.bias"):  # attention does not depend on it, and AdamW makes steps of rounding errors
+            assert (second[name] - weight).norm() <= 1e-3 * weight.norm(), name
     return alone, both
 
 
@@ -213,8 +225,9 @@ def test_preferences_are_learnt_by_two_as_by_one(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     task = make_task(tmp_path / "feelings", train=rows(0, 11))
-    alone, _ = compare("dpo", task, lively, tmp_path, "passes=4,batch=4")
-    assert alone.cost and alone.cost.spent and alone.cost.spent.steps > round(0.9 * 12)
+    alone, _ = compare("dpo", task, lively, tmp_path, "steps=12,batch=4", "dpo.share=0.5", "dpo.pace=0.5")
+    assert alone.cost and alone.cost.spent and alone.cost.spent.steps == 12
+    assert any(point.train_loss is None for point in alone.curve[1:])  # of the second lesson
 
 
 @pytest.mark.slow
@@ -224,7 +237,8 @@ def test_an_encoder_learns_by_two_as_by_one(
     from test_encoder import tiny_encoder
 
     monkeypatch.chdir(tmp_path)
-    base = tiny_encoder(tmp_path / "base")
+    still = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}  # every process has dice of its own
+    base = tiny_encoder(tmp_path / "base", **still)
     task = make_task(tmp_path / "feelings", train=rows(0, 11), labels=["warm", "cold", "mild"])
     compare("full", task, base, tmp_path, "passes=2,batch=4")
 
@@ -250,8 +264,15 @@ def other(make_task: MakeTask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     write(tmp_path / "other.py", OTHER.format(body="time.sleep(1000)"))
     said = ["--methods", "./other.py", "--task", "./feelings", "--device", "cpu", "--budget", "steps=1,batch=4"]
     yield ["run", *said, "--accelerate", "cpu.yaml"]
-    for place in tmp_path.glob("pid*"):
-        assert not psutil.pid_exists(int(place.read_text()))
+    assert not [place for place in tmp_path.glob("pid*") if lives(int(place.read_text()))]
+
+
+def lives(pid: int) -> bool:
+    """Whether a process is there, and is more than the memory of one that nobody asked after."""
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def test_what_fails_in_one_process_is_the_record_of_the_run(run_bench: Bench, other: list[str], tmp_path: Path) -> None:
@@ -320,11 +341,15 @@ def test_what_was_started_ends_with_what_started_it(tmp_path: Path) -> None:
     several = accelerated.Several([sys.executable, "-c", parent])
     while not ((place := tmp_path / "pid").exists() and place.read_text()):
         time.sleep(0.02)
-    inner = psutil.Process(int(place.read_text()))
+    inner = int(place.read_text())
+    assert lives(inner)
     several.kill()
     assert several.wait(10) == -signal.SIGKILL
-    _, left = psutil.wait_procs([inner], timeout=10)
-    assert not left or left[0].status() == psutil.STATUS_ZOMBIE
+    for _ in range(100):
+        if not lives(inner):
+            break
+        time.sleep(0.05)
+    assert not lives(inner)
     several.kill()  # of what is over: nothing
 
 
@@ -370,6 +395,15 @@ def test_a_missing_configuration_is_refused_without_torch(run_bench: Bench, tmp_
     done = subprocess.run([sys.executable, "-c", code], env=os.environ | paths, capture_output=True, text=True)
     assert done.stdout.strip() == "2 set()", done.stderr
     assert "none.yaml: no such file" in done.stderr and "accelerate config" in done.stderr
+
+
+@pytest.mark.parametrize("said", re.findall(r"```yaml\n(.*?)```", PAGE.read_text("utf-8"), re.DOTALL))
+def test_the_configurations_of_the_page_are_of_two_processes(
+    said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(device, "_torch_has_cuda", lambda: True)
+    monkeypatch.setattr(device, "gpus", lambda: 2)
+    assert accelerated.read(write(tmp_path / "config.yaml", said), "auto").processes == 2
 
 
 @pytest.mark.parametrize(
