@@ -93,8 +93,9 @@ def read(file: str | None, asked: str) -> Setup:
             raise Refused(f"{where}: {key} is {said[key]}: {why}", mend=f"take {key} out")
     if kind == "NO" and processes > 1:
         raise Refused(f"{where}: {processes} processes, and distributed_type is NO", mend="MULTI_GPU or MULTI_CPU")
-    on_cpu = kind == "MULTI_CPU" or said.get("use_cpu", False)
-    return Setup(file, processes, _cpu(where, asked) if on_cpu else _gpus(where, asked, processes, said))
+    if kind == "MULTI_CPU" or _says(said.get("use_cpu")):
+        return Setup(file, processes, _cpu(where, asked))
+    return Setup(file, processes, asked if kind == "NO" else _gpus(where, asked, processes, said))
 
 
 def start(file: str, files: Sequence[Path], log: IO[str], env: dict[str, str]) -> Several:

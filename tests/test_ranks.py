@@ -418,6 +418,7 @@ def test_the_configurations_of_the_page_are_of_two_processes(
         ({"gpu_ids": "1,3"}, "auto", None),
         ({}, "cuda:1", None),
         ({}, "cpu", None),
+        ({"distributed_type": "NO", "num_processes": 1}, "cuda:1", "cuda:1"),
         ({"use_cpu": True}, "auto", "cpu"),
         ({"use_cpu": True}, "cuda", None),
     ],
