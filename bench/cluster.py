@@ -78,6 +78,10 @@ class Cluster:
         """Connect, ask every node that may get one whether it can make these runs, and give back all in the end."""
         import ray
 
+        if any(job.accelerate for job in jobs):
+            raise Refused(
+                f"--on {self.asked.on}: a run has one process on a cluster", mend="leave out --accelerate, or --on"
+            )
         _connect(self.asked)
         try:
             nodes, share = resources.shared(self.asked, ray.nodes(), jobs[0].device)

@@ -32,7 +32,7 @@ def check(asked: str) -> None:
             f"--device {asked}: the installed torch is built without CUDA",
             mend=f"{mend}; or install torch's CUDA build",
         )
-    count = _gpus()
+    count = gpus()
     if int(number[1] or 0) >= count:
         there = f"{count} GPU{'s are' if count > 1 else ' is'}" if count else "no GPU is"
         raise Refused(f"--device {asked}: {there} here", mend=mend)
@@ -52,12 +52,15 @@ def visible(asked: str) -> dict[str, str]:
     return {"CUDA_VISIBLE_DEVICES": chosen, "CUDA_DEVICE_ORDER": os.environ.get("CUDA_DEVICE_ORDER", "PCI_BUS_ID")}
 
 
-def place(asked: str) -> str:
-    """Torch's name of the device, in a worker."""
+def place(asked: str, number: int | None = None) -> str:
+    """Torch's name of the device, in a worker; several of them on one machine each take the GPU of their `number`."""
     import torch
 
     if asked == "mps":
         return "mps"
+    if torch.cuda.is_available() and number is not None:
+        torch.cuda.set_device(number)
+        return f"cuda:{number}"
     if torch.cuda.is_available():
         return "cuda"
     if asked.startswith("cuda"):
@@ -71,7 +74,7 @@ def same(asked: str, made_on: str) -> bool:
     return kind == "auto" or made_on == kind or (kind == "cuda" and made_on not in ("cpu", "mps"))
 
 
-def _gpus() -> int:
+def gpus() -> int:
     """GPUs that the CUDA driver shows; it honours CUDA_VISIBLE_DEVICES."""
     try:
         driver = ctypes.CDLL("libcuda.so.1")

@@ -14,24 +14,30 @@ Counter = Callable[[], float]
 """Joules since some moment in the past."""
 
 
-def counter(device: str, rapl: Path = _RAPL) -> Counter | None:
+def counter(device: str, rapl: Path = _RAPL, gpus: int = 1) -> Counter | None:
     """What counts the energy that a run on `device` draws: the GPU's counter (NVML), or those of all processor packages
     (RAPL, https://www.kernel.org/doc/html/latest/power/powercap/powercap.html); None where there is none to be read.
 
-    Both count what everything on the device draws, not this process alone.
+    Both count what everything on the device draws, not this process alone. Of a run on several `gpus`, of which this is
+    the first, all are counted.
     """
     try:
-        return _gpu(device) if device.partition(":")[0] == "cuda" else _packages(rapl)
+        return _gpus(device, gpus) if device.partition(":")[0] == "cuda" else _packages(rapl)
     except Exception:  # a driver or kernel without the counter may fail in ways of its own
         return None
 
 
-def _gpu(device: str) -> Counter:
+def _gpus(device: str, count: int) -> Counter:
+    first = int(device.partition(":")[2] or 0)
+    counters = [_gpu(number) for number in range(first, first + count)]
+    return lambda: sum(joules() for joules in counters)
+
+
+def _gpu(number: int) -> Counter:
     nvml: Any = importlib.import_module("pynvml")
     nvml.nvmlInit()
-    number = int(device.partition(":")[2] or 0)
     # NVML counts all GPUs of the machine, and torch those that it is shown.
-    shown = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
+    shown = [part.strip() for part in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")]
     chosen = shown[number] if len(shown) > number and shown[number] else str(number)
     index = chosen.isdecimal()
     handle = nvml.nvmlDeviceGetHandleByIndex(int(chosen)) if index else nvml.nvmlDeviceGetHandleByUUID(chosen)

@@ -15,6 +15,7 @@ import psutil
 import bench
 from bench.record import Env
 
+ALL_THREADS = "ADAPTBENCH_THREADS"  # says how many the processes of a run have together
 STACK = ("torch", "transformers", "peft", "trl", "bitsandbytes", "datasets", "accelerate", "tokenizers", "scikit-learn")
 
 
@@ -31,7 +32,14 @@ class Bystander:
         return max(0.0, _busy_seconds() - self.busy - own) / elapsed
 
 
-def describe(started: str, method_sha256: str, device: str, others_cores: float, matmul: float | None = None) -> Env:
+def describe(
+    started: str,
+    method_sha256: str,
+    device: str,
+    others_cores: float,
+    matmul: float | None = None,
+    processes: int = 1,
+) -> Env:
     """The machine, the packages and the code behind a run; torch is asked only if the run has imported it."""
     torch = sys.modules.get("torch")
     return Env(
@@ -46,6 +54,7 @@ def describe(started: str, method_sha256: str, device: str, others_cores: float,
         threads=torch.get_num_threads() if torch else None,
         memory_mib=psutil.virtual_memory().total // 2**20,
         device=torch.cuda.get_device_name(device) if torch and device.startswith("cuda") else device,
+        processes=processes,
         matmul_flops_per_s=matmul,
         others_cores=round(others_cores, 2),
         packages=packages(),

@@ -37,6 +37,7 @@ def task_type(model: Any) -> str:
 class Gradient(Method):
     """Trains what `adapt` unfreezes on prompt and answer, with the loss on the answer and its end token only."""
 
+    spreads: ClassVar[bool] = True
     needs: ClassVar[tuple[str, ...]] = ("bench.train",)
     script: ClassVar[str | None] = "writes"
 

@@ -20,6 +20,10 @@ class Job(Frozen):
     """Where those hyper-parameters are looked for that the user left open."""
     tuning: Tuning | None = None
     """How the spec's hyper-parameters were found, once they were looked for."""
+    accelerate: str | None = None
+    """The file of accelerate's configuration where several processes are to train together."""
+    processes: int = 1
+    """How many. Like the device no part of the spec: scores are the same but for the rounding of sums."""
     keep: bool = False
     """Whether what was fitted stays beside the record."""
     questions: tuple[str, ...] | None = None

@@ -9,11 +9,11 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from filelock import FileLock
 
-from bench import device, nursery, progress, registry
+from bench import accelerated, device, nursery, progress, registry
 from bench.job import Job
 from bench.plan import done
 from bench.record import Failure, Record, Spec, Status
@@ -57,8 +57,7 @@ def _run(job: Job, out: Path, show: Show) -> Record:
         (folder / "job.json").write_text(job.model_dump_json(), "utf-8")
         with (folder / "log").open("w+", encoding="utf-8", errors="replace") as log:
             files = [folder / "job.json", out.absolute(), folder / "progress"]
-            needs = registry.method(job.spec.method.ref).needs
-            worker = nursery.start(files, log, needs, _environment(job.spec) | device.visible(job.device))
+            worker = _start(job, files, log)
             try:
                 late = _wait(worker, job, folder / "progress", show)
             finally:
@@ -73,6 +72,15 @@ def _run(job: Job, out: Path, show: Show) -> Record:
     record = _obituary(job, worker.returncode, late, state, tail)
     record.write(out)
     return record
+
+
+def _start(job: Job, files: list[Path], log: IO[str]) -> nursery.Process:
+    """The process of a job, or those that train it together."""
+    if job.accelerate is not None:
+        around = accelerated.surroundings(job.device, job.processes)
+        return accelerated.start(job.accelerate, files, log, _environment(job.spec) | around)
+    needs = registry.method(job.spec.method.ref).needs
+    return nursery.start(files, log, needs, _environment(job.spec) | device.visible(job.device))
 
 
 def _wait(worker: nursery.Process, job: Job, file: Path, show: Show) -> bool:

@@ -7,7 +7,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
@@ -18,6 +18,7 @@ from bench import energy
 from bench.cost import Phase
 
 MIB = 2**20
+WARM_UP, QUERIES = 2, 20  # queries asked before, and while, they are timed one by one
 _CLEAR_REFS = Path("/proc/self/clear_refs")
 _STATUS = Path("/proc/self/status")
 _STAT = Path("/proc/self/stat")
@@ -29,12 +30,13 @@ class Meter:
     `device` is a torch device name. On cuda the memory is the allocator's on that device, elsewhere the process' own.
     """
 
-    def __init__(self, device: str = "cpu") -> None:
+    def __init__(self, device: str = "cpu", devices: int = 1) -> None:
+        """Memory is read on the first of so many `devices`, energy on all of them."""
         self.device = device
         self.phases: dict[str, Phase] = {}
         self._open: str | None = None
         self._gauge = _gauge(device)
-        self._joules = energy.counter(device)
+        self._joules = energy.counter(device, gpus=devices)
 
     @property
     def instrument(self) -> str:
@@ -74,6 +76,18 @@ class Meter:
                 energy_j=round(self._joules() - joules, 3) if self._joules else None,
             )
             self._open = None
+
+
+def latencies(answer: Callable[[list[str]], object], questions: Sequence[str]) -> tuple[float, ...]:
+    """Milliseconds per query, one at a time, after a warm-up."""
+    for question in questions[:WARM_UP]:
+        answer([question])
+    times = []
+    for question in questions[:QUERIES]:
+        began = time.perf_counter()
+        answer([question])
+        times.append(round((time.perf_counter() - began) * 1000, 3))
+    return tuple(times)
 
 
 class _Gauge(Protocol):

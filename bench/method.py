@@ -180,6 +180,9 @@ class Method:
     closed_only: ClassVar[bool] = False
     """True for a yardstick that joins only where the task names its labels."""
 
+    spreads: ClassVar[bool] = False
+    """True if several processes can fit it together, each on a part of every step."""
+
     needs: ClassVar[tuple[str, ...]] = ()
     """Modules imported before the clock starts, so that importing is a phase of its own."""
 

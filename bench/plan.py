@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 from pydantic import AllowInfNan, TypeAdapter, ValidationError
 
-from bench import budget, checkpoint, hub, recipe, registry
+from bench import accelerated, budget, checkpoint, hub, recipe, registry
 from bench import device as places
 from bench.card import Card, read
 from bench.job import Job
@@ -34,30 +34,30 @@ def plan(
     examples: str | None = None,
     dtype: str = "float32",
     device: str = "auto",
+    accelerate: str | None = None,
     asked: Sequence[str] = (),
 ) -> list[Job]:
     """Every run of a comparison, controls included, seed by seed, for each of the training sizes in `examples`.
 
     Raises `Refused` at the first thing wrong.
     """
+    setup = accelerated.read(accelerate, device)
     place = registry.task(task_ref)
     classes = _methods(methods, closed=read(place / "task.yaml").labels is not None)
     given = _given(classes, settings)
     params = {ref: resolve(cls, given[ref], registry.method_name(ref)) for ref, cls in classes.items()}
     grant = budget.parse(budget_text)
+    setup.divide(grant.batch, budget_text)
     folder, base = _base(model_ref, dtype)
     what = recipe.load(place)  # may have to be fetched, so what costs nothing is checked before
     grants = _sized(grant, examples, len(what.splits["train"])) if examples else [grant]
-    decoding = _decoding(what.card, grant, checkpoint.context(folder))
-    card = what.card
+    card, decoding = what.card, _decoding(what.card, grant, checkpoint.context(folder))
     exam = TaskSpec(name=card.name, ref=task_ref, version=card.version, sha256=what.sha256, metric=card.metric)
     return [
         Job(
             spec=Spec(
                 task=exam,
-                method=MethodSpec(
-                    name=registry.method_name(ref), ref=ref, control=cls.control, sham=cls.sham, params=params[ref]
-                ),
+                method=_method(ref, cls, params[ref]),
                 base=base,
                 budget=granted,
                 decoding=decoding,
@@ -65,13 +65,19 @@ def plan(
             ),
             asked=tuple(asked),
             method_sha256=registry.source_sha256(cls),
-            device=device,
+            device=setup.device,
+            **setup.job(cls.spreads),
             ranges=ranges(cls, given[ref]),
         )
         for granted in grants
         for seed in range(seeds)
         for ref, cls in classes.items()
     ]
+
+
+def _method(ref: str, cls: type[Method], params: dict[str, Any]) -> MethodSpec:
+    name = registry.method_name(ref)
+    return MethodSpec(name=name, ref=ref, control=cls.control, sham=cls.sham, params=params)
 
 
 def _base(ref: str, dtype: str) -> tuple[Path, BaseSpec]:
@@ -164,7 +170,7 @@ def done(job: Job, out: Path) -> Record | None:
         return None
     # What computes without torch is at home on any device.
     there = record.env.threads is None or places.same(job.device, record.env.device)
-    return record if there else None
+    return record if there and record.env.processes == job.processes else None
 
 
 def check_writable(out: Path) -> None:

@@ -24,6 +24,14 @@ class Trainer(Ordered, DPOTrainer):
     def _prepare_dataset(self, dataset: Any, *how: Any, **more: Any) -> Any:
         return dataset
 
+    def compute_loss(self, *batch: Any, **named: Any) -> Any:
+        """TRL's own. What else it reckons is read by nobody, and not gathered: processes may have unlike many rows."""
+        self.accelerator.gather = self.accelerator.gather_for_metrics = lambda mine: mine
+        try:
+            return super().compute_loss(*batch, **named)  # type: ignore[no-untyped-call]
+        finally:
+            del self.accelerator.gather, self.accelerator.gather_for_metrics
+
 
 def prefer(
     lm: LM, lesson: Lesson, budget: Budget, choices: Sequence[Choice], *, lr: float, decay: float, beta: float

@@ -136,6 +136,9 @@ class Env(Frozen):
     threads: PositiveInt | None
     memory_mib: PositiveInt
     device: str
+    processes: PositiveInt = Field(
+        1, description="that trained together, on a device each; all but training was done, and measured, by the first"
+    )
     matmul_flops_per_s: NonNegativeFloat | None = Field(
         None, description="of a large float32 matrix product, measured after the run; null: no torch was used"
     )

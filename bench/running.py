@@ -26,6 +26,9 @@ Model = Annotated[
 ]
 Dtype = Annotated[str, typer.Option(help="float32, bfloat16 or float16: what weights are computed in.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, … or mps; auto is a GPU if there is one.")]
+Accelerate = Annotated[
+    str | None, typer.Option(help="A configuration of accelerate's: its processes train each run together.")
+]
 Seeds = Annotated[int, typer.Option(min=1, help="Runs per method, with the seeds 0, 1, …")]
 Budget = Annotated[str, typer.Option(help="ci, quick, standard, tuned, or key=value pairs: standard,passes=5")]
 Examples = Annotated[
@@ -49,6 +52,7 @@ def run(
     model: Model = "bookworm",
     dtype: Dtype = "float32",
     device: Device = "auto",
+    accelerate: Accelerate = None,
     seeds: Seeds = 1,
     budget: Budget = "standard",
     examples: Examples = None,
@@ -73,7 +77,7 @@ def run(
     place.check(device)
     budget = budget if trials is None else f"{budget},trials={trials}"
     how: dict[str, Any] = {"seeds": seeds, "budget_text": budget, "settings": set_ or [], "examples": examples}
-    how |= {"dtype": dtype, "device": device}
+    how |= {"dtype": dtype, "device": device, "accelerate": accelerate}
     jobs = plan.plan(methods, task, model, asked=tuple(sys.argv[1:]), **how)
     jobs = [job.model_copy(update={"keep": keep}) for job in jobs]
     if dry_run:

@@ -8,7 +8,7 @@ from typing import Any
 from bench.record import Record, Spec
 from bench.refusal import Refused
 
-MACHINE = ("processor", "cores", "threads", "device")
+MACHINE = ("processor", "cores", "threads", "device", "processes")
 
 
 def of(spec: Spec) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from datasets import Dataset
 from transformers import DataCollatorWithPadding, PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 from trl import SFTConfig, SFTTrainer
 
-from bench import forecast, precision
+from bench import forecast, precision, ranks
 from bench.flops import FirstPass
 from bench.lm import IGNORED
 from bench.method import LM, Budget, Lesson
@@ -62,6 +62,8 @@ def train(
 class Writer(Ordered, SFTTrainer):
     """Learns to write what follows: TRL's trainer, without what it computes and nobody here reads."""
 
+    by_rows = False
+
     def __init__(self, lm: LM, rows: Pairs, said: dict[str, Any], **named: Any) -> None:
         self.lm = lm
         columns = {"input_ids": [head + tail for head, tail in rows], "labels": [mask(pair) for pair in rows]}
@@ -77,7 +79,11 @@ class Writer(Ordered, SFTTrainer):
         self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
         """Mean cross-entropy (nats) over the tokens to be learnt; `num_items_in_batch` are those of the whole step."""
-        return self.lm.error(**{key: inputs[key] for key in SEEN}, count=num_items_in_batch)
+        plain, self.lm.model = self.lm.model, model  # the same, or what adds up its gradients over several processes
+        try:
+            return self.lm.error(**{key: inputs[key] for key in SEEN}, count=num_items_in_batch)
+        finally:
+            self.lm.model = plain
 
 
 class Reader(Ordered, Trainer):
@@ -110,16 +116,17 @@ def run(trainer: Any, warden: Warden) -> None:
 
 
 def fit_in(lm: LM, budget: Budget, groups: Sequence[Group], longest: int) -> None:
-    """Tell how much memory training should take, and find how many rows at once memory holds.
+    """Tell how much memory training should take, and find how many rows at once the memory of every process holds.
 
     `longest` are the tokens of the longest group.
     """
     precision.check(lm.model)
-    grown = precision.keep(lm.model)
+    grown = precision.keep(lm.model) + ranks.buckets(lm.model)
     with precision.computing(lm.model):
         # the least that it takes, should that be too much
         budget.forecast = grown + forecast.training(lm.model, longest)
-        budget.micro_batch = micro_batch(lm, groups, budget.micro_batch or budget.batch)
+        most = budget.micro_batch or budget.batch // ranks.count()
+        budget.micro_batch = ranks.least(micro_batch(lm, groups, most))
         budget.forecast = grown + forecast.training(lm.model, budget.micro_batch * longest)
 
 
@@ -181,7 +188,8 @@ class Warden(TrainerCallback):
 
     def may_begin(self, step: int) -> bool:
         """Whether the step that follows `step` steps is within the budget, however long its examples are."""
-        return self.budget.affords(steps=1, examples=self.coming(step), tokens=self.longest_step)
+        coming = self.coming(step)
+        return ranks.told(lambda: self.budget.affords(steps=1, examples=coming, tokens=self.longest_step))
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **rest: Any) -> None:
         """Draw before working."""
@@ -201,7 +209,9 @@ class Warden(TrainerCallback):
             self.note(float(logs["loss"]))
 
     def note(self, train_loss: float | None) -> None:
-        """Add a point to the curve, off the clock."""
+        """Add a point to the curve, off the clock; of several processes the first does."""
+        if ranks.number() > 0:
+            return
         with self.budget.off_clock(), precision.computing(self.lm.model):
             loss, accuracy = self.lm.measure(self.validation)
         self.curve.append(
@@ -220,11 +230,12 @@ def arguments(
     budget: Budget, seed: int, scratch: str, device: str, *, steps: int, lr: float, warmup: float, decay: float
 ) -> dict[str, Any]:
     """Everything that a trainer of TRL would otherwise choose by itself is said here."""
+    at_once = budget.micro_batch or budget.batch // ranks.count()
     return dict(
         output_dir=scratch,
         max_steps=steps,
-        per_device_train_batch_size=budget.micro_batch,
-        gradient_accumulation_steps=budget.batch // (budget.micro_batch or budget.batch),
+        per_device_train_batch_size=at_once,
+        gradient_accumulation_steps=budget.batch // ranks.count() // at_once,
         learning_rate=lr,
         warmup_steps=round(warmup * steps),
         weight_decay=decay,
@@ -239,6 +250,7 @@ def arguments(
         gradient_checkpointing=False,
         dataloader_pin_memory=False,
         include_num_input_tokens_seen="non_padding",
+        average_tokens_across_devices=True,
         logging_strategy="no",
         save_strategy="no",
         eval_strategy="no",

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import random
 import sys
-import time
 import traceback
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -14,18 +13,15 @@ from statistics import fmean
 from tempfile import TemporaryDirectory
 from typing import cast
 
-from bench import adapters, artefact, cap, checkpoint, device, environment, loaded, recipe, registry, task
+from bench import adapters, artefact, cap, checkpoint, device, environment, loaded, ranks, recipe, registry, task
 from bench.budget import Budget
 from bench.cost import Adapter, Answering, Cost, Parameters, Phase
 from bench.forgetting import Recall
 from bench.job import Job
-from bench.meter import MIB, Meter
-from bench.method import LM, Method, Unsupported, Watch
+from bench.meter import MIB, QUERIES, Meter, latencies
+from bench.method import LM, Lesson, Method, Unsupported, Watch
 from bench.progress import Progress
-from bench.record import Env, Failure, Forgetting, Record, Sample, Status
-
-LATENCY_WARM_UP = 2
-LATENCY_QUERIES = 20
+from bench.record import Env, Failure, Forgetting, Grant, Record, Sample, Status
 
 
 def main(job_file: str, out: str, progress_file: str, imported: Phase | None = None) -> None:
@@ -40,7 +36,12 @@ def main(job_file: str, out: str, progress_file: str, imported: Phase | None = N
 
 def run(job: Job, watch: Watch, saved: Path | None = None, imported: Phase | None = None) -> Record:
     """The record of a job, whatever becomes of it; what was fitted is left in `saved`, an empty folder, if given."""
-    trial = Trial(job, watch, saved, imported)
+    return tell(Trial(job, watch, saved, imported))
+
+
+def tell(trial: Trial) -> Record:
+    """The record of a trial, which is yet to go."""
+    job = trial.job
     status: Status = "ok"
     failure = None
     try:
@@ -96,29 +97,10 @@ class Trial:
 
     def go(self) -> None:
         """Import, load, fit and answer; see what would be deployed, what a query takes and what was forgotten."""
-        self.watch({"phase": "import"})
-        with self.meter.phase("import", since_process_start=True):
-            method = self.method = self.prepare()
-        self.phases, self.meter = {"import": self.meter.phases["import"].after(self.imported)}, Meter(self.device)
-        base = checkpoint.Checkpoint(self.folder, self.spec.base.dtype, self.device, self.spec.decoding)
-        lesson = self.task.lesson(self.spec.seed, self.spec.budget.examples)
-
-        if self.spec.budget.memory is not None:
-            cap.limit(self.spec.budget.memory, self.device)
-        self.watch({"phase": "load"})
-        seed_all(self.spec.seed)
-        with self.meter.phase("load"):
-            self.lm = method.load(base)
-        self.foretell("load")
+        method, lesson = self.load()
         if self.spec.exam == "test" and self.job.questions is None:
             self.remember()
-
-        self.watch({"phase": "fit"})
-        seed_all(self.spec.seed)
-        with self.meter.phase("fit"):
-            self.budget = Budget(self.spec.budget, len(lesson.train), self.watch)
-            method.fit(cast(LM, self.lm), lesson, self.budget)  # a method that loads no model ignores it
-            self.budget.stop()
+        self.fit(method, lesson, self.spec.budget)
         with TemporaryDirectory() as scratch:
             saved = self.saved or Path(scratch)
             self.keep(method, saved)
@@ -131,6 +113,36 @@ class Trial:
                 self.forget()
                 self.serve(method, saved)
 
+    def load(self) -> tuple[Method, Lesson]:
+        """Import and load; the method, and what it is to learn."""
+        self.watch({"phase": "import"})
+        with self.meter.phase("import", since_process_start=True):
+            method = self.method = self.prepare()
+        self.phases = {"import": self.meter.phases["import"].after(self.imported)}
+        self.meter = Meter(self.device, self.job.processes)
+        base = checkpoint.Checkpoint(self.folder, self.spec.base.dtype, self.device, self.spec.decoding)
+        lesson = self.task.lesson(self.spec.seed, self.spec.budget.examples)
+
+        if self.spec.budget.memory is not None:
+            cap.limit(self.spec.budget.memory, self.device)
+        self.watch({"phase": "load"})
+        seed_all(self.spec.seed)
+        with self.meter.phase("load"):
+            self.lm = method.load(base)
+        self.foretell("load")
+        return method, lesson
+
+    def fit(self, method: Method, lesson: Lesson, grant: Grant) -> None:
+        """Adapt; of several processes those that came to help leave then."""
+        ranks.meet()
+        self.watch({"phase": "fit"})
+        seed_all(self.spec.seed)
+        with self.meter.phase("fit"):
+            self.budget = Budget(grant, len(lesson.train), self.watch)
+            method.fit(cast(LM, self.lm), lesson, self.budget)  # a method that loads no model ignores it
+            self.budget.stop()
+        self.bystander.own -= ranks.leave()  # what helped was no other's
+
     def prepare(self) -> Method:
         """Import what the method needs, read the task, find the model."""
         cls = registry.method(self.spec.method.ref)
@@ -138,7 +150,8 @@ class Trial:
             importlib.import_module(module)
         if (torch := sys.modules.get("torch")) is not None:
             torch.set_num_threads(environment.threads())
-            self.device = device.place(self.job.device)
+            self.device = device.place(self.job.device, ranks.here(self.job.processes))
+            ranks.join(self.job.processes, self.device)
         self.task = recipe.load(registry.task(self.spec.task.ref), fetch=False)
         self.folder = registry.model(self.spec.base.ref)
         if (self.task.sha256, checkpoint.digest(self.folder)) != (self.spec.task.sha256, self.spec.base.sha256):
@@ -182,7 +195,7 @@ class Trial:
         assert self.answering is not None
         self.watch({"phase": "latency"})
         with self.meter.phase("latency"):
-            latency = time_queries(method, [row.input for row in self.task.splits[self.spec.exam]])
+            latency = latencies(method.predict, [row.input for row in self.task.splits[self.spec.exam]])
         self.answering = self.answering.model_copy(update={"latency_ms": latency})
 
     def remember(self) -> None:
@@ -206,12 +219,12 @@ class Trial:
         """See what an adapter is like in service, the last thing of all: it leaves the model changed."""
         if self.lm is None or not adapters.serves(self.lm.model, saved):
             return
-        questions = [row.input for row in self.task.splits[self.spec.exam]][:LATENCY_QUERIES]
+        questions = [row.input for row in self.task.splits[self.spec.exam]][:QUERIES]
         self.watch({"phase": "serve"})
         with self.meter.phase("serve"):
             try:
                 self.adapter = adapters.serve(
-                    self.lm.model, saved, questions, method.predict, lambda: time_queries(method, questions)
+                    self.lm.model, saved, questions, method.predict, lambda: latencies(method.predict, questions)
                 )
             except Exception as error:  # all that counts has been measured by now, and must not be lost for this
                 self.adapter_failure = f"{type(error).__name__}: {error}"
@@ -264,19 +277,7 @@ class Trial:
 
             matmul = flops.peak(self.device)
         others = self.bystander.others_cores()
-        return environment.describe(self.started, method_sha256, self.device, others, matmul)
-
-
-def time_queries(method: Method, questions: Sequence[str]) -> tuple[float, ...]:
-    """Milliseconds per query, one at a time, after a warm-up."""
-    for question in questions[:LATENCY_WARM_UP]:
-        method.predict([question])
-    times = []
-    for question in questions[:LATENCY_QUERIES]:
-        began = time.perf_counter()
-        method.predict([question])
-        times.append(round((time.perf_counter() - began) * 1000, 3))
-    return tuple(times)
+        return environment.describe(self.started, method_sha256, self.device, others, matmul, self.job.processes)
 
 
 def seed_all(seed: int) -> None:

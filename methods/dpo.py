@@ -23,6 +23,7 @@ class DPO(LoRA):
 
     def fit(self, lm: LM, lesson: Lesson, budget: Budget) -> Self:
         """Train as LoRA does, answer the training questions, and learn from what was wrong."""
+        from bench import ranks
         from bench.preference import prefer
         from bench.train import train
 
@@ -32,7 +33,7 @@ class DPO(LoRA):
         lm.model = self.adapt(lm.model)
         lr = self.peak(lm.model)
         self.curve_ = train(lm, lesson, budget, lr=lr, warmup=self.warmup, decay=self.weight_decay, share=self.share)
-        choices = self.choices(lm, lesson)
+        choices = ranks.told(lambda: self.choices(lm, lesson))
         if choices and budget.steps < budget.planned_steps:
             self.curve_ += prefer(
                 lm, lesson, budget, choices, lr=self.pace * lr, decay=self.weight_decay, beta=self.beta

@@ -5,7 +5,7 @@ import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from pydantic import PositiveFloat
 
@@ -18,6 +18,8 @@ from .features import encode, questions
 @dataclass
 class Head(Gradient):
     """Linear probing by gradient: a layer over the labels of a closed task, the output layer for open answers."""
+
+    spreads: ClassVar[bool] = False  # each question is encoded once, which leaves little to share
 
     lr: PositiveFloat = param(1e-2, help="peak learning rate of AdamW", search=(1e-3, 3e-2), log=True)
 

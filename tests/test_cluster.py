@@ -371,3 +371,13 @@ def test_an_address_where_nobody_answers_is_refused_at_once(run_bench: Bench, as
 def test_a_device_by_number_is_refused_on_a_cluster(device: str) -> None:
     with pytest.raises(Refused, match=device):
         executor.chosen("ray").check(device)
+
+
+def test_a_run_of_several_processes_is_refused_on_a_cluster_before_it_is_connected_to() -> None:
+    jobs = plan.plan("lora", "capitals", "bookworm", seeds=1, budget_text="ci", settings=[])
+    together = [job.model_copy(update={"accelerate": "two.yaml", "processes": 2}) for job in jobs]
+    with (
+        pytest.raises(Refused, match="one process on a cluster"),
+        executor.chosen("ray://127.0.0.1:1").open(together),
+    ):
+        pytest.fail("opened")

@@ -47,7 +47,7 @@ def test_a_gpu_beyond_those_that_are_here_is_refused(
     count: int, asked: str, said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(device, "_torch_has_cuda", lambda: True)
-    monkeypatch.setattr(device, "_gpus", lambda: count)
+    monkeypatch.setattr(device, "gpus", lambda: count)
     with pytest.raises(Refused, match=said):
         device.check(asked)
     for fine in ("auto", "cpu", *(f"cuda:{number}" for number in range(count))):

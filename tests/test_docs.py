@@ -159,6 +159,7 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make_task: MakeTask, m
         make_task(tmp_path / task)
     for model in ("mymodel", "myadapter"):
         (tmp_path / model).symlink_to(ROOT / "models" / "bookworm")
+    (tmp_path / "gpus.yaml").write_text("{distributed_type: MULTI_CPU, num_processes: 2}", "utf-8")  # no GPU is here
     code = re.findall(r"```python\n(.*?)```", (DOCS / "methods.md").read_text("utf-8"), re.DOTALL)[0]
     for file in ("parrot.py", "mine.py"):
         (tmp_path / file).write_text(code, "utf-8")

@@ -27,11 +27,14 @@ OPEN = TaskLesson(LESSON.card.model_copy(update={"labels": None}), LESSON.train,
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
-    """A two-layer BERT with random weights and a byte tokenizer."""
+    return tiny_encoder(tmp_path_factory.mktemp("encoder") / "base")
+
+
+def tiny_encoder(folder: Path, **more: Any) -> Checkpoint:
+    """A two-layer BERT with random weights and a byte tokenizer, in a new folder."""
     from tokenizers import Tokenizer, models, pre_tokenizers, processors
     from transformers import BertConfig, BertForMaskedLM, PreTrainedTokenizerFast
 
-    folder = tmp_path_factory.mktemp("encoder") / "base"
     letters = ["[PAD]", "[CLS]", "[SEP]", *sorted(pre_tokenizers.ByteLevel.alphabet())]
     bytewise = Tokenizer(models.BPE(vocab={letter: place for place, letter in enumerate(letters)}, merges=[]))
     bytewise.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -48,6 +51,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
         max_position_embeddings=128,
         initializer_range=0.1,
         pad_token_id=0,
+        **more,
     )
     torch.manual_seed(0)
     BertForMaskedLM(shape).save_pretrained(folder)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+import types
 from pathlib import Path
 
 import pytest
@@ -43,6 +45,22 @@ def test_parts_of_a_package_are_not_counted_twice(tmp_path: Path) -> None:
     count = energy.counter("cpu", tmp_path)
     assert count is not None
     assert count() == 0
+
+
+def test_all_gpus_of_a_run_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn = {3: 1000, "GPU-1f": 20_000, 0: 400_000}
+    nvml = types.SimpleNamespace(
+        nvmlInit=lambda: None,
+        nvmlDeviceGetHandleByIndex=lambda index: index,
+        nvmlDeviceGetHandleByUUID=lambda name: name,
+        nvmlDeviceGetTotalEnergyConsumption=drawn.__getitem__,
+    )
+    monkeypatch.setitem(sys.modules, "pynvml", nvml)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3, GPU-1f,0")
+    for device, gpus, joules in (("cuda", 1, 1), ("cuda:0", 2, 21), ("cuda:0", 3, 421), ("cuda:1", 1, 20)):
+        count = energy.counter(device, gpus=gpus)
+        assert count is not None and count() == joules
+    assert energy.counter("cuda:0", gpus=5) is None  # not all of them can be read
 
 
 def test_where_nothing_can_be_read_nothing_is_told(tmp_path: Path) -> None:

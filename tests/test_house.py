@@ -51,6 +51,8 @@ LAYERS: tuple[frozenset[str], ...] = (
             "precision",
             "proof",
             "resources",
+            "ranks",
+            "accelerated",
         }
     ),
     frozenset(
@@ -62,6 +64,7 @@ LAYERS: tuple[frozenset[str], ...] = (
             "node",
             "nursery",
             "worker",
+            "crew",
             "testing",
             "validate",
             "tune",
@@ -134,6 +137,12 @@ SAME_LAYER = {
     ("adapted", "registry"),  # an adapter names its base as a user would
     ("registry", "hub"),
     ("train", "precision"),
+    ("train", "ranks"),  # several processes may train one run
+    ("microbatch", "ranks"),
+    ("order", "ranks"),  # each shows its part of every step
+    ("ranks", "environment"),  # the first has the cores of all when the others have left
+    ("accelerated", "environment"),
+    ("accelerated", "device"),
     ("audit", "checkpoint"),  # data is measured with a model's tokenizer
     ("audit", "wording"),  # leaks and near duplicates are a matter of words
     ("gradient", "train"),  # the family of trained methods has one engine
@@ -166,6 +175,7 @@ SAME_LAYER = {
     ("launch", "plan"),  # what has a record already is not launched again
     ("launch", "nursery"),  # a run is forked where it can be
     ("nursery", "worker"),
+    ("crew", "worker"),  # the first of several does what one alone would
     ("validate", "testing"),  # a method is sound if it keeps the contract
     ("export", "launch"),  # what was not kept is run again
     ("export", "parcel"),
