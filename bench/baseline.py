@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from bench import sections
+from bench import archive, sections
 from bench.record import Record
 from bench.refusal import Refused
 
@@ -65,7 +65,7 @@ def bless(new: Sequence[Record], into: Path, why: str) -> list[Path]:
     cells = {_cell(record) for record in new}
     before = sections.files(into) if into.exists() else []
     replaced = [
-        file for file in before if _cell(sections.read_file(file)) in cells
+        file for file in before if _cell(archive.read_file(file)) in cells
     ]  # all are read before any is touched
     written = [record.write(into) for record in new]
     for file in replaced:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import combinations
 
 import numpy
@@ -14,6 +15,7 @@ from bench.contrast import Difference, Interval, Verdict
 from bench.prior import NOTHING, Prior, Scores
 from bench.record import Record
 from bench.rows import labels
+from bench.samples import Samples
 from bench.words import Say, english
 
 
@@ -134,10 +136,31 @@ def _cell(group: Sequence[Record], name: str, scores: Scores, prior: Prior) -> C
 
 def _scores(group: Sequence[Record]) -> Scores:
     """The main metric of every question, a row for each seed."""
-    metric = group[0].spec.task.metric
-    rows = [{sample.id: sample.scores[metric] for sample in record.samples} for record in sorted(group, key=_seed)]
-    items = sorted(rows[0])
-    return numpy.array([[row[item] for item in items] for row in rows], dtype=numpy.float64)
+    return by_question([record.samples for record in sorted(group, key=_seed)], group[0].spec.task.metric)
+
+
+def by_question(some: Sequence[Samples], metric: str) -> Scores:
+    """A score of the same questions in several runs, a row each, questions in the order of their ids.
+
+    Raises KeyError where a question of the first run is none of another.
+    """
+    items, _ = _places(some[0].ids)
+    rows = []
+    for one in some:
+        own, places = _places(one.ids)
+        if own != items:
+            known = dict(zip(own, places, strict=True))
+            places = [known[item] for item in items]
+        rows.append(numpy.frombuffer(one.scores(metric))[places])
+    return numpy.array(rows, dtype=numpy.float64)
+
+
+@lru_cache(maxsize=256)
+def _places(ids: tuple[str, ...]) -> tuple[tuple[str, ...], list[int]]:
+    """Questions in the order of their ids, and where each stands."""
+    known = {item: place for place, item in enumerate(ids)}
+    items = tuple(sorted(known))
+    return items, [known[item] for item in items]
 
 
 def _seed(record: Record) -> int:

@@ -10,7 +10,7 @@ from typing import Literal
 
 import numpy
 from numpy.typing import NDArray
-from scipy import stats as scipy_stats
+from scipy import special
 
 from bench.prior import NOTHING, TINY, Prior, Scores
 
@@ -32,6 +32,24 @@ class Interval:
     mean: float
     low: float
     high: float
+
+
+@dataclass(frozen=True)
+class Noise:
+    """How far off a mean of differences may be."""
+
+    items: int
+    spread: float
+    """Standard deviation of the questions, each averaged over the seeds."""
+    wobble: float
+    """Standard error that the seeds add; 0 where there is one."""
+    freedom: float
+    """With how many degrees of freedom that is known."""
+
+    @classmethod
+    def of(cls, gap: Scores, prior: Prior = NOTHING) -> Noise:
+        """From differences (seeds, items)."""
+        return cls(gap.shape[1], _spread(gap), *_wobble(gap, prior))
 
 
 @dataclass(frozen=True)
@@ -94,7 +112,24 @@ def p_value(ours: Scores, theirs: Scores, prior: Prior = NOTHING) -> float:
     For one seed and scores of right or wrong it is McNemar's exact test, otherwise that of the two levels of
     `interval`, whose draws would be too few for the small p that many contrasts ask for.
     """
-    return _mcnemar(ours, theirs) if _right_or_wrong(ours, theirs) else _tails(ours - theirs, prior)
+    if _right_or_wrong(ours, theirs):
+        return _mcnemar(ours, theirs)
+    gap = ours - theirs
+    return tails(float(gap.mean()), Noise.of(gap, prior))
+
+
+def tails(mean: float, noise: Noise) -> float:
+    """How often a mean of zero would come out as far off as this one, on either side.
+
+    The questions' part of the error is normal (Student's t for one seed), the seeds' part is Student's t beside it:
+    what `interval` draws, without the noise of draws.
+    """
+    far, of_items, of_seeds = abs(mean), noise.spread / sqrt(noise.items), noise.wobble
+    if not of_items:
+        return float(2 * special.stdtr(noise.freedom, -far / of_seeds)) if of_seeds else float(far == 0)
+    if not of_seeds:
+        return float(2 * special.stdtr(max(noise.items - 1, 1), -far / of_items))
+    return float(2 * special.ndtr((of_seeds * _quantiles(noise.freedom) - far) / of_items).mean())
 
 
 def holm(ps: Sequence[float]) -> list[float]:
@@ -140,7 +175,7 @@ def items_to_see(found: Difference, far: float, level: float) -> int | None:
     def enough(items: float) -> bool:
         questions, seeds = found.spread**2 / items, found.wobble**2
         freedom = (questions + seeds) ** 2 / (questions**2 / items + seeds**2 / found.freedom)
-        needed = scipy_stats.t.ppf(1 - level, freedom) + scipy_stats.norm.ppf(POWER)
+        needed = special.stdtrit(freedom, 1 - level) + special.ndtri(POWER)
         return bool(far >= needed * sqrt(questions + seeds))
 
     if not enough(MOST):
@@ -158,9 +193,7 @@ def _draws(scores: Scores, prior: Prior) -> NDArray[numpy.float64]:
     mean = scores.mean(axis=0)
     if items > MANY:  # the mean of so many is as good as normal, and draws would take gigabytes
         shares = (numpy.arange(DRAWS) + 0.5) / DRAWS
-        drawn: NDArray[numpy.float64] = scipy_stats.norm.ppf(
-            shares, mean.mean(), max(_spread(scores), TINY) / sqrt(items)
-        )
+        drawn: NDArray[numpy.float64] = mean.mean() + special.ndtri(shares) * max(_spread(scores), TINY) / sqrt(items)
     else:
         drawn = _resampled(items) @ mean
     if seeds == 1:
@@ -205,8 +238,9 @@ def _exact(scores: Scores) -> tuple[float, float]:
     right = round(mean * items)
     if not numpy.isin(scores, (0.0, 1.0)).all() or min(right, items - right) >= FEW:
         return mean, mean
-    bounds = scipy_stats.binomtest(right, items).proportion_ci(1 - LEVEL, method="exact")
-    return float(bounds.low), float(bounds.high)
+    least = special.betaincinv(right, items - right + 1, LEVEL / 2) if right else 0.0
+    most = special.betaincinv(right + 1, items - right, 1 - LEVEL / 2) if right < items else 1.0
+    return float(least), float(most)
 
 
 def _between(scores: Scores, draws: NDArray[numpy.float64], level: float) -> Interval:
@@ -214,25 +248,10 @@ def _between(scores: Scores, draws: NDArray[numpy.float64], level: float) -> Int
     return Interval(float(scores.mean()), float(low), float(high))
 
 
-def _tails(gap: Scores, prior: Prior) -> float:
-    """How often a mean of zero would come out as far off as this one, on either side.
-
-    The questions' part of the error is normal (Student's t for one seed), the seeds' part is Student's t beside it:
-    what `interval` draws, without the noise of draws.
-    """
-    mean, of_items = abs(float(gap.mean())), _spread(gap) / sqrt(gap.shape[1])
-    of_seeds, freedom = _wobble(gap, prior)
-    if not of_items:
-        return float(2 * scipy_stats.t.sf(mean / of_seeds, freedom)) if of_seeds else float(mean == 0)
-    if not of_seeds:
-        return float(2 * scipy_stats.t.sf(mean / of_items, max(gap.shape[1] - 1, 1)))
-    return float(2 * scipy_stats.norm.sf((mean - of_seeds * _quantiles(freedom)) / of_items).mean())
-
-
 @lru_cache(maxsize=8)
 def _quantiles(freedom: float) -> NDArray[numpy.float64]:
     """Student's t at the middles of equal shares of its mass."""
-    found: NDArray[numpy.float64] = scipy_stats.t.ppf((numpy.arange(DRAWS) + 0.5) / DRAWS, freedom)
+    found: NDArray[numpy.float64] = special.stdtrit(freedom, (numpy.arange(DRAWS) + 0.5) / DRAWS)
     return found
 
 
@@ -242,4 +261,4 @@ def _right_or_wrong(ours: Scores, theirs: Scores) -> bool:
 
 def _mcnemar(ours: Scores, theirs: Scores) -> float:
     won, lost = int((ours > theirs).sum()), int((ours < theirs).sum())
-    return float(scipy_stats.binomtest(won, won + lost).pvalue) if won + lost else 1.0
+    return min(float(2 * special.bdtr(min(won, lost), won + lost, 0.5)), 1.0)

@@ -26,8 +26,9 @@ from bench.drawing import settle, style
 from bench.figures import flat
 from bench.limits import Wishes
 from bench.plots import every
-from bench.record import Record, Sample, Spec
+from bench.record import Record, Spec
 from bench.rows import Row
+from bench.samples import Sample
 from bench.sections import Section
 from bench.words import Say, speaker
 
@@ -146,14 +147,15 @@ class View:
 
     def samples(self, record: Record) -> list[Sample]:
         """Some answers, errors first."""
-        wrong = [one for one in record.samples if one.scores.get(self.section.metric, 0.0) < 1]
-        right = [one for one in record.samples if one.scores.get(self.section.metric, 0.0) >= 1]
+        scores = record.samples.scores(self.section.metric)
+        wrong = [place for place, score in enumerate(scores) if score < 1]
+        right = [place for place, score in enumerate(scores) if score >= 1]
         some = wrong[: max(WRONG, SAMPLES - len(right))]
-        return some + right[: SAMPLES - len(some)]
+        return record.samples.at(some + right[: SAMPLES - len(some)])
 
     def wrong(self, record: Record) -> int:
         """How many answers are not fully right."""
-        return sum(one.scores.get(self.section.metric, 0.0) < 1 for one in record.samples)
+        return sum(score < 1 for score in record.samples.scores(self.section.metric))
 
 
 def write(sections: Sequence[Section], out: Path, language: str = "en", questions: Questions = lambda spec: {}) -> None:

@@ -22,7 +22,8 @@ from bench.job import Job
 from bench.meter import MIB, Meter
 from bench.method import LM, Method, Unsupported, Watch
 from bench.progress import Progress
-from bench.record import Env, Failure, Forgetting, Record, Sample, Status
+from bench.record import Env, Failure, Forgetting, Record, Status
+from bench.samples import Sample
 
 LATENCY_WARM_UP = 2
 LATENCY_QUERIES = 20

@@ -14,7 +14,7 @@ SOURCES = sorted(file for folder in ("bench", "methods", "tasks", "models") for 
 
 # A new room is a conscious act: a file of bench/ that does not stand here fails.
 LAYERS: tuple[frozenset[str], ...] = (
-    frozenset({"__init__", "record", "cost", "refusal", "units", "words"}),
+    frozenset({"__init__", "record", "samples", "cost", "refusal", "units", "words"}),
     frozenset({"method", "card", "task", "budget", "metrics", "job", "progress", "artefact"}),
     frozenset(
         {
@@ -74,7 +74,7 @@ LAYERS: tuple[frozenset[str], ...] = (
 )
 # The half that reads stands between the contracts and the command line, in layers of its own: from records to a page.
 READING_LAYERS: tuple[frozenset[str], ...] = (
-    frozenset({"terms", "prior", "stats", "figures"}),
+    frozenset({"terms", "prior", "stats", "figures", "archive"}),
     frozenset({"contrast"}),
     frozenset({"rows", "trackers"}),
     frozenset({"comparison", "costing", "notes", "table", "columns", "limits"}),
@@ -92,6 +92,7 @@ SHARED = {
     "__init__",
     "__main__",
     "record",
+    "samples",
     "cost",
     "refusal",
     "units",
@@ -109,6 +110,8 @@ RUNNING = frozenset(LAYER) - READING - SHARED
 # Within a layer rooms do not know each other, but for these: (who, whom).
 SAME_LAYER = {
     ("record", "cost"),  # a record holds what the run cost
+    ("record", "samples"),
+    ("samples", "cost"),  # a sample is a closed piece of a record
     ("budget", "method"),  # the purse speaks the contract's exceptions
     ("task", "card"),  # a task is a card and its examples
     ("task", "metrics"),  # a task scores its own answers
