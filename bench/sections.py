@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 
 from bench import archive, comparison, terms
-from bench.comparison import Comparison
+from bench.comparison import Cell, Comparison
 from bench.record import Record, record_files
 from bench.refusal import Refused
 from bench.rows import Row, rows
@@ -47,6 +47,12 @@ class Section:
     def found(self) -> Comparison:
         """Who leads, who beats the controls, and how sure that is."""
         return comparison.compare(self.records)
+
+    @cached_property
+    def by_size(self) -> list[tuple[tuple[Record, ...], tuple[Cell, ...]]]:
+        """All records and what they scored, by training size, fewest examples first: the last is what is compared."""
+        smaller = list(self.sizes.values())[:-1]
+        return [*((some, tuple(comparison.cells(some))) for some in smaller), (self.records, self.found.cells)]
 
     @cached_property
     def rows(self) -> list[Row]:
