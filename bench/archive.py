@@ -108,7 +108,7 @@ class _Texts(Sequence[Sample]):
         """Raises `Refused` where they are not those that were read before."""
         try:
             parsed: list[_Sample] = _whole.decode(file.read_bytes()).samples
-        except (OSError, msgspec.MsgspecError):
+        except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
             parsed = []
         if digest([one.raw for one in parsed]) != said:
             raise Refused("the record changed while it was read", where=str(file), mend="read it when its run is over")
@@ -151,7 +151,7 @@ def _page(content: bytes, kept: dict[Ids, Ids]) -> Page | None:
         metric = _spec.decode(whole.spec).task.metric
         samples: list[_Sample] = whole.samples
         scores = array("d", [one.scores[metric] for one in samples])
-    except (msgspec.MsgspecError, KeyError):
+    except (msgspec.MsgspecError, UnicodeDecodeError, KeyError):
         return None
     ids, said = tuple([one.id for one in samples]), digest([one.raw for one in samples])
     header = [b'"%b":%b' % (name.encode(), raw) for name in _HEADER if (raw := bytes(getattr(whole, name)))]

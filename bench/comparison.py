@@ -87,12 +87,16 @@ def compare(records: Sequence[Record], within: float = contrast.WITHIN) -> Compa
     ps = contrast.holm([contrast.p_value(*_paired(ours, theirs), prior) for ours, theirs in pairs])
     adjusted = {frozenset((ours.key, theirs.key)): p for (ours, theirs), p in zip(pairs, ps, strict=True)}
 
-    def settle(ours: Cell, theirs: Cell | None) -> Contrast:
-        assert theirs is not None
-        found, p = contrast.difference(*_paired(ours, theirs), prior), adjusted[frozenset((ours.key, theirs.key))]
-        said = contrast.verdict(found, p, within)
-        items = contrast.items_to_decide(found, len(pairs), within) if said == "undecided" else None
-        return Contrast(ours.key, theirs.key, found, p, said, items)
+    def settle(some: Sequence[Cell], theirs: Cell | None) -> dict[str, Contrast]:
+        if theirs is None:
+            return {}
+        made = {}
+        for ours, found in zip(some, betweens(some, theirs, prior), strict=True):
+            p = adjusted[frozenset((ours.key, theirs.key))]
+            said = contrast.verdict(found, p, within)
+            items = contrast.items_to_decide(found, len(pairs), within) if said == "undecided" else None
+            made[ours.key] = Contrast(ours.key, theirs.key, found, p, said, items)
+        return made
 
     return Comparison(
         metric=records[0].spec.task.metric if records else "",
@@ -100,8 +104,8 @@ def compare(records: Sequence[Record], within: float = contrast.WITHIN) -> Compa
         failed=tuple(record for record in records if record.status != "ok"),
         leader=leader,
         control=control,
-        against_control={cell.key: settle(cell, control) for cell in contenders if control},
-        against_leader={cell.key: settle(cell, leader) for cell in contenders[1:]},
+        against_control=settle(contenders, control),
+        against_leader=settle(contenders[1:], leader),
         contrasts=len(pairs),
         prior=prior,
     )
@@ -117,11 +121,15 @@ def cells(records: Sequence[Record]) -> list[Cell]:
     named = labels(records)
     scores = {key: _scores(group) for key, group in groups.items()}
     prior = Prior.of(list(scores.values()), len(scores))
-    made = [_cell(group, named[key], scores[key], prior) for key, group in groups.items()]
+    intervals = contrast.intervals(list(scores.values()), prior)
+    made = [
+        _cell(group, named[key], scores[key], found)
+        for (key, group), found in zip(groups.items(), intervals, strict=True)
+    ]
     return sorted(made, key=lambda cell: -cell.interval.mean)
 
 
-def _cell(group: Sequence[Record], name: str, scores: Scores, prior: Prior) -> Cell:
+def _cell(group: Sequence[Record], name: str, scores: Scores, interval: Interval) -> Cell:
     ordered = sorted(group, key=_seed)
     return Cell(
         key=ordered[0].spec.key,
@@ -129,7 +137,7 @@ def _cell(group: Sequence[Record], name: str, scores: Scores, prior: Prior) -> C
         control=ordered[0].spec.method.control,
         seeds=tuple(map(_seed, ordered)),
         scores=scores,
-        interval=contrast.interval(scores, prior),
+        interval=interval,
         records=tuple(ordered),
     )
 
@@ -182,7 +190,12 @@ def _paired(ours: Cell, theirs: Cell) -> tuple[Scores, Scores]:
 
 def between(ours: Cell, theirs: Cell, prior: Prior = NOTHING) -> Difference:
     """One method's scores less another's, by the seeds that both have."""
-    return contrast.difference(*_paired(ours, theirs), prior)
+    return betweens([ours], theirs, prior)[0]
+
+
+def betweens(some: Sequence[Cell], theirs: Cell, prior: Prior = NOTHING) -> list[Difference]:
+    """The scores of several methods, each less those of one."""
+    return contrast.differences([_paired(ours, theirs) for ours in some], prior)
 
 
 def sentences(found: Comparison, say: Say = english) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from math import sqrt
@@ -22,6 +22,7 @@ LEVEL = 0.05
 POWER = 0.80
 WITHIN = 0.02  # a difference smaller than this makes no difference, if nothing else is said
 
+Draws = NDArray[numpy.float64]
 Verdict = Literal["better", "worse", "equivalent", "undecided"]
 
 
@@ -78,7 +79,16 @@ def interval(scores: Scores, prior: Prior = NOTHING) -> Interval:
     says nothing about others, and the interval is then about the questions alone. Scores from 0 to 1 have bounds from
     0 to 1, and where nearly all are right or nearly all wrong these are at least Clopper and Pearson's.
     """
-    found = _between(scores, _draws(scores, prior), LEVEL)
+    return intervals([scores], prior)[0]
+
+
+def intervals(some: Sequence[Scores], prior: Prior = NOTHING) -> list[Interval]:
+    """Those of several methods that answered as many questions, drawn together, which takes a fraction of the time."""
+    return [_bounded(scores, draws) for scores, draws in zip(some, _draws(some, prior), strict=True)]
+
+
+def _bounded(scores: Scores, draws: Draws) -> Interval:
+    found = _between(scores, draws, LEVEL)
     if scores.min() < 0 or scores.max() > 1:
         return found
     least, most = _exact(scores)
@@ -90,20 +100,28 @@ def difference(ours: Scores, theirs: Scores, prior: Prior = NOTHING) -> Differen
 
     Raises ValueError where the shapes differ.
     """
-    if ours.shape != theirs.shape:
-        raise ValueError(f"scores of unequal shape cannot be paired: {ours.shape} and {theirs.shape}")
-    gap = ours - theirs
-    draws, (wobble, freedom) = _draws(gap, prior), _wobble(gap, prior)
-    return Difference(
-        interval=_between(gap, draws, LEVEL),
-        narrow=_between(gap, draws, 2 * LEVEL),
-        p=p_value(ours, theirs, prior),
-        seeds=len(gap),
-        items=gap.shape[1],
-        spread=_spread(gap),
-        wobble=wobble,
-        freedom=freedom,
-    )
+    return differences([(ours, theirs)], prior)[0]
+
+
+def differences(pairs: Sequence[tuple[Scores, Scores]], prior: Prior = NOTHING) -> list[Difference]:
+    """Those of several pairs that answered as many questions, drawn together; raises ValueError likewise."""
+    for ours, theirs in pairs:
+        if ours.shape != theirs.shape:
+            raise ValueError(f"scores of unequal shape cannot be paired: {ours.shape} and {theirs.shape}")
+    gaps = [ours - theirs for ours, theirs in pairs]
+    return [
+        Difference(
+            interval=_between(gap, draws, LEVEL),
+            narrow=_between(gap, draws, 2 * LEVEL),
+            p=p_value(*pair, prior),
+            seeds=len(gap),
+            items=gap.shape[1],
+            spread=(noise := Noise.of(gap, prior)).spread,
+            wobble=noise.wobble,
+            freedom=noise.freedom,
+        )
+        for pair, gap, draws in zip(pairs, gaps, _draws(gaps, prior), strict=True)
+    ]
 
 
 def p_value(ours: Scores, theirs: Scores, prior: Prior = NOTHING) -> float:
@@ -187,23 +205,23 @@ def items_to_see(found: Difference, far: float, level: float) -> int | None:
     return low if enough(low) else high
 
 
-def _draws(scores: Scores, prior: Prior) -> NDArray[numpy.float64]:
+def _draws(some: Sequence[Scores], prior: Prior) -> Iterator[Draws]:
     """Means as they might have come, with a seed of their own: the same data give the same draws."""
-    seeds, items = scores.shape
-    mean = scores.mean(axis=0)
+    if not some:
+        return
+    items = some[0].shape[1]
     if items > MANY:  # the mean of so many is as good as normal, and draws would take gigabytes
-        shares = (numpy.arange(DRAWS) + 0.5) / DRAWS
-        drawn: NDArray[numpy.float64] = mean.mean() + special.ndtri(shares) * max(_spread(scores), TINY) / sqrt(items)
+        shares = special.ndtri((numpy.arange(DRAWS) + 0.5) / DRAWS)
+        drawn = [one.mean() + shares * max(_spread(one), TINY) / sqrt(items) for one in some]
     else:
-        drawn = _resampled(items) @ mean
-    if seeds == 1:
-        return drawn
-    wobble, freedom = _wobble(scores, prior)
-    return drawn + wobble * numpy.random.default_rng(1).permutation(_quantiles(freedom))
+        drawn = list(numpy.stack([one.mean(axis=0) for one in some]) @ _resampled(items).T)
+    for scores, draws in zip(some, drawn, strict=True):
+        wobble, freedom = _wobble(scores, prior)
+        yield draws + wobble * _shuffled(freedom) if len(scores) > 1 else draws
 
 
 @lru_cache(maxsize=2)
-def _resampled(items: int) -> NDArray[numpy.float64]:
+def _resampled(items: int) -> Draws:
     """How large a part each question has in each draw (draws, items)."""
     dice = numpy.random.default_rng(0)
     return dice.multinomial(items, numpy.full(items, 1 / items), size=DRAWS) / items
@@ -243,15 +261,20 @@ def _exact(scores: Scores) -> tuple[float, float]:
     return float(least), float(most)
 
 
-def _between(scores: Scores, draws: NDArray[numpy.float64], level: float) -> Interval:
+def _between(scores: Scores, draws: Draws, level: float) -> Interval:
     low, high = numpy.quantile(draws, [level / 2, 1 - level / 2])
     return Interval(float(scores.mean()), float(low), float(high))
 
 
 @lru_cache(maxsize=8)
-def _quantiles(freedom: float) -> NDArray[numpy.float64]:
+def _shuffled(freedom: float) -> Draws:
+    return numpy.random.default_rng(1).permutation(_quantiles(freedom))
+
+
+@lru_cache(maxsize=8)
+def _quantiles(freedom: float) -> Draws:
     """Student's t at the middles of equal shares of its mass."""
-    found: NDArray[numpy.float64] = special.stdtrit(freedom, (numpy.arange(DRAWS) + 0.5) / DRAWS)
+    found: Draws = special.stdtrit(freedom, (numpy.arange(DRAWS) + 0.5) / DRAWS)
     return found
 
 

@@ -5,7 +5,7 @@ Records are those of the tasks that ship, under as many names as there are tasks
 answers of theirs, their scores, and the costs and curves of a trained method; 500 questions make 70 to 270 KB, and
 10,000 records twice 2.8 GB in the folder for temporary files. `check` judges them against as many others, of which a
 fiftieth of all answers differ. Each command is a process of its own; the seconds of processors are those of all its
-children too, its memory is the most that all of them together held (PSS, looked at ten times a second).
+children too, its memory is the most that all of them together held (PSS, looked at four times a second).
 """
 
 from __future__ import annotations

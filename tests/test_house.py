@@ -82,8 +82,8 @@ READING_LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"learning", "drawing", "pairing", "baseline"}),
     frozenset({"advice", "plots", "gates"}),
     frozenset({"counsel", "falls", "speed"}),
-    frozenset({"report", "check"}),
-    frozenset({"verdicts"}),
+    frozenset({"views", "overview", "check"}),
+    frozenset({"report", "verdicts"}),
 )
 LAYER: dict[str, float] = {room: number for number, rooms in enumerate(LAYERS) for room in rooms}
 LAYER |= {room: 2 + number / 10 for number, rooms in enumerate(READING_LAYERS) for room in rooms}
