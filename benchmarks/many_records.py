@@ -159,7 +159,7 @@ def measure(what: str, arguments: list[str], folder: Path, code: int) -> None:
     with subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.DEVNULL) as process:
         while process.poll() is None:
             most = max(most, held(process.pid))
-            time.sleep(0.1)
+            time.sleep(0.25)
     seconds, after = time.perf_counter() - began, resource.getrusage(resource.RUSAGE_CHILDREN)
     cpu = sum(getattr(after, name) - getattr(before, name) for name in ("ru_utime", "ru_stime"))
     if process.returncode not in (0, code):

@@ -13,7 +13,7 @@ import pytest
 from conftest import Bench, MakeRecord
 from markdown_it import MarkdownIt
 
-from bench import plots, report, sections
+from bench import plots, report, sections, views
 from bench.record import Record
 from bench.refusal import Refused
 from bench.sections import part, read
@@ -94,10 +94,10 @@ def test_ids_on_the_page_are_unique(written: Path) -> None:
 
 
 def test_errors_come_first_among_the_sample_answers(records: list[Record]) -> None:
-    view = report.View(part(records)[0], [], {}, english)
+    view = views.View(part(records)[0], [], {}, english)
     some = [one.scores["em"] for one in view.samples(records[0])]
     assert some == sorted(some)
-    assert len(some) == report.SAMPLES
+    assert len(some) == views.SAMPLES
     assert {0.0, 1.0} == set(some)
     assert view.wrong(records[0]) == 8
 
