@@ -9,6 +9,7 @@ from functools import lru_cache
 from itertools import combinations
 
 import numpy
+from numpy.typing import NDArray
 
 from bench import contrast, terms, units
 from bench.contrast import Difference, Interval, Verdict
@@ -158,17 +159,17 @@ def by_question(some: Sequence[Samples], metric: str) -> Scores:
         own, places = _places(one.ids)
         if own != items:
             known = dict(zip(own, places, strict=True))
-            places = [known[item] for item in items]
+            places = numpy.array([known[item] for item in items])
         rows.append(numpy.frombuffer(one.scores(metric))[places])
     return numpy.array(rows, dtype=numpy.float64)
 
 
 @lru_cache(maxsize=256)
-def _places(ids: tuple[str, ...]) -> tuple[tuple[str, ...], list[int]]:
+def _places(ids: tuple[str, ...]) -> tuple[tuple[str, ...], NDArray[numpy.intp]]:
     """Questions in the order of their ids, and where each stands."""
     known = {item: place for place, item in enumerate(ids)}
     items = tuple(sorted(known))
-    return items, [known[item] for item in items]
+    return items, numpy.array([known[item] for item in items], dtype=numpy.intp)
 
 
 def _seed(record: Record) -> int:

@@ -60,7 +60,7 @@ class Fall:
             return GRID
         wanted, low, high = float(special.ndtri(level)), 0.0, 1.0
         before, last, here = 0.0, 0.0, min(-wanted * error, 0.5)
-        while high - low > GRID / 1000 and abs(here - before) > GRID / 1000:
+        while high - low > GRID / 100 and abs(here - before) > GRID / 100:
             score = float(special.ndtri(contrast.tails(here, self.noise) / 2))
             low, high = (low, here) if score < wanted else (here, high)
             ahead = here + (wanted - score) * (here - before) / (score - last) if -inf < score < last else low
