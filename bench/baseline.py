@@ -16,6 +16,7 @@ from bench.refusal import Refused
 
 BASELINE = Path("results/baselines/ci")
 REASONS = "BLESSED.md"
+_unpacked: list[TemporaryDirectory[str]] = []  # texts of records are read from there until the process ends
 
 
 def records(text: str) -> list[Record]:
@@ -34,9 +35,11 @@ def records(text: str) -> list[Record]:
     content = _git("archive", revision, folder or str(BASELINE))
     if content is None:
         raise Refused(f"{text}: the revision {revision} has no {folder or BASELINE}")
-    with TemporaryDirectory() as place, tarfile.open(fileobj=io.BytesIO(content)) as archive:
-        archive.extractall(place, filter="data")
-        return sections.read([Path(place)])
+    place = TemporaryDirectory(prefix="bench-")
+    _unpacked.append(place)
+    with tarfile.open(fileobj=io.BytesIO(content)) as packed:
+        packed.extractall(place.name, filter="data")
+    return sections.read([Path(place.name)])
 
 
 def exists(text: str) -> bool:
