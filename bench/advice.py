@@ -7,10 +7,9 @@ from typing import Literal
 from pydantic import BaseModel
 
 from bench import comparison, contrast, costing, learning, terms
-from bench.comparison import Cell
+from bench.comparison import Cell, Comparison
 from bench.contrast import LEVEL
 from bench.limits import Wishes, exceeding, failed
-from bench.prior import Prior
 from bench.rows import Row
 from bench.sections import Section
 from bench.words import Say, english
@@ -84,7 +83,7 @@ def decide(section: Section, wishes: Wishes, say: Say = english) -> Advice:
     cells = {cell.key: cell for cell in section.found.cells}
     fits = [row for row in section.rows if row.status == "ok" and row.label not in out]
     best = cells[fits[0].key] if fits else None
-    candidates = [_candidate(row, cells[row.key], best, section.found.prior, wishes) for row in fits if best]
+    candidates = [_candidate(row, cells[row.key], best, section.found, wishes) for row in fits if best]
     good = [one for one in candidates if one.standing == "as good"]
     alike = terms.one_machine(section.records)
     use = min(good, key=_dearness if alike else _rank, default=None)
@@ -111,8 +110,8 @@ def decide(section: Section, wishes: Wishes, say: Say = english) -> Advice:
     )
 
 
-def _candidate(row: Row, cell: Cell, best: Cell, prior: Prior, wishes: Wishes) -> Candidate:
-    standing, items, behind = _standing(cell, best, prior, wishes.tolerance)
+def _candidate(row: Row, cell: Cell, best: Cell, found: Comparison, wishes: Wishes) -> Candidate:
+    standing, items, behind = _standing(cell, best, found, wishes.tolerance)
     cost = costing.price(row)
     return Candidate(
         name=row.label,
@@ -129,11 +128,12 @@ def _candidate(row: Row, cell: Cell, best: Cell, prior: Prior, wishes: Wishes) -
     )
 
 
-def _standing(cell: Cell, best: Cell, prior: Prior, tolerance: float) -> tuple[Standing, int | None, float]:
+def _standing(cell: Cell, best: Cell, found: Comparison, tolerance: float) -> tuple[Standing, int | None, float]:
     """How a method stands to the best, by the bounds of 90 of 100 (one-sided tests at the 5 % level)."""
     if cell.key == best.key:
         return "as good", None, 0.0
-    gap = comparison.between(cell, best, prior)
+    known = found.against_leader.get(cell.key)
+    gap = known.difference if known and known.theirs == best.key else comparison.between(cell, best, found.prior)
     if gap.narrow.low >= -tolerance:
         return "as good", None, -gap.interval.mean
     if gap.narrow.high < -tolerance:

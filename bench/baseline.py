@@ -10,12 +10,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from bench import sections
+from bench import archive, sections
 from bench.record import Record
 from bench.refusal import Refused
 
 BASELINE = Path("results/baselines/ci")
 REASONS = "BLESSED.md"
+_unpacked: list[TemporaryDirectory[str]] = []  # texts of records are read from there until the process ends
 
 
 def records(text: str) -> list[Record]:
@@ -34,9 +35,11 @@ def records(text: str) -> list[Record]:
     content = _git("archive", revision, folder or str(BASELINE))
     if content is None:
         raise Refused(f"{text}: the revision {revision} has no {folder or BASELINE}")
-    with TemporaryDirectory() as place, tarfile.open(fileobj=io.BytesIO(content)) as archive:
-        archive.extractall(place, filter="data")
-        return sections.read([Path(place)])
+    place = TemporaryDirectory(prefix="bench-")
+    _unpacked.append(place)
+    with tarfile.open(fileobj=io.BytesIO(content)) as packed:
+        packed.extractall(place.name, filter="data")
+    return sections.read([Path(place.name)])
 
 
 def exists(text: str) -> bool:
@@ -65,7 +68,7 @@ def bless(new: Sequence[Record], into: Path, why: str) -> list[Path]:
     cells = {_cell(record) for record in new}
     before = sections.files(into) if into.exists() else []
     replaced = [
-        file for file in before if _cell(sections.read_file(file)) in cells
+        file for file in before if _cell(archive.read_file(file)) in cells
     ]  # all are read before any is touched
     written = [record.write(into) for record in new]
     for file in replaced:

@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import combinations
 
 import numpy
+from numpy.typing import NDArray
 
 from bench import contrast, terms, units
 from bench.contrast import Difference, Interval, Verdict
 from bench.prior import NOTHING, Prior, Scores
 from bench.record import Record
 from bench.rows import labels
+from bench.samples import Samples
 from bench.words import Say, english
 
 
@@ -85,12 +88,16 @@ def compare(records: Sequence[Record], within: float = contrast.WITHIN) -> Compa
     ps = contrast.holm([contrast.p_value(*_paired(ours, theirs), prior) for ours, theirs in pairs])
     adjusted = {frozenset((ours.key, theirs.key)): p for (ours, theirs), p in zip(pairs, ps, strict=True)}
 
-    def settle(ours: Cell, theirs: Cell | None) -> Contrast:
-        assert theirs is not None
-        found, p = contrast.difference(*_paired(ours, theirs), prior), adjusted[frozenset((ours.key, theirs.key))]
-        said = contrast.verdict(found, p, within)
-        items = contrast.items_to_decide(found, len(pairs), within) if said == "undecided" else None
-        return Contrast(ours.key, theirs.key, found, p, said, items)
+    def settle(some: Sequence[Cell], theirs: Cell | None) -> dict[str, Contrast]:
+        if theirs is None:
+            return {}
+        made = {}
+        for ours, found in zip(some, betweens(some, theirs, prior), strict=True):
+            p = adjusted[frozenset((ours.key, theirs.key))]
+            said = contrast.verdict(found, p, within)
+            items = contrast.items_to_decide(found, len(pairs), within) if said == "undecided" else None
+            made[ours.key] = Contrast(ours.key, theirs.key, found, p, said, items)
+        return made
 
     return Comparison(
         metric=records[0].spec.task.metric if records else "",
@@ -98,8 +105,8 @@ def compare(records: Sequence[Record], within: float = contrast.WITHIN) -> Compa
         failed=tuple(record for record in records if record.status != "ok"),
         leader=leader,
         control=control,
-        against_control={cell.key: settle(cell, control) for cell in contenders if control},
-        against_leader={cell.key: settle(cell, leader) for cell in contenders[1:]},
+        against_control=settle(contenders, control),
+        against_leader=settle(contenders[1:], leader),
         contrasts=len(pairs),
         prior=prior,
     )
@@ -115,11 +122,15 @@ def cells(records: Sequence[Record]) -> list[Cell]:
     named = labels(records)
     scores = {key: _scores(group) for key, group in groups.items()}
     prior = Prior.of(list(scores.values()), len(scores))
-    made = [_cell(group, named[key], scores[key], prior) for key, group in groups.items()]
+    intervals = contrast.intervals(list(scores.values()), prior)
+    made = [
+        _cell(group, named[key], scores[key], found)
+        for (key, group), found in zip(groups.items(), intervals, strict=True)
+    ]
     return sorted(made, key=lambda cell: -cell.interval.mean)
 
 
-def _cell(group: Sequence[Record], name: str, scores: Scores, prior: Prior) -> Cell:
+def _cell(group: Sequence[Record], name: str, scores: Scores, interval: Interval) -> Cell:
     ordered = sorted(group, key=_seed)
     return Cell(
         key=ordered[0].spec.key,
@@ -127,17 +138,38 @@ def _cell(group: Sequence[Record], name: str, scores: Scores, prior: Prior) -> C
         control=ordered[0].spec.method.control,
         seeds=tuple(map(_seed, ordered)),
         scores=scores,
-        interval=contrast.interval(scores, prior),
+        interval=interval,
         records=tuple(ordered),
     )
 
 
 def _scores(group: Sequence[Record]) -> Scores:
     """The main metric of every question, a row for each seed."""
-    metric = group[0].spec.task.metric
-    rows = [{sample.id: sample.scores[metric] for sample in record.samples} for record in sorted(group, key=_seed)]
-    items = sorted(rows[0])
-    return numpy.array([[row[item] for item in items] for row in rows], dtype=numpy.float64)
+    return by_question([record.samples for record in sorted(group, key=_seed)], group[0].spec.task.metric)
+
+
+def by_question(some: Sequence[Samples], metric: str) -> Scores:
+    """A score of the same questions in several runs, a row each, questions in the order of their ids.
+
+    Raises KeyError where a question of the first run is none of another.
+    """
+    items, _ = _places(some[0].ids)
+    rows = []
+    for one in some:
+        own, places = _places(one.ids)
+        if own != items:
+            known = dict(zip(own, places, strict=True))
+            places = numpy.array([known[item] for item in items])
+        rows.append(numpy.frombuffer(one.scores(metric))[places])
+    return numpy.array(rows, dtype=numpy.float64)
+
+
+@lru_cache(maxsize=256)
+def _places(ids: tuple[str, ...]) -> tuple[tuple[str, ...], NDArray[numpy.intp]]:
+    """Questions in the order of their ids, and where each stands."""
+    known = {item: place for place, item in enumerate(ids)}
+    items = tuple(sorted(known))
+    return items, numpy.array([known[item] for item in items], dtype=numpy.intp)
 
 
 def _seed(record: Record) -> int:
@@ -159,7 +191,12 @@ def _paired(ours: Cell, theirs: Cell) -> tuple[Scores, Scores]:
 
 def between(ours: Cell, theirs: Cell, prior: Prior = NOTHING) -> Difference:
     """One method's scores less another's, by the seeds that both have."""
-    return contrast.difference(*_paired(ours, theirs), prior)
+    return betweens([ours], theirs, prior)[0]
+
+
+def betweens(some: Sequence[Cell], theirs: Cell, prior: Prior = NOTHING) -> list[Difference]:
+    """The scores of several methods, each less those of one."""
+    return contrast.differences([_paired(ours, theirs) for ours in some], prior)
 
 
 def sentences(found: Comparison, say: Say = english) -> list[str]:

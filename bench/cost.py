@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from functools import cache
+from typing import Any
+
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, NonNegativeInt, PositiveInt
 
 
@@ -9,6 +12,15 @@ class Frozen(BaseModel):
     """A closed, unchangeable piece of a record: an unknown key is an error, never silently kept."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", serialize_by_alias=True, ser_json_inf_nan="null")
+
+    def model_post_init(self, context: Any, /) -> None:
+        """Share the set of fields that were given: nobody asks for it, and one for each piece is half of a record."""
+        object.__setattr__(self, "__pydantic_fields_set__", _given(type(self)))
+
+
+@cache
+def _given(kind: type[Frozen]) -> set[str]:
+    return set(kind.model_fields)
 
 
 class Phase(Frozen):

@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -54,8 +55,7 @@ class Plot:
 @contextmanager
 def style() -> Iterator[None]:
     """How all pictures look: colours that colour-blind readers tell apart, and letters for Korean."""
-    for font in _korean_fonts():
-        font_manager.fontManager.addfont(font)
+    _know_korean_letters()
     look = {
         "figure.constrained_layout.use": True,
         "figure.dpi": 150,
@@ -159,7 +159,10 @@ def legend_key(look: Look, label: str) -> Line2D:
     return Line2D([], [], color=look.colour, marker=look.shape, markersize=5, label=short(label))
 
 
-def _korean_fonts() -> list[Path]:
+@cache
+def _know_korean_letters() -> None:
+    """Once in a process: a font that is made known again is looked through again for every text."""
     spec = find_spec("koreanize_matplotlib")
     places = list(spec.submodule_search_locations or []) if spec else []
-    return [font for place in places for font in Path(place, "fonts").glob("NanumGothic.ttf")]
+    for font in (font for place in places for font in Path(place, "fonts").glob("NanumGothic.ttf")):
+        font_manager.fontManager.addfont(font)

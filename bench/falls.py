@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import sqrt
+from functools import cached_property
+from math import ceil, inf, sqrt
 
 import numpy
-from scipy import stats as scipy_stats
+from scipy import special
 
-from bench import contrast
-from bench.contrast import POWER
+from bench import comparison, contrast
+from bench.contrast import POWER, Noise
 from bench.gates import Finding, Policy, Verdict
 from bench.pairing import Pair
 from bench.prior import NOTHING, Prior, Scores
@@ -18,6 +19,7 @@ from bench.record import Record
 
 SEEDS = 3
 SHIFT = "common shift"
+GRID = 2.0**-14  # a hundredth of a point: falls that are seen are told to a tenth
 
 
 @dataclass(frozen=True)
@@ -32,24 +34,38 @@ class Fall:
     drop: float
     """A fall by less than this never fails."""
 
+    @cached_property
+    def noise(self) -> Noise:
+        """How far off the mean may be."""
+        return Noise.of(self.gap, self.prior)
+
     @property
     def p(self) -> float:
         """One-sided: how often scores that did not fall look as if they had fallen so much."""
-        return self._p(self.gap)
-
-    def _p(self, gap: Scores) -> float:
-        both = contrast.p_value(gap, 0 * gap, self.prior)
-        return both / 2 if gap.mean() < 0 else 1 - both / 2
+        both = contrast.p_value(self.gap, 0 * self.gap, self.prior)
+        return both / 2 if self.gap.mean() < 0 else 1 - both / 2
 
     def visible(self, level: float) -> float:
         """About the smallest fall that is seen with 80 % power at a one-sided level, with data as noisy as these."""
-        low, high = 0.0, 1.0
-        while high - low > 1e-4:
-            middle = (low + high) / 2
-            low, high = (low, middle) if self._p(self.gap - self.gap.mean() - middle) < level else (middle, high)
-        found = contrast.difference(self.gap, 0 * self.gap, self.prior)
-        spare = scipy_stats.norm.ppf(POWER) * sqrt(found.spread**2 / found.items + found.wobble**2)
-        return max(high + float(spare), self.drop)
+        error = sqrt(self.noise.spread**2 / self.noise.items + self.noise.wobble**2)
+        return max(self._least(level, error) + float(special.ndtri(POWER)) * error, self.drop)
+
+    def _least(self, level: float, error: float) -> float:
+        """The smallest mean fall, on a grid, whose p is below a level.
+
+        The normal score of p is nearly a line, so secants are there in four or five steps; where one leads out of what
+        is left, it is halved.
+        """
+        if not error:
+            return GRID
+        wanted, low, high = float(special.ndtri(level)), 0.0, 1.0
+        before, last, here = 0.0, 0.0, min(-wanted * error, 0.5)
+        while high - low > GRID / 100 and abs(here - before) > GRID / 100:
+            score = float(special.ndtri(contrast.tails(here, self.noise) / 2))
+            low, high = (low, here) if score < wanted else (here, high)
+            ahead = here + (wanted - score) * (here - before) / (score - last) if -inf < score < last else low
+            before, last, here = here, score, ahead if low < ahead < high else (low + high) / 2
+        return min(ceil(here / GRID) * GRID, 1.0)
 
     def finding(self, worse: float, better: float, level: float, company: int) -> Finding:
         """What it says, with p values adjusted for its company."""
@@ -102,12 +118,14 @@ def _fact(one: Pair) -> Finding | None:
         return Finding(name=one.name, gate=one.metric, verdict=verdict, says=says, change=change)
 
     for before, now in one.both():
-        if not before.samples or {sample.id for sample in before.samples} != {sample.id for sample in now.samples}:
+        asked, answered = before.samples.ids, now.samples.ids
+        if not asked or (asked != answered and set(asked) != set(answered)):
             return said("incomparable", f"seed {now.spec.seed}: not the same test questions were answered")
     if any(_answers(before) != _answers(now) for before, now in one.both()):
         return None
-    shift = float(gap(one).mean())
-    if any(before.scores != now.scores or gap(one).any() for before, now in one.both()):
+    scored = gap(one)
+    shift = float(scored.mean())
+    if scored.any() or any(before.scores != now.scores for before, now in one.both()):
         says = f"the same answers are scored otherwise: {100 * shift:+.1f} points"
         return said("better" if shift > 0 else "worse", says, shift)
     return said("same", "every answer is as before")
@@ -149,10 +167,10 @@ def _common(changed: Sequence[Changed]) -> list[Fall]:
 
 def gap(one: Pair) -> Scores:
     """Scores after less scores before, by seed and question (seeds, items)."""
-    metric, rows = one.metric, []
+    rows = []
     for before, now in one.both():
-        old, new = ({sample.id: sample.scores[metric] for sample in side.samples} for side in (before, now))
-        rows.append([new[item] - old[item] for item in sorted(old)])
+        old, new = comparison.by_question([before.samples, now.samples], one.metric)
+        rows.append(new - old)
     return numpy.array(rows, dtype=numpy.float64)
 
 
@@ -161,8 +179,8 @@ def change(some: Scores) -> str:
     return f"{100 * float(some.mean()):+.1f} points"
 
 
-def _answers(record: Record) -> list[tuple[str, str]]:
-    return [(sample.id, sample.raw) for sample in record.samples]
+def _answers(record: Record) -> tuple[tuple[str, ...], bytes]:
+    return record.samples.ids, record.samples.said
 
 
 def _change(gap: Scores) -> str:

@@ -41,8 +41,8 @@ def curves(section: Section) -> dict[str, Curve]:
     largest = max(section.sizes, default=0)
     points: dict[str, dict[int, Cell]] = {}
     keys: dict[str, str] = {}
-    for size, records in section.sizes.items():
-        for cell in comparison.cells(records):
+    for size, (_, cells) in zip(section.sizes, section.by_size, strict=False):
+        for cell in cells:
             one = _identity(cell.records[0])
             points.setdefault(one, {})[size] = cell
             keys[one] = cell.key

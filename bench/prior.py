@@ -9,7 +9,7 @@ from math import exp, inf, log
 
 import numpy
 from numpy.typing import NDArray
-from scipy import optimize, special
+from scipy import special
 
 TINY = 1e-12  # a variance as small as this is rounding
 FEWEST = 3  # variances that can say anything of how variances differ
@@ -60,5 +60,10 @@ NOTHING = Prior(0.0, 0.0)
 
 
 def _inverse_trigamma(value: float) -> float:
-    """Where the trigamma function has this value."""
-    return float(optimize.brentq(lambda x: float(special.polygamma(1, x)) - value, 1e-6, 1e6))
+    """Where the trigamma function has this value: Newton's method on its reciprocal, as in Smyth's appendix."""
+    x, step = 0.5 + 1 / value, 1.0
+    while abs(step) > 1e-10 * x:
+        here = float(special.polygamma(1, x))
+        step = here * (1 - here / value) / float(special.polygamma(2, x))
+        x += step
+    return x

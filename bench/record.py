@@ -7,12 +7,14 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 from bench.cost import Cost, Frozen
+from bench.samples import Samples
 
 Dtype = Literal["float32", "bfloat16", "float16"]
 Status = Literal["ok", "unsupported", "did-not-fit", "timeout", "error"]
@@ -88,7 +90,7 @@ class Spec(Frozen):
     seed: NonNegativeInt
     exam: Literal["test", "validation"] = Field("test", description="the split that is answered; trials see no other")
 
-    @property
+    @cached_property
     def key(self) -> str:
         """Digest of all that decides the outcome but the seed; records of equal keys differ by seed alone."""
         identity = self.model_dump(
@@ -179,16 +181,6 @@ class Tuning(Frozen):
     attempts: tuple[Attempt, ...]
 
 
-class Sample(Frozen):
-    """One test question's answer and its scores."""
-
-    id: str
-    references: tuple[str, ...]
-    raw: str
-    answer: str | None = Field(description="what was parsed out of the raw text; null: no answer found")
-    scores: dict[str, float]
-
-
 class Record(Frozen):
     """One run, whole. Header first, samples last, one sample per line."""
 
@@ -204,7 +196,7 @@ class Record(Frozen):
     forgetting: Forgetting | None = Field(None, description="null: not measured, or the model was not trained")
     tuning: Tuning | None = Field(None, description="null: the hyper-parameters were not tuned")
     error: Failure | None
-    samples: tuple[Sample, ...]
+    samples: Samples
 
     def text(self) -> str:
         """The record as JSON: readable header, then one sample per line (so that diffs and `grep` work)."""

@@ -8,10 +8,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from pydantic import ValidationError
-
-from bench import comparison, terms
-from bench.comparison import Comparison
+from bench import archive, comparison, terms
+from bench.comparison import Cell, Comparison
 from bench.record import Record, record_files
 from bench.refusal import Refused
 from bench.rows import Row, rows
@@ -51,6 +49,12 @@ class Section:
         return comparison.compare(self.records)
 
     @cached_property
+    def by_size(self) -> list[tuple[tuple[Record, ...], tuple[Cell, ...]]]:
+        """All records and what they scored, by training size, fewest examples first: the last is what is compared."""
+        smaller = list(self.sizes.values())[:-1]
+        return [*((some, tuple(comparison.cells(some))) for some in smaller), (self.records, self.found.cells)]
+
+    @cached_property
     def rows(self) -> list[Row]:
         """What each method earned and cost, best first."""
         return rows(self.records)
@@ -62,8 +66,8 @@ def read(paths: Sequence[Path]) -> list[Record]:
     for path in paths:
         if not path.exists():
             raise Refused(f"{path}: no such file or folder", mend="name a record, or a folder of `bench run --out`")
-        for file in files(path):
-            one = read_file(file)
+        found_here = files(path)
+        for file, one in zip(found_here, archive.read(found_here), strict=True):
             if one.spec.exam != "test":  # a trial: what it was for stands in the record of the run it served
                 continue
             if found.setdefault(one.id, one) != one:
@@ -137,17 +141,3 @@ def _all_examples(records: Sequence[Record]) -> int:
         where=records[0].id,
         mend="report on these records apart, or add a method that trains",
     )
-
-
-def read_file(file: Path) -> Record:
-    """The record in a file; raises `Refused` if it is none of this version."""
-    try:
-        return Record.read(file)
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(map(str, first["loc"])) or "the file"
-        raise Refused(
-            f"no record of this version of adaptbench: {place}: {first['msg'].lower()}",
-            where=str(file),
-            mend="take the file out of the folder, or read it with the version that wrote it",
-        ) from None

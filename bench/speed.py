@@ -7,7 +7,7 @@ from math import exp, log, sqrt
 from pathlib import Path
 
 import numpy
-from scipy import stats as scipy_stats
+from scipy import special
 
 from bench import sections
 from bench.contrast import LEVEL
@@ -57,7 +57,7 @@ def _is_slower(turns: list[float], policy: Policy) -> bool:
 def _bounds(turns: list[float]) -> tuple[float, float]:
     """The geometric mean of ratios and its lower bound (one-sided, 95 %)."""
     mean, spread = float(numpy.mean(turns)), float(numpy.std(turns, ddof=1))
-    return exp(mean), exp(mean - scipy_stats.t.ppf(1 - LEVEL, len(turns) - 1) * spread / sqrt(len(turns)))
+    return exp(mean), exp(mean - special.stdtrit(len(turns) - 1, 1 - LEVEL) * spread / sqrt(len(turns)))
 
 
 def _times(folder: Path) -> Times:

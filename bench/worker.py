@@ -21,7 +21,8 @@ from bench.job import Job
 from bench.meter import MIB, QUERIES, Meter, latencies
 from bench.method import LM, Lesson, Method, Unsupported, Watch
 from bench.progress import Progress
-from bench.record import Env, Failure, Forgetting, Grant, Record, Sample, Status
+from bench.record import Env, Failure, Forgetting, Grant, Record, Status
+from bench.samples import Sample
 
 
 def main(job_file: str, out: str, progress_file: str, imported: Phase | None = None) -> None:

@@ -17,6 +17,7 @@ from bench.costing import Price
 from bench.limits import Wishes
 from bench.record import Record
 from bench.refusal import Refused
+from bench.samples import Samples
 
 ITEMS = 500
 ENV = environment.describe("2026-11-21T00:00:00+00:00", "c" * 64, "cpu", 0.0)
@@ -45,9 +46,11 @@ def plant(make_record: MakeRecord) -> Plant:
         hard = numpy.random.default_rng(0).random(ITEMS)  # the same questions are hard for all
         own = numpy.random.default_rng([seed, *name.encode()]).standard_normal(ITEMS)
         right = hard + noise * own < score
-        samples = tuple(
-            sample.model_copy(update={"scores": {"em": float(good), "f1": float(good)}})
-            for sample, good in zip(made.samples, right, strict=True)
+        samples = Samples.of(
+            [
+                sample.model_copy(update={"scores": {"em": float(good), "f1": float(good)}})
+                for sample, good in zip(made.samples, right, strict=True)
+            ]
         )
         assert made.cost is not None and made.cost.answering is not None and made.cost.parameters is not None
         fit = made.cost.phases["fit"].model_copy(update={"wall_s": fit_s, "peak_mib": mib})

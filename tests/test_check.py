@@ -20,6 +20,7 @@ from bench.check import Outcome, judge
 from bench.gates import Policy
 from bench.record import Record
 from bench.refusal import Refused
+from bench.samples import Samples
 
 ITEMS = 500
 Run = Callable[..., Record]
@@ -35,11 +36,13 @@ def run(make_record: MakeRecord) -> Run:
         luck = numpy.random.default_rng([seed, own, *name.encode()])
         right = hard + 0.1 * luck.standard_normal(ITEMS) < 0.6
         right &= numpy.random.default_rng([7, *name.encode()]).random(ITEMS) >= fallen / 0.6
-        samples = tuple(
-            sample.model_copy(
-                update={"scores": {"em": float(good), "f1": float(good)}, "raw": f"{good} {own} {fallen}"}
-            )
-            for sample, good in zip(made.samples, right, strict=True)
+        samples = Samples.of(
+            [
+                sample.model_copy(
+                    update={"scores": {"em": float(good), "f1": float(good)}, "raw": f"{good} {own} {fallen}"}
+                )
+                for sample, good in zip(made.samples, right, strict=True)
+            ]
         )
         return made.model_copy(update={"samples": samples, "scores": {"em": float(right.mean())}})
 
@@ -143,7 +146,7 @@ def test_one_method_with_two_budgets_is_two_runs(run: Run) -> None:
 
 def test_the_same_answers_scored_otherwise_fail(run: Run) -> None:
     old = run()
-    wrong = tuple(sample.model_copy(update={"scores": {"em": 0.0}}) for sample in old.samples)
+    wrong = Samples.of([sample.model_copy(update={"scores": {"em": 0.0}}) for sample in old.samples])
     new = old.model_copy(update={"samples": wrong, "scores": {"em": 0.0}})
     assert "scored otherwise" in check([old], [new]).of("worse")[0].says
     assert [one.verdict for one in check([new], [old]).findings if one.gate == "em"] == ["better"]

@@ -12,6 +12,7 @@ from bench import units
 from bench.comparison import Comparison, compare, sentences
 from bench.record import Record
 from bench.refusal import Refused
+from bench.samples import Samples
 
 ITEMS = 400
 
@@ -31,7 +32,7 @@ def side_by_side(make_record: MakeRecord) -> Any:
         for sample in made.samples:
             luck = 0.9 * hard.random() + 0.1 * dice.random()
             samples.append(sample.model_copy(update={"scores": {"em": float(luck < rate), "f1": 0.5}}))
-        return made.model_copy(update={"samples": tuple(samples)})
+        return made.model_copy(update={"samples": Samples.of(samples)})
 
     return make
 

@@ -14,7 +14,7 @@ SOURCES = sorted(file for folder in ("bench", "methods", "tasks", "models") for 
 
 # A new room is a conscious act: a file of bench/ that does not stand here fails.
 LAYERS: tuple[frozenset[str], ...] = (
-    frozenset({"__init__", "record", "cost", "refusal", "units", "words"}),
+    frozenset({"__init__", "record", "samples", "cost", "refusal", "units", "words"}),
     frozenset({"method", "card", "task", "budget", "metrics", "job", "progress", "artefact"}),
     frozenset(
         {
@@ -82,7 +82,7 @@ LAYERS: tuple[frozenset[str], ...] = (
 )
 # The half that reads stands between the contracts and the command line, in layers of its own: from records to a page.
 READING_LAYERS: tuple[frozenset[str], ...] = (
-    frozenset({"terms", "prior", "stats", "figures"}),
+    frozenset({"terms", "prior", "stats", "figures", "archive"}),
     frozenset({"contrast"}),
     frozenset({"rows", "trackers"}),
     frozenset({"comparison", "costing", "notes", "table", "columns", "limits"}),
@@ -90,8 +90,8 @@ READING_LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"learning", "drawing", "pairing", "baseline"}),
     frozenset({"advice", "plots", "gates"}),
     frozenset({"counsel", "falls", "speed"}),
-    frozenset({"report", "check"}),
-    frozenset({"verdicts"}),
+    frozenset({"views", "overview", "check"}),
+    frozenset({"report", "verdicts"}),
 )
 LAYER: dict[str, float] = {room: number for number, rooms in enumerate(LAYERS) for room in rooms}
 LAYER |= {room: 2 + number / 10 for number, rooms in enumerate(READING_LAYERS) for room in rooms}
@@ -100,6 +100,7 @@ SHARED = {
     "__init__",
     "__main__",
     "record",
+    "samples",
     "cost",
     "refusal",
     "units",
@@ -117,6 +118,8 @@ RUNNING = frozenset(LAYER) - READING - SHARED
 # Within a layer rooms do not know each other, but for these: (who, whom).
 SAME_LAYER = {
     ("record", "cost"),  # a record holds what the run cost
+    ("record", "samples"),
+    ("samples", "cost"),  # a sample is a closed piece of a record
     ("budget", "method"),  # the purse speaks the contract's exceptions
     ("task", "card"),  # a task is a card and its examples
     ("task", "metrics"),  # a task scores its own answers

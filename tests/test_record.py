@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from bench import record
-from bench.record import Record, Sample
+from bench.record import Record
+from bench.samples import Sample, Samples
 
 SCHEMA = CODE / "docs" / "record.schema.json"
 # A lone surrogate is no text: UTF-8 cannot hold it, and no tokenizer decodes to one.
@@ -32,7 +33,7 @@ def test_a_record_reads_back_as_it_was_written(make_record: MakeRecord, tmp_path
 @given(raw=TEXTS, answer=st.none() | TEXTS)
 def test_any_answer_survives_writing(make_record: MakeRecord, raw: str, answer: str | None) -> None:
     sample = Sample(id="odd", references=("warm",), raw=raw, answer=answer, scores={"em": 0.0})
-    written = make_record().model_copy(update={"samples": (sample,)})
+    written = make_record().model_copy(update={"samples": Samples.of([sample])})
     assert Record.model_validate_json(written.text()) == written
 
 

@@ -13,7 +13,7 @@ import pytest
 from conftest import Bench, MakeRecord
 from markdown_it import MarkdownIt
 
-from bench import plots, report, sections
+from bench import plots, report, sections, views
 from bench.record import Record
 from bench.refusal import Refused
 from bench.sections import part, read
@@ -94,10 +94,10 @@ def test_ids_on_the_page_are_unique(written: Path) -> None:
 
 
 def test_errors_come_first_among_the_sample_answers(records: list[Record]) -> None:
-    view = report.View(part(records)[0], [], {}, english)
+    view = views.View(part(records)[0], [], {}, english)
     some = [one.scores["em"] for one in view.samples(records[0])]
     assert some == sorted(some)
-    assert len(some) == report.SAMPLES
+    assert len(some) == views.SAMPLES
     assert {0.0, 1.0} == set(some)
     assert view.wrong(records[0]) == 8
 
@@ -302,3 +302,36 @@ def test_a_section_knows_its_metric_and_its_rows(records: list[Record]) -> None:
     (section,) = sections.part(records)
     assert section.metric == "em"
     assert [row.label for row in section.rows] == ["lora", "full", "few-shot", "nearest", "prefix", "qlora"]
+
+
+def test_of_many_tasks_each_has_a_page_and_the_first_page_has_all(make_record: MakeRecord, tmp_path: Path) -> None:
+    made = [
+        make_record(name, em, items=40, task__name=f"task-{place:02}", method__control=name == "nearest")
+        for place in range(report.FEW + 1)
+        for name, em in (("lora", 0.8), ("full", 0.5 + 0.35 * (place == 0)), ("nearest", 0.1))
+    ]
+    why = {"kind": "K", "message": "no tea", "trace": None}
+    made.append(make_record("qlora", status="error", error=why, task__name="task-00", **FAILED))
+    report.write(part(made), tmp_path)
+    first = (tmp_path / "index.html").read_text("utf-8")
+    for place in range(report.FEW + 1):
+        assert f'href="tasks/task-{place:02}-bookworm.html"' in first
+        page = (tmp_path / "tasks" / f"task-{place:02}-bookworm.html").read_text("utf-8")
+        assert 'href="../index.html"' in page
+        assert page.count("<svg") == report.FIRST
+        assert "seed 0: answers" in page
+    assert "no tea" in (tmp_path / "tasks" / "task-00-bookworm.html").read_text("utf-8")
+    assert len(pandas.read_csv(tmp_path / "table.csv")) == len(made)
+    assert len(pandas.read_parquet(tmp_path / "records.parquet")) == len(made)
+    lines = [line for line in (tmp_path / "report.md").read_text("utf-8").splitlines() if line.startswith("| ")]
+    cells = {line.split(" | ")[0].strip("| "): line.strip("| ").split(" | ")[1:] for line in lines}
+    assert cells["lora"][:3] == ["1.1", "13", "12"]
+    assert cells["full"][:3] == ["1.9", "13", "1"]
+    assert cells["qlora"] == ["–", "1", "0", "0", "0", "1"]
+
+
+def test_what_is_at_hand_of_a_section_is_reckoned_once(make_record: MakeRecord, tmp_path: Path) -> None:
+    made = [make_record("lora", em, items=40, budget__examples=size) for size, em in ((10, 0.2), (40, 0.6))]
+    (section,) = part(made)
+    assert [records for records, _ in section.by_size] == list(section.sizes.values())
+    assert section.by_size[-1][1] is section.found.cells

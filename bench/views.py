@@ -1,0 +1,146 @@
+"""What a page says of one section: everything that is told of it, as templates want it."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import cached_property
+
+from markupsafe import Markup
+
+from bench import advice, comparison, counsel, notes
+from bench.advice import Advice
+from bench.columns import Column, columns
+from bench.contrast import Verdict
+from bench.limits import Wishes
+from bench.record import Record
+from bench.rows import Row
+from bench.samples import Sample
+from bench.sections import Section
+from bench.words import Say
+
+SAMPLES, WRONG = 10, 7
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A plot as it was drawn."""
+
+    name: str
+    file: str
+    caption: str
+    svg: Markup
+
+
+@dataclass(frozen=True)
+class View:
+    """What a page says of one section."""
+
+    section: Section
+    pictures: list[Picture]
+    questions: dict[str, str]
+    say: Say
+
+    @property
+    def title(self) -> str:
+        """The heading."""
+        return self.section.title
+
+    @property
+    def slug(self) -> str:
+        """The heading as a part of a file's name or an address."""
+        return slug(self.section)
+
+    @cached_property
+    def advice(self) -> Advice:
+        """What to use where nothing is limited."""
+        return advice.decide(self.section, Wishes(), self.say)
+
+    @cached_property
+    def answer(self) -> list[str]:
+        """The advice in words."""
+        return counsel.sentences(self.advice, self.section, Wishes(), self.say)
+
+    @cached_property
+    def findings(self) -> list[str]:
+        """Who leads, and who is shown better or worse than whom."""
+        return comparison.sentences(self.section.found, self.say)
+
+    @cached_property
+    def notes(self) -> list[str]:
+        """What must be known beside the table."""
+        return [*notes.notes(self.section.records, self.say), *notes.smaller(self.section.sizes, self.say)]
+
+    @cached_property
+    def columns(self) -> list[Column]:
+        """The table's, beside the method, the main metric and the verdicts."""
+        return columns(self.section.rows, self.section.metric, self.say)
+
+    @cached_property
+    def methods(self) -> dict[str, list[Record]]:
+        """The runs of every method by its label, as the table has them, seeds in order."""
+        names = {row.key: row.label for row in self.section.rows}
+        found: dict[str, list[Record]] = {row.label: [] for row in self.section.rows}
+        for record in sorted(self.section.records, key=lambda record: record.spec.seed):
+            found[names[record.spec.key]].append(record)
+        return found
+
+    def interval(self, row: Row) -> tuple[float, float, float] | None:
+        """Mean and 95 % bounds of the main metric."""
+        cell = next((cell for cell in self.section.found.cells if cell.key == row.key), None)
+        if cell is None or row.status != "ok":
+            return None
+        return cell.interval.mean, cell.interval.low, cell.interval.high
+
+    def verdicts(self, row: Row) -> tuple[Verdict | None, Verdict | None]:
+        """Against the leader and against the best control."""
+        found = self.section.found
+        leader, control = found.against_leader.get(row.key), found.against_control.get(row.key)
+        ok = row.status == "ok"
+        return leader.verdict if leader and ok else None, control.verdict if control and ok else None
+
+    def verdict(self, one: Verdict | None) -> str:
+        """A verdict in one word; nothing where nothing was compared."""
+        words = {
+            "better": self.say("better"),
+            "worse": self.say("worse"),
+            "equivalent": self.say("same"),
+            "undecided": self.say("open"),
+        }
+        return words[one] if one else ""
+
+    @cached_property
+    def setting(self) -> list[str]:
+        """Under which terms it was measured, and where."""
+        spec, say = self.section.records[0].spec, self.say
+        granted = spec.budget.model_dump(exclude_none=True)
+        told = [
+            say("{methods} methods", methods=len(self.methods)),
+            say("seeds {seeds}", seeds=", ".join(map(str, sorted({one.spec.seed for one in self.section.records})))),
+            say("{items} test questions", items=max(len(one.samples) for one in self.section.records)),
+            say("budget: {budget}", budget=", ".join(f"{name} {value}" for name, value in granted.items())),
+            spec.base.dtype,
+        ]
+        machines = dict.fromkeys(
+            say("{processor}, {cores} cores, {device}", **one.env.model_dump())
+            for one in self.section.records
+            if one.env
+        )
+        return [*told, *machines]
+
+    def samples(self, record: Record) -> list[Sample]:
+        """Some answers, errors first."""
+        scores = record.samples.scores(self.section.metric)
+        wrong = [place for place, score in enumerate(scores) if score < 1]
+        right = [place for place, score in enumerate(scores) if score >= 1]
+        some = wrong[: max(WRONG, SAMPLES - len(right))]
+        return record.samples.at(some + right[: SAMPLES - len(some)])
+
+    def wrong(self, record: Record) -> int:
+        """How many answers are not fully right."""
+        return sum(score < 1 for score in record.samples.scores(self.section.metric))
+
+
+def slug(section: Section) -> str:
+    """A section's heading as a part of a file's name or an address."""
+    return re.sub(r"[^\w.-]+", "-", f"{section.task}-{section.model}")
