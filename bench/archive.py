@@ -6,6 +6,7 @@ import gc
 import os
 from array import array
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from multiprocessing import get_context
@@ -133,8 +134,8 @@ def _pages(files: Sequence[Path]) -> Iterator[Page | None]:
         yield from _shelf(files)
         return
     shelves = [files[first : first + SHELF] for first in range(0, len(files), SHELF)]
-    with get_context("fork").Pool(cores) as pool:
-        for shelf in pool.imap(_shelf, shelves):
+    with ProcessPoolExecutor(cores, get_context("fork")) as pool:
+        for shelf in pool.map(_shelf, shelves):
             yield from shelf
 
 

@@ -7,6 +7,7 @@ import json
 import os
 import re
 from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from io import StringIO
@@ -69,18 +70,18 @@ def write(sections: Sequence[Section], out: Path, language: str = "en", question
     say = speaker(language)
     _desk = Desk(sections, out, say, questions, _pages(say, language))
     (out / "plots").mkdir(parents=True, exist_ok=True)
-    with get_context("fork").Pool(len(os.sched_getaffinity(0))) as pool:
+    with ProcessPoolExecutor(len(os.sched_getaffinity(0)), get_context("fork")) as pool:
         if len(sections) > FEW:
             (out / "tasks").mkdir(exist_ok=True)
-            made = pool.map(_task, range(len(sections)), chunksize=1)
+            made = list(pool.map(_task, range(len(sections))))
             outlines, lines = [one for one, _ in made], [line for _, some in made for line in some]
             _tell("overview.html", "overview.md", tasks=outlines, methods=overview.methods(outlines), few=FEW)
         else:
             jobs = [(place, plot.name) for place in range(len(sections)) for plot in every()]
-            drawn = pool.starmap_async(_draw, jobs, chunksize=1)
+            drawn = pool.map(_draw, *zip(*jobs, strict=True))
             lines = [line for section in sections for line in _lines(section)]
             pictures: dict[int, list[Picture]] = {place: [] for place in range(len(sections))}
-            for (place, _), picture in zip(jobs, drawn.get(), strict=True):
+            for (place, _), picture in zip(jobs, drawn, strict=True):
                 pictures[place] += [picture] if picture else []
             parts = [_part(_view(section, pictures[place])) for place, section in enumerate(sections)]
             _tell("index.html", "report.md", parts=parts, up=None)

@@ -172,7 +172,7 @@ class Warden(TrainerCallback):
         self.rows, self.examples = len(lengths), examples
         self.longest_step = sum(lengths[: budget.batch])
         self.steps = steps
-        self.grid = max(of // CURVE_POINTS, 1)
+        self.grid = max(ceil(of / CURVE_POINTS), 1)
         self.tokens = 0
         self.curve: list[Point] = []
 

@@ -123,7 +123,6 @@ class Trial:
         self.meter = Meter(self.device, self.job.processes)
         base = checkpoint.Checkpoint(self.folder, self.spec.base.dtype, self.device, self.spec.decoding)
         lesson = self.task.lesson(self.spec.seed, self.spec.budget.examples)
-
         if self.spec.budget.memory is not None:
             cap.limit(self.spec.budget.memory, self.device)
         self.watch({"phase": "load"})

@@ -155,7 +155,7 @@ def test_the_same_answers_scored_otherwise_fail(run: Run) -> None:
 def test_other_questions_or_none_are_incomparable(run: Run) -> None:
     old = run()
     assert check([old], [old.model_copy(update={"samples": old.samples[1:]})]).code == 3
-    empty = old.model_copy(update={"samples": ()})
+    empty = old.model_copy(update={"samples": Samples.of(())})
     assert check([empty], [empty]).code == 3
 
 

@@ -17,9 +17,10 @@ from bench import adapters, environment, flops, forecast, plan, registry, worker
 from bench.budget import Budget
 from bench.checkpoint import Checkpoint
 from bench.flops import FirstPass
+from bench.meter import latencies
 from bench.record import Grant
 from bench.testing import QUESTIONS, tiny_lesson
-from bench.worker import seed_all, time_queries
+from bench.worker import seed_all
 
 LESSON = tiny_lesson()
 ROOT = Path(__file__).parents[1]
@@ -150,7 +151,7 @@ def test_an_adapter_put_on_its_base_anew_answers_as_before(name: str, lively: Ch
     method.save(tmp_path)
     model = method.lm_.model
     assert adapters.serves(model, tmp_path)
-    found = adapters.serve(model, tmp_path, QUESTIONS, method.predict, lambda: time_queries(method, QUESTIONS))
+    found = adapters.serve(model, tmp_path, QUESTIONS, method.predict, lambda: latencies(method.predict, QUESTIONS))
     assert (found.loaded_same, found.queries) == (1, len(QUESTIONS))
     assert found.load_ms > found.switch_ms > 0
     if name in MERGED:

@@ -272,7 +272,7 @@ def test_what_a_method_cannot_do_is_a_result_and_not_an_error(
     assert found["large"].status == "did-not-fit"
     assert found["cannot"].error is not None and found["cannot"].error.message == "only closed labels"
     assert "only closed labels" in done.stdout
-    assert found["large"].samples == ()
+    assert not found["large"].samples
 
 
 @pytest.mark.parametrize(
