@@ -17,6 +17,7 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
+from threadpoolctl import threadpool_limits
 
 from bench import __version__, overview, units
 from bench.drawing import settle, style
@@ -70,7 +71,7 @@ def write(sections: Sequence[Section], out: Path, language: str = "en", question
     say = speaker(language)
     _desk = Desk(sections, out, say, questions, _pages(say, language))
     (out / "plots").mkdir(parents=True, exist_ok=True)
-    with ProcessPoolExecutor(len(os.sched_getaffinity(0)), get_context("fork")) as pool:
+    with ProcessPoolExecutor(len(os.sched_getaffinity(0)), get_context("fork"), threadpool_limits, (1,)) as pool:
         if len(sections) > FEW:
             (out / "tasks").mkdir(exist_ok=True)
             made = list(pool.map(_task, range(len(sections))))
@@ -152,7 +153,8 @@ def _draw(place: int, name: str) -> Picture | None:
         settle(figure)
         file, text = f"{slug(section)}-{plot.name}", StringIO()
         figure.savefig(text, format="svg", metadata={"Date": None})
-        figure.savefig(folder / f"{file}.png")
+        if len(_desk.sections) <= FEW:  # which takes as long again
+            figure.savefig(folder / f"{file}.png")
         pyplot.close(figure)
     (folder / f"{file}.svg").write_text(text.getvalue(), "utf-8")
     return Picture(plot.name, file, plot.caption(say), _inline(text.getvalue(), section))
@@ -197,5 +199,5 @@ def _tables(sections: Sequence[Section], lines: list[Line], out: Path) -> None:
     import pandas
 
     pandas.DataFrame(lines).to_csv(out / "table.csv", index=False)
-    runs = [flat(record) for section in sections for records, _ in section.by_size for record in records]
+    runs = [flat(record) for section in sections for record in section.every]
     pandas.DataFrame(runs).to_parquet(out / "records.parquet", index=False)

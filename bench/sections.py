@@ -43,6 +43,11 @@ class Section:
         """The task and the model."""
         return f"{self.task} · {self.model}"
 
+    @property
+    def every(self) -> list[Record]:
+        """All records, with those of fewer examples."""
+        return [record for some in self.sizes.values() for record in some] or list(self.records)
+
     @cached_property
     def found(self) -> Comparison:
         """Who leads, who beats the controls, and how sure that is."""

@@ -1,6 +1,6 @@
 """Many records: what `bench report` and `bench check` take for hundreds and thousands of them, in seconds and memory.
 
-Run: python benchmarks/many_records.py [--tasks 10,30,100] [--methods 20] [--seeds 5] [--items 500]
+Run: python benchmarks/many_records.py [--tasks 10,50,100] [--methods 20] [--seeds 5] [--items 500]
 Records are those of the tasks that ship, under as many names as there are tasks: their questions, right and wrong
 answers of theirs, their scores, and the costs and curves of a trained method; 500 questions make 70 to 270 KB, and
 10,000 records twice 2.8 GB in the folder for temporary files. `check` judges them against as many others, of which a
@@ -37,7 +37,7 @@ CHANGED = 0.02  # answers that are others in a second run of the same
 def main() -> None:
     """Make the records of the largest number of tasks once; of fewer tasks they are links to some of them."""
     words = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    words.add_argument("--tasks", default="10,30,100", help="numbers of tasks, with commas between")
+    words.add_argument("--tasks", default="10,50,100", help="numbers of tasks, with commas between")
     for name, number in (("methods", 20), ("seeds", 5), ("items", 500)):
         words.add_argument(f"--{name}", type=int, default=number)
     asked = words.parse_args()
@@ -62,8 +62,8 @@ def main() -> None:
                     for file in (folder / "all" / side / str(place)).iterdir():
                         os.link(file, some / side / file.name)
             number = tasks * asked.methods * asked.seeds
-            measure(f"report of {number:>6,}", ["report", "now", "--out", "report"], some, 0)
-            measure(f"check  of {number:>6,}", ["check", "now", "--against", "before"], some, 1)
+            measure(f"report of {number:>6,}         ", ["report", "now", "--out", "report"], some, 0)
+            measure(f"check  of {number:>6,} and as many", ["check", "now", "--against", "before"], some, 1)
 
 
 def make(task: Task, place: int, folder: Path, methods: int, seeds: int, items: int) -> None:
