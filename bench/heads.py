@@ -124,6 +124,10 @@ class After(DynamicLayer):
         """So many rows in place of each."""
         self._room = [room.repeat_interleave(repeats, dim=0) for room in self._room]
 
+    def batch_select_indices(self, indices: Any) -> None:
+        """Some of the rows alone."""
+        self._room = [room[indices] for room in self._room]
+
 
 def attend(module: Any, query: Any, key: Any, value: Any, attention_mask: Any, **how: Any) -> tuple[Any, None]:
     """Attention (rows, tokens, heads, width) to keys, and to the head before them if there is one apart from them."""

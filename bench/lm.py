@@ -13,7 +13,7 @@ import transformers.modeling_utils  # noqa: F401 (loading the first model would 
 from torch.nn.functional import cross_entropy
 from transformers import GenerationConfig, LogitsProcessorList
 
-from bench import cap, forecast, heads
+from bench import cap, decode, forecast, heads
 from bench.dice import Dice
 from bench.heads import Head
 from bench.loaded import Tally, count_parameters, in_chunks
@@ -43,6 +43,7 @@ class CausalLM:
         if self.tokenizer.pad_token_id is None:
             # Any token can fill: padding is masked by position, never by id.
             self.tokenizer.pad_token = self.tokenizer.convert_ids_to_tokens(self._ends[0])
+        self._over = {*self._ends, self.tokenizer.pad_token_id}
         # Also replaces the checkpoint's own: `generate` fills what a call leaves open from there (sampling, for one).
         self._greedy = self.model.generation_config = GenerationConfig(
             do_sample=self.decoding.do_sample,
@@ -243,28 +244,32 @@ class CausalLM:
 
     def _continue(self, batch: Sequence[list[int]], head: Head | None, dice: Sequence[Dice] = ()) -> list[str]:
         ids, mask = self._pad([row[len(head.ids) if head else 0 :] for row in batch], left=True)
-        more: dict[str, Any] = {"logits_processor": LogitsProcessorList(dice)}
         if head:  # padding stands between what has been read and the rest; positions follow from the mask
             before = [self.tokenizer.pad_token_id] * head.ahead + head.ids
             ids = torch.cat([ids.new_tensor([before]).expand(len(batch), -1), ids], dim=1)
             mask = torch.cat([mask.new_ones(len(batch), len(before)), mask], dim=1)
-            more["past_key_values"] = head.begin()
         self.model.eval()
         with torch.inference_mode(), heads.attending(self._beneath()):
-            whole = self._beneath().generate(
-                input_ids=ids, attention_mask=mask, generation_config=self._greedy, tokenizer=self.tokenizer, **more
-            )
-        over, texts = {*self._ends, self.tokenizer.pad_token_id}, []
-        for new in whole[:, ids.shape[1] :].tolist():
-            # Rows that have ended are filled with padding until the last row of the batch ends.
-            length = next((place for place, token in enumerate(new) if token in over), len(new))
-            text = self.tokenizer.decode(new[:length], skip_special_tokens=True)
-            by_text = any(stop in text for stop in self.decoding.stop)
-            self.tally.answer_tokens += length if by_text else min(length + 1, len(new))
-            texts.append(text)
+            fresh = decode.generate(
+                self._beneath(), ids, mask, head.begin() if head else None,
+                lambda tokens: self._written(tokens)[2], self._over,
+                generation_config=self._greedy, tokenizer=self.tokenizer, logits_processor=LogitsProcessorList(dice),
+            )  # fmt: skip
+        written = [self._written(tokens) for tokens in fresh]
+        self.tally.answer_tokens += sum(length for _, length, _ in written)
         self.tally.prompt_tokens += int(mask.sum()) - self._ahead() * len(batch)
         self.tally.longest_prompt = max(self.tally.longest_prompt, ids.shape[1] - self._ahead())
-        return texts
+        return [text for text, _, _ in written]
+
+    def _written(self, tokens: list[int]) -> tuple[str, int, bool]:
+        """What new tokens say, how many it took with the one that ends it, and whether it has ended.
+
+        Rows that have ended are filled with padding until others do.
+        """
+        length = next((place for place, token in enumerate(tokens) if token in self._over), len(tokens))
+        text = self.tokenizer.decode(tokens[:length], skip_special_tokens=True)
+        by_text = any(stop in text for stop in self.decoding.stop)
+        return text, length if by_text else min(length + 1, len(tokens)), by_text or length < len(tokens)
 
     def _fit(self, head: list[int], room: int, *, count: bool = False) -> list[int]:
         longest = max(self.context - room, 1)

@@ -20,7 +20,8 @@ from bench.microbatch import Group, micro_batch
 from bench.order import ByLength, Ordered
 from bench.record import Point
 
-CURVE_POINTS = 10
+CURVE_POINTS = 10  # at the most, and the start
+CURVE_AFTER = 4  # times as much training as a point takes, at the least, before the next
 CURVE_EXAMPLES, CURVE_TOKENS = 128, 1500  # of validation at the most, and answer tokens that are enough
 SEEN = ("input_ids", "attention_mask", "labels")
 
@@ -172,7 +173,8 @@ class Warden(TrainerCallback):
         self.rows, self.examples = len(lengths), examples
         self.longest_step = sum(lengths[: budget.batch])
         self.steps = steps
-        self.grid = max(ceil(of / CURVE_POINTS), 1)
+        # A row that is only read takes a third of one that is learnt.
+        self.grid = max(ceil(of / CURVE_POINTS), ceil(CURVE_AFTER * len(self.validation) / (3 * budget.batch)))
         self.tokens = 0
         self.curve: list[Point] = []
 

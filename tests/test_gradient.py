@@ -324,7 +324,7 @@ def test_evaluation_on_the_way_is_not_charged(lively: Checkpoint, monkeypatch: p
     monkeypatch.setattr(CausalLM, "measure", slow)
     began = time.perf_counter()
     run = fit("lora", lively, Grant(steps=2, batch=4))
-    assert slept > 0.8
+    assert slept > 0.5
     assert run.budget.seconds <= time.perf_counter() - began - slept
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,7 +13,7 @@ import transformers
 from test_models import LETTERS, tokenizer
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
-from bench import heads
+from bench import decode, heads
 from bench.checkpoint import Checkpoint
 from bench.lm import CausalLM
 from bench.record import Decoding
@@ -60,13 +61,16 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
 
 
 def load(place: Path) -> CausalLM:
-    lm: Any = Checkpoint(place, "float32", "cpu", Decoding(max_new_tokens=6, stop=())).load()
+    lm: Any = Checkpoint(
+        place, "float32", "cpu", Decoding(max_new_tokens=10, stop=tuple("aehknruxBDGJMPSVY,.:"))
+    ).load()
     return lm
 
 
 def test_answers_and_choices_are_as_where_every_prompt_is_read_by_itself(
     place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(decode, "FEWEST", 1)  # and rows that have ended are left out as soon as half of them have
     lm = load(place)
     usual = lm.model.config._attn_implementation
     together, chosen = lm.answer(PROMPTS), lm.choose(PROMPTS, OPTIONS)
@@ -147,3 +151,25 @@ def test_what_all_prompts_begin_with_is_told_and_reckoned_with(lively: Checkpoin
     assert lm.tally.shared_prompt == 0
     lm.choose(PROMPTS, OPTIONS)
     assert lm.tally.shared_prompt > 100
+
+
+def test_rows_that_have_ended_are_not_computed_on_and_answers_are_as_if_they_were(
+    lively: Checkpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first: Any = lively.load()
+    letters = "".join(first.answer([f"{word} {place}:" for place in range(20)])[0] for word in ("red", "blue", "one"))
+    decoding = lively.decoding.model_copy(update={"max_new_tokens": 24, "stop": tuple(sorted(set(letters)))[:3]})
+    for shared in ("", SHOTS):
+        prompts = [f"{shared}{'more ' * (place % 5)}question {place * 7}:" for place in range(40)]
+        asked, found = [], []
+        for fewest in (1, 1000):
+            monkeypatch.setattr(decode, "FEWEST", fewest)
+            lm: Any = dataclasses.replace(lively, decoding=decoding).load()
+            rows: list[int] = []
+            lm.model.register_forward_pre_hook(
+                lambda module, args, given, rows=rows: rows.append(given["input_ids"].numel()), with_kwargs=True
+            )
+            found.append((lm.answer(prompts), vars(lm.tally)))
+            asked.append(sum(rows))
+        assert found[0] == found[1]
+        assert asked[0] < asked[1], "or nothing was left out"

@@ -23,6 +23,7 @@ LAYERS: tuple[frozenset[str], ...] = (
             "wording",
             "lm",
             "heads",
+            "decode",
             "checkpoint",
             "gradient",
             "train",
@@ -154,6 +155,7 @@ SAME_LAYER = {
     ("lm", "loaded"),
     ("lm", "forecast"),  # as many rows at once as memory is to be spent on
     ("encoder", "forecast"),
+    ("lm", "decode"),  # rows that have ended are left out
     ("lm", "heads"),  # what stands before all prompts is read once
     ("lm", "dice"),  # sampling is greedy decoding of noisy scores
     ("encoder", "cap"),
