@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Collection
 from typing import Any
 
@@ -24,23 +25,32 @@ class Half(StoppingCriteria):
 
 
 def generate(
-    model: Any, ids: Any, mask: Any, cache: Any, ended: Callable[[list[int]], bool], over: Collection[int], **how: Any
+    model: Any,
+    ids: Any,
+    mask: Any,
+    cache: Any,
+    ended: Callable[[list[int]], bool],
+    over: Collection[int],
+    *,
+    generation_config: Any,
+    **how: Any,
 ) -> list[list[int]]:
     """The tokens that follow each row of `ids` (rows, tokens), as `model.generate` gives them with `how`.
 
     `over` are the tokens that end a row or fill it up afterwards; `ended` says it of what a row has so far. Whenever
     half of the rows have ended the others go on by themselves, with their part of the `cache`.
     """
-    begin, most = ids.shape[1], how["generation_config"].max_new_tokens
+    begin, most, settings = ids.shape[1], generation_config.max_new_tokens, copy.copy(generation_config)
+    settings.return_dict_in_generate = True
     places, found = list(range(len(ids))), [list[int]()] * len(ids)
     while True:
+        settings.max_new_tokens = most - (ids.shape[1] - begin)
         done = model.generate(
             input_ids=ids,
             attention_mask=mask,
             past_key_values=cache,
-            max_new_tokens=most - (ids.shape[1] - begin),
+            generation_config=settings,
             stopping_criteria=StoppingCriteriaList([Half(over)]),
-            return_dict_in_generate=True,
             **how,
         )
         for place, tokens in zip(places, done.sequences[:, begin:].tolist(), strict=True):
