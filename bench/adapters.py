@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
+from math import inf
 from pathlib import Path
 from typing import Any
 
 from bench.cost import Adapter
+from bench.meter import one_by_one
 
 ANEW = "anew"
 SWITCHES = 5
 
 Answer = Callable[[Sequence[str]], list[str]]
-Latency = Callable[[], tuple[float, ...]]
 
 
 def serves(model: Any, saved: Path) -> bool:
@@ -21,28 +23,29 @@ def serves(model: Any, saved: Path) -> bool:
     return hasattr(model, "peft_config") and (saved / "adapter_config.json").is_file()
 
 
-def serve(model: Any, saved: Path, questions: Sequence[str], answer: Answer, latency: Latency) -> Adapter:
+def serve(model: Any, saved: Path, questions: Sequence[str], expected: Sequence[str], answer: Answer) -> Adapter:
     """Put the saved adapter on its loaded base a second time, switch between both, and merge the first into the base.
 
-    `answer` asks the model as it is by then, `latency` times it. The model stays merged. Where PEFT cannot merge, what
-    merging does is not measured.
+    `answer` asks the model as it is by then; one by one it gave the `expected` answers to the questions. The model
+    stays merged. Where PEFT cannot merge, what merging does is not measured.
     """
-    first, expected = model.active_adapter, answer(questions)
+    first, ask = model.active_adapter, partial(one_by_one, answer, questions, inf)
     began = time.perf_counter()
     model.load_adapter(saved, adapter_name=ANEW)
     model.set_adapter(ANEW)
     loaded = time.perf_counter() - began
-    same = _share(expected, answer(questions))
+    same = _share(expected, ask()[0])
     began = time.perf_counter()
     for place in range(SWITCHES):
         model.set_adapter(first if place % 2 == 0 else ANEW)
     switched = (time.perf_counter() - began) / SWITCHES
     model.set_adapter(first)
     model.delete_adapter(ANEW)
-    found = Adapter(load_ms=_ms(loaded), switch_ms=_ms(switched), loaded_same=same, queries=len(questions))
+    found = Adapter(load_ms=_ms(loaded), switch_ms=_ms(switched), loaded_same=same, queries=len(expected))
     if model.active_peft_config.is_prompt_learning or not _merged(model):
         return found
-    return found.model_copy(update={"merged_same": _share(expected, answer(questions)), "merged_latency_ms": latency()})
+    merged, latency = ask()
+    return found.model_copy(update={"merged_same": _share(expected, merged), "merged_latency_ms": latency})
 
 
 def _merged(model: Any) -> bool:

@@ -12,7 +12,7 @@ from bench.method import LM
 from bench.record import Forgetting
 
 WINDOW = 128
-TOKENS = 20_000
+TOKENS = 8_000
 
 Windows = list[tuple[list[int], list[int]]]
 

@@ -18,7 +18,8 @@ from bench import energy
 from bench.cost import Phase
 
 MIB = 2**20
-WARM_UP, QUERIES = 2, 20  # queries asked before, and while, they are timed one by one
+QUERIES, FEWEST = 20, 5  # timed one by one, and even where that takes longer than
+SECONDS = 2.0
 _CLEAR_REFS = Path("/proc/self/clear_refs")
 _STATUS = Path("/proc/self/status")
 _STAT = Path("/proc/self/stat")
@@ -78,16 +79,24 @@ class Meter:
             self._open = None
 
 
-def latencies(answer: Callable[[list[str]], object], questions: Sequence[str]) -> tuple[float, ...]:
-    """Milliseconds per query, one at a time, after a warm-up."""
-    for question in questions[:WARM_UP]:
-        answer([question])
-    times = []
+def one_by_one(
+    answer: Callable[[list[str]], list[str]], questions: Sequence[str], seconds: float = SECONDS
+) -> tuple[list[str], tuple[float, ...]]:
+    """Answers to the first `QUERIES` questions asked one at a time, after a warm-up, and milliseconds of each.
+
+    None is begun after so many seconds, once there are `FEWEST`.
+    """
+    if not questions:
+        return [], ()
+    answer([questions[0]])
+    answers, times, since = list[str](), list[float](), time.perf_counter()
     for question in questions[:QUERIES]:
         began = time.perf_counter()
-        answer([question])
+        if began - since > seconds and len(times) >= FEWEST:
+            break
+        answers += answer([question])
         times.append(round((time.perf_counter() - began) * 1000, 3))
-    return tuple(times)
+    return answers, tuple(times)
 
 
 class _Gauge(Protocol):

@@ -18,7 +18,7 @@ from bench.budget import Budget
 from bench.cost import Adapter, Answering, Cost, Parameters, Phase
 from bench.forgetting import Recall
 from bench.job import Job
-from bench.meter import MIB, QUERIES, Meter, latencies
+from bench.meter import MIB, Meter, one_by_one
 from bench.method import LM, Lesson, Method, Unsupported, Watch
 from bench.progress import Progress
 from bench.record import Env, Failure, Forgetting, Grant, Record, Status
@@ -88,6 +88,7 @@ class Trial:
         self.budget: Budget | None = None
         self.parameters: Parameters | None = None
         self.answering: Answering | None = None
+        self.alone: Sequence[str] = ()  # what it answered one by one
         self.artefact_bytes: int | None = None
         self.adapter: Adapter | None = None
         self.adapter_failure: str | None = None
@@ -195,7 +196,7 @@ class Trial:
         assert self.answering is not None
         self.watch({"phase": "latency"})
         with self.meter.phase("latency"):
-            latency = latencies(method.predict, [row.input for row in self.task.splits[self.spec.exam]])
+            self.alone, latency = one_by_one(method.predict, [row.input for row in self.task.splits[self.spec.exam]])
         self.answering = self.answering.model_copy(update={"latency_ms": latency})
 
     def remember(self) -> None:
@@ -219,13 +220,11 @@ class Trial:
         """See what an adapter is like in service, the last thing of all: it leaves the model changed."""
         if self.lm is None or not adapters.serves(self.lm.model, saved):
             return
-        questions = [row.input for row in self.task.splits[self.spec.exam]][:QUERIES]
+        questions = [row.input for row in self.task.splits[self.spec.exam]][: len(self.alone)]
         self.watch({"phase": "serve"})
         with self.meter.phase("serve"):
             try:
-                self.adapter = adapters.serve(
-                    self.lm.model, saved, questions, method.predict, lambda: latencies(method.predict, questions)
-                )
+                self.adapter = adapters.serve(self.lm.model, saved, questions, self.alone, method.predict)
             except Exception as error:  # all that counts has been measured by now, and must not be lost for this
                 self.adapter_failure = f"{type(error).__name__}: {error}"
 

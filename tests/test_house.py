@@ -150,6 +150,7 @@ SAME_LAYER = {
     ("audit", "checkpoint"),  # data is measured with a model's tokenizer
     ("audit", "wording"),  # leaks and near duplicates are a matter of words
     ("gradient", "train"),  # the family of trained methods has one engine
+    ("adapters", "meter"),  # in service an adapter is asked one by one, as before
     ("lm", "cap"),  # a batch that does not fit is answered in parts
     ("encoder", "loaded"),  # what any model counts and batches alike
     ("lm", "loaded"),

@@ -17,7 +17,7 @@ from bench import adapters, environment, flops, forecast, plan, registry, worker
 from bench.budget import Budget
 from bench.checkpoint import Checkpoint
 from bench.flops import FirstPass
-from bench.meter import latencies
+from bench.meter import FEWEST, QUERIES, one_by_one
 from bench.record import Grant
 from bench.testing import QUESTIONS, tiny_lesson
 from bench.worker import seed_all
@@ -145,13 +145,31 @@ def test_the_most_that_a_machine_does_is_a_rate() -> None:
     assert 1e8 < flops.peak("cpu") < 1e15
 
 
+def test_questions_are_timed_one_by_one_and_few_where_each_takes_long() -> None:
+    asked: list[list[str]] = []
+
+    def answer(questions: list[str]) -> list[str]:
+        asked.append(questions)
+        return [question.upper() for question in questions]
+
+    questions = [f"question {number}" for number in range(2 * QUERIES)]
+    answers, times = one_by_one(answer, questions)
+    assert answers == [question.upper() for question in questions[:QUERIES]]
+    assert len(times) == QUERIES
+    assert asked == [questions[:1], *([question] for question in questions[:QUERIES])]
+    answers, times = one_by_one(answer, questions, seconds=0)
+    assert len(answers) == len(times) == FEWEST
+    assert one_by_one(answer, []) == ([], ())
+
+
 @pytest.mark.parametrize("name", [*MERGED, "prefix", "prompt-tuning"])
 def test_an_adapter_put_on_its_base_anew_answers_as_before(name: str, lively: Checkpoint, tmp_path: Path) -> None:
     method, _ = fit(name, lively)
     method.save(tmp_path)
     model = method.lm_.model
     assert adapters.serves(model, tmp_path)
-    found = adapters.serve(model, tmp_path, QUESTIONS, method.predict, lambda: latencies(method.predict, QUESTIONS))
+    alone, _ = one_by_one(method.predict, QUESTIONS)
+    found = adapters.serve(model, tmp_path, QUESTIONS, alone, method.predict)
     assert (found.loaded_same, found.queries) == (1, len(QUESTIONS))
     assert found.load_ms > found.switch_ms > 0
     if name in MERGED:
@@ -167,7 +185,8 @@ def test_an_adapter_that_was_not_saved_as_it_is_is_found_out(lively: Checkpoint,
     method, _ = fit("lora", lively, lr=5e-2)
     other, _ = fit("lora", lively, lr=1e-5)
     other.save(tmp_path)
-    found = adapters.serve(method.lm_.model, tmp_path, QUESTIONS, method.predict, tuple)
+    alone, _ = one_by_one(method.predict, QUESTIONS)
+    found = adapters.serve(method.lm_.model, tmp_path, QUESTIONS, alone, method.predict)
     assert found.loaded_same < 1
 
 
