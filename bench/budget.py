@@ -99,10 +99,6 @@ class Budget:
         """Seconds on the clock so far."""
         return (self._stopped or time.perf_counter()) - self._started - self._paused
 
-    def start(self) -> None:
-        """Start the clock."""
-        self._paused, self._stopped, self._started = 0.0, None, time.perf_counter()
-
     def stop(self) -> None:
         """Stop the clock for good."""
         self._stopped = time.perf_counter()
@@ -122,7 +118,7 @@ class Budget:
         self.stopped_by = self.stopped_by or limit
         return limit is None
 
-    def draw(self, *, steps: int = 0, examples: int = 0, tokens: int = 0, note: str = "") -> None:
+    def draw(self, *, steps: int = 0, examples: int = 0, tokens: int = 0) -> None:
         """Take from the grant before working; raises `BudgetSpent`, and takes nothing, if it would exceed it."""
         if not self.affords(steps=steps, examples=examples, tokens=tokens):
             raise BudgetSpent(f"the budget of {self.stopped_by} is used up: {self.grant.model_dump(exclude_none=True)}")
@@ -132,7 +128,7 @@ class Budget:
         self.steps, self.examples, self.tokens = self.steps + steps, self.examples + examples, self.tokens + tokens
         self.watch(
             {"step": self.steps, "steps": self.planned_steps, "tokens": self.tokens, "spent_s": self.seconds}
-            | {"granted_s": self.grant.seconds, "note": note}
+            | {"granted_s": self.grant.seconds}
         )
 
     def spent(self) -> Spent:

@@ -18,6 +18,7 @@ from filelock import FileLock
 
 from bench import launch, node, resources
 from bench.job import Job
+from bench.method import Watch
 from bench.plan import done
 from bench.record import Failure, Record
 from bench.refusal import Refused
@@ -33,7 +34,6 @@ STORE = 256 * 2**20  # bytes; nothing but records and kept folders goes through 
 # What Ray would otherwise tell its makers; who wants that, sets it.
 SILENCE = {"RAY_USAGE_STATS_ENABLED": "0"}
 
-Show = Callable[[dict[str, Any]], None]
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -64,7 +64,7 @@ class Cluster:
         self.asked = asked
         self.folder = None if asked.ship else os.getcwd()
         self.held: dict[Path, FileLock] = {}
-        self.work: dict[str, tuple[Any, Show]] = {}
+        self.work: dict[str, tuple[Any, Watch]] = {}
         self.mutex, self.ended = threading.Lock(), threading.Event()
         self.names: dict[str, str] = {}
 
@@ -96,7 +96,7 @@ class Cluster:
             for lock in self.held.values():
                 lock.release()
 
-    def launch(self, job: Job, out: Path, *, force: bool = False, show: Show) -> tuple[Record, bool]:
+    def launch(self, job: Job, out: Path, *, force: bool = False, show: Watch) -> tuple[Record, bool]:
         """The job's record, and whether it had to be run for it; this command alone writes into `out` meanwhile."""
         self._hold(out, show)
         record = None if force else done(job, out)
@@ -121,7 +121,7 @@ class Cluster:
                 self._end()
                 raise
 
-    def _hold(self, out: Path, show: Show) -> None:
+    def _hold(self, out: Path, show: Watch) -> None:
         with self.mutex:
             if out in self.held:
                 return
@@ -135,7 +135,7 @@ class Cluster:
                         raise Ended from None
             self.held[out] = lock
 
-    def _run(self, job: Job, show: Show) -> tuple[Record, bytes | None]:
+    def _run(self, job: Job, show: Watch) -> tuple[Record, bytes | None]:
         import ray
 
         with self.mutex:

@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 from bench import device, launch
 from bench.job import Job
+from bench.method import Watch
 from bench.record import Record
 from bench.refusal import Refused
 
 HERE = "here"
 VALID = "here, ray, ray://auto, or ray://HOST:PORT"
 
-Show = Callable[[dict[str, Any]], None]
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -32,7 +32,7 @@ class Executor(Protocol):
         Raises `Refused` where they could not be run. Leaving it ends what is still in work.
         """
 
-    def launch(self, job: Job, out: Path, *, force: bool = False, show: Show) -> tuple[Record, bool]:
+    def launch(self, job: Job, out: Path, *, force: bool = False, show: Watch) -> tuple[Record, bool]:
         """As `bench.launch.launch`: the job's record, which lies in `out` by then, and whether it was run for it."""
 
     def map(self, work: Callable[[T], R], things: Iterable[T]) -> Iterator[R]:

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import importlib.util
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from bench import checkpoint, proof, recipe, registry, task
 from bench.job import Job
 from bench.launch import launch
+from bench.method import Watch
 from bench.parcel import SCRIPT, Parcel
 from bench.record import Record
 from bench.refusal import Refused
-
-Show = Callable[[dict[str, Any]], None]
 
 
 @dataclass(frozen=True)
@@ -79,7 +77,7 @@ def check_target(folder: Path) -> None:
         raise Refused(f"--to {folder}: cannot be written: {error.strerror}", where=str(folder.absolute())) from None
 
 
-def export(found: Found, to: Path, *, merge: bool, check: int, show: Show) -> Exported:
+def export(found: Found, to: Path, *, merge: bool, check: int, show: Watch) -> Exported:
     """Put the folder `to` in place, whole, with what the run fitted and a script that was asked `check` questions."""
     if merge and found.script != "writes":  # before anything is fitted again
         why = f"{found.record.spec.method.name} changes no weights that a plain model of this architecture has"
@@ -114,7 +112,7 @@ def export(found: Found, to: Path, *, merge: bool, check: int, show: Show) -> Ex
     return Exported(sentences, unlike)
 
 
-def answers(found: Found, asked: Sequence[str], show: Show) -> tuple[list[str], list[str]]:
+def answers(found: Found, asked: Sequence[str], show: Watch) -> tuple[list[str], list[str]]:
     """Trimmed answers to questions, and sentences on how they were come by.
 
     The first recorded question is asked along, to see that it is answered as it was.
@@ -144,7 +142,7 @@ def questions(found: Found) -> list[str]:
     return [inputs[sample.id] for sample in found.record.samples]
 
 
-def remake(found: Found, asked: Sequence[str], out: Path, show: Show) -> Record:
+def remake(found: Found, asked: Sequence[str], out: Path, show: Watch) -> Record:
     """Fit again as the record says, keep that in `out`, and ask it; raises `Refused` where that fails."""
     spec = found.record.spec
     digest = registry.source_sha256(registry.method(spec.method.ref))

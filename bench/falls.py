@@ -181,7 +181,3 @@ def change(some: Scores) -> str:
 
 def _answers(record: Record) -> tuple[tuple[str, ...], bytes]:
     return record.samples.ids, record.samples.said
-
-
-def _change(gap: Scores) -> str:
-    return f"{100 * float(gap.mean()):+.1f} points"

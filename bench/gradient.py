@@ -18,14 +18,7 @@ Choice = tuple[list[int], list[int], list[int]]
 """Token ids of a prompt, of the answer that is wanted, and of one that is not."""
 
 WIDTH = 256  # of the model for which learning rates by width are named
-
-
-def by_width(lr: float, model: Any) -> float:
-    """The learning rate for a model of this width where `lr` is right at `WIDTH` (https://arxiv.org/abs/2203.03466).
-
-    Adam moves every weight by about its learning rate, and a wider layer adds up more of such moves.
-    """
-    return lr * WIDTH / int(model.config.get_text_config().hidden_size)
+LR_BY_WIDTH = f"peak learning rate of AdamW at a width of {WIDTH}; a model of another gets lr * {WIDTH} / width"
 
 
 def task_type(model: Any) -> str:
@@ -39,6 +32,9 @@ class Gradient(Method):
 
     spreads: ClassVar[bool] = True
     needs: ClassVar[tuple[str, ...]] = ("bench.train",)
+    by_width: ClassVar[bool] = False
+    """Whether `lr` is right at a width of `WIDTH` and a wider model gets less (https://arxiv.org/abs/2203.03466): Adam
+    moves every weight by about its learning rate, and a wider layer adds up more of such moves."""
     script: ClassVar[str | None] = "writes"
 
     lr: PositiveFloat = param(1e-3, help="peak learning rate of AdamW", search=(1e-5, 1e-1), log=True)
@@ -54,8 +50,8 @@ class Gradient(Method):
         raise NotImplementedError
 
     def peak(self, model: Any) -> float:
-        """The peak learning rate for this model, where it depends on more than `lr`."""
-        return self.lr
+        """The peak learning rate for this model."""
+        return self.lr * WIDTH / int(model.config.get_text_config().hidden_size) if self.by_width else self.lr
 
     def rows(self) -> Rows | None:
         """Token ids (read, learnt) of each training row; None for prompt and answer of every example."""

@@ -7,7 +7,6 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
 
@@ -15,6 +14,7 @@ from filelock import FileLock
 
 from bench import accelerated, device, nursery, progress, registry
 from bench.job import Job
+from bench.method import Watch
 from bench.plan import done
 from bench.record import Failure, Record, Spec, Status
 
@@ -22,10 +22,8 @@ POLL_S = 0.25
 GRACE_S = 60.0
 TAIL_LINES = 30
 
-Show = Callable[[dict[str, Any]], None]
 
-
-def launch(job: Job, out: Path, *, force: bool = False, show: Show = lambda state: None) -> tuple[Record, bool]:
+def launch(job: Job, out: Path, *, force: bool = False, show: Watch = lambda state: None) -> tuple[Record, bool]:
     """The job's record, and whether it had to be run for it.
 
     One run at a time in a folder, whoever asks: runs side by side would disturb each other's measurements, and what
@@ -38,7 +36,7 @@ def launch(job: Job, out: Path, *, force: bool = False, show: Show = lambda stat
         return _run(job, out, show), True
 
 
-def queue(out: Path, show: Show) -> FileLock:
+def queue(out: Path, show: Watch) -> FileLock:
     """A folder's lock, yet to be taken; shows if another command has it."""
     lock = FileLock(out / ".lock", thread_local=False)
     try:
@@ -49,7 +47,7 @@ def queue(out: Path, show: Show) -> FileLock:
     return lock
 
 
-def _run(job: Job, out: Path, show: Show) -> Record:
+def _run(job: Job, out: Path, show: Watch) -> Record:
     place = out / f"{job.spec.id}.json"
     before = _stamp(place)
     with tempfile.TemporaryDirectory(prefix="bench-") as scratch:
@@ -83,7 +81,7 @@ def _start(job: Job, files: list[Path], log: IO[str]) -> nursery.Process:
     return nursery.start(files, log, needs, _environment(job.spec) | device.visible(job.device))
 
 
-def _wait(worker: nursery.Process, job: Job, file: Path, show: Show) -> bool:
+def _wait(worker: nursery.Process, job: Job, file: Path, show: Watch) -> bool:
     """Wait for the worker, mostly asleep; True if it had to be killed for ignoring its budget of seconds."""
     granted = job.spec.budget.seconds
     while True:

@@ -96,7 +96,7 @@ class Budget(Protocol):
     def affords(self, *, steps: int = 0, examples: int = 0, tokens: int = 0) -> bool:
         """Whether a draw of this size is still within the grant."""
 
-    def draw(self, *, steps: int = 0, examples: int = 0, tokens: int = 0, note: str = "") -> None:
+    def draw(self, *, steps: int = 0, examples: int = 0, tokens: int = 0) -> None:
         """Take from the grant before working; raises `BudgetSpent`, and takes nothing, if it would exceed it."""
 
     def off_clock(self) -> AbstractContextManager[None]:

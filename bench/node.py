@@ -10,7 +10,7 @@ import os
 import tarfile
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +18,12 @@ import bench
 from bench import checkpoint, recipe, registry
 from bench.job import Job
 from bench.launch import launch
+from bench.method import Watch
 from bench.record import Record
 from bench.refusal import Refused
 
 TELL_S = 1.0
 SHARE = "a folder that all nodes share under the same path, or ship=FOLDER behind the address, brings it there"
-
-Tell = Callable[[dict[str, Any]], None]
 
 
 def refuses(jobs: Sequence[Job], folder: str | None, harness: str) -> Refused | None:
@@ -44,7 +43,7 @@ def refuses(jobs: Sequence[Job], folder: str | None, harness: str) -> Refused | 
     return None
 
 
-def run(job: Job, folder: str | None, tell: Tell) -> tuple[Record, bytes | None]:
+def run(job: Job, folder: str | None, tell: Watch) -> tuple[Record, bytes | None]:
     """The record of a job, and what it kept as a tar archive; nothing of it stays on the node."""
     with _standing_in(folder), tempfile.TemporaryDirectory(prefix="bench-") as out:
         _compare_method(job)  # task and model are compared by the worker
@@ -113,7 +112,7 @@ def _standing_in(folder: str | None) -> Iterator[None]:
         yield
 
 
-def _now_and_then(tell: Tell) -> Tell:
+def _now_and_then(tell: Watch) -> Watch:
     """Tells at once what is new in kind, and not more than once a second how far it is."""
     last: dict[str, Any] = {"at": 0.0}
 

@@ -10,39 +10,41 @@ from threading import Lock
 from typing import Any
 
 from bench.job import Job
+from bench.method import Watch
 from bench.record import Attempt, Range, Record, Tuning
 
 SEED = 1_000_000  # of all trials: no run that counts has it
 FOLDER = "trials"
 
-Show = Callable[[dict[str, Any]], None]
+Wanted = tuple[str, int | None]
+"""A method, and the training examples it is granted."""
 Launch = Callable[..., tuple[Record, bool]]
 """As `bench.launch.launch`."""
 
 
 class Tuner:
-    """Finds the hyper-parameters of each method once, for all of its seeds, whichever thread asks first."""
+    """Finds each method's hyper-parameters once per training size, for all seeds, whichever thread asks first."""
 
     def __init__(self, out: Path, launch: Launch) -> None:
         self.out, self.launch = out, launch
-        self.found: dict[str, Tuning] = {}
-        self.searching: defaultdict[str, Lock] = defaultdict(Lock)
+        self.found: dict[Wanted, Tuning] = {}
+        self.searching: defaultdict[Wanted, Lock] = defaultdict(Lock)
 
-    def settle(self, job: Job, show: Show) -> Job:
+    def settle(self, job: Job, show: Watch) -> Job:
         """The job with what did best on validation; as it is where nothing is to be tuned or no trial succeeded."""
         if job.spec.budget.trials is None:
             return job
-        ref = job.spec.method.ref
-        with self.searching[ref]:
-            if ref not in self.found:
-                self.found[ref] = search(job, self.out / FOLDER, self.launch, show)
-        tuning = self.found[ref]
+        wanted = job.spec.method.ref, job.spec.budget.examples
+        with self.searching[wanted]:
+            if wanted not in self.found:
+                self.found[wanted] = search(job, self.out / FOLDER, self.launch, show)
+        tuning = self.found[wanted]
         scored = [attempt for attempt in tuning.attempts if attempt.score is not None]
         best = max(scored, key=lambda attempt: attempt.score or 0.0, default=None)
         return _changed(job, {"tuning": tuning}, best.params if best else job.spec.method.params)
 
 
-def search(job: Job, out: Path, launch: Launch, show: Show) -> Tuning:
+def search(job: Job, out: Path, launch: Launch, show: Watch) -> Tuning:
     """Try the method's defaults, then what Optuna's TPE proposes, each in a process of its own, within the budget.
 
     Trials that have a record in `out` are not run again. What fails or diverges counts as a trial. A method with
@@ -70,7 +72,7 @@ def search(job: Job, out: Path, launch: Launch, show: Show) -> Tuning:
     return Tuning(ranges=job.ranges, attempts=tuple(attempts))
 
 
-def _telling(show: Show, number: int) -> Show:
+def _telling(show: Watch, number: int) -> Watch:
     return lambda state: show(state | {"trial": number})
 
 

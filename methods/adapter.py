@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 
 from pydantic import PositiveFloat, PositiveInt
 
-from bench.gradient import WIDTH, Gradient, by_width
+from bench.gradient import LR_BY_WIDTH, Gradient
 from bench.method import Unsupported, param
 
 
@@ -14,18 +14,10 @@ class Adapter(Gradient):
     """Adapters (https://arxiv.org/abs/1902.00751), one behind each block; the first step starts from the base."""
 
     script: ClassVar[str | None] = "bottleneck"
+    by_width: ClassVar[bool] = True
 
-    lr: PositiveFloat = param(
-        5e-3,
-        help=f"peak learning rate of AdamW at a width of {WIDTH}; a model of another gets lr * {WIDTH} / width",
-        search=(5e-4, 2e-2),
-        log=True,
-    )
+    lr: PositiveFloat = param(5e-3, help=LR_BY_WIDTH, search=(5e-4, 2e-2), log=True)
     size: PositiveInt = param(64, help="width of the bottleneck", search=(8, 128), log=True)
-
-    def peak(self, model: Any) -> float:
-        """The learning rate for this model's width."""
-        return by_width(self.lr, model)
 
     def adapt(self, model: Any) -> Any:
         """Add the networks, the second layer of each all zeros; only they are trained."""

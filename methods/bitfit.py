@@ -1,11 +1,11 @@
 """BitFit: only biases are trained."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from pydantic import PositiveFloat
 
-from bench.gradient import WIDTH, Gradient, by_width
+from bench.gradient import LR_BY_WIDTH, Gradient
 from bench.method import param
 
 
@@ -13,16 +13,9 @@ from bench.method import param
 class BitFit(Gradient):
     """Bias-only fine-tuning (https://arxiv.org/abs/2106.10199); linear layers that have no bias get one of zeros."""
 
-    lr: PositiveFloat = param(
-        1e-2,
-        help=f"peak learning rate of AdamW at a width of {WIDTH}; a model of another gets lr * {WIDTH} / width",
-        search=(1e-3, 5e-2),
-        log=True,
-    )
+    by_width: ClassVar[bool] = True
 
-    def peak(self, model: Any) -> float:
-        """The learning rate for this model's width."""
-        return by_width(self.lr, model)
+    lr: PositiveFloat = param(1e-2, help=LR_BY_WIDTH, search=(1e-3, 5e-2), log=True)
 
     def adapt(self, model: Any) -> Any:
         """Unfreeze the biases of all linear layers but the output layer's."""

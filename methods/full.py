@@ -1,11 +1,11 @@
 """Full fine-tuning: every weight is trained."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from pydantic import PositiveFloat
 
-from bench.gradient import WIDTH, Gradient, by_width
+from bench.gradient import LR_BY_WIDTH, Gradient
 from bench.method import param
 
 
@@ -13,16 +13,9 @@ from bench.method import param
 class Full(Gradient):
     """All weights by AdamW, at a learning rate that falls as models grow wider."""
 
-    lr: PositiveFloat = param(
-        1e-3,
-        help=f"peak learning rate of AdamW at a width of {WIDTH}; a model of another gets lr * {WIDTH} / width",
-        search=(1e-4, 3e-3),
-        log=True,
-    )
+    by_width: ClassVar[bool] = True
 
-    def peak(self, model: Any) -> float:
-        """The learning rate for this model's width."""
-        return by_width(self.lr, model)
+    lr: PositiveFloat = param(1e-3, help=LR_BY_WIDTH, search=(1e-4, 3e-3), log=True)
 
     def adapt(self, model: Any) -> Any:
         """Unfreeze everything."""

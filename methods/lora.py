@@ -1,11 +1,11 @@
 """LoRA: low-rank updates beside all frozen linear layers."""
 
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from pydantic import Field, PositiveFloat, PositiveInt
 
-from bench.gradient import WIDTH, Gradient, by_width, task_type
+from bench.gradient import LR_BY_WIDTH, Gradient, task_type
 from bench.method import param
 
 
@@ -13,19 +13,12 @@ from bench.method import param
 class LoRA(Gradient):
     """Low-rank adaptation (https://arxiv.org/abs/2106.09685); its first step starts from the base model itself."""
 
-    lr: PositiveFloat = param(
-        6e-3,
-        help=f"peak learning rate of AdamW at a width of {WIDTH}; a model of another gets lr * {WIDTH} / width",
-        search=(1e-3, 2e-2),
-        log=True,
-    )
+    by_width: ClassVar[bool] = True
+
+    lr: PositiveFloat = param(6e-3, help=LR_BY_WIDTH, search=(1e-3, 2e-2), log=True)
     rank: PositiveInt = param(16, help="rank of the updates", search=(4, 64), log=True)
     alpha: PositiveInt = param(32, help="updates are scaled by alpha / rank", search=(8, 128), log=True)
     dropout: Annotated[float, Field(ge=0, lt=1)] = param(0.0, help="dropout before the update", search=(0.0, 0.1))
-
-    def peak(self, model: Any) -> float:
-        """The learning rate for this model's width: a few times that of full fine-tuning, at any width."""
-        return by_width(self.lr, model)
 
     def shape(self, model: Any) -> dict[str, Any]:
         """The fields of PEFT's configuration."""
