@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import astuple
 from typing import Literal
 
 from pydantic import BaseModel
@@ -9,6 +10,7 @@ from pydantic import BaseModel
 from bench import comparison, contrast, costing, learning, terms
 from bench.comparison import Cell, Comparison
 from bench.contrast import LEVEL
+from bench.learning import Curve
 from bench.limits import Wishes, exceeding, failed
 from bench.rows import Row
 from bench.sections import Section
@@ -46,6 +48,18 @@ class BreakEven(BaseModel):
     later_score: float
 
 
+class Labels(BaseModel):
+    """Whether more labels would help, by what a doubling of them brought between two training sizes."""
+
+    verdict: str
+    """"yes", "no" or "open"."""
+    less: int
+    more: int
+    gain: float
+    low: float
+    high: float
+
+
 class Advice(BaseModel):
     """What to use for one task on one model, and why."""
 
@@ -55,8 +69,6 @@ class Advice(BaseModel):
     answer: Answer
     use: str | None
     """The cheapest method that is as good as the best; where undecided, what to use meanwhile."""
-    use_key: str | None
-    """Its records' key."""
     instead: list[str]
     """Cheaper ones that may be as good."""
     best: str | None
@@ -71,8 +83,8 @@ class Advice(BaseModel):
     """Against the best method that is adapted the other way: by prompting, or by training."""
     one_machine: bool
     """Whether the runs were made on machines alike; if not, no cost was compared, and the best is chosen."""
-    more_labels: str | None
-    """"yes", "no" or "open"; None: only one training size was measured."""
+    more_labels: Labels | None
+    """Of the method to use; None: only one training size was measured."""
 
 
 def decide(section: Section, wishes: Wishes, say: Say = english) -> Advice:
@@ -97,7 +109,6 @@ def decide(section: Section, wishes: Wishes, say: Say = english) -> Advice:
         metric=section.metric,
         answer="nothing" if use is None else "undecided" if instead else "use",
         use=use.name if use else None,
-        use_key=chosen.key if chosen else None,
         instead=[one.name for one in instead],
         best=best.name if best else None,
         candidates=candidates,
@@ -106,8 +117,14 @@ def decide(section: Section, wishes: Wishes, say: Say = english) -> Advice:
         beyond=[name for name in beyond if name not in shams and name not in broken],
         break_even=_break_even(chosen, fits, section.metric) if chosen and alike else None,
         one_machine=alike,
-        more_labels=curve.verdict if curve else None,
+        more_labels=_labels(curve) if curve else None,
     )
+
+
+def _labels(curve: Curve) -> Labels:
+    less, more = curve.sizes[-2:]
+    mean, low, high = astuple(curve.gain)
+    return Labels(verdict=curve.verdict, less=less, more=more, gain=mean, low=low, high=high)
 
 
 def _candidate(row: Row, cell: Cell, best: Cell, found: Comparison, wishes: Wishes) -> Candidate:

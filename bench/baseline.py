@@ -46,7 +46,7 @@ def exists(text: str) -> bool:
     """Whether there is any record at a place, or in a revision; raises `Refused` where there is no such revision."""
     place = Path(text)
     if place.exists():
-        return place.is_file() or any(place.rglob("*.json"))
+        return place.is_file() or bool(sections.files(place))
     revision, _, folder = text.partition(":")
     if _git("rev-parse", "--verify", "--quiet", f"{revision}^{{commit}}") is not None:
         return _git("cat-file", "-e", f"{revision}:{folder or BASELINE}") is not None
@@ -84,7 +84,7 @@ def bless(new: Sequence[Record], into: Path, why: str) -> list[Path]:
 
 def _cell(record: Record) -> tuple[str, str, str]:
     spec = record.spec
-    return spec.task.name, Path(spec.base.ref).name, spec.method.name
+    return spec.task.name, spec.base.name, spec.method.name
 
 
 def _git(*arguments: str) -> bytes | None:

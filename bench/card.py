@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import yaml
 from pydantic import (
@@ -18,6 +18,7 @@ from pydantic import (
     model_validator,
 )
 
+from bench.metrics import Normaliser
 from bench.refusal import Refused, did_you_mean
 
 
@@ -107,7 +108,7 @@ class Card(Closed):
     license: str
     instruction: str
     template: str = Field("{input}\n{target}\n\n", description="one solved example; what follows {target} ends it")
-    normalize: Literal["squad", "korquad", "ko"]
+    normalize: Normaliser
     metric: str = Field("em", description="the main metric")
     labels: tuple[str, ...] | None = Field(None, description="the closed set of answers; null for open answers")
     answer: str | None = Field(None, description="regex whose one group is what em compares; null: the whole answer")

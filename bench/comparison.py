@@ -95,7 +95,7 @@ def compare(records: Sequence[Record], within: float = contrast.WITHIN) -> Compa
         for ours, found in zip(some, betweens(some, theirs, prior), strict=True):
             p = adjusted[frozenset((ours.key, theirs.key))]
             said = contrast.verdict(found, p, within)
-            items = contrast.items_to_decide(found, len(pairs), within) if said == "undecided" else None
+            items = contrast.items_to_decide(found, len(pairs), within) if said == "open" else None
             made[ours.key] = Contrast(ours.key, theirs.key, found, p, said, items)
         return made
 
@@ -231,17 +231,17 @@ def sentences(found: Comparison, say: Say = english) -> list[str]:
 
 def _sorted(contrasts: dict[str, Contrast], names: dict[str, str], other: str, say: Say) -> list[str]:
     """A sentence for each verdict that was reached, with what would settle the rest."""
-    kinds: dict[Verdict, list[str]] = {"better": [], "equivalent": [], "worse": [], "undecided": []}
+    kinds: dict[Verdict, list[str]] = {"better": [], "same": [], "worse": [], "open": []}
     for key, one in contrasts.items():
         more = say(" (some {items:,} test questions would tell)", items=units.about(one.items)) if one.items else ""
         kinds[one.verdict].append(names[key] + more)
     told = {kind: {"other": other, "names": ", ".join(some)} for kind, some in kinds.items() if some}
     words = {
         "better": lambda facts: say("Better than {other}: {names}.", **facts),
-        "equivalent": lambda facts: say(
+        "same": lambda facts: say(
             "The same as {other} within {points:.0f} points: {names}.", points=100 * contrast.WITHIN, **facts
         ),
         "worse": lambda facts: say("Worse than {other}: {names}.", **facts),
-        "undecided": lambda facts: say("Not told apart from {other}: {names}.", **facts),
+        "open": lambda facts: say("Not told apart from {other}: {names}.", **facts),
     }
     return [words[kind](facts) for kind, facts in told.items()]

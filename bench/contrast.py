@@ -23,7 +23,7 @@ POWER = 0.80
 WITHIN = 0.02  # a difference smaller than this makes no difference, if nothing else is said
 
 Draws = NDArray[numpy.float64]
-Verdict = Literal["better", "worse", "equivalent", "undecided"]
+Verdict = Literal["better", "worse", "same", "open"]
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class Difference:
 
     interval: Interval
     narrow: Interval
-    """The 90 % interval, by which two one-sided tests call it equivalent."""
+    """The 90 % interval, by which two one-sided tests call it the same."""
     p: float
     seeds: int
     items: int
@@ -162,13 +162,13 @@ def holm(ps: Sequence[float]) -> list[float]:
 def verdict(found: Difference, p: float, within: float = WITHIN) -> Verdict:
     """What a difference says, with its p value adjusted for the company it came in.
 
-    Better and worse are told from zero; equivalent is shown to be smaller than `within`; all else is undecided.
+    Better and worse are told from zero; the same is shown to be smaller than `within`; all else is open.
     """
     if p < LEVEL and found.interval.mean:
         return "better" if found.interval.mean > 0 else "worse"
     if -within < found.narrow.low and found.narrow.high < within:
-        return "equivalent"
-    return "undecided"
+        return "same"
+    return "open"
 
 
 def items_to_decide(found: Difference, contrasts: int = 1, within: float = WITHIN) -> int | None:

@@ -5,9 +5,8 @@ from __future__ import annotations
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from bench import learning, units
-from bench.advice import Advice, Candidate
-from bench.learning import Curve
+from bench import units
+from bench.advice import Advice, Candidate, Labels
 from bench.limits import Wishes, limits
 from bench.sections import Section
 from bench.words import Say, english
@@ -39,7 +38,7 @@ def sentences(made: Advice, section: Section, wishes: Wishes, say: Say = english
     if made.best and open_to[0].name in made.beyond:
         best = open_to[0]
         said.append(say("Without the limits: {name} with {score:.3f}.", name=best.name, score=best.interval.mean))
-    return [*said, _labels(learning.curves(section).get(made.use_key), say)] if made.use_key else said
+    return [*said, _labels(made.more_labels, say)] if made.use else said
 
 
 def table(title: str, made: Advice, say: Say = english) -> Table:
@@ -141,20 +140,20 @@ def _nearest(made: Advice, section: Section, wishes: Wishes, say: Say) -> list[s
     return said
 
 
-def _labels(curve: Curve | None, say: Say) -> str:
-    if curve is None:
+def _labels(known: Labels | None, say: Say) -> str:
+    if known is None:
         return say(
             "Whether more labels would help was not measured: the same runs with --examples 250,500,1000 would tell."
         )
-    gain, sizes = curve.gain, {"less": curve.sizes[-2], "more": curve.sizes[-1]}
-    facts = {"mean": 100 * gain.mean, "low": 100 * gain.low, "high": 100 * gain.high} | sizes
-    if curve.verdict == "yes":
+    facts = {"mean": 100 * known.gain, "low": 100 * known.low, "high": 100 * known.high}
+    facts |= {"less": known.less, "more": known.more}
+    if known.verdict == "yes":
         return say(
             "More labels would help: between {less:,} and {more:,} examples each doubling brought {mean:.1f} points "
             "({low:.1f} to {high:.1f}).",
             **facts,
         )
-    if curve.verdict == "no":
+    if known.verdict == "no":
         return say(
             "More labels would hardly help: between {less:,} and {more:,} examples each doubling brought {mean:.1f} "
             "points ({low:.1f} to {high:.1f}).",

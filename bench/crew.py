@@ -20,7 +20,7 @@ from bench.record import Env, Record
 FAILED = "failed"  # a file beside that of the progress, made by the first that fails
 
 
-class Mate(worker.Trial):
+class Mate(worker.Run):
     """Loads and trains, and is done."""
 
     def go(self) -> None:
@@ -28,10 +28,10 @@ class Mate(worker.Trial):
         method, lesson = self.load()
         self.fit(method, lesson, self.spec.budget.model_copy(update={"seconds": None}))
 
-    def env(self, method_sha256: str) -> Env:
+    def env(self) -> Env:
         """Without measuring the machine, on which the first process measures the run by now."""
-        others = self.bystander.others_cores()
-        return environment.describe(self.started, method_sha256, self.device, others, processes=self.job.processes)
+        others, digest = self.bystander.others_cores(), self.job.method_sha256
+        return environment.describe(self.started, digest, self.device, others, processes=self.job.processes)
 
 
 def main(job_file: str, out: str, progress_file: str) -> int:
@@ -39,10 +39,10 @@ def main(job_file: str, out: str, progress_file: str) -> int:
     job = Job.model_validate_json(Path(job_file).read_text("utf-8"))
     mark = Path(progress_file).with_name(FAILED)
     if os.environ.get("RANK", "0") != "0":
-        record = worker.tell(Mate(job, lambda state: None))
+        record = Mate(job, lambda state: None).record()
         return 0 if record.status == "ok" else _fail(record, Path(out), mark)
     with artefact.room(Path(out), job.spec.id, job.keep) as (saved, write):
-        record = worker.run(job, Progress(Path(progress_file)), saved)
+        record = worker.Run(job, Progress(Path(progress_file)), saved).record()
         if record.status == "ok":
             write(record)
             return 0

@@ -3,43 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch.nn.functional import cross_entropy
 
 from bench import cap, forecast
-from bench.loaded import READ_BATCH, Tally, count_parameters, in_chunks
+from bench.loaded import READ_BATCH, Loaded, in_chunks
 from bench.method import Lesson, Unsupported
-from bench.record import Decoding
 
 MUTE = "an encoder reads and does not write: it needs a task of closed labels and a method that trains or reads it"
 
 
 @dataclass
-class Encoder:
+class Encoder(Loaded):
     """An encoder with a classification head, its body frozen (see `bench.method.LM`)."""
 
-    model: Any
-    tokenizer: Any
-    decoding: Decoding
-    tally: Tally = field(default_factory=Tally)
     writes: bool = False
     options: Sequence[str] = ()
     """What follows a prompt for each label, once a lesson has told them."""
-
-    def __post_init__(self) -> None:
-        self.model.requires_grad_(False).eval()
 
     @property
     def context(self) -> int:
         """Positions of a prompt; some architectures keep the first ones for themselves."""
         config = self.model.config.get_text_config()
         own = config.pad_token_id + 1 if config.model_type in ("roberta", "xlm-roberta", "camembert") else 0
-        adapter: Any = getattr(self.model, "active_peft_config", None)
-        ahead = adapter.num_virtual_tokens if adapter and adapter.is_prompt_learning else 0
-        return int(config.max_position_embeddings) - own - ahead
+        return int(config.max_position_embeddings) - own - self.ahead
 
     @property
     def max_new_tokens(self) -> int:
@@ -95,10 +85,6 @@ class Encoder:
     def choose(self, prompts: Sequence[str], completions: Sequence[str], prior: Sequence[float] = ()) -> list[int]:
         """Beyond an encoder."""
         raise Unsupported(MUTE)
-
-    def count(self) -> tuple[int, int]:
-        """Parameters in the model, and those that are trained."""
-        return count_parameters(self.model)
 
     def loss(self, rows: Sequence[tuple[list[int], list[int]]]) -> Any:
         """Mean loss (nats) over labelled rows, with gradient."""

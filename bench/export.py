@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -59,8 +58,7 @@ def find(record: Record, file: Path) -> Found:
             mend = f"bring the {name} of then back, or run again with that of now"
             raise Refused(problem, where=str(place), mend=mend)
     cls = registry.method(spec.method.ref)
-    missing = [module for module in cls.needs if importlib.util.find_spec(module.partition(".")[0]) is None]
-    if missing:
+    if missing := registry.missing(cls):
         mend = f"pip install {' '.join(missing)}"
         raise Refused(f"the method '{spec.method.ref}' needs what is not installed", mend=mend)
     return Found(record, file, what, base, cls.script)

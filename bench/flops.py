@@ -9,6 +9,8 @@ from contextlib import contextmanager
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from bench.meter import synchronise
+
 PEAK_SIDE = 1024
 PEAK_TRIES = 8
 
@@ -43,14 +45,9 @@ def peak(device: str) -> float:
     matrix = torch.rand(PEAK_SIDE, PEAK_SIDE, device=device)
     best = float("inf")
     for _ in range(PEAK_TRIES):
-        _synchronise(device)
+        synchronise(device)
         began = time.perf_counter()
         matrix @ matrix
-        _synchronise(device)
+        synchronise(device)
         best = min(best, time.perf_counter() - began)
     return float(2 * PEAK_SIDE**3 / best)
-
-
-def _synchronise(device: str) -> None:
-    if device.partition(":")[0] == "cuda":
-        torch.cuda.synchronize(device)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from bench import units
@@ -33,7 +33,7 @@ class Wishes:
         memory: str | None,
         fit: str | None,
         latency: str | None,
-        least: Mapping[str, float | None],
+        least: Sequence[str],
         *,
         queries: int,
         tolerance: float,
@@ -45,7 +45,7 @@ class Wishes:
             memory_mib=None if size is None else size / 2**20,
             fit_s=_read("--max-fit", fit, units.parse_seconds),
             latency_ms=None if wait is None else wait * 1000,
-            least={metric: score for metric, score in least.items() if score is not None},
+            least=dict(_least(text) for text in least),
             queries=queries,
             tolerance=tolerance,
         )
@@ -56,6 +56,16 @@ def _read(option: str, text: str | None, how: Callable[[str], float]) -> float |
         return None if text is None else how(text)
     except ValueError as error:
         raise Refused(f"{option} {text}: {error}") from None
+
+
+def _least(text: str) -> tuple[str, float]:
+    metric, equals, score = (part.strip() for part in text.partition("="))
+    try:
+        if metric and equals and 0 <= float(score) <= 1:
+            return metric, float(score)
+    except ValueError:
+        pass
+    raise Refused(f"--min {text}: not of the form METRIC=SCORE, from 0 to 1", mend="--min em=0.8")
 
 
 @dataclass(frozen=True)

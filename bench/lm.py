@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from inspect import signature
 from itertools import groupby
 from typing import Any
@@ -16,9 +16,8 @@ from transformers import GenerationConfig, LogitsProcessorList
 from bench import cap, decode, forecast, heads
 from bench.dice import Dice
 from bench.heads import Head
-from bench.loaded import Tally, count_parameters, in_chunks
+from bench.loaded import Loaded, in_chunks
 from bench.method import Lesson
-from bench.record import Decoding
 from bench.refusal import Refused
 
 MEASURE_BATCH = 16
@@ -26,17 +25,13 @@ IGNORED = -100  # labels that the loss leaves out
 
 
 @dataclass
-class CausalLM:
+class CausalLM(Loaded):
     """A loaded causal language model with frozen weights (see `bench.method.LM`)."""
 
-    model: Any
-    tokenizer: Any
-    decoding: Decoding
-    tally: Tally = field(default_factory=Tally)
     writes: bool = True
 
     def __post_init__(self) -> None:
-        self.model.requires_grad_(False).eval()
+        super().__post_init__()
         self._ends = self._end_tokens()
         if not self._ends:
             raise Refused("the model names no end-of-sequence token", mend="set eos_token in its tokenizer_config.json")
@@ -65,7 +60,7 @@ class CausalLM:
         """Positions available to prompt and answer together, beside those that an adapter puts before the prompt."""
         config = self.model.config.get_text_config()
         positions = int(getattr(config, "max_position_embeddings", None) or self.tokenizer.model_max_length)
-        return positions - self._ahead()
+        return positions - self.ahead
 
     @property
     def max_new_tokens(self) -> int:
@@ -160,10 +155,6 @@ class CausalLM:
             found.append((loss, float((scores.argmax(-1) == wanted).sum()), len(tail)))
         return found
 
-    def count(self) -> tuple[int, int]:
-        """Parameters in the model and those that are trained; 4-bit weights count as the numbers they stand for."""
-        return count_parameters(self.model)
-
     def loss(self, rows: Sequence[tuple[list[int], list[int]]]) -> Any:
         """Mean loss (nats) over completion tokens, with gradient."""
         ids, mask = self._pad([head + tail for head, tail in rows], left=False)
@@ -229,18 +220,13 @@ class CausalLM:
 
     def _head(self, rows: Sequence[list[int]]) -> Head | None:
         """What stands before every one of these prompts, read once."""
-        head = heads.read(self.model, rows, self._ahead(), self._ends[0], self.max_new_tokens)
+        head = heads.read(self.model, rows, self.ahead, self._ends[0], self.max_new_tokens)
         self.tally.shared_prompt = len(head.ids) if head and head.apart else 0
         return head
 
     def _beneath(self) -> Any:
         """The model that reads on where an adapter's own positions have been read."""
-        return self.model.get_base_model() if self._ahead() else self.model
-
-    def _ahead(self) -> int:
-        """Positions that an adapter puts before every prompt."""
-        adapter: Any = getattr(self.model, "active_peft_config", None)
-        return adapter.num_virtual_tokens if adapter and adapter.is_prompt_learning else 0
+        return self.model.get_base_model() if self.ahead else self.model
 
     def _continue(self, batch: Sequence[list[int]], head: Head | None, dice: Sequence[Dice] = ()) -> list[str]:
         ids, mask = self._pad([row[len(head.ids) if head else 0 :] for row in batch], left=True)
@@ -257,8 +243,8 @@ class CausalLM:
             )  # fmt: skip
         written = [self._written(tokens) for tokens in fresh]
         self.tally.answer_tokens += sum(length for _, length, _ in written)
-        self.tally.prompt_tokens += int(mask.sum()) - self._ahead() * len(batch)
-        self.tally.longest_prompt = max(self.tally.longest_prompt, ids.shape[1] - self._ahead())
+        self.tally.prompt_tokens += int(mask.sum()) - self.ahead * len(batch)
+        self.tally.longest_prompt = max(self.tally.longest_prompt, ids.shape[1] - self.ahead)
         return [text for text, _, _ in written]
 
     def _written(self, tokens: list[int]) -> tuple[str, int, bool]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from bench.method import LM
+from bench.record import Decoding
 
 READ_BATCH = 32
 
@@ -27,14 +28,33 @@ def reads(lm: LM) -> dict[str, Any]:
     return {"context": lm.context, "attention": getattr(lm.model.config, "_attn_implementation", None)}
 
 
-def count_parameters(model: Any) -> tuple[int, int]:
-    """Parameters in a model and those that are trained."""
-    # Transformers knows what a 4-bit weight stands for, and nothing of what PEFT puts before the prompt.
-    frozen = model.num_parameters() - model.num_parameters(only_trainable=True)
-    trained = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
-    return int(frozen + trained), trained
+@dataclass
+class Loaded:
+    """A loaded model, its weights frozen."""
+
+    model: Any
+    tokenizer: Any
+    decoding: Decoding
+    tally: Tally = field(default_factory=Tally)
+
+    def __post_init__(self) -> None:
+        self.model.requires_grad_(False).eval()
+
+    def count(self) -> tuple[int, int]:
+        """Parameters in the model and those that are trained; 4-bit weights count as the numbers they stand for."""
+        # Transformers knows what a 4-bit weight stands for, and nothing of what PEFT puts before the prompt.
+        frozen = self.model.num_parameters() - self.model.num_parameters(only_trainable=True)
+        trained = sum(weight.numel() for weight in self.model.parameters() if weight.requires_grad)
+        return int(frozen + trained), trained
+
+    @property
+    def ahead(self) -> int:
+        """Positions that an adapter puts before every prompt."""
+        adapter: Any = getattr(self.model, "active_peft_config", None)
+        return int(adapter.num_virtual_tokens) if adapter and adapter.is_prompt_learning else 0
 
 
 def in_chunks(items: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
+    """Consecutive parts of at most `size` items."""
     for start in range(0, len(items), size):
         yield items[start : start + size]

@@ -58,13 +58,13 @@ class Meter:
             raise RuntimeError(f"phase {name!r} has been metered already")
         self._open = name
         start_mib = self._gauge.start(fresh=not since_process_start)
-        _synchronise(self.device)
+        synchronise(self.device)
         joules = self._joules() if self._joules else 0.0
         wall, cpu = (_process_start(), 0.0) if since_process_start else (time.perf_counter(), time.process_time())
         try:
             yield
             # A body that raised is not waited for: a broken device would raise again and hide the first exception.
-            _synchronise(self.device)
+            synchronise(self.device)
         finally:
             wall_s, cpu_s = time.perf_counter() - wall, time.process_time() - cpu
             peak_mib, reserved_mib = self._gauge.stop()
@@ -234,7 +234,7 @@ def _cuda() -> Any:
     return torch.cuda
 
 
-def _synchronise(device: str) -> None:
+def synchronise(device: str) -> None:
     """Wait for the work queued on `device`, which runs on after Python has moved on; never wakes a device for it."""
     kind = device.split(":")[0]
     if "torch" not in sys.modules:

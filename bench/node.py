@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import importlib.util
 import io
 import os
 import tarfile
@@ -78,8 +77,7 @@ def unpack(archive: bytes, folder: Path) -> None:
 def _compare(job: Job) -> None:
     """Refuse what is not here, or is not what the job was planned with."""
     _compare_method(job)
-    missing = [name for name in registry.method(job.spec.method.ref).needs if not _importable(name)]
-    if missing:
+    if missing := registry.missing(registry.method(job.spec.method.ref)):
         raise Refused(f"what {job.spec.method.ref} needs is not installed: {', '.join(missing)}")
     place = registry.task(job.spec.task.ref)
     if recipe.load(place, fetch=False).sha256 != job.spec.task.sha256:
@@ -94,10 +92,6 @@ def _compare_method(job: Job) -> None:
     cls = registry.method(job.spec.method.ref)
     if registry.source_sha256(cls) != job.method_sha256:
         raise Refused(f"the method '{job.spec.method.ref}' is another one", where=cls.__module__, mend=SHARE)
-
-
-def _importable(module: str) -> bool:
-    return importlib.util.find_spec(module.partition(".")[0]) is not None
 
 
 @contextlib.contextmanager

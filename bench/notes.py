@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from bench import stats, terms
 from bench.record import Record
-from bench.rows import labels, rows
+from bench.sections import Section
 from bench.words import Say, english
 
 BUSY = 0.2
 
 
-def notes(records: Sequence[Record], say: Say = english) -> list[str]:
-    """Every remark on the records of one comparison."""
-    said = [f"{row.label}: {row.status}: {row.reason}" for row in rows(records) if row.status != "ok"]
+def notes(section: Section, say: Say = english) -> list[str]:
+    """Every remark on one comparison."""
+    records = section.records
+    said = [f"{row.label}: {row.status}: {row.reason}" for row in section.rows if row.status != "ok"]
     for record in records:
         spent, name = record.cost.spent if record.cost else None, f"{record.spec.method.name} seed {record.spec.seed}"
         if spent and spent.stopped_by in ("seconds", "tokens"):
@@ -26,11 +27,21 @@ def notes(records: Sequence[Record], say: Say = english) -> list[str]:
                     steps=spent.steps,
                 )
             )
+        answering = record.cost.answering if record.cost else None
+        if answering and answering.cut_prompts:
+            said.append(
+                say(
+                    "{name}: {cut} of {all} prompts were longer than the context and lost their beginning.",
+                    name=name,
+                    cut=answering.cut_prompts,
+                    all=answering.queries,
+                )
+            )
         if record.cost and record.cost.adapter_failure:
             why = record.cost.adapter_failure
             said.append(say("{name}: its adapter could not be put in service: {why}", name=name, why=why))
     said += disturbances(records, say)
-    names = labels(records)
+    names = {row.key: row.label for row in section.rows}
     tuned = {record.spec.key: record for record in records if record.tuning is not None}
     said += [tuning(record, names[key], say) for key, record in tuned.items()]
     items = min((len(record.samples) for record in records if record.status == "ok"), default=0)
@@ -43,17 +54,10 @@ def notes(records: Sequence[Record], say: Say = english) -> list[str]:
                 points=100 * stats.visible_difference(items),
             )
         )
+    for size, shown in list(section.rows_by_size.items())[:-1]:
+        failed = [f"{row.label}: {row.status}: {row.reason}" for row in shown if row.status != "ok"]
+        said += [say("with {size:,} examples: {what}", size=size, what=what) for what in failed]
     return said
-
-
-def smaller(sizes: Mapping[int, Sequence[Record]], say: Say = english) -> list[str]:
-    """What failed with fewer training examples than the table has."""
-    return [
-        say("with {size:,} examples: {what}", size=size, what=f"{row.label}: {row.status}: {row.reason}")
-        for size, records in list(sizes.items())[:-1]
-        for row in rows(records)
-        if row.status != "ok"
-    ]
 
 
 def disturbances(records: Sequence[Record], say: Say = english) -> list[str]:

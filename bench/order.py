@@ -14,10 +14,10 @@ import torch
 from torch.utils.data import Sampler
 
 from bench import ranks
+from bench.lm import IGNORED
 
 POOL = 4  # batches whose rows are sorted by length among themselves
 WEIGHT = "weight"  # of a batch: the factor that makes its loss a part of its step's
-UNLEARNT = -100  # a label that no loss counts
 
 
 class ByLength(Sampler[int]):
@@ -87,7 +87,7 @@ class Share:
             if not places:
                 batch["attention_mask"].zero_()
                 if "labels" in batch:
-                    batch["labels"].fill_(UNLEARNT)
+                    batch["labels"].fill_(IGNORED)
             yield batch
 
     def parts(self) -> Iterator[tuple[list[int], float]]:

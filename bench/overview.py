@@ -67,12 +67,12 @@ class Method:
     failed: int
 
 
-def outline(section: Section, slug: str, made: Advice) -> Outline:
+def outline(section: Section, made: Advice) -> Outline:
     """What there is to say of a section in a line."""
     found = section.found
     return Outline(
         title=section.title,
-        slug=slug,
+        slug=section.slug,
         metric=section.metric,
         use=made.use,
         answer=made.answer,

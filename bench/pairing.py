@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from bench import terms
@@ -85,7 +84,7 @@ def _names(records: Sequence[Record]) -> dict[str, str]:
     named, specs = labels(records), {record.spec.key: record.spec for record in records}
     families: dict[tuple[str, str, str], list[str]] = defaultdict(list)
     for key, spec in specs.items():
-        families[spec.task.name, Path(spec.base.ref).name, named[key]].append(key)
+        families[spec.task.name, spec.base.name, named[key]].append(key)
     for keys in families.values():
         all_terms = {key: terms.of(specs[key]) for key in keys}
         differing = [name for name in all_terms[keys[0]] if len({repr(of[name]) for of in all_terms.values()}) > 1]
@@ -99,7 +98,7 @@ def _grouped(records: Sequence[Record]) -> dict[tuple[str, str, str], dict[str, 
     found: dict[tuple[str, str, str], dict[str, list[Record]]] = defaultdict(lambda: defaultdict(list))
     for record in sorted(records, key=lambda one: one.spec.seed):
         spec = record.spec
-        found[spec.task.name, Path(spec.base.ref).name, spec.method.name][spec.key].append(record)
+        found[spec.task.name, spec.base.name, spec.method.name][spec.key].append(record)
     return found
 
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib.util
 import json
-import tempfile
 from collections.abc import Container, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
@@ -35,6 +33,7 @@ def plan(
     dtype: str = "float32",
     device: str = "auto",
     accelerate: str | None = None,
+    keep: bool = False,
     asked: Sequence[str] = (),
 ) -> list[Job]:
     """Every run of a comparison, controls included, seed by seed, for each of the training sizes in `examples`.
@@ -45,7 +44,7 @@ def plan(
     place = registry.task(task_ref)
     classes = _methods(methods, closed=read(place / "task.yaml").labels is not None)
     given = _given(classes, settings)
-    params = {ref: resolve(cls, given[ref], registry.method_name(ref)) for ref, cls in classes.items()}
+    named = {ref: _method(ref, cls, given[ref]) for ref, cls in classes.items()}
     grant = budget.parse(budget_text)
     setup.divide(grant.batch, budget_text)
     folder, base = _base(model_ref, dtype)
@@ -55,15 +54,9 @@ def plan(
     exam = TaskSpec(name=card.name, ref=task_ref, version=card.version, sha256=what.sha256, metric=card.metric)
     return [
         Job(
-            spec=Spec(
-                task=exam,
-                method=_method(ref, cls, params[ref]),
-                base=base,
-                budget=granted,
-                decoding=decoding,
-                seed=seed,
-            ),
+            spec=Spec(task=exam, method=named[ref], base=base, budget=granted, decoding=decoding, seed=seed),
             asked=tuple(asked),
+            keep=keep,
             method_sha256=registry.source_sha256(cls),
             device=setup.device,
             **setup.job(cls.spreads),
@@ -75,8 +68,9 @@ def plan(
     ]
 
 
-def _method(ref: str, cls: type[Method], params: dict[str, Any]) -> MethodSpec:
+def _method(ref: str, cls: type[Method], given: dict[str, Any]) -> MethodSpec:
     name = registry.method_name(ref)
+    params = resolve(cls, given, name)
     return MethodSpec(name=name, ref=ref, control=cls.control, sham=cls.sham, params=params)
 
 
@@ -173,16 +167,6 @@ def done(job: Job, out: Path) -> Record | None:
     return record if there and record.env.processes == job.processes else None
 
 
-def check_writable(out: Path) -> None:
-    """Refuse an output folder that cannot be written."""
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=out):
-            pass
-    except OSError as error:
-        raise Refused(f"--out {out}: cannot be written: {error.strerror}", where=str(out.absolute())) from None
-
-
 def _methods(text: str, *, closed: bool) -> dict[str, type[Method]]:
     """The methods asked for, in order, and the controls that a comparison on closed labels or open answers carries."""
     refs = [ref for part in text.split(",") if (ref := part.strip())]
@@ -196,8 +180,7 @@ def _methods(text: str, *, closed: bool) -> dict[str, type[Method]]:
         names = [claim.name for claim in known if claim.origin == "shipped" and claim.name not in classes]
         classes |= {name: cls for name in names if _joins(cls := registry.method(name), closed)}
     for ref, cls in classes.items():
-        missing = [module for module in cls.needs if importlib.util.find_spec(module.partition(".")[0]) is None]
-        if missing:
+        if missing := registry.missing(cls):
             raise Refused(f"the method '{ref}' needs what is not installed", mend=f"pip install {' '.join(missing)}")
     return classes
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bench.options import Format, Formatted
+from bench.options import Format, Formatted, check_writable
 from bench.refusal import Refused
 
 RUN = "--methods few-shot,lora --task capitals --budget ci --seeds 3"
@@ -30,11 +30,11 @@ def report(
 
     Records of one task and model have to be made under the same terms; training sizes alone may differ.
     """
-    from bench import plan, sections, words
+    from bench import sections, words
 
     words.check(lang)
     parts = sections.part(sections.read(results or [Path("results")]))
-    plan.check_writable(out)
+    check_writable(out)
     from bench import report
 
     report.write(parts, out, lang, _questions)
@@ -46,8 +46,9 @@ def advise(
     max_memory: Annotated[str | None, typer.Option(help="What the machine has: 8GiB")] = None,
     max_fit: Annotated[str | None, typer.Option(help="Longest time to adapt: 10min")] = None,
     max_latency: Annotated[str | None, typer.Option(help="Longest time of an answer, for 95 of 100: 200ms")] = None,
-    min_em: Annotated[float | None, typer.Option(help="Least exact match, from 0 to 1.")] = None,
-    min_f1: Annotated[float | None, typer.Option(help="Least F1, from 0 to 1.")] = None,
+    least: Annotated[
+        list[str] | None, typer.Option("--min", metavar="METRIC=SCORE", help="Least score, from 0 to 1: em=0.8")
+    ] = None,
     queries: Annotated[int, typer.Option(min=1, help="Questions to be answered.")] = 10_000,
     tolerance: Annotated[float, typer.Option(min=0, max=1, help="Loss of score that makes no difference.")] = 0.02,
     lang: Annotated[str, typer.Option(help="Language: en or ko.")] = "en",
@@ -57,9 +58,7 @@ def advise(
     from bench import advice, counsel, limits, sections, words
 
     say = words.speaker(words.check(lang))
-    wishes = limits.Wishes.parse(
-        max_memory, max_fit, max_latency, {"em": min_em, "f1": min_f1}, queries=queries, tolerance=tolerance
-    )
+    wishes = limits.Wishes.parse(max_memory, max_fit, max_latency, least or [], queries=queries, tolerance=tolerance)
     told = []
     for part in sections.part(sections.read(results or [Path("results")])):
         made = advice.decide(part, wishes, say)

@@ -48,6 +48,11 @@ class BaseSpec(Frozen):
     sha256: str
     dtype: Dtype
 
+    @property
+    def name(self) -> str:
+        """What it is called beside others: the last part of what finds it."""
+        return Path(self.ref).name
+
 
 class Grant(Frozen):
     """The budget every method of a comparison is granted alike; null means no limit."""

@@ -69,6 +69,11 @@ def method(ref: str) -> type[Method]:
     raise Refused(f"no method '{ref}'", mend=f"{did_you_mean(ref, known)}; or a path such as ./mine.py")
 
 
+def missing(cls: type[Method]) -> list[str]:
+    """What a method needs and this Python does not have."""
+    return [module for module in cls.needs if importlib.util.find_spec(module.partition(".")[0]) is None]
+
+
 def method_name(ref: str) -> str:
     """The name a method goes by in tables: a file is known by its stem."""
     path, _, name = ref.partition(":")

@@ -27,8 +27,8 @@ from bench.plots import every
 from bench.record import Spec
 from bench.rows import Row, rows
 from bench.sections import Section
-from bench.views import Picture, View, slug
-from bench.words import Say, speaker
+from bench.views import Picture, View
+from bench.words import Say, cell, speaker
 
 PAGE = Path(__file__).parent / "page"
 FEW = 12  # tasks that stand on one page, with all their pictures
@@ -97,7 +97,7 @@ def _pages(say: Say, language: str) -> Environment:
         lstrip_blocks=True,
         undefined=StrictUndefined,
     )
-    pages.filters["cell"] = _cell
+    pages.filters["cell"] = cell
     pages.globals |= {
         "say": say,
         "units": units,
@@ -122,8 +122,8 @@ def _task(place: int) -> tuple[Outline, list[Line]]:
     drawn = [_draw(place, plot.name) for plot in every()[:FIRST]]
     view = _view(section, [picture for picture in drawn if picture])
     page = _desk.pages.get_template("index.html").render(parts=[_part(view)], up="../index.html")
-    (_desk.out / "tasks" / f"{view.slug}.html").write_text(page, "utf-8")
-    return overview.outline(section, view.slug, view.advice), _lines(section)
+    (_desk.out / "tasks" / f"{section.slug}.html").write_text(page, "utf-8")
+    return overview.outline(section, view.advice), _lines(section)
 
 
 def _view(section: Section, pictures: list[Picture]) -> View:
@@ -132,12 +132,7 @@ def _view(section: Section, pictures: list[Picture]) -> View:
 
 def _part(view: View) -> Part:
     page, markdown = (_desk.pages.get_template(f"section.{kind}").render(view=view) for kind in ("html", "md"))
-    return Part(view.title, view.slug, Markup(page.rstrip("\n")), markdown)
-
-
-def _cell(text: str) -> str:
-    """Text that stays what it is in Markdown, also in a table."""
-    return text.replace("|", "\\|").replace("<", "&lt;").replace("\n", " ")
+    return Part(view.section.title, view.section.slug, Markup(page.rstrip("\n")), markdown)
 
 
 def _draw(place: int, name: str) -> Picture | None:
@@ -151,7 +146,7 @@ def _draw(place: int, name: str) -> Picture | None:
         if figure is None:
             return None
         settle(figure)
-        file, text = f"{slug(section)}-{plot.name}", StringIO()
+        file, text = f"{section.slug}-{plot.name}", StringIO()
         figure.savefig(text, format="svg", metadata={"Date": None})
         if len(_desk.sections) <= FEW:  # which takes as long again
             figure.savefig(folder / f"{file}.png")

@@ -14,7 +14,7 @@ from bench.record import Record, Status
 
 
 class Row(BaseModel):
-    """One method on one task, means over its seeds. None means not measured."""
+    """One method on one task, means over its seeds but where something else is said. None means not measured."""
 
     key: str
     label: str
@@ -33,12 +33,12 @@ class Row(BaseModel):
     """Nats by which a token of general text costs more after adapting than before."""
     trainable: int | None
     fit_s: float | None
-    fit_peak_mib: float | None
     peak_mib: float | None
     """The highest of any phase and seed: what the machine must have."""
     tokens_per_s: float | None
     query_mean_ms: float | None
     query_p50_ms: float | None
+    """This and the next of all seeds' questions together."""
     query_p95_ms: float | None
     artefact_bytes: float | None
 
@@ -103,7 +103,6 @@ def _row(group: list[Record], label: str) -> Row:
         forgets=_mean(forgotten(record) for record in group),
         trainable=next((cost.parameters.trainable for cost in costs if cost.parameters), None),
         fit_s=_mean(fit.wall_s for fit in fits),
-        fit_peak_mib=_mean(fit.peak_mib for fit in fits),
         peak_mib=max(peaks, default=None),
         tokens_per_s=_mean(
             cost.answering.answer_tokens / cost.phases["predict"].wall_s

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bench.options import Format, Formatted
+from bench.options import Format, Formatted, check_writable
 
 if TYPE_CHECKING:
     from bench.executor import Executor
@@ -76,15 +76,25 @@ def run(
     tracked, place = trackers.chosen(log_to), executor.chosen(on)
     place.check(device)
     budget = budget if trials is None else f"{budget},trials={trials}"
-    how: dict[str, Any] = {"seeds": seeds, "budget_text": budget, "settings": set_ or [], "examples": examples}
-    how |= {"dtype": dtype, "device": device, "accelerate": accelerate}
-    jobs = plan.plan(methods, task, model, asked=tuple(sys.argv[1:]), **how)
-    jobs = [job.model_copy(update={"keep": keep}) for job in jobs]
+    jobs = plan.plan(
+        methods,
+        task,
+        model,
+        seeds=seeds,
+        budget_text=budget,
+        settings=set_ or [],
+        examples=examples,
+        dtype=dtype,
+        device=device,
+        accelerate=accelerate,
+        keep=keep,
+        asked=sys.argv[1:],
+    )
     if dry_run:
         specs = [{"id": job.spec.id} | job.spec.model_dump(mode="json") for job in jobs]
         print(json.dumps(specs, ensure_ascii=False, indent=1 if format is Format.table else None))
         return
-    plan.check_writable(out)
+    check_writable(out)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ending the command ends its worker too
     try:
         records = _run_all(jobs, place, out, force, lambda record: trackers.log(record, tracked, out))
@@ -192,20 +202,20 @@ def _state(state: dict[str, Any]) -> str:
 
 
 def _show(records: list[Record], out: Path, format: Format) -> None:
-    from bench import comparison, notes, rows, sections, table
+    from bench import comparison, notes, sections, table
 
     (part,) = sections.part(records)
     if format is Format.json:
-        every = [row for some in part.sizes.values() or [records] for row in rows.rows(some)]
+        every = [row for some in part.rows_by_size.values() or [part.rows] for row in some]
         shown = [row.model_dump(mode="json") for row in every]
         print(json.dumps({"rows": shown, "records": [str(out / f"{record.id}.json") for record in records]}))
         return
     from rich.console import Console
 
     console = Console(markup=False)
-    console.print(table.render(part.records))
-    for line in [*comparison.sentences(part.found), *table.legend(part.records), *notes.notes(part.records)]:
+    console.print(table.render(part))
+    for line in [*comparison.sentences(part.found), *table.legend(part), *notes.notes(part)]:
         console.print(line, highlight=False)
     if part.sizes:
-        console.print("", table.by_size(part.sizes))
+        console.print("", table.by_size(part))
     console.print(f"Records: {out}/ (bench report {out}, bench advise {out})", highlight=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -64,6 +65,17 @@ class Section:
         """What each method earned and cost, best first."""
         return rows(self.records)
 
+    @cached_property
+    def rows_by_size(self) -> dict[int, list[Row]]:
+        """The same for each number of training examples, fewest first; empty where all were made with one."""
+        fewer = {size: rows(some) for size, some in list(self.sizes.items())[:-1]}
+        return fewer | {size: self.rows for size in list(self.sizes)[-1:]}
+
+    @property
+    def slug(self) -> str:
+        """The title as a part of a file's name or an address."""
+        return re.sub(r"[^\w.-]+", "-", f"{self.task}-{self.model}")
+
 
 def read(paths: Sequence[Path]) -> list[Record]:
     """Every record in files and folders, each once; raises `Refused` where there is none or one cannot be read."""
@@ -104,18 +116,14 @@ def part(records: Sequence[Record]) -> list[Section]:
     groups: dict[tuple[str, str], list[Record]] = defaultdict(list)
     for record in records:
         groups[record.spec.task.name, record.spec.base.sha256].append(record)
-    names = Counter((group[0].spec.task.name, _model(group[0])) for group in groups.values())
-    return [_section(group, names[group[0].spec.task.name, _model(group[0])] > 1) for group in groups.values()]
-
-
-def _model(record: Record) -> str:
-    return Path(record.spec.base.ref).name
+    names = Counter((group[0].spec.task.name, group[0].spec.base.name) for group in groups.values())
+    return [_section(group, names[group[0].spec.task.name, group[0].spec.base.name] > 1) for group in groups.values()]
 
 
 def _section(group: list[Record], twins: bool) -> Section:
     """`twins`: another model of this task has the same name, so its digest tells them apart."""
     terms.hold(group, but=(SIZE,))
-    model = f"{_model(group[0])} {group[0].spec.base.sha256[:6]}" if twins else _model(group[0])
+    model = f"{group[0].spec.base.name} {group[0].spec.base.sha256[:6]}" if twins else group[0].spec.base.name
     sizes: dict[int | None, list[Record]] = defaultdict(list)
     for record in group:
         sizes[record.spec.budget.examples].append(record)

@@ -71,7 +71,7 @@ def _times(folder: Path) -> Times:
         round_: dict[tuple[str, str], float] = defaultdict(float)  # all seeds of a method together
         for record in sections.read([place]):
             every.append(record)
-            cell = f"{record.spec.task.name} · {Path(record.spec.base.ref).name} · {record.spec.method.name}"
+            cell = f"{record.spec.task.name} · {record.spec.base.name} · {record.spec.method.name}"
             for phase in PHASES:
                 if record.cost and phase in record.cost.phases:
                     round_[cell, phase] += record.cost.phases[phase].wall_s

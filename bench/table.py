@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
 from bench import units
-from bench.record import Record
-from bench.rows import Row, rows
+from bench.rows import Row
+from bench.sections import Section
 
 LEGEND = (
-    "° control. – not measured. trained: parameters. peak: of fitting. tok/s: answer tokens, in batches. ms/ask: "
+    "° control. – not measured. trained: parameters. peak: of any phase. tok/s: answer tokens, in batches. ms/ask: "
     "median, one question at a time. artefact: bytes kept."
 )
 FORGETS = "forgets: nats by which a token of general text costs more after adapting than before."
 
 
-def render(records: Sequence[Record]) -> Table:
+def render(section: Section) -> Table:
     """The rows of one comparison."""
-    spec, shown = records[0].spec, rows(records)
-    seeds = len({record.spec.seed for record in records})
+    spec, shown = section.records[0].spec, section.rows
+    seeds = len({record.spec.seed for record in section.records})
     title = f"{spec.task.name} on {spec.base.ref}"
     title = f"{title}, means of {seeds} seeds" if seeds > 1 else title
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=0, show_edge=False)
@@ -41,31 +39,33 @@ def render(records: Sequence[Record]) -> Table:
     return table
 
 
-def by_size(sizes: Mapping[int, Sequence[Record]]) -> Table:
+def by_size(section: Section) -> Table:
     """The main metric of each method for each number of training examples."""
-    metric = next(iter(sizes.values()))[0].spec.task.metric
-    shown = {size: {row.label: row for row in rows(some) if row.status == "ok"} for size, some in sizes.items()}
-    table = Table(title=f"{metric} by training examples", title_justify="left", box=SIMPLE_HEAD, show_edge=False)
+    sizes = section.rows_by_size
+    shown = {size: {row.label: row for row in some if row.status == "ok"} for size, some in sizes.items()}
+    table = Table(
+        title=f"{section.metric} by training examples", title_justify="left", box=SIMPLE_HEAD, show_edge=False
+    )
     table.add_column("method", overflow="fold")
     for size in sizes:
         table.add_column(f"{size:,}", justify="right", no_wrap=True)
     for label in dict.fromkeys(label for found in reversed(shown.values()) for label in found):
-        cells = [found[label].scores.get(metric) if label in found else None for found in shown.values()]
+        cells = [found[label].scores.get(section.metric) if label in found else None for found in shown.values()]
         control = any(found[label].control for found in shown.values() if label in found)
         table.add_row(f"{label} °" if control else label, *map(units.decimal, cells))
     return table
 
 
-def legend(records: Sequence[Record]) -> list[str]:
+def legend(section: Section) -> list[str]:
     """What its signs and headings mean."""
-    return [LEGEND, FORGETS] if any(record.forgetting for record in records) else [LEGEND]
+    return [LEGEND, FORGETS] if any(row.forgets is not None for row in section.rows) else [LEGEND]
 
 
 def _costs(row: Row) -> list[str]:
     return [
         units.count(row.trainable),
         units.figures(row.fit_s),
-        units.UNMEASURED if row.fit_peak_mib is None else f"{row.fit_peak_mib:.0f}",
+        units.UNMEASURED if row.peak_mib is None else f"{row.peak_mib:.0f}",
         units.UNMEASURED if row.tokens_per_s is None else f"{row.tokens_per_s:.0f}",
         units.figures(row.query_p50_ms),
         units.size(row.artefact_bytes),

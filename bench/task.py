@@ -7,6 +7,7 @@ import importlib.util
 import json
 import random
 import re
+import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -147,14 +148,12 @@ def load(folder: Path, rows: Path | None = None) -> Task:
     files = [folder / "task.yaml", *data]
     code = folder / "task.py"
     scorer = _read_scorer(code) if code.exists() else None
-    metrics = ["em", "f1", "parsed", *(["format"] if card.format else [])]
-    if scorer is None and card.metric not in metrics:
-        mend = did_you_mean(card.metric, metrics)
-        raise Refused(f"key 'metric': no score is called '{card.metric}'", where=str(files[0]), mend=mend)
     digest = hashlib.sha256()
     for file in [*files, code] if scorer else files:
         digest.update(hashlib.sha256(file.read_bytes()).digest())
-    return Task(card, folder, digest.hexdigest(), splits, scorer)
+    made = Task(card, folder, digest.hexdigest(), splits, scorer)
+    _check_scores(made, code)
+    return made
 
 
 def _read_split(file: Path, card: Card, ids: dict[str, str]) -> tuple[Row, ...]:
@@ -188,6 +187,28 @@ def _check_labels(splits: dict[str, tuple[Row, ...]], train: Path, card: Card) -
         where=str(train),
         mend="add examples of it, or drop the label and its test rows",
     )
+
+
+def _check_scores(task: Task, code: Path) -> None:
+    """Refuse a scorer that cannot score a row's own target, and a main metric that is none of the scores."""
+    row, where = task.splits["test"][0], str(code)
+    said, mend = repr(row.target), "score(prediction, references) returns a dict of names and numbers from 0 to 1"
+    try:
+        scores = task.score(row.target, row.references)
+    except Exception as error:
+        at = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(code)]
+        where = f"{code}:{at[-1]}" if at else where
+        raise Refused(f"score fails on {said}: {type(error).__name__}: {error}", where=where, mend=mend) from error
+    if not (isinstance(scores, dict) and scores and all(_is_share(value) for value in scores.values())):
+        raise Refused(f"score gives {scores!r} for {said} and itself", where=where, mend=mend)
+    if task.card.metric not in scores:
+        mend = f"{did_you_mean(task.card.metric, scores)}; or have score in task.py return it"
+        problem = f"key 'metric': no score is called '{task.card.metric}'"
+        raise Refused(problem, where=str(task.folder / "task.yaml"), mend=mend)
+
+
+def _is_share(value: object) -> bool:
+    return isinstance(value, int | float) and 0 <= value <= 1
 
 
 def _read_row(line: str, where: str, card: Card) -> Row:

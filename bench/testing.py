@@ -49,7 +49,9 @@ def tiny_base(folder: Path) -> Checkpoint:
     import torch
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
     from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+    from transformers.utils.logging import disable_progress_bar
 
+    disable_progress_bar()
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())
     bytewise = Tokenizer(models.BPE(vocab={letter: place for place, letter in enumerate(letters)}, merges=[]))
     bytewise.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -94,6 +96,8 @@ def _check_fitted(cls: type[Method], base: Checkpoint) -> None:
     before = dataclasses.asdict(method)
     _fit(method, base, first)
     assert dataclasses.asdict(method) == before, "fit must not change the hyper-parameters"
+    strange = sorted(name for name in vars(method).keys() - before if not name.endswith("_"))
+    assert not strange, f"fit sets {strange}: names of what was learnt end in '_'"
     answers = _predict(method, QUESTIONS)
     backwards = _predict(method, QUESTIONS[::-1])
     assert backwards == answers[::-1], "predict must give the answers in the order of the questions"

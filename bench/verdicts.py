@@ -11,6 +11,7 @@ from rich.table import Table
 
 from bench.check import Outcome
 from bench.gates import Finding
+from bench.words import cell
 
 QUIET = ("same", "shown")
 ILLEGAL = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")  # in XML 1.0
@@ -78,12 +79,7 @@ def junit(outcome: Outcome) -> str:
 def _lines(found: list[Finding]) -> str:
     rows = ["| | where | what | says |", "|---|---|---|---|"]
     rows += [
-        f"| {SIGNS[one.verdict]} {one.verdict} | {_cell(one.name)} | {_cell(one.gate)} | {_cell(one.says)} |"
+        f"| {SIGNS[one.verdict]} {one.verdict} | {cell(one.name)} | {cell(one.gate)} | {cell(one.says)} |"
         for one in found
     ]
     return "\n".join(rows) + "\n"
-
-
-def _cell(text: str) -> str:
-    """Text that stays in its cell of a Markdown table."""
-    return text.replace("|", "\\|").replace("\n", " ").replace("<", "&lt;")

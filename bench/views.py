@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -41,16 +40,6 @@ class View:
     questions: dict[str, str]
     say: Say
 
-    @property
-    def title(self) -> str:
-        """The heading."""
-        return self.section.title
-
-    @property
-    def slug(self) -> str:
-        """The heading as a part of a file's name or an address."""
-        return slug(self.section)
-
     @cached_property
     def advice(self) -> Advice:
         """What to use where nothing is limited."""
@@ -69,7 +58,7 @@ class View:
     @cached_property
     def notes(self) -> list[str]:
         """What must be known beside the table."""
-        return [*notes.notes(self.section.records, self.say), *notes.smaller(self.section.sizes, self.say)]
+        return notes.notes(self.section, self.say)
 
     @cached_property
     def columns(self) -> list[Column]:
@@ -104,8 +93,8 @@ class View:
         words = {
             "better": self.say("better"),
             "worse": self.say("worse"),
-            "equivalent": self.say("same"),
-            "undecided": self.say("open"),
+            "same": self.say("same"),
+            "open": self.say("open"),
         }
         return words[one] if one else ""
 
@@ -139,8 +128,3 @@ class View:
     def wrong(self, record: Record) -> int:
         """How many answers are not fully right."""
         return sum(score < 1 for score in record.samples.scores(self.section.metric))
-
-
-def slug(section: Section) -> str:
-    """A section's heading as a part of a file's name or an address."""
-    return re.sub(r"[^\w.-]+", "-", f"{section.task}-{section.model}")

@@ -32,51 +32,14 @@ def main(job_file: str, out: str, progress_file: str, imported: Phase | None = N
     """
     job = Job.model_validate_json(Path(job_file).read_text("utf-8"))
     with artefact.room(Path(out), job.spec.id, job.keep) as (saved, write):
-        write(run(job, Progress(Path(progress_file)), saved, imported))
+        write(Run(job, Progress(Path(progress_file)), saved, imported).record())
 
 
-def run(job: Job, watch: Watch, saved: Path | None = None, imported: Phase | None = None) -> Record:
-    """The record of a job, whatever becomes of it; what was fitted is left in `saved`, an empty folder, if given."""
-    return tell(Trial(job, watch, saved, imported))
-
-
-def tell(trial: Trial) -> Record:
-    """The record of a trial, which is yet to go."""
-    job = trial.job
-    status: Status = "ok"
-    failure = None
-    try:
-        trial.go()
-    except Unsupported as reason:
-        status, failure = "unsupported", Failure(kind="Unsupported", message=str(reason), trace=None)
-    except Exception as error:
-        status, message = "error", str(error)
-        if cap.out_of_memory(error):
-            status, message = "did-not-fit", f"{trial.needed()}{cap.wanted(error)}: {error}"
-            cap.lift()
-        failure = Failure(kind=type(error).__name__, message=message, trace=traceback.format_exc())
-    samples = trial.samples if status == "ok" else ()
-    metrics = samples[0].scores if samples else ()
-    return Record(
-        id=job.spec.id,
-        status=status,
-        spec=job.spec,
-        asked=job.asked,
-        scores={metric: fmean(sample.scores[metric] for sample in samples) for metric in metrics},
-        cost=trial.cost(),
-        env=trial.env(job.method_sha256),
-        curve=tuple(getattr(trial.method, "curve_", ())),
-        forgetting=trial.forgetting,
-        tuning=job.tuning,
-        error=failure,
-        samples=samples,
-    )
-
-
-class Trial:
+class Run:
     """The steps of a run in their order; keeps what each of them yields, so that a failed run keeps it too."""
 
     def __init__(self, job: Job, watch: Watch, saved: Path | None = None, imported: Phase | None = None) -> None:
+        """What is fitted is left in `saved`, an empty folder, if given; `imported` is what importing cost before."""
         self.job, self.spec, self.watch, self.saved, self.imported = job, job.spec, watch, saved, imported
         self.started = datetime.now(UTC).isoformat(timespec="seconds")
         self.bystander = environment.Bystander()
@@ -96,6 +59,37 @@ class Trial:
         self.recall: Recall | None = None
         self.forgetting: Forgetting | None = None
         self.samples: tuple[Sample, ...] = ()
+
+    def record(self) -> Record:
+        """Go through all steps; the record, whatever becomes of them."""
+        status: Status = "ok"
+        failure = None
+        try:
+            self.go()
+        except Unsupported as reason:
+            status, failure = "unsupported", Failure(kind="Unsupported", message=str(reason), trace=None)
+        except Exception as error:
+            status, message = "error", str(error)
+            if cap.out_of_memory(error):
+                status, message = "did-not-fit", f"{self.needed()}{cap.wanted(error)}: {error}"
+                cap.lift()
+            failure = Failure(kind=type(error).__name__, message=message, trace=traceback.format_exc())
+        samples = self.samples if status == "ok" else ()
+        metrics = samples[0].scores if samples else ()
+        return Record(
+            id=self.spec.id,
+            status=status,
+            spec=self.spec,
+            asked=self.job.asked,
+            scores={metric: fmean(sample.scores[metric] for sample in samples) for metric in metrics},
+            cost=self.cost(),
+            env=self.env(),
+            curve=tuple(getattr(self.method, "curve_", ())),
+            forgetting=self.forgetting,
+            tuning=self.job.tuning,
+            error=failure,
+            samples=samples,
+        )
 
     def go(self) -> None:
         """Import, load, fit and answer; see what would be deployed, what a query takes and what was forgotten."""
@@ -268,15 +262,15 @@ class Trial:
         known = fit is not None and fit.predicted_mib is not None
         return f"training takes {fit.predicted_mib:.0f} MiB one row at a time; " if fit and known else ""
 
-    def env(self, method_sha256: str) -> Env:
+    def env(self) -> Env:
         """Where and with what the run was made."""
         matmul = None
         if "torch" in sys.modules and self.spec.exam == "test":
             from bench import flops
 
             matmul = flops.peak(self.device)
-        others = self.bystander.others_cores()
-        return environment.describe(self.started, method_sha256, self.device, others, matmul, self.job.processes)
+        others, digest = self.bystander.others_cores(), self.job.method_sha256
+        return environment.describe(self.started, digest, self.device, others, matmul, self.job.processes)
 
 
 def seed_all(seed: int) -> None:

@@ -222,8 +222,9 @@ def test_more_labels_help_where_the_curve_still_rises(plant: Plant) -> None:
         less, more = plant("lora", few, budget__examples=100), plant("lora", many, budget__examples=400)
         return less + more
 
-    assert decide(sizes(0.5, 0.7)).more_labels == "yes"
-    assert decide(sizes(0.7, 0.7)).more_labels == "no"
+    rising, level = decide(sizes(0.5, 0.7)).more_labels, decide(sizes(0.7, 0.7)).more_labels
+    assert rising and (rising.verdict, rising.gain > 0) == ("yes", True)
+    assert level and level.verdict == "no"
     assert "between 100 and 400 examples each doubling brought 10" in said(sizes(0.5, 0.7)).replace(" 9.9", " 10")
     assert decide(plant("lora", 0.7)).more_labels is None
 
@@ -245,8 +246,11 @@ def test_costs_break_even_where_they_are_equal(ours: Price, theirs: Price, at: i
 
 def test_amounts_that_are_none_are_refused() -> None:
     with pytest.raises(Refused, match="--max-memory much"):
-        Wishes.parse("much", None, None, {}, queries=1, tolerance=0.02)
-    wishes = Wishes.parse("1GiB", "10min", "200ms", {"em": None, "f1": 0.7}, queries=1, tolerance=0.02)
+        Wishes.parse("much", None, None, [], queries=1, tolerance=0.02)
+    for least in ("em", "em=much", "em=80", "=0.8"):
+        with pytest.raises(Refused, match=f"--min {least}"):
+            Wishes.parse(None, None, None, [least], queries=1, tolerance=0.02)
+    wishes = Wishes.parse("1GiB", "10min", "200ms", ["f1=0.7"], queries=1, tolerance=0.02)
     assert (wishes.memory_mib, wishes.fit_s, wishes.latency_ms, wishes.least) == (1024, 600, 200, {"f1": 0.7})
 
 

@@ -108,7 +108,7 @@ def test_general_text_is_found_and_is_no_task(text: Path, monkeypatch: pytest.Mo
 
 def ran(methods: str, task: Path, base: Checkpoint) -> dict[str, Record]:
     jobs = plan.plan(methods, str(task), str(base.folder), seeds=1, budget_text="steps=2,batch=4", settings=[])
-    records = [worker.run(job, lambda event: None) for job in jobs]
+    records = [worker.Run(job, lambda event: None).record() for job in jobs]
     return {record.spec.method.name: record for record in records}
 
 

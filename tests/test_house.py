@@ -86,9 +86,9 @@ READING_LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"terms", "prior", "stats", "figures", "archive"}),
     frozenset({"contrast"}),
     frozenset({"rows", "trackers"}),
-    frozenset({"comparison", "costing", "notes", "table", "columns", "limits"}),
+    frozenset({"comparison", "costing", "columns", "limits"}),
     frozenset({"sections"}),
-    frozenset({"learning", "drawing", "pairing", "baseline"}),
+    frozenset({"notes", "table", "learning", "drawing", "pairing", "baseline"}),
     frozenset({"advice", "plots", "gates"}),
     frozenset({"counsel", "falls", "speed"}),
     frozenset({"views", "overview", "check"}),
@@ -123,6 +123,7 @@ SAME_LAYER = {
     ("samples", "cost"),  # a sample is a closed piece of a record
     ("budget", "method"),  # the purse speaks the contract's exceptions
     ("task", "card"),  # a task is a card and its examples
+    ("card", "metrics"),  # and says how answers are normalised
     ("task", "metrics"),  # a task scores its own answers
     ("source", "hub"),  # a data set of the hub is a source of rows too
     ("source", "wording"),  # the same question is told by its words
@@ -150,6 +151,8 @@ SAME_LAYER = {
     ("audit", "checkpoint"),  # data is measured with a model's tokenizer
     ("audit", "wording"),  # leaks and near duplicates are a matter of words
     ("gradient", "train"),  # the family of trained methods has one engine
+    ("flops", "meter"),  # both wait for a device
+    ("order", "lm"),  # rows that only fill a batch up have nothing to learn
     ("adapters", "meter"),  # in service an adapter is asked one by one, as before
     ("lm", "cap"),  # a batch that does not fit is answered in parts
     ("encoder", "loaded"),  # what any model counts and batches alike

@@ -206,7 +206,7 @@ def test_an_adapter_that_cannot_be_served_costs_no_run(
     task = make_task(tmp_path / "feelings")
     budget = "steps=1,batch=4"
     (job, *_) = plan.plan("lora", str(task), str(lively.folder), seeds=1, budget_text=budget, settings=[])
-    record = worker.run(job, lambda state: None)
+    record = worker.Run(job, lambda state: None).record()
     assert (record.status, len(record.samples)) == ("ok", 5)
     assert record.cost is not None
     assert (record.cost.adapter, record.cost.adapter_failure) == (None, "KeyError: 'x'")
@@ -217,7 +217,7 @@ def test_a_record_tells_what_bounds_a_prompt_and_how_it_is_read(
 ) -> None:
     task = make_task(tmp_path / "feelings")
     jobs = plan.plan("few-shot", str(task), str(lively.folder), seeds=1, budget_text="quick", settings=[])
-    records = {job.spec.method.name: worker.run(job, lambda state: None) for job in jobs}
+    records = {job.spec.method.name: worker.Run(job, lambda state: None).record() for job in jobs}
     few, none = records["few-shot"].cost, records["majority"].cost
     assert few and few.answering and none and none.answering
     assert (few.answering.context, few.answering.attention) == (256, "sdpa")

@@ -149,7 +149,7 @@ def test_a_model_without_a_padding_token_makes_a_whole_run(
     task, base = make_task(tmp_path / "feelings"), kinds["no padding token (GPT-2)"]
     jobs = plan.plan("lora", str(task), str(base.folder), seeds=1, budget_text="steps=1,batch=4", settings=[])
     spec = jobs[0].spec.model_copy(update={"exam": "validation"})  # which leaves out what takes long
-    record = worker.run(jobs[0].model_copy(update={"spec": spec}), lambda state: None)
+    record = worker.Run(jobs[0].model_copy(update={"spec": spec}), lambda state: None).record()
     assert (record.status, len(record.samples)) == ("ok", 4), record.error
 
 

@@ -10,6 +10,7 @@ from rich.console import Console
 
 from bench import notes, rows, stats, table
 from bench.record import Record
+from bench.sections import part
 
 FAILED: dict[str, Any] = {
     "cost": None,
@@ -23,7 +24,7 @@ UNSUCCESSFUL = ("unsupported", "did-not-fit", "timeout", "error")
 def shown(records: list[Record], width: int = 100) -> str:
     console = Console(width=width, color_system=None)
     with console.capture() as captured:
-        console.print(table.render(records))
+        console.print(table.render(part(records)[0]))
     return captured.get()
 
 
@@ -53,7 +54,7 @@ def test_controls_are_marked_and_contenders_are_not(make_record: MakeRecord) -> 
     text = shown([make_record("majority", method__control=True), make_record("lora")])
     assert line_of("majority", text)[1] == "°"
     assert "°" not in line_of("lora", text)
-    assert any(note.startswith("° control") for note in table.legend([make_record("lora")]))
+    assert any(note.startswith("° control") for note in table.legend(part([make_record("lora")])[0]))
 
 
 @pytest.mark.parametrize("status", UNSUCCESSFUL)
@@ -61,7 +62,7 @@ def test_a_run_that_failed_has_a_row_and_a_reason(make_record: MakeRecord, statu
     records = [make_record("lora"), make_record("prefix", status=status, **FAILED)]
     assert [row.method for row in rows.rows(records)] == ["lora", "prefix"]
     assert status in line_of("prefix", shown(records))
-    assert f"prefix: {status}: there was no tea" in notes.notes(records)
+    assert f"prefix: {status}: there was no tea" in notes.notes(part(records)[0])
 
 
 def test_a_run_whose_every_method_failed_still_has_a_table(make_record: MakeRecord) -> None:
@@ -91,7 +92,7 @@ def test_other_hyper_parameters_are_another_row(make_record: MakeRecord) -> None
 def test_what_was_not_measured_is_never_shown_as_0(make_record: MakeRecord) -> None:
     blank = make_record("majority", cost=None)
     (row,) = rows.rows([blank])
-    measured = row.model_dump(include={"trainable", "fit_s", "fit_peak_mib", "tokens_per_s", "query_p50_ms"})
+    measured = row.model_dump(include={"trainable", "fit_s", "peak_mib", "tokens_per_s", "query_p50_ms"})
     assert set(measured.values()) == {None}
     assert row.query_p95_ms is None and row.artefact_bytes is None
     assert line_of("majority", shown([blank]))[3:] == ["–"] * 6
@@ -115,7 +116,7 @@ def test_what_was_forgotten_has_a_column_where_it_was_measured(make_record: Make
     better = make_record("full", forgetting=forgetting(2.0, 1.5))
     assert [line_of(name, shown([trained, better]))[3] for name in ("lora", "full")] == ["+0.25", "-0.50"]
     assert line_of("few-shot", shown([trained, make_record("few-shot")]))[3] == "–"
-    assert any(note.startswith("forgets:") for note in table.legend([trained]))
+    assert any(note.startswith("forgets:") for note in table.legend(part([trained])[0]))
     assert "gets" not in shown([make_record("few-shot")])
 
 
@@ -125,11 +126,15 @@ def test_a_loss_that_diverged_is_not_averaged(make_record: MakeRecord) -> None:
     assert row.forgets == 0.5
 
 
-def test_a_peak_that_was_not_measured_is_left_out_of_the_mean(make_record: MakeRecord) -> None:
+def test_the_peak_is_the_highest_of_any_phase_and_seed_that_was_measured(make_record: MakeRecord) -> None:
     cost = make_record().model_dump(mode="json")["cost"]
+    known = [phase["peak_mib"] for phase in cost["phases"].values()]
     cost["phases"]["fit"]["peak_mib"] = None
+    cost["phases"]["predict"] = cost["phases"]["fit"] | {"peak_mib": 5000.0}
     (row,) = rows.rows([make_record(), make_record(seed=1, cost=cost)])
-    assert row.fit_peak_mib == 700.0
+    assert row.peak_mib == 5000.0
+    (row,) = rows.rows([make_record()])
+    assert row.peak_mib == max(known)
 
 
 def test_the_table_fits_a_terminal_of_80_columns(make_record: MakeRecord) -> None:
@@ -143,4 +148,4 @@ def test_the_table_fits_a_terminal_of_80_columns(make_record: MakeRecord) -> Non
 @pytest.mark.parametrize(("items", "points"), [(200, 6.3), (500, 4.0), (1000, 2.8)])
 def test_the_smallest_visible_difference_is_mcnemars(make_record: MakeRecord, items: int, points: float) -> None:
     assert round(100 * stats.visible_difference(items), 1) == points
-    assert any(f"below about {points} points" in note for note in notes.notes([make_record(items=items)]))
+    assert any(f"below about {points} points" in note for note in notes.notes(part([make_record(items=items)])[0]))

@@ -16,7 +16,7 @@ from bench.card import Card
 from bench.refusal import Refused
 from bench.task import Row, Task, TaskLesson
 
-SCORER = "def score(prediction, references):\n    return {'em': float(len(prediction)), 'mine': 1.0}\n"
+SCORER = "def score(prediction, references):\n    return {'em': float(len(prediction) / 100), 'mine': 1.0}\n"
 TEXTS = st.text(st.characters(exclude_characters="{}", exclude_categories=["Cs"]), min_size=1)
 
 
@@ -196,6 +196,26 @@ def test_a_byte_order_mark_is_no_part_of_card_or_row(folder: Path) -> None:
     assert (after.card, after.splits) == (before.card, before.splits)
 
 
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        ("prediction.nope()", "AttributeError: 'str' object has no attribute 'nope'"),
+        ("0.5", "score gives 0.5"),
+        ("{}", "score gives {}"),
+        ("{'em': 1.7}", "score gives {'em': 1.7}"),
+        ("{'em': 'good'}", "score gives {'em': 'good'}"),
+        ("{'cer': 1.0}", "no score is called 'em'"),
+    ],
+)
+def test_a_scorer_that_does_not_score_is_refused_before_anything_runs(folder: Path, body: str, says: str) -> None:
+    (folder / "task.py").write_text(f"def score(prediction, references):\n    return {body}\n", "utf-8")
+    refused = refusal(folder)
+    assert says in refused.problem
+    assert refused.where == str(
+        folder / ("task.yaml" if "cer" in body else "task.py:2" if "nope" in body else "task.py")
+    )
+
+
 @pytest.mark.parametrize("file", ["task.yaml", "train.jsonl", "validation.jsonl", "test.jsonl", "task.py"])
 def test_the_digest_changes_with_any_file_and_with_nothing_else(folder: Path, file: str) -> None:
     (folder / "task.py").write_text(SCORER, "utf-8")
@@ -215,7 +235,7 @@ def test_the_digest_tells_a_scorer_from_none(folder: Path) -> None:
 
 def test_the_scorer_of_a_task_replaces_the_common_one(folder: Path) -> None:
     (folder / "task.py").write_text(SCORER, "utf-8")
-    assert task.load(folder).score("four", ["warm"]) == {"em": 4.0, "mine": 1.0}
+    assert task.load(folder).score("four", ["warm"]) == {"em": 0.04, "mine": 1.0}
 
 
 def made(**changes: Any) -> TaskLesson:

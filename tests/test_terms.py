@@ -9,6 +9,7 @@ from conftest import MakeRecord
 
 from bench import environment, notes, rows, terms
 from bench.refusal import Refused
+from bench.sections import part
 
 ENV = environment.describe("2026-11-21T00:00:00+00:00", "d" * 64, "cpu", 0.0)
 
@@ -64,14 +65,16 @@ def test_other_machines_and_packages_are_told_below_the_table(make_record: MakeR
     there = there.model_copy(update={"env": moved})
     told = terms.strangers([here, there])
     assert told == {"cores": [str(ENV.cores), "640"], "torch": [ENV.packages["torch"], "9.9"]}
-    assert any("torch" in line and "9.9" in line for line in notes.notes([here, there]))
+    assert any("torch" in line and "9.9" in line for line in notes.notes(part([here, there])[0]))
 
 
 def test_an_adapter_that_could_not_be_served_is_told_and_costs_no_run(make_record: MakeRecord) -> None:
     record = make_record("lora")
     assert record.cost is not None
     broken = record.model_copy(update={"cost": record.cost.model_copy(update={"adapter_failure": "KeyError: 'x'"})})
-    assert [line for line in notes.notes([broken]) if "KeyError: 'x'" in line and line.startswith("lora seed 0")]
+    assert [
+        line for line in notes.notes(part([broken])[0]) if "KeyError: 'x'" in line and line.startswith("lora seed 0")
+    ]
     assert rows.rows([broken])[0].status == "ok"
 
 
@@ -90,3 +93,12 @@ def test_what_computes_without_torch_is_at_home_on_any_device(make_record: MakeR
     assert not terms.one_machine([here, there]) and not terms.one_machine([here, control, there])
     other = make_record("lora", env=bare.model_copy(update={"cores": 640}).model_dump())
     assert not terms.one_machine([here, other])
+
+
+def test_prompts_that_lost_their_beginning_are_told(make_record: MakeRecord) -> None:
+    record = make_record("few-shot")
+    assert record.cost and record.cost.answering
+    assert not [line for line in notes.notes(part([record])[0]) if "lost their beginning" in line]
+    answering = record.cost.answering.model_copy(update={"queries": 4, "cut_prompts": 3})
+    cut = record.model_copy(update={"cost": record.cost.model_copy(update={"answering": answering})})
+    assert "few-shot seed 0: 3 of 4 prompts were longer" in "\n".join(notes.notes(part([cut])[0]))

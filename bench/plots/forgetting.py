@@ -20,13 +20,13 @@ def forgetting(section: Section, say: Say) -> Figure | None:
     if not cells:
         return None
     figure, axes = sheet()
-    untouched = next((cell for cell in section.found.cells if cell.name == "zero-shot"), None)
+    untouched = next(filter(_untouched, section.found.cells), None)
     base = untouched.interval.mean if untouched else 0.0
     points = {cell.key: (lost[cell.key] or 0.0, cell.interval.mean - base) for cell in cells}
     axes.axvline(0, color=GREY, linewidth=0.8, linestyle=":")
     axes.set_xlabel(say("forgotten (nats per token of general text)"))
     axes.set_ylabel(
-        say("{metric} above zero-shot", metric=section.metric) if untouched else section.metric,
+        say("{metric} above {control}", metric=section.metric, control=untouched.name) if untouched else section.metric,
     )
     scatter(figure, axes, section, cells, points, named=_named(points))
     return figure
@@ -37,6 +37,12 @@ def _named(points: dict[str, tuple[float, float]]) -> set[str]:
     if len(points) <= ROOM:
         return set(points)
     return {key for key, (x, y) in points.items() if not any(a <= x and b > y for a, b in points.values())}
+
+
+def _untouched(cell: Cell) -> bool:
+    """Whether it is the model itself that answers, and nothing of it was trained."""
+    parameters = [record.cost.parameters for record in cell.records if record.cost]
+    return cell.control and all(one is not None and one.trainable == 0 for one in parameters)
 
 
 def _lost(cell: Cell) -> float | None:

@@ -1,4 +1,7 @@
-"""Runs in the trackers that people already use: a file each, written from records, none of which asks the network."""
+"""Runs in the trackers that people already use: a file each, written from records.
+
+None asks the network unless its own settings say so.
+"""
 
 from __future__ import annotations
 
@@ -9,12 +12,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from importlib import import_module
 from pathlib import Path
+from pkgutil import iter_modules
 
 from bench.figures import flat
 from bench.record import Record
 from bench.refusal import Refused, did_you_mean
 
-NAMES = ("mlflow", "tensorboard", "wandb")
+NAMES = tuple(module.name for module in iter_modules(__path__))
 # What these libraries would otherwise tell their makers; who wants that, sets it.
 SILENCE = {"MLFLOW_DISABLE_TELEMETRY": "true", "WANDB_ERROR_REPORTING": "false"}
 CURVE = ("train_loss", "validation_loss", "next_token_accuracy", "tokens", "seconds")
