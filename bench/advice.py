@@ -1,4 +1,4 @@
-"""Which method to use: what fits the limits, is not shown worse than the best of them, and costs least."""
+"""Which method to use: of those within the limits and shown to be as good as the best, the one that costs least."""
 
 from __future__ import annotations
 

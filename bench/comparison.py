@@ -68,7 +68,7 @@ class Comparison:
 
     @property
     def ranks(self) -> bool:
-        """Whether the task can tell methods apart: some contender is shown better than every control."""
+        """Whether the task can rank methods: some contender is shown better than the best control, or lacks one."""
         if self.leader is None or self.control is None:
             return True
         return any(one.verdict == "better" for one in self.against_control.values())
@@ -190,7 +190,7 @@ def _paired(ours: Cell, theirs: Cell) -> tuple[Scores, Scores]:
 
 
 def between(ours: Cell, theirs: Cell, prior: Prior = NOTHING) -> Difference:
-    """One method's scores less another's, by the seeds that both have."""
+    """One method's scores less another's, by the seeds that both have; of none in common, by each one's means."""
     return betweens([ours], theirs, prior)[0]
 
 

@@ -75,7 +75,7 @@ class Spent(Frozen):
 
 
 class Answering(Frozen):
-    """What answering the test questions took; raw values, statistics are computed when read."""
+    """What answering the questions of the exam took; raw values, statistics are computed when read."""
 
     queries: NonNegativeInt
     prompt_tokens: NonNegativeInt | None = Field(None, description="null: no model was asked")

@@ -28,7 +28,7 @@ def price(row: Row) -> Price | None:
 
 
 def crossing(ours: Price, theirs: Price) -> int | None:
-    """How many questions make the two cost the same; None where one is the cheaper from the first question on."""
+    """The fewest questions from which the one dearer beforehand costs no more; None where it never does, or none is."""
     if (ours.once - theirs.once) * (ours.each - theirs.each) >= 0:
         return None
     return ceil(round((ours.once - theirs.once) / (theirs.each - ours.each), 6))

@@ -24,6 +24,15 @@ ROOM = 1.25  # tokens granted for an answer, over those of the longest that is w
 HANGUL = re.compile(r"[가-힣]")
 
 
+class _Plain(yaml.SafeDumper):
+    """Writes a text of several lines as a person would: in quotes, on one line."""
+
+
+_Plain.add_representer(
+    str, lambda dumper, text: dumper.represent_scalar("tag:yaml.org,2002:str", text, '"' if "\n" in text else None)
+)
+
+
 @dataclass
 class Draft:
     """What a new task will be; `notes` tell what was done to the data."""
@@ -37,7 +46,9 @@ class Draft:
         if folder.exists():
             raise Refused(f"{folder} is there already", mend="choose another name, or remove it")
         folder.mkdir(parents=True)
-        (folder / "task.yaml").write_text(yaml.safe_dump(self.card, allow_unicode=True, sort_keys=False), "utf-8")
+        (folder / "task.yaml").write_text(
+            yaml.dump(self.card, Dumper=_Plain, allow_unicode=True, sort_keys=False), "utf-8"
+        )
         for split, rows in self.splits.items():
             lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
             (folder / f"{split}.jsonl").write_text(lines, "utf-8")

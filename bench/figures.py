@@ -9,10 +9,12 @@ from bench.record import Record
 
 
 def flat(record: Record) -> dict[str, Any]:
-    """Everything of a run but its answers, its curve and its single latencies; lists as JSON."""
+    """Everything of a run but its command, answers, curve and latencies; lists as JSON."""
     whole = record.model_dump(mode="json", exclude={"samples", "curve", "asked"})
     if record.cost and record.cost.answering:
         del whole["cost"]["answering"]["latency_ms"]
+    if record.cost and record.cost.adapter:
+        del whole["cost"]["adapter"]["merged_latency_ms"]
     whole["spec"]["method"]["params"] = json.dumps(record.spec.method.params)
     whole["spec"]["decoding"]["stop"] = json.dumps(record.spec.decoding.stop)
     whole["tuning"] = record.tuning.model_dump_json() if record.tuning else None

@@ -125,11 +125,11 @@ def _artefact(one: Pair, policy: Policy) -> Iterator[Finding]:
 
 
 def _memory(one: Pair, policy: Policy) -> Iterator[Finding]:
-    """Peaks of each phase, on machines alike; on a CPU they depend on too much to fail for."""
+    """Peaks of each phase, on machines alike; beyond CUDA they depend on too much to fail for."""
     pairs = [(before, now) for before, now in one.both() if before.cost and now.cost]
     if not pairs or any(_machine(before) != _machine(now) for before, now in pairs):
         return
-    cuda = all((now.env and now.env.device != "cpu") for _, now in pairs)
+    cuda = all((now.env and now.env.device.startswith("cuda")) for _, now in pairs)
     share, least = (policy.cuda_memory, policy.cuda_mib) if cuda else (policy.cpu_memory, policy.cpu_mib)
     grown = []
     for name in ("load", "fit", "predict"):

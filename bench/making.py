@@ -31,7 +31,7 @@ def method(name: Annotated[str, typer.Argument(help="Its name: mine makes mine.p
 def task(
     name: Annotated[str, typer.Argument(help="The task's name, or the folder to make.")],
     source: Annotated[
-        str, typer.Option("--from", help="A .jsonl, .json, .csv, .tsv or .parquet file, or hf:NAME[@revision].")
+        str, typer.Option("--from", help="A .jsonl, .json, .csv, .tsv or .parquet file, or hf:NAME, hf:NAME@revision.")
     ],
     input: Annotated[str | None, typer.Option(help="Column of what is asked.")] = None,
     target: Annotated[str | None, typer.Option(help="Column of what is wanted.")] = None,

@@ -18,8 +18,8 @@ from bench import energy
 from bench.cost import Phase
 
 MIB = 2**20
-QUERIES, FEWEST = 20, 5  # timed one by one, and even where that takes longer than
-SECONDS = 2.0
+QUERIES, FEWEST = 20, 5  # timed one by one at the most, and however long they take
+SECONDS = 2.0  # after which no more are begun
 _CLEAR_REFS = Path("/proc/self/clear_refs")
 _STATUS = Path("/proc/self/status")
 _STAT = Path("/proc/self/stat")
@@ -82,9 +82,9 @@ class Meter:
 def one_by_one(
     answer: Callable[[list[str]], list[str]], questions: Sequence[str], seconds: float = SECONDS
 ) -> tuple[list[str], tuple[float, ...]]:
-    """Answers to the first `QUERIES` questions asked one at a time, after a warm-up, and milliseconds of each.
+    """Answers to the first `QUERIES` questions and milliseconds of each, one at a time, after a warm-up.
 
-    None is begun after so many seconds, once there are `FEWEST`.
+    No more are begun once so many `seconds` have passed and `FEWEST` are timed.
     """
     if not questions:
         return [], ()

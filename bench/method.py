@@ -28,9 +28,12 @@ class Example(Protocol):
     @property
     def target(self) -> str: ...
     @property
-    def rationale(self) -> str | None: ...
+    def rationale(self) -> str | None:
+        """A worked solution, if there is one."""
+
     @property
-    def rejected(self) -> str | None: ...
+    def rejected(self) -> str | None:
+        """An answer that is not wanted, if one is known."""
 
 
 class Lesson(Protocol):
@@ -41,7 +44,9 @@ class Lesson(Protocol):
     @property
     def validation(self) -> Sequence[Example]: ...
     @property
-    def labels(self) -> Sequence[str] | None: ...
+    def labels(self) -> Sequence[str] | None:
+        """The closed set of answers; None where they are open."""
+
     @property
     def seed(self) -> int: ...
     @property
@@ -75,9 +80,13 @@ class Budget(Protocol):
     """Bytes that training is expected to add to what is held; what trains writes it down beforehand."""
 
     @property
-    def batch(self) -> int: ...
+    def batch(self) -> int:
+        """Examples per optimiser step."""
+
     @property
-    def planned_steps(self) -> int: ...
+    def planned_steps(self) -> int:
+        """Optimiser steps that passes and steps allow; tokens or seconds may end training sooner."""
+
     def plan(self, rows: int) -> int:
         """Optimiser steps where the training examples are packed into so many rows."""
 
@@ -109,6 +118,7 @@ class LM(Protocol):
     model: Any
     tokenizer: Any
     tally: Any
+    """Tokens in and out while answering: a `bench.loaded.Tally`."""
 
     @property
     def writes(self) -> bool:
@@ -128,12 +138,17 @@ class LM(Protocol):
         """Positions available to prompt and answer together."""
 
     @property
-    def max_new_tokens(self) -> int: ...
+    def max_new_tokens(self) -> int:
+        """Tokens an answer may take; 0 where it is read off and not written."""
+
     def tokens(self, prompt: str) -> list[int]:
         """Token ids of a prompt, with a beginning-of-sequence token where the model's tokenizer uses one."""
 
     def encode(self, prompt: str, completion: str) -> tuple[list[int], list[int]]:
-        """Token ids of the prompt and of the completion with its end-of-sequence token."""
+        """Token ids of the prompt and of the completion with its end token; of an encoder its label's place.
+
+        A prompt that is too long loses its head; raises `Refused` where the completion alone is.
+        """
 
     def answer(self, prompts: Sequence[str], *, temperature: float = 0.0, draw: int = 0) -> list[str]:
         """Continuations, one per prompt, in order: greedy, or the `draw`-th sample at a `temperature` above zero."""
@@ -172,13 +187,13 @@ class Method:
     """A way of adapting. Fields are hyper-parameters and nothing else; what `fit` learns ends in an underscore."""
 
     control: ClassVar[bool] = False
-    """True for the yardsticks: they join every comparison."""
+    """True for what others have to beat; those that ship join every comparison."""
 
     sham: ClassVar[bool] = False
     """True for a control that shows what learning nothing looks like: it joins when asked for, and is never advised."""
 
     closed_only: ClassVar[bool] = False
-    """True for a yardstick that joins only where the task names its labels."""
+    """True for a control that joins only where the task names its labels."""
 
     spreads: ClassVar[bool] = False
     """True if several processes can fit it together, each on a part of every step."""
@@ -194,11 +209,14 @@ class Method:
         return base.load()
 
     def fit(self, lm: LM, lesson: Lesson, budget: Budget) -> Self:
-        """Learn from the lesson within the budget, forgetting any earlier fit."""
+        """Learn from the lesson within the budget, forgetting any earlier fit; `lm` is what `load` gave.
+
+        Raises `Unsupported` for what cannot be done; drawing more than there is raises `BudgetSpent`.
+        """
         raise NotImplementedError
 
     def predict(self, inputs: Sequence[str]) -> list[str]:
-        """One answer per input, in order."""
+        """One answer per input (a question, not a prompt), in order; the harness trims and scores them."""
         raise NotImplementedError
 
     def save(self, folder: Path) -> None:

@@ -43,7 +43,7 @@ class Outline:
     """The best control."""
     control_score: float | None
     ranks: bool
-    """Whether some method is shown better than every control."""
+    """Whether some method is shown better than the best control."""
     methods: int
     seeds: int
     questions: int

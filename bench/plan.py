@@ -186,7 +186,7 @@ def _methods(text: str, *, closed: bool) -> dict[str, type[Method]]:
 
 
 def _joins(cls: type[Method], closed: bool) -> bool:
-    """Whether a method is a yardstick for a task of closed labels (or of open answers)."""
+    """Whether a method is a control for a task of closed labels (or of open answers)."""
     return cls.control and not cls.sham and (closed or not cls.closed_only)
 
 

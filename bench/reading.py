@@ -54,7 +54,7 @@ def advise(
     lang: Annotated[str, typer.Option(help="Language: en or ko.")] = "en",
     format: Formatted = Format.table,
 ) -> None:
-    """Say which method to use: of those within the limits and not shown worse than the best, the cheapest."""
+    """Say which method to use: of those within the limits and shown to be as good as the best, the cheapest."""
     from bench import advice, counsel, limits, sections, words
 
     say = words.speaker(words.check(lang))
@@ -126,7 +126,7 @@ def check(
     """Judge records against a baseline, so that a build fails where something got worse.
 
     Exit code: 0 nothing got worse; 1 something did; 2 bad input; 3 cannot tell: a baseline or a run is missing,
-    nothing compares, or there are too few seeds. The policy stands in [tool.bench.check] of pyproject.toml.
+    nothing compares, or there are too few seeds. The policy is the table tool.bench.check of pyproject.toml.
     """
     from bench import verdicts
     from bench.check import weigh

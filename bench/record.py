@@ -25,7 +25,7 @@ class MethodSpec(Frozen):
 
     name: str
     ref: str = Field(description="what finds the method again: its name, a path, or module:Class")
-    control: bool = Field(description="a yardstick, not a contender")
+    control: bool = Field(description="what others have to beat, not a contender")
     sham: bool = Field(False, description="a control that shows what learning nothing looks like: not to be used")
     params: dict[str, Any]
 
@@ -85,7 +85,7 @@ class Decoding(Frozen):
 
 
 class Spec(Frozen):
-    """One run, fully resolved: equal specs with equal seeds give equal answers."""
+    """One run, fully resolved: equal specs give equal answers on one machine with one set of libraries."""
 
     task: TaskSpec
     method: MethodSpec
@@ -110,12 +110,14 @@ class Spec(Frozen):
 
 
 class Point(Frozen):
-    """One point of the training curve, on answer tokens only."""
+    """One point of the training curve: loss in nats per token learnt, of an encoder per row."""
 
     step: NonNegativeInt
     tokens: NonNegativeInt
     seconds: NonNegativeFloat
-    train_loss: float | None = Field(description="mean since the point before; null at step 0 and where it diverged")
+    train_loss: float | None = Field(
+        description="mean since the point before; null at step 0, where preferences are learnt, and where it diverged"
+    )
     validation_loss: float | None = Field(description="null where it diverged")
     next_token_accuracy: float | None = Field(description="share of answer tokens predicted right on validation")
 

@@ -14,7 +14,7 @@ from bench.cost import Frozen
 
 
 class Sample(Frozen):
-    """One test question's answer and its scores."""
+    """The answer to one question of the exam, and its scores."""
 
     id: str
     references: tuple[str, ...]

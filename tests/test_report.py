@@ -13,12 +13,13 @@ import pytest
 from conftest import Bench, MakeRecord
 from markdown_it import MarkdownIt
 
-from bench import plots, report, sections, views
+from bench import plots, report, views
 from bench.record import Record
 from bench.refusal import Refused
 from bench.sections import part, read
-from bench.words import english
+from bench.words import english, speaker
 
+ROOT = Path(__file__).parent.parent
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 CURVE = [
     {
@@ -235,6 +236,19 @@ def test_korean_letters_are_in_the_pictures(make_record: MakeRecord, tmp_path: P
     assert (tmp_path / "plots" / "책-추천-bookworm-quality.png").is_file()
 
 
+def test_the_plot_in_the_docs_is_drawn(records: list[Record], make_record: MakeRecord) -> None:
+    text = (ROOT / "docs" / "reports.md").read_text("utf-8")
+    found: dict[str, Any] = {}
+    exec(re.findall(r"```python\n(.*?)```", text, re.DOTALL)[0], found)
+    (plot,) = found["PLOTS"]
+    (section,) = part(records)
+    for say in (english, speaker("ko")):  # of which no sentence is translated
+        figure = plot.draw(section, say)
+        assert figure.axes[0].get_xlabel() == "bytes kept"
+        assert plot.caption(say).startswith("What a method earns")
+    assert plot.draw(part([make_record("majority", cost=None)])[0], english) is None
+
+
 @pytest.fixture
 def page(written: Path) -> Iterator[Any]:
     """The report in a real browser, with everything it complained of or asked for."""
@@ -299,7 +313,7 @@ def test_in_a_browser_plots_and_text_are_legible_at_any_width(page: Any, width: 
 
 
 def test_a_section_knows_its_metric_and_its_rows(records: list[Record]) -> None:
-    (section,) = sections.part(records)
+    (section,) = part(records)
     assert section.metric == "em"
     assert [row.label for row in section.rows] == ["lora", "full", "few-shot", "nearest", "prefix", "qlora"]
 
