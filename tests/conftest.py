@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -18,6 +20,7 @@ import bench
 from bench import budget
 from bench.checkpoint import Checkpoint
 from bench.record import Record
+from bench.task import SPLITS
 
 # Tiny models gain nothing from threads, and threads that wait for a busy core make the tests five times slower.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -36,6 +39,7 @@ CARD: dict[str, Any] = {
 }
 COLOURS, FEELINGS = ("red", "blue", "green", "grey"), ("warm", "cold", "mild")
 
+Rows = dict[str, list[dict[str, str]]]
 MakeTask = Callable[..., Path]
 Bench = Callable[..., "subprocess.CompletedProcess[str]"]
 MakeRecord = Callable[..., Record]
@@ -57,11 +61,35 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return ticking
 
 
-def rows(first: int, count: int) -> list[dict[str, Any]]:
+def examples(first: int, count: int) -> list[dict[str, Any]]:
     return [
         {"id": f"q{place}", "input": f"{COLOURS[place % 4]} {place}", "target": FEELINGS[place % 3]}
         for place in range(first, first + count)
     ]
+
+
+def imported(folder: Path, name: str) -> Iterator[ModuleType]:
+    """A module of a folder, imported as it is when run as a script."""
+    sys.path.insert(0, str(folder))
+    yield importlib.import_module(name)
+    sys.path.remove(str(folder))
+    for file in folder.glob("*.py"):
+        sys.modules.pop(file.stem, None)
+
+
+@pytest.fixture(scope="module")
+def recipe(request: pytest.FixtureRequest) -> Iterator[ModuleType]:
+    """The `make.py` of a shipped task, whose folder the test's module names."""
+    yield from imported(request.module.FOLDER, "make")
+
+
+@pytest.fixture(scope="module")
+def rows(request: pytest.FixtureRequest) -> Rows:
+    """The rows of each of its splits as they are shipped."""
+    return {
+        split: [json.loads(line) for line in (request.module.FOLDER / f"{split}.jsonl").read_text("utf-8").splitlines()]
+        for split in SPLITS
+    }
 
 
 @pytest.fixture(scope="session")
@@ -69,7 +97,7 @@ def make_task() -> MakeTask:
     """A sound task in a new folder; keywords replace a split's rows or a key of its card (`None` takes a key out)."""
 
     def make(folder: Path, **changes: Any) -> Path:
-        splits = {"train": rows(0, 9), "validation": rows(20, 4), "test": rows(40, 5)}
+        splits = {"train": examples(0, 9), "validation": examples(20, 4), "test": examples(40, 5)}
         card = dict(CARD)
         for key, value in changes.items():
             if key in splits:

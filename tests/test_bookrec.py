@@ -1,38 +1,15 @@
 """The task bookrec: its files follow from its recipe, and its requests ask for exactly one book."""
 
-import importlib
-import json
 import re
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
 import yaml
+from conftest import Rows
 
 FOLDER = Path(__file__).parents[1] / "tasks" / "bookrec"
-SPLITS = {"train": 1000, "validation": 200, "test": 500}
-
-
-@pytest.fixture(scope="module")
-def recipe() -> Iterator[ModuleType]:
-    """The module make.py, imported as it is when run as a script."""
-    sys.path.insert(0, str(FOLDER))
-    yield importlib.import_module("make")
-    sys.path.remove(str(FOLDER))
-    for name in ("make", "phrases"):
-        sys.modules.pop(name, None)
-
-
-@pytest.fixture(scope="module")
-def rows() -> dict[str, list[dict[str, str]]]:
-    """The rows of each split as they are shipped."""
-    return {
-        split: [json.loads(line) for line in (FOLDER / f"{split}.jsonl").read_text("utf-8").splitlines()]
-        for split in SPLITS
-    }
 
 
 @pytest.fixture(scope="module")
@@ -47,24 +24,13 @@ def title(target: str) -> str:
     return target.split(" | ")[1].removeprefix("책: ")
 
 
-def test_recipe_reproduces_the_files_byte_for_byte(recipe: ModuleType) -> None:
-    for name, content in recipe.make().items():
-        assert (FOLDER / name).read_bytes() == content.encode(), name
-
-
-def test_sizes_and_ids(rows: dict[str, list[dict[str, str]]]) -> None:
-    assert {split: len(some) for split, some in rows.items()} == SPLITS
-    ids = [row["id"] for some in rows.values() for row in some]
-    assert len(set(ids)) == len(ids)
-
-
-def test_no_request_is_asked_twice(rows: dict[str, list[dict[str, str]]]) -> None:
+def test_no_request_is_asked_twice(rows: Rows) -> None:
     squeezed = ["".join(filter(str.isalnum, row["input"])) for some in rows.values() for row in some]
     assert len(set(squeezed)) == len(squeezed)
 
 
 @pytest.mark.parametrize("split", ["validation", "test"])
-def test_half_of_the_books_are_never_asked_for_in_train(rows: dict[str, list[dict[str, str]]], split: str) -> None:
+def test_half_of_the_books_are_never_asked_for_in_train(rows: Rows, split: str) -> None:
     trained = "".join(row["target"] + row["input"] for row in rows["train"])
     asked = {title(row["target"]) for row in rows[split]}
     seen = {title(row["target"]) for row in rows["train"]} & asked
@@ -72,7 +38,7 @@ def test_half_of_the_books_are_never_asked_for_in_train(rows: dict[str, list[dic
     assert not [absent for absent in asked - seen if f"책: {absent} |" in trained]
 
 
-def test_targets_have_the_format_and_a_title(rows: dict[str, list[dict[str, str]]], card: dict[str, Any]) -> None:
+def test_targets_have_the_format_and_a_title(rows: Rows, card: dict[str, Any]) -> None:
     for row in (row for some in rows.values() for row in some):
         assert re.fullmatch(card["format"], row["target"]), row["id"]
         found = re.search(card["answer"], row["target"])

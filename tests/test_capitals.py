@@ -1,50 +1,15 @@
 """The task capitals: its files follow from its recipe, and its form is told by examples alone."""
 
-import importlib
-import json
 import re
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
 import yaml
+from conftest import Rows
 
 FOLDER = Path(__file__).parents[1] / "tasks" / "capitals"
-SPLITS = {"train": 1000, "validation": 200, "test": 500}
-Rows = dict[str, list[dict[str, str]]]
-
-
-@pytest.fixture(scope="module")
-def recipe() -> Iterator[ModuleType]:
-    """The module make.py, imported as it is when run as a script."""
-    sys.path.insert(0, str(FOLDER))
-    yield importlib.import_module("make")
-    sys.path.remove(str(FOLDER))
-    for name in ("make", "phrases"):
-        sys.modules.pop(name, None)
-
-
-@pytest.fixture(scope="module")
-def rows() -> Rows:
-    """The rows of each split as they are shipped."""
-    return {
-        split: [json.loads(line) for line in (FOLDER / f"{split}.jsonl").read_text("utf-8").splitlines()]
-        for split in SPLITS
-    }
-
-
-def test_recipe_reproduces_the_files_byte_for_byte(recipe: ModuleType) -> None:
-    for name, content in recipe.make().items():
-        assert (FOLDER / name).read_bytes() == content.encode(), name
-
-
-def test_no_question_and_no_id_is_given_twice(rows: Rows) -> None:
-    everything = [row for some in rows.values() for row in some]
-    assert len({"".join(filter(str.isalnum, row["input"])) for row in everything}) == len(everything)
-    assert len({row["id"] for row in everything}) == len(everything)
 
 
 def test_targets_have_the_form_and_the_name(recipe: ModuleType, rows: Rows) -> None:

@@ -1,44 +1,21 @@
 """The task card-json: its files follow from its recipe, its notes tell what its answers hold, its scorer is just."""
 
-import importlib
 import json
 import re
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
+from conftest import Rows
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bench.task import SPLITS, Task, load
+from bench.task import Task, load
 
 FOLDER = Path(__file__).parents[1] / "tasks" / "card-json"
-SIZES = {"train": 1000, "validation": 200, "test": 500}
 GOLD = {"name": "김민수", "title": "어린 왕자", "copies": 2, "day": "3-05", "act": "대출", "desk": "A1"}
 RIGHT = {"em": 1.0, "f1": 1.0, "parsed": 1.0, "format": 1.0}
-Rows = dict[str, list[dict[str, str]]]
-
-
-@pytest.fixture(scope="module")
-def recipe() -> Iterator[ModuleType]:
-    """The module make.py, imported as it is when run as a script."""
-    sys.path.insert(0, str(FOLDER))
-    yield importlib.import_module("make")
-    sys.path.remove(str(FOLDER))
-    for name in ("make", "phrases"):
-        sys.modules.pop(name, None)
-
-
-@pytest.fixture(scope="module")
-def rows() -> Rows:
-    """The rows of each split as they are shipped."""
-    return {
-        split: [json.loads(line) for line in (FOLDER / f"{split}.jsonl").read_text("utf-8").splitlines()]
-        for split in SPLITS
-    }
 
 
 @pytest.fixture(scope="module")
@@ -54,21 +31,6 @@ def filed(row: dict[str, str]) -> dict[str, Any]:
     """The object of a row's answer."""
     content: dict[str, Any] = json.loads(row["target"])
     return content
-
-
-def test_recipe_reproduces_the_files_byte_for_byte(recipe: ModuleType) -> None:
-    for name, content in recipe.make().items():
-        assert (FOLDER / name).read_bytes() == content.encode(), name
-
-
-def test_sizes_and_ids(rows: Rows) -> None:
-    assert {split: len(some) for split, some in rows.items()} == SIZES
-    assert len({row["id"] for row in every(rows)}) == sum(SIZES.values())
-
-
-def test_no_note_is_written_twice(rows: Rows) -> None:
-    squeezed = {"".join(filter(str.isalnum, row["input"])) for row in every(rows)}
-    assert len(squeezed) == sum(SIZES.values())
 
 
 def test_two_thirds_are_korean(rows: Rows) -> None:

@@ -1,7 +1,5 @@
 """The task fruit-sums: its files follow from its recipe, and each story's numbers give its answer."""
 
-import importlib
-import json
 import re
 import sys
 from collections import Counter
@@ -9,30 +7,14 @@ from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 import pytest
+from conftest import Rows, imported
 
-from bench.task import SPLITS, Task, load
+from bench.task import Task, load
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "tasks" / "fruit-sums"
-SIZES = {"train": 1000, "validation": 200, "test": 500}
-Rows = dict[str, list[dict[str, str]]]
-
-
-def imported(folder: Path, name: str) -> Iterator[Any]:
-    """A module of a folder, imported as it is when run as a script."""
-    sys.path.insert(0, str(folder))
-    yield importlib.import_module(name)
-    sys.path.remove(str(folder))
-    for file in folder.glob("*.py"):
-        sys.modules.pop(file.stem, None)
-
-
-@pytest.fixture(scope="module")
-def recipe() -> Iterator[ModuleType]:
-    yield from imported(FOLDER, "make")
 
 
 @pytest.fixture(scope="module")
@@ -44,15 +26,6 @@ def phrases(recipe: ModuleType) -> ModuleType:
 def learnt() -> Iterator[ModuleType]:
     """The sums that the shipped base model was trained on."""
     yield from imported(ROOT / "models" / "bookworm", "sums")
-
-
-@pytest.fixture(scope="module")
-def rows() -> Rows:
-    """The rows of each split as they are shipped."""
-    return {
-        split: [json.loads(line) for line in (FOLDER / f"{split}.jsonl").read_text("utf-8").splitlines()]
-        for split in SPLITS
-    }
 
 
 @pytest.fixture(scope="module")
@@ -74,16 +47,6 @@ def numbers(row: dict[str, str]) -> tuple[int, ...]:
     """Start and signed changes as the rationale has them."""
     done = steps(row)
     return done[0][0], *(change for _, change, _ in done)
-
-
-def test_recipe_reproduces_the_files_byte_for_byte(recipe: ModuleType) -> None:
-    for name, content in recipe.make().items():
-        assert (FOLDER / name).read_bytes() == content.encode(), name
-
-
-def test_sizes_and_ids(rows: Rows) -> None:
-    assert {split: len(some) for split, some in rows.items()} == SIZES
-    assert len({row["id"] for row in every(rows)}) == sum(SIZES.values())
 
 
 def test_no_story_is_told_twice_and_no_numbers_recur(rows: Rows) -> None:

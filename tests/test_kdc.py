@@ -1,56 +1,22 @@
 """The task kdc: its files follow from its recipe, and half of the exam's topics are new."""
 
-import importlib
-import json
-import sys
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
 import yaml
+from conftest import Rows
 
 FOLDER = Path(__file__).parents[1] / "tasks" / "kdc"
 SPLITS = {"train": 1000, "validation": 200, "test": 500}
-Rows = dict[str, list[dict[str, str]]]
-
-
-@pytest.fixture(scope="module")
-def recipe() -> Iterator[ModuleType]:
-    """The module make.py, imported as it is when run as a script."""
-    sys.path.insert(0, str(FOLDER))
-    yield importlib.import_module("make")
-    sys.path.remove(str(FOLDER))
-    for name in ("make", "phrases"):
-        sys.modules.pop(name, None)
-
-
-@pytest.fixture(scope="module")
-def rows() -> Rows:
-    """The rows of each split as they are shipped."""
-    return {
-        split: [json.loads(line) for line in (FOLDER / f"{split}.jsonl").read_text("utf-8").splitlines()]
-        for split in SPLITS
-    }
-
-
-def test_recipe_reproduces_the_files_byte_for_byte(recipe: ModuleType) -> None:
-    for name, content in recipe.make().items():
-        assert (FOLDER / name).read_bytes() == content.encode(), name
 
 
 def test_labels_are_those_of_the_card_and_equally_frequent(rows: Rows) -> None:
     card: dict[str, Any] = yaml.safe_load((FOLDER / "task.yaml").read_text("utf-8"))
     for split, size in SPLITS.items():
         assert Counter(row["target"] for row in rows[split]) == dict.fromkeys(card["labels"], size // 10)
-
-
-def test_no_description_and_no_id_is_given_twice(rows: Rows) -> None:
-    everything = [row for some in rows.values() for row in some]
-    assert len({"".join(filter(str.isalnum, row["input"])) for row in everything}) == len(everything)
-    assert len({row["id"] for row in everything}) == len(everything)
 
 
 def test_a_description_names_more_topics_of_its_own_class_than_of_any_other(recipe: ModuleType) -> None:
