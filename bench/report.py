@@ -32,7 +32,7 @@ from bench.words import Say, cell, speaker
 
 PAGE = Path(__file__).parent / "page"
 FEW = 12  # tasks that stand on one page, with all their pictures
-FIRST = 1  # pictures of each task where there are more
+FIRST = 1  # pictures of each task, and runs of each method whose answers it shows, where there are more
 Questions = Callable[[Spec], dict[str, str]]
 """The text of each test question by its id, as far as the task is at hand."""
 Line = dict[str, Any]
@@ -120,14 +120,14 @@ def _task(place: int) -> tuple[Outline, list[Line]]:
     """One section of many: its pictures and its page are written, and what others need of it is told."""
     section = _desk.sections[place]
     drawn = [_draw(place, plot.name) for plot in every()[:FIRST]]
-    view = _view(section, [picture for picture in drawn if picture])
+    view = _view(section, [picture for picture in drawn if picture], FIRST)
     page = _desk.pages.get_template("index.html").render(parts=[_part(view)], up="../index.html")
     (_desk.out / "tasks" / f"{section.slug}.html").write_text(page, "utf-8")
     return overview.outline(section, view.advice), _lines(section)
 
 
-def _view(section: Section, pictures: list[Picture]) -> View:
-    return View(section, pictures, _desk.questions(section.records[0].spec), _desk.say)
+def _view(section: Section, pictures: list[Picture], seeds: int | None = None) -> View:
+    return View(section, pictures, _desk.questions(section.records[0].spec), _desk.say, seeds)
 
 
 def _part(view: View) -> Part:

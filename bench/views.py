@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -39,6 +40,8 @@ class View:
     pictures: list[Picture]
     questions: dict[str, str]
     say: Say
+    seeds: int | None = None
+    """Of each method, so many runs' answers are shown; None: all."""
 
     @cached_property
     def advice(self) -> Advice:
@@ -116,6 +119,10 @@ class View:
             if one.env
         )
         return [*told, *machines]
+
+    def answered(self, records: Sequence[Record]) -> list[Record]:
+        """The runs of a method whose answers are shown."""
+        return [record for record in records if record.samples][: self.seeds]
 
     def samples(self, record: Record) -> list[Sample]:
         """Some answers, errors first."""
