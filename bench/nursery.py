@@ -1,8 +1,9 @@
 """A fresh process per run without importing anew: forked from one that has imported what the method needs.
 
-Importing costs seconds, forking milliseconds. What runs is the same code in a process of its own, its import phase is
-told as it was where it happened, and its memory is what it would have held. CUDA does not survive a fork, so where
-there is an NVIDIA driver every run starts cold.
+Importing costs seconds, forking milliseconds; and what two methods both need is imported once, in a process from which
+others grow. What runs is the same code in a process of its own, its import phase is told as it was where it happened,
+and its memory is what it would have held. CUDA does not survive a fork, so where there is an NVIDIA driver every run
+starts cold.
 """
 
 from __future__ import annotations
@@ -14,10 +15,12 @@ import mmap
 import os
 import select
 import signal
+import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import IO, Any, Protocol
@@ -26,7 +29,8 @@ from bench.cost import Phase
 
 DRIVERS = ("/dev/nvidiactl", "/dev/dxg")
 POPULATE_READ = 22  # MADV_POPULATE_READ, Linux 5.14
-END, HAS, YES = "end\n", "has ", "yes\n"
+RUN, END, HAS, GROW, YES = "run", "end", "has", "grow", "yes"
+LONGEST = 2**16  # bytes of an order
 PRESENT = 1 << 63  # https://www.kernel.org/doc/html/latest/admin-guide/mm/pagemap.html
 
 
@@ -48,7 +52,7 @@ def start(files: Sequence[Path], log: IO[str], needs: tuple[str, ...], environme
         # Of this thread alone: a nursery minds one run at a time.
         known = _nurseries(tuple(sorted(environment.items())), threading.get_ident())
         if needs not in known:
-            known[needs] = _alike(known, needs) or Nursery(needs, environment)
+            known[needs] = _for(needs, known, environment)
         if (child := known[needs].start(files, log.name)) is not None:
             return child
     return python("bench.worker", *map(str, files), stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=environment)
@@ -71,35 +75,49 @@ def forks() -> bool:
 class Nursery:
     """The launcher's side: a process that forks when told to. It ends with the process that made it."""
 
-    def __init__(self, needs: Sequence[str], environment: dict[str, str]) -> None:
-        quiet = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
-        # Unbuffered: a line that had been read along with the one before would never be waited for.
-        self._process = python("bench.nursery", *needs, env=environment, bufsize=0, **quiet)
+    def __init__(self, needs: Sequence[str], environment: dict[str, str], trunk: Nursery | None = None) -> None:
+        """Import `needs`: in a process forked from the `trunk`, which has imported some of them, or in a fresh one."""
+        self._line, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            if trunk is not None:
+                trunk.grow(needs, theirs)
+                return
+            nowhere = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.DEVNULL)
+            line = theirs.fileno()
+            self._process = python("bench.nursery", str(line), *needs, env=environment, pass_fds=[line], **nowhere)
 
     def start(self, files: Sequence[Path], log: str) -> Forked | None:
         """A run of its own; None where the nursery did not live to fork it."""
-        pid = self.ask(json.dumps([*map(str, files), log]) + "\n")
-        return Forked(self) if pid else None
+        return Forked(self) if self.ask(RUN, [*map(str, files), log]) else None
 
-    def ask(self, order: str) -> str:
+    def has(self, modules: Sequence[str]) -> bool:
+        """Whether it has imported all of them, asked for or not."""
+        return self.ask(HAS, modules) == YES
+
+    def grow(self, needs: Sequence[str], line: socket.socket) -> None:
+        """Fork another, which listens on the `line`."""
+        with suppress(OSError):  # whoever speaks into a line that nobody has hears that
+            socket.send_fds(self._line, [json.dumps([GROW, *needs]).encode()], [line.fileno()])
+
+    def ask(self, order: str, what: Sequence[str]) -> str:
         """Give an order and hear the answer; empty if there is nobody."""
         try:
-            self.tell(order)
-        except BrokenPipeError:
+            self.tell(order, what)
+        except OSError:
             return ""
         return self.hear()
 
-    def tell(self, order: str) -> None:
+    def tell(self, order: str, what: Sequence[str] = ()) -> None:
         """Give an order."""
-        assert self._process.stdin is not None
-        self._process.stdin.write(order.encode())
+        self._line.send(json.dumps([order, *what]).encode())
 
     def hear(self, timeout: float | None = None) -> str:
-        """The next line it says; empty if it has died. Raises `subprocess.TimeoutExpired`."""
-        assert self._process.stdout is not None
-        if not select.select([self._process.stdout], [], [], timeout)[0]:
+        """The next thing it says; empty if it has died. Raises `subprocess.TimeoutExpired`."""
+        if not select.select([self._line], [], [], timeout)[0]:
             raise subprocess.TimeoutExpired("bench.nursery", timeout or 0.0)
-        return self._process.stdout.readline().decode()
+        with suppress(ConnectionResetError):
+            return self._line.recv(LONGEST).decode()
+        return ""
 
 
 class Forked:
@@ -127,31 +145,51 @@ def _nurseries(environment: tuple[tuple[str, str], ...], thread: int) -> dict[tu
     return {}
 
 
-def _alike(known: Mapping[tuple[str, ...], Nursery], needs: tuple[str, ...]) -> Nursery | None:
-    """One that was asked for less and has imported all of `needs` for it: more of the same would change nothing."""
-    fewer = (nursery for other, nursery in known.items() if other and set(other) < set(needs))
-    return next((nursery for nursery in fewer if nursery.ask(f"{HAS}{json.dumps(needs)}\n") == YES), None)
+def _for(needs: tuple[str, ...], known: dict[tuple[str, ...], Nursery], environment: dict[str, str]) -> Nursery:
+    """One that has imported `needs`, and nothing that was not imported for them.
+
+    Nothing is imported twice: it is one that was asked for less and has all of it (more of the same would change
+    nothing), or grows out of the one that has most of it, or out of one with the first of `needs`.
+    """
+    fewer = sorted((other for other in known if other and set(other) < set(needs)), key=len, reverse=True)
+    for other in fewer:
+        if known[other].has(needs):
+            return known[other]
+    if not fewer and len(needs) > 1:
+        fewer = [needs[:1]]
+        known[needs[:1]] = Nursery(needs[:1], environment)
+    return Nursery(needs, environment, known[fewer[0]] if fewer else None)
 
 
-def main(*needs: str) -> None:
+def main(line: str, *needs: str) -> None:
     """The other side: import, then fork a run for every order, one at a time, until nobody is left to give any."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the launcher decides
-    answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # what is printed while importing is no answer
+    ear = socket.socket(fileno=int(line))
     imported = _import(needs)
     pages = list(_file_pages())
-    for order in iter(sys.stdin.readline, ""):
-        if order == END:  # of a run that had ended by itself
-            continue
-        if order.startswith(HAS):
-            has = sys.modules.keys() >= set(json.loads(order.removeprefix(HAS)))
-            print(YES if has else "no\n", end="", file=answers, flush=True)
-            continue
-        child = os.fork()
-        if not child:
-            _live(*json.loads(order), imported=imported, pages=pages)
-        print(child, file=answers, flush=True)
-        print(_await(child), file=answers, flush=True)
+    while heard := socket.recv_fds(ear, LONGEST, 1):
+        said, lines, *_ = heard
+        if not said:
+            return
+        order, *what = json.loads(said)
+        if order == HAS:
+            ear.send((YES if sys.modules.keys() >= set(what) else "no").encode())
+        elif order == GROW:
+            if not os.fork():  # and go on as that one
+                ear.close()
+                ear = socket.socket(fileno=lines[0])
+                _touch(pages)
+                imported = _import(what).after(imported)
+                pages = list(_file_pages())
+            else:
+                os.close(lines[0])
+        elif order == RUN:  # else the end of a run that had ended by itself
+            child = os.fork()
+            if not child:
+                ear.close()
+                _live(*what, imported=imported, pages=pages)
+            ear.send(str(child).encode())
+            ear.send(str(_await(child, ear)).encode())
 
 
 def _import(needs: Sequence[str]) -> Phase:
@@ -190,12 +228,12 @@ def _live(job: str, out: str, progress: str, log: str, *, imported: Phase, pages
         os._exit(code)
 
 
-def _await(child: int) -> int:
+def _await(child: int, ear: socket.socket) -> int:
     """The exit code of a run, which is ended when an order comes meanwhile, or nobody is left to give one."""
     watch = os.pidfd_open(child)
-    if watch not in select.select([watch, 0], [], [])[0]:
+    if watch not in select.select([watch, ear.fileno()], [], [])[0]:
         os.kill(child, signal.SIGKILL)
-        sys.stdin.readline()
+        ear.recv(LONGEST)
     os.close(watch)
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
@@ -234,3 +272,4 @@ def _touch(pages: Sequence[tuple[int, int]]) -> None:
 
 if __name__ == "__main__":
     main(*sys.argv[1:])
+    os._exit(0)  # one that grew has the exit handlers of the other too

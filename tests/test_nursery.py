@@ -73,11 +73,38 @@ def test_importing_is_told_as_it_was_and_not_done_again(
     assert second.cost.phases["import"].cpu_s > first.cost.phases["import"].cpu_s / 2
 
 
-def test_what_has_been_imported_for_less_serves_for_more() -> None:
-    made = nursery.Nursery(["json"], ENVIRONMENT)
-    assert nursery._alike({("json",): made}, ("json", "json.decoder")) is made
-    assert nursery._alike({("json",): made}, ("json", "wave")) is None
-    assert nursery._alike({("json",): made}, ("json.decoder",)) is None  # which may have taken less
+def test_a_nursery_grows_out_of_another_and_dies_alone(tmp_path: Path) -> None:
+    trunk = nursery.Nursery(["json"], ENVIRONMENT)
+    grown = nursery.Nursery(["json", "wave"], ENVIRONMENT, trunk)
+    assert grown.has(["json", "wave"]) and grown.has(["json.decoder"])
+    assert trunk.has(["json"]) and not trunk.has(["wave"])
+    for made in (trunk, grown, trunk):
+        child = made.start([tmp_path / "none", tmp_path, tmp_path / "progress"], str(tmp_path / "log"))
+        assert child is not None and child.wait(60) == 1
+    broken = nursery.Nursery(["json", "no_such_module"], ENVIRONMENT, trunk)
+    assert not broken.has(["json"]) and trunk.has(["json"])
+
+
+def test_what_methods_have_in_common_is_imported_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    made: list[tuple[tuple[str, ...], bool]] = []
+
+    class Noted(nursery.Nursery):
+        def __init__(self, needs: Any, environment: Any, trunk: Any = None) -> None:
+            super().__init__(needs, environment, trunk)
+            made.append((tuple(needs), trunk is not None))
+
+    monkeypatch.setattr(nursery, "Nursery", Noted)
+    with (tmp_path / "log").open("w") as log:
+        for needs in (("json", "wave"), ("json",), ("json", "wave", "plistlib"), ("json", "json.decoder"), ("wave",)):
+            child = nursery.start([tmp_path / "none", tmp_path, tmp_path / "progress"], log, needs, ENVIRONMENT)
+            assert child.wait(60) == 1
+    # The one that has all of it serves for more of the same; one that has more than is needed serves nobody.
+    assert made == [
+        (("json",), False),
+        (("json", "wave"), True),
+        (("json", "wave", "plistlib"), True),
+        (("wave",), False),
+    ]
 
 
 def test_a_run_that_dies_takes_no_other_with_it(tmp_path: Path) -> None:
@@ -91,10 +118,10 @@ def test_a_run_that_dies_takes_no_other_with_it(tmp_path: Path) -> None:
 
 def test_a_run_that_is_over_before_anyone_looks_is_heard_of(tmp_path: Path) -> None:
     made = nursery.Nursery([], ENVIRONMENT)
-    made.tell(json.dumps([str(tmp_path / "none"), "", "", str(tmp_path / "log")]) + "\n")
-    time.sleep(3)  # both lines lie in the pipe
+    made.tell(nursery.RUN, [str(tmp_path / "none"), "", "", str(tmp_path / "log")])
+    time.sleep(3)  # both answers lie there
     assert int(made.hear(1)) > 1
-    assert made.hear(1) == "1\n"
+    assert made.hear(1) == "1"
 
 
 def test_a_run_is_ended_when_told_or_when_nobody_is_left(tmp_path: Path) -> None:
@@ -110,8 +137,7 @@ def test_a_run_is_ended_when_told_or_when_nobody_is_left(tmp_path: Path) -> None
     assert made.start([job, tmp_path, tmp_path], str(tmp_path / "log")) is not None
     process = psutil.Process(made._process.pid)
     (run,) = process.children()
-    assert made._process.stdin is not None
-    made._process.stdin.close()
+    made._line.close()
     gone, left = psutil.wait_procs([process, run], timeout=10)
     assert len(gone) == 2 and not left
 
