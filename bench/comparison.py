@@ -74,7 +74,7 @@ class Comparison:
         return any(one.verdict == "better" for one in self.against_control.values())
 
 
-def compare(records: Sequence[Record], within: float = contrast.WITHIN) -> Comparison:
+def compare(records: Sequence[Record]) -> Comparison:
     """Put the records of one comparison side by side; raises `Refused` where they were made under different terms.
 
     The leader and the best control are chosen by the same data that compare them, so p values are adjusted for all
@@ -94,8 +94,8 @@ def compare(records: Sequence[Record], within: float = contrast.WITHIN) -> Compa
         made = {}
         for ours, found in zip(some, betweens(some, theirs, prior), strict=True):
             p = adjusted[frozenset((ours.key, theirs.key))]
-            said = contrast.verdict(found, p, within)
-            items = contrast.items_to_decide(found, len(pairs), within) if said == "open" else None
+            said = contrast.verdict(found, p)
+            items = contrast.items_to_decide(found, len(pairs)) if said == "open" else None
             made[ours.key] = Contrast(ours.key, theirs.key, found, p, said, items)
         return made
 

@@ -66,6 +66,8 @@ def _show(found: Survey) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from bench import budget
+
     console = Console(markup=False, highlight=False)
     facts = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
     for name, said in _told(found.facts).items():
@@ -84,7 +86,8 @@ def _show(found: Survey) -> None:
         f"{machine['device']}. {machine['libraries_mib']} MiB are libraries, of which a run that trains loads more; "
         f"{machine['free_mib']:,} MiB are free. At once: examples of a training step that go through it together."
     )
-    shrunk = [need.method for need in found.needs if need.fits and need.micro_batch and need.micro_batch < 16]
+    whole = budget.PRESETS["standard"].batch
+    shrunk = [need.method for need in found.needs if need.fits and need.micro_batch and need.micro_batch < whole]
     if shrunk and machine["device"] == "cpu":
         most = int(0.9 * machine["free_mib"])
         console.print(f"{', '.join(shrunk)}: in smaller pieces, with --budget standard,memory={most}MiB")

@@ -22,7 +22,6 @@ from bench.loaded import READ_BATCH
 from bench.meter import MIB
 from bench.record import Decoding
 
-SHOTS = 4  # those of few-shot, unless something else is set
 DECODERS, ENCODERS = ("few-shot", "features", "lora", "qlora", "full"), ("features", "lora", "full")
 
 
@@ -93,7 +92,8 @@ def _needs(lm: Any, tokens: int, free: int, libraries: int) -> Iterator[Need]:
     for name in DECODERS if lm.writes else ENCODERS:
         model, load, answer, sizes = lm.model, plain, tokens, [0]
         if name == "few-shot":
-            answer = min((SHOTS + 1) * tokens, lm.context)
+            shots: Any = registry.method(name)()
+            answer = min((shots.k + 1) * tokens, lm.context)
         elif name != "features":
             model = _adapted(lm.model, "lora" if name == "qlora" else name)
             load = forecast.quantised(lm.model) if name == "qlora" else plain

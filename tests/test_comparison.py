@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import random
+from dataclasses import is_dataclass
+from itertools import combinations
 from typing import Any
 
 import pytest
 from conftest import MakeRecord
 
-from bench import units
-from bench.comparison import Comparison, compare, sentences
+from bench import contrast, units
+from bench.comparison import Comparison, between, by_question, compare, sentences
+from bench.prior import Prior
 from bench.record import Record
 from bench.refusal import Refused
 from bench.samples import Samples
@@ -73,6 +76,72 @@ def test_more_company_needs_more_evidence(side_by_side: Any) -> None:
     (before,) = few.against_leader.values()
     after = next(one for one in many.against_leader.values() if one.ours == before.ours)
     assert after.p > before.p
+
+
+def close(one: Any, other: Any) -> bool:
+    """Whether two results are the same but for rounding."""
+    if is_dataclass(one):
+        return all(close(*pair) for pair in zip(vars(one).values(), vars(other).values(), strict=True))
+    return bool(one == pytest.approx(other, abs=1e-12))
+
+
+def test_what_is_told_of_a_contrast_is_what_the_statistics_say(side_by_side: Any) -> None:
+    found = side_by_side({"lora": 0.6, "full": 0.55, "qlora": 0.5, "NEAR": 0.3, "ZERO": 0.2}, seeds=3)
+    assert found.metric == "em" and found.failed == ()
+    assert all(len(cell.records) == len(cell.seeds) == 3 for cell in found.cells)
+    contenders, controls = found.cells[:3], found.cells[3:]
+    pairs = [*combinations(contenders, 2), *((ours, theirs) for ours in contenders for theirs in controls)]
+    assert found.prior == Prior.of([ours.scores - theirs.scores for ours, theirs in pairs], len(found.cells))
+    assert found.prior.freedom > 0
+    ps = contrast.holm([contrast.p_value(ours.scores, theirs.scores, found.prior) for ours, theirs in pairs])
+    adjusted = {(ours.key, theirs.key): p for (ours, theirs), p in zip(pairs, ps, strict=True)}
+    for ours, theirs, one in (
+        *((cell, found.control, found.against_control[cell.key]) for cell in contenders),
+        *((cell, found.leader, found.against_leader[cell.key]) for cell in contenders[1:]),
+    ):
+        assert (one.ours, one.theirs) == (ours.key, theirs.key)
+        assert close(one.difference, contrast.difference(ours.scores, theirs.scores, found.prior))
+        assert one.p == adjusted.get((ours.key, theirs.key), adjusted.get((theirs.key, ours.key)))
+    known = Prior.of([cell.scores for cell in found.cells], len(found.cells))
+    for cell in found.cells:
+        assert close(cell.interval, contrast.interval(cell.scores, known))
+
+
+def test_a_method_that_does_not_depend_on_the_seed_tells_nothing_of_seeds(side_by_side: Any) -> None:
+    alone = side_by_side({"lora": 0.6, "full": 0.5}, seeds=3)
+    fixed = alone.cells[0].records[0]
+    same = [fixed.model_copy(update={"spec": fixed.spec.model_copy(update={"seed": seed})}) for seed in range(3)]
+    other = side_by_side({"qlora": 0.4, "dora": 0.3}, seeds=3)
+    some = [record for cell in (*other.cells, *alone.cells[1:]) for record in cell.records]
+    found = compare([*some, *same])
+    pairs = combinations([cell.scores for cell in found.cells], 2)
+    assert found.prior == Prior.of([ours - theirs for ours, theirs in pairs], 3)  # and not 4
+
+
+def test_the_order_in_which_runs_were_asked_makes_no_difference(side_by_side: Any) -> None:
+    found = side_by_side({"lora": 0.6, "full": 0.5})
+    first, *others = [record for cell in found.cells for record in cell.records]
+    turned = first.model_copy(update={"samples": Samples.of(tuple(first.samples)[::-1])})
+    again = compare([turned, *others])
+    assert [cell.scores.tolist() for cell in again.cells] == [cell.scores.tolist() for cell in found.cells]
+    assert again.against_leader == found.against_leader
+
+
+def test_a_question_that_only_one_was_asked_is_no_pair(side_by_side: Any) -> None:
+    found = side_by_side({"lora": 0.6, "full": 0.5}, seeds=1)
+    ours, theirs = (cell.records[0] for cell in found.cells)
+    strange = [next(iter(theirs.samples)).model_copy(update={"id": "strange"}), *tuple(theirs.samples)[1:]]
+    with pytest.raises(KeyError):
+        by_question([ours.samples, Samples.of(strange)], "em")
+
+
+def test_methods_with_no_seed_in_common_are_compared_by_their_means(make_record: MakeRecord) -> None:
+    records = [make_record("lora", em, items=8, seed=seed) for seed, em in ((0, 0.25), (1, 0.75))]
+    found = compare([*records, make_record("full", 0.25, items=8, seed=2)])
+    ours, theirs = found.cells
+    told = between(ours, theirs)
+    assert (told.seeds, told.items) == (1, 8)
+    assert told == contrast.difference(ours.scores.mean(axis=0)[None], theirs.scores.mean(axis=0)[None])
 
 
 def test_seeds_that_only_one_has_are_left_out_of_the_pair(make_record: MakeRecord) -> None:

@@ -61,10 +61,34 @@ def test_scores_between_right_and_wrong_are_scipys_paired_test() -> None:
     assert contrast.difference(ours, theirs).p == pytest.approx(scipy_stats.ttest_rel(ours[0], theirs[0]).pvalue)
 
 
-def test_holm_is_statsmodels() -> None:
-    ps = [0.001, 0.04, 0.03, 0.2]
+@pytest.mark.parametrize("ps", [[0.001, 0.04, 0.03, 0.2], [0.9, 0.8, 0.7], [0.3], [0.6, 0.02]])
+def test_holm_is_statsmodels(ps: list[float]) -> None:
     assert contrast.holm(ps) == pytest.approx(list(multipletests(ps, method="holm")[1]))
     assert contrast.holm([]) == []
+
+
+def test_as_many_won_as_lost_is_no_evidence_at_all() -> None:
+    ours, theirs = numpy.array([[1.0, 0.0, 1.0, 0.0]]), numpy.array([[0.0, 1.0, 1.0, 0.0]])
+    assert contrast.difference(ours, theirs).p == 1
+
+
+def test_the_narrow_interval_is_that_of_90_of_100() -> None:
+    gap = DICE.standard_normal((1, 900))
+    found = contrast.difference(gap, 0 * gap)
+    low, high = scipy_stats.norm.interval(0.9, gap.mean(), scipy_stats.sem(gap[0]))
+    assert (found.narrow.low, found.narrow.high) == pytest.approx((low, high), abs=0.004)
+
+
+def test_what_other_methods_tell_of_seeds_is_in_every_figure_of_a_difference() -> None:
+    ours, theirs = (simulated(DICE, 3, gap) for gap in (0.1, 0.0))
+    expected = prior.Prior(freedom=4.0, variance=0.01)
+    alone, known = contrast.difference(ours, theirs), contrast.difference(ours, theirs, expected)
+    assert known == contrast.differences([(ours, theirs)], expected)[0]
+    assert known.p == contrast.p_value(ours, theirs, expected) != alone.p
+    noise = contrast.Noise.of(ours - theirs, expected)
+    assert (known.spread, known.wobble, known.freedom) == (noise.spread, noise.wobble, noise.freedom)
+    assert known.freedom == alone.freedom + 4
+    assert known.wobble > alone.wobble and known.interval.low < alone.interval.low
 
 
 def test_a_difference_turned_round_is_its_mirror() -> None:
@@ -132,6 +156,51 @@ def test_so_many_questions_decide() -> None:
         gap = 0.04 + 0.5 * dice.standard_normal((1, items))
         told += contrast.difference(gap, numpy.zeros_like(gap)).p < 0.05
     assert 0.74 < told / 300 < 0.86
+
+
+def counted_up(found: contrast.Difference, far: float, level: float) -> int | None:
+    """The fewest questions whose error (Satterthwaite) shows a mean so far off; None where seeds alone hide it."""
+    if (scipy_stats.t.ppf(1 - level, found.freedom) + scipy_stats.norm.ppf(0.8)) * found.wobble > far:
+        return None
+    items = numpy.arange(found.items + 1, 10**5)
+    questions, seeds = found.spread**2 / items, found.wobble**2
+    freedom = (questions + seeds) ** 2 / (questions**2 / items + seeds**2 / found.freedom)
+    needed = scipy_stats.t.ppf(1 - level, freedom) + scipy_stats.norm.ppf(0.8)
+    seen = items[needed * numpy.sqrt(questions + seeds) <= far]
+    return int(seen[0])
+
+
+def noisy(mean: float, wobble: float, freedom: float = 2.0, spread: float = 0.5) -> contrast.Difference:
+    some = contrast.Interval(mean, 0, 0)
+    return contrast.Difference(some, some, 0.3, 3, 100, spread, wobble, freedom)
+
+
+@pytest.mark.parametrize(
+    ("far", "wobble", "freedom"),
+    [(0.05, 0.0, 1.0), (0.05, 0.008, 2.0), (0.05, 0.012, 5.0), (0.06, 0.01, 2.0), (0.1, 0.02, 4.0), (0.02, 0.01, 2.0)],
+)
+def test_questions_to_see_are_those_that_counting_up_finds(far: float, wobble: float, freedom: float) -> None:
+    found = noisy(far, wobble, freedom)
+    for level in (0.025, 0.005):
+        least, told = counted_up(found, far, level), contrast.items_to_see(found, far, level)
+        assert (told is None) == (least is None)
+        assert told is None or least is None or least <= told <= 1.011 * least + 2
+
+
+def test_seeds_that_lie_apart_ask_for_more_questions_and_then_for_more_than_there_are() -> None:
+    told = [contrast.items_to_see(noisy(0.05, wobble), 0.05, 0.025) for wobble in (0.0, 0.004, 0.008, 0.02)]
+    assert told[-1] is None and None not in told[:-1]
+    assert told[:-1] == sorted(told[:-1])  # type: ignore[type-var]
+
+
+def test_a_verdict_may_be_nearer_as_a_difference_or_as_none() -> None:
+    gap = noisy(0.05, 0.0)
+    assert contrast.items_to_decide(gap) == contrast.items_to_see(gap, 0.05, 0.025)
+    assert contrast.items_to_decide(gap, contrasts=10) == contrast.items_to_see(gap, 0.05, 0.0025)
+    hardly = noisy(0.001, 0.0)
+    assert contrast.items_to_decide(hardly) == contrast.items_to_see(hardly, contrast.WITHIN - 0.001, 0.05)
+    edge = noisy(contrast.WITHIN, 0.0)
+    assert contrast.items_to_decide(edge) == contrast.items_to_see(edge, contrast.WITHIN, 0.025)
 
 
 def test_no_number_of_questions_helps_where_seeds_differ_too_much() -> None:
