@@ -6,9 +6,11 @@ from itertools import combinations
 
 import numpy
 import pytest
+from scipy import integrate, optimize, special
 from scipy import stats as scipy_stats
 from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.multitest import multipletests
+from statsmodels.stats.proportion import proportion_confint
 
 from bench import contrast, prior
 
@@ -115,6 +117,85 @@ def test_unequal_shapes_are_no_pairs() -> None:
 def test_the_same_data_give_the_same_bounds() -> None:
     scores = answers(0.5, seeds=3)
     assert contrast.interval(scores) == contrast.interval(scores.copy())
+
+
+@pytest.mark.parametrize("freedom", [1.0, 2.0, 7.5])
+def test_tails_of_seeds_alone_are_students(freedom: float) -> None:
+    noise = contrast.Noise(items=100, spread=0.0, wobble=0.02, freedom=freedom)
+    assert contrast.tails(-0.05, noise) == pytest.approx(2 * scipy_stats.t.sf(0.05 / 0.02, freedom))
+    still = contrast.Noise(items=100, spread=0.0, wobble=0.0, freedom=freedom)
+    assert (contrast.tails(0.0, still), contrast.tails(0.01, still)) == (1, 0)
+
+
+@pytest.mark.parametrize("items", [2, 3, 30])
+def test_tails_of_questions_alone_are_students(items: int) -> None:
+    gap = DICE.standard_normal((1, items)) + 0.3
+    assert contrast.tails(gap.mean(), contrast.Noise.of(gap)) == pytest.approx(
+        scipy_stats.ttest_1samp(gap[0], 0.0).pvalue
+    )
+    assert contrast.Noise.of(gap[:, :1]).spread == 0
+
+
+@pytest.mark.parametrize(("far", "freedom"), [(0.03, 2.0), (0.06, 2.0), (0.06, 6.0), (0.1, 3.0)])
+def test_tails_of_both_are_those_of_their_sum(far: float, freedom: float) -> None:
+    of_items, of_seeds = 0.4 / 400**0.5, 0.015
+
+    def beyond(seeds: float) -> float:
+        density = scipy_stats.t.pdf(seeds, freedom)
+        return float(density * 2 * scipy_stats.norm.sf((far - of_seeds * seeds) / of_items))
+
+    expected, _ = integrate.quad(beyond, -400, 400, points=[0, far / of_seeds], limit=500)
+    told = contrast.tails(far, contrast.Noise(items=400, spread=0.4, wobble=of_seeds, freedom=freedom))
+    assert told == pytest.approx(expected, rel=0.03)
+
+
+@pytest.mark.parametrize(("methods", "own"), [(200, 2), (200, 4), (8, 2)])
+def test_the_prior_is_smyths(methods: int, own: int) -> None:
+    variances = 0.0004 / DICE.chisquare(6, methods) * 6 * DICE.chisquare(own, methods) / own
+    seeds = numpy.array([DICE.standard_normal(own + 1) for _ in range(methods)])
+    seeds -= seeds.mean(axis=1, keepdims=True)
+    seeds *= numpy.sqrt(variances / seeds.var(axis=1, ddof=1))[:, None]
+    known = prior.Prior.of([scores[:, None] + numpy.zeros((1, 5)) for scores in seeds], methods)
+    logs = numpy.log(variances)
+    left = logs.var(ddof=1) - special.polygamma(1, own / 2)
+    half = optimize.brentq(lambda x: special.polygamma(1, x) - left, 1e-3, 1e6) if left > 0 else numpy.inf
+    freedom = min(2 * half, (methods - 1) / 2)
+    centre = logs.mean() - special.digamma(own / 2) + numpy.log(own / 2) + special.digamma(freedom / 2)
+    assert known.freedom == pytest.approx(freedom)
+    assert known.variance == pytest.approx(numpy.exp(centre - numpy.log(freedom / 2)))
+
+
+def test_the_prior_is_that_of_the_commonest_number_of_seeds_and_of_three_methods_at_least() -> None:
+    three = [DICE.standard_normal((3, 6)) for _ in range(4)]
+    five = [DICE.standard_normal((5, 6)) for _ in range(3)]
+    fixed = [numpy.full((7, 6), 0.5)] * 5  # none of which depends on its seed
+    single = [DICE.standard_normal((1, 6))] * 9
+    assert prior.Prior.of([*five, *three, *fixed, *single], 7) == prior.Prior.of(three, 7) != prior.NOTHING
+    assert prior.Prior.of(three[:2], 7) == prior.Prior.of([], 7) == prior.Prior.of(three, 1) == prior.NOTHING
+    assert prior.Prior.of(three[:3], 2) != prior.NOTHING
+
+
+@pytest.mark.parametrize("right", [0, 1, 3, 197, 199, 200])
+def test_a_share_that_is_nearly_none_or_all_has_at_least_exact_bounds(right: int) -> None:
+    scores = (numpy.arange(200) < right).astype(float)[None]
+    low, high = proportion_confint(right, 200, method="beta")
+    found = contrast.interval(scores)
+    assert found.low <= low + 1e-12 and found.high >= high - 1e-12
+    assert 0 <= found.low <= found.mean <= found.high <= 1
+
+
+def test_scores_beyond_0_and_1_are_not_bounded_by_them() -> None:
+    assert contrast.interval(DICE.standard_normal((1, 50)) * 0.1 - 0.01).low < 0
+    assert contrast.interval(DICE.standard_normal((1, 50)) * 0.1 + 1.2).high > 1
+    assert contrast.interval(numpy.abs(DICE.standard_normal((1, 50))) + 0.9).high > 1
+
+
+def test_the_interval_of_a_method_hears_of_the_others_seeds() -> None:
+    scores = simulated(DICE, 3, wobble=0.0)
+    wide = contrast.interval(scores, prior.Prior(freedom=8.0, variance=0.04))
+    alone = contrast.interval(scores)
+    assert wide.high - wide.low > 1.5 * (alone.high - alone.low)
+    assert contrast.intervals([scores], prior.Prior(freedom=8.0, variance=0.04)) == [wide]
 
 
 def test_all_right_has_no_width_and_no_difference_no_doubt() -> None:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-from itertools import combinations
 from pathlib import Path
-from statistics import fmean
 
 import pytest
 from conftest import Bench, MakeTask
 
-from bench import registry, stats
+from bench import registry
 from bench.checkpoint import Checkpoint
 from bench.plan import ranges
 from bench.record import Range, Record, read_all
@@ -137,25 +135,3 @@ def test_ranges_are_read_off_the_fields() -> None:
     assert found["alpha"] == Range(low=8, high=128, log=True, whole=True)
     assert "rank" not in found and "warmup" not in found
     assert ranges(registry.method("features"), {})["pool"] == Range(choices=("last", "mean"))
-
-
-@pytest.mark.parametrize("scores", [[0.5], [0.1, 0.9, 0.4], [0.3, 0.3, 0.8, 0.2, 0.7]])
-def test_the_expected_best_is_the_mean_over_all_subsets(scores: list[float]) -> None:
-    brute = [fmean(max(some) for some in combinations(scores, k)) for k in range(1, len(scores) + 1)]
-    assert stats.expected_best(scores) == pytest.approx(brute)
-
-
-@pytest.mark.parametrize(
-    ("value", "place", "edge"),
-    [
-        (1e-3, Range(low=1e-3, high=1e-1, log=True), True),
-        (1.1e-3, Range(low=1e-3, high=1e-1, log=True), True),
-        (1e-2, Range(low=1e-3, high=1e-1, log=True), False),
-        (0.096, Range(low=0, high=0.1), True),
-        (0.05, Range(low=0, high=0.1), False),
-        (8, Range(low=1, high=8, whole=True), True),
-        (2, Range(low=1, high=8, whole=True), False),
-    ],
-)
-def test_the_edge_of_a_range_is_seen(value: float, place: Range, edge: bool) -> None:
-    assert stats.at_edge(value, place) is edge
