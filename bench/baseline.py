@@ -38,7 +38,8 @@ def records(text: str) -> list[Record]:
     place = TemporaryDirectory(prefix="bench-")
     _unpacked.append(place)
     with tarfile.open(fileobj=io.BytesIO(content)) as packed:
-        packed.extractall(place.name, filter="data")
+        packed.extraction_filter = getattr(tarfile, "data_filter", None)  # Python 3.11.4 and later have it
+        packed.extractall(place.name)
     return sections.read([Path(place.name)])
 
 

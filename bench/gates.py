@@ -129,7 +129,7 @@ def _memory(one: Pair, policy: Policy) -> Iterator[Finding]:
     pairs = [(before, now) for before, now in one.both() if before.cost and now.cost]
     if not pairs or any(_machine(before) != _machine(now) for before, now in pairs):
         return
-    cuda = all((now.env and now.env.device.startswith("cuda")) for _, now in pairs)
+    cuda = all((now.env and now.env.device not in ("cpu", "mps")) for _, now in pairs)
     share, least = (policy.cuda_memory, policy.cuda_mib) if cuda else (policy.cpu_memory, policy.cpu_mib)
     grown = []
     for name in ("load", "fit", "predict"):

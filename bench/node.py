@@ -70,7 +70,8 @@ def unpack(archive: bytes, folder: Path) -> None:
     """Put the folder of an archive in place, whole or not at all."""
     with tempfile.TemporaryDirectory(prefix=f".{folder.name}.kept.", dir=folder.parent) as scratch:
         with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
-            tar.extractall(Path(scratch) / "artefact", filter="data")
+            tar.extraction_filter = getattr(tarfile, "data_filter", None)  # Python 3.11.4 and later have it
+            tar.extractall(Path(scratch) / "artefact")
         (Path(scratch) / "artefact").rename(folder)
 
 

@@ -16,7 +16,7 @@ from typing import Any
 import psutil
 import pytest
 import yaml
-from conftest import Bench, MakeTask, rows
+from conftest import Bench, MakeTask, examples
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -196,7 +196,7 @@ def test_two_processes_come_to_what_one_comes_to(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     write(tmp_path / "pieces.py", PIECES)
-    task = make_task(tmp_path / "feelings", train=rows(0, 11))  # steps of 4, 4 and 3 rows
+    task = make_task(tmp_path / "feelings", train=examples(0, 11))  # steps of 4, 4 and 3 rows
     alone, both = compare("./pieces.py", task, lively, tmp_path, "steps=5,batch=4")
     assert [sample.raw for sample in alone.samples] == [sample.raw for sample in both.samples]
     assert alone.cost and both.cost and both.cost.spent and alone.cost.spent
@@ -224,7 +224,7 @@ def test_preferences_are_learnt_by_two_as_by_one(
     make_task: MakeTask, lively: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    task = make_task(tmp_path / "feelings", train=rows(0, 11))
+    task = make_task(tmp_path / "feelings", train=examples(0, 11))
     alone, _ = compare("dpo", task, lively, tmp_path, "steps=12,batch=4", "dpo.share=0.5", "dpo.pace=0.5")
     assert alone.cost and alone.cost.spent and alone.cost.spent.steps == 12
     assert any(point.train_loss is None for point in alone.curve[1:])  # of the second lesson
@@ -239,7 +239,7 @@ def test_an_encoder_learns_by_two_as_by_one(
     monkeypatch.chdir(tmp_path)
     still = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}  # every process has dice of its own
     base = tiny_encoder(tmp_path / "base", **still)
-    task = make_task(tmp_path / "feelings", train=rows(0, 11), labels=["warm", "cold", "mild"])
+    task = make_task(tmp_path / "feelings", train=examples(0, 11), labels=["warm", "cold", "mild"])
     compare("full", task, base, tmp_path, "passes=2,batch=4")
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import CARD, MakeTask, rows
+from conftest import CARD, MakeTask, examples
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -176,9 +176,9 @@ def test_a_scorer_that_does_not_load_is_refused(folder: Path, code: str) -> None
 def test_a_sound_task_has_every_row_in_the_order_of_its_files(folder: Path) -> None:
     loaded = task.load(folder)
     assert {split: [row.id for row in loaded.splits[split]] for split in task.SPLITS} == {
-        "train": [row["id"] for row in rows(0, 9)],
-        "validation": [row["id"] for row in rows(20, 4)],
-        "test": [row["id"] for row in rows(40, 5)],
+        "train": [row["id"] for row in examples(0, 9)],
+        "validation": [row["id"] for row in examples(20, 4)],
+        "test": [row["id"] for row in examples(40, 5)],
     }
 
 
@@ -210,7 +210,7 @@ def test_a_byte_order_mark_is_no_part_of_card_or_row(folder: Path) -> None:
 def test_a_scorer_that_does_not_score_is_refused_before_anything_runs(folder: Path, body: str, says: str) -> None:
     (folder / "task.py").write_text(f"def score(prediction, references):\n    return {body}\n", "utf-8")
     refused = refusal(folder)
-    assert says in refused.problem
+    assert says in refused.what
     assert refused.where == str(
         folder / ("task.yaml" if "cer" in body else "task.py:2" if "nope" in body else "task.py")
     )
