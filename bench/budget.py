@@ -134,6 +134,7 @@ class Budget:
     def spent(self) -> Spent:
         """What was drawn, for the record."""
         return Spent(
+            given=self.available,
             examples=self.examples,
             passes=round(self.examples / self.available, 4),
             steps=self.steps,

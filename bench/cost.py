@@ -60,6 +60,9 @@ class Parameters(Frozen):
 class Spent(Frozen):
     """What the method drew of its grant."""
 
+    given: PositiveInt | None = Field(
+        None, description="training examples at hand; null: the record is older than this field"
+    )
     examples: NonNegativeInt
     passes: NonNegativeFloat
     steps: NonNegativeInt

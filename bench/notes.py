@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from bench import stats, terms
 from bench.record import Record
@@ -16,30 +16,7 @@ def notes(section: Section, say: Say = english) -> list[str]:
     """Every remark on one comparison."""
     records = section.records
     said = [f"{row.label}: {row.status}: {row.reason}" for row in section.rows if row.status != "ok"]
-    for record in records:
-        spent, name = record.cost.spent if record.cost else None, f"{record.spec.method.name} seed {record.spec.seed}"
-        if spent and spent.stopped_by in ("seconds", "tokens"):
-            said.append(
-                say(
-                    "{name}: its budget of {limit} was used up after {steps} steps.",
-                    name=name,
-                    limit=spent.stopped_by,
-                    steps=spent.steps,
-                )
-            )
-        answering = record.cost.answering if record.cost else None
-        if answering and answering.cut_prompts:
-            said.append(
-                say(
-                    "{name}: {cut} of {all} prompts were longer than the context and lost their beginning.",
-                    name=name,
-                    cut=answering.cut_prompts,
-                    all=answering.queries,
-                )
-            )
-        if record.cost and record.cost.adapter_failure:
-            why = record.cost.adapter_failure
-            said.append(say("{name}: its adapter could not be put in service: {why}", name=name, why=why))
+    said += [line for record in records for line in _of_run(record, say)]
     said += disturbances(records, say)
     names = {row.key: row.label for row in section.rows}
     tuned = {record.spec.key: record for record in records if record.tuning is not None}
@@ -58,6 +35,23 @@ def notes(section: Section, say: Say = english) -> list[str]:
         failed = [f"{row.label}: {row.status}: {row.reason}" for row in shown if row.status != "ok"]
         said += [say("with {size:,} examples: {what}", size=size, what=what) for what in failed]
     return said
+
+
+def _of_run(record: Record, say: Say) -> Iterator[str]:
+    """What a reader must know of one run."""
+    name = f"{record.spec.method.name} seed {record.spec.seed}"
+    spent, answering = (record.cost.spent, record.cost.answering) if record.cost else (None, None)
+    if spent and spent.stopped_by in ("seconds", "tokens"):
+        facts: dict[str, object] = {"limit": spent.stopped_by, "steps": spent.steps}
+        yield say("{name}: its budget of {limit} was used up after {steps} steps.", name=name, **facts)
+    if answering and answering.cut_prompts:
+        facts = {"cut": answering.cut_prompts, "all": answering.queries}
+        yield say(
+            "{name}: {cut} of {all} prompts were longer than the context and lost their beginning.", name=name, **facts
+        )
+    if record.cost and record.cost.adapter_failure:
+        why = record.cost.adapter_failure
+        yield say("{name}: its adapter could not be put in service: {why}", name=name, why=why)
 
 
 def disturbances(records: Sequence[Record], say: Say = english) -> list[str]:

@@ -52,7 +52,7 @@ def start(files: Sequence[Path], log: IO[str], needs: tuple[str, ...], environme
         # Of this thread alone: a nursery minds one run at a time.
         known = _nurseries(tuple(sorted(environment.items())), threading.get_ident())
         if needs not in known:
-            known[needs] = _for(needs, known, environment)
+            known[needs] = _having(needs, known, environment)
         if (child := known[needs].start(files, log.name)) is not None:
             return child
     return python("bench.worker", *map(str, files), stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=environment)
@@ -145,7 +145,7 @@ def _nurseries(environment: tuple[tuple[str, str], ...], thread: int) -> dict[tu
     return {}
 
 
-def _for(needs: tuple[str, ...], known: dict[tuple[str, ...], Nursery], environment: dict[str, str]) -> Nursery:
+def _having(needs: tuple[str, ...], known: dict[tuple[str, ...], Nursery], environment: dict[str, str]) -> Nursery:
     """One that has imported `needs`, and nothing that was not imported for them.
 
     Nothing is imported twice: it is one that was asked for less and has all of it (more of the same would change
@@ -167,10 +167,8 @@ def main(line: str, *needs: str) -> None:
     ear = socket.socket(fileno=int(line))
     imported = _import(needs)
     pages = list(_file_pages())
-    while heard := socket.recv_fds(ear, LONGEST, 1):
+    while (heard := socket.recv_fds(ear, LONGEST, 1))[0]:
         said, lines, *_ = heard
-        if not said:
-            return
         order, *what = json.loads(said)
         if order == HAS:
             ear.send((YES if sys.modules.keys() >= set(what) else "no").encode())

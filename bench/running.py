@@ -91,16 +91,9 @@ def run(
         asked=sys.argv[1:],
     )
     if dry_run:
-        specs = [{"id": job.spec.id} | job.spec.model_dump(mode="json") for job in jobs]
-        print(json.dumps(specs, ensure_ascii=False, indent=1 if format is Format.table else None))
-        return
+        return _print(jobs, format)
     check_writable(out)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ending the command ends its worker too
-    try:
-        records = _run_all(jobs, place, out, force, lambda record: trackers.log(record, tracked, out))
-    except KeyboardInterrupt:
-        print("bench: interrupted. What is finished is kept; the same command runs only the rest.", file=sys.stderr)
-        sys.exit(130)
+    records = _unless_interrupted(jobs, place, out, force, lambda record: trackers.log(record, tracked, out))
     _show(records, out, format)
     sys.exit(1 if any(record.status in ("error", "timeout") for record in records) else 0)
 
@@ -144,6 +137,23 @@ def validate(
     else:
         verdict.show()
     sys.exit(0 if verdict.sound else 1)
+
+
+def _print(jobs: list[Job], format: Format) -> None:
+    specs = [{"id": job.spec.id} | job.spec.model_dump(mode="json") for job in jobs]
+    print(json.dumps(specs, ensure_ascii=False, indent=1 if format is Format.table else None))
+
+
+def _unless_interrupted(
+    jobs: list[Job], place: Executor, out: Path, force: bool, log: Callable[[Record], list[str]]
+) -> list[Record]:
+    """Every run; an interruption ends the command, and its worker too."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        return _run_all(jobs, place, out, force, log)
+    except KeyboardInterrupt:
+        print("bench: interrupted. What is finished is kept; the same command runs only the rest.", file=sys.stderr)
+        sys.exit(130)
 
 
 def _run_all(

@@ -144,13 +144,12 @@ def _section(group: list[Record], twins: bool) -> Section:
 
 
 def _all_examples(records: Sequence[Record]) -> int:
-    """How many there are where none were left out: told by any run that went over them a known number of times."""
-    spent = [record.cost.spent for record in records if record.cost and record.cost.spent]
-    most = max(spent, key=lambda one: one.passes, default=None)  # the most exact: passes are rounded
-    if most and most.passes:
-        return round(most.examples / most.passes)
+    """How many there are where none were left out: told by any run that came to fitting."""
+    for record in records:
+        if record.cost and record.cost.spent and record.cost.spent.given:
+            return record.cost.spent.given
     raise Refused(
         "no run on all training examples tells how many these are",
         where=records[0].id,
-        mend="report on these records apart, or add a method that trains",
+        mend="report on these records apart, or run one of its methods again with --force",
     )

@@ -192,7 +192,15 @@ def make_record() -> MakeRecord:
             "phases": {"fit": phase, "predict": phase},
             "memory_read_by": "VmHWM",
             "parameters": {"total": 90_000, "trainable": 4_000, "kept": 4_000},
-            "spent": {"examples": 9, "passes": 1, "steps": 1, "tokens": 99, "seconds": 2.0, "stopped_by": "passes"},
+            "spent": {
+                "given": 9,
+                "examples": 9,
+                "passes": 1,
+                "steps": 1,
+                "tokens": 99,
+                "seconds": 2.0,
+                "stopped_by": "passes",
+            },
             "answering": {"queries": items, "answer_tokens": 10, "latency_ms": [1.0, 2.0, 3.0]},
             "artefact_bytes": 2048,
         }

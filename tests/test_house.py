@@ -278,9 +278,9 @@ def test_contracts_and_the_reading_half_import_no_learning_library(file: Path) -
 def test_files_and_functions_stay_small(file: Path) -> None:
     text = file.read_text(encoding="utf-8")
     assert len(text.splitlines()) <= FILE_LINES
-    sizes = {
-        node.name: (node.end_lineno or node.lineno) - node.lineno + 1
+    sizes = [
+        (node.name, (node.end_lineno or node.lineno) - node.lineno + 1)  # a list: one may stand within its namesake
         for node in ast.walk(ast.parse(text))
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
-    }
-    assert not {name: lines for name, lines in sizes.items() if lines > FUNCTION_LINES}
+    ]
+    assert not [(name, lines) for name, lines in sizes if lines > FUNCTION_LINES]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -79,6 +80,14 @@ def test_every_trial_is_kept_and_the_best_on_validation_is_run(
     assert first.spec.method.params == best.params
     assert {record.spec.seed for record in (first, second)} == {0, 1}
     assert "best of 1 to 6 trials on validation" in done.stdout.replace("\n", " ")
+
+
+def test_each_training_size_is_tuned_for_itself(run_bench: Bench, asked: list[str], tmp_path: Path) -> None:
+    done = run_bench(*asked, "--methods", write(tmp_path), "--trials", "2", "--examples", "4,9")
+    assert done.returncode == 0, done.stderr
+    assert {record.spec.budget.examples for record in tuned(tmp_path)} == {4, None}
+    trials = [one for one in read_all(tmp_path / "results" / "trials") if one.spec.exam == "validation"]
+    assert Counter(one.spec.budget.examples for one in trials) == {4: 2, None: 2}
 
 
 def test_trials_are_asked_validation_questions_only(run_bench: Bench, asked: list[str], tmp_path: Path) -> None:
