@@ -137,22 +137,26 @@ def attend(module: Any, query: Any, key: Any, value: Any, attention_mask: Any, *
         whole: tuple[Any, None] = sdpa_attention_forward(module, query, key, value, attention_mask, **how)
         return whole
     rows, heads, length, width = query.shape
-    groups = key.shape[1]
-    # To the head, all queries of a group of heads are as the tokens of one row: every one of them sees all of it.
-    folded = query.reshape(rows, groups, -1, width).transpose(0, 1).reshape(1, groups, -1, width)
+    groups, alike = key.shape[1], heads // key.shape[1]
+    # The queries of heads that share keys are as so many more tokens: no key is copied for them.
+    query = query.reshape(rows, groups, alike * length, width)
+    # To the head, the tokens of all rows are as those of one: every one of them sees all of it.
+    folded = query.transpose(0, 1).reshape(1, groups, -1, width)
     before, weight = (
-        part.view(groups, rows, -1, *part.shape[3:]).transpose(0, 1).reshape(rows, heads, length, -1)
+        part.view(groups, rows, -1, *part.shape[3:]).transpose(0, 1).reshape(*query.shape[:3], -1)
         for part in _flash(folded, *head, scale=how.get("scaling"))
     )
+    seen = None if attention_mask is None else attention_mask[..., -key.shape[-2] :]
+    if seen is None and length > 1 < alike:
+        seen = torch.ones(length, length, dtype=torch.bool).tril()[None, None]
     bias = None
-    if attention_mask is not None:
-        seen = attention_mask[..., -key.shape[-2] :]
+    if seen is not None:
         bias = torch.zeros(seen.shape, dtype=query.dtype).masked_fill_(~seen, torch.finfo(query.dtype).min)
-    key, value = (part.repeat_interleave(heads // groups, 1) for part in (key, value))
+        bias = bias.expand(rows, -1, -1, -1).repeat(1, 1, alike, 1)
     causal = bias is None and length > 1
     after, own = _flash(query, key, value, is_causal=causal, attn_mask=bias, scale=how.get("scaling"))
     share = torch.sigmoid(own.unsqueeze(-1) - weight).to(query.dtype)
-    return torch.lerp(before, after, share).transpose(1, 2).contiguous(), None
+    return torch.lerp(before, after, share).reshape(rows, heads, length, -1).transpose(1, 2).contiguous(), None
 
 
 AttentionInterface.register(APART, attend)
