@@ -5,13 +5,12 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import TypeVar
 
+from bench.environment import own_memory
 from bench.refusal import Refused
 
 MIB = 2**20
-_STATUS = Path("/proc/self/status")
 
 Row = TypeVar("Row")
 Result = TypeVar("Result")
@@ -32,7 +31,10 @@ def limit(size: int, device: str) -> None:
         raise Refused("a memory budget needs Linux or a CUDA device", mend="leave 'memory' out of --budget")
     import resource
 
-    mapped, resident = _status("VmData"), _status("VmRSS")
+    try:
+        mapped, resident = own_memory("VmData"), own_memory("VmRSS")
+    except LookupError as error:
+        raise Refused(f"{error.args[0]}, so memory cannot be capped", mend="leave 'memory' out of --budget") from None
     if resident >= size:
         raise MemoryError(f"{resident / MIB:.0f} MiB are held before a model is loaded, of {size / MIB:.0f} granted")
     most = mapped + size - resident
@@ -71,7 +73,7 @@ def out_of_memory(error: BaseException) -> bool:
 def wanted(error: BaseException) -> str:
     """What was asked for when memory ran out, and what was held, as far as either is known."""
     asked = re.search(r"tried to allocate ([\d.]+) ?(bytes|[KMG]iB)", str(error), re.IGNORECASE)
-    held = f"{_status('VmRSS') / MIB:.0f} MiB were held" if sys.platform == "linux" else ""
+    held = f"{own_memory('VmRSS') / MIB:.0f} MiB were held" if sys.platform == "linux" else ""
     if asked is None:
         return held
     more = f"{float(asked[1]) / MIB:.0f} MiB" if asked[2] == "bytes" else f"{asked[1]} {asked[2]}"
@@ -87,11 +89,3 @@ def in_parts(work: Callable[[Sequence[Row]], Sequence[Result]], rows: Sequence[R
             raise
     middle = len(rows) // 2  # outside of `except`, whose traceback would hold what did not fit
     return in_parts(work, rows[:middle]) + in_parts(work, rows[middle:])
-
-
-def _status(field: str) -> int:
-    """A memory field of /proc/self/status in bytes."""
-    for line in _STATUS.read_text("ascii", "replace").splitlines():
-        if line.startswith(f"{field}:"):
-            return int(line.split()[1]) * 1024
-    raise Refused(f"{_STATUS} has no {field}, so memory cannot be capped", mend="leave 'memory' out of --budget")

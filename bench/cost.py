@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, NonNegativeInt, PositiveInt
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, NonNegativeFloat, NonNegativeInt, PositiveInt
 
 
 class Frozen(BaseModel):
@@ -31,8 +31,10 @@ class Phase(Frozen):
     start_mib: NonNegativeFloat | None = Field(description="memory held when the phase began")
     peak_mib: NonNegativeFloat | None = Field(description="highest memory held during the phase")
     reserved_mib: NonNegativeFloat | None = Field(description="highest memory the CUDA allocator had reserved")
-    predicted_mib: NonNegativeFloat | None = Field(
-        None, description="the peak as reckoned beforehand: what was held at the start and what the phase should add"
+    forecast_mib: NonNegativeFloat | None = Field(
+        None,
+        validation_alias=AliasChoices("forecast_mib", "predicted_mib"),  # as it was called
+        description="the peak as reckoned beforehand: what was held at the start and what the phase should add",
     )
     energy_j: NonNegativeFloat | None = Field(
         None, description="drawn by the whole device meanwhile; null: the machine does not tell"

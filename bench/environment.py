@@ -16,6 +16,7 @@ import bench
 from bench.record import Env
 
 ALL_THREADS = "ADAPTBENCH_THREADS"  # says how many the processes of a run have together
+_STATUS = Path("/proc/self/status")
 STACK = ("torch", "transformers", "peft", "trl", "bitsandbytes", "datasets", "accelerate", "tokenizers", "scikit-learn")
 
 
@@ -79,6 +80,14 @@ def free_memory() -> int:
         return min(free, int(most) - int(held)) if most != "max" else free
     except (OSError, ValueError):
         return free
+
+
+def own_memory(field: str) -> int:
+    """Bytes in a field of /proc/self/status such as `VmRSS`; raises LookupError where there is none (Linux has it)."""
+    for line in _STATUS.read_text("ascii", "replace").splitlines():
+        if line.startswith(f"{field}:"):
+            return int(line.split()[1]) * 1024  # the file says kB and means KiB
+    raise LookupError(f"{_STATUS} has no {field}")
 
 
 def threads() -> int:

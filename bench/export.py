@@ -7,30 +7,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench import checkpoint, proof, recipe, registry, task
+from bench import proof, registry
 from bench.job import Job
 from bench.launch import launch
 from bench.method import Watch
 from bench.parcel import SCRIPT, Parcel
+from bench.provenance import Found
 from bench.record import Record
 from bench.refusal import Refused
-
-
-@dataclass(frozen=True)
-class Found:
-    """A record, and all that it was made of, as it was then."""
-
-    record: Record
-    file: Path
-    task: task.Task
-    base: Path
-    script: str | None
-
-    @property
-    def kept(self) -> Path | None:
-        """The folder in which the run has kept what it fitted, if it has."""
-        folder = self.file.parent / self.record.id
-        return folder if folder.is_dir() else None
 
 
 @dataclass(frozen=True)
@@ -39,29 +23,6 @@ class Exported:
 
     sentences: list[str]
     differences: list[str]
-
-
-def find(record: Record, file: Path) -> Found:
-    """The task, model and method of a record; raises `Refused` where one is gone, or is not what it was."""
-    spec = record.spec
-    if record.status != "ok":
-        why = record.error.message.partition("\n")[0] if record.error else "no reason is recorded"
-        raise Refused(f"the run is {record.status}, so there is nothing to take home: {why}", where=str(file))
-    what, base = recipe.load(registry.task(spec.task.ref), fetch=False), registry.model(spec.base.ref)
-    checkpoint.check_folder(base)
-    for name, ref, place, then, now in (
-        ("task", spec.task.ref, what.folder, spec.task.sha256, what.sha256),
-        ("model", spec.base.ref, base, spec.base.sha256, checkpoint.digest(base)),
-    ):
-        if then != now:
-            problem = f"the {name} '{ref}' is not what it was in the run: sha256 {now[:12]}…, recorded {then[:12]}…"
-            mend = f"bring the {name} of then back, or run again with that of now"
-            raise Refused(problem, where=str(place), mend=mend)
-    cls = registry.method(spec.method.ref)
-    if missing := registry.missing(cls):
-        mend = f"pip install {' '.join(missing)}"
-        raise Refused(f"the method '{spec.method.ref}' needs what is not installed", mend=mend)
-    return Found(record, file, what, base, cls.script)
 
 
 def check_target(folder: Path) -> None:
@@ -91,7 +52,7 @@ def export(found: Found, to: Path, *, merge: bool, check: int, show: Watch) -> E
             saved, raws = Path(scratch) / again.id, [sample.raw for sample in again.samples]
             sentences = ["The run had kept nothing, so its fit was made again, by the record's settings and seed."]
         show({"phase": "pack"})
-        parcel = Parcel(found.record, found.task, found.base, saved, found.script, merge)
+        parcel = Parcel(found, saved, merge)
         parcel.pack(fresh)
         unlike = proof.differences(samples, raws) if raws is not None else []
         if unlike:
@@ -121,7 +82,7 @@ def answers(found: Found, asked: Sequence[str], show: Watch) -> tuple[list[str],
         raws: list[str] = []
         if found.kept is not None:
             folder.mkdir()
-            parcel = Parcel(found.record, found.task, found.base, found.kept, found.script)
+            parcel = Parcel(found, found.kept)
             parcel.pack(folder)
             if parcel.page is not None:
                 told = ["Answered with what the run kept."]

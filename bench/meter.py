@@ -16,12 +16,12 @@ import psutil
 
 from bench import energy
 from bench.cost import Phase
+from bench.environment import own_memory
 
 MIB = 2**20
 QUERIES, FEWEST = 20, 5  # timed one by one at the most, and however long they take
 SECONDS = 2.0  # after which no more are begun
 _CLEAR_REFS = Path("/proc/self/clear_refs")
-_STATUS = Path("/proc/self/status")
 _STAT = Path("/proc/self/stat")
 
 
@@ -123,10 +123,10 @@ class _HighWater:
         # Freed pages that the C library kept would be reused unseen, and the phase would look too small.
         _malloc_trim()
         _CLEAR_REFS.write_text("5", encoding="ascii")
-        return _status_mib("VmRSS")
+        return own_memory("VmRSS") / MIB
 
     def stop(self) -> tuple[float, None]:
-        return _status_mib("VmHWM"), None
+        return own_memory("VmHWM") / MIB, None
 
 
 class _CudaAllocator:
@@ -191,18 +191,10 @@ def _gauge(device: str) -> _Gauge:
     try:
         # Some containers mount /proc read-only or leave the mark out: find out now, not in the middle of a run.
         _CLEAR_REFS.open("w", encoding="ascii").close()
-        _status_mib("VmHWM")
+        own_memory("VmHWM")
     except (OSError, LookupError):
         return _Sampling()
     return _HighWater()
-
-
-def _status_mib(field: str) -> float:
-    """A memory field of /proc/self/status, in MiB (the file says kB and means KiB); raises LookupError without it."""
-    for line in _STATUS.read_text(encoding="ascii", errors="replace").splitlines():
-        if line.startswith(f"{field}:"):
-            return int(line.split()[1]) / 1024
-    raise LookupError(f"{_STATUS} has no {field}")
 
 
 def _malloc_trim() -> None:

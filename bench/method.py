@@ -201,8 +201,10 @@ class Method:
     needs: ClassVar[tuple[str, ...]] = ()
     """Modules imported before the clock starts, so that importing is a phase of its own."""
 
-    script: ClassVar[str | None] = None
-    """What answers with that which `save` writes by plain libraries alone: a page of `bench/page/answer`, if any."""
+    @property
+    def script(self) -> str | None:
+        """The page of `bench/page/answer` that answers by plain libraries alone with what `save` writes, if any."""
+        return None
 
     def load(self, base: Base) -> LM | None:
         """The model to adapt; `None` where no model is needed."""

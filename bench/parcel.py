@@ -2,37 +2,34 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import shutil
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from importlib import metadata
 from pathlib import Path
 from typing import Any, cast
 
 from bench import checkpoint, registry
 from bench.method import LM
-from bench.record import Record
+from bench.provenance import Found
 from bench.refusal import Refused
 from bench.task import Task
 
 PAGES = Path(__file__).parent / "page"
 SETTINGS, SCRIPT, PAGE = "settings.json", "answer.py", "README.md"
 ADAPTER = "adapter_config.json"  # the sign of a folder of PEFT's
-MODELLESS = ("letters", "nearest", "majority")
-LIBRARIES = {"letters": "scikit-learn, safetensors", "nearest": "scikit-learn", "majority": "nothing but Python"}
 BASE = "base"  # the folder of a base model that has no other home
 
 
 @dataclass
 class Parcel:
-    """What goes into a folder, for a record and what its run has saved."""
+    """What goes into a folder, for a record and what its run has `saved`."""
 
-    record: Record
-    task: Task
-    base: Path
+    found: Found
     saved: Path
-    page: str | None
-    """The script's page, as the method names it."""
     merge: bool = False
     settings: dict[str, Any] = field(default_factory=dict)
     facts: dict[str, Any] = field(default_factory=dict)
@@ -40,10 +37,14 @@ class Parcel:
     base_is: str | None = None
     """Where the base model is found, in words; None where the folder needs none."""
 
+    @property
+    def page(self) -> str | None:
+        """The page of the script, if there is one."""
+        return _page(self.found, self.saved)
+
     def pack(self, folder: Path) -> None:
         """Fill an empty folder; raises `Refused` where what is asked for cannot be had of such a method."""
-        spec, card = self.record.spec, self.task.card
-        self.page = _page(self.page, self.record, self.task, self.saved, checkpoint.writes(self.base))
+        record, spec, card = self.found.record, self.found.record.spec, self.found.task.card
         learnt = any((self.saved / name).is_file() for name in (ADAPTER, "trained.safetensors", "config.json"))
         if self.merge and not (learnt and self.page in ("writes", "labels")):
             why = f"{spec.method.name} changes no weights that a plain model of this architecture has"
@@ -55,16 +56,16 @@ class Parcel:
             if (folder / name).exists():
                 raise Refused(f"{spec.method.name} saves a '{name}' of its own, which an export would replace")
         self.settings = {
-            "record": self.record.id,
+            "record": record.id,
             "method": spec.method.name,
             "params": spec.method.params,
             "seed": spec.seed,
             "task": spec.task.model_dump(mode="json", exclude={"ref"}),
-            "question": self.task.splits[spec.exam][0].input,
+            "question": self.found.task.splits[spec.exam][0].input,
             "end": card.end,
         }
         self.facts = {"method": spec.method.name, "task": spec.task.name, "end": card.end}
-        if self.page is not None and self.page not in MODELLESS:
+        if self.page is not None and record.cost and record.cost.parameters:  # there was a model
             self.model(folder)
         text = json.dumps(self.settings, ensure_ascii=False, indent=1)
         (folder / SETTINGS).write_text(text + "\n", "utf-8")
@@ -76,7 +77,7 @@ class Parcel:
         from transformers.utils.logging import disable_progress_bar
 
         disable_progress_bar()
-        spec = self.record.spec
+        spec = self.found.record.spec
         lm = self.load()
         adapter = (self.saved / ADAPTER).is_file()
         whole = (self.saved / "config.json").is_file()
@@ -88,7 +89,7 @@ class Parcel:
             from peft import PeftModel
 
             lm.model = PeftModel.from_pretrained(lm.model, self.saved)
-        self.settings |= _reading(lm, self.saved, self.task, spec.seed) | {"dtype": spec.base.dtype}
+        self.settings |= _reading(lm, self.saved, self.found.task, spec.seed) | {"dtype": spec.base.dtype}
         merge = (self.merge or self.page == "labels") and not whole
         if merge:
             for file in self.saved.iterdir():
@@ -120,34 +121,34 @@ class Parcel:
         """The base model as the run loaded it, also where its checkpoint left something to chance."""
         from bench.worker import seed_all
 
-        spec = self.record.spec
+        spec = self.found.record.spec
         seed_all(spec.seed)
-        lm = cast(LM, checkpoint.Checkpoint(self.base, spec.base.dtype, "cpu", spec.decoding).load())
+        lm = cast(LM, checkpoint.Checkpoint(self.found.base, spec.base.dtype, "cpu", spec.decoding).load())
         if self.page == "labels":
             seed_all(spec.seed)
-            lm.prepare(self.task.lesson(spec.seed, spec.budget.examples))
+            lm.prepare(self.found.task.lesson(spec.seed, spec.budget.examples))
         return lm
 
     def refer(self, folder: Path) -> str:
         """How the script finds the base model: on the hub, in its folder, or in a copy where the harness brought it."""
-        ref = self.record.spec.base.ref
-        home, more = str(self.base.absolute()), ""
+        base, ref = self.found.base, self.found.record.spec.base.ref
+        home, more = str(base.absolute()), ""
         if ref in registry.claims("models"):
             home = BASE
             (folder / BASE).mkdir()
-            for file in checkpoint.files(self.base):
+            for file in checkpoint.files(base):
                 shutil.copyfile(file, folder / BASE / file.name)
-        elif checkpoint.root(self.base) != self.base:  # an adapter on a model: merged, as the run began with it
+        elif checkpoint.root(base) != base:  # an adapter on a model: merged, as the run began with it
             home = BASE
             lm = self.load()
             lm.model.save_pretrained(folder / BASE)
             lm.tokenizer.save_pretrained(folder / BASE)
         elif not Path(ref).is_dir():
             home = ref.partition("@")[0]
-            if self.base.parent.name == "snapshots":  # of the hub's cache: the folder is called after the revision
-                more = f', revision="{self.base.name}"'
+            if base.parent.name == "snapshots":  # of the hub's cache: the folder is called after the revision
+                more = f', revision="{base.name}"'
         self.base_is = home
-        self.settings["base"] = {"model": home, "sha256": self.record.spec.base.sha256}
+        self.settings["base"] = {"model": home, "sha256": self.found.record.spec.base.sha256}
         config = folder / ADAPTER
         if config.is_file():
             said = json.loads(config.read_text("utf-8")) | {"base_model_name_or_path": home}
@@ -156,33 +157,30 @@ class Parcel:
 
     def tell(self, folder: Path, checked: Sequence[str]) -> None:
         """Write the page that says what is in the folder; `checked` are sentences on answers that were compared."""
-        record = self.record
+        record = self.found.record
         facts = {
             "record": record,
             "spec": record.spec,
-            "card": self.task.card,
+            "card": self.found.task.card,
             "page": self.page,
             "checked": checked,
             "decoding": json.dumps(self.settings.get("decoding"), ensure_ascii=False) if self.settings else None,
             "base_is": self.base_is,
-            "wants": LIBRARIES.get(
-                self.page or "", "torch, transformers" + (", peft" if self.facts.get("adapter") else "")
-            ),
+            "wants": _libraries(folder / SCRIPT) if self.page is not None else None,
             "whole": self.facts.get("model") == "HERE",
             "files": sorted(file.name for file in folder.iterdir()),
         }
         (folder / PAGE).write_text(_render("takehome.md", facts), "utf-8")
 
 
-def _page(page: str | None, record: Record, task: Task, saved: Path, writes: bool) -> str | None:
+def _page(found: Found, saved: Path) -> str | None:
     """The page that fits what was saved: some methods do one thing for labels and another for open answers."""
+    page = found.script
     if page == "prompted":
-        return "chooses" if task.card.labels is not None else "writes"
-    if page == "concludes" and record.spec.method.params.get("m", 1) > 1:
-        return None  # drawn by the harness's own dice
+        return "chooses" if found.task.card.labels is not None else "writes"
     if page == "writes" and (saved / "labels.json").is_file():
         return "reads"
-    if page in ("writes", "bottleneck") and not writes:
+    if page in ("writes", "bottleneck") and not checkpoint.writes(found.base):
         return "labels" if page == "writes" else None
     return page
 
@@ -271,6 +269,20 @@ def _put(model: Any, trained: Path) -> None:
         for word in ("attention_bias", "mlp_bias"):
             if hasattr(config, word):
                 setattr(config, word, True)
+
+
+def _libraries(script: Path) -> str:
+    """What has to be installed for a script, by the names under which that is done."""
+    said = [
+        node for node in ast.walk(ast.parse(script.read_text("utf-8"))) if isinstance(node, ast.Import | ast.ImportFrom)
+    ]
+    modules = {name.partition(".")[0] for node in said for name in _imported(node)} - sys.stdlib_module_names
+    known = metadata.packages_distributions()
+    return ", ".join(sorted(known.get(module, [module])[0] for module in modules)) or "nothing but Python"
+
+
+def _imported(node: ast.Import | ast.ImportFrom) -> list[str]:
+    return [node.module or ""] if isinstance(node, ast.ImportFrom) else [alias.name for alias in node.names]
 
 
 def _render(page: str, facts: dict[str, Any]) -> str:

@@ -41,14 +41,14 @@ def prefer(
     Direct preference optimisation (https://arxiv.org/abs/2305.18290) against the adapter as it arrives. The curve has
     the validation loss only, since the loss that is trained on is of another kind.
     """
-    lengths = sorted((2 * len(head) + len(good) + len(bad) for head, good, bad in choices), reverse=True)
+    lengths = [2 * len(head) + len(good) + len(bad) for head, good, bad in choices]
     steps = budget.planned_steps - budget.steps
     warden = Quiet(lm, lesson, budget, lengths, examples=len(choices), steps=steps, of=budget.planned_steps)
     columns = dict(
         zip(("prompt_ids", "chosen_ids", "rejected_ids"), map(list, zip(*choices, strict=True)), strict=True)
     )
     groups = [[(head, good), (head, bad)] for head, good, bad in choices]
-    fit_in(lm, budget, groups, lengths[0])
+    fit_in(lm, budget, groups, max(lengths))
     with TemporaryDirectory() as scratch:
         trainer = Trainer(
             model=lm.model,
@@ -69,9 +69,7 @@ def prefer(
             train_dataset=Dataset.from_dict(columns),
             processing_class=lm.tokenizer,
             callbacks=[warden],
-            order=ByLength(
-                [2 * len(head) + len(good) + len(bad) for head, good, bad in choices], budget.batch, lesson.seed
-            ),
+            order=ByLength(lengths, budget.batch, lesson.seed),
         )
         run(trainer, warden)
     lm.model.delete_adapter(REFERENCE)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,8 +21,6 @@ from bench.lm import CausalLM
 from bench.loaded import READ_BATCH
 from bench.meter import MIB
 from bench.record import Decoding
-
-DECODERS, ENCODERS = ("few-shot", "features", "lora", "qlora", "full"), ("features", "lora", "full")
 
 
 @dataclass(frozen=True)
@@ -87,35 +85,65 @@ def _empty(folder: Path, dtype: str) -> Any:
 
 def _needs(lm: Any, tokens: int, free: int, libraries: int) -> Iterator[Need]:
     """What each method takes, at the micro-batch to which it would have to shrink."""
-    plain = forecast.held(lm.model)
-    full = budget.PRESETS["standard"].batch
-    for name in DECODERS if lm.writes else ENCODERS:
-        model, load, answer, sizes = lm.model, plain, tokens, [0]
-        if name == "few-shot":
-            shots: Any = registry.method(name)()
-            answer = min((shots.k + 1) * tokens, lm.context)
-        elif name != "features":
-            model = _adapted(lm.model, "lora" if name == "qlora" else name)
-            load = forecast.quantised(lm.model) if name == "qlora" else plain
-            sizes = [size for size in range(full, 0, -1) if full % size == 0]
-        answering = load + forecast.answering(lm.model, forecast.at_once(lm.model, answer), answer)
-        for size in sizes:
-            more = forecast.reading(lm.model, READ_BATCH, tokens) if name == "features" else 0
-            fitting = load + (forecast.training(model, size * tokens) + _masters(model) if size else more)
-            fits = max(fitting, answering) <= free
-            if fits or size == sizes[-1]:
-                peaks = [round((libraries + peak) / MIB) for peak in (load, fitting, answering)]
-                yield Need(name, peaks[0], peaks[1], peaks[2], size or None, fits)
+    for name, way in (WRITERS if lm.writes else READERS).items():
+        for peaks in way(registry.method(name)(), lm, tokens):
+            if fits := max(peaks.fit, peaks.answer) <= free:
                 break
+        load, fit, answer = (round((libraries + peak) / MIB) for peak in (peaks.load, peaks.fit, peaks.answer))
+        yield Need(name, load, fit, answer, peaks.micro_batch, fits)
 
 
-def _adapted(model: Any, method: str) -> Any:
+@dataclass(frozen=True)
+class Peaks:
+    """The same in bytes and beside the libraries, for one micro-batch."""
+
+    load: int
+    fit: int
+    answer: int
+    micro_batch: int | None = None
+
+
+def _prompted(method: Any, lm: Any, tokens: int) -> Iterator[Peaks]:
+    """Nothing is learnt, and prompts are as long as their shots make them."""
+    load = forecast.held(lm.model)
+    yield Peaks(load, load, load + _answering(lm, min((method.k + 1) * tokens, lm.context)))
+
+
+def _read(method: Any, lm: Any, tokens: int) -> Iterator[Peaks]:
+    """States of every layer are read off."""
+    load = forecast.held(lm.model)
+    yield Peaks(load, load + forecast.reading(lm.model, READ_BATCH, tokens), load + _answering(lm, tokens))
+
+
+def _trained(method: Any, lm: Any, tokens: int, load: int | None = None) -> Iterator[Peaks]:
+    """What `adapt` unfreezes, at every micro-batch, largest first."""
+    model, load = _adapted(lm.model, method), forecast.held(lm.model) if load is None else load
+    full = budget.PRESETS["standard"].batch
+    for size in (size for size in range(full, 0, -1) if full % size == 0):
+        fit = load + forecast.training(model, size * tokens) + _masters(model)
+        yield Peaks(load, fit, load + _answering(lm, tokens), size)
+
+
+def _quantised(method: Any, lm: Any, tokens: int) -> Iterator[Peaks]:
+    """The same as LoRA's, beside weights of 4 bits."""
+    return _trained(registry.method("lora")(), lm, tokens, forecast.quantised(lm.model))
+
+
+READERS: dict[str, Callable[[Any, Any, int], Iterator[Peaks]]]
+READERS = {"features": _read, "lora": _trained, "full": _trained}
+WRITERS = {"few-shot": _prompted, "features": _read, "lora": _trained, "qlora": _quantised, "full": _trained}
+
+
+def _answering(lm: Any, tokens: int) -> int:
+    return forecast.answering(lm.model, forecast.at_once(lm.model, tokens), tokens)
+
+
+def _adapted(model: Any, method: Any) -> Any:
     """A copy of the model with what the method trains."""
-    fresh: Any = registry.method(method)()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # PEFT tells of what it sets right by itself
         logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # and this of kernels that nobody asks for here
-        return fresh.adapt(copy.deepcopy(model))
+        return method.adapt(copy.deepcopy(model))
 
 
 def _masters(model: Any) -> int:

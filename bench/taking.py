@@ -15,7 +15,7 @@ from bench.options import Format, Formatted
 from bench.refusal import Refused, did_you_mean
 
 if TYPE_CHECKING:
-    from bench.export import Found
+    from bench.provenance import Found
 
 Named = Annotated[str, typer.Argument(help="A record: its file, or its id in results/.")]
 RESULTS = Path("results")
@@ -93,10 +93,9 @@ def _found(named: str) -> Found:
     if not file.is_file():
         ids = [place.stem for place in RESULTS.glob("*.json")] if RESULTS.is_dir() else []
         raise Refused(f"no record '{named}'", mend=f"a record's file, or an id in {RESULTS}/: {_few(named, ids)}")
-    from bench import archive
-    from bench import export as exports
+    from bench import archive, provenance
 
-    return exports.find(archive.read_file(file), file)
+    return provenance.find(archive.read_file(file), file)
 
 
 def _few(named: str, ids: list[str]) -> str:

@@ -9,7 +9,7 @@ import random
 import re
 import traceback
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +100,8 @@ class Task:
     sha256: str
     splits: dict[str, tuple[Row, ...]]
     scorer: Scorer | None = None
+    metrics: tuple[str, ...] = ()
+    """What the scorer gives each answer; none where there is no scorer."""
 
     def lesson(self, seed: int, examples: int | None = None) -> TaskLesson:
         """What a method may see: `examples` training rows drawn by `seed` (fewer are among more), and validation."""
@@ -120,9 +122,16 @@ class Task:
         return (found[1] or "").strip() or None if found else None
 
     def score(self, prediction: str, references: Sequence[str]) -> dict[str, float]:
-        """Scores of one trimmed answer: em on the parsed part, f1 on the whole, parsed, and format where one is set."""
+        """Scores of one trimmed answer: em on the parsed part, f1 on the whole, parsed, and format where one is set.
+
+        Raises `ValueError` where the task's own scorer gives anything but a share for each of its scores.
+        """
         if self.scorer is not None:
-            return self.scorer(prediction, references)
+            own = self.scorer(prediction, references)
+            if self.metrics and not (_are_shares(own) and {*own} == {*self.metrics}):
+                due = f"a number from 0 to 1 is due for each of {', '.join(self.metrics)}"
+                raise ValueError(f"score in task.py gives {own!r} for {prediction!r}; {due}")
+            return own
         answer = self.parse(prediction)
         wanted = [self.parse(reference) or reference for reference in references]
         scores = {
@@ -152,8 +161,8 @@ def load(folder: Path, rows: Path | None = None) -> Task:
     for file in [*files, code] if scorer else files:
         digest.update(hashlib.sha256(file.read_bytes()).digest())
     made = Task(card, folder, digest.hexdigest(), splits, scorer)
-    _check_scores(made, code)
-    return made
+    scores = _check_scores(made, code)
+    return replace(made, metrics=scores) if scorer else made
 
 
 def _read_split(file: Path, card: Card, ids: dict[str, str]) -> tuple[Row, ...]:
@@ -189,8 +198,9 @@ def _check_labels(splits: dict[str, tuple[Row, ...]], train: Path, card: Card) -
     )
 
 
-def _check_scores(task: Task, code: Path) -> None:
-    """Refuse a scorer that cannot score a row's own target, and a main metric that is none of the scores."""
+def _check_scores(task: Task, code: Path) -> tuple[str, ...]:
+    """Names of the scores; refuses a scorer that cannot score a row's own target, and a main metric that is none of
+    them."""
     row, where = task.splits["test"][0], str(code)
     said, mend = repr(row.target), "score(prediction, references) returns a dict of names and numbers from 0 to 1"
     try:
@@ -199,16 +209,19 @@ def _check_scores(task: Task, code: Path) -> None:
         at = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(code)]
         where = f"{code}:{at[-1]}" if at else where
         raise Refused(f"score fails on {said}: {type(error).__name__}: {error}", where=where, mend=mend) from error
-    if not (isinstance(scores, dict) and scores and all(_is_share(value) for value in scores.values())):
+    if not _are_shares(scores):
         raise Refused(f"score gives {scores!r} for {said} and itself", where=where, mend=mend)
     if task.card.metric not in scores:
         mend = f"{did_you_mean(task.card.metric, scores)}; or have score in task.py return it"
         problem = f"key 'metric': no score is called '{task.card.metric}'"
         raise Refused(problem, where=str(task.folder / "task.yaml"), mend=mend)
+    return tuple(scores)
 
 
-def _is_share(value: object) -> bool:
-    return isinstance(value, int | float) and 0 <= value <= 1
+def _are_shares(scores: object) -> bool:
+    """Whether scores are numbers from 0 to 1 by their names."""
+    numbers = scores.values() if isinstance(scores, dict) else ()
+    return bool(numbers) and all(isinstance(value, int | float) and 0 <= value <= 1 for value in numbers)
 
 
 def _read_row(line: str, where: str, card: Card) -> Row:

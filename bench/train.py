@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from heapq import nlargest
 from itertools import accumulate
 from math import ceil
 from tempfile import TemporaryDirectory
@@ -46,16 +47,16 @@ def train(
     (https://arxiv.org/abs/1711.05101), linear decay after a warm-up. `share` of the steps are taken.
     """
     rows = pairs(lm, lesson, lesson.train) if rows is None else rows
-    lengths = sorted((len(head) + len(tail) for head, tail in rows), reverse=True)
+    lengths = [len(head) + len(tail) for head, tail in rows]
     whole = budget.plan(len(rows))
     steps = round(share * whole)
     warden = Warden(lm, lesson, budget, lengths, examples=len(lesson.train), steps=steps, of=whole)
-    fit_in(lm, budget, [[pair] for pair in rows], lengths[0])
+    fit_in(lm, budget, [[pair] for pair in rows], max(lengths))
     with TemporaryDirectory() as scratch:
         said = arguments(
             budget, lesson.seed, scratch, lm.model.device.type, steps=steps, lr=lr, warmup=warmup, decay=decay
         )
-        order = ByLength([len(head) + len(tail) for head, tail in rows], budget.batch, lesson.seed)
+        order = ByLength(lengths, budget.batch, lesson.seed)
         run((Writer if lm.writes else Reader)(lm, rows, said, order=order, callbacks=[warden]), warden)
     return warden.curve
 
@@ -166,12 +167,12 @@ class Warden(TrainerCallback):
     def __init__(
         self, lm: LM, lesson: Lesson, budget: Budget, lengths: Sequence[int], *, examples: int, steps: int, of: int
     ) -> None:
-        """`lengths` are the rows' tokens, longest first; the rows show so many `examples`; `steps` are to come, `of`
+        """`lengths` are the rows' tokens; the rows show so many `examples`; `steps` are to come, `of`
         all that the budget has."""
         self.lm, self.budget = lm, budget
         self.validation = enough(pairs(lm, lesson, lesson.validation[:CURVE_EXAMPLES]))
         self.rows, self.examples = len(lengths), examples
-        self.longest_step = sum(lengths[: budget.batch])
+        self.longest_step = sum(nlargest(budget.batch, lengths))
         self.steps = steps
         # A row that is only read takes a third of one that is learnt.
         self.grid = max(ceil(of / CURVE_POINTS), ceil(CURVE_AFTER * len(self.validation) / (3 * budget.batch)))

@@ -20,9 +20,9 @@ def parse_seconds(text: str) -> float:
     return _amount(text, SECONDS, "not a time such as 200ms, 90s, 10min or 2h")
 
 
-def decimal(value: float | None, digits: int = 3) -> str:
+def decimal(value: float | None) -> str:
     """A score or a share."""
-    return UNMEASURED if value is None else f"{value:.{digits}f}"
+    return UNMEASURED if value is None else f"{value:.3f}"
 
 
 def signed(value: float | None) -> str:

@@ -124,7 +124,7 @@ class Run:
         seed_all(self.spec.seed)
         with self.meter.phase("load"):
             self.lm = method.load(base)
-        self.foretell("load")
+        self.forecast("load")
         return method, lesson
 
     def fit(self, method: Method, lesson: Lesson, grant: Grant) -> None:
@@ -175,7 +175,7 @@ class Run:
         tally = vars(self.lm.tally) | loaded.reads(self.lm) if self.lm is not None else {}
         self.samples = tuple(self.mark(row, answer) for row, answer in zip(rows, answers, strict=True))
         self.answering = Answering(queries=len(rows), latency_ms=(), **tally)
-        self.foretell("predict")
+        self.forecast("predict")
 
     def ask(self, method: Method, questions: Sequence[str]) -> None:
         """Answer questions that are no exam."""
@@ -222,7 +222,7 @@ class Run:
             except Exception as error:  # all that counts has been measured by now, and must not be lost for this
                 self.adapter_failure = f"{type(error).__name__}: {error}"
 
-    def foretell(self, phase: str) -> None:
+    def forecast(self, phase: str) -> None:
         """Reckon what a phase should have added to the memory held before it."""
         if self.lm is None:
             return
@@ -259,8 +259,8 @@ class Run:
     def needed(self) -> str:
         """What training takes at the least, where that has been reckoned."""
         fit = self.cost().phases.get("fit")
-        known = fit is not None and fit.predicted_mib is not None
-        return f"training takes {fit.predicted_mib:.0f} MiB one row at a time; " if fit and known else ""
+        known = fit is not None and fit.forecast_mib is not None
+        return f"training takes {fit.forecast_mib:.0f} MiB one row at a time; " if fit and known else ""
 
     def env(self) -> Env:
         """Where and with what the run was made."""
@@ -286,7 +286,7 @@ def _beside(phase: Phase, added: int | None) -> Phase:
     """The phase with the peak that was to be expected."""
     if added is None or phase.start_mib is None:
         return phase
-    return phase.model_copy(update={"predicted_mib": round(phase.start_mib + added / MIB, 3)})
+    return phase.model_copy(update={"forecast_mib": round(phase.start_mib + added / MIB, 3)})
 
 
 if __name__ == "__main__":

@@ -130,7 +130,7 @@ def header(task: Task, place: int, number: int, seed: int, scores: dict[str, flo
         for step in range(12)
     ]  # fmt: skip
     cost = {
-        "phases": {one: phase | {"wall_s": 5 * slow, "predicted_mib": 801.8} for one in phases},
+        "phases": {one: phase | {"wall_s": 5 * slow, "forecast_mib": 801.8} for one in phases},
         "memory_read_by": "VmHWM",
         "parameters": {"total": 3492096, "trainable": 278528, "kept": 278528},
         "spent": {"examples": 3000, "passes": 3, "steps": 189, "tokens": 328902, "seconds": 48, "stopped_by": "passes"},

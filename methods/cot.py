@@ -18,11 +18,15 @@ class CoT(Method):
     """Worked examples (https://arxiv.org/abs/2201.11903) before every question; the last line is the answer."""
 
     needs: ClassVar[tuple[str, ...]] = ("bench.lm",)
-    script: ClassVar[str | None] = "concludes"
 
     k: PositiveInt = param(4, help="worked examples in the prompt", search=(1, 16), log=True)
     m: PositiveInt = param(1, help="solutions drawn per question, of which the commonest conclusion is the answer")
     temperature: PositiveFloat = param(0.7, help="how freely solutions are drawn where m is above 1")
+
+    @property
+    def script(self) -> str | None:
+        """Of one solution a question; several are drawn by the harness's own dice."""
+        return "concludes" if self.m == 1 else None
 
     def fit(self, lm: LM, lesson: Lesson, budget: Budget) -> Self:
         """Choose the shots among the training examples that have a worked solution."""

@@ -25,7 +25,7 @@ class Features(Method):
     """Probing (https://arxiv.org/abs/1610.01644): logistic regression on closed labels, neighbours on open answers."""
 
     needs: ClassVar[tuple[str, ...]] = ("bench.lm", "bench.flops", "sklearn.linear_model", "sklearn.model_selection")
-    script: ClassVar[str | None] = "reads"
+    script = "reads"
 
     layer: Annotated[float, Field(ge=0, le=1)] = param(
         1.0, help="where features are taken, as a share of the depth", search=(0.5, 0.7, 1.0)

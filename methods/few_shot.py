@@ -23,7 +23,7 @@ class FewShot(Method):
     """In-context learning (https://arxiv.org/abs/2005.14165) with one set of shots for all questions."""
 
     needs: ClassVar[tuple[str, ...]] = ("bench.lm",)
-    script: ClassVar[str | None] = "prompted"
+    script = "prompted"
 
     k: PositiveInt = param(4, help="solved examples in the prompt", search=(1, 16), log=True)
     calibrate: bool = param(

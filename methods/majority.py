@@ -15,7 +15,7 @@ class Majority(Method):
     """What ignoring the question earns."""
 
     control: ClassVar[bool] = True
-    script: ClassVar[str | None] = "majority"
+    script = "majority"
 
     def load(self, base: Base) -> None:
         """Needs no model."""

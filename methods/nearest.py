@@ -17,7 +17,7 @@ class Nearest(Method):
 
     control: ClassVar[bool] = True
     needs: ClassVar[tuple[str, ...]] = ("sklearn.feature_extraction.text",)
-    script: ClassVar[str | None] = "nearest"
+    script = "nearest"
 
     longest: PositiveInt = param(4, help="characters in the longest n-gram", search=(2, 5))
 

@@ -15,7 +15,7 @@ class ZeroShot(Method):
 
     control: ClassVar[bool] = True
     needs: ClassVar[tuple[str, ...]] = ("bench.lm",)
-    script: ClassVar[str | None] = "prompted"
+    script = "prompted"
 
     def fit(self, lm: LM, lesson: Lesson, budget: Budget) -> Self:
         """Nothing is learnt."""

@@ -50,7 +50,7 @@ def test_the_cap_lets_in_what_fits_and_no_more(room: int, fits: bool) -> None:
 import torch
 from bench import cap
 torch.ones(10)
-cap.limit(cap._status("VmRSS") + {room} * 2**20, "cpu")
+cap.limit(own_memory("VmRSS") + {room} * 2**20, "cpu")
 try:
     torch.ones(100 * 2**18)
     print("fits")

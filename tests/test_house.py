@@ -72,6 +72,7 @@ LAYERS: tuple[frozenset[str], ...] = (
             "stack",
             "draft",
             "survey",
+            "provenance",
             "parcel",
             "export",
         }
@@ -168,6 +169,8 @@ SAME_LAYER = {
     ("microbatch", "cap"),
     ("train", "microbatch"),  # a step of any size is made of what fits
     ("meter", "energy"),
+    ("meter", "environment"),  # what a process holds is read in one place
+    ("cap", "environment"),
     ("train", "forecast"),
     ("train", "flops"),
     ("train", "order"),
@@ -188,6 +191,8 @@ SAME_LAYER = {
     ("validate", "testing"),  # a method is sound if it keeps the contract
     ("export", "launch"),  # what was not kept is run again
     ("export", "parcel"),
+    ("export", "provenance"),
+    ("parcel", "provenance"),
     ("parcel", "worker"),  # what a checkpoint leaves to chance is drawn as in the run
     ("testing", "worker"),  # the contract is tested with the seeding of a real run
 }

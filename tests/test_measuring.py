@@ -37,7 +37,7 @@ def fit(name: str, base: Checkpoint, **params: Any) -> tuple[Any, Budget]:
 
 @linux
 @pytest.mark.parametrize("trained", ["all", "lora"])
-def test_the_peak_of_training_is_as_foretold(trained: str) -> None:
+def test_the_peak_of_training_is_as_forecast(trained: str) -> None:
     """Within a fifth, on a model whose tensors outweigh what the libraries hold, without an allocator's reserves."""
     script = f"""
     import torch
@@ -81,7 +81,7 @@ def test_the_peak_of_training_is_as_foretold(trained: str) -> None:
     assert 0.8 * measured < told < 1.25 * measured
 
 
-def test_what_is_foretold_grows_with_the_tokens_and_with_what_is_trained(lively: Checkpoint) -> None:
+def test_the_forecast_grows_with_the_tokens_and_with_what_is_trained(lively: Checkpoint) -> None:
     lora, _ = fit("lora", lively)
     full, _ = fit("full", lively)
     few, more, most = (forecast.training(lora.lm_.model, tokens) for tokens in (100, 200, 300))
@@ -93,7 +93,7 @@ def test_what_is_foretold_grows_with_the_tokens_and_with_what_is_trained(lively:
     assert states == pytest.approx(12 * (total - trained), rel=0.02)
 
 
-def test_foretelling_moves_no_dice_and_leaves_the_model_as_it_was(lively: Checkpoint) -> None:
+def test_forecasting_moves_no_dice_and_leaves_the_model_as_it_was(lively: Checkpoint) -> None:
     lora, _ = fit("lora", lively, dropout=0.1)
     before = {name: weight.clone() for name, weight in lora.lm_.model.named_parameters()}
     lora.lm_.model.eval()

@@ -305,7 +305,7 @@ def test_an_adapter_whose_merging_changes_the_model_is_refused(
 
 
 @pytest.mark.parametrize("name", ["full", "lora"])
-def test_what_a_survey_foretells_is_what_a_run_foretells(kinds: dict[str, Checkpoint], name: str) -> None:
+def test_what_a_survey_forecasts_is_what_a_run_forecasts(kinds: dict[str, Checkpoint], name: str) -> None:
     lm: Any = kinds["heads that share keys and values"].load()
     method: Any = registry.method(name)()
     wanted = forecast.training(method.adapt(lm.model), 1000)

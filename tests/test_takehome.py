@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from conftest import COLOURS, FEELINGS, Bench, MakeRecord, MakeTask
 
-from bench import artefact, export, plan, proof, taking, worker
+from bench import artefact, export, plan, proof, provenance, taking, worker
 from bench.checkpoint import Checkpoint
 from bench.record import Failure, Record, read_all
 from bench.refusal import Refused
@@ -87,7 +87,7 @@ def run(name: str, task: Path, base: Path, out: Path, **params: object) -> Path:
 
 
 def taken(file: Path, to: Path, *, merge: bool = False) -> export.Exported:
-    found = export.find(Record.read(file), file)
+    found = provenance.find(Record.read(file), file)
     return export.export(found, to, merge=merge, check=100, show=lambda state: None)
 
 
@@ -243,7 +243,7 @@ def test_a_strangers_method_is_handed_over_without_a_script_and_the_page_says_so
     assert done.sentences[-1].endswith("gives 4 of 4 recorded answers byte for byte.")
     assert (tmp_path / "again" / "mine.txt").read_bytes() == (tmp_path / "kept" / "mine.txt").read_bytes()
     assert "There is no script" in (tmp_path / "again" / "README.md").read_text("utf-8")
-    found = export.find(Record.read(file), file)
+    found = provenance.find(Record.read(file), file)
     assert export.answers(found, ["pink"], lambda state: None)[0] == [Record.read(file).samples[0].raw[:4] + "pink"]
 
 
@@ -297,7 +297,7 @@ def test_what_cannot_be_taken_home_is_refused_and_nothing_is_written(
         taking.export("majorty", tmp_path / "home")
     assert record.id in str(refusal.value)
     with pytest.raises(Refused, match=r"the run is unsupported.*no labels"):
-        export.find(failed, file)
+        provenance.find(failed, file)
     (task / "test.jsonl").write_text((task / "test.jsonl").read_text("utf-8") + "\n", "utf-8")
     with pytest.raises(Refused, match=r"the task .* is not what it was in the run"):
         taking.export(str(file), tmp_path / "home")

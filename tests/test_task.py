@@ -227,6 +227,18 @@ def test_the_digest_changes_with_any_file_and_with_nothing_else(folder: Path, fi
     assert task.load(folder).sha256 != before
 
 
+@pytest.mark.parametrize(
+    "other", ["{'em': 1.0}", "{'em': 1.0, 'mine': 7}", "{'em': 1.0, 'mine': 0, 'more': 0}", "None"]
+)
+def test_a_scorer_that_scores_some_answers_otherwise_is_told_so(folder: Path, other: str) -> None:
+    code = f"def score(said, references):\n    return {other} if said == 'odd' else {{'em': 1.0, 'mine': 1.0}}\n"
+    (folder / "task.py").write_text(code, "utf-8")
+    sound = task.load(folder)
+    assert sound.score("even", ["warm"]) == {"em": 1.0, "mine": 1.0}
+    with pytest.raises(ValueError, match="for 'odd'; a number from 0 to 1 is due for each of em, mine"):
+        sound.score("odd", ["warm"])
+
+
 def test_the_digest_tells_a_scorer_from_none(folder: Path) -> None:
     before = task.load(folder).sha256
     (folder / "task.py").write_text(SCORER, "utf-8")

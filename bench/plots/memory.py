@@ -1,4 +1,4 @@
-"""Memory of each phase, foretold and measured."""
+"""Memory of each phase, forecast and measured."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SHOWN_PHASES = ("load", "fit", "predict")
 
 
 def memory(section: Section, say: Say) -> Figure | None:
-    """The peak of each phase, and a line where it was foretold."""
+    """The peak of each phase, and a line where it was forecast."""
     measured = [cell for cell in section.found.cells[::-1] if _peaks(cell)]
     if not measured:
         return None
@@ -23,27 +23,27 @@ def memory(section: Section, say: Say) -> Figure | None:
     shades = dict(zip(SHOWN_PHASES, seaborn.color_palette("colorblind", 3), strict=True))
     for place, cell in enumerate(measured):
         for (phase, shade), offset in zip(shades.items(), (0.27, 0.0, -0.27), strict=True):
-            peak, foretold = _peaks(cell).get(phase, (None, None))
+            peak, forecast = _peaks(cell).get(phase, (None, None))
             if peak is not None:
                 axes.barh(place + offset, peak, height=0.25, color=shade)
-            if foretold is not None:
-                axes.plot([foretold] * 2, [place + offset - 0.13, place + offset + 0.13], color="black", linewidth=1.4)
+            if forecast is not None:
+                axes.plot([forecast] * 2, [place + offset - 0.13, place + offset + 0.13], color="black", linewidth=1.4)
     axes.set_yticks(range(len(measured)), [short(cell.name) for cell in measured])
     axes.set_xlabel("MiB")
     axes.margins(y=0.01)
     keys = [Line2D([], [], color=shade, linewidth=5, label=phase) for phase, shade in shades.items()]
-    keys.append(Line2D([], [], color="black", marker="|", linestyle="", label=say("foretold")))
+    keys.append(Line2D([], [], color="black", marker="|", linestyle="", label=say("forecast")))
     figure.legend(handles=keys, loc="outside upper center", ncols=4, fontsize=9, handlelength=1)
     return figure
 
 
 def _peaks(cell: Cell) -> dict[str, tuple[float | None, float | None]]:
-    """The highest peak of each phase over the seeds, and what was foretold for it."""
+    """The highest peak of each phase over the seeds, and what was forecast for it."""
     found: dict[str, tuple[float | None, float | None]] = {}
     for name in SHOWN_PHASES:
         phases = [record.cost.phases[name] for record in cell.records if record.cost and name in record.cost.phases]
         peaks = [phase.peak_mib for phase in phases if phase.peak_mib is not None]
-        told = [phase.predicted_mib for phase in phases if phase.predicted_mib is not None]
+        told = [phase.forecast_mib for phase in phases if phase.forecast_mib is not None]
         if peaks:
             found[name] = max(peaks), max(told, default=None)
     return found
@@ -54,6 +54,6 @@ PLOTS = [
         90,
         "memory",
         memory,
-        lambda say: say("Peak memory of loading, fitting and answering; black lines: as foretold beforehand."),
+        lambda say: say("Peak memory of loading, fitting and answering; black lines: as forecast beforehand."),
     )
 ]

@@ -1,0 +1,52 @@
+"""A record, and all that it was made of, as it was then."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench import checkpoint, recipe, registry
+from bench.record import Record
+from bench.refusal import Refused
+from bench.task import Task
+
+
+@dataclass(frozen=True)
+class Found:
+    """A record, and all that it was made of, as it was then."""
+
+    record: Record
+    file: Path
+    task: Task
+    base: Path
+    script: str | None
+    """The page of `bench/page/answer` that the method names."""
+
+    @property
+    def kept(self) -> Path | None:
+        """The folder in which the run has kept what it fitted, if it has."""
+        folder = self.file.parent / self.record.id
+        return folder if folder.is_dir() else None
+
+
+def find(record: Record, file: Path) -> Found:
+    """The task, model and method of a record; raises `Refused` where one is gone, or is not what it was."""
+    spec = record.spec
+    if record.status != "ok":
+        why = record.error.message.partition("\n")[0] if record.error else "no reason is recorded"
+        raise Refused(f"the run is {record.status}, so there is nothing to take home: {why}", where=str(file))
+    what, base = recipe.load(registry.task(spec.task.ref), fetch=False), registry.model(spec.base.ref)
+    checkpoint.check_folder(base)
+    for name, ref, place, then, now in (
+        ("task", spec.task.ref, what.folder, spec.task.sha256, what.sha256),
+        ("model", spec.base.ref, base, spec.base.sha256, checkpoint.digest(base)),
+    ):
+        if then != now:
+            problem = f"the {name} '{ref}' is not what it was in the run: sha256 {now[:12]}…, recorded {then[:12]}…"
+            mend = f"bring the {name} of then back, or run again with that of now"
+            raise Refused(problem, where=str(place), mend=mend)
+    cls = registry.method(spec.method.ref)
+    if missing := registry.missing(cls):
+        mend = f"pip install {' '.join(missing)}"
+        raise Refused(f"the method '{spec.method.ref}' needs what is not installed", mend=mend)
+    return Found(record, file, what, base, cls(**spec.method.params).script)
