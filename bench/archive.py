@@ -125,7 +125,7 @@ class _Texts(Sequence[Sample]):
     def __getitem__(self, place: int | slice) -> Sample | Sequence[Sample]:
         if isinstance(place, slice):
             return [self[one] for one in range(*place.indices(len(self)))]
-        return Sample(**msgspec.structs.asdict(self._parsed[place]))
+        return Sample.model_construct(**msgspec.structs.asdict(self._parsed[place]))  # checked when it was parsed
 
 
 def _pages(files: Sequence[Path]) -> Iterator[Page | None]:

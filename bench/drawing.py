@@ -115,8 +115,8 @@ def short(name: str) -> str:
 
 def settle(figure: Figure) -> None:
     """Lay the sheet out once and for all; matplotlib would do it again for every file."""
-    if figure.get_layout_engine() is not None:
-        figure.draw_without_rendering()
+    if (engine := figure.get_layout_engine()) is not None:
+        engine.execute(figure)
         figure.set_layout_engine("none")
 
 

@@ -13,17 +13,16 @@ def quality(section: Section, say: Say) -> Figure:
     """The main metric with its interval, and each seed's own value as a dot."""
     cells = section.found.cells[::-1]
     figure, axes = sheet(height=0.8 + 0.24 * len(cells))
-    look = looks(section)
+    look, places = looks(section), range(len(cells))
+    ends, colours = zip(*((cell.interval, look[cell.key].colour) for cell in cells), strict=True)
+    axes.hlines(places, [one.low for one in ends], [one.high for one in ends], colors=colours, linewidth=2, zorder=2)
     for place, cell in enumerate(cells):
-        low, mean, high = cell.interval.low, cell.interval.mean, cell.interval.high
-        axes.plot([low, high], [place, place], color=look[cell.key].colour, linewidth=2, zorder=2)
-        look[cell.key].mark(axes, mean, place)
-        axes.plot(cell.scores.mean(axis=1), [place] * len(cell.seeds), ".", color="black", markersize=2.5, zorder=4)
+        look[cell.key].mark(axes, cell.interval.mean, place)
+    dots = [(score, place) for place, cell in enumerate(cells) for score in cell.scores.mean(axis=1)]
+    axes.plot(*zip(*dots, strict=True), ".", color="black", markersize=2.5, zorder=4)
     if section.found.control:
         axes.axvline(section.found.control.interval.mean, color=GREY, linewidth=0.8, linestyle=":", zorder=1)
-    axes.set_yticks(
-        range(len(cells)), [f"{short(cell.name)} °" if cell.control else short(cell.name) for cell in cells]
-    )
+    axes.set_yticks(places, [f"{short(cell.name)} °" if cell.control else short(cell.name) for cell in cells])
     axes.set_xlabel(section.metric)
     axes.set_xlim(left=min(0.0, axes.get_xlim()[0]))
     axes.margins(y=0.02)
