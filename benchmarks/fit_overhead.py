@@ -1,7 +1,7 @@
 """What the harness adds to training: `bench.train` beside a bare loop over the very same batches, and TRL alone.
 
 Run: python benchmarks/fit_overhead.py [steps] [rounds]     (LoRA on the model that ships, 3 million weights)
-     python benchmarks/fit_overhead.py 12 1 big             (on one of 100 million, beside a bare loop alone)
+     python benchmarks/fit_overhead.py 12 3 big             (on one of 100 million, beside a bare loop alone)
 Each round trains the same LoRA each way from the same start; the figures are ratios within a round. The bare loops do
 what anybody would write; the second of them computes, as the harness does, no logits that no loss is taken of.
 What the harness does off its clock, the curve, is told apart.
