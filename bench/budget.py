@@ -134,7 +134,7 @@ class Budget:
     def spent(self) -> Spent:
         """What was drawn, for the record."""
         return Spent(
-            given=self.available,
+            available=self.available,
             examples=self.examples,
             passes=round(self.examples / self.available, 4),
             steps=self.steps,

@@ -62,7 +62,7 @@ class Parameters(Frozen):
 class Spent(Frozen):
     """What the method drew of its grant."""
 
-    given: PositiveInt | None = Field(
+    available: PositiveInt | None = Field(
         None, description="training examples at hand; null: the record is older than this field"
     )
     examples: NonNegativeInt

@@ -138,25 +138,31 @@ def attend(module: Any, query: Any, key: Any, value: Any, attention_mask: Any, *
         return whole
     rows, heads, length, width = query.shape
     groups, alike = key.shape[1], heads // key.shape[1]
-    # The queries of heads that share keys are as so many more tokens: no key is copied for them.
-    query = query.reshape(rows, groups, alike * length, width)
-    # To the head, the tokens of all rows are as those of one: every one of them sees all of it.
-    folded = query.transpose(0, 1).reshape(1, groups, -1, width)
+    # To the head, all queries of a group of heads are as the tokens of one row: every one of them sees all of it.
+    folded = query.reshape(rows, groups, -1, width).transpose(0, 1).reshape(1, groups, -1, width)
     before, weight = (
-        part.view(groups, rows, -1, *part.shape[3:]).transpose(0, 1).reshape(*query.shape[:3], -1)
+        part.view(groups, rows, -1, *part.shape[3:]).transpose(0, 1).reshape(rows, heads, length, -1)
         for part in _flash(folded, *head, scale=how.get("scaling"))
     )
-    seen = None if attention_mask is None else attention_mask[..., -key.shape[-2] :]
-    if seen is None and length > 1 < alike:
-        seen = torch.ones(length, length, dtype=torch.bool).tril()[None, None]
-    bias = None
-    if seen is not None:
-        bias = torch.zeros(seen.shape, dtype=query.dtype).masked_fill_(~seen, torch.finfo(query.dtype).min)
-        bias = bias.expand(rows, -1, -1, -1).repeat(1, 1, alike, 1)
-    causal = bias is None and length > 1
-    after, own = _flash(query, key, value, is_causal=causal, attn_mask=bias, scale=how.get("scaling"))
-    share = torch.sigmoid(own.unsqueeze(-1) - weight).to(query.dtype)
-    return torch.lerp(before, after, share).reshape(rows, heads, length, -1).transpose(1, 2).contiguous(), None
+    # No key is copied for heads that share it: where each has one query these are as tokens of one head, else the heads
+    # of a group take turns, since a mask for all of them at once would be so many times as large.
+    shared = query.reshape(rows, groups, alike, length, width)
+    turns = [shared.squeeze(3)] if length == 1 else shared.unbind(2)
+    bias = _bias(attention_mask, length, key.shape[-2], query.dtype)
+    found = [_flash(turn, key, value, attn_mask=bias, scale=how.get("scaling")) for turn in turns]
+    after, own = (torch.stack(parts, 2).reshape(rows, heads, length, -1) for parts in zip(*found, strict=True))
+    share = torch.sigmoid(own - weight).to(query.dtype)
+    return torch.lerp(before, after, share).transpose(1, 2).contiguous(), None
+
+
+def _bias(mask: Any, length: int, known: int, dtype: Any) -> Any:
+    """What is added to attention weights (rows, 1, tokens, known): of tokens before it each sees those of the mask, or
+    all; None where nothing is hidden."""
+    if mask is None and length == 1:
+        return None
+    seen = torch.ones(1, 1, length, known, dtype=torch.bool).tril(known - length) if mask is None else mask
+    seen = seen[..., -known:]
+    return torch.zeros(seen.shape, dtype=dtype).masked_fill_(~seen, torch.finfo(dtype).min)
 
 
 AttentionInterface.register(APART, attend)

@@ -49,4 +49,9 @@ def find(record: Record, file: Path) -> Found:
     if missing := registry.missing(cls):
         mend = f"pip install {' '.join(missing)}"
         raise Refused(f"the method '{spec.method.ref}' needs what is not installed", mend=mend)
-    return Found(record, file, what, base, cls(**spec.method.params).script)
+    try:
+        script = cls(**spec.method.params).script
+    except (TypeError, ValueError) as error:
+        problem = f"the method '{spec.method.ref}' does not take the settings of the record: {error}"
+        raise Refused(problem, where=str(file), mend="bring the method of then back, or run again") from None
+    return Found(record, file, what, base, script)

@@ -145,9 +145,13 @@ def _section(group: list[Record], twins: bool) -> Section:
 
 def _all_examples(records: Sequence[Record]) -> int:
     """How many there are where none were left out: told by any run that came to fitting."""
-    for record in records:
-        if record.cost and record.cost.spent and record.cost.spent.given:
-            return record.cost.spent.given
+    spent = [record.cost.spent for record in records if record.cost and record.cost.spent]
+    for one in spent:
+        if one.available:
+            return one.available
+    most = max(spent, key=lambda one: one.passes, default=None)  # of old records the most exact: passes are rounded
+    if most and most.passes:
+        return round(most.examples / most.passes)
     raise Refused(
         "no run on all training examples tells how many these are",
         where=records[0].id,

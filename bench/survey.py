@@ -109,7 +109,7 @@ def _prompted(method: Any, lm: Any, tokens: int) -> Iterator[Peaks]:
     yield Peaks(load, load, load + _answering(lm, min((method.k + 1) * tokens, lm.context)))
 
 
-def _read(method: Any, lm: Any, tokens: int) -> Iterator[Peaks]:
+def _read(_: Any, lm: Any, tokens: int) -> Iterator[Peaks]:
     """States of every layer are read off."""
     load = forecast.held(lm.model)
     yield Peaks(load, load + forecast.reading(lm.model, READ_BATCH, tokens), load + _answering(lm, tokens))
@@ -124,8 +124,8 @@ def _trained(method: Any, lm: Any, tokens: int, load: int | None = None) -> Iter
         yield Peaks(load, fit, load + _answering(lm, tokens), size)
 
 
-def _quantised(method: Any, lm: Any, tokens: int) -> Iterator[Peaks]:
-    """The same as LoRA's, beside weights of 4 bits."""
+def _quantised(_: Any, lm: Any, tokens: int) -> Iterator[Peaks]:
+    """LoRA's, beside weights of 4 bits: what is here of the model is not quantised, and QLoRA would not know it."""
     return _trained(registry.method("lora")(), lm, tokens, forecast.quantised(lm.model))
 
 

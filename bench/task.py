@@ -18,6 +18,8 @@ from bench.metrics import score as em_f1
 from bench.refusal import Refused, did_you_mean
 
 SPLITS = ("train", "validation", "test")
+LOOKED_AT = 20  # test rows on which a scorer is tried before anything runs
+TINY = 1e-9  # by which a share may be rounded below 0 or above 1
 Scorer = Callable[[str, Sequence[str]], dict[str, float]]
 
 
@@ -128,10 +130,12 @@ class Task:
         """
         if self.scorer is not None:
             own = self.scorer(prediction, references)
-            if self.metrics and not (_are_shares(own) and {*own} == {*self.metrics}):
+            if not self.metrics:  # it is only being tried
+                return own
+            if not (_are_shares(own) and {*own} == {*self.metrics}):
                 due = f"a number from 0 to 1 is due for each of {', '.join(self.metrics)}"
                 raise ValueError(f"score in task.py gives {own!r} for {prediction!r}; {due}")
-            return own
+            return {name: min(max(value, 0.0), 1.0) for name, value in own.items()}
         answer = self.parse(prediction)
         wanted = [self.parse(reference) or reference for reference in references]
         scores = {
@@ -199,29 +203,31 @@ def _check_labels(splits: dict[str, tuple[Row, ...]], train: Path, card: Card) -
 
 
 def _check_scores(task: Task, code: Path) -> tuple[str, ...]:
-    """Names of the scores; refuses a scorer that cannot score a row's own target, and a main metric that is none of
+    """Names of the scores; refuses a scorer that cannot score rows' own targets, and a main metric that is none of
     them."""
-    row, where = task.splits["test"][0], str(code)
-    said, mend = repr(row.target), "score(prediction, references) returns a dict of names and numbers from 0 to 1"
-    try:
-        scores = task.score(row.target, row.references)
-    except Exception as error:
-        at = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(code)]
-        where = f"{code}:{at[-1]}" if at else where
-        raise Refused(f"score fails on {said}: {type(error).__name__}: {error}", where=where, mend=mend) from error
-    if not _are_shares(scores):
-        raise Refused(f"score gives {scores!r} for {said} and itself", where=where, mend=mend)
-    if task.card.metric not in scores:
-        mend = f"{did_you_mean(task.card.metric, scores)}; or have score in task.py return it"
+    mend = "score(prediction, references) returns a dict of the same names for all, and numbers from 0 to 1"
+    found: dict[str, float] = {}
+    for row in task.splits["test"][:LOOKED_AT]:
+        try:
+            scores = task.score(row.target, row.references)
+        except Exception as error:
+            at = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(code)]
+            problem = f"score fails on {row.target!r}: {type(error).__name__}: {error}"
+            raise Refused(problem, where=f"{code}:{at[-1]}" if at else str(code), mend=mend) from error
+        if not _are_shares(scores) or {*scores} != {*(found or scores)}:
+            raise Refused(f"score gives {scores!r} for {row.target!r} and itself", where=str(code), mend=mend)
+        found = scores
+    if task.card.metric not in found:
+        mend = f"{did_you_mean(task.card.metric, found)}; or have score in task.py return it"
         problem = f"key 'metric': no score is called '{task.card.metric}'"
         raise Refused(problem, where=str(task.folder / "task.yaml"), mend=mend)
-    return tuple(scores)
+    return tuple(found)
 
 
 def _are_shares(scores: object) -> bool:
-    """Whether scores are numbers from 0 to 1 by their names."""
+    """Whether scores are numbers from 0 to 1, but for rounding, by their names."""
     numbers = scores.values() if isinstance(scores, dict) else ()
-    return bool(numbers) and all(isinstance(value, int | float) and 0 <= value <= 1 for value in numbers)
+    return bool(numbers) and all(isinstance(value, int | float) and -TINY <= value <= 1 + TINY for value in numbers)
 
 
 def _read_row(line: str, where: str, card: Card) -> Row:

@@ -193,7 +193,7 @@ def make_record() -> MakeRecord:
             "memory_read_by": "VmHWM",
             "parameters": {"total": 90_000, "trainable": 4_000, "kept": 4_000},
             "spent": {
-                "given": 9,
+                "available": 9,
                 "examples": 9,
                 "passes": 1,
                 "steps": 1,

@@ -49,6 +49,7 @@ def test_the_cap_lets_in_what_fits_and_no_more(room: int, fits: bool) -> None:
     script = f"""
 import torch
 from bench import cap
+from bench.environment import own_memory
 torch.ones(10)
 cap.limit(own_memory("VmRSS") + {room} * 2**20, "cpu")
 try:

@@ -9,7 +9,7 @@ import pytest
 import torch
 from conftest import MakeTask
 
-from bench import checkpoint, export, plan, registry, worker
+from bench import checkpoint, export, plan, provenance, registry, worker
 from bench.budget import Budget
 from bench.checkpoint import Checkpoint
 from bench.method import Unsupported
@@ -139,7 +139,7 @@ def test_an_encoder_is_taken_home_with_whatever_its_checkpoint_left_to_chance(
     (tmp_path / "results").mkdir()
     worker.main(str(tmp_path / "job"), str(tmp_path / "results"), str(tmp_path / "progress"))
     file = tmp_path / "results" / f"{spec.id}.json"
-    found = export.find(Record.read(file), file)
+    found = provenance.find(Record.read(file), file)
     done = export.export(found, tmp_path / "home", merge=False, check=100, show=lambda state: None)
     assert not done.differences
     whole = name != "features"

@@ -88,12 +88,12 @@ def test_answers_and_choices_are_as_where_every_prompt_is_read_by_itself(
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("length", [1, 5])
 @pytest.mark.parametrize("groups", [1, 2, 4])
-@pytest.mark.parametrize("padded", [True, False])
+@pytest.mark.parametrize("masked", ["padded", "causal", "not at all"])
 def test_attention_to_a_head_apart_is_attention_to_all(
-    dtype: torch.dtype, length: int, groups: int, padded: bool
+    dtype: torch.dtype, length: int, groups: int, masked: str
 ) -> None:
     dice = torch.Generator().manual_seed(0)
-    rows, own, before = 3, 5, 40
+    rows, own, before = 3, 7, 40
 
     def drawn(*shape: int) -> torch.Tensor:
         return (2 * torch.randn(shape, generator=dice)).to(dtype)
@@ -101,14 +101,15 @@ def test_attention_to_a_head_apart_is_attention_to_all(
     query = drawn(rows, length, 4, 16).transpose(1, 2)
     head, rest = [[drawn(some, groups, tokens, 16) for _ in "kv"] for some, tokens in ((1, before), (rows, own))]
     mask = torch.ones((rows, 1, length, before + own), dtype=torch.bool).tril(before + own - length)
-    if padded:
+    if masked == "padded":
         mask[1, :, :, before : before + 2] = False
     whole = [torch.cat([first.expand(rows, -1, -1, -1), after], 2) for first, after in zip(head, rest, strict=True)]
     module = SimpleNamespace(num_key_value_groups=4 // groups, is_causal=True)
     expected = sdpa_attention_forward(module, query, *whole, mask, scaling=0.3)[0]  # type: ignore[arg-type]
     key, value = rest
     key.head = head  # type: ignore[attr-defined]
-    found, _ = heads.attend(module, query, key, value, mask, scaling=0.3)
+    given = None if masked == "not at all" else mask
+    found, _ = heads.attend(module, query, key, value, given, scaling=0.3)
     assert found.dtype == dtype and found.shape == expected.shape
     off = 1e-5 if dtype is torch.float32 else 0.03
     assert torch.allclose(found.float(), expected.float(), atol=off, rtol=off)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 from collections.abc import Iterator
@@ -169,6 +170,20 @@ def test_what_failed_with_fewer_examples_is_told_too(make_record: MakeRecord, tm
     made.append(make_record("ia3", status="error", error=why, budget__examples=20, **FAILED))
     report.write(part(made), tmp_path)
     assert "with 10 examples: dora: error: no tea" in (tmp_path / "index.html").read_text("utf-8")
+
+
+def test_a_task_on_which_every_run_failed_is_a_page_with_the_reasons(make_record: MakeRecord, tmp_path: Path) -> None:
+    why = {"kind": "K", "message": "no tea", "trace": None}
+    report.write(part([make_record("lora", status="error", error=why, **FAILED)]), tmp_path)
+    assert "lora: error: no tea" in (tmp_path / "index.html").read_text("utf-8")
+
+
+def test_old_records_tell_how_many_examples_there_are_by_their_passes(make_record: MakeRecord) -> None:
+    made = make_record("lora").model_dump(mode="json", by_alias=True)
+    made["cost"]["spent"] |= {"available": None, "examples": 54, "passes": 6}
+    old = Record.model_validate_json(json.dumps(made))
+    (section,) = part([make_record("lora", budget__examples=4), old])
+    assert list(section.sizes) == [4, 9]
 
 
 def test_trials_are_no_results(make_record: MakeRecord, tmp_path: Path) -> None:

@@ -230,6 +230,23 @@ def test_the_digest_changes_with_any_file_and_with_nothing_else(folder: Path, fi
 @pytest.mark.parametrize(
     "other", ["{'em': 1.0}", "{'em': 1.0, 'mine': 7}", "{'em': 1.0, 'mine': 0, 'more': 0}", "None"]
 )
+def test_a_scorer_that_scores_another_row_otherwise_is_refused_before_anything_runs(folder: Path, other: str) -> None:
+    last = task.load(folder).splits["test"][-1].target
+    code = f"def score(said, references):\n    return {other} if said == {last!r} else {{'em': 1.0, 'mine': 1.0}}\n"
+    (folder / "task.py").write_text(code, "utf-8")
+    with pytest.raises(Refused, match="and itself"):
+        task.load(folder)
+
+
+def test_a_share_may_be_rounded(folder: Path) -> None:
+    code = "def score(said, references):\n    return {'em': 1 + 2e-16 * len(said), 'mine': -1e-17}\n"
+    (folder / "task.py").write_text(code, "utf-8")
+    assert task.load(folder).score("warm", ["warm"]) == {"em": 1.0, "mine": 0.0}
+
+
+@pytest.mark.parametrize(
+    "other", ["{'em': 1.0}", "{'em': 1.0, 'mine': 7}", "{'em': 1.0, 'mine': 0, 'more': 0}", "None"]
+)
 def test_a_scorer_that_scores_some_answers_otherwise_is_told_so(folder: Path, other: str) -> None:
     code = f"def score(said, references):\n    return {other} if said == 'odd' else {{'em': 1.0, 'mine': 1.0}}\n"
     (folder / "task.py").write_text(code, "utf-8")

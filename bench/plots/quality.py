@@ -9,9 +9,11 @@ from bench.sections import Section
 from bench.words import Say
 
 
-def quality(section: Section, say: Say) -> Figure:
+def quality(section: Section, say: Say) -> Figure | None:
     """The main metric with its interval, and each seed's own value as a dot."""
     cells = section.found.cells[::-1]
+    if not cells:
+        return None
     figure, axes = sheet(height=0.8 + 0.24 * len(cells))
     look, places = looks(section), range(len(cells))
     ends, colours = zip(*((cell.interval, look[cell.key].colour) for cell in cells), strict=True)
