@@ -250,7 +250,7 @@ def test_five_hundred_test_rows_are_enough(make_task: MakeTask, tiny: Checkpoint
     assert remark(look(tmp_path, make_task, tiny.folder, fill), "small-test") is None
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.sets(st.integers(0, 7)), st.sets(st.integers(0, 7)), st.sampled_from(["NFC", "NFD", "NFKC", "NFKD"]))
 def test_as_many_leaks_are_found_as_were_planted(
     tiny: Checkpoint, tested: set[int], validated: set[int], form: str
@@ -444,7 +444,7 @@ def test_answers_are_found_as_words(answer: str, text: str, found: bool) -> None
     assert (place(answer, text) is not None) is found
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.tuples(st.sampled_from("ab"), st.text("ab", min_size=4, max_size=24)), min_size=2, max_size=12))
 def test_near_pairs_are_those_of_scikit_learn(texts: list[tuple[str, str]]) -> None:
     from sklearn.feature_extraction.text import TfidfVectorizer

@@ -164,7 +164,7 @@ OBJECTS = st.dictionaries(
 )
 
 
-@settings(deadline=None, max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(said=st.text() | OBJECTS.map(json.dumps) | OBJECTS.map(lambda some: json.dumps(GOLD | some)[:-3]))
 def test_any_text_is_scored_between_nothing_and_full_marks(task: Task, said: str) -> None:
     scores = marks(task, said)
@@ -172,7 +172,7 @@ def test_any_text_is_scored_between_nothing_and_full_marks(task: Task, said: str
     assert scores["em"] <= scores["f1"] <= scores["parsed"] and scores["format"] <= scores["parsed"]
 
 
-@settings(deadline=None, max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(said=OBJECTS)
 def test_em_is_equality_of_objects(task: Task, said: dict[str, Any]) -> None:
     text = json.dumps(said, allow_nan=True)
