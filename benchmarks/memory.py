@@ -1,9 +1,10 @@
 """Memory: the peak that a record tells beside the one that the system tells from outside.
 
 Run: python benchmarks/memory.py                    (needs /usr/bin/time of GNU, on Linux)
-Each job runs three times: as a worker of its own; as `bench run` makes it run, forked from a process that has imported
-what it needs; and under `time -v`. The kernel keeps one high-water mark for a process, and the meter sets it back as a
-phase begins, so in the third run it is made to leave the mark alone. Figures are MiB: the highest of the record's
+Each job runs three times: under `time -v`; as a worker of its own; and as `bench run` makes it run, forked from a
+process that has imported what it needs. The kernel keeps one high-water mark for a process, and the meter sets it back
+as a phase begins, so in the first run it is made to leave the mark alone: what the record of that very run tells is
+off by the reading alone, what the others tell by how runs differ too. Figures are MiB: the highest of the record's
 phases, and the maximum resident set size.
 """
 
@@ -50,7 +51,11 @@ def outside(job: Job, folder: Path) -> float:
 def main() -> None:
     """One job of every kind of method on a task that ships."""
     jobs = plan.plan(METHODS, "capitals", "bookworm", seeds=1, budget_text=BUDGET, settings=[])
-    print(f"{'method':12}{'time -v':>9}{'cold':>9}{'off by':>17}{'forked':>9}{'off by':>17}")
+    print(
+        "".join(
+            [f"{'method':12}{'time -v':>9}", *(f"{run:>9}{'off by':>17}" for run in ("same run", "cold", "forked"))]
+        )
+    )
     for job in jobs:
         with (
             tempfile.TemporaryDirectory() as one,
@@ -59,7 +64,8 @@ def main() -> None:
         ):
             seen = outside(job, Path(one))
             cold(job, Path(two))
-            told = [peak(Record.read(Path(two) / f"{job.spec.id}.json")), peak(launch(job, Path(three))[0])]
+            told = [peak(Record.read(Path(place) / f"{job.spec.id}.json")) for place in (one, two)]
+            told.append(peak(launch(job, Path(three))[0]))
         offs = "".join(f"{mine:9.1f}{mine - seen:+9.1f} {100 * (mine / seen - 1):+6.1f}%" for mine in told)
         print(f"{job.spec.method.name:12}{seen:9.1f}{offs}", flush=True)
 

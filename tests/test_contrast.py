@@ -5,9 +5,12 @@ from __future__ import annotations
 from itertools import combinations
 
 import numpy
+import pandas
 import pytest
 from scipy import integrate, optimize, special
 from scipy import stats as scipy_stats
+from statsmodels.formula.api import ols
+from statsmodels.stats.anova import anova_lm
 from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.proportion import proportion_confint
@@ -33,6 +36,17 @@ def simulated(dice: numpy.random.Generator, seeds: int, gap: float = 0.0, wobble
     hard = dice.beta(1.5, 1.5, 400)
     skill = gap + wobble * dice.standard_normal((seeds, 1))
     return (dice.random((seeds, 400)) < numpy.clip(hard + skill, 0, 1)).astype(float)
+
+
+def test_what_seeds_add_is_a_component_of_statsmodels_analysis_of_variance() -> None:
+    scores = simulated(DICE, seeds=4, wobble=0.2)[:, :40]
+    seeds, items = scores.shape
+    long = [(score, seed, item) for (seed, item), score in numpy.ndenumerate(scores)]
+    frame = pandas.DataFrame(long, columns=["score", "seed", "item"])
+    squares = anova_lm(ols("score ~ C(seed) + C(item)", frame).fit())["mean_sq"]
+    component = (squares["C(seed)"] - squares["Residual"]) / items
+    assert component > squares["C(seed)"] / items / 3, "or a third would be kept"
+    assert contrast._wobble(scores, prior.NOTHING) == (pytest.approx((component / seeds) ** 0.5), seeds - 1)
 
 
 def test_the_interval_of_one_seed_is_scipys_bootstrap() -> None:
