@@ -11,11 +11,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from bench import archive, sections
-from bench.record import Record
+from bench.record import REASONS, Record
 from bench.refusal import Refused
 
 BASELINE = Path("results/baselines/ci")
-REASONS = "BLESSED.md"
 _unpacked: list[TemporaryDirectory[str]] = []  # texts of records are read from there until the process ends
 
 
@@ -39,7 +38,7 @@ def records(text: str) -> list[Record]:
     _unpacked.append(place)
     with tarfile.open(fileobj=io.BytesIO(content)) as packed:
         packed.extraction_filter = getattr(tarfile, "data_filter", None)  # Python 3.11.4 and later have it
-        packed.extractall(place.name)
+        packed.extractall(place.name, [one for one in packed if one.isfile()])  # no link leads anywhere
     return sections.read([Path(place.name)])
 
 

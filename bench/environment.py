@@ -16,8 +16,8 @@ import bench
 from bench.record import Env
 
 ALL_THREADS = "ADAPTBENCH_THREADS"  # says how many the processes of a run have together
-_STATUS = Path("/proc/self/status")
 STACK = ("torch", "transformers", "peft", "trl", "bitsandbytes", "datasets", "accelerate", "tokenizers", "scikit-learn")
+_STATUS = Path("/proc/self/status")
 
 
 class Bystander:

@@ -18,6 +18,7 @@ from bench.samples import Samples
 
 Dtype = Literal["float32", "bfloat16", "float16"]
 Status = Literal["ok", "unsupported", "did-not-fit", "timeout", "error"]
+REASONS = "BLESSED.md"  # the sign of a baseline: why it is what it is
 
 
 class MethodSpec(Frozen):
@@ -239,7 +240,8 @@ def read_all(folder: Path) -> Iterator[Record]:
 
 
 def record_files(folder: Path) -> list[Path]:
-    """The files of records in a folder and below, without what runs have kept beside theirs."""
+    """The files of records in a folder and below, without what runs have kept beside theirs, and without baselines:
+    those are read where they are named."""
     return [
         file
         for file in sorted(folder.rglob("*.json"))
@@ -248,10 +250,10 @@ def record_files(folder: Path) -> list[Path]:
 
 
 def _hidden(file: Path, folder: Path) -> bool:
-    """Whether a file is in the making, or of a folder that bears the name of a record."""
+    """Whether a file is in the making, of a baseline's folder, or of one that bears the name of a record."""
     above = [folder / place for place in file.parents[:-1]]
     return any(part.startswith(".") for part in file.parts) or any(
-        place.with_name(f"{place.name}.json").is_file() for place in above
+        (place / REASONS).is_file() or place.with_name(f"{place.name}.json").is_file() for place in above
     )
 
 

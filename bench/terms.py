@@ -32,7 +32,7 @@ def hold(records: Sequence[Record], but: Container[str] = ()) -> None:
             raise Refused(
                 f"runs under different terms do not stand in one table: {told}",
                 where=f"{records[0].id} and {record.id}",
-                mend="compare them apart, or run one of them again under the terms of the other",
+                mend="name the files of one side, or move the other side out of the folder",
             )
 
 

@@ -371,6 +371,7 @@ def test_a_run_that_failed_is_no_baseline(make_record: MakeRecord, tmp_path: Pat
 def test_git_revisions_hold_records(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     put(suite(run), tmp_path / baseline.BASELINE)
+    (tmp_path / baseline.BASELINE / "elsewhere.json").symlink_to("/etc/hostname")  # is no record, and leads nowhere
     for words in ("init -q", "add -A", "-c user.name=a -c user.email=a@b commit -qm one"):
         subprocess.run(["git", *words.split()], check=True)
     assert len(baseline.records("HEAD")) == len(baseline.records("HEAD:results")) == 9

@@ -14,7 +14,7 @@ import pytest
 from conftest import Bench, MakeRecord
 from markdown_it import MarkdownIt
 
-from bench import plots, report, views
+from bench import baseline, plots, report, views
 from bench.record import Record
 from bench.refusal import Refused
 from bench.sections import part, read
@@ -184,6 +184,14 @@ def test_old_records_tell_how_many_examples_there_are_by_their_passes(make_recor
     old = Record.model_validate_json(json.dumps(made))
     (section,) = part([make_record("lora", budget__examples=4), old])
     assert list(section.sizes) == [4, 9]
+
+
+def test_a_baseline_is_read_where_it_is_named_and_is_no_result(make_record: MakeRecord, tmp_path: Path) -> None:
+    make_record("lora").write(tmp_path)
+    folder = tmp_path / "baselines" / "ci"
+    baseline.bless([make_record("full", budget__passes=1)], folder, "the first")
+    assert [record.spec.method.name for record in read([tmp_path])] == ["lora"]
+    assert [record.spec.method.name for record in read([folder])] == ["full"]
 
 
 def test_trials_are_no_results(make_record: MakeRecord, tmp_path: Path) -> None:
