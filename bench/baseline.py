@@ -39,7 +39,7 @@ def records(text: str) -> list[Record]:
     with tarfile.open(fileobj=io.BytesIO(content)) as packed:
         packed.extraction_filter = getattr(tarfile, "data_filter", None)  # Python 3.11.4 and later have it
         packed.extractall(place.name, [one for one in packed if one.isfile()])  # no link leads anywhere
-    return sections.read([Path(place.name)])
+    return sections.read([Path(place.name, folder or BASELINE)])
 
 
 def exists(text: str) -> bool:

@@ -368,6 +368,17 @@ def test_a_run_that_failed_is_no_baseline(make_record: MakeRecord, tmp_path: Pat
         baseline.bless([failed], tmp_path, "why not")
 
 
+def test_a_blessed_baseline_is_found_in_a_revision(
+    make_record: MakeRecord, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    baseline.bless([make_record("lora")], baseline.BASELINE, "the first")
+    for words in ("init -q", "add -A", "-c user.name=a -c user.email=a@b commit -qm one"):
+        subprocess.run(["git", *words.split()], check=True)
+    for named in ("HEAD", "HEAD:results/baselines/ci", "HEAD:results/baselines/ci/", str(baseline.BASELINE)):
+        assert [record.spec.method.name for record in baseline.records(named)] == ["lora"]
+
+
 def test_git_revisions_hold_records(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     put(suite(run), tmp_path / baseline.BASELINE)
