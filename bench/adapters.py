@@ -9,8 +9,8 @@ from math import inf
 from pathlib import Path
 from typing import Any
 
-from bench.cost import Adapter
 from bench.meter import one_by_one
+from bench.records.cost import Adapter
 
 ANEW = "anew"
 SWITCHES = 5

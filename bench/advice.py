@@ -7,11 +7,12 @@ from typing import Literal
 
 from pydantic import BaseModel
 
-from bench import comparison, contrast, costing, learning, terms
+from bench import comparison, contrast, costing, learning
 from bench.comparison import Cell, Comparison
 from bench.contrast import LEVEL
 from bench.learning import Curve
 from bench.limits import Wishes, exceeding, failed
+from bench.records import comparability
 from bench.rows import Row
 from bench.sections import Section
 from bench.words import Say, english
@@ -97,7 +98,7 @@ def decide(section: Section, wishes: Wishes, say: Say = english) -> Advice:
     best = cells[fits[0].key] if fits else None
     candidates = [_candidate(row, cells[row.key], best, section.found, wishes) for row in fits if best]
     good = [one for one in candidates if one.standing == "as good"]
-    alike = terms.one_machine(section.records)
+    alike = comparability.one_machine(section.records)
     use = min(good, key=_dearness if alike else _rank, default=None)
     cheaper = [one for one in candidates if alike and use and _dearness(one) < _dearness(use)]
     instead = [one for one in cheaper if one.standing == "open"]

@@ -10,8 +10,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from bench import archive, sections
-from bench.record import REASONS, Record
+from bench import sections
+from bench.records import reader
+from bench.records.record import REASONS, Record
 from bench.refusal import Refused
 
 BASELINE = Path("results/baselines/ci")
@@ -67,9 +68,7 @@ def bless(new: Sequence[Record], into: Path, why: str) -> list[Path]:
         raise Refused(f"runs that ended in an error are no baseline: {', '.join(broken)}", mend="run them again")
     cells = {_cell(record) for record in new}
     before = sections.files(into) if into.exists() else []
-    replaced = [
-        file for file in before if _cell(archive.read_file(file)) in cells
-    ]  # all are read before any is touched
+    replaced = [file for file in before if _cell(reader.read_file(file)) in cells]  # all are read before any is touched
     written = [record.write(into) for record in new]
     for file in replaced:
         if file not in written:

@@ -13,7 +13,7 @@ from bench import baseline, falls, gates, speed
 from bench.falls import SHIFT
 from bench.gates import BASELINE, FACTS, Finding, Policy, Verdict
 from bench.pairing import pair
-from bench.record import Record
+from bench.records.record import Record
 from bench.refusal import Refused
 
 ORDER = ("worse", "missing", "incomparable", "unsure", "better", "new", "shown", "same")

@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from bench import adapted, architecture, weights
-from bench.record import Decoding
+from bench.records.record import Decoding
 from bench.refusal import Refused
 
 if TYPE_CHECKING:

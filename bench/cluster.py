@@ -20,7 +20,7 @@ from bench import launch, node, resources
 from bench.job import Job
 from bench.method import Watch
 from bench.plan import done
-from bench.record import Failure, Record
+from bench.records.record import Failure, Record
 from bench.refusal import Refused
 from bench.resources import Asked
 

@@ -11,12 +11,13 @@ from itertools import combinations
 import numpy
 from numpy.typing import NDArray
 
-from bench import contrast, terms, units
+from bench import contrast, units
 from bench.contrast import Difference, Interval, Verdict
 from bench.prior import NOTHING, Prior, Scores
-from bench.record import Record
+from bench.records import comparability
+from bench.records.record import Record
+from bench.records.samples import Samples
 from bench.rows import labels
-from bench.samples import Samples
 from bench.words import Say, english
 
 
@@ -114,7 +115,7 @@ def compare(records: Sequence[Record]) -> Comparison:
 
 def cells(records: Sequence[Record]) -> list[Cell]:
     """Every method that was ok, best first; raises `Refused` where the records were made under different terms."""
-    terms.hold(records)
+    comparability.hold(records)
     groups: dict[str, list[Record]] = defaultdict(list)
     for record in records:
         if record.status == "ok":

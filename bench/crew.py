@@ -12,10 +12,11 @@ from pathlib import Path
 
 import torch  # noqa: F401 (the processes meet by it, whatever the method needs)
 
-from bench import artefact, environment, worker
+from bench import environment, worker
 from bench.job import Job
 from bench.progress import Progress
-from bench.record import Env, Record
+from bench.records import artifacts
+from bench.records.record import Env, Record
 
 FAILED = "failed"  # a file beside that of the progress, made by the first that fails
 
@@ -41,7 +42,7 @@ def main(job_file: str, out: str, progress_file: str) -> int:
     if os.environ.get("RANK", "0") != "0":
         record = Mate(job, lambda state: None).record()
         return 0 if record.status == "ok" else _fail(record, Path(out), mark)
-    with artefact.room(Path(out), job.spec.id, job.keep) as (saved, write):
+    with artifacts.room(Path(out), job.spec.id, job.keep) as (saved, write):
         record = worker.Run(job, Progress(Path(progress_file)), saved).record()
         if record.status == "ok":
             write(record)

@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 
 import bench
-from bench.record import Env
+from bench.records.record import Env
 
 ALL_THREADS = "ADAPTBENCH_THREADS"  # says how many the processes of a run have together
 STACK = ("torch", "transformers", "peft", "trl", "bitsandbytes", "datasets", "accelerate", "tokenizers", "scikit-learn")

@@ -10,7 +10,7 @@ from typing import Protocol, TypeVar
 from bench import device, launch
 from bench.job import Job
 from bench.method import Watch
-from bench.record import Record
+from bench.records.record import Record
 from bench.refusal import Refused
 
 HERE = "here"

@@ -13,7 +13,7 @@ from bench.launch import launch
 from bench.method import Watch
 from bench.parcel import SCRIPT, Parcel
 from bench.provenance import Found
-from bench.record import Record
+from bench.records.record import Record
 from bench.refusal import Refused
 
 

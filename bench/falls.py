@@ -15,7 +15,7 @@ from bench.contrast import POWER, Noise
 from bench.gates import Finding, Policy, Verdict
 from bench.pairing import Pair
 from bench.prior import NOTHING, Prior, Scores
-from bench.record import Record
+from bench.records.record import Record
 
 SEEDS = 3
 SHIFT = "common shift"

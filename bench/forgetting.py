@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Self
 
 from bench.method import LM
-from bench.record import Forgetting
+from bench.records.record import Forgetting
 
 WINDOW = 128
 TOKENS = 8_000

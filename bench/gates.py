@@ -9,8 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from bench import units
 from bench.pairing import Pair
-from bench.record import Record
-from bench.terms import MACHINE
+from bench.records.comparability import MACHINE
+from bench.records.record import Record
 
 Verdict = Literal["worse", "missing", "incomparable", "unsure", "better", "new", "same", "shown"]
 BASELINE = "baseline"

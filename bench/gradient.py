@@ -9,9 +9,9 @@ from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat
 
-from bench.artefact import save_prompt
 from bench.method import LM, Budget, Lesson, Method, param
-from bench.record import Point
+from bench.records.artifacts import save_prompt
+from bench.records.record import Point
 
 Rows = list[tuple[list[int], list[int]]]
 Choice = tuple[list[int], list[int], list[int]]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from bench.cost import Frozen
-from bench.record import Range, Spec, Tuning
+from bench.records.cost import Frozen
+from bench.records.record import Range, Spec, Tuning
 
 
 class Job(Frozen):

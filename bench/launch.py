@@ -16,7 +16,7 @@ from bench import accelerated, device, nursery, progress, registry
 from bench.job import Job
 from bench.method import Watch
 from bench.plan import done
-from bench.record import Failure, Record, Spec, Status
+from bench.records.record import Failure, Record, Spec, Status
 
 POLL_S = 0.25
 GRACE_S = 60.0

@@ -8,7 +8,7 @@ from math import log2
 from bench import comparison, contrast
 from bench.comparison import Cell
 from bench.contrast import Interval
-from bench.record import Record
+from bench.records.record import Record
 from bench.sections import Section
 
 

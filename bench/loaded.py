@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from bench.method import LM
-from bench.record import Decoding
+from bench.records.record import Decoding
 
 READ_BATCH = 32
 

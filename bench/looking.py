@@ -32,7 +32,7 @@ def models(
         _list(format)
         return
     from bench import checkpoint, registry
-    from bench.record import Dtype
+    from bench.records.record import Dtype
 
     valid = get_args(Dtype)
     if dtype not in valid:

@@ -15,8 +15,8 @@ from typing import Any, Protocol
 import psutil
 
 from bench import energy
-from bench.cost import Phase
 from bench.environment import own_memory
+from bench.records.cost import Phase
 
 MIB = 2**20
 QUERIES, FEWEST = 20, 5  # timed one by one at the most, and however long they take

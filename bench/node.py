@@ -18,7 +18,7 @@ from bench import checkpoint, recipe, registry
 from bench.job import Job
 from bench.launch import launch
 from bench.method import Watch
-from bench.record import Record
+from bench.records.record import Record
 from bench.refusal import Refused
 
 TELL_S = 1.0

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from bench import stats, terms
-from bench.record import Record
+from bench import stats
+from bench.records import comparability
+from bench.records.record import Record
 from bench.sections import Section
 from bench.words import Say, english
 
@@ -68,7 +69,7 @@ def disturbances(records: Sequence[Record], say: Say = english) -> list[str]:
                 all=len(records),
             )
         )
-    unlike = terms.strangers(records)
+    unlike = comparability.strangers(records)
     if unlike:
         told = "; ".join(f"{name}: {', '.join(values)}" for name, values in unlike.items())
         said.append(say("Not all runs were made alike, so seconds and memory do not compare ({unlike}).", unlike=told))

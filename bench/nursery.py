@@ -25,7 +25,7 @@ from functools import cache
 from pathlib import Path
 from typing import IO, Any, Protocol
 
-from bench.cost import Phase
+from bench.records.cost import Phase
 
 DRIVERS = ("/dev/nvidiactl", "/dev/dxg")
 POPULATE_READ = 22  # MADV_POPULATE_READ, Linux 5.14

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from bench import terms
-from bench.record import Record, Spec
+from bench.records import comparability
+from bench.records.record import Record, Spec
 from bench.rows import labels
 
 
@@ -43,7 +43,7 @@ class Pair:
     @property
     def company(self) -> str:
         """What methods must have in common for a shift of all of them to mean something."""
-        return repr(terms.of((self.new or self.old)[0].spec)) if self.new or self.old else ""
+        return repr(comparability.of((self.new or self.old)[0].spec)) if self.new or self.old else ""
 
     @property
     def trained(self) -> bool:
@@ -86,7 +86,7 @@ def _names(records: Sequence[Record]) -> dict[str, str]:
     for key, spec in specs.items():
         families[spec.task.name, spec.base.name, named[key]].append(key)
     for keys in families.values():
-        all_terms = {key: terms.of(specs[key]) for key in keys}
+        all_terms = {key: comparability.of(specs[key]) for key in keys}
         differing = [name for name in all_terms[keys[0]] if len({repr(of[name]) for of in all_terms.values()}) > 1]
         for key in keys:
             named[key] = " ".join([named[key], *(f"{name}={str(all_terms[key][name])[:8]}" for name in differing)])
@@ -103,7 +103,7 @@ def _grouped(records: Sequence[Record]) -> dict[tuple[str, str, str], dict[str, 
 
 
 def _unlike(old: Spec, new: Spec) -> dict[str, tuple[Any, Any]]:
-    before, after = (terms.of(spec) | _settings(spec) for spec in (old, new))
+    before, after = (comparability.of(spec) | _settings(spec) for spec in (old, new))
     return {
         name: (before.get(name), after.get(name))
         for name in dict.fromkeys([*before, *after])

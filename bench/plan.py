@@ -15,7 +15,7 @@ from bench import device as places
 from bench.card import Card, read
 from bench.job import Job
 from bench.method import Method
-from bench.record import BaseSpec, Decoding, Dtype, Grant, MethodSpec, Range, Record, Spec, TaskSpec
+from bench.records.record import BaseSpec, Decoding, Dtype, Grant, MethodSpec, Range, Record, Spec, TaskSpec
 from bench.refusal import Refused, did_you_mean
 
 ALL = "all"  # every method that is known by name alone, but for shams, which join when named

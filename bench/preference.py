@@ -12,7 +12,7 @@ from trl import DPOConfig, DPOTrainer
 from bench.gradient import Choice
 from bench.method import LM, Budget, Lesson
 from bench.order import ByLength, Ordered
-from bench.record import Point
+from bench.records.record import Point
 from bench.train import Warden, arguments, fit_in, run
 
 REFERENCE = "ref"  # the name that TRL gives the adapter it compares with

@@ -9,8 +9,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from bench.records.samples import Sample
 from bench.refusal import Refused
-from bench.samples import Sample
 
 ASK = """
 import json, runpy, sys

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench import checkpoint, recipe, registry
-from bench.record import Record
+from bench.records.record import Record
 from bench.refusal import Refused
 from bench.task import Task
 

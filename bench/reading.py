@@ -18,7 +18,7 @@ RUN = "--methods few-shot,lora --task capitals --budget ci --seeds 3"
 if TYPE_CHECKING:
     from bench.check import Outcome
     from bench.gates import Finding
-    from bench.record import Spec
+    from bench.records.record import Spec
 
 
 def report(

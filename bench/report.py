@@ -21,10 +21,10 @@ from threadpoolctl import threadpool_limits
 
 from bench import __version__, overview, units
 from bench.drawing import settle, style
-from bench.figures import flat
 from bench.overview import Outline
 from bench.plots import every
-from bench.record import Spec
+from bench.records.flatten import flat
+from bench.records.record import Spec
 from bench.rows import Row, rows
 from bench.sections import Section
 from bench.views import Picture, View

@@ -9,8 +9,8 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from bench import terms
-from bench.record import Record, Status
+from bench.records import comparability
+from bench.records.record import Record, Status
 
 
 class Row(BaseModel):
@@ -48,7 +48,7 @@ def rows(records: Sequence[Record]) -> list[Row]:
 
     Raises `Refused` where the records were made under different terms.
     """
-    terms.hold(records)
+    comparability.hold(records)
     groups: dict[tuple[str, str], list[Record]] = defaultdict(list)
     for record in records:
         groups[record.spec.key, record.status].append(record)

@@ -16,7 +16,7 @@ from bench.options import Format, Formatted, check_writable
 if TYPE_CHECKING:
     from bench.executor import Executor
     from bench.job import Job
-    from bench.record import Record
+    from bench.records.record import Record
 
 
 Methods = Annotated[str, typer.Option(help="Names or paths, with commas between: lora,qlora,./mine.py; or all")]

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from bench import archive, comparison, terms
+from bench import comparison
 from bench.comparison import Cell, Comparison
-from bench.record import Record, record_files
+from bench.records import comparability, reader
+from bench.records.record import Record, record_files
 from bench.refusal import Refused
 from bench.rows import Row, rows
 
@@ -84,7 +85,7 @@ def read(paths: Sequence[Path]) -> list[Record]:
         if not path.exists():
             raise Refused(f"{path}: no such file or folder", mend="name a record, or a folder of `bench run --out`")
         found_here = files(path)
-        for file, one in zip(found_here, archive.read(found_here), strict=True):
+        for file, one in zip(found_here, reader.read(found_here), strict=True):
             if one.spec.exam != "test":  # a trial: what it was for stands in the record of the run it served
                 continue
             if found.setdefault(one.id, one) != one:
@@ -122,7 +123,7 @@ def part(records: Sequence[Record]) -> list[Section]:
 
 def _section(group: list[Record], twins: bool) -> Section:
     """`twins`: another model of this task has the same name, so its digest tells them apart."""
-    terms.hold(group, but=(SIZE,))
+    comparability.hold(group, but=(SIZE,))
     model = f"{group[0].spec.base.name} {group[0].spec.base.sha256[:6]}" if twins else group[0].spec.base.name
     sizes: dict[int | None, list[Record]] = defaultdict(list)
     for record in group:

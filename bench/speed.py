@@ -12,8 +12,8 @@ from scipy import special
 from bench import sections
 from bench.contrast import LEVEL
 from bench.gates import Finding, Policy, Verdict
+from bench.records.comparability import one_machine
 from bench.refusal import Refused
-from bench.terms import one_machine
 
 FEWEST = 5
 PHASES = ("fit", "predict")

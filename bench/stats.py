@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import comb, log, sqrt
 
-from bench.record import Range
+from bench.records.record import Range
 
 EDGE = 0.05
 

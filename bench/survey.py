@@ -20,7 +20,7 @@ from bench.encoder import Encoder
 from bench.lm import CausalLM
 from bench.loaded import READ_BATCH
 from bench.meter import MIB
-from bench.record import Decoding
+from bench.records.record import Decoding
 
 
 @dataclass(frozen=True)

@@ -93,9 +93,10 @@ def _found(named: str) -> Found:
     if not file.is_file():
         ids = [place.stem for place in RESULTS.glob("*.json")] if RESULTS.is_dir() else []
         raise Refused(f"no record '{named}'", mend=f"a record's file, or an id in {RESULTS}/: {_few(named, ids)}")
-    from bench import archive, provenance
+    from bench import provenance
+    from bench.records import reader
 
-    return provenance.find(archive.read_file(file), file)
+    return provenance.find(reader.read_file(file), file)
 
 
 def _few(named: str, ids: list[str]) -> str:

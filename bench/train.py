@@ -19,7 +19,7 @@ from bench.lm import IGNORED
 from bench.method import LM, Budget, Lesson
 from bench.microbatch import Group, micro_batch
 from bench.order import ByLength, Ordered
-from bench.record import Point
+from bench.records.record import Point
 
 CURVE_POINTS = 10  # at the most, and the start
 CURVE_AFTER = 4  # times as much training as a point takes, at the least, before the next

@@ -11,7 +11,7 @@ from typing import Any
 
 from bench.job import Job
 from bench.method import Watch
-from bench.record import Attempt, Range, Record, Tuning
+from bench.records.record import Attempt, Range, Record, Tuning
 
 SEED = 1_000_000  # of all trials: no run that counts has it
 FOLDER = "trials"

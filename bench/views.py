@@ -13,9 +13,9 @@ from bench.advice import Advice
 from bench.columns import Column, columns
 from bench.contrast import Verdict
 from bench.limits import Wishes
-from bench.record import Record
+from bench.records.record import Record
+from bench.records.samples import Sample
 from bench.rows import Row
-from bench.samples import Sample
 from bench.sections import Section
 from bench.words import Say
 

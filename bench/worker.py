@@ -13,16 +13,17 @@ from statistics import fmean
 from tempfile import TemporaryDirectory
 from typing import cast
 
-from bench import adapters, artefact, cap, checkpoint, device, environment, loaded, ranks, recipe, registry, task
+from bench import adapters, cap, checkpoint, device, environment, loaded, ranks, recipe, registry, task
 from bench.budget import Budget
-from bench.cost import Adapter, Answering, Cost, Parameters, Phase
 from bench.forgetting import Recall
 from bench.job import Job
 from bench.meter import MIB, Meter, one_by_one
 from bench.method import LM, Lesson, Method, Unsupported, Watch
 from bench.progress import Progress
-from bench.record import Env, Failure, Forgetting, Grant, Record, Status
-from bench.samples import Sample
+from bench.records import artifacts
+from bench.records.cost import Adapter, Answering, Cost, Parameters, Phase
+from bench.records.record import Env, Failure, Forgetting, Grant, Record, Status
+from bench.records.samples import Sample
 
 
 def main(job_file: str, out: str, progress_file: str, imported: Phase | None = None) -> None:
@@ -31,7 +32,7 @@ def main(job_file: str, out: str, progress_file: str, imported: Phase | None = N
     `imported` is what importing cost where it was done before this process was forked.
     """
     job = Job.model_validate_json(Path(job_file).read_text("utf-8"))
-    with artefact.room(Path(out), job.spec.id, job.keep) as (saved, write):
+    with artifacts.room(Path(out), job.spec.id, job.keep) as (saved, write):
         write(Run(job, Progress(Path(progress_file)), saved, imported).record())
 
 
@@ -156,7 +157,7 @@ class Run:
     def keep(self, method: Method, folder: Path) -> None:
         """Save what would be deployed, and count it."""
         method.save(folder)
-        self.artefact_bytes, kept = artefact.size(folder)
+        self.artefact_bytes, kept = artifacts.size(folder)
         if self.lm is not None:
             total, trainable = self.lm.count()
             self.parameters = Parameters(total=total, trainable=trainable, kept=kept)

@@ -18,7 +18,7 @@ import torch
 
 from bench import checkpoint, environment, registry, task
 from bench.budget import Budget
-from bench.record import Decoding, Grant
+from bench.records.record import Decoding, Grant
 
 ROUNDS, QUESTIONS, PLAIN_BATCH = 3, 192, 16
 Way = Callable[[Any, Sequence[str]], list[str]]

@@ -27,7 +27,7 @@ from bench import checkpoint, environment, registry, task
 from bench.budget import Budget
 from bench.method import Lesson
 from bench.order import ByLength
-from bench.record import Decoding, Grant
+from bench.records.record import Decoding, Grant
 from bench.train import IGNORED, mask, pairs, train
 from bench.worker import seed_all
 

@@ -20,7 +20,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from bench import checkpoint, environment, flops, registry, task
 from bench.budget import Budget
-from bench.record import Decoding, Grant
+from bench.records.record import Decoding, Grant
 from bench.train import train
 from bench.worker import seed_all
 

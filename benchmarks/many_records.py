@@ -24,8 +24,8 @@ import numpy
 import psutil
 
 from bench import recipe, registry
-from bench.record import Record
-from bench.samples import Sample
+from bench.records.record import Record
+from bench.records.samples import Sample
 from bench.task import Task
 
 SHIPPED = ("bookrec", "kdc", "capitals", "fruit-sums", "card-json")

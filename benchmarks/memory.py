@@ -19,7 +19,7 @@ from pathlib import Path
 from bench import plan
 from bench.job import Job
 from bench.launch import _environment, launch
-from bench.record import Record
+from bench.records.record import Record
 
 METHODS = "few-shot,features,lora,qlora,full"  # and the controls that join
 BUDGET = "steps=10,examples=200"

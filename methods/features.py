@@ -10,8 +10,8 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, PositiveInt
 
-from bench.artefact import save_numbers, save_prompt
 from bench.method import LM, Budget, Lesson, Method, Unsupported, param
+from bench.records.artifacts import save_numbers, save_prompt
 
 BATCH = 32
 FOLDS = 5

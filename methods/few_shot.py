@@ -10,8 +10,8 @@ from typing import ClassVar, Self
 
 from pydantic import PositiveInt
 
-from bench.artefact import save_prompt
 from bench.method import LM, Budget, Example, Lesson, Method, Unsupported, param
+from bench.records.artifacts import save_prompt
 
 from .zero_shot import reply
 

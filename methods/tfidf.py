@@ -8,8 +8,8 @@ from typing import Any, ClassVar, Self
 
 from pydantic import PositiveFloat, PositiveInt
 
-from bench.artefact import save_numbers
 from bench.method import LM, Base, Budget, Lesson, Method, Unsupported, param
+from bench.records.artifacts import save_numbers
 
 
 @dataclass

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Self
 
-from bench.artefact import save_prompt
 from bench.method import LM, Budget, Lesson, Method
+from bench.records.artifacts import save_prompt
 
 
 @dataclass

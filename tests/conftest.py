@@ -20,7 +20,7 @@ from hypothesis import settings
 import bench
 from bench import budget
 from bench.checkpoint import Checkpoint
-from bench.record import Record
+from bench.records.record import Record
 from bench.task import SPLITS
 
 # Tiny models gain nothing from threads, and threads that wait for a busy core make the tests five times slower.

@@ -15,9 +15,9 @@ from bench import advice, costing, counsel, environment, sections
 from bench.advice import Advice
 from bench.costing import Price
 from bench.limits import Wishes
-from bench.record import Record
+from bench.records.record import Record
+from bench.records.samples import Samples
 from bench.refusal import Refused
-from bench.samples import Samples
 
 ITEMS = 500
 ENV = environment.describe("2026-11-21T00:00:00+00:00", "c" * 64, "cpu", 0.0)

@@ -9,12 +9,13 @@ from typing import Any
 import pytest
 from conftest import MakeRecord
 
-from bench import archive, comparison
-from bench.record import Record
+from bench import comparison
+from bench.records import reader
+from bench.records.record import Record
+from bench.records.samples import Sample, Samples
 from bench.refusal import Refused
-from bench.samples import Sample, Samples
 
-MANY = archive.FEW + archive.SHELF // 2
+MANY = reader.FEW + reader.SHELF // 2
 
 
 @pytest.fixture
@@ -28,7 +29,7 @@ def file(make_record: MakeRecord, tmp_path: Path) -> Path:
 
 
 def one(file: Path) -> Record:
-    (found,) = archive.read([file])
+    (found,) = reader.read([file])
     return found
 
 
@@ -103,7 +104,7 @@ def test_what_is_wrong_is_refused_with_its_file_and_its_place(
     wrong.write_text(json.dumps(content), "utf-8")
     files = [file] * (among - 1) + [wrong]
     with pytest.raises(Refused) as refused:
-        list(archive.read(files))
+        list(reader.read(files))
     assert told in refused.value.what
     assert refused.value.where == str(wrong)
 
@@ -123,7 +124,7 @@ def test_bytes_that_are_no_text_are_refused(file: Path) -> None:
 
 def test_many_files_are_read_in_order_and_hold_their_questions_once(make_record: MakeRecord, tmp_path: Path) -> None:
     files = [make_record(seed=seed).write(tmp_path) for seed in range(MANY)][::-1]
-    found = list(archive.read(files))
+    found = list(reader.read(files))
     assert [record.spec.seed for record in found] == list(range(MANY))[::-1]
     assert len({id(record.samples.ids) for record in found}) == 1
     assert len({id(record.spec.model_fields_set) for record in found}) == 1

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from bench import budget as rooms
 from bench.budget import Budget, parse
 from bench.method import BudgetSpent
-from bench.record import Grant
+from bench.records.record import Grant
 from bench.refusal import Refused
 
 LIMIT = st.none() | st.integers(1, 40)

@@ -18,9 +18,9 @@ from markdown_it import MarkdownIt
 from bench import baseline, verdicts
 from bench.check import Outcome, judge
 from bench.gates import Policy
-from bench.record import Record
+from bench.records.record import Record
+from bench.records.samples import Samples
 from bench.refusal import Refused
-from bench.samples import Samples
 
 ITEMS = 500
 Run = Callable[..., Record]

@@ -18,7 +18,7 @@ from conftest import Bench, MakeTask
 
 from bench import cluster, executor, node, plan, resources
 from bench.checkpoint import Checkpoint
-from bench.record import read_all
+from bench.records.record import read_all
 from bench.refusal import Refused
 
 ray = pytest.importorskip("ray")

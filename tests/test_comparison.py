@@ -13,9 +13,9 @@ from conftest import MakeRecord
 from bench import contrast, units
 from bench.comparison import Comparison, between, by_question, compare, sentences
 from bench.prior import Prior
-from bench.record import Record
+from bench.records.record import Record
+from bench.records.samples import Samples
 from bench.refusal import Refused
-from bench.samples import Samples
 
 ITEMS = 400
 

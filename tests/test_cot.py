@@ -18,7 +18,7 @@ from bench.budget import Budget
 from bench.card import Card
 from bench.checkpoint import Checkpoint
 from bench.method import Unsupported
-from bench.record import Grant
+from bench.records.record import Grant
 from bench.task import Row, TaskLesson
 
 WORDS = st.from_regex(r"[a-z가-힣=+]+( [a-z가-힣=+]+){0,3}", fullmatch=True)

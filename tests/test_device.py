@@ -13,7 +13,7 @@ from conftest import Bench, MakeRecord, MakeTask
 from bench import device, plan
 from bench.checkpoint import Checkpoint
 from bench.job import Job
-from bench.record import Record
+from bench.records.record import Record
 from bench.refusal import Refused
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"

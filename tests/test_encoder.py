@@ -13,7 +13,7 @@ from bench import checkpoint, export, plan, provenance, registry, worker
 from bench.budget import Budget
 from bench.checkpoint import Checkpoint
 from bench.method import Unsupported
-from bench.record import Decoding, Grant, Record
+from bench.records.record import Decoding, Grant, Record
 from bench.refusal import Refused
 from bench.task import TaskLesson
 from bench.testing import QUESTIONS, tiny_lesson

@@ -16,7 +16,7 @@ from bench import forgetting, plan, registry, worker
 from bench.checkpoint import Checkpoint
 from bench.forgetting import Recall
 from bench.lm import CausalLM
-from bench.record import Record
+from bench.records.record import Record
 
 TEXTS = ["Once there was a river.", "강은 바다로 흐른다.", "x" * 999, "y", ""]
 

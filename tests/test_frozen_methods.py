@@ -15,7 +15,7 @@ from bench import registry
 from bench.budget import Budget
 from bench.checkpoint import Checkpoint
 from bench.method import Unsupported
-from bench.record import Grant
+from bench.records.record import Grant
 from bench.task import Row, TaskLesson
 from bench.testing import QUESTIONS, tiny_lesson
 from bench.worker import seed_all

@@ -12,7 +12,7 @@ import torch
 from bench import registry
 from bench.budget import Budget
 from bench.checkpoint import Checkpoint
-from bench.record import Grant
+from bench.records.record import Grant
 from bench.testing import QUESTIONS, tiny_lesson
 from bench.worker import seed_all
 

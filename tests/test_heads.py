@@ -16,7 +16,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from bench import decode, heads
 from bench.checkpoint import Checkpoint
 from bench.lm import CausalLM
-from bench.record import Decoding
+from bench.records.record import Decoding
 
 SHOTS = "What came before all of the questions, word for word. " * 2
 PROMPTS = [f"{SHOTS}{'more ' * (place % 3)}question {'abcdefg'[place]}:" for place in range(7)]

@@ -15,7 +15,7 @@ from bench.budget import Budget
 from bench.checkpoint import Checkpoint
 from bench.lm import CausalLM
 from bench.method import Unsupported
-from bench.record import Grant
+from bench.records.record import Grant
 from bench.task import TaskLesson
 from bench.testing import tiny_lesson
 

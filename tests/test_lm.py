@@ -17,7 +17,7 @@ from transformers import PreTrainedTokenizerFast
 from bench import forecast, heads, train
 from bench.checkpoint import Checkpoint
 from bench.lm import CausalLM
-from bench.record import Decoding
+from bench.records.record import Decoding
 from bench.refusal import Refused
 from bench.testing import tiny_lesson
 

@@ -18,7 +18,7 @@ from bench.budget import Budget
 from bench.checkpoint import Checkpoint
 from bench.flops import FirstPass
 from bench.meter import FEWEST, QUERIES, one_by_one
-from bench.record import Grant
+from bench.records.record import Grant
 from bench.testing import QUESTIONS, tiny_lesson
 from bench.worker import seed_all
 

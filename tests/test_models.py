@@ -27,7 +27,7 @@ from bench import adapted, checkpoint, forecast, plan, registry, survey, weights
 from bench.budget import Budget
 from bench.checkpoint import Checkpoint
 from bench.method import Unsupported
-from bench.record import Decoding, Grant
+from bench.records.record import Decoding, Grant
 from bench.refusal import Refused
 from bench.testing import QUESTIONS, tiny_lesson
 from bench.worker import seed_all

@@ -18,7 +18,7 @@ from conftest import MakeTask
 
 from bench import launch, nursery, plan
 from bench.checkpoint import Checkpoint
-from bench.record import Record
+from bench.records.record import Record
 
 pytestmark = pytest.mark.skipif(not nursery.forks(), reason="runs cannot be forked here")
 ENVIRONMENT = dict(os.environ) | {"PYTHONPATH": str(Path(__file__).parents[1])}

@@ -20,11 +20,12 @@ from conftest import Bench, MakeTask, examples
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench import accelerated, device, environment, launch, nursery, plan, ranks, terms
+from bench import accelerated, device, environment, launch, nursery, plan, ranks
 from bench.checkpoint import Checkpoint
 from bench.job import Job
 from bench.order import ByLength, Share
-from bench.record import Record
+from bench.records import comparability
+from bench.records.record import Record
 from bench.refusal import Refused
 
 PAGE = Path(__file__).parents[1] / "docs" / "several-gpus.md"
@@ -202,7 +203,7 @@ def test_two_processes_come_to_what_one_comes_to(
     assert alone.cost and both.cost and both.cost.spent and alone.cost.spent
     assert alone.cost.spent.micro_batch == both.cost.spent.micro_batch == 1
     assert alone.cost.phases.keys() == both.cost.phases.keys()
-    assert "processes" in terms.strangers([alone, both])
+    assert "processes" in comparability.strangers([alone, both])
     again = planned("./pieces.py", task, lively, budget="steps=5,batch=4", accelerate=str(tmp_path / "cpu.yaml"))
     assert plan.done(again, tmp_path / "two") == both
     assert plan.done(again, tmp_path / "one") is None

@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from bench import record
-from bench.record import Record
-from bench.samples import Sample, Samples
+from bench.records import record
+from bench.records.record import Record
+from bench.records.samples import Sample, Samples
 
 SCHEMA = CODE / "docs" / "record.schema.json"
 # A lone surrogate is no text: UTF-8 cannot hold it, and no tokenizer decodes to one.

@@ -15,7 +15,7 @@ from conftest import Bench, MakeRecord
 from markdown_it import MarkdownIt
 
 from bench import baseline, plots, report, views
-from bench.record import Record
+from bench.records.record import Record
 from bench.refusal import Refused
 from bench.sections import part, read
 from bench.words import english, speaker

@@ -11,7 +11,7 @@ from bench import registry
 from bench.budget import Budget
 from bench.checkpoint import Checkpoint
 from bench.method import Unsupported
-from bench.record import Grant
+from bench.records.record import Grant
 from bench.testing import QUESTIONS, tiny_lesson
 from bench.train import pairs
 from bench.worker import seed_all

@@ -20,7 +20,7 @@ from conftest import Bench, MakeTask
 
 from bench import launch, plan, progress
 from bench.checkpoint import Checkpoint
-from bench.record import Record, read_all
+from bench.records.record import Record, read_all
 
 MINE = '''
 """A stranger's method, quick, with no model."""

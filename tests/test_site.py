@@ -82,7 +82,12 @@ def test_every_command_and_option_stands_in_its_page(site: Path) -> None:
 
 def test_the_contracts_stand_in_the_reference(site: Path) -> None:
     text = (site / "docs" / "reference.html").read_text("utf-8")
-    wanted = ["bench.method.Method.fit", "bench.gradient.Gradient.adapt", "bench.card.Card", "bench.record.Record"]
+    wanted = [
+        "bench.method.Method.fit",
+        "bench.gradient.Gradient.adapt",
+        "bench.card.Card",
+        "bench.records.record.Record",
+    ]
     wanted += ["bench.budget.Budget.draw", "bench.testing.check_method"]
     assert not [name for name in wanted if f'id="{name}"' not in text]
 

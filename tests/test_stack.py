@@ -13,7 +13,7 @@ from conftest import Bench, MakeRecord, MakeTask
 
 from bench import speed
 from bench.gates import Policy
-from bench.record import Record
+from bench.records.record import Record
 from bench.refusal import Refused
 
 METHOD = """

@@ -9,7 +9,7 @@ import pytest
 from scipy.stats import norm
 
 from bench import stats
-from bench.record import Range
+from bench.records.record import Range
 
 
 @pytest.mark.parametrize("scores", [[0.5], [0.1, 0.9, 0.4], [0.3, 0.3, 0.8, 0.2, 0.7]])

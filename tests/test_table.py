@@ -9,7 +9,7 @@ from conftest import MakeRecord
 from rich.console import Console
 
 from bench import notes, rows, stats, table
-from bench.record import Record
+from bench.records.record import Record
 from bench.sections import part
 
 FAILED: dict[str, Any] = {

@@ -15,9 +15,10 @@ from typing import Any
 import pytest
 from conftest import COLOURS, FEELINGS, Bench, MakeRecord, MakeTask
 
-from bench import artefact, export, plan, proof, provenance, taking, worker
+from bench import export, plan, proof, provenance, taking, worker
 from bench.checkpoint import Checkpoint
-from bench.record import Failure, Record, read_all
+from bench.records import artifacts
+from bench.records.record import Failure, Record, read_all
 from bench.refusal import Refused
 
 ALONE = """
@@ -319,7 +320,9 @@ def test_numbers_are_saved_as_they_are_in_whatever_order_memory_holds_them(tmp_p
     from safetensors.numpy import load_file
 
     numbers = numpy.arange(6.0).reshape(2, 3)
-    artefact.save_numbers(tmp_path / "numbers.safetensors", {"plain": numbers, "turned": numpy.asfortranarray(numbers)})
+    artifacts.save_numbers(
+        tmp_path / "numbers.safetensors", {"plain": numbers, "turned": numpy.asfortranarray(numbers)}
+    )
     for name, saved in load_file(tmp_path / "numbers.safetensors").items():
         assert (saved == numbers).all(), name
 
@@ -330,7 +333,7 @@ def test_what_a_dead_process_left_goes_and_what_failed_is_not_kept(make_record: 
     left.mkdir()
     failed = record.model_copy(update={"status": "error"})
     for one, stays in ((record, True), (failed, False)):
-        with artefact.room(tmp_path, record.id, keep=True) as (saved, write):
+        with artifacts.room(tmp_path, record.id, keep=True) as (saved, write):
             (saved / "adapter_config.json").write_text("{}", "utf-8")
             write(one)
         assert (tmp_path / record.id).is_dir() is stays

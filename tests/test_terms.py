@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from conftest import MakeRecord
 
-from bench import environment, notes, rows, terms
+from bench import environment, notes, rows
+from bench.records import comparability
 from bench.refusal import Refused
 from bench.sections import part
 
@@ -48,22 +49,22 @@ def test_records_under_different_terms_are_refused_and_the_term_is_named(
 
 @pytest.mark.parametrize("change", ALIKE.values(), ids=ALIKE)
 def test_what_is_compared_may_differ(make_record: MakeRecord, change: dict[str, Any]) -> None:
-    terms.hold([make_record("lora"), make_record("full", **change)])
+    comparability.hold([make_record("lora"), make_record("full", **change)])
 
 
 def test_every_part_of_a_spec_is_a_term_or_may_differ(make_record: MakeRecord) -> None:
     """A field that joins the spec must be thought about: it either decides a comparison or is compared."""
     spec = make_record("lora").spec
-    parts = {name.partition(".")[0] for name in terms.of(spec)}
+    parts = {name.partition(".")[0] for name in comparability.of(spec)}
     assert set(type(spec).model_fields) == parts | {"method", "seed"}
 
 
 def test_other_machines_and_packages_are_told_below_the_table(make_record: MakeRecord) -> None:
     here, there = (make_record(name, env=ENV.model_dump()) for name in ("lora", "full"))
-    assert terms.strangers([here, there]) == {}
+    assert comparability.strangers([here, there]) == {}
     moved = ENV.model_copy(update={"cores": 640, "packages": ENV.packages | {"torch": "9.9"}})
     there = there.model_copy(update={"env": moved})
-    told = terms.strangers([here, there])
+    told = comparability.strangers([here, there])
     assert told == {"cores": [str(ENV.cores), "640"], "torch": [ENV.packages["torch"], "9.9"]}
     assert any("torch" in line and "9.9" in line for line in notes.notes(part([here, there])[0]))
 
@@ -81,7 +82,7 @@ def test_an_adapter_that_could_not_be_served_is_told_and_costs_no_run(make_recor
 def test_a_package_that_a_run_did_not_need_is_no_difference(make_record: MakeRecord) -> None:
     less = {name: version for name, version in ENV.packages.items() if name != "torch"}
     envs = ENV, ENV.model_copy(update={"packages": less, "threads": None}), None
-    assert terms.strangers([make_record("lora", env=env.model_dump() if env else None) for env in envs]) == {}
+    assert comparability.strangers([make_record("lora", env=env.model_dump() if env else None) for env in envs]) == {}
 
 
 def test_what_computes_without_torch_is_at_home_on_any_device(make_record: MakeRecord) -> None:
@@ -89,10 +90,10 @@ def test_what_computes_without_torch_is_at_home_on_any_device(make_record: MakeR
     trained = ENV.model_copy(update={"threads": 8, "device": "NVIDIA H200"})
     elsewhere = trained.model_copy(update={"device": "NVIDIA L4"})
     here, control, there = (make_record("lora", env=env.model_dump()) for env in (trained, bare, elsewhere))
-    assert terms.one_machine([here, control])
-    assert not terms.one_machine([here, there]) and not terms.one_machine([here, control, there])
+    assert comparability.one_machine([here, control])
+    assert not comparability.one_machine([here, there]) and not comparability.one_machine([here, control, there])
     other = make_record("lora", env=bare.model_copy(update={"cores": 640}).model_dump())
-    assert not terms.one_machine([here, other])
+    assert not comparability.one_machine([here, other])
 
 
 def test_prompts_that_lost_their_beginning_are_told(make_record: MakeRecord) -> None:

@@ -13,7 +13,7 @@ from bench import registry
 from bench.budget import Budget
 from bench.method import LM, Unsupported
 from bench.plan import plan
-from bench.record import Grant
+from bench.records.record import Grant
 from bench.task import Row, TaskLesson
 from bench.testing import tiny_lesson
 

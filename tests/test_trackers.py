@@ -15,7 +15,7 @@ import pytest
 from conftest import Bench, MakeRecord, MakeTask
 
 from bench import sections, trackers
-from bench.record import Point, Record
+from bench.records.record import Point, Record
 from bench.refusal import Refused
 
 CURVE = (

@@ -12,7 +12,7 @@ from conftest import Bench, MakeTask
 from bench import registry
 from bench.checkpoint import Checkpoint
 from bench.plan import ranges
-from bench.record import Range, Record, read_all
+from bench.records.record import Range, Record, read_all
 
 METHOD = '''
 """Answers the more questions right the nearer its setting is to 0.6."""

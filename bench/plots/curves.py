@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from bench.drawing import WIDTH, Plot, looks, short
-from bench.record import Point
+from bench.records.record import Point
 from bench.sections import Section
 from bench.words import Say
 

@@ -14,8 +14,8 @@ from importlib import import_module
 from pathlib import Path
 from pkgutil import iter_modules
 
-from bench.figures import flat
-from bench.record import Record
+from bench.records.flatten import flat
+from bench.records.record import Record
 from bench.refusal import Refused, did_you_mean
 
 NAMES = tuple(module.name for module in iter_modules(__path__))

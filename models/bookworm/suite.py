@@ -11,7 +11,7 @@ from collections import defaultdict
 from pathlib import Path
 from statistics import fmean
 
-from bench.record import Record, read_all
+from bench.records.record import Record, read_all
 from bench.rows import forgotten
 
 HERE = Path(__file__).parent

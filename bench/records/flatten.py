@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from bench.record import Record
+from bench.records.record import Record
 
 
 def flat(record: Record) -> dict[str, Any]:

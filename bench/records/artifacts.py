@@ -11,7 +11,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from bench.record import Record
+from bench.records.record import Record
 
 OPAQUE = (".bin", ".pt", ".pth", ".pkl", ".joblib", ".npy", ".npz")
 

@@ -10,7 +10,7 @@ from typing import Any, overload
 from pydantic import Field, GetCoreSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
-from bench.cost import Frozen
+from bench.records.cost import Frozen
 
 
 class Sample(Frozen):

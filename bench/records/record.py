@@ -13,8 +13,8 @@ from typing import Any, Literal
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
-from bench.cost import Cost, Frozen
-from bench.samples import Samples
+from bench.records.cost import Cost, Frozen
+from bench.records.samples import Samples
 
 Dtype = Literal["float32", "bfloat16", "float16"]
 Status = Literal["ok", "unsupported", "did-not-fit", "timeout", "error"]
