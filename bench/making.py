@@ -45,8 +45,8 @@ def task(
     import sys
 
     from bench import checkpoint, registry
-    from bench import draft as drafts
-    from bench import source as sources
+    from bench.data import readers as sources
+    from bench.data import task_builder as drafts
     from bench.validate import check
 
     folder = Path(name)

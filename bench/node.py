@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import bench
-from bench import checkpoint, recipe, registry
+from bench import checkpoint, registry
+from bench.data import hub_tasks
 from bench.job import Job
 from bench.launch import launch
 from bench.method import Watch
@@ -81,7 +82,7 @@ def _compare(job: Job) -> None:
     if missing := registry.missing(registry.method(job.spec.method.ref)):
         raise Refused(f"what {job.spec.method.ref} needs is not installed: {', '.join(missing)}")
     place = registry.task(job.spec.task.ref)
-    if recipe.load(place, fetch=False).sha256 != job.spec.task.sha256:
+    if hub_tasks.load(place, fetch=False).sha256 != job.spec.task.sha256:
         raise Refused(f"the task '{job.spec.task.ref}' is another one", where=str(place.absolute()), mend=SHARE)
     base = registry.model(job.spec.base.ref)
     checkpoint.check_folder(base)

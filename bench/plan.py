@@ -10,9 +10,10 @@ from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 from pydantic import AllowInfNan, TypeAdapter, ValidationError
 
-from bench import accelerated, budget, checkpoint, hub, recipe, registry
+from bench import accelerated, budget, checkpoint, hub, registry
 from bench import device as places
 from bench.card import Card, read
+from bench.data import hub_tasks
 from bench.job import Job
 from bench.method import Method
 from bench.records.record import BaseSpec, Decoding, Dtype, Grant, MethodSpec, Range, Record, Spec, TaskSpec
@@ -48,7 +49,7 @@ def plan(
     grant = budget.parse(budget_text)
     setup.divide(grant.batch, budget_text)
     folder, base = _base(model_ref, dtype)
-    what = recipe.load(place)  # may have to be fetched, so what costs nothing is checked before
+    what = hub_tasks.load(place)  # may have to be fetched, so what costs nothing is checked before
     grants = _sized(grant, examples, len(what.splits["train"])) if examples else [grant]
     card, decoding = what.card, _decoding(what.card, grant, checkpoint.context(folder))
     exam = TaskSpec(name=card.name, ref=task_ref, version=card.version, sha256=what.sha256, metric=card.metric)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench import checkpoint, recipe, registry
+from bench import checkpoint, registry
+from bench.data import hub_tasks
 from bench.records.record import Record
 from bench.refusal import Refused
 from bench.task import Task
@@ -35,7 +36,7 @@ def find(record: Record, file: Path) -> Found:
     if record.status != "ok":
         why = record.error.message.partition("\n")[0] if record.error else "no reason is recorded"
         raise Refused(f"the run is {record.status}, so there is nothing to take home: {why}", where=str(file))
-    what, base = recipe.load(registry.task(spec.task.ref), fetch=False), registry.model(spec.base.ref)
+    what, base = hub_tasks.load(registry.task(spec.task.ref), fetch=False), registry.model(spec.base.ref)
     checkpoint.check_folder(base)
     for name, ref, place, then, now in (
         ("task", spec.task.ref, what.folder, spec.task.sha256, what.sha256),

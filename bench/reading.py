@@ -173,10 +173,11 @@ def _judged(outcome: Outcome, format: Format, everything: bool = False) -> None:
 
 def _questions(spec: Spec) -> dict[str, str]:
     """The test questions by their ids, where the very task of a record is still at hand."""
-    from bench import recipe, registry
+    from bench import registry
+    from bench.data import hub_tasks
 
     try:
-        what = recipe.load(registry.task(spec.task.ref), fetch=False)
+        what = hub_tasks.load(registry.task(spec.task.ref), fetch=False)
     except Refused:
         return {}
     return {row.id: row.input for row in what.splits[spec.exam]} if what.sha256 == spec.task.sha256 else {}

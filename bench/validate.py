@@ -10,9 +10,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from bench import audit, checkpoint, hub, recipe, registry
-from bench.audit import Finding
+from bench import checkpoint, hub, registry
 from bench.card import Card
+from bench.data import hub_tasks, task_checks
+from bench.data.task_checks import Finding
 from bench.refusal import Refused
 from bench.task import SPLITS
 
@@ -78,7 +79,7 @@ def _task(ref: str, model: str) -> Verdict:
     checkpoint.check_folder(base)
     head: dict[str, Any] = {"kind": "task", "name": ref, "model": model}
     try:
-        loaded = recipe.load(folder)
+        loaded = hub_tasks.load(folder)
     except hub.Unreached:
         raise
     except Refused as fault:
@@ -87,14 +88,14 @@ def _task(ref: str, model: str) -> Verdict:
     head |= {"version": loaded.card.version, "sha256": loaded.sha256, "rows": rows}
     sizes = ", ".join(f"{count} {split}" for split, count in rows.items())
     line = f"{loaded.card.name} version {loaded.card.version}: {sizes}; sha256 {loaded.sha256[:12]}"
-    return Verdict(line, head, (*audit.audit(loaded, base), *_origin(loaded.card)))
+    return Verdict(line, head, (*task_checks.audit(loaded, base), *_origin(loaded.card)))
 
 
 def _origin(card: Card) -> list[Finding]:
     """What was left out of a data set of the hub, and why."""
     if card.data is None:
         return []
-    told = recipe.origin(card.data)
+    told = hub_tasks.origin(card.data)
     if not told["left_out"]:
         return []
     said = f"Rows of {told['hub']} at {told['revision']} that were left out or joined."

@@ -13,8 +13,9 @@ from statistics import fmean
 from tempfile import TemporaryDirectory
 from typing import cast
 
-from bench import adapters, cap, checkpoint, device, environment, loaded, ranks, recipe, registry, task
+from bench import adapters, cap, checkpoint, device, environment, loaded, ranks, registry, task
 from bench.budget import Budget
+from bench.data import hub_tasks
 from bench.forgetting import Recall
 from bench.job import Job
 from bench.meter import MIB, Meter, one_by_one
@@ -148,7 +149,7 @@ class Run:
             torch.set_num_threads(environment.threads())
             self.device = device.place(self.job.device, ranks.here(self.job.processes))
             ranks.join(self.job.processes, self.device)
-        self.task = recipe.load(registry.task(self.spec.task.ref), fetch=False)
+        self.task = hub_tasks.load(registry.task(self.spec.task.ref), fetch=False)
         self.folder = registry.model(self.spec.base.ref)
         if (self.task.sha256, checkpoint.digest(self.folder)) != (self.spec.task.sha256, self.spec.base.sha256):
             raise RuntimeError("the task or the model was changed after the run was planned; run the command again")

@@ -23,7 +23,8 @@ from typing import Any
 import numpy
 import psutil
 
-from bench import recipe, registry
+from bench import registry
+from bench.data import hub_tasks
 from bench.records.record import Record
 from bench.records.samples import Sample
 from bench.task import Task
@@ -46,7 +47,7 @@ def main() -> None:
         folder = Path(scratch)
         began = time.perf_counter()
         for place in range(sizes[-1]):
-            shipped = recipe.load(registry.task(SHIPPED[place % len(SHIPPED)]), fetch=False)
+            shipped = hub_tasks.load(registry.task(SHIPPED[place % len(SHIPPED)]), fetch=False)
             make(shipped, place, folder / "all", asked.methods, asked.seeds, asked.items)
         size = sum(file.stat().st_size for file in folder.rglob("*.json")) / 2
         count = len(list((folder / "all" / "now").rglob("*.json")))

@@ -17,12 +17,12 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from bench import options, running, task, validate
-from bench.audit import FAULTS, REMARKS, Finding, audit
 from bench.card import Card
 from bench.checkpoint import Checkpoint
+from bench.data.task_checks import FAULTS, REMARKS, Finding, audit
+from bench.data.text import NEAR, blemish, excerpt, form, key, near_pairs, place
 from bench.refusal import Refused
 from bench.task import SPLITS, Row, Task
-from bench.wording import NEAR, blemish, excerpt, form, key, near_pairs, place
 
 ROOT = Path(__file__).parents[1]
 ASKED = {

@@ -12,10 +12,11 @@ import pyarrow.parquet
 import pytest
 from conftest import Bench
 
-from bench import source, task
-from bench.draft import Draft, draft
+from bench import task
+from bench.data import readers
+from bench.data.task_builder import Draft, draft
+from bench.data.text import key, plain
 from bench.refusal import Refused
-from bench.wording import key, plain
 
 QUESTIONS = [(f"What is {n} and {n + 1}?", f"It is {2 * n + 1}") for n in range(200)]
 
@@ -27,7 +28,7 @@ def rows(file: Path, shape: list[dict[str, Any]]) -> Path:
 
 def made(pairs: list[tuple[str, str]], tmp_path: Path, **how: Any) -> Draft:
     file = rows(tmp_path / "data.jsonl", [{"question": asked, "answer": wanted} for asked, wanted in pairs])
-    return draft(source.read(str(file)), "mine", len, **how)
+    return draft(readers.read(str(file)), "mine", len, **how)
 
 
 SHAPES: dict[str, list[dict[str, Any]]] = {
@@ -56,7 +57,7 @@ SHAPES: dict[str, list[dict[str, Any]]] = {
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_shapes_that_people_have_are_told_apart(shape: str, tmp_path: Path) -> None:
-    found = source.read(str(rows(tmp_path / "data.jsonl", SHAPES[shape])))
+    found = readers.read(str(rows(tmp_path / "data.jsonl", SHAPES[shape])))
     assert found.shape == shape
     assert [(pair.input, pair.targets) for pair in found.pairs] == [("Q", ("A",))]
     assert found.instruction == ("S" if "S" in json.dumps(SHAPES[shape]) else None)
@@ -64,10 +65,10 @@ def test_shapes_that_people_have_are_told_apart(shape: str, tmp_path: Path) -> N
 
 def test_instructions_that_differ_are_part_of_the_question(tmp_path: Path) -> None:
     data = [{"instruction": f"S{n}", "input": "Q", "output": "A"} for n in range(2)]
-    found = source.read(str(rows(tmp_path / "data.jsonl", data)))
+    found = readers.read(str(rows(tmp_path / "data.jsonl", data)))
     assert [pair.input for pair in found.pairs] == ["S0\nQ", "S1\nQ"]
     alone = [{"instruction": f"S{n}", "input": "", "output": "A"} for n in range(2)]
-    assert [pair.input for pair in source.read(str(rows(tmp_path / "data.jsonl", alone))).pairs] == ["S0", "S1"]
+    assert [pair.input for pair in readers.read(str(rows(tmp_path / "data.jsonl", alone))).pairs] == ["S0", "S1"]
 
 
 def test_all_kinds_of_files_hold_the_same_rows(tmp_path: Path) -> None:
@@ -78,7 +79,7 @@ def test_all_kinds_of_files_hold_the_same_rows(tmp_path: Path) -> None:
     table.to_json(tmp_path / "d.json", orient="records", force_ascii=False)
     table.to_json(tmp_path / "d.jsonl", orient="records", lines=True, force_ascii=False)
     for suffix in ("csv", "tsv", "parquet", "json", "jsonl"):
-        found = source.read(str(tmp_path / f"d.{suffix}"), "asked", "wanted")
+        found = readers.read(str(tmp_path / f"d.{suffix}"), "asked", "wanted")
         assert [(pair.input, *pair.targets) for pair in found.pairs] == QUESTIONS
 
 
@@ -86,7 +87,7 @@ def test_korean_cells_with_commas_quotes_and_line_breaks_survive(tmp_path: Path)
     asked = '사서가 "책, 두 권"\n모두 어디?'
     with (tmp_path / "d.csv").open("w", encoding="utf-8-sig", newline="") as file:
         csv.writer(file).writerows([["질문", "답"], [asked, "여기, 저기"]])
-    (pair,) = source.read(str(tmp_path / "d.csv"), "질문", "답").pairs
+    (pair,) = readers.read(str(tmp_path / "d.csv"), "질문", "답").pairs
     assert (pair.input, pair.targets) == (asked, ("여기, 저기",))
 
 
@@ -140,7 +141,7 @@ def refused(tmp_path: Path, name: str, content: str | bytes, complaint: str, **c
     file = tmp_path / name
     file.write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(Refused, match=complaint) as refusal:
-        draft(source.read(str(file), **columns), "mine", len)
+        draft(readers.read(str(file), **columns), "mine", len)
     assert len(str(refusal.value).splitlines()) <= 6
 
 
@@ -187,16 +188,16 @@ def test_cells_and_heads_of_parquet_are_checked_as_those_of_tables(tmp_path: Pat
     hole = pandas.DataFrame([("a", "b"), ("c", float("nan"))], columns=["question", "answer"])
     hole.to_parquet(tmp_path / "hole.parquet")
     with pytest.raises(Refused, match="the target is empty") as refused:
-        source.read(str(tmp_path / "hole.parquet"))
+        readers.read(str(tmp_path / "hole.parquet"))
     assert refused.value.where == f"{tmp_path / 'hole.parquet'}, row 2"
     numbers = pandas.DataFrame([("a", 1.5), ("c", float("nan"))], columns=["question", "answer"])
     numbers.to_parquet(tmp_path / "numbers.parquet")
     with pytest.raises(Refused, match=r"the target is 1\.5, no text"):
-        source.read(str(tmp_path / "numbers.parquet"))
+        readers.read(str(tmp_path / "numbers.parquet"))
     twice = pyarrow.Table.from_arrays([pyarrow.array(["a"])] * 2, names=["question", "question"])
     pyarrow.parquet.write_table(twice, tmp_path / "twice.parquet")
     with pytest.raises(Refused, match="two columns have one name: 'question'"):
-        source.read(str(tmp_path / "twice.parquet"))
+        readers.read(str(tmp_path / "twice.parquet"))
 
 
 def test_an_answer_longer_than_the_context_is_refused_before_anything_is_written(
@@ -223,7 +224,7 @@ def test_a_column_that_is_not_there_is_refused_with_those_that_are(tmp_path: Pat
         tmp_path, "a.csv", "asked,wanted\na,b\n", "--input aksed: .* has no such column", input="aksed", target="wanted"
     )
     with pytest.raises(Refused, match="no such file"):
-        source.read(str(tmp_path / "nowhere.csv"))
+        readers.read(str(tmp_path / "nowhere.csv"))
 
 
 def test_from_a_table_to_a_report_in_three_commands(run_bench: Bench, tmp_path: Path) -> None:

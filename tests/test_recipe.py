@@ -14,11 +14,12 @@ import yaml
 from conftest import CARD, Bench
 from datasets import ClassLabel, Dataset, Features, Value
 
-from bench import audit, recipe, registry, source, task
+from bench import registry, task
 from bench.checkpoint import Checkpoint
+from bench.data import hub_tasks, readers, task_checks
+from bench.data.text import key
 from bench.refusal import Refused
 from bench.task import SPLITS, Task
-from bench.wording import key
 
 REAL = datasets.load_dataset
 TEXT = Value("string")
@@ -82,27 +83,27 @@ def test_a_data_set_is_fetched_once_and_then_needs_no_hub(
     hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hub("org/set", train=questions(0, 30), test=questions(30, 10))
-    first = recipe.load(folder(tmp_path))
+    first = hub_tasks.load(folder(tmp_path))
     assert {split: len(first.splits[split]) for split in SPLITS} == {"train": 25, "validation": 5, "test": 10}
 
     def never(*_: Any, **__: Any) -> None:
         raise AssertionError("the hub was asked again")
 
     monkeypatch.setattr(datasets, "load_dataset", never)
-    again = recipe.load(tmp_path / "mine", fetch=False)
+    again = hub_tasks.load(tmp_path / "mine", fetch=False)
     assert (again.sha256, again.splits) == (first.sha256, first.splits)
 
 
 def test_the_digest_covers_card_and_rows(hub: Hub, tmp_path: Path) -> None:
     hub("org/set", train=questions(0, 30), test=questions(30, 10))
-    first = recipe.load(folder(tmp_path)).sha256
-    other_seed = recipe.load(folder(tmp_path, seed=3)).sha256
+    first = hub_tasks.load(folder(tmp_path)).sha256
+    other_seed = hub_tasks.load(folder(tmp_path, seed=3)).sha256
     assert first != other_seed
-    assert recipe.load(folder(tmp_path)).sha256 == first
+    assert hub_tasks.load(folder(tmp_path)).sha256 == first
     shutil.rmtree(tmp_path / "cache")
     hub("org/set", train=questions(1, 30), test=questions(31, 10))
     shutil.rmtree(tmp_path / "hf")
-    assert recipe.load(tmp_path / "mine").sha256 != first
+    assert hub_tasks.load(tmp_path / "mine").sha256 != first
 
 
 @pytest.mark.parametrize(
@@ -116,7 +117,7 @@ def test_no_question_stands_in_two_splits_or_twice(
     )
     hub("org/set", train=datasets.concatenate_datasets([questions(0, 30), again]), test=questions(30, 10))
     splits = {"train": "train", "validation": validation, "test": "test"}
-    what = recipe.load(folder(tmp_path, splits=splits, sizes=sizes))
+    what = hub_tasks.load(folder(tmp_path, splits=splits, sizes=sizes))
     keys = [inputs(what, split) for split in SPLITS]
     assert sum(map(len, keys)) == len(set.union(*keys)) == sum(len(what.splits[split]) for split in SPLITS)
     assert "what is 35" not in {text.lower().strip(" ?") for text in keys[0]} or "test" in sizes
@@ -136,11 +137,11 @@ def test_rows_that_are_left_out_are_counted(hub: Hub, tmp_path: Path) -> None:
     )
     hub("org/set", train=mixed, test=mixed.select(range(3)))
     made = folder(tmp_path, where={"kind": ["good"]}, drop_empty=True, longest=100)
-    what = recipe.load(made)
+    what = hub_tasks.load(made)
     assert len(what.splits["test"]) == 3
     assert len(what.splits["train"]) + len(what.splits["validation"]) == 17
     assert what.card.data is not None
-    told = recipe.origin(what.card.data)
+    told = hub_tasks.origin(what.card.data)
     assert told["left_out"]["not among what 'where' keeps"] == 2  # train is read twice: for validation, for train
     assert told["left_out"]["without a text"] == 4
     assert told["left_out"]["longer than 100 characters"] == 2
@@ -178,7 +179,7 @@ def test_what_is_wrong_with_a_data_set_is_refused_and_nothing_is_kept(hub: Hub, 
     hub("org/set", train=questions(0, 30), test=questions(30, 10), validation=holes)
     changes, what, mend = WRONG[wrong]
     with pytest.raises(Refused) as refused:
-        recipe.load(folder(tmp_path, **changes))
+        hub_tasks.load(folder(tmp_path, **changes))
     said = str(refused.value)
     assert what in said and mend in said
     assert len(said.splitlines()) <= 4 and max(map(len, said.splitlines())) < 300
@@ -202,7 +203,7 @@ def test_answers_in_a_list_of_structures_are_read_too(hub: Hub, tmp_path: Path) 
     features = {"q": TEXT, "answers": [{"text": TEXT}]}
     rows = [(f"What is {n}?", [{"text": f"It is {n}"}, {"text": str(n)}]) for n in range(20)]
     hub("org/set", train=table(features, *rows[:15]), test=table(features, *rows[15:]))
-    what = recipe.load(folder(tmp_path, target="answers.text"))
+    what = hub_tasks.load(folder(tmp_path, target="answers.text"))
     assert {row.references for row in what.splits["test"]} == {(f"It is {n}", str(n)) for n in range(15, 20)}
 
 
@@ -211,7 +212,7 @@ def test_labels_that_are_not_the_cards_are_refused_before_the_hub_is_asked(tmp_p
     text = (made / "task.yaml").read_text("utf-8")
     (made / "task.yaml").write_text(text + "labels: [good, bad]\n", "utf-8")
     with pytest.raises(Refused, match=r"'data\.labels' names 'god', which is none of the labels"):
-        recipe.load(made)
+        hub_tasks.load(made)
 
 
 def test_a_cache_that_cannot_be_written_is_refused(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -219,17 +220,17 @@ def test_a_cache_that_cannot_be_written_is_refused(hub: Hub, tmp_path: Path, mon
     (tmp_path / "taken").write_text("a file stands here", "utf-8")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "taken"))
     with pytest.raises(Refused, match="the rows cannot be kept") as refused:
-        recipe.load(folder(tmp_path))
+        hub_tasks.load(folder(tmp_path))
     assert "XDG_CACHE_HOME" in str(refused.value.mend)
 
 
 def test_a_new_task_is_made_of_a_data_set_of_the_hub(hub: Hub) -> None:
     hub("org/set", train=questions(0, 30))
-    found = source.read("hf:org/set@v1", "q", "a")
+    found = readers.read("hf:org/set@v1", "q", "a")
     assert (len(found.pairs), found.pairs[2].where) == (30, "hf:org/set@v1, row 3")
     for name, said in (("hf:org/other", "Couldn't reach 'org/other'"), ("hf:org/set@v1", "has no such column")):
         with pytest.raises(Refused, match=said):
-            source.read(name, "question", "a")
+            readers.read(name, "question", "a")
 
 
 def test_class_numbers_without_labels_are_refused(hub: Hub, tmp_path: Path) -> None:
@@ -237,14 +238,14 @@ def test_class_numbers_without_labels_are_refused(hub: Hub, tmp_path: Path) -> N
     hidden = table(features, *((f"q {n}", -1) for n in range(3)))
     hub("org/set", train=table(features, *((f"q {n}", n % 2) for n in range(9))), test=hidden)
     with pytest.raises(Refused, match="class -1 has no name"):
-        recipe.load(folder(tmp_path))
+        hub_tasks.load(folder(tmp_path))
 
 
 def test_files_beside_a_card_that_names_a_data_set_are_refused(hub: Hub, tmp_path: Path) -> None:
     made = folder(tmp_path)
     (made / "test.jsonl").write_text("", "utf-8")
     with pytest.raises(Refused, match="examples stand beside it"):
-        recipe.load(made)
+        hub_tasks.load(made)
 
 
 def test_the_command_says_that_the_hub_is_out_of_reach(run_bench: Bench, tmp_path: Path) -> None:
@@ -262,11 +263,11 @@ def test_the_command_says_that_the_hub_is_out_of_reach(run_bench: Bench, tmp_pat
 
 def test_a_kept_data_set_is_run_without_a_hub_by_the_command(hub: Hub, run_bench: Bench, tmp_path: Path) -> None:
     hub("org/set", train=questions(0, 30), test=questions(30, 10))
-    recipe.load(folder(tmp_path))
+    hub_tasks.load(folder(tmp_path))
     done = run_bench("run", "--methods", "majority", "--task", "./mine", XDG_CACHE_HOME=str(tmp_path / "cache"))
     assert done.returncode == 0, done.stderr
     (record,) = (tmp_path / "results").glob("*.json")
-    assert json.loads(record.read_text("utf-8"))["spec"]["task"]["sha256"] == recipe.load(tmp_path / "mine").sha256
+    assert json.loads(record.read_text("utf-8"))["spec"]["task"]["sha256"] == hub_tasks.load(tmp_path / "mine").sha256
     checked = run_bench("validate", "./mine", "--format", "json", XDG_CACHE_HOME=str(tmp_path / "cache"))
     assert json.loads(checked.stdout)["rows"] == {"train": 25, "validation": 5, "test": 10}
 
@@ -339,7 +340,7 @@ def test_a_recipe_makes_a_sound_task_of_the_columns_that_the_hub_has(
     assert all(what.splits.values())
     if what.card.labels:
         assert {row.target for row in what.splits["test"]} == set(what.card.labels)
-    faults = {found.check: found.examples for found in audit.audit(what, tiny.folder) if found.fault}
+    faults = {found.check: found.examples for found in task_checks.audit(what, tiny.folder) if found.fault}
     assert set(faults) <= {"too-long", "label"}  # four rows of validation cannot show all labels
     card = (tmp_path / name / "README.md").read_text("utf-8")
     assert all(said in card for said in (LAYOUTS[name][0], "```bibtex", "fetched"))
@@ -352,7 +353,7 @@ def recipe_of(name: str, hub: Hub, tmp_path: Path) -> Task:
     shutil.copytree(registry.task(name), here)
     text = (here / "task.yaml").read_text("utf-8")
     (here / "task.yaml").write_text(text.replace("validation: 200, test", "validation: 4, test"), "utf-8")
-    return recipe.load(here)
+    return hub_tasks.load(here)
 
 
 def test_a_worked_sum_is_split_into_steps_and_number(hub: Hub, tmp_path: Path) -> None:
@@ -374,11 +375,11 @@ def test_classes_get_the_names_of_the_card(hub: Hub, tmp_path: Path) -> None:
     what = recipe_of("nsmc", hub, tmp_path)
     assert {row.input: row.target for row in what.splits["test"]}["text 50 of it"] == "부정"
     assert what.card.data is not None
-    assert recipe.origin(what.card.data)["left_out"]["without a text"] == 3
+    assert hub_tasks.origin(what.card.data)["left_out"]["without a text"] == 3
 
 
 def test_a_task_that_is_loaded_by_itself_is_the_same(hub: Hub, tmp_path: Path) -> None:
     hub("org/set", train=questions(0, 30), test=questions(30, 10))
-    what = recipe.load(folder(tmp_path))
+    what = hub_tasks.load(folder(tmp_path))
     assert what.card.data is not None
-    assert task.load(tmp_path / "mine", recipe.place(what.card.data)).sha256 == what.sha256
+    assert task.load(tmp_path / "mine", hub_tasks.place(what.card.data)).sha256 == what.sha256

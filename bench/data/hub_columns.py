@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from bench.card import Column, Data
+from bench.data.readers import Pair
+from bench.data.text import plain
 from bench.refusal import Refused, did_you_mean
-from bench.source import Pair
-from bench.wording import plain
 
 PLACE = re.compile(r"\{([^{}]+)\}")
 Read = Callable[[dict[str, Any]], list[str]]

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from bench import hub
+from bench.data.text import key, plain
 from bench.refusal import Refused, did_you_mean
-from bench.wording import key, plain
 
 FIELD_LIMIT = 10_000_000
 

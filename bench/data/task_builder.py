@@ -14,9 +14,9 @@ from typing import Any
 
 import yaml
 
+from bench.data.readers import Pair, Source, unique
+from bench.data.text import excerpt
 from bench.refusal import Refused
-from bench.source import Pair, Source, unique
-from bench.wording import excerpt
 
 FEWEST, TEST, VALIDATION = 30, 500, 200
 MOST_LABELS, SEEN = 20, 5

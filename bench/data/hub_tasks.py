@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from bench import card as cards
-from bench import cells, hub, source, task
+from bench import hub, task
 from bench.card import Data
+from bench.data import hub_columns, readers
+from bench.data.readers import Pair
+from bench.data.text import key
 from bench.refusal import Refused
-from bench.source import Pair
 from bench.task import SPLITS, Task
-from bench.wording import key
 
 FORM = 1  # raised when the same card and data set would become other rows
 EXAM_FIRST = ("test", "validation", "train")  # what one has drawn, the later ones do not see
@@ -104,8 +105,8 @@ def _split(data: Data, tables: dict[str, Any], where: str) -> tuple[dict[str, li
     seen: set[str] = set()
     splits, left_out = {}, Counter[str]()
     for split in EXAM_FIRST:
-        pairs = list(cells.pairs(data, tables[split], getattr(data.splits, split), where, left_out))
-        single, _ = source.unique(pairs)
+        pairs = list(hub_columns.pairs(data, tables[split], getattr(data.splits, split), where, left_out))
+        single, _ = readers.unique(pairs)
         fresh = [pair for pair in single if key(pair.input) not in seen]
         left_out["asked twice in a split, joined"] += len(pairs) - len(single)
         left_out["asked in an earlier split too (test, validation, train)"] += len(single) - len(fresh)

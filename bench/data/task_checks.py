@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.checkpoint import context, tokenizer
+from bench.data.text import NEAR, blemish, excerpt, form, key, near_pairs, place
 from bench.task import SPLITS, Row, Task
-from bench.wording import NEAR, blemish, excerpt, form, key, near_pairs, place
 
 EXAMPLES, LABELS, SHORT = 3, 20, 22
 CLOSED, SMALL = 0.9, 500

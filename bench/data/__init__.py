@@ -1,0 +1,1 @@
+"""Rows in, tasks made and checked."""
