@@ -18,7 +18,7 @@ from typing import IO, Any
 import psutil
 import yaml
 
-from bench import device, environment
+from bench.measurement import device, environment
 from bench.refusal import Refused, did_you_mean
 
 KINDS = ("NO", "MULTI_CPU", "MULTI_GPU")

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import torch  # noqa: F401 (the processes meet by it, whatever the method needs)
 
-from bench import environment, worker
+from bench import worker
 from bench.job import Job
+from bench.measurement import environment
 from bench.progress import Progress
 from bench.records import artifacts
 from bench.records.record import Env, Record

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch.nn.functional import cross_entropy
 
-from bench import cap, forecast
 from bench.loaded import READ_BATCH, Loaded, in_chunks
+from bench.measurement import memory_estimate, memory_limit
 from bench.method import Lesson, Unsupported
 
 MUTE = "an encoder reads and does not write: it needs a task of closed labels and a method that trains or reads it"
@@ -71,9 +71,11 @@ class Encoder(Loaded):
         self.tally.answer_tokens += len(rows)
         order = sorted(range(len(rows)), key=lambda place: len(rows[place]))
         answers = [""] * len(rows)
-        for batched in forecast.batches(self.model, [len(rows[place]) for place in order]):
+        for batched in memory_estimate.batches(self.model, [len(rows[place]) for place in order]):
             places = [order[at] for at in batched]
-            best = cap.in_parts(lambda batch: self._logits(batch).argmax(-1).tolist(), [rows[at] for at in places])
+            best = memory_limit.in_parts(
+                lambda batch: self._logits(batch).argmax(-1).tolist(), [rows[at] for at in places]
+            )
             for place, label in zip(places, best, strict=True):
                 answers[place] = self.options[label]
         return answers
@@ -103,7 +105,7 @@ class Encoder(Loaded):
             [
                 row
                 for batch in in_chunks(ordered, READ_BATCH)
-                for row in cap.in_parts(lambda part: list(self._logits([head for head, _ in part])), batch)
+                for row in memory_limit.in_parts(lambda part: list(self._logits([head for head, _ in part])), batch)
             ]
         )
         self.model.train(training)

@@ -7,8 +7,9 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Protocol, TypeVar
 
-from bench import device, launch
+from bench import launch
 from bench.job import Job
+from bench.measurement import device
 from bench.method import Watch
 from bench.records.record import Record
 from bench.refusal import Refused

@@ -123,7 +123,7 @@ def _said(page: str | None, raws: Sequence[str] | None, unlike: Sequence[str], c
 
 def _changed(record: Record) -> list[str]:
     """Packages whose versions are others than in the run, and the method's code if it is."""
-    from bench import environment
+    from bench.measurement import environment
 
     then = record.env.packages if record.env else {}
     now = environment.packages()

@@ -12,8 +12,9 @@ from typing import IO, Any
 
 from filelock import FileLock
 
-from bench import accelerated, device, nursery, progress, registry
+from bench import accelerated, nursery, progress, registry
 from bench.job import Job
+from bench.measurement import device
 from bench.method import Watch
 from bench.plan import done
 from bench.records.record import Failure, Record, Spec, Status

@@ -13,10 +13,11 @@ import transformers.modeling_utils  # noqa: F401 (loading the first model would 
 from torch.nn.functional import cross_entropy
 from transformers import GenerationConfig, LogitsProcessorList
 
-from bench import cap, decode, forecast, heads
+from bench import decode, heads
 from bench.dice import Dice
 from bench.heads import Head
 from bench.loaded import Loaded, in_chunks
+from bench.measurement import memory_estimate, memory_limit
 from bench.method import Lesson
 from bench.refusal import Refused
 
@@ -95,10 +96,10 @@ class CausalLM(Loaded):
         head = self._head(queue)
         answers = [""] * len(queue)
         more = self.max_new_tokens - self.tally.shared_prompt
-        for batched in forecast.batches(self.model, [len(queue[place]) + more for place in order]):
+        for batched in memory_estimate.batches(self.model, [len(queue[place]) + more for place in order]):
             places = [order[at] for at in batched]
             batch = [queue[place] for place in places]
-            texts = cap.in_parts(lambda rows: self._continue(rows, head, dice), batch)
+            texts = memory_limit.in_parts(lambda rows: self._continue(rows, head, dice), batch)
             for place, text in zip(places, texts, strict=True):
                 answers[place] = text
         return answers
@@ -112,10 +113,10 @@ class CausalLM(Loaded):
         order = sorted(range(len(queue)), key=lambda place: len(queue[place][0]))
         head, chosen = self._head([ids for ids, _ in queue]), [0] * len(queue)
         longest = max((len(ids) for ids, _ in queue), default=0)
-        rows = forecast.at_once(self.model, longest + self.max_new_tokens) // len(completions)
+        rows = memory_estimate.at_once(self.model, longest + self.max_new_tokens) // len(completions)
         for _, alike in groupby(order, key=lambda place: len(queue[place][0])):
             for places in in_chunks(list(alike), max(rows, 1)):
-                rated = cap.in_parts(lambda some: self._rate(some, head), [queue[place] for place in places])
+                rated = memory_limit.in_parts(lambda some: self._rate(some, head), [queue[place] for place in places])
                 for place, nats in zip(places, rated, strict=True):
                     chosen[place] = int((torch.tensor(nats) - torch.tensor(prior or [0.0])).argmax())
         for (ids, tails), choice in zip(queue, chosen, strict=True):
@@ -136,7 +137,7 @@ class CausalLM(Loaded):
         counts: list[tuple[float, float, int]] = []
         with torch.inference_mode():
             for batch in in_chunks(sorted(pairs, key=lambda pair: len(pair[0]) + len(pair[1])), MEASURE_BATCH):
-                counts += cap.in_parts(self._losses, batch)
+                counts += memory_limit.in_parts(self._losses, batch)
         self.model.train(training)
         loss, right, count = map(sum, zip(*counts, strict=True))
         return loss / count, right / count

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 import torch
 
-from bench import cap, ranks
+from bench import ranks
+from bench.measurement import memory_limit
 from bench.method import LM
 
 RESERVE = 64 * 2**20  # bytes kept free for what a rehearsal does not see: libraries that load late, odd ends of memory
@@ -21,7 +22,7 @@ def micro_batch(lm: LM, groups: Sequence[Group], batch: int) -> int:
 
     Nothing is tried where memory cannot run out; if not even one group fits, the error of that is raised.
     """
-    if not cap.limited(str(lm.model.device)):
+    if not memory_limit.limited(str(lm.model.device)):
         return batch
     longest = sorted(groups, key=lambda group: sum(len(head) + len(tail) for head, tail in group), reverse=True)
     for size in (size for size in range(batch, 0, -1) if batch % size == 0):
@@ -29,7 +30,7 @@ def micro_batch(lm: LM, groups: Sequence[Group], batch: int) -> int:
             _rehearse(lm, [row for group in longest[:size] for row in group])
             return size
         except Exception as error:
-            if size == 1 or not cap.out_of_memory(error):
+            if size == 1 or not memory_limit.out_of_memory(error):
                 raise
         finally:
             lm.model.zero_grad(set_to_none=True)

@@ -193,7 +193,7 @@ def main(line: str, *needs: str) -> None:
 def _import(needs: Sequence[str]) -> Phase:
     """What importing costs, from the start of this process."""
     from bench import worker
-    from bench.meter import Meter
+    from bench.measurement.meter import Meter
 
     meter = Meter()
     with meter.phase("import", since_process_start=True):

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Any, TypeVar
 
-from bench import environment
+from bench.measurement import environment
 
 PATIENCE = timedelta(days=7)  # the others wait while the first measures; the launcher ends what takes too long
 FLOAT = 4  # bytes

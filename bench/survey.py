@@ -15,11 +15,12 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification, GenerationConfig
 from transformers import AutoTokenizer as Tokenizers
 
-from bench import adapted, architecture, budget, checkpoint, environment, forecast, hub, registry, weights
+from bench import adapted, architecture, budget, checkpoint, hub, registry, weights
 from bench.encoder import Encoder
 from bench.lm import CausalLM
 from bench.loaded import READ_BATCH
-from bench.meter import MIB
+from bench.measurement import environment, memory_estimate
+from bench.measurement.meter import MIB
 from bench.records.record import Decoding
 
 
@@ -105,28 +106,28 @@ class Peaks:
 
 def _prompted(method: Any, lm: Any, tokens: int) -> Iterator[Peaks]:
     """Nothing is learnt, and prompts are as long as their shots make them."""
-    load = forecast.held(lm.model)
+    load = memory_estimate.held(lm.model)
     yield Peaks(load, load, load + _answering(lm, min((method.k + 1) * tokens, lm.context)))
 
 
 def _read(_: Any, lm: Any, tokens: int) -> Iterator[Peaks]:
     """States of every layer are read off."""
-    load = forecast.held(lm.model)
-    yield Peaks(load, load + forecast.reading(lm.model, READ_BATCH, tokens), load + _answering(lm, tokens))
+    load = memory_estimate.held(lm.model)
+    yield Peaks(load, load + memory_estimate.reading(lm.model, READ_BATCH, tokens), load + _answering(lm, tokens))
 
 
 def _trained(method: Any, lm: Any, tokens: int, load: int | None = None) -> Iterator[Peaks]:
     """What `adapt` unfreezes, at every micro-batch, largest first."""
-    model, load = _adapted(lm.model, method), forecast.held(lm.model) if load is None else load
+    model, load = _adapted(lm.model, method), memory_estimate.held(lm.model) if load is None else load
     full = budget.PRESETS["standard"].batch
     for size in (size for size in range(full, 0, -1) if full % size == 0):
-        fit = load + forecast.training(model, size * tokens) + _masters(model)
+        fit = load + memory_estimate.training(model, size * tokens) + _masters(model)
         yield Peaks(load, fit, load + _answering(lm, tokens), size)
 
 
 def _quantised(_: Any, lm: Any, tokens: int) -> Iterator[Peaks]:
     """LoRA's, beside weights of 4 bits: what is here of the model is not quantised, and QLoRA would not know it."""
-    return _trained(registry.method("lora")(), lm, tokens, forecast.quantised(lm.model))
+    return _trained(registry.method("lora")(), lm, tokens, memory_estimate.quantised(lm.model))
 
 
 READERS: dict[str, Callable[[Any, Any, int], Iterator[Peaks]]]
@@ -135,7 +136,7 @@ WRITERS = {"few-shot": _prompted, "features": _read, "lora": _trained, "qlora": 
 
 
 def _answering(lm: Any, tokens: int) -> int:
-    return forecast.answering(lm.model, forecast.at_once(lm.model, tokens), tokens)
+    return memory_estimate.answering(lm.model, memory_estimate.at_once(lm.model, tokens), tokens)
 
 
 def _adapted(model: Any, method: Any) -> Any:

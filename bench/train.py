@@ -13,9 +13,10 @@ from datasets import Dataset
 from transformers import DataCollatorWithPadding, PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 from trl import SFTConfig, SFTTrainer
 
-from bench import forecast, precision, ranks
-from bench.flops import FirstPass
+from bench import precision, ranks
 from bench.lm import IGNORED
+from bench.measurement import memory_estimate
+from bench.measurement.flops import FirstPass
 from bench.method import LM, Budget, Lesson
 from bench.microbatch import Group, micro_batch
 from bench.order import ByLength, Ordered
@@ -126,10 +127,10 @@ def fit_in(lm: LM, budget: Budget, groups: Sequence[Group], longest: int) -> Non
     grown = precision.keep(lm.model) + ranks.buckets(lm.model)
     with precision.computing(lm.model):
         # the least that it takes, should that be too much
-        budget.forecast = grown + forecast.training(lm.model, longest)
+        budget.forecast = grown + memory_estimate.training(lm.model, longest)
         most = budget.micro_batch or budget.batch // ranks.count()
         budget.micro_batch = ranks.least(micro_batch(lm, groups, most))
-        budget.forecast = grown + forecast.training(lm.model, budget.micro_batch * longest)
+        budget.forecast = grown + memory_estimate.training(lm.model, budget.micro_batch * longest)
 
 
 def _counting(trainer: Any) -> FirstPass:

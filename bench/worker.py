@@ -13,12 +13,13 @@ from statistics import fmean
 from tempfile import TemporaryDirectory
 from typing import cast
 
-from bench import adapters, cap, checkpoint, device, environment, loaded, ranks, registry, task
+from bench import checkpoint, loaded, ranks, registry, task
 from bench.budget import Budget
 from bench.data import hub_tasks
-from bench.forgetting import Recall
 from bench.job import Job
-from bench.meter import MIB, Meter, one_by_one
+from bench.measurement import adapter_serving, device, environment, memory_limit
+from bench.measurement.forgetting import Recall
+from bench.measurement.meter import MIB, Meter, one_by_one
 from bench.method import LM, Lesson, Method, Unsupported, Watch
 from bench.progress import Progress
 from bench.records import artifacts
@@ -72,9 +73,9 @@ class Run:
             status, failure = "unsupported", Failure(kind="Unsupported", message=str(reason), trace=None)
         except Exception as error:
             status, message = "error", str(error)
-            if cap.out_of_memory(error):
-                status, message = "did-not-fit", f"{self.needed()}{cap.wanted(error)}: {error}"
-                cap.lift()
+            if memory_limit.out_of_memory(error):
+                status, message = "did-not-fit", f"{self.needed()}{memory_limit.wanted(error)}: {error}"
+                memory_limit.lift()
             failure = Failure(kind=type(error).__name__, message=message, trace=traceback.format_exc())
         samples = self.samples if status == "ok" else ()
         metrics = samples[0].scores if samples else ()
@@ -121,7 +122,7 @@ class Run:
         base = checkpoint.Checkpoint(self.folder, self.spec.base.dtype, self.device, self.spec.decoding)
         lesson = self.task.lesson(self.spec.seed, self.spec.budget.examples)
         if self.spec.budget.memory is not None:
-            cap.limit(self.spec.budget.memory, self.device)
+            memory_limit.limit(self.spec.budget.memory, self.device)
         self.watch({"phase": "load"})
         seed_all(self.spec.seed)
         with self.meter.phase("load"):
@@ -214,13 +215,13 @@ class Run:
 
     def serve(self, method: Method, saved: Path) -> None:
         """See what an adapter is like in service, the last thing of all: it leaves the model changed."""
-        if self.lm is None or not adapters.serves(self.lm.model, saved):
+        if self.lm is None or not adapter_serving.serves(self.lm.model, saved):
             return
         questions = [row.input for row in self.task.splits[self.spec.exam]][: len(self.alone)]
         self.watch({"phase": "serve"})
         with self.meter.phase("serve"):
             try:
-                self.adapter = adapters.serve(self.lm.model, saved, questions, self.alone, method.predict)
+                self.adapter = adapter_serving.serve(self.lm.model, saved, questions, self.alone, method.predict)
             except Exception as error:  # all that counts has been measured by now, and must not be lost for this
                 self.adapter_failure = f"{type(error).__name__}: {error}"
 
@@ -228,15 +229,15 @@ class Run:
         """Reckon what a phase should have added to the memory held before it."""
         if self.lm is None:
             return
-        from bench import forecast
+        from bench.measurement import memory_estimate
 
         if phase == "load":
-            self.added[phase] = forecast.held(self.lm.model)
+            self.added[phase] = memory_estimate.held(self.lm.model)
         elif self.answering is not None and self.answering.longest_prompt:
             own = self.answering.longest_prompt - (self.answering.shared_prompt or 0)
             longest = own + self.lm.max_new_tokens
-            rows = min(forecast.at_once(self.lm.model, longest), self.answering.queries)
-            self.added[phase] = forecast.answering(self.lm.model, rows, longest)
+            rows = min(memory_estimate.at_once(self.lm.model, longest), self.answering.queries)
+            self.added[phase] = memory_estimate.answering(self.lm.model, rows, longest)
 
     def mark(self, row: task.Row, raw: str) -> Sample:
         """One answer, trimmed and scored the same way for every method."""
@@ -268,7 +269,7 @@ class Run:
         """Where and with what the run was made."""
         matmul = None
         if "torch" in sys.modules and self.spec.exam == "test":
-            from bench import flops
+            from bench.measurement import flops
 
             matmul = flops.peak(self.device)
         others, digest = self.bystander.others_cores(), self.job.method_sha256

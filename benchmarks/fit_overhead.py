@@ -23,8 +23,9 @@ from datasets import Dataset
 from transformers import LlamaConfig, LlamaForCausalLM
 from trl import SFTConfig, SFTTrainer
 
-from bench import checkpoint, environment, registry, task
+from bench import checkpoint, registry, task
 from bench.budget import Budget
+from bench.measurement import environment
 from bench.method import Lesson
 from bench.order import ByLength
 from bench.records.record import Decoding, Grant

@@ -24,7 +24,12 @@ Pool = Literal["last", "mean"]
 class Features(Method):
     """Probing (https://arxiv.org/abs/1610.01644): logistic regression on closed labels, neighbours on open answers."""
 
-    needs: ClassVar[tuple[str, ...]] = ("bench.lm", "bench.flops", "sklearn.linear_model", "sklearn.model_selection")
+    needs: ClassVar[tuple[str, ...]] = (
+        "bench.lm",
+        "bench.measurement.flops",
+        "sklearn.linear_model",
+        "sklearn.model_selection",
+    )
     script = "reads"
 
     layer: Annotated[float, Field(ge=0, le=1)] = param(
@@ -65,7 +70,7 @@ class Features(Method):
         """Vectors (examples, width) and answers, in an order by the seed: a part of them is a fair sample."""
         import numpy
 
-        from bench.flops import FirstPass
+        from bench.measurement.flops import FirstPass
 
         train = random.Random(self.lesson_.seed).sample(list(self.lesson_.train), len(self.lesson_.train))
         vectors: list[Any] = []

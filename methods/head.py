@@ -74,7 +74,7 @@ class Head(Gradient):
         import torch
         from transformers import get_linear_schedule_with_warmup
 
-        from bench.flops import FirstPass
+        from bench.measurement.flops import FirstPass
 
         assert self.labels_ is not None
         train = self.lesson_.train

@@ -11,10 +11,11 @@ import numpy
 import pytest
 from conftest import Bench, MakeRecord
 
-from bench import advice, costing, counsel, environment, sections
+from bench import advice, costing, counsel, sections
 from bench.advice import Advice
 from bench.costing import Price
 from bench.limits import Wishes
+from bench.measurement import environment
 from bench.records.record import Record
 from bench.records.samples import Samples
 from bench.refusal import Refused

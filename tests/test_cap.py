@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 import torch
 
-from bench import budget, cap, microbatch, registry
+from bench import budget, microbatch, registry
 from bench.budget import Budget
 from bench.checkpoint import Checkpoint
 from bench.lm import CausalLM
+from bench.measurement import memory_limit
 from bench.records.record import Grant
 from bench.refusal import Refused
 from bench.testing import QUESTIONS, tiny_lesson
@@ -68,14 +69,14 @@ torch.ones(100 * 2**18)
 @linux
 def test_a_cap_below_what_is_held_is_out_of_memory_at_once() -> None:
     with pytest.raises(MemoryError, match="before a model is loaded"):
-        cap.limit(2**20, "cpu")
+        memory_limit.limit(2**20, "cpu")
 
 
 @pytest.mark.parametrize("name", ["lora", "full", "prefix"])
 def test_a_step_in_pieces_is_the_same_step(lively: Checkpoint, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     whole, purse = fit(lively, name)
     assert purse.micro_batch == 4
-    monkeypatch.setattr(cap, "limited", lambda device: True)
+    monkeypatch.setattr(memory_limit, "limited", lambda device: True)
     rehearse = microbatch._rehearse
 
     def scant(lm: Any, rows: Any) -> None:
@@ -95,7 +96,7 @@ def test_a_step_in_pieces_is_the_same_step(lively: Checkpoint, monkeypatch: pyte
 
 def test_trying_what_fits_leaves_no_trace(lively: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> None:
     plain, _ = fit(lively, dropout=0.1)
-    monkeypatch.setattr(cap, "limited", lambda device: True)
+    monkeypatch.setattr(memory_limit, "limited", lambda device: True)
     tried, _ = fit(lively, dropout=0.1)
     for one, other in zip(plain.lm_.model.parameters(), tried.lm_.model.parameters(), strict=True):
         assert torch.equal(one, other)
@@ -105,7 +106,7 @@ def test_what_does_not_fit_row_by_row_is_out_of_memory(lively: Checkpoint, monke
     def never(lm: Any, rows: Any) -> None:
         raise MemoryError("no room")
 
-    monkeypatch.setattr(cap, "limited", lambda device: True)
+    monkeypatch.setattr(memory_limit, "limited", lambda device: True)
     monkeypatch.setattr(microbatch, "_rehearse", never)
     with pytest.raises(MemoryError, match="no room"):
         fit(lively)
@@ -136,4 +137,4 @@ def test_another_error_is_not_taken_for_a_lack_of_memory() -> None:
         raise RuntimeError("shapes differ")
 
     with pytest.raises(RuntimeError, match="shapes differ"):
-        cap.in_parts(broken, [1, 2])
+        memory_limit.in_parts(broken, [1, 2])

@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 from conftest import Bench, MakeRecord, MakeTask
 
-from bench import device, plan
+from bench import plan
 from bench.checkpoint import Checkpoint
 from bench.job import Job
+from bench.measurement import device
 from bench.records.record import Record
 from bench.refusal import Refused
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from bench import energy
+from bench.measurement import energy
 
 
 def package(rapl: Path, number: int, joules: float, full: int = 2**32) -> Path:

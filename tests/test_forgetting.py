@@ -12,10 +12,11 @@ import torch
 from conftest import MakeTask
 
 import bench
-from bench import forgetting, plan, registry, worker
+from bench import plan, registry, worker
 from bench.checkpoint import Checkpoint
-from bench.forgetting import Recall
 from bench.lm import CausalLM
+from bench.measurement import forgetting
+from bench.measurement.forgetting import Recall
 from bench.records.record import Record
 
 TEXTS = ["Once there was a river.", "강은 바다로 흐른다.", "x" * 999, "y", ""]

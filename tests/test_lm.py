@@ -14,9 +14,10 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from torch.nn.functional import log_softmax
 from transformers import PreTrainedTokenizerFast
 
-from bench import forecast, heads, train
+from bench import heads, train
 from bench.checkpoint import Checkpoint
 from bench.lm import CausalLM
+from bench.measurement import memory_estimate
 from bench.records.record import Decoding
 from bench.refusal import Refused
 from bench.testing import tiny_lesson
@@ -334,11 +335,14 @@ def test_rows_are_answered_at_once_as_far_as_memory_is_to_be_spent_on_them(
 ) -> None:
     model = lively.load().model
     lengths = sorted([3] * 300 + [40] * 50 + list(range(50, 250)))
-    monkeypatch.setattr(forecast, "ANSWERING", 2**21)
-    parts = list(forecast.batches(model, lengths))
+    monkeypatch.setattr(memory_estimate, "ANSWERING", 2**21)
+    parts = list(memory_estimate.batches(model, lengths))
     assert [place for part in parts for place in part] == list(range(len(lengths)))
-    assert max(map(len, parts)) == forecast.MOST and min(map(len, parts[:-1])) >= forecast.FEWEST
-    room = max(2**21, forecast.held(model))
+    assert max(map(len, parts)) == memory_estimate.MOST and min(map(len, parts[:-1])) >= memory_estimate.FEWEST
+    room = max(2**21, memory_estimate.held(model))
     for part in parts:
-        assert len(part) <= forecast.FEWEST or forecast.answering(model, len(part), lengths[part[-1]]) <= room
-    assert list(forecast.batches(model, [])) == []
+        assert (
+            len(part) <= memory_estimate.FEWEST
+            or memory_estimate.answering(model, len(part), lengths[part[-1]]) <= room
+        )
+    assert list(memory_estimate.batches(model, [])) == []

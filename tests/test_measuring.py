@@ -13,11 +13,12 @@ import pytest
 import torch
 from conftest import MakeTask
 
-from bench import adapters, environment, flops, forecast, plan, registry, worker
+from bench import plan, registry, worker
 from bench.budget import Budget
 from bench.checkpoint import Checkpoint
-from bench.flops import FirstPass
-from bench.meter import FEWEST, QUERIES, one_by_one
+from bench.measurement import adapter_serving, environment, flops, memory_estimate
+from bench.measurement.flops import FirstPass
+from bench.measurement.meter import FEWEST, QUERIES, one_by_one
 from bench.records.record import Grant
 from bench.testing import QUESTIONS, tiny_lesson
 from bench.worker import seed_all
@@ -84,11 +85,11 @@ def test_the_peak_of_training_is_as_forecast(trained: str) -> None:
 def test_the_forecast_grows_with_the_tokens_and_with_what_is_trained(lively: Checkpoint) -> None:
     lora, _ = fit("lora", lively)
     full, _ = fit("full", lively)
-    few, more, most = (forecast.training(lora.lm_.model, tokens) for tokens in (100, 200, 300))
+    few, more, most = (memory_estimate.training(lora.lm_.model, tokens) for tokens in (100, 200, 300))
     assert more - few == pytest.approx(most - more, abs=2)
     assert few < more
     total = full.lm_.count()[0]
-    states = forecast.training(full.lm_.model, 0) - forecast.training(lora.lm_.model, 0)
+    states = memory_estimate.training(full.lm_.model, 0) - memory_estimate.training(lora.lm_.model, 0)
     trained = lora.lm_.count()[1]
     assert states == pytest.approx(12 * (total - trained), rel=0.02)
 
@@ -100,7 +101,7 @@ def test_forecasting_moves_no_dice_and_leaves_the_model_as_it_was(lively: Checkp
     torch.manual_seed(3)
     wanted = torch.rand(1)
     torch.manual_seed(3)
-    forecast.training(lora.lm_.model, 100)
+    memory_estimate.training(lora.lm_.model, 100)
     assert torch.rand(1) == wanted
     assert not lora.lm_.model.training
     assert all(torch.equal(weight, before[name]) for name, weight in lora.lm_.model.named_parameters())
@@ -109,7 +110,7 @@ def test_forecasting_moves_no_dice_and_leaves_the_model_as_it_was(lively: Checkp
 
 def test_held_bytes_count_shared_weights_once(lively: Checkpoint) -> None:
     model = lively.load().model
-    assert forecast.held(model) == sum({id(w): w.numel() * 4 for w in model.parameters()}.values()) + sum(
+    assert memory_estimate.held(model) == sum({id(w): w.numel() * 4 for w in model.parameters()}.values()) + sum(
         buffer.numel() * buffer.element_size() for buffer in model.buffers()
     )
 
@@ -167,9 +168,9 @@ def test_an_adapter_put_on_its_base_anew_answers_as_before(name: str, lively: Ch
     method, _ = fit(name, lively)
     method.save(tmp_path)
     model = method.lm_.model
-    assert adapters.serves(model, tmp_path)
+    assert adapter_serving.serves(model, tmp_path)
     alone, _ = one_by_one(method.predict, QUESTIONS)
-    found = adapters.serve(model, tmp_path, QUESTIONS, alone, method.predict)
+    found = adapter_serving.serve(model, tmp_path, QUESTIONS, alone, method.predict)
     assert (found.loaded_same, found.queries) == (1, len(QUESTIONS))
     assert found.load_ms > found.switch_ms > 0
     if name in MERGED:
@@ -186,14 +187,14 @@ def test_an_adapter_that_was_not_saved_as_it_is_is_found_out(lively: Checkpoint,
     other, _ = fit("lora", lively, lr=1e-5)
     other.save(tmp_path)
     alone, _ = one_by_one(method.predict, QUESTIONS)
-    found = adapters.serve(method.lm_.model, tmp_path, QUESTIONS, alone, method.predict)
+    found = adapter_serving.serve(method.lm_.model, tmp_path, QUESTIONS, alone, method.predict)
     assert found.loaded_same < 1
 
 
 def test_what_is_no_adapter_is_not_put_in_service(lively: Checkpoint, tmp_path: Path) -> None:
     method, _ = fit("full", lively)
     method.save(tmp_path)
-    assert not adapters.serves(method.lm_.model, tmp_path)
+    assert not adapter_serving.serves(method.lm_.model, tmp_path)
 
 
 def test_an_adapter_that_cannot_be_served_costs_no_run(
@@ -202,7 +203,7 @@ def test_an_adapter_that_cannot_be_served_costs_no_run(
     def broken(*_: Any) -> None:
         raise KeyError("x")
 
-    monkeypatch.setattr(adapters, "serve", broken)
+    monkeypatch.setattr(adapter_serving, "serve", broken)
     task = make_task(tmp_path / "feelings")
     budget = "steps=1,batch=4"
     (job, *_) = plan.plan("lora", str(task), str(lively.folder), seeds=1, budget_text=budget, settings=[])

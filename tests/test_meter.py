@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from bench.meter import Meter
+from bench.measurement.meter import Meter
 
 ROOT = Path(__file__).parents[1]
 LINUX = pytest.mark.skipif(Meter().instrument != "VmHWM", reason="the high-water mark of /proc is not readable here")
@@ -168,7 +168,7 @@ def test_a_name_metered_twice_is_refused() -> None:
 
 
 def test_where_the_kernel_keeps_no_mark_memory_is_sampled(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr("bench.meter._CLEAR_REFS", tmp_path / "absent" / "clear_refs")
+    monkeypatch.setattr("bench.measurement.meter._CLEAR_REFS", tmp_path / "absent" / "clear_refs")
     meter = Meter()
     with meter.phase("import", since_process_start=True):
         pass

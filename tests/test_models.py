@@ -23,9 +23,10 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from bench import adapted, checkpoint, forecast, plan, registry, survey, weights, worker
+from bench import adapted, checkpoint, plan, registry, survey, weights, worker
 from bench.budget import Budget
 from bench.checkpoint import Checkpoint
+from bench.measurement import memory_estimate
 from bench.method import Unsupported
 from bench.records.record import Decoding, Grant
 from bench.refusal import Refused
@@ -308,9 +309,9 @@ def test_an_adapter_whose_merging_changes_the_model_is_refused(
 def test_what_a_survey_forecasts_is_what_a_run_forecasts(kinds: dict[str, Checkpoint], name: str) -> None:
     lm: Any = kinds["heads that share keys and values"].load()
     method: Any = registry.method(name)()
-    wanted = forecast.training(method.adapt(lm.model), 1000)
+    wanted = memory_estimate.training(method.adapt(lm.model), 1000)
     empty = survey._empty(kinds["heads that share keys and values"].folder, "float32")
-    assert forecast.training(method.adapt(empty.model), 1000) == pytest.approx(wanted, rel=0.01)
+    assert memory_estimate.training(method.adapt(empty.model), 1000) == pytest.approx(wanted, rel=0.01)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -341,7 +342,7 @@ def test_training_shrinks_to_what_is_free_and_then_does_not_fit(kinds: dict[str,
     lm = survey._empty(kinds["output layer tied"].folder, "float32")
     roomy = {need.method: need for need in survey._needs(lm, 64, 2**40, 0)}
     assert roomy["lora"].micro_batch == 16
-    plain = forecast.held(lm.model)
+    plain = memory_estimate.held(lm.model)
     tight = {need.method: need for need in survey._needs(lm, 64, plain + 3 * 2**20, 0)}
     assert 1 <= (tight["lora"].micro_batch or 0) < 16
     none = {need.method: need for need in survey._needs(lm, 64, plain, 0)}

@@ -20,9 +20,10 @@ from conftest import Bench, MakeTask, examples
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench import accelerated, device, environment, launch, nursery, plan, ranks
+from bench import accelerated, launch, nursery, plan, ranks
 from bench.checkpoint import Checkpoint
 from bench.job import Job
+from bench.measurement import device, environment
 from bench.order import ByLength, Share
 from bench.records import comparability
 from bench.records.record import Record

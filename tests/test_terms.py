@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from conftest import MakeRecord
 
-from bench import environment, notes, rows
+from bench import notes, rows
+from bench.measurement import environment
 from bench.records import comparability
 from bench.refusal import Refused
 from bench.sections import part

@@ -14,8 +14,8 @@ from typing import Any, Protocol
 
 import psutil
 
-from bench import energy
-from bench.environment import own_memory
+from bench.measurement import energy
+from bench.measurement.environment import own_memory
 from bench.records.cost import Phase
 
 MIB = 2**20

@@ -9,7 +9,7 @@ from math import inf
 from pathlib import Path
 from typing import Any
 
-from bench.meter import one_by_one
+from bench.measurement.meter import one_by_one
 from bench.records.cost import Adapter
 
 ANEW = "anew"

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-from bench.environment import own_memory
+from bench.measurement.environment import own_memory
 from bench.refusal import Refused
 
 MIB = 2**20

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from bench.meter import synchronise
+from bench.measurement.meter import synchronise
 
 PEAK_SIDE = 1024
 PEAK_TRIES = 8

@@ -1,0 +1,1 @@
+"""Seconds, memory, energy, operations and forgetting."""
