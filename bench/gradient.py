@@ -31,7 +31,7 @@ class Gradient(Method):
     """Trains what `adapt` unfreezes on prompt and answer, with the loss on the answer and its end token only."""
 
     spreads: ClassVar[bool] = True
-    needs: ClassVar[tuple[str, ...]] = ("bench.lm", "bench.train")
+    needs: ClassVar[tuple[str, ...]] = ("bench.modeling.causal_lm", "bench.train")
     by_width: ClassVar[bool] = False
     """Whether `lr` is right at a width of `WIDTH` and a wider model gets less (https://arxiv.org/abs/2203.03466): Adam
     moves every weight by about its learning rate, and a wider layer adds up more of such moves."""

@@ -31,7 +31,8 @@ def models(
     if model is None:
         _list(format)
         return
-    from bench import checkpoint, registry
+    from bench import registry
+    from bench.modeling import checkpoint
     from bench.records.record import Dtype
 
     valid = get_args(Dtype)

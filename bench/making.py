@@ -44,9 +44,10 @@ def task(
     """
     import sys
 
-    from bench import checkpoint, registry
+    from bench import registry
     from bench.data import readers as sources
     from bench.data import task_builder as drafts
+    from bench.modeling import checkpoint
     from bench.validate import check
 
     folder = Path(name)

@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import bench
-from bench import checkpoint, registry
+from bench import registry
 from bench.data import hub_tasks
 from bench.job import Job
 from bench.launch import launch
 from bench.method import Watch
+from bench.modeling import checkpoint
 from bench.records.record import Record
 from bench.refusal import Refused
 

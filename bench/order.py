@@ -14,7 +14,7 @@ import torch
 from torch.utils.data import Sampler
 
 from bench import ranks
-from bench.lm import IGNORED
+from bench.modeling.causal_lm import IGNORED
 
 POOL = 4  # batches whose rows are sorted by length among themselves
 WEIGHT = "weight"  # of a batch: the factor that makes its loss a part of its step's

@@ -12,8 +12,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, cast
 
-from bench import checkpoint, registry
+from bench import registry
 from bench.method import LM
+from bench.modeling import checkpoint
 from bench.provenance import Found
 from bench.refusal import Refused
 from bench.task import Task

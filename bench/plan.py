@@ -10,12 +10,13 @@ from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 from pydantic import AllowInfNan, TypeAdapter, ValidationError
 
-from bench import accelerated, budget, checkpoint, hub, registry
+from bench import accelerated, budget, hub, registry
 from bench.card import Card, read
 from bench.data import hub_tasks
 from bench.job import Job
 from bench.measurement import device as places
 from bench.method import Method
+from bench.modeling import checkpoint
 from bench.records.record import BaseSpec, Decoding, Dtype, Grant, MethodSpec, Range, Record, Spec, TaskSpec
 from bench.refusal import Refused, did_you_mean
 

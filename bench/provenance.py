@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench import checkpoint, registry
+from bench import registry
 from bench.data import hub_tasks
+from bench.modeling import checkpoint
 from bench.records.record import Record
 from bench.refusal import Refused
 from bench.task import Task

@@ -15,12 +15,13 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification, GenerationConfig
 from transformers import AutoTokenizer as Tokenizers
 
-from bench import adapted, architecture, budget, checkpoint, hub, registry, weights
-from bench.encoder import Encoder
-from bench.lm import CausalLM
-from bench.loaded import READ_BATCH
+from bench import budget, hub, registry
 from bench.measurement import environment, memory_estimate
 from bench.measurement.meter import MIB
+from bench.modeling import adapter_checkpoint, checkpoint, model_config, weight_files
+from bench.modeling.causal_lm import CausalLM
+from bench.modeling.encoder import Encoder
+from bench.modeling.loaded_model import READ_BATCH
 from bench.records.record import Decoding
 
 
@@ -73,7 +74,7 @@ def survey(ref: str, dtype: str, tokens: int) -> Survey:
 def _empty(folder: Path, dtype: str) -> Any:
     """The model as the harness would hold it, but for its weights."""
     root = checkpoint.root(folder)
-    writes = architecture.kind(architecture.read(root)) == "decoder"
+    writes = model_config.kind(model_config.read(root)) == "decoder"
     config = AutoConfig.from_pretrained(root, **checkpoint.LOCAL)
     kind: Any = AutoModelForCausalLM if writes else AutoModelForSequenceClassification
     with torch.device("meta"):
@@ -156,15 +157,18 @@ def _masters(model: Any) -> int:
 
 def _facts(ref: str, folder: Path, lm: Any) -> dict[str, Any]:
     root = checkpoint.root(folder)
-    config, found = lm.model.config.get_text_config(), weights.files(root)
+    config, found = lm.model.config.get_text_config(), weight_files.files(root)
     heads = getattr(config, "num_attention_heads", None)
     stored = {
-        tensor.dtype for file in found if file.suffix == ".safetensors" for tensor in weights.tensors(file).values()
+        tensor.dtype
+        for file in found
+        if file.suffix == ".safetensors"
+        for tensor in weight_files.tensors(file).values()
     }
     return {
         "model": ref,
         "folder": str(folder),
-        "adapter_on": str(root) if adapted.is_adapter(folder) else None,
+        "adapter_on": str(root) if adapter_checkpoint.is_adapter(folder) else None,
         "revision": hub.commit(folder),
         "sha256": checkpoint.digest(folder),
         "kind": "decoder" if lm.writes else "encoder",

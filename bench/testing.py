@@ -11,8 +11,8 @@ from typing import cast
 
 from bench.budget import Budget
 from bench.card import Card
-from bench.checkpoint import Checkpoint
 from bench.method import LM, BudgetSpent, Method, Unsupported
+from bench.modeling.checkpoint import Checkpoint
 from bench.records.record import Decoding, Grant
 from bench.task import Row, TaskLesson
 from bench.worker import seed_all

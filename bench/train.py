@@ -14,11 +14,11 @@ from transformers import DataCollatorWithPadding, PrinterCallback, Trainer, Trai
 from trl import SFTConfig, SFTTrainer
 
 from bench import precision, ranks
-from bench.lm import IGNORED
 from bench.measurement import memory_estimate
 from bench.measurement.flops import FirstPass
 from bench.method import LM, Budget, Lesson
 from bench.microbatch import Group, micro_batch
+from bench.modeling.causal_lm import IGNORED
 from bench.order import ByLength, Ordered
 from bench.records.record import Point
 

@@ -10,10 +10,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from bench import checkpoint, hub, registry
+from bench import hub, registry
 from bench.card import Card
 from bench.data import hub_tasks, task_checks
 from bench.data.task_checks import Finding
+from bench.modeling import checkpoint
 from bench.refusal import Refused
 from bench.task import SPLITS
 

@@ -13,7 +13,7 @@ from statistics import fmean
 from tempfile import TemporaryDirectory
 from typing import cast
 
-from bench import checkpoint, loaded, ranks, registry, task
+from bench import ranks, registry, task
 from bench.budget import Budget
 from bench.data import hub_tasks
 from bench.job import Job
@@ -21,6 +21,7 @@ from bench.measurement import adapter_serving, device, environment, memory_limit
 from bench.measurement.forgetting import Recall
 from bench.measurement.meter import MIB, Meter, one_by_one
 from bench.method import LM, Lesson, Method, Unsupported, Watch
+from bench.modeling import checkpoint, loaded_model
 from bench.progress import Progress
 from bench.records import artifacts
 from bench.records.cost import Adapter, Answering, Cost, Parameters, Phase
@@ -175,7 +176,7 @@ class Run:
             answers = method.predict(questions)
         if len(answers) != len(rows):
             raise RuntimeError(f"predict gave {len(answers)} answers to {len(rows)} questions")
-        tally = vars(self.lm.tally) | loaded.reads(self.lm) if self.lm is not None else {}
+        tally = vars(self.lm.tally) | loaded_model.reads(self.lm) if self.lm is not None else {}
         self.samples = tuple(self.mark(row, answer) for row, answer in zip(rows, answers, strict=True))
         self.answering = Answering(queries=len(rows), latency_ms=(), **tally)
         self.forecast("predict")

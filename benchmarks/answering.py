@@ -16,9 +16,10 @@ from typing import Any
 
 import torch
 
-from bench import checkpoint, registry, task
+from bench import registry, task
 from bench.budget import Budget
 from bench.measurement import environment
+from bench.modeling import checkpoint
 from bench.records.record import Decoding, Grant
 
 ROUNDS, QUESTIONS, PLAIN_BATCH = 3, 192, 16

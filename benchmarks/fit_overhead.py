@@ -23,10 +23,11 @@ from datasets import Dataset
 from transformers import LlamaConfig, LlamaForCausalLM
 from trl import SFTConfig, SFTTrainer
 
-from bench import checkpoint, registry, task
+from bench import registry, task
 from bench.budget import Budget
 from bench.measurement import environment
 from bench.method import Lesson
+from bench.modeling import checkpoint
 from bench.order import ByLength
 from bench.records.record import Decoding, Grant
 from bench.train import IGNORED, mask, pairs, train

@@ -18,9 +18,10 @@ from typing import Any
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from bench import checkpoint, registry, task
+from bench import registry, task
 from bench.budget import Budget
 from bench.measurement import environment, flops
+from bench.modeling import checkpoint
 from bench.records.record import Decoding, Grant
 from bench.train import train
 from bench.worker import seed_all

@@ -17,7 +17,7 @@ from .few_shot import choose_shots
 class CoT(Method):
     """Worked examples (https://arxiv.org/abs/2201.11903) before every question; the last line is the answer."""
 
-    needs: ClassVar[tuple[str, ...]] = ("bench.lm",)
+    needs: ClassVar[tuple[str, ...]] = ("bench.modeling.causal_lm",)
 
     k: PositiveInt = param(4, help="worked examples in the prompt", search=(1, 16), log=True)
     m: PositiveInt = param(1, help="solutions drawn per question, of which the commonest conclusion is the answer")

@@ -25,7 +25,7 @@ class Features(Method):
     """Probing (https://arxiv.org/abs/1610.01644): logistic regression on closed labels, neighbours on open answers."""
 
     needs: ClassVar[tuple[str, ...]] = (
-        "bench.lm",
+        "bench.modeling.causal_lm",
         "bench.measurement.flops",
         "sklearn.linear_model",
         "sklearn.model_selection",

@@ -22,7 +22,7 @@ NO_QUESTION = "N/A"
 class FewShot(Method):
     """In-context learning (https://arxiv.org/abs/2005.14165) with one set of shots for all questions."""
 
-    needs: ClassVar[tuple[str, ...]] = ("bench.lm",)
+    needs: ClassVar[tuple[str, ...]] = ("bench.modeling.causal_lm",)
     script = "prompted"
 
     k: PositiveInt = param(4, help="solved examples in the prompt", search=(1, 16), log=True)

@@ -14,7 +14,7 @@ class ZeroShot(Method):
     """What the base model does by itself: the floor every adaptation must rise above."""
 
     control: ClassVar[bool] = True
-    needs: ClassVar[tuple[str, ...]] = ("bench.lm",)
+    needs: ClassVar[tuple[str, ...]] = ("bench.modeling.causal_lm",)
     script = "prompted"
 
     def fit(self, lm: LM, lesson: Lesson, budget: Budget) -> Self:

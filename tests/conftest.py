@@ -19,7 +19,7 @@ from hypothesis import settings
 
 import bench
 from bench import budget
-from bench.checkpoint import Checkpoint
+from bench.modeling.checkpoint import Checkpoint
 from bench.records.record import Record
 from bench.task import SPLITS
 

@@ -18,9 +18,9 @@ from rich.console import Console
 
 from bench import options, running, task, validate
 from bench.card import Card
-from bench.checkpoint import Checkpoint
 from bench.data.task_checks import FAULTS, REMARKS, Finding, audit
 from bench.data.text import NEAR, blemish, excerpt, form, key, near_pairs, place
+from bench.modeling.checkpoint import Checkpoint
 from bench.refusal import Refused
 from bench.task import SPLITS, Row, Task
 

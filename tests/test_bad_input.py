@@ -15,7 +15,7 @@ import pytest
 from conftest import MakeTask
 
 from bench import plan, registry
-from bench.checkpoint import Checkpoint
+from bench.modeling.checkpoint import Checkpoint
 from bench.refusal import Refused
 
 # Runs every command line of argv[1] one after the other, in one process: whatever imports torch is seen at once.

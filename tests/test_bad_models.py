@@ -16,7 +16,7 @@ import pytest
 from conftest import MakeTask
 from test_bad_input import RUNNER, Result
 
-from bench.checkpoint import Checkpoint
+from bench.modeling.checkpoint import Checkpoint
 
 MODEL, ADAPTER = "model.safetensors", "adapter_model.safetensors"
 LINES = 8  # of a refusal, at most

@@ -8,7 +8,7 @@ import pytest
 
 from bench import registry
 from bench.budget import Budget
-from bench.checkpoint import Checkpoint
+from bench.modeling.checkpoint import Checkpoint
 from bench.records.record import Grant
 from bench.testing import tiny_lesson
 from bench.train import pairs

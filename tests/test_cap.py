@@ -11,9 +11,9 @@ import torch
 
 from bench import budget, microbatch, registry
 from bench.budget import Budget
-from bench.checkpoint import Checkpoint
-from bench.lm import CausalLM
 from bench.measurement import memory_limit
+from bench.modeling.causal_lm import CausalLM
+from bench.modeling.checkpoint import Checkpoint
 from bench.records.record import Grant
 from bench.refusal import Refused
 from bench.testing import QUESTIONS, tiny_lesson

@@ -17,7 +17,7 @@ import pytest
 from conftest import Bench, MakeTask
 
 from bench import cluster, executor, node, plan, resources
-from bench.checkpoint import Checkpoint
+from bench.modeling.checkpoint import Checkpoint
 from bench.records.record import read_all
 from bench.refusal import Refused
 

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from bench import registry
 from bench.budget import Budget
 from bench.card import Card
-from bench.checkpoint import Checkpoint
 from bench.method import Unsupported
+from bench.modeling.checkpoint import Checkpoint
 from bench.records.record import Grant
 from bench.task import Row, TaskLesson
 

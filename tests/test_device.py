@@ -11,9 +11,9 @@ import pytest
 from conftest import Bench, MakeRecord, MakeTask
 
 from bench import plan
-from bench.checkpoint import Checkpoint
 from bench.job import Job
 from bench.measurement import device
+from bench.modeling.checkpoint import Checkpoint
 from bench.records.record import Record
 from bench.refusal import Refused
 

@@ -10,8 +10,8 @@ import pytest
 
 from bench import registry
 from bench.budget import Budget
-from bench.checkpoint import Checkpoint
-from bench.lm import CausalLM
+from bench.modeling.causal_lm import CausalLM
+from bench.modeling.checkpoint import Checkpoint
 from bench.records.record import Grant
 from bench.task import TaskLesson
 from bench.testing import QUESTIONS, tiny_lesson

@@ -9,10 +9,11 @@ import pytest
 import torch
 from conftest import MakeTask
 
-from bench import checkpoint, export, plan, provenance, registry, worker
+from bench import export, plan, provenance, registry, worker
 from bench.budget import Budget
-from bench.checkpoint import Checkpoint
 from bench.method import Unsupported
+from bench.modeling import checkpoint
+from bench.modeling.checkpoint import Checkpoint
 from bench.records.record import Decoding, Grant, Record
 from bench.refusal import Refused
 from bench.task import TaskLesson

@@ -13,10 +13,10 @@ from conftest import MakeTask
 
 import bench
 from bench import plan, registry, worker
-from bench.checkpoint import Checkpoint
-from bench.lm import CausalLM
 from bench.measurement import forgetting
 from bench.measurement.forgetting import Recall
+from bench.modeling.causal_lm import CausalLM
+from bench.modeling.checkpoint import Checkpoint
 from bench.records.record import Record
 
 TEXTS = ["Once there was a river.", "강은 바다로 흐른다.", "x" * 999, "y", ""]

@@ -13,8 +13,8 @@ import torch
 
 from bench import registry
 from bench.budget import Budget
-from bench.checkpoint import Checkpoint
 from bench.method import Unsupported
+from bench.modeling.checkpoint import Checkpoint
 from bench.records.record import Grant
 from bench.task import Row, TaskLesson
 from bench.testing import QUESTIONS, tiny_lesson

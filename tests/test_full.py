@@ -11,7 +11,7 @@ import torch
 
 from bench import registry
 from bench.budget import Budget
-from bench.checkpoint import Checkpoint
+from bench.modeling.checkpoint import Checkpoint
 from bench.records.record import Grant
 from bench.testing import QUESTIONS, tiny_lesson
 from bench.worker import seed_all
@@ -64,7 +64,7 @@ def test_what_is_saved_is_a_whole_model_with_the_same_answers(
 ) -> None:
     from transformers import AutoModelForCausalLM
 
-    from bench.lm import CausalLM
+    from bench.modeling.causal_lm import CausalLM
 
     method = fitted(name)
     answers = method.predict(QUESTIONS)

@@ -16,9 +16,9 @@ from conftest import Clock
 
 from bench import registry, train
 from bench.budget import Budget
-from bench.checkpoint import Checkpoint
-from bench.lm import CausalLM
 from bench.method import Method
+from bench.modeling.causal_lm import CausalLM
+from bench.modeling.checkpoint import Checkpoint
 from bench.records.record import Grant
 from bench.task import TaskLesson
 from bench.testing import QUESTIONS, tiny_lesson

@@ -13,9 +13,9 @@ import transformers
 from test_models import LETTERS, tokenizer
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
-from bench import decode, heads
-from bench.checkpoint import Checkpoint
-from bench.lm import CausalLM
+from bench.modeling import generation, prefix_cache
+from bench.modeling.causal_lm import CausalLM
+from bench.modeling.checkpoint import Checkpoint
 from bench.records.record import Decoding
 
 SHOTS = "What came before all of the questions, word for word. " * 2
@@ -70,14 +70,14 @@ def load(place: Path) -> CausalLM:
 def test_answers_and_choices_are_as_where_every_prompt_is_read_by_itself(
     place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(decode, "FEWEST", 1)  # and rows that have ended are left out as soon as half of them have
+    monkeypatch.setattr(generation, "FEWEST", 1)  # and rows that have ended are left out as soon as half of them have
     lm = load(place)
     usual = lm.model.config._attn_implementation
     together, chosen = lm.answer(PROMPTS), lm.choose(PROMPTS, OPTIONS)
     assert lm.model.config._attn_implementation == usual, "nothing else sees another attention"
     rated = [lm.rate(prompt, OPTIONS) for prompt in PROMPTS]
     assert chosen == [int(torch.tensor(nats).argmax()) for nats in rated]
-    monkeypatch.setattr(heads, "LEAST", 10_000)
+    monkeypatch.setattr(prefix_cache, "LEAST", 10_000)
     other = load(place)
     alone = [other.answer([prompt])[0] for prompt in PROMPTS]
     assert len(set(alone)) >= 2, "the model must tell prompts apart, or nothing here can fail"
@@ -109,19 +109,19 @@ def test_attention_to_a_head_apart_is_attention_to_all(
     key, value = rest
     key.head = head  # type: ignore[attr-defined]
     given = None if masked == "not at all" else mask
-    found, _ = heads.attend(module, query, key, value, given, scaling=0.3)
+    found, _ = prefix_cache.attend(module, query, key, value, given, scaling=0.3)
     assert found.dtype == dtype and found.shape == expected.shape
     off = 1e-5 if dtype is torch.float32 else 0.03
     assert torch.allclose(found.float(), expected.float(), atol=off, rtol=off)
-    biased, _ = heads.attend(module, query, key, value, mask, scaling=0.3, position_bias=torch.zeros(1, 4, 1, 1))
+    biased, _ = prefix_cache.attend(module, query, key, value, mask, scaling=0.3, position_bias=torch.zeros(1, 4, 1, 1))
     assert torch.allclose(biased.float(), expected.float(), atol=off, rtol=off), "and where they have to lie together"
 
 
 def test_a_head_lies_in_memory_once_however_many_rows_go_on_from_it(lively: Checkpoint) -> None:
     lm: Any = lively.load()
     rows = [lm.tokens(prompt) for prompt in PROMPTS]
-    head = heads.read(lm.model, rows, 0, 0, 6)
-    assert head is not None and head.apart and head.ids == heads.common(rows)
+    head = prefix_cache.read(lm.model, rows, 0, 0, 6)
+    assert head is not None and head.apart and head.ids == prefix_cache.common(rows)
     one, other = head.begin(), head.begin()
     for layer, mine, theirs in zip(head.cache.layers, one.layers, other.layers, strict=True):
         assert mine.get_seq_length() == theirs.get_seq_length() == len(head.ids)
@@ -129,10 +129,10 @@ def test_a_head_lies_in_memory_once_however_many_rows_go_on_from_it(lively: Chec
 
 
 def test_keys_that_come_one_by_one_are_those_that_come_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(heads, "GROWTH", 3)
+    monkeypatch.setattr(prefix_cache, "GROWTH", 3)
     head, whole = (torch.randn(1, 2, 6, 4), torch.randn(1, 2, 6, 4)), torch.randn(2, 2, 11, 4)
     for apart in (True, False):
-        layer = heads.After(head, apart)
+        layer = prefix_cache.After(head, apart)
         for part in whole.split([4, 1, 1, 3, 1, 1], 2):
             keys, values = layer.update(part, part + 1)
         assert layer.get_seq_length() == 17
@@ -147,7 +147,7 @@ def test_keys_that_come_one_by_one_are_those_that_come_at_once(monkeypatch: pyte
 def test_what_all_prompts_begin_with_is_told_and_reckoned_with(lively: Checkpoint) -> None:
     lm: Any = lively.load()
     lm.answer(PROMPTS)
-    assert lm.tally.shared_prompt == len(heads.common([lm.tokens(prompt) for prompt in PROMPTS])) > 100
+    assert lm.tally.shared_prompt == len(prefix_cache.common([lm.tokens(prompt) for prompt in PROMPTS])) > 100
     lm.answer(PROMPTS[:1])
     assert lm.tally.shared_prompt == 0
     lm.choose(PROMPTS, OPTIONS)
@@ -164,7 +164,7 @@ def test_rows_that_have_ended_are_not_computed_on_and_answers_are_as_if_they_wer
         prompts = [f"{shared}{'more ' * (place % 5)}question {place * 7}:" for place in range(40)]
         asked, found = [], []
         for fewest in (1, 1000):
-            monkeypatch.setattr(decode, "FEWEST", fewest)
+            monkeypatch.setattr(generation, "FEWEST", fewest)
             lm: Any = dataclasses.replace(lively, decoding=decoding).load()
             rows: list[int] = []
             lm.model.register_forward_pre_hook(

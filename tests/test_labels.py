@@ -12,9 +12,9 @@ from torch.nn.functional import log_softmax
 
 from bench import registry
 from bench.budget import Budget
-from bench.checkpoint import Checkpoint
-from bench.lm import CausalLM
 from bench.method import Unsupported
+from bench.modeling.causal_lm import CausalLM
+from bench.modeling.checkpoint import Checkpoint
 from bench.records.record import Grant
 from bench.task import TaskLesson
 from bench.testing import tiny_lesson

@@ -12,9 +12,9 @@ from safetensors.torch import load_file
 
 from bench import registry
 from bench.budget import Budget
-from bench.checkpoint import Checkpoint
-from bench.lm import CausalLM
 from bench.method import Unsupported
+from bench.modeling.causal_lm import CausalLM
+from bench.modeling.checkpoint import Checkpoint
 from bench.records.record import Grant
 from bench.testing import QUESTIONS, tiny_lesson
 from bench.train import pairs

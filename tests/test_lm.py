@@ -14,10 +14,11 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from torch.nn.functional import log_softmax
 from transformers import PreTrainedTokenizerFast
 
-from bench import heads, train
-from bench.checkpoint import Checkpoint
-from bench.lm import CausalLM
+from bench import train
 from bench.measurement import memory_estimate
+from bench.modeling import prefix_cache
+from bench.modeling.causal_lm import CausalLM
+from bench.modeling.checkpoint import Checkpoint
 from bench.records.record import Decoding
 from bench.refusal import Refused
 from bench.testing import tiny_lesson
@@ -297,7 +298,7 @@ def test_what_prompts_share_is_read_once_and_answers_are_as_without(
     )
     assert lm.answer(prompts) == together
     assert widths[0] >= len(lm.tokens(shared)) and max(widths[1:]) < max(len(lm.tokens(prompt)) for prompt in prompts)
-    monkeypatch.setattr("bench.heads.LEAST", 10_000)
+    monkeypatch.setattr("bench.modeling.prefix_cache.LEAST", 10_000)
     assert lively.load().answer(prompts) == together
 
 
@@ -308,8 +309,8 @@ def test_what_prompts_share_is_read_once_and_answers_are_as_without(
 def test_the_common_head_leaves_every_row_a_token(
     rows: list[list[int]], head: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(heads, "LEAST", 1)
-    assert heads.common(rows) == head
+    monkeypatch.setattr(prefix_cache, "LEAST", 1)
+    assert prefix_cache.common(rows) == head
 
 
 def test_a_sample_is_the_same_in_any_batch_and_another_in_each_draw(lively: Checkpoint) -> None:
@@ -322,7 +323,7 @@ def test_a_sample_is_the_same_in_any_batch_and_another_in_each_draw(lively: Chec
 
 
 def test_tokens_are_drawn_as_often_as_they_are_likely() -> None:
-    from bench.dice import Dice
+    from bench.modeling.dice import Dice
 
     chances = torch.tensor([0.5, 0.3, 0.15, 0.05])
     ids = torch.arange(4000).unsqueeze(1)

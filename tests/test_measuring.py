@@ -15,10 +15,10 @@ from conftest import MakeTask
 
 from bench import plan, registry, worker
 from bench.budget import Budget
-from bench.checkpoint import Checkpoint
 from bench.measurement import adapter_serving, environment, flops, memory_estimate
 from bench.measurement.flops import FirstPass
 from bench.measurement.meter import FEWEST, QUERIES, one_by_one
+from bench.modeling.checkpoint import Checkpoint
 from bench.records.record import Grant
 from bench.testing import QUESTIONS, tiny_lesson
 from bench.worker import seed_all

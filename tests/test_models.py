@@ -23,11 +23,12 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from bench import adapted, checkpoint, plan, registry, survey, weights, worker
+from bench import plan, registry, survey, worker
 from bench.budget import Budget
-from bench.checkpoint import Checkpoint
 from bench.measurement import memory_estimate
 from bench.method import Unsupported
+from bench.modeling import adapter_checkpoint, checkpoint, weight_files
+from bench.modeling.checkpoint import Checkpoint
 from bench.records.record import Decoding, Grant
 from bench.refusal import Refused
 from bench.testing import QUESTIONS, tiny_lesson
@@ -135,7 +136,7 @@ def test_a_model_of_any_kind_is_adapted_and_answers_alike_in_any_batch(
 
 
 def test_shards_are_really_several(kinds: dict[str, Checkpoint]) -> None:
-    assert len(weights.files(kinds["weights in shards"].folder)) > 3
+    assert len(weight_files.files(kinds["weights in shards"].folder)) > 3
 
 
 def test_a_chat_template_is_what_instruct_speaks_in(kinds: dict[str, Checkpoint]) -> None:
@@ -181,10 +182,10 @@ def test_weights_that_are_not_in_the_files_are_missed(kinds: dict[str, Checkpoin
 def test_the_types_of_models_are_those_of_the_installed_transformers() -> None:
     from transformers.models.auto import modeling_auto
 
-    from bench import architecture
+    from bench.modeling import model_config
 
-    for mapping in (architecture.WRITING, architecture.READING):
-        assert architecture.known_types(mapping) == set(getattr(modeling_auto, mapping))
+    for mapping in (model_config.WRITING, model_config.READING):
+        assert model_config.known_types(mapping) == set(getattr(modeling_auto, mapping))
 
 
 @pytest.mark.parametrize("name", ["full", "lora", "bitfit", "head", "peft:LN_TUNING", "prefix", "features", "few-shot"])
@@ -250,14 +251,14 @@ def adapter(kinds: dict[str, Checkpoint], tmp_path_factory: pytest.TempPathFacto
 
 
 def name_base(folder: Path, name: str) -> None:
-    file = folder / adapted.CONFIG
+    file = folder / adapter_checkpoint.CONFIG
     file.write_text(json.dumps(json.loads(file.read_text("utf-8")) | {"base_model_name_or_path": name}), "utf-8")
 
 
 def test_an_adapter_is_a_base_with_its_weights_merged(adapter: Checkpoint) -> None:
     from peft import PeftModel
 
-    from bench.lm import CausalLM
+    from bench.modeling.causal_lm import CausalLM
 
     checkpoint.check_folder(adapter.folder)
     beneath = dataclasses.replace(adapter, folder=adapter.folder.parent / "base")

@@ -17,7 +17,7 @@ import pytest
 from conftest import MakeTask
 
 from bench import launch, nursery, plan
-from bench.checkpoint import Checkpoint
+from bench.modeling.checkpoint import Checkpoint
 from bench.records.record import Record
 
 pytestmark = pytest.mark.skipif(not nursery.forks(), reason="runs cannot be forked here")

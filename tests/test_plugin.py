@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from conftest import Bench
 
-from bench.checkpoint import Checkpoint
+from bench.modeling.checkpoint import Checkpoint
 
 EXAMPLE = Path(__file__).parents[1] / "docs" / "example-plugin"
 

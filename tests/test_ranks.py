@@ -21,9 +21,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench import accelerated, launch, nursery, plan, ranks
-from bench.checkpoint import Checkpoint
 from bench.job import Job
 from bench.measurement import device, environment
+from bench.modeling.checkpoint import Checkpoint
 from bench.order import ByLength, Share
 from bench.records import comparability
 from bench.records.record import Record

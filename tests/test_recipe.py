@@ -15,9 +15,9 @@ from conftest import CARD, Bench
 from datasets import ClassLabel, Dataset, Features, Value
 
 from bench import registry, task
-from bench.checkpoint import Checkpoint
 from bench.data import hub_tasks, readers, task_checks
 from bench.data.text import key
+from bench.modeling.checkpoint import Checkpoint
 from bench.refusal import Refused
 from bench.task import SPLITS, Task
 

@@ -14,8 +14,8 @@ import pytest
 from conftest import CODE, MakeTask
 
 from bench import plan, registry
-from bench.checkpoint import Checkpoint
 from bench.method import Method
+from bench.modeling.checkpoint import Checkpoint
 from bench.refusal import Refused
 
 MINE = '''"""What a stranger wrote: it answers nothing."""

@@ -9,8 +9,8 @@ import pytest
 
 from bench import registry
 from bench.budget import Budget
-from bench.checkpoint import Checkpoint
 from bench.method import Unsupported
+from bench.modeling.checkpoint import Checkpoint
 from bench.records.record import Grant
 from bench.testing import QUESTIONS, tiny_lesson
 from bench.train import pairs

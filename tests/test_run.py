@@ -19,7 +19,7 @@ import pytest
 from conftest import Bench, MakeTask
 
 from bench import launch, plan, progress
-from bench.checkpoint import Checkpoint
+from bench.modeling.checkpoint import Checkpoint
 from bench.records.record import Record, read_all
 
 MINE = '''

@@ -16,7 +16,7 @@ import pytest
 from conftest import COLOURS, FEELINGS, Bench, MakeRecord, MakeTask
 
 from bench import export, plan, proof, provenance, taking, worker
-from bench.checkpoint import Checkpoint
+from bench.modeling.checkpoint import Checkpoint
 from bench.records import artifacts
 from bench.records.record import Failure, Record, read_all
 from bench.refusal import Refused

@@ -10,7 +10,7 @@ import pytest
 from conftest import Bench, MakeTask
 
 from bench import registry
-from bench.checkpoint import Checkpoint
+from bench.modeling.checkpoint import Checkpoint
 from bench.plan import ranges
 from bench.records.record import Range, Record, read_all
 

@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.checkpoint import context, tokenizer
 from bench.data.text import NEAR, blemish, excerpt, form, key, near_pairs, place
+from bench.modeling.checkpoint import context, tokenizer
 from bench.task import SPLITS, Row, Task
 
 EXAMPLES, LABELS, SHORT = 3, 20, 22

@@ -12,7 +12,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from bench import architecture, registry, weights
+from bench import registry
+from bench.modeling import model_config, weight_files
 from bench.refusal import Refused
 
 CONFIG = "adapter_config.json"
@@ -33,7 +34,7 @@ def is_adapter(folder: Path) -> bool:
 
 def base(folder: Path) -> Path:
     """The folder of the model that an adapter is for; raises `Refused` where that is not there."""
-    config, where = architecture.read(folder, CONFIG), str(folder / CONFIG)
+    config, where = model_config.read(folder, CONFIG), str(folder / CONFIG)
     name, mend = config.get("base_model_name_or_path"), "put the base's folder or hub name into base_model_name_or_path"
     if not name:
         raise Refused("the adapter does not name its base", where=where, mend=mend)
@@ -53,7 +54,7 @@ def base(folder: Path) -> Path:
 
 def check(folder: Path, beneath: Path) -> None:
     """Refuse an adapter that cannot be merged into the model beneath it, as far as files tell."""
-    config, where = architecture.read(folder, CONFIG), str(folder / CONFIG)
+    config, where = model_config.read(folder, CONFIG), str(folder / CONFIG)
     kind = str(config.get("peft_type"))
     if kind not in _types():
         raise Refused(f"the installed PEFT has no type of adapter '{kind}'", where=where, mend="pip install -U peft")
@@ -64,25 +65,25 @@ def check(folder: Path, beneath: Path) -> None:
             where=where,
             mend="give its base; adapters such as LoRA, DoRA and IA³ can be merged",
         )
-    if architecture.kind(architecture.read(beneath)) != "decoder":
+    if model_config.kind(model_config.read(beneath)) != "decoder":
         mend = "merge it with PEFT (merge_and_unload) and give the merged model"
         raise Refused(
             "adapters are merged into models that write, and this one's base reads only", where=where, mend=mend
         )
-    if any((folder / name).is_file() for name in weights.MODEL):
+    if any((folder / name).is_file() for name in weight_files.MODEL):
         raise Refused("the folder holds an adapter and a whole model", where=str(folder), mend="give each a folder")
-    (file,) = weights.files(folder, weights.ADAPTER)
-    weights.check([file])
-    below = weights.files(beneath)
+    (file,) = weight_files.files(folder, weight_files.ADAPTER)
+    weight_files.check([file])
+    below = weight_files.files(beneath)
     if file.suffix == ".safetensors" and all(part.suffix == ".safetensors" for part in below):
-        known = {name: tensor for part in below for name, tensor in weights.tensors(part).items()}
-        _fit(weights.tensors(file), known, file)
+        known = {name: tensor for part in below for name, tensor in weight_files.tensors(part).items()}
+        _fit(weight_files.tensors(file), known, file)
 
 
 def digest(folder: Path, beneath: str) -> str:
     """SHA-256 of an adapter on a base of the digest `beneath`; the base's name and place are left out."""
-    (file,) = weights.files(folder, weights.ADAPTER)
-    config = {key: said for key, said in architecture.read(folder, CONFIG).items() if key not in NAMES_ONLY}
+    (file,) = weight_files.files(folder, weight_files.ADAPTER)
+    config = {key: said for key, said in model_config.read(folder, CONFIG).items() if key not in NAMES_ONLY}
     total = hashlib.sha256(f"{beneath}\n{json.dumps(config, sort_keys=True)}\n".encode())
     with file.open("rb") as content:
         total.update(hashlib.file_digest(content, "sha256").digest())
@@ -120,7 +121,7 @@ def merge(model: Any, folder: Path) -> Any:
     return merged
 
 
-def _fit(tensors: Mapping[str, weights.Tensor], below: Mapping[str, weights.Tensor], file: Path) -> None:
+def _fit(tensors: Mapping[str, weight_files.Tensor], below: Mapping[str, weight_files.Tensor], file: Path) -> None:
     """Refuse an adapter with a layer that its base has not, or has in another size.
 
     Loading may rename what files hold, so a kind of layer that is strange here is left to that, unless all are.

@@ -13,12 +13,12 @@ import transformers.modeling_utils  # noqa: F401 (loading the first model would 
 from torch.nn.functional import cross_entropy
 from transformers import GenerationConfig, LogitsProcessorList
 
-from bench import decode, heads
-from bench.dice import Dice
-from bench.heads import Head
-from bench.loaded import Loaded, in_chunks
 from bench.measurement import memory_estimate, memory_limit
 from bench.method import Lesson
+from bench.modeling import generation, prefix_cache
+from bench.modeling.dice import Dice
+from bench.modeling.loaded_model import Loaded, in_chunks
+from bench.modeling.prefix_cache import Head
 from bench.refusal import Refused
 
 MEASURE_BATCH = 16
@@ -197,7 +197,7 @@ class CausalLM(Loaded):
         each = len(tails) // len(batch)
         keep = {"logits_to_keep": 1} if self._keeps_logits else {}
         self.model.eval()
-        with torch.inference_mode(), heads.attending(self._beneath()):
+        with torch.inference_mode(), prefix_cache.attending(self._beneath()):
             cache = head.begin() if head else None
             read = self._beneath()(input_ids=ids, past_key_values=cache, use_cache=True, **keep)
             cache = read.past_key_values
@@ -221,7 +221,7 @@ class CausalLM(Loaded):
 
     def _head(self, rows: Sequence[list[int]]) -> Head | None:
         """What stands before every one of these prompts, read once."""
-        head = heads.read(self.model, rows, self.ahead, self._ends[0], self.max_new_tokens)
+        head = prefix_cache.read(self.model, rows, self.ahead, self._ends[0], self.max_new_tokens)
         self.tally.shared_prompt = len(head.ids) if head and head.apart else 0
         return head
 
@@ -236,8 +236,8 @@ class CausalLM(Loaded):
             ids = torch.cat([ids.new_tensor([before]).expand(len(batch), -1), ids], dim=1)
             mask = torch.cat([mask.new_ones(len(batch), len(before)), mask], dim=1)
         self.model.eval()
-        with torch.inference_mode(), heads.attending(self._beneath()):
-            fresh = decode.generate(
+        with torch.inference_mode(), prefix_cache.attending(self._beneath()):
+            fresh = generation.generate(
                 self._beneath(), ids, mask, head.begin() if head else None,
                 lambda tokens: self._written(tokens)[2], self._over,
                 generation_config=self._greedy, tokenizer=self.tokenizer, logits_processor=LogitsProcessorList(dice),

@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch.nn.functional import cross_entropy
 
-from bench.loaded import READ_BATCH, Loaded, in_chunks
 from bench.measurement import memory_estimate, memory_limit
 from bench.method import Lesson, Unsupported
+from bench.modeling.loaded_model import READ_BATCH, Loaded, in_chunks
 
 MUTE = "an encoder reads and does not write: it needs a task of closed labels and a method that trains or reads it"
 

@@ -10,13 +10,13 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from bench import adapted, architecture, weights
+from bench.modeling import adapter_checkpoint, model_config, weight_files
 from bench.records.record import Decoding
 from bench.refusal import Refused
 
 if TYPE_CHECKING:
-    from bench.encoder import Encoder
-    from bench.lm import CausalLM
+    from bench.modeling.causal_lm import CausalLM
+    from bench.modeling.encoder import Encoder
 
 ALL = ("*.safetensors", "*.bin", "*.json", "*.model", "vocab.txt", "merges.txt", "*.jinja")
 TOKENS = ("tokenizer*.json", "special_tokens_map.json", "*.model", "vocab.*", "merges.txt", "*.jinja")
@@ -26,19 +26,19 @@ TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt")
 
 def check_folder(folder: Path) -> None:
     """Refuse a folder that cannot be a base model (whole, or an adapter on one), before anything slow starts."""
-    if not adapted.is_adapter(folder):
-        architecture.check(folder)
-        weights.check(weights.files(folder))
+    if not adapter_checkpoint.is_adapter(folder):
+        model_config.check(folder)
+        weight_files.check(weight_files.files(folder))
         _check_tokenizer(folder)
         return
-    beneath = adapted.base(folder)
+    beneath = adapter_checkpoint.base(folder)
     check_folder(beneath)
-    adapted.check(folder, beneath)
+    adapter_checkpoint.check(folder, beneath)
 
 
 def root(folder: Path) -> Path:
     """The folder of the whole model: the base where `folder` holds an adapter."""
-    return adapted.base(folder) if adapted.is_adapter(folder) else folder
+    return adapter_checkpoint.base(folder) if adapter_checkpoint.is_adapter(folder) else folder
 
 
 def words(folder: Path) -> Path:
@@ -49,10 +49,10 @@ def words(folder: Path) -> Path:
 def digest(folder: Path) -> str:
     """SHA-256 over everything in a model folder that decides its answers: weights, configuration, tokenizer, and over
     the base as well where it holds an adapter."""
-    if adapted.is_adapter(folder):
+    if adapter_checkpoint.is_adapter(folder):
         beneath = root(folder)
         both = _digest(beneath) if words(folder) == beneath else _digest(beneath) + _digest(folder, TOKENS)
-        return adapted.digest(folder, both)
+        return adapter_checkpoint.digest(folder, both)
     return _digest(folder)
 
 
@@ -84,7 +84,7 @@ def tokenizer(base: Path) -> Callable[[str, bool], list[int]]:
 def context(base: Path) -> int:
     """Tokens that fit into the model at once."""
     base = root(base)
-    config = architecture.read(base)
+    config = model_config.read(base)
     config = config.get("text_config") or config
     for name in ("max_position_embeddings", "n_positions"):
         if isinstance(config.get(name), int):
@@ -97,7 +97,7 @@ def context(base: Path) -> int:
 
 def writes(folder: Path) -> bool:
     """Whether the model in a folder continues text; an encoder only reads."""
-    return architecture.kind(architecture.read(root(folder))) == "decoder"
+    return model_config.kind(model_config.read(root(folder))) == "decoder"
 
 
 @dataclass(frozen=True)
@@ -114,18 +114,18 @@ class Checkpoint:
         from transformers import AutoTokenizer
         from transformers.utils.logging import disable_progress_bar
 
-        from bench.encoder import Encoder
-        from bench.lm import CausalLM
+        from bench.modeling.causal_lm import CausalLM
+        from bench.modeling.encoder import Encoder
 
         disable_progress_bar()
         beneath = root(self.folder)
         if beneath == self.folder:
             model = self._whole(self.folder, how)
         elif not how:
-            model = adapted.merge(self._whole(beneath, {}), self.folder)
+            model = adapter_checkpoint.merge(self._whole(beneath, {}), self.folder)
         else:  # what quantises shall begin with the merged weights, too
             with TemporaryDirectory() as scratch:
-                adapted.merge(self._whole(beneath, {}), self.folder).save_pretrained(scratch)
+                adapter_checkpoint.merge(self._whole(beneath, {}), self.folder).save_pretrained(scratch)
                 model = self._whole(Path(scratch), how)
         tokenizer = AutoTokenizer.from_pretrained(words(self.folder), **LOCAL)
         return (CausalLM if writes(beneath) else Encoder)(model, tokenizer, self.decoding)
@@ -171,7 +171,7 @@ def _check_tokenizer(folder: Path) -> None:
     if not found:
         raise Refused("the model folder has no tokenizer", where=str(folder), mend="save it beside the model")
     own = folder / "tokenizer_config.json"
-    if "tokenizer.json" not in found and own.is_file() and "auto_map" in architecture.read(folder, own.name):
+    if "tokenizer.json" not in found and own.is_file() and "auto_map" in model_config.read(folder, own.name):
         raise Refused(
             "the tokenizer brings code of its own, which is never run here",
             where=str(own),

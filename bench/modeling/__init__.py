@@ -1,0 +1,1 @@
+"""Base models: checkpoints on disk, and loaded models that generate and score."""
