@@ -13,7 +13,7 @@ from statistics import fmean
 from tempfile import TemporaryDirectory
 from typing import cast
 
-from bench import ranks, registry, task
+from bench import registry, task
 from bench.budget import Budget
 from bench.data import hub_tasks
 from bench.job import Job
@@ -27,6 +27,7 @@ from bench.records import artifacts
 from bench.records.cost import Adapter, Answering, Cost, Parameters, Phase
 from bench.records.record import Env, Failure, Forgetting, Grant, Record, Status
 from bench.records.samples import Sample
+from bench.training import distributed
 
 
 def main(job_file: str, out: str, progress_file: str, imported: Phase | None = None) -> None:
@@ -133,14 +134,14 @@ class Run:
 
     def fit(self, method: Method, lesson: Lesson, grant: Grant) -> None:
         """Adapt; of several processes those that came to help leave then."""
-        ranks.meet()
+        distributed.meet()
         self.watch({"phase": "fit"})
         seed_all(self.spec.seed)
         with self.meter.phase("fit"):
             self.budget = Budget(grant, len(lesson.train), self.watch)
             method.fit(cast(LM, self.lm), lesson, self.budget)  # a method that loads no model ignores it
             self.budget.stop()
-        self.bystander.own -= ranks.leave()  # what helped was no other's
+        self.bystander.own -= distributed.leave()  # what helped was no other's
 
     def prepare(self) -> Method:
         """Import what the method needs, read the task, find the model."""
@@ -149,8 +150,8 @@ class Run:
             importlib.import_module(module)
         if (torch := sys.modules.get("torch")) is not None:
             torch.set_num_threads(environment.threads())
-            self.device = device.place(self.job.device, ranks.here(self.job.processes))
-            ranks.join(self.job.processes, self.device)
+            self.device = device.place(self.job.device, distributed.here(self.job.processes))
+            distributed.join(self.job.processes, self.device)
         self.task = hub_tasks.load(registry.task(self.spec.task.ref), fetch=False)
         self.folder = registry.model(self.spec.base.ref)
         if (self.task.sha256, checkpoint.digest(self.folder)) != (self.spec.task.sha256, self.spec.base.sha256):

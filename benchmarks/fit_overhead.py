@@ -28,9 +28,9 @@ from bench.budget import Budget
 from bench.measurement import environment
 from bench.method import Lesson
 from bench.modeling import checkpoint
-from bench.order import ByLength
 from bench.records.record import Decoding, Grant
-from bench.train import IGNORED, mask, pairs, train
+from bench.training.sampler import ByLength
+from bench.training.trainer import IGNORED, mask, pairs, train
 from bench.worker import seed_all
 
 BATCH = 16

@@ -23,7 +23,7 @@ from bench.budget import Budget
 from bench.measurement import environment, flops
 from bench.modeling import checkpoint
 from bench.records.record import Decoding, Grant
-from bench.train import train
+from bench.training.trainer import train
 from bench.worker import seed_all
 
 SIZES = {3: (256, 4), 12: (384, 7), 41: (640, 8), 101: (768, 14)}  # million weights: width, layers

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 from pydantic import PositiveInt
 
-from bench.gradient import Rows
 from bench.method import Unsupported, param
+from bench.training.gradient import Rows
 
 from .full import Full
 

@@ -5,8 +5,8 @@ from typing import Annotated, Self
 
 from pydantic import Field, PositiveFloat
 
-from bench.gradient import Choice
 from bench.method import LM, Budget, Lesson, Unsupported, param
+from bench.training.gradient import Choice
 
 from .lora import LoRA
 
@@ -23,9 +23,9 @@ class DPO(LoRA):
 
     def fit(self, lm: LM, lesson: Lesson, budget: Budget) -> Self:
         """Train as LoRA does, answer the training questions, and learn from what was wrong."""
-        from bench import ranks
-        from bench.preference import prefer
-        from bench.train import train
+        from bench.training import distributed
+        from bench.training.dpo_trainer import prefer
+        from bench.training.trainer import train
 
         if not lm.writes:
             raise Unsupported("an encoder writes no answers, so none can be preferred")
@@ -33,7 +33,7 @@ class DPO(LoRA):
         lm.model = self.adapt(lm.model)
         lr = self.peak(lm.model)
         self.curve_ = train(lm, lesson, budget, lr=lr, warmup=self.warmup, decay=self.weight_decay, share=self.share)
-        choices = ranks.told(lambda: self.choices(lm, lesson))
+        choices = distributed.told(lambda: self.choices(lm, lesson))
         if choices and budget.steps < budget.planned_steps:
             self.curve_ += prefer(
                 lm, lesson, budget, choices, lr=self.pace * lr, decay=self.weight_decay, beta=self.beta

@@ -5,8 +5,8 @@ from typing import Any, ClassVar
 
 from pydantic import PositiveFloat
 
-from bench.gradient import LR_BY_WIDTH, Gradient
 from bench.method import param
+from bench.training.gradient import LR_BY_WIDTH, Gradient
 
 
 @dataclass

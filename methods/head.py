@@ -9,8 +9,8 @@ from typing import Any, ClassVar, Self
 
 from pydantic import PositiveFloat
 
-from bench.gradient import Gradient
 from bench.method import LM, Budget, Lesson, Unsupported, param
+from bench.training.gradient import Gradient
 
 from .features import encode, questions
 

@@ -5,8 +5,8 @@ from typing import Any
 
 from pydantic import PositiveFloat
 
-from bench.gradient import Gradient, task_type
 from bench.method import Unsupported, param
+from bench.training.gradient import Gradient, task_type
 
 
 @dataclass

@@ -5,8 +5,8 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import Field, PositiveFloat, PositiveInt
 
-from bench.gradient import LR_BY_WIDTH, Gradient, task_type
 from bench.method import param
+from bench.training.gradient import LR_BY_WIDTH, Gradient, task_type
 
 
 @dataclass

@@ -7,8 +7,8 @@ from typing import Any
 
 from pydantic import PositiveFloat, PositiveInt
 
-from bench.gradient import Gradient, task_type
 from bench.method import LM, Lesson, Unsupported, param
+from bench.training.gradient import Gradient, task_type
 
 
 @dataclass

@@ -5,8 +5,8 @@ from typing import Any
 
 from pydantic import PositiveFloat, PositiveInt
 
-from bench.gradient import Gradient, task_type
 from bench.method import param
+from bench.training.gradient import Gradient, task_type
 
 from .prefix import opening
 

@@ -11,7 +11,7 @@ from bench.budget import Budget
 from bench.modeling.checkpoint import Checkpoint
 from bench.records.record import Grant
 from bench.testing import tiny_lesson
-from bench.train import pairs
+from bench.training.trainer import pairs
 from bench.worker import seed_all
 
 LESSON = tiny_lesson()

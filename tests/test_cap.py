@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from bench import budget, microbatch, registry
+from bench import budget, registry
 from bench.budget import Budget
 from bench.measurement import memory_limit
 from bench.modeling.causal_lm import CausalLM
@@ -17,6 +17,7 @@ from bench.modeling.checkpoint import Checkpoint
 from bench.records.record import Grant
 from bench.refusal import Refused
 from bench.testing import QUESTIONS, tiny_lesson
+from bench.training import micro_batch
 from bench.worker import seed_all
 
 LESSON = tiny_lesson()
@@ -77,14 +78,14 @@ def test_a_step_in_pieces_is_the_same_step(lively: Checkpoint, monkeypatch: pyte
     whole, purse = fit(lively, name)
     assert purse.micro_batch == 4
     monkeypatch.setattr(memory_limit, "limited", lambda device: True)
-    rehearse = microbatch._rehearse
+    rehearse = micro_batch._rehearse
 
     def scant(lm: Any, rows: Any) -> None:
         if len(rows) > 2:
             raise MemoryError
         rehearse(lm, rows)
 
-    monkeypatch.setattr(microbatch, "_rehearse", scant)
+    monkeypatch.setattr(micro_batch, "_rehearse", scant)
     pieces, purse = fit(lively, name)
     assert purse.micro_batch == 2
     assert (purse.steps, purse.examples) == (3, 12)
@@ -107,7 +108,7 @@ def test_what_does_not_fit_row_by_row_is_out_of_memory(lively: Checkpoint, monke
         raise MemoryError("no room")
 
     monkeypatch.setattr(memory_limit, "limited", lambda device: True)
-    monkeypatch.setattr(microbatch, "_rehearse", never)
+    monkeypatch.setattr(micro_batch, "_rehearse", never)
     with pytest.raises(MemoryError, match="no room"):
         fit(lively)
 

@@ -18,7 +18,7 @@ from bench.records.record import Decoding, Grant, Record
 from bench.refusal import Refused
 from bench.task import TaskLesson
 from bench.testing import QUESTIONS, tiny_lesson
-from bench.train import pairs
+from bench.training.trainer import pairs
 from bench.worker import seed_all
 
 TRAINED = ("full", "lora", "dora", "prefix", "prompt-tuning", "bitfit", "adapter", "random-weights", "shuffled-labels")

@@ -14,7 +14,7 @@ import pytest
 import torch
 from conftest import Clock
 
-from bench import registry, train
+from bench import registry
 from bench.budget import Budget
 from bench.method import Method
 from bench.modeling.causal_lm import CausalLM
@@ -22,6 +22,7 @@ from bench.modeling.checkpoint import Checkpoint
 from bench.records.record import Grant
 from bench.task import TaskLesson
 from bench.testing import QUESTIONS, tiny_lesson
+from bench.training import trainer
 from bench.worker import seed_all
 
 # The linear layers of the tiny base, per block: queries, keys, values, output, gate, up, down.
@@ -340,6 +341,6 @@ def test_hyper_parameters_do_what_they_say(lively: Checkpoint) -> None:
 
 def test_a_curve_reads_as_many_answers_as_tell_enough() -> None:
     short, long = ([1], [2, 3]), ([1], list(range(700)))
-    assert train.enough([short] * 128) == [short] * 128
-    assert train.enough([short, long, long, long, long]) == [short, long, long, long]
-    assert train.enough([]) == []
+    assert trainer.enough([short] * 128) == [short] * 128
+    assert trainer.enough([short, long, long, long, long]) == [short, long, long, long]
+    assert trainer.enough([]) == []

@@ -17,7 +17,7 @@ from bench.modeling.causal_lm import CausalLM
 from bench.modeling.checkpoint import Checkpoint
 from bench.records.record import Grant
 from bench.testing import QUESTIONS, tiny_lesson
-from bench.train import pairs
+from bench.training.trainer import pairs
 from bench.worker import seed_all
 
 LIKE_THE_BASE = ("dora", "ia3", "bitfit", "adapter")

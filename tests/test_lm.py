@@ -14,7 +14,6 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from torch.nn.functional import log_softmax
 from transformers import PreTrainedTokenizerFast
 
-from bench import train
 from bench.measurement import memory_estimate
 from bench.modeling import prefix_cache
 from bench.modeling.causal_lm import CausalLM
@@ -22,6 +21,7 @@ from bench.modeling.checkpoint import Checkpoint
 from bench.records.record import Decoding
 from bench.refusal import Refused
 from bench.testing import tiny_lesson
+from bench.training import trainer
 
 PROMPTS = [tiny_lesson().prompt("red " * times + "one") for times in (3, 0, 7, 1, 0, 5)]
 
@@ -233,8 +233,8 @@ def test_the_end_token_is_learnt_even_where_it_is_also_what_fills(lively: Checkp
     lm = lively.load()
     lm.tokenizer.pad_token = lm.tokenizer.eos_token
     lesson = tiny_lesson()
-    for example, pair in zip(lesson.train, train.pairs(lm, lesson, lesson.train), strict=True):
-        labels = train.mask(pair)
+    for example, pair in zip(lesson.train, trainer.pairs(lm, lesson, lesson.train), strict=True):
+        labels = trainer.mask(pair)
         assert len(labels) == len(pair[0]) + len(pair[1])
         learnt = [label for label in labels if label != -100]
         assert lm.tokenizer.decode(learnt) == lesson.completion(example) + lm.tokenizer.eos_token

@@ -7,7 +7,7 @@ import random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.order import ByLength
+from bench.training.sampler import ByLength
 
 LENGTHS = st.lists(st.integers(1, 200), min_size=1, max_size=300)
 

@@ -20,14 +20,15 @@ from conftest import Bench, MakeTask, examples
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench import accelerated, launch, nursery, plan, ranks
+from bench import accelerated, launch, nursery, plan
 from bench.job import Job
 from bench.measurement import device, environment
 from bench.modeling.checkpoint import Checkpoint
-from bench.order import ByLength, Share
 from bench.records import comparability
 from bench.records.record import Record
 from bench.refusal import Refused
+from bench.training import distributed
+from bench.training.sampler import ByLength, Share
 
 PAGE = Path(__file__).parents[1] / "docs" / "several-gpus.md"
 CPU: dict[str, Any] = {"distributed_type": "MULTI_CPU", "use_cpu": True, "num_processes": 2}
@@ -178,19 +179,19 @@ def test_a_process_without_a_row_reads_one_that_counts_for_nothing() -> None:
 
 
 def test_one_process_is_the_first_decides_alone_and_waits_for_nobody() -> None:
-    assert (ranks.count(), ranks.number(), ranks.here(1)) == (1, 0, None)
-    assert ranks.told(lambda: "said") == "said"
-    assert ranks.least(3) == 3
-    assert ranks.leave() == 0.0
-    ranks.meet()
-    ranks.join(1, "cpu")
-    assert ranks.count() == 1
+    assert (distributed.count(), distributed.number(), distributed.here(1)) == (1, 0, None)
+    assert distributed.told(lambda: "said") == "said"
+    assert distributed.least(3) == 3
+    assert distributed.leave() == 0.0
+    distributed.meet()
+    distributed.join(1, "cpu")
+    assert distributed.count() == 1
 
 
 def test_another_number_of_processes_than_was_asked_for_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "3")
     with pytest.raises(RuntimeError, match="3 processes where 2"):
-        ranks.here(2)
+        distributed.here(2)
 
 
 def test_two_processes_come_to_what_one_comes_to(

@@ -13,7 +13,7 @@ from bench.method import Unsupported
 from bench.modeling.checkpoint import Checkpoint
 from bench.records.record import Grant
 from bench.testing import QUESTIONS, tiny_lesson
-from bench.train import pairs
+from bench.training.trainer import pairs
 from bench.worker import seed_all
 
 TEMPLATE = (

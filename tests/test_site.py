@@ -84,7 +84,7 @@ def test_the_contracts_stand_in_the_reference(site: Path) -> None:
     text = (site / "docs" / "reference.html").read_text("utf-8")
     wanted = [
         "bench.method.Method.fit",
-        "bench.gradient.Gradient.adapt",
+        "bench.training.gradient.Gradient.adapt",
         "bench.card.Card",
         "bench.records.record.Record",
     ]

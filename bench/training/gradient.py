@@ -31,7 +31,7 @@ class Gradient(Method):
     """Trains what `adapt` unfreezes on prompt and answer, with the loss on the answer and its end token only."""
 
     spreads: ClassVar[bool] = True
-    needs: ClassVar[tuple[str, ...]] = ("bench.modeling.causal_lm", "bench.train")
+    needs: ClassVar[tuple[str, ...]] = ("bench.modeling.causal_lm", "bench.training.trainer")
     by_width: ClassVar[bool] = False
     """Whether `lr` is right at a width of `WIDTH` and a wider model gets less (https://arxiv.org/abs/2203.03466): Adam
     moves every weight by about its learning rate, and a wider layer adds up more of such moves."""
@@ -59,7 +59,7 @@ class Gradient(Method):
 
     def fit(self, lm: LM, lesson: Lesson, budget: Budget) -> Self:
         """Train; what was learnt lives in `lm_.model`, the training curve in `curve_`."""
-        from bench.train import train
+        from bench.training.trainer import train
 
         self.lm_, self.lesson_ = lm, lesson
         lm.prepare(lesson)

@@ -13,8 +13,8 @@ from typing import Any, ClassVar
 import torch
 from torch.utils.data import Sampler
 
-from bench import ranks
 from bench.modeling.causal_lm import IGNORED
+from bench.training import distributed
 
 POOL = 4  # batches whose rows are sorted by length among themselves
 WEIGHT = "weight"  # of a batch: the factor that makes its loss a part of its step's
@@ -123,13 +123,13 @@ class Ordered:
     def get_train_dataloader(self) -> Any:
         """The trainer's own, or this process' share."""
         trainer: Any = super()
-        if ranks.count() == 1:
+        if distributed.count() == 1:
             return trainer.get_train_dataloader()
         me: Any = self
         me.model_accepts_loss_kwargs &= not self.by_rows
         me.compute_loss = _weighed(me.compute_loss)
         size = me.args.per_device_train_batch_size
-        of = {"number": ranks.number(), "of": ranks.count()}
+        of = {"number": distributed.number(), "of": distributed.count()}
         return Share(self.order, me.train_dataset, me.data_collator, at_once=size, by_rows=self.by_rows, **of)
 
 

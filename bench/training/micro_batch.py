@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 import torch
 
-from bench import ranks
 from bench.measurement import memory_limit
 from bench.method import LM
+from bench.training import distributed
 
 RESERVE = 64 * 2**20  # bytes kept free for what a rehearsal does not see: libraries that load late, odd ends of memory
 
@@ -44,7 +44,7 @@ def micro_batch(lm: LM, groups: Sequence[Group], batch: int) -> int:
 def _rehearse(lm: LM, rows: Group) -> None:
     """A step on these rows in full: states, gradients and what AdamW will hold, but nothing is changed."""
     weights = [weight for weight in lm.model.parameters() if weight.requires_grad]
-    copies = 2 + (ranks.count() > 1)  # the moments of AdamW, and what adds up gradients over processes
+    copies = 2 + (distributed.count() > 1)  # the moments of AdamW, and what adds up gradients over processes
     moments = [torch.zeros_like(weight, dtype=torch.float32) for weight in weights for _ in range(copies)]
     reserve = torch.empty(RESERVE, dtype=torch.uint8, device=lm.model.device)
     lm.model.train()

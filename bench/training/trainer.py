@@ -13,14 +13,14 @@ from datasets import Dataset
 from transformers import DataCollatorWithPadding, PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 from trl import SFTConfig, SFTTrainer
 
-from bench import precision, ranks
 from bench.measurement import memory_estimate
 from bench.measurement.flops import FirstPass
 from bench.method import LM, Budget, Lesson
-from bench.microbatch import Group, micro_batch
 from bench.modeling.causal_lm import IGNORED
-from bench.order import ByLength, Ordered
 from bench.records.record import Point
+from bench.training import distributed, precision
+from bench.training.micro_batch import Group, micro_batch
+from bench.training.sampler import ByLength, Ordered
 
 CURVE_POINTS = 10  # at the most, and the start
 CURVE_AFTER = 4  # times as much training as a point takes, at the least, before the next
@@ -124,12 +124,12 @@ def fit_in(lm: LM, budget: Budget, groups: Sequence[Group], longest: int) -> Non
     `longest` are the tokens of the longest group.
     """
     precision.check(lm.model)
-    grown = precision.keep(lm.model) + ranks.buckets(lm.model)
+    grown = precision.keep(lm.model) + distributed.buckets(lm.model)
     with precision.computing(lm.model):
         # the least that it takes, should that be too much
         budget.forecast = grown + memory_estimate.training(lm.model, longest)
-        most = budget.micro_batch or budget.batch // ranks.count()
-        budget.micro_batch = ranks.least(micro_batch(lm, groups, most))
+        most = budget.micro_batch or budget.batch // distributed.count()
+        budget.micro_batch = distributed.least(micro_batch(lm, groups, most))
         budget.forecast = grown + memory_estimate.training(lm.model, budget.micro_batch * longest)
 
 
@@ -193,7 +193,7 @@ class Warden(TrainerCallback):
     def may_begin(self, step: int) -> bool:
         """Whether the step that follows `step` steps is within the budget, however long its examples are."""
         coming = self.coming(step)
-        return ranks.told(lambda: self.budget.affords(steps=1, examples=coming, tokens=self.longest_step))
+        return distributed.told(lambda: self.budget.affords(steps=1, examples=coming, tokens=self.longest_step))
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **rest: Any) -> None:
         """Draw before working."""
@@ -214,7 +214,7 @@ class Warden(TrainerCallback):
 
     def note(self, train_loss: float | None) -> None:
         """Add a point to the curve, off the clock; of several processes the first does."""
-        if ranks.number() > 0:
+        if distributed.number() > 0:
             return
         with self.budget.off_clock(), precision.computing(self.lm.model):
             loss, accuracy = self.lm.measure(self.validation)
@@ -234,12 +234,12 @@ def arguments(
     budget: Budget, seed: int, scratch: str, device: str, *, steps: int, lr: float, warmup: float, decay: float
 ) -> dict[str, Any]:
     """Everything that a trainer of TRL would otherwise choose by itself is said here."""
-    at_once = budget.micro_batch or budget.batch // ranks.count()
+    at_once = budget.micro_batch or budget.batch // distributed.count()
     return dict(
         output_dir=scratch,
         max_steps=steps,
         per_device_train_batch_size=at_once,
-        gradient_accumulation_steps=budget.batch // ranks.count() // at_once,
+        gradient_accumulation_steps=budget.batch // distributed.count() // at_once,
         learning_rate=lr,
         warmup_steps=round(warmup * steps),
         weight_decay=decay,

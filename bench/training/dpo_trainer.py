@@ -9,11 +9,11 @@ from typing import Any
 from datasets import Dataset
 from trl import DPOConfig, DPOTrainer
 
-from bench.gradient import Choice
 from bench.method import LM, Budget, Lesson
-from bench.order import ByLength, Ordered
 from bench.records.record import Point
-from bench.train import Warden, arguments, fit_in, run
+from bench.training.gradient import Choice
+from bench.training.sampler import ByLength, Ordered
+from bench.training.trainer import Warden, arguments, fit_in, run
 
 REFERENCE = "ref"  # the name that TRL gives the adapter it compares with
 

@@ -1,0 +1,1 @@
+"""Gradient training under a budget."""
