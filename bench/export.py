@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench import proof, registry
-from bench.job import Job
-from bench.launch import launch
+from bench.execution.job import Job
+from bench.execution.launcher import launch
 from bench.method import Watch
 from bench.parcel import SCRIPT, Parcel
 from bench.provenance import Found

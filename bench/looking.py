@@ -11,7 +11,7 @@ from bench.options import Format, Formatted
 from bench.refusal import Refused, did_you_mean
 
 if TYPE_CHECKING:
-    from bench.survey import Survey
+    from bench.execution.feasibility import Survey
 
 
 def models(
@@ -39,7 +39,7 @@ def models(
     if dtype not in valid:
         raise Refused(f"--dtype {dtype}: there is no such precision", mend=did_you_mean(dtype, valid))
     checkpoint.check_folder(registry.model(model))  # refuses before anything is imported that takes seconds
-    from bench.survey import survey
+    from bench.execution.feasibility import survey
 
     found = survey(model, dtype, tokens)
     if format is Format.json:
@@ -67,7 +67,7 @@ def _show(found: Survey) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from bench import budget
+    from bench.execution import budget
 
     console = Console(markup=False, highlight=False)
     facts = Table(box=None, show_header=False, padding=(0, 2, 0, 0))

@@ -14,8 +14,8 @@ import typer
 from bench.options import Format, Formatted, check_writable
 
 if TYPE_CHECKING:
-    from bench.executor import Executor
-    from bench.job import Job
+    from bench.execution.executor import Executor
+    from bench.execution.job import Job
     from bench.records.record import Record
 
 
@@ -71,7 +71,8 @@ def run(
     Exit code: 0, also where a method is unsupported or did not fit (those are results); 1 if a run ended in an error
     or had to be ended (timeout); 2 for bad input; 130 when interrupted, and the same command picks up where it stopped.
     """
-    from bench import executor, plan, trackers
+    from bench import trackers
+    from bench.execution import executor, plan
 
     tracked, place = trackers.chosen(log_to), executor.chosen(on)
     place.check(device)
@@ -163,7 +164,7 @@ def _run_all(
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-    from bench.tune import Tuner
+    from bench.execution.tuning import Tuner
 
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[state]}"), TimeElapsedColumn())

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from bench import registry, task
-from bench.budget import Budget
+from bench.execution.budget import Budget
 from bench.measurement import environment
 from bench.modeling import checkpoint
 from bench.records.record import Decoding, Grant

@@ -24,14 +24,14 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from trl import SFTConfig, SFTTrainer
 
 from bench import registry, task
-from bench.budget import Budget
+from bench.execution.budget import Budget
+from bench.execution.worker import seed_all
 from bench.measurement import environment
 from bench.method import Lesson
 from bench.modeling import checkpoint
 from bench.records.record import Decoding, Grant
 from bench.training.sampler import ByLength
 from bench.training.trainer import IGNORED, mask, pairs, train
-from bench.worker import seed_all
 
 BATCH = 16
 SHAPE = {"hidden_size": 768, "intermediate_size": 2048, "num_hidden_layers": 14, "num_attention_heads": 12}

@@ -19,12 +19,12 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from bench import registry, task
-from bench.budget import Budget
+from bench.execution.budget import Budget
+from bench.execution.worker import seed_all
 from bench.measurement import environment, flops
 from bench.modeling import checkpoint
 from bench.records.record import Decoding, Grant
 from bench.training.trainer import train
-from bench.worker import seed_all
 
 SIZES = {3: (256, 4), 12: (384, 7), 41: (640, 8), 101: (768, 14)}  # million weights: width, layers
 TRIES, QUESTIONS = 5, 64

@@ -16,9 +16,9 @@ import sys
 import tempfile
 from pathlib import Path
 
-from bench import plan
-from bench.job import Job
-from bench.launch import _environment, launch
+from bench.execution import plan
+from bench.execution.job import Job
+from bench.execution.launcher import _environment, launch
 from bench.records.record import Record
 
 METHODS = "few-shot,features,lora,qlora,full"  # and the controls that join

@@ -18,7 +18,7 @@ import yaml
 from hypothesis import settings
 
 import bench
-from bench import budget
+from bench.execution import budget
 from bench.modeling.checkpoint import Checkpoint
 from bench.records.record import Record
 from bench.task import SPLITS

@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 from conftest import MakeTask
 
-from bench import plan, registry
+from bench import registry
+from bench.execution import plan
 from bench.modeling.checkpoint import Checkpoint
 from bench.refusal import Refused
 

@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 
 from bench import registry
-from bench.budget import Budget
+from bench.execution.budget import Budget
+from bench.execution.worker import seed_all
 from bench.modeling.checkpoint import Checkpoint
 from bench.records.record import Grant
 from bench.testing import tiny_lesson
 from bench.training.trainer import pairs
-from bench.worker import seed_all
 
 LESSON = tiny_lesson()
 

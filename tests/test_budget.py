@@ -10,8 +10,8 @@ from conftest import Clock
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench import budget as rooms
-from bench.budget import Budget, parse
+from bench.execution import budget as rooms
+from bench.execution.budget import Budget, parse
 from bench.method import BudgetSpent
 from bench.records.record import Grant
 from bench.refusal import Refused

@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 import torch
 
-from bench import budget, registry
-from bench.budget import Budget
+from bench import registry
+from bench.execution import budget
+from bench.execution.budget import Budget
+from bench.execution.worker import seed_all
 from bench.measurement import memory_limit
 from bench.modeling.causal_lm import CausalLM
 from bench.modeling.checkpoint import Checkpoint
@@ -18,7 +20,6 @@ from bench.records.record import Grant
 from bench.refusal import Refused
 from bench.testing import QUESTIONS, tiny_lesson
 from bench.training import micro_batch
-from bench.worker import seed_all
 
 LESSON = tiny_lesson()
 PROMPTS = [LESSON.prompt(question) for question in QUESTIONS]

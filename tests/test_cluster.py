@@ -16,7 +16,8 @@ import psutil
 import pytest
 from conftest import Bench, MakeTask
 
-from bench import cluster, executor, node, plan, resources
+from bench.execution import executor, plan
+from bench.execution.ray import executor, node, resources
 from bench.modeling.checkpoint import Checkpoint
 from bench.records.record import read_all
 from bench.refusal import Refused
@@ -342,10 +343,10 @@ def test_what_is_no_place_is_refused_before_anything_is_connected_to(on: str) ->
 
 
 def test_a_run_that_ray_gave_up_says_why() -> None:
-    error = cluster._failure(ray.exceptions.WorkerCrashedError())
+    error = executor._failure(ray.exceptions.WorkerCrashedError())
     assert error.kind == "WorkerCrashedError" and error.message and error.trace
     refused = ray.exceptions.RayTaskError("run", "a trace", Refused("the method 'mine' is another one"))
-    assert cluster._failure(refused).kind == "Refused" and "another one" in cluster._failure(refused).message
+    assert executor._failure(refused).kind == "Refused" and "another one" in executor._failure(refused).message
 
 
 def test_without_ray_the_refusal_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,8 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench import registry
-from bench.budget import Budget
 from bench.card import Card
+from bench.execution.budget import Budget
 from bench.method import Unsupported
 from bench.modeling.checkpoint import Checkpoint
 from bench.records.record import Grant

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from conftest import Bench, MakeRecord, MakeTask
 
-from bench import plan
-from bench.job import Job
+from bench.execution import plan
+from bench.execution.job import Job
 from bench.measurement import device
 from bench.modeling.checkpoint import Checkpoint
 from bench.records.record import Record

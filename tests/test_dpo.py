@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 
 from bench import registry
-from bench.budget import Budget
+from bench.execution.budget import Budget
+from bench.execution.worker import seed_all
 from bench.modeling.causal_lm import CausalLM
 from bench.modeling.checkpoint import Checkpoint
 from bench.records.record import Grant
 from bench.task import TaskLesson
 from bench.testing import QUESTIONS, tiny_lesson
-from bench.worker import seed_all
 
 LESSON = tiny_lesson()
 REJECTED = replace(LESSON, train=tuple(replace(row, rejected="never") for row in LESSON.train))

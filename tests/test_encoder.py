@@ -9,8 +9,10 @@ import pytest
 import torch
 from conftest import MakeTask
 
-from bench import export, plan, provenance, registry, worker
-from bench.budget import Budget
+from bench import export, provenance, registry
+from bench.execution import plan, worker
+from bench.execution.budget import Budget
+from bench.execution.worker import seed_all
 from bench.method import Unsupported
 from bench.modeling import checkpoint
 from bench.modeling.checkpoint import Checkpoint
@@ -19,7 +21,6 @@ from bench.refusal import Refused
 from bench.task import TaskLesson
 from bench.testing import QUESTIONS, tiny_lesson
 from bench.training.trainer import pairs
-from bench.worker import seed_all
 
 TRAINED = ("full", "lora", "dora", "prefix", "prompt-tuning", "bitfit", "adapter", "random-weights", "shuffled-labels")
 LESSON = tiny_lesson()

@@ -12,7 +12,8 @@ import torch
 from conftest import MakeTask
 
 import bench
-from bench import plan, registry, worker
+from bench import registry
+from bench.execution import plan, worker
 from bench.measurement import forgetting
 from bench.measurement.forgetting import Recall
 from bench.modeling.causal_lm import CausalLM

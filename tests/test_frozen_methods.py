@@ -12,13 +12,13 @@ import pytest
 import torch
 
 from bench import registry
-from bench.budget import Budget
+from bench.execution.budget import Budget
+from bench.execution.worker import seed_all
 from bench.method import Unsupported
 from bench.modeling.checkpoint import Checkpoint
 from bench.records.record import Grant
 from bench.task import Row, TaskLesson
 from bench.testing import QUESTIONS, tiny_lesson
-from bench.worker import seed_all
 
 METHODS = ("features", "head")
 LABELS = ("warm", "cold")

@@ -10,11 +10,11 @@ import pytest
 import torch
 
 from bench import registry
-from bench.budget import Budget
+from bench.execution.budget import Budget
+from bench.execution.worker import seed_all
 from bench.modeling.checkpoint import Checkpoint
 from bench.records.record import Grant
 from bench.testing import QUESTIONS, tiny_lesson
-from bench.worker import seed_all
 
 METHODS = ("full", "random-weights")
 PROMPTS = [tiny_lesson().prompt(question) for question in QUESTIONS]

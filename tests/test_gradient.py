@@ -15,7 +15,8 @@ import torch
 from conftest import Clock
 
 from bench import registry
-from bench.budget import Budget
+from bench.execution.budget import Budget
+from bench.execution.worker import seed_all
 from bench.method import Method
 from bench.modeling.causal_lm import CausalLM
 from bench.modeling.checkpoint import Checkpoint
@@ -23,7 +24,6 @@ from bench.records.record import Grant
 from bench.task import TaskLesson
 from bench.testing import QUESTIONS, tiny_lesson
 from bench.training import trainer
-from bench.worker import seed_all
 
 # The linear layers of the tiny base, per block: queries, keys, values, output, gate, up, down.
 SHAPES = [(64, 64), (64, 32), (64, 32), (64, 64), (64, 128), (64, 128), (128, 64)]

@@ -11,7 +11,7 @@ from peft import PrefixTuningConfig, PromptTuningConfig, TaskType, get_peft_mode
 from torch.nn.functional import log_softmax
 
 from bench import registry
-from bench.budget import Budget
+from bench.execution.budget import Budget
 from bench.method import Unsupported
 from bench.modeling.causal_lm import CausalLM
 from bench.modeling.checkpoint import Checkpoint

@@ -11,14 +11,14 @@ import torch
 from safetensors.torch import load_file
 
 from bench import registry
-from bench.budget import Budget
+from bench.execution.budget import Budget
+from bench.execution.worker import seed_all
 from bench.method import Unsupported
 from bench.modeling.causal_lm import CausalLM
 from bench.modeling.checkpoint import Checkpoint
 from bench.records.record import Grant
 from bench.testing import QUESTIONS, tiny_lesson
 from bench.training.trainer import pairs
-from bench.worker import seed_all
 
 LIKE_THE_BASE = ("dora", "ia3", "bitfit", "adapter")
 BEFORE_THE_PROMPT = ("prefix", "prompt-tuning")

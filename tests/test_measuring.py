@@ -13,15 +13,16 @@ import pytest
 import torch
 from conftest import MakeTask
 
-from bench import plan, registry, worker
-from bench.budget import Budget
+from bench import registry
+from bench.execution import plan, worker
+from bench.execution.budget import Budget
+from bench.execution.worker import seed_all
 from bench.measurement import adapter_serving, environment, flops, memory_estimate
 from bench.measurement.flops import FirstPass
 from bench.measurement.meter import FEWEST, QUERIES, one_by_one
 from bench.modeling.checkpoint import Checkpoint
 from bench.records.record import Grant
 from bench.testing import QUESTIONS, tiny_lesson
-from bench.worker import seed_all
 
 LESSON = tiny_lesson()
 ROOT = Path(__file__).parents[1]

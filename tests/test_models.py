@@ -23,8 +23,10 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from bench import plan, registry, survey, worker
-from bench.budget import Budget
+from bench import registry
+from bench.execution import feasibility, plan, worker
+from bench.execution.budget import Budget
+from bench.execution.worker import seed_all
 from bench.measurement import memory_estimate
 from bench.method import Unsupported
 from bench.modeling import adapter_checkpoint, checkpoint, weight_files
@@ -32,7 +34,6 @@ from bench.modeling.checkpoint import Checkpoint
 from bench.records.record import Decoding, Grant
 from bench.refusal import Refused
 from bench.testing import QUESTIONS, tiny_lesson
-from bench.worker import seed_all
 
 LESSON = tiny_lesson()
 LETTERS = sorted(pre_tokenizers.ByteLevel.alphabet())
@@ -311,13 +312,13 @@ def test_what_a_survey_forecasts_is_what_a_run_forecasts(kinds: dict[str, Checkp
     lm: Any = kinds["heads that share keys and values"].load()
     method: Any = registry.method(name)()
     wanted = memory_estimate.training(method.adapt(lm.model), 1000)
-    empty = survey._empty(kinds["heads that share keys and values"].folder, "float32")
+    empty = feasibility._empty(kinds["heads that share keys and values"].folder, "float32")
     assert memory_estimate.training(method.adapt(empty.model), 1000) == pytest.approx(wanted, rel=0.01)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_survey_tells_what_is_odd_about_a_model(kinds: dict[str, Checkpoint], kind: str) -> None:
-    found = survey.survey(str(kinds[kind].folder), "float32", 64)
+    found = feasibility.survey(str(kinds[kind].folder), "float32", 64)
     facts = found.facts
     odd = {
         "no padding token (GPT-2)": ("padding_named", False),
@@ -340,11 +341,11 @@ def test_a_survey_tells_what_is_odd_about_a_model(kinds: dict[str, Checkpoint], 
 
 
 def test_training_shrinks_to_what_is_free_and_then_does_not_fit(kinds: dict[str, Checkpoint]) -> None:
-    lm = survey._empty(kinds["output layer tied"].folder, "float32")
-    roomy = {need.method: need for need in survey._needs(lm, 64, 2**40, 0)}
+    lm = feasibility._empty(kinds["output layer tied"].folder, "float32")
+    roomy = {need.method: need for need in feasibility._needs(lm, 64, 2**40, 0)}
     assert roomy["lora"].micro_batch == 16
     plain = memory_estimate.held(lm.model)
-    tight = {need.method: need for need in survey._needs(lm, 64, plain + 3 * 2**20, 0)}
+    tight = {need.method: need for need in feasibility._needs(lm, 64, plain + 3 * 2**20, 0)}
     assert 1 <= (tight["lora"].micro_batch or 0) < 16
-    none = {need.method: need for need in survey._needs(lm, 64, plain, 0)}
+    none = {need.method: need for need in feasibility._needs(lm, 64, plain, 0)}
     assert not none["lora"].fits and none["lora"].micro_batch == 1

@@ -20,8 +20,8 @@ from conftest import Bench, MakeTask, examples
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench import accelerated, launch, nursery, plan
-from bench.job import Job
+from bench.execution import accelerate_launcher, fork_server, launcher, plan
+from bench.execution.job import Job
 from bench.measurement import device, environment
 from bench.modeling.checkpoint import Checkpoint
 from bench.records import comparability
@@ -81,7 +81,7 @@ class Other(Method):
 def anew() -> Iterator[None]:
     """No process that runs were forked from outlives its test."""
     yield
-    nursery._nurseries.cache_clear()
+    fork_server._nurseries.cache_clear()
 
 
 def write(file: Path, said: Any) -> str:
@@ -105,7 +105,7 @@ def weights(folder: Path) -> dict[str, Any]:
 
 
 def run(job: Job, out: Path) -> Record:
-    record, _ = launch.launch(job, out)
+    record, _ = launcher.launch(job, out)
     assert record.status == "ok", record.error
     return record
 
@@ -330,10 +330,10 @@ def test_an_interrupted_command_ends_all_processes(
 def test_processes_that_ignore_their_seconds_are_ended(
     other: list[str], tiny: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(launch, "GRACE_S", 0.3)
+    monkeypatch.setattr(launcher, "GRACE_S", 0.3)
     task, file = tmp_path / "feelings", str(tmp_path / "cpu.yaml")
     job = planned("./other.py", task, tiny, budget="steps=3,batch=4,seconds=0.2", accelerate=file)
-    assert launch.launch(job, tmp_path)[0].status == "timeout"
+    assert launcher.launch(job, tmp_path)[0].status == "timeout"
 
 
 def test_what_was_started_ends_with_what_started_it(tmp_path: Path) -> None:
@@ -341,7 +341,7 @@ def test_what_was_started_ends_with_what_started_it(tmp_path: Path) -> None:
     parent = (
         f"import subprocess, sys; subprocess.Popen([sys.executable, '-c', {child!r}], start_new_session=True).wait()"
     )
-    several = accelerated.Several([sys.executable, "-c", parent])
+    several = accelerate_launcher.Several([sys.executable, "-c", parent])
     while not ((place := tmp_path / "pid").exists() and place.read_text()):
         time.sleep(0.02)
     inner = int(place.read_text())
@@ -406,7 +406,7 @@ def test_the_configurations_of_the_page_are_of_two_processes(
 ) -> None:
     monkeypatch.setattr(device, "_torch_has_cuda", lambda: True)
     monkeypatch.setattr(device, "gpus", lambda: 2)
-    assert accelerated.read(write(tmp_path / "config.yaml", said), "auto").processes == 2
+    assert accelerate_launcher.read(write(tmp_path / "config.yaml", said), "auto").processes == 2
 
 
 @pytest.mark.parametrize(
@@ -435,9 +435,11 @@ def test_every_process_has_a_gpu_that_is_here_or_all_are_on_the_cpu(
     file = write(tmp_path / "gpus.yaml", GPU | change)
     if found is None:
         with pytest.raises(Refused):
-            accelerated.read(file, asked)
+            accelerate_launcher.read(file, asked)
     else:
-        assert accelerated.read(file, asked) == accelerated.Setup(file, (GPU | change)["num_processes"], found)
+        assert accelerate_launcher.read(file, asked) == accelerate_launcher.Setup(
+            file, (GPU | change)["num_processes"], found
+        )
 
 
 def test_what_does_not_train_by_gradient_keeps_one_process(
@@ -457,7 +459,7 @@ def test_what_does_not_train_by_gradient_keeps_one_process(
 
 def test_processes_share_the_threads_and_see_the_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(environment, "threads", lambda: 5)
-    said = accelerated.surroundings("cpu", 2)
+    said = accelerate_launcher.surroundings("cpu", 2)
     assert (said["OMP_NUM_THREADS"], said[environment.ALL_THREADS], said["CUDA_VISIBLE_DEVICES"]) == ("2", "5", "")
-    assert accelerated.surroundings("cpu", 8)["OMP_NUM_THREADS"] == "1"
-    assert "CUDA_VISIBLE_DEVICES" not in accelerated.surroundings("auto", 2)
+    assert accelerate_launcher.surroundings("cpu", 8)["OMP_NUM_THREADS"] == "1"
+    assert "CUDA_VISIBLE_DEVICES" not in accelerate_launcher.surroundings("auto", 2)

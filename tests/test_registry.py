@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 from conftest import CODE, MakeTask
 
-from bench import plan, registry
+from bench import registry
+from bench.execution import plan
 from bench.method import Method
 from bench.modeling.checkpoint import Checkpoint
 from bench.refusal import Refused

@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 
 from bench import registry
-from bench.budget import Budget
+from bench.execution.budget import Budget
+from bench.execution.worker import seed_all
 from bench.method import Unsupported
 from bench.modeling.checkpoint import Checkpoint
 from bench.records.record import Grant
 from bench.testing import QUESTIONS, tiny_lesson
 from bench.training.trainer import pairs
-from bench.worker import seed_all
 
 TEMPLATE = (
     "{{ bos_token or '' }}{% for turn in messages %}[{{ turn.role }}]\n{{ turn.content }}\n{% endfor %}"

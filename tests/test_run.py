@@ -18,7 +18,7 @@ import psutil
 import pytest
 from conftest import Bench, MakeTask
 
-from bench import launch, plan, progress
+from bench.execution import launcher, plan, progress
 from bench.modeling.checkpoint import Checkpoint
 from bench.records.record import Record, read_all
 
@@ -299,11 +299,11 @@ def test_a_method_that_ignores_its_seconds_is_ended(
     asked: list[str], write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(launch, "GRACE_S", 0.3)
+    monkeypatch.setattr(launcher, "GRACE_S", 0.3)
     (tmp_path / "gate").touch()
     (job,) = jobs(asked, write("waits", WAIT), "steps=3,seconds=0.2")
     began = time.monotonic()
-    record, fresh = launch.launch(job, tmp_path)
+    record, fresh = launcher.launch(job, tmp_path)
     assert fresh
     assert record.status == "timeout"
     assert record.error is not None and "0.2 s" in record.error.message
@@ -316,12 +316,12 @@ def test_time_before_fitting_is_not_taken_for_fitting(
     asked: list[str], write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(launch, "GRACE_S", 0.0)
+    monkeypatch.setattr(launcher, "GRACE_S", 0.0)
     file = write("mine")
     code = (tmp_path / "mine.py").read_text("utf-8")
     (tmp_path / "mine.py").write_text(code.replace("return None", "time.sleep(3)"), "utf-8")
     (job,) = jobs(asked, file, "steps=3,seconds=1")
-    assert launch.launch(job, tmp_path)[0].status == "ok"
+    assert launcher.launch(job, tmp_path)[0].status == "ok"
 
 
 def test_half_written_progress_does_not_end_a_run(tmp_path: Path) -> None:
@@ -349,7 +349,7 @@ def test_equal_seeds_give_equal_answers_in_every_process(
             cores = sorted(os.sched_getaffinity(0))
             os.sched_setaffinity(0, {cores[0] if folder.name == "first" else cores[-1]})
         for job in planned:
-            launch.launch(job, folder)
+            launcher.launch(job, folder)
         return records(folder)
 
     with ThreadPoolExecutor(2) as pool:

@@ -88,7 +88,7 @@ def test_the_contracts_stand_in_the_reference(site: Path) -> None:
         "bench.card.Card",
         "bench.records.record.Record",
     ]
-    wanted += ["bench.budget.Budget.draw", "bench.testing.check_method"]
+    wanted += ["bench.execution.budget.Budget.draw", "bench.testing.check_method"]
     assert not [name for name in wanted if f'id="{name}"' not in text]
 
 

@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 from conftest import COLOURS, FEELINGS, Bench, MakeRecord, MakeTask
 
-from bench import export, plan, proof, provenance, taking, worker
+from bench import export, proof, provenance, taking
+from bench.execution import plan, worker
 from bench.modeling.checkpoint import Checkpoint
 from bench.records import artifacts
 from bench.records.record import Failure, Record, read_all

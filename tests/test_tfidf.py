@@ -10,9 +10,9 @@ import pytest
 from conftest import MakeTask
 
 from bench import registry
-from bench.budget import Budget
+from bench.execution.budget import Budget
+from bench.execution.plan import plan
 from bench.method import LM, Unsupported
-from bench.plan import plan
 from bench.records.record import Grant
 from bench.task import Row, TaskLesson
 from bench.testing import tiny_lesson

@@ -10,8 +10,8 @@ import pytest
 from conftest import Bench, MakeTask
 
 from bench import registry
+from bench.execution.plan import ranges
 from bench.modeling.checkpoint import Checkpoint
-from bench.plan import ranges
 from bench.records.record import Range, Record, read_all
 
 METHOD = '''

@@ -16,8 +16,8 @@ from typing import Any
 import bench
 from bench import registry
 from bench.data import hub_tasks
-from bench.job import Job
-from bench.launch import launch
+from bench.execution.job import Job
+from bench.execution.launcher import launch
 from bench.method import Watch
 from bench.modeling import checkpoint
 from bench.records.record import Record

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import torch  # noqa: F401 (the processes meet by it, whatever the method needs)
 
-from bench import worker
-from bench.job import Job
+from bench.execution import worker
+from bench.execution.job import Job
+from bench.execution.progress import Progress
 from bench.measurement import environment
-from bench.progress import Progress
 from bench.records import artifacts
 from bench.records.record import Env, Record
 

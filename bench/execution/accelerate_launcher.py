@@ -103,7 +103,16 @@ def start(file: str, files: Sequence[Path], log: IO[str], env: dict[str, str]) -
     how = ["--config_file", str(Path(file).absolute()), "--multi_gpu", "--mixed_precision", "no"]
     if not _load(Path(file), file).get("main_process_port"):
         how += ["--main_process_port", "0"]  # any that is free
-    typed = [sys.executable, "-P", "-m", "accelerate.commands.launch", *how, "-m", "bench.crew", *map(str, files)]
+    typed = [
+        sys.executable,
+        "-P",
+        "-m",
+        "accelerate.commands.launch",
+        *how,
+        "-m",
+        "bench.execution.rank_worker",
+        *map(str, files),
+    ]
     return Several(typed, stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=env)
 
 

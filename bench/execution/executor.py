@@ -7,8 +7,8 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Protocol, TypeVar
 
-from bench import launch
-from bench.job import Job
+from bench.execution import launcher
+from bench.execution.job import Job
 from bench.measurement import device
 from bench.method import Watch
 from bench.records.record import Record
@@ -44,7 +44,7 @@ class Here:
     """This machine: one run at a time."""
 
     check = staticmethod(device.check)
-    launch = staticmethod(launch.launch)
+    launcher = staticmethod(launcher.launch)
 
     def map(self, work: Callable[[T], R], things: Iterable[T]) -> Iterator[R]:
         """One after the other."""
@@ -60,7 +60,7 @@ def chosen(on: str) -> Executor:
     if on == HERE:
         return Here()
     if on.partition("?")[0].partition(":")[0] == "ray":
-        from bench import cluster
+        from bench.execution.ray import executor
 
-        return cluster.asked(on)
+        return executor.asked(on)
     raise Refused(f"--on {on}: there is no such place", mend=f"Valid: {VALID}")

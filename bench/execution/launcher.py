@@ -12,11 +12,12 @@ from typing import IO, Any
 
 from filelock import FileLock
 
-from bench import accelerated, nursery, progress, registry
-from bench.job import Job
+from bench import registry
+from bench.execution import accelerate_launcher, fork_server, progress
+from bench.execution.job import Job
+from bench.execution.plan import done
 from bench.measurement import device
 from bench.method import Watch
-from bench.plan import done
 from bench.records.record import Failure, Record, Spec, Status
 
 POLL_S = 0.25
@@ -73,16 +74,16 @@ def _run(job: Job, out: Path, show: Watch) -> Record:
     return record
 
 
-def _start(job: Job, files: list[Path], log: IO[str]) -> nursery.Process:
+def _start(job: Job, files: list[Path], log: IO[str]) -> fork_server.Process:
     """The process of a job, or those that train it together."""
     if job.accelerate is not None:
-        around = accelerated.surroundings(job.device, job.processes)
-        return accelerated.start(job.accelerate, files, log, _environment(job.spec) | around)
+        around = accelerate_launcher.surroundings(job.device, job.processes)
+        return accelerate_launcher.start(job.accelerate, files, log, _environment(job.spec) | around)
     needs = registry.method(job.spec.method.ref).needs
-    return nursery.start(files, log, needs, _environment(job.spec) | device.visible(job.device))
+    return fork_server.start(files, log, needs, _environment(job.spec) | device.visible(job.device))
 
 
-def _wait(worker: nursery.Process, job: Job, file: Path, show: Watch) -> bool:
+def _wait(worker: fork_server.Process, job: Job, file: Path, show: Watch) -> bool:
     """Wait for the worker, mostly asleep; True if it had to be killed for ignoring its budget of seconds."""
     granted = job.spec.budget.seconds
     while True:

@@ -9,7 +9,7 @@ from pathlib import Path
 from threading import Lock
 from typing import Any
 
-from bench.job import Job
+from bench.execution.job import Job
 from bench.method import Watch
 from bench.records.record import Attempt, Range, Record, Tuning
 

@@ -14,15 +14,15 @@ from tempfile import TemporaryDirectory
 from typing import cast
 
 from bench import registry, task
-from bench.budget import Budget
 from bench.data import hub_tasks
-from bench.job import Job
+from bench.execution.budget import Budget
+from bench.execution.job import Job
+from bench.execution.progress import Progress
 from bench.measurement import adapter_serving, device, environment, memory_limit
 from bench.measurement.forgetting import Recall
 from bench.measurement.meter import MIB, Meter, one_by_one
 from bench.method import LM, Lesson, Method, Unsupported, Watch
 from bench.modeling import checkpoint, loaded_model
-from bench.progress import Progress
 from bench.records import artifacts
 from bench.records.cost import Adapter, Answering, Cost, Parameters, Phase
 from bench.records.record import Env, Failure, Forgetting, Grant, Record, Status

@@ -16,13 +16,14 @@ from urllib.parse import urlsplit
 
 from filelock import FileLock
 
-from bench import launch, node, resources
-from bench.job import Job
+from bench.execution import launcher
+from bench.execution.job import Job
+from bench.execution.plan import done
+from bench.execution.ray import node, resources
+from bench.execution.ray.resources import Asked
 from bench.method import Watch
-from bench.plan import done
 from bench.records.record import Failure, Record
 from bench.refusal import Refused
-from bench.resources import Asked
 
 RETRIES = 3  # of a run whose node or Ray worker was lost
 POLL_S = 0.5
@@ -125,7 +126,7 @@ class Cluster:
         with self.mutex:
             if out in self.held:
                 return
-            lock = launch.queue(out, show)
+            lock = launcher.queue(out, show)
             while True:
                 try:
                     lock.acquire(timeout=POLL_S)
@@ -151,7 +152,7 @@ class Cluster:
                 raise Ended from None
             if isinstance(error, ConnectionError) or not ray.is_initialized():
                 raise _lost() from None
-            return launch.failed(job, "error", _failure(error)), None
+            return launcher.failed(job, "error", _failure(error)), None
         finally:
             del self.work[job.spec.id]
 

@@ -10,10 +10,11 @@ from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 from pydantic import AllowInfNan, TypeAdapter, ValidationError
 
-from bench import accelerated, budget, hub, registry
+from bench import hub, registry
 from bench.card import Card, read
 from bench.data import hub_tasks
-from bench.job import Job
+from bench.execution import accelerate_launcher, budget
+from bench.execution.job import Job
 from bench.measurement import device as places
 from bench.method import Method
 from bench.modeling import checkpoint
@@ -42,7 +43,7 @@ def plan(
 
     Raises `Refused` at the first thing wrong.
     """
-    setup = accelerated.read(accelerate, device)
+    setup = accelerate_launcher.read(accelerate, device)
     place = registry.task(task_ref)
     classes = _methods(methods, closed=read(place / "task.yaml").labels is not None)
     given = _given(classes, settings)

@@ -55,7 +55,9 @@ def start(files: Sequence[Path], log: IO[str], needs: tuple[str, ...], environme
             known[needs] = _having(needs, known, environment)
         if (child := known[needs].start(files, log.name)) is not None:
             return child
-    return python("bench.worker", *map(str, files), stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=environment)
+    return python(
+        "bench.execution.worker", *map(str, files), stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=environment
+    )
 
 
 def python(module: str, *arguments: str, **how: Any) -> subprocess.Popen[bytes]:
@@ -84,7 +86,9 @@ class Nursery:
                 return
             nowhere = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.DEVNULL)
             line = theirs.fileno()
-            self._process = python("bench.nursery", str(line), *needs, env=environment, pass_fds=[line], **nowhere)
+            self._process = python(
+                "bench.execution.fork_server", str(line), *needs, env=environment, pass_fds=[line], **nowhere
+            )
 
     def start(self, files: Sequence[Path], log: str) -> Forked | None:
         """A run of its own; None where the nursery did not live to fork it."""
@@ -114,7 +118,7 @@ class Nursery:
     def hear(self, timeout: float | None = None) -> str:
         """The next thing it says; empty if it has died. Raises `subprocess.TimeoutExpired`."""
         if not select.select([self._line], [], [], timeout)[0]:
-            raise subprocess.TimeoutExpired("bench.nursery", timeout or 0.0)
+            raise subprocess.TimeoutExpired("bench.execution.fork_server", timeout or 0.0)
         with suppress(ConnectionResetError):
             return self._line.recv(LONGEST).decode()
         return ""
@@ -192,7 +196,7 @@ def main(line: str, *needs: str) -> None:
 
 def _import(needs: Sequence[str]) -> Phase:
     """What importing costs, from the start of this process."""
-    from bench import worker
+    from bench.execution import worker
     from bench.measurement.meter import Meter
 
     meter = Meter()
@@ -204,7 +208,7 @@ def _import(needs: Sequence[str]) -> Phase:
 
 def _live(job: str, out: str, progress: str, log: str, *, imported: Phase, pages: Sequence[tuple[int, int]]) -> None:
     """Be the run, and end as a Python of its own would."""
-    from bench import worker
+    from bench.execution import worker
 
     code = 1
     try:

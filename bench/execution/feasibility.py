@@ -15,7 +15,8 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification, GenerationConfig
 from transformers import AutoTokenizer as Tokenizers
 
-from bench import budget, hub, registry
+from bench import hub, registry
+from bench.execution import budget
 from bench.measurement import environment, memory_estimate
 from bench.measurement.meter import MIB
 from bench.modeling import adapter_checkpoint, checkpoint, model_config, weight_files

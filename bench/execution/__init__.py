@@ -1,0 +1,1 @@
+"""From jobs to records: planning, launching and the steps of one run."""
