@@ -15,7 +15,7 @@ from bench.options import Format, Formatted
 from bench.refusal import Refused, did_you_mean
 
 if TYPE_CHECKING:
-    from bench.provenance import Found
+    from bench.export.provenance import Found
 
 Named = Annotated[str, typer.Argument(help="A record: its file, or its id in results/.")]
 RESULTS = Path("results")
@@ -36,7 +36,7 @@ def export(
     What the run did not keep (bench run --keep) is fitted again. Exit code: 0 done; 1 done, but not all answers that
     were compared are those of the record; 2 bad input (nothing is written).
     """
-    from bench import export as exports
+    from bench.export import export as exports
 
     exports.check_target(to)
     found = _found(record)
@@ -66,13 +66,13 @@ def answer(
     asked = [line.rstrip("\n") for line in sys.stdin if line.strip()] if question == ["-"] else list(question)
     if not any(text.strip() for text in asked):
         raise Refused("there is no question", mend='bench answer RECORD "a question"')
-    from bench import export as exports
-    from bench import proof
-    from bench.parcel import SCRIPT
+    from bench.export import export as exports
+    from bench.export import script_check
+    from bench.export.bundle import SCRIPT
 
     if (Path(record) / SCRIPT).is_file():
         told = [f"Answered by {Path(record) / SCRIPT}."]
-        answers = [trimmed for _, trimmed in proof.ask(Path(record) / SCRIPT, asked)]
+        answers = [trimmed for _, trimmed in script_check.ask(Path(record) / SCRIPT, asked)]
     else:
         found = _found(record)
         with _progress() as show:
@@ -93,7 +93,7 @@ def _found(named: str) -> Found:
     if not file.is_file():
         ids = [place.stem for place in RESULTS.glob("*.json")] if RESULTS.is_dir() else []
         raise Refused(f"no record '{named}'", mend=f"a record's file, or an id in {RESULTS}/: {_few(named, ids)}")
-    from bench import provenance
+    from bench.export import provenance
     from bench.records import reader
 
     return provenance.find(reader.read_file(file), file)

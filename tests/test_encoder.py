@@ -9,10 +9,11 @@ import pytest
 import torch
 from conftest import MakeTask
 
-from bench import export, provenance, registry
+from bench import registry
 from bench.execution import plan, worker
 from bench.execution.budget import Budget
 from bench.execution.worker import seed_all
+from bench.export import export, provenance
 from bench.method import Unsupported
 from bench.modeling import checkpoint
 from bench.modeling.checkpoint import Checkpoint

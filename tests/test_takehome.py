@@ -15,8 +15,9 @@ from typing import Any
 import pytest
 from conftest import COLOURS, FEELINGS, Bench, MakeRecord, MakeTask
 
-from bench import export, proof, provenance, taking
+from bench import taking
 from bench.execution import plan, worker
+from bench.export import export, provenance, script_check
 from bench.modeling.checkpoint import Checkpoint
 from bench.records import artifacts
 from bench.records.record import Failure, Record, read_all
@@ -72,7 +73,7 @@ def here(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         said = runpy.run_path(str(script))
         return [(raw, said["trim"](raw)) for raw in map(said["answer"], questions)]
 
-    monkeypatch.setattr(proof, "ask", ask)
+    monkeypatch.setattr(script_check, "ask", ask)
     yield
 
 

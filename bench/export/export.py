@@ -7,12 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench import proof, registry
+from bench import registry
 from bench.execution.job import Job
 from bench.execution.launcher import launch
+from bench.export import script_check
+from bench.export.bundle import SCRIPT, Parcel
+from bench.export.provenance import Found
 from bench.method import Watch
-from bench.parcel import SCRIPT, Parcel
-from bench.provenance import Found
 from bench.records.record import Record
 from bench.refusal import Refused
 
@@ -54,15 +55,15 @@ def export(found: Found, to: Path, *, merge: bool, check: int, show: Watch) -> E
         show({"phase": "pack"})
         parcel = Parcel(found, saved, merge)
         parcel.pack(fresh)
-        unlike = proof.differences(samples, raws) if raws is not None else []
+        unlike = script_check.differences(samples, raws) if raws is not None else []
         if unlike:
             sentences.append(
                 f"Made again, the run itself answers {len(unlike)} of {len(asked)} otherwise than recorded."
             )
         if parcel.page is not None:
             show({"phase": "check"})
-            raws = [raw for raw, _ in proof.ask(fresh / SCRIPT, asked)]
-            unlike = proof.differences(samples, raws)
+            raws = [raw for raw, _ in script_check.ask(fresh / SCRIPT, asked)]
+            unlike = script_check.differences(samples, raws)
         sentences += _said(parcel.page, raws, unlike, len(asked))
         if unlike and (changed := _changed(found.record)):
             sentences.append(f"Since the run these have changed: {', '.join(changed)}.")
@@ -86,11 +87,11 @@ def answers(found: Found, asked: Sequence[str], show: Watch) -> tuple[list[str],
             parcel.pack(folder)
             if parcel.page is not None:
                 told = ["Answered with what the run kept."]
-                raws = [raw for raw, _ in proof.ask(folder / SCRIPT, every)]
+                raws = [raw for raw, _ in script_check.ask(folder / SCRIPT, every)]
         if not raws:
             told = ["Answered by the run made again, by the record's settings and seed."]
             raws = [sample.raw for sample in remake(found, every, Path(scratch), show).samples]
-    if proof.differences(first, raws[:1]):
+    if script_check.differences(first, raws[:1]):
         told.append("The first test question is not answered as it was in the record.")
     return [found.task.trim(raw) for raw in raws[1:]], told
 

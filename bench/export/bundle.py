@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any, cast
 
 from bench import registry
+from bench.export.provenance import Found
 from bench.method import LM
 from bench.modeling import checkpoint
-from bench.provenance import Found
 from bench.refusal import Refused
 from bench.task import Task
 

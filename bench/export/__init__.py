@@ -1,0 +1,1 @@
+"""What a user takes away: a folder that answers without adaptbench."""
