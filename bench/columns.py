@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from bench import units
-from bench.rows import Row
+from bench.analysis.summary import Row
 from bench.words import Say
 
 

@@ -6,9 +6,9 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from bench import units
-from bench.advice import Advice, Candidate, Labels
-from bench.limits import Wishes, limits
-from bench.sections import Section
+from bench.analysis.advice import Advice, Candidate, Labels
+from bench.analysis.constraints import Wishes, limits
+from bench.analysis.task_results import Section
 from bench.words import Say, english
 
 

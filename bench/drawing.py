@@ -23,8 +23,8 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter
 
 from bench import units
-from bench.comparison import Cell
-from bench.sections import Section
+from bench.analysis.comparison import Cell
+from bench.analysis.task_results import Section
 from bench.words import Say
 
 seconds = FuncFormatter(lambda value, _: units.time(value))

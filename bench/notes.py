@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from bench import stats
+from bench.analysis import tuning_curve
+from bench.analysis.task_results import Section
 from bench.records import comparability
 from bench.records.record import Record
-from bench.sections import Section
 from bench.words import Say, english
 
 BUSY = 0.2
@@ -29,7 +29,7 @@ def notes(section: Section, say: Say = english) -> list[str]:
                 "With {items} test questions, differences below about {points:.1f} points cannot be seen in one seed "
                 "(paired, 80 % power at 10 % discordance).",
                 items=items,
-                points=100 * stats.visible_difference(items),
+                points=100 * tuning_curve.visible_difference(items),
             )
         )
     for size, shown in list(section.rows_by_size.items())[:-1]:
@@ -82,7 +82,9 @@ def tuning(record: Record, name: str, say: Say = english) -> str:
     attempts = record.tuning.attempts
     if not attempts:
         return say("{name}: nothing to tune.", name=name)
-    curve = " ".join(f"{score:.3f}" for score in stats.expected_best([attempt.score or 0.0 for attempt in attempts]))
+    curve = " ".join(
+        f"{score:.3f}" for score in tuning_curve.expected_best([attempt.score or 0.0 for attempt in attempts])
+    )
     failed = [attempt.status for attempt in attempts if attempt.score is None]
     chosen = {key: record.spec.method.params[key] for key in record.tuning.ranges}
     said = [
@@ -104,7 +106,7 @@ def tuning(record: Record, name: str, say: Say = english) -> str:
     edges = [
         key
         for key, place in record.tuning.ranges.items()
-        if place.choices is None and stats.at_edge(chosen[key], place)
+        if place.choices is None and tuning_curve.at_edge(chosen[key], place)
     ]
     if edges:
         said.append(say("at the edge of its range: {edges}", edges=", ".join(edges)))

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from bench.advice import Advice
-from bench.contrast import Interval
-from bench.sections import Section
+from bench.analysis.advice import Advice
+from bench.analysis.significance import Interval
+from bench.analysis.task_results import Section
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,8 @@ from bench.refusal import Refused
 RUN = "--methods few-shot,lora --task capitals --budget ci --seeds 3"
 
 if TYPE_CHECKING:
-    from bench.check import Outcome
-    from bench.gates import Finding
+    from bench.analysis.regression.check import Outcome
+    from bench.analysis.regression.gates import Finding
     from bench.records.record import Spec
 
 
@@ -30,10 +30,11 @@ def report(
 
     Records of one task and model have to be made under the same terms; training sizes alone may differ.
     """
-    from bench import sections, words
+    from bench import words
+    from bench.analysis import task_results
 
     words.check(lang)
-    parts = sections.part(sections.read(results or [Path("results")]))
+    parts = task_results.part(task_results.read(results or [Path("results")]))
     check_writable(out)
     from bench import report
 
@@ -55,12 +56,15 @@ def advise(
     format: Formatted = Format.table,
 ) -> None:
     """Say which method to use: of those within the limits and shown to be as good as the best, the cheapest."""
-    from bench import advice, counsel, limits, sections, words
+    from bench import counsel, words
+    from bench.analysis import advice, constraints, task_results
 
     say = words.speaker(words.check(lang))
-    wishes = limits.Wishes.parse(max_memory, max_fit, max_latency, least or [], queries=queries, tolerance=tolerance)
+    wishes = constraints.Wishes.parse(
+        max_memory, max_fit, max_latency, least or [], queries=queries, tolerance=tolerance
+    )
     told = []
-    for part in sections.part(sections.read(results or [Path("results")])):
+    for part in task_results.part(task_results.read(results or [Path("results")])):
         made = advice.decide(part, wishes, say)
         told.append((part.title, made, counsel.sentences(made, part, wishes, say)))
     if format is Format.json:
@@ -95,15 +99,15 @@ def compare(
 
     Exit code: 0, whatever changed; 2 for bad input.
     """
-    from bench import baseline, speed
-    from bench.check import judge, policy
+    from bench.analysis.regression import baseline, speed
+    from bench.analysis.regression.check import judge, policy
 
     rules = policy(Path.cwd())
     speeds: list[Finding] = []
     if rounds and (rounds < speed.FEWEST or not stack):
         raise Refused(f"--rounds {rounds}: wants --stack, and {speed.FEWEST} rounds at least")
     if stack:
-        from bench import stack as stacks
+        from bench.analysis.regression import environments as stacks
 
         files = [Path(old), Path(new)]
         old, new = map(str, stacks.run(files, run, out))
@@ -129,7 +133,7 @@ def check(
     nothing compares, or there are too few seeds. The policy is the table tool.bench.check of pyproject.toml.
     """
     from bench import verdicts
-    from bench.check import weigh
+    from bench.analysis.regression.check import weigh
 
     for place in (markdown, junit):
         if place and not place.parent.is_dir():
@@ -151,7 +155,7 @@ def bless(
     into: Annotated[Path, typer.Option(help="Folder of the baseline.")] = Path("results/baselines/ci"),
 ) -> None:
     """Make records the baseline: the only way to move one."""
-    from bench import baseline
+    from bench.analysis.regression import baseline
 
     print(f"{len(baseline.bless(baseline.records(new), into, why))} runs are the baseline in {into}/ now.")
 

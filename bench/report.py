@@ -20,13 +20,13 @@ from markupsafe import Markup
 from threadpoolctl import threadpool_limits
 
 from bench import __version__, overview, units
+from bench.analysis.summary import Row, rows
+from bench.analysis.task_results import Section
 from bench.drawing import settle, style
 from bench.overview import Outline
 from bench.plots import every
 from bench.records.flatten import flat
 from bench.records.record import Spec
-from bench.rows import Row, rows
-from bench.sections import Section
 from bench.views import Picture, View
 from bench.words import Say, cell, speaker
 

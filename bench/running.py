@@ -213,9 +213,10 @@ def _state(state: dict[str, Any]) -> str:
 
 
 def _show(records: list[Record], out: Path, format: Format) -> None:
-    from bench import comparison, notes, sections, table
+    from bench import notes, table
+    from bench.analysis import comparison, task_results
 
-    (part,) = sections.part(records)
+    (part,) = task_results.part(records)
     if format is Format.json:
         every = [row for some in part.rows_by_size.values() or [part.rows] for row in some]
         shown = [row.model_dump(mode="json") for row in every]

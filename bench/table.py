@@ -7,8 +7,8 @@ from rich.table import Table
 from rich.text import Text
 
 from bench import units
-from bench.rows import Row
-from bench.sections import Section
+from bench.analysis.summary import Row
+from bench.analysis.task_results import Section
 
 LEGEND = (
     "° control. – not measured. trained: parameters. peak: of any phase. tok/s: answer tokens, in batches. ms/ask: "

@@ -9,8 +9,8 @@ from xml.etree import ElementTree
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from bench.check import Outcome
-from bench.gates import Finding
+from bench.analysis.regression.check import Outcome
+from bench.analysis.regression.gates import Finding
 from bench.words import cell
 
 QUIET = ("same", "shown")

@@ -8,15 +8,16 @@ from functools import cached_property
 
 from markupsafe import Markup
 
-from bench import advice, comparison, counsel, notes
-from bench.advice import Advice
+from bench import counsel, notes
+from bench.analysis import advice, comparison
+from bench.analysis.advice import Advice
+from bench.analysis.constraints import Wishes
+from bench.analysis.significance import Verdict
+from bench.analysis.summary import Row
+from bench.analysis.task_results import Section
 from bench.columns import Column, columns
-from bench.contrast import Verdict
-from bench.limits import Wishes
 from bench.records.record import Record
 from bench.records.samples import Sample
-from bench.rows import Row
-from bench.sections import Section
 from bench.words import Say
 
 SAMPLES, WRONG = 10, 7

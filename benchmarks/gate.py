@@ -11,11 +11,11 @@ import sys
 
 import numpy
 
-from bench import falls
-from bench.falls import SHIFT, Changed
-from bench.gates import Policy
-from bench.pairing import Pair
-from bench.prior import Scores
+from bench.analysis.regression import score_drop
+from bench.analysis.regression.gates import Policy
+from bench.analysis.regression.pairing import Pair
+from bench.analysis.regression.score_drop import SHIFT, Changed
+from bench.analysis.seed_variance import Scores
 
 ITEMS, SEEDS = 500, 3
 
@@ -36,7 +36,7 @@ def check(dice: numpy.random.Generator, methods: int, fallen: list[float], jitte
         Changed(Pair("task", "model", f"m{place}", (), (), {}), draw(dice, fallen[place], hard, jitter))
         for place in range(methods)
     ]
-    return {one.name for one in falls.settle(changed, changed, Policy()) if one.verdict == "worse"}
+    return {one.name for one in score_drop.settle(changed, changed, Policy()) if one.verdict == "worse"}
 
 
 def main() -> None:

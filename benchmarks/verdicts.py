@@ -12,9 +12,9 @@ from itertools import combinations
 
 import numpy
 
-from bench import contrast
-from bench.contrast import LEVEL
-from bench.prior import Prior, Scores
+from bench.analysis import significance
+from bench.analysis.seed_variance import Prior, Scores
+from bench.analysis.significance import LEVEL
 
 ITEMS = 500
 
@@ -45,7 +45,7 @@ def main() -> None:
             drawn = draw(dice, [0.0] * asked.methods, seeds)
             prior = Prior.of(drawn, len(drawn))
             # Questions are drawn anew each time, so what should be covered is the mean over all of them: 0.5.
-            covered += [(found := contrast.interval(one, prior)).low <= 0.5 <= found.high for one in drawn]
+            covered += [(found := significance.interval(one, prior)).low <= 0.5 <= found.high for one in drawn]
             alarms.append(min(judged(drawn)) < LEVEL)
         seen = [power(dice, asked.methods, asked.rounds // 3, seeds, gap) for gap in (0.03, 0.05, 0.10)]
         told = "       ".join(f"{share:6.1%}" for share in seen)
@@ -58,7 +58,7 @@ def judged(drawn: list[Scores]) -> list[float]:
     """The adjusted p value of every pair."""
     pairs = list(combinations(drawn, 2))
     prior = Prior.of([ours - theirs for ours, theirs in pairs], len(drawn))
-    return contrast.holm([contrast.p_value(ours, theirs, prior) for ours, theirs in pairs])
+    return significance.holm([significance.p_value(ours, theirs, prior) for ours, theirs in pairs])
 
 
 def power(dice: numpy.random.Generator, methods: int, rounds: int, seeds: int, gap: float) -> float:

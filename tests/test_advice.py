@@ -11,10 +11,11 @@ import numpy
 import pytest
 from conftest import Bench, MakeRecord
 
-from bench import advice, costing, counsel, sections
-from bench.advice import Advice
-from bench.costing import Price
-from bench.limits import Wishes
+from bench import counsel
+from bench.analysis import advice, break_even, task_results
+from bench.analysis.advice import Advice
+from bench.analysis.break_even import Price
+from bench.analysis.constraints import Wishes
 from bench.measurement import environment
 from bench.records.record import Record
 from bench.records.samples import Samples
@@ -70,12 +71,12 @@ def plant(make_record: MakeRecord) -> Plant:
 
 
 def decide(*runs: list[Record], **wishes: Any) -> Advice:
-    (section,) = sections.part([record for some in runs for record in some])
+    (section,) = task_results.part([record for some in runs for record in some])
     return advice.decide(section, Wishes(**wishes))
 
 
 def said(*runs: list[Record], **wishes: Any) -> str:
-    (section,) = sections.part([record for some in runs for record in some])
+    (section,) = task_results.part([record for some in runs for record in some])
     wanted = Wishes(**wishes)
     return "\n".join(counsel.sentences(advice.decide(section, wanted), section, wanted))
 
@@ -240,7 +241,7 @@ def test_more_labels_help_where_the_curve_still_rises(plant: Plant) -> None:
     ],
 )
 def test_costs_break_even_where_they_are_equal(ours: Price, theirs: Price, at: int | None) -> None:
-    assert costing.crossing(ours, theirs) == at
+    assert break_even.crossing(ours, theirs) == at
     if at is not None:
         assert ours.total(at) == pytest.approx(theirs.total(at))
 

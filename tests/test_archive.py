@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from conftest import MakeRecord
 
-from bench import comparison
+from bench.analysis import comparison
 from bench.records import reader
 from bench.records.record import Record
 from bench.records.samples import Sample, Samples

@@ -15,9 +15,10 @@ import pytest
 from conftest import Bench, MakeRecord
 from markdown_it import MarkdownIt
 
-from bench import baseline, verdicts
-from bench.check import Outcome, judge
-from bench.gates import Policy
+from bench import verdicts
+from bench.analysis.regression import baseline
+from bench.analysis.regression.check import Outcome, judge
+from bench.analysis.regression.gates import Policy
 from bench.records.record import Record
 from bench.records.samples import Samples
 from bench.refusal import Refused
@@ -173,15 +174,15 @@ def test_a_run_that_now_crashes_fails_and_a_new_one_is_shown(run: Run, make_reco
 
 def test_the_fall_that_is_said_to_be_seen_is_seen(run: Run) -> None:
     """Four times in five, or about so."""
-    from bench import falls
-    from bench.prior import NOTHING
+    from bench.analysis.regression import score_drop
+    from bench.analysis.seed_variance import NOTHING
 
     dice, seen = numpy.random.default_rng(5), 0
     gaps = [dice.choice([-1.0, 0.0, 1.0], p=[0.1, 0.8, 0.1], size=(1, 500)) for _ in range(150)]
     for gap in gaps:
-        least = falls.Fall("a", "em", gap, NOTHING, 0.01).visible(0.05)
+        least = score_drop.Fall("a", "em", gap, NOTHING, 0.01).visible(0.05)
         fallen = gap - (dice.random(500) < least)
-        seen += falls.Fall("a", "em", fallen, NOTHING, 0.01).p < 0.05
+        seen += score_drop.Fall("a", "em", fallen, NOTHING, 0.01).p < 0.05
     assert 0.6 < seen / 150 < 0.95
 
 
@@ -232,7 +233,7 @@ def test_memory_of_a_cpu_is_shown_and_of_a_gpu_judged(run: Run) -> None:
 
 def test_false_alarms_of_a_whole_check_are_rare(make_record: MakeRecord) -> None:
     """Sixteen trained methods that only drew new seeds' luck: at most 6 of 100 checks fail."""
-    from bench import falls, pairing
+    from bench.analysis.regression import pairing, score_drop
 
     template = make_record("lora", items=2)
     alarms, rounds, dice = 0, 150, numpy.random.default_rng(3)
@@ -242,8 +243,8 @@ def test_false_alarms_of_a_whole_check_are_rare(make_record: MakeRecord) -> None
         for place in range(16):
             sides = [(dice.random((3, 300)) < hard + 0.02 * dice.standard_normal((3, 1))).astype(float) for _ in "ab"]
             one = pairing.Pair("t", "m", f"m{place}", (template,), (template,), {})
-            changed.append(falls.Changed(one, sides[1] - sides[0]))
-        alarms += any(one.verdict == "worse" for one in falls.settle(changed, changed, Policy()))
+            changed.append(score_drop.Changed(one, sides[1] - sides[0]))
+        alarms += any(one.verdict == "worse" for one in score_drop.settle(changed, changed, Policy()))
     assert alarms / rounds <= 0.06
 
 

@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 from conftest import MakeRecord
 
-from bench import contrast, units
-from bench.comparison import Comparison, between, by_question, compare, sentences
-from bench.prior import Prior
+from bench import units
+from bench.analysis import significance
+from bench.analysis.comparison import Comparison, between, by_question, compare, sentences
+from bench.analysis.seed_variance import Prior
 from bench.records.record import Record
 from bench.records.samples import Samples
 from bench.refusal import Refused
@@ -93,18 +94,18 @@ def test_what_is_told_of_a_contrast_is_what_the_statistics_say(side_by_side: Any
     pairs = [*combinations(contenders, 2), *((ours, theirs) for ours in contenders for theirs in controls)]
     assert found.prior == Prior.of([ours.scores - theirs.scores for ours, theirs in pairs], len(found.cells))
     assert found.prior.freedom > 0
-    ps = contrast.holm([contrast.p_value(ours.scores, theirs.scores, found.prior) for ours, theirs in pairs])
+    ps = significance.holm([significance.p_value(ours.scores, theirs.scores, found.prior) for ours, theirs in pairs])
     adjusted = {(ours.key, theirs.key): p for (ours, theirs), p in zip(pairs, ps, strict=True)}
     for ours, theirs, one in (
         *((cell, found.control, found.against_control[cell.key]) for cell in contenders),
         *((cell, found.leader, found.against_leader[cell.key]) for cell in contenders[1:]),
     ):
         assert (one.ours, one.theirs) == (ours.key, theirs.key)
-        assert close(one.difference, contrast.difference(ours.scores, theirs.scores, found.prior))
+        assert close(one.difference, significance.difference(ours.scores, theirs.scores, found.prior))
         assert one.p == adjusted.get((ours.key, theirs.key), adjusted.get((theirs.key, ours.key)))
     known = Prior.of([cell.scores for cell in found.cells], len(found.cells))
     for cell in found.cells:
-        assert close(cell.interval, contrast.interval(cell.scores, known))
+        assert close(cell.interval, significance.interval(cell.scores, known))
 
 
 def test_a_method_that_does_not_depend_on_the_seed_tells_nothing_of_seeds(side_by_side: Any) -> None:
@@ -141,7 +142,7 @@ def test_methods_with_no_seed_in_common_are_compared_by_their_means(make_record:
     ours, theirs = found.cells
     told = between(ours, theirs)
     assert (told.seeds, told.items) == (1, 8)
-    assert told == contrast.difference(ours.scores.mean(axis=0)[None], theirs.scores.mean(axis=0)[None])
+    assert told == significance.difference(ours.scores.mean(axis=0)[None], theirs.scores.mean(axis=0)[None])
 
 
 def test_seeds_that_only_one_has_are_left_out_of_the_pair(make_record: MakeRecord) -> None:

@@ -15,7 +15,7 @@ from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.proportion import proportion_confint
 
-from bench import contrast, prior
+from bench.analysis import seed_variance, significance
 
 DICE = numpy.random.default_rng(7)
 THROWN = DICE.bit_generator.state
@@ -27,11 +27,11 @@ def _fresh_dice() -> None:
     DICE.bit_generator.state = THROWN
 
 
-def answers(rate: float, items: int = 500, seeds: int = 1, dice: numpy.random.Generator = DICE) -> prior.Scores:
+def answers(rate: float, items: int = 500, seeds: int = 1, dice: numpy.random.Generator = DICE) -> seed_variance.Scores:
     return (dice.random((seeds, items)) < rate).astype(float)
 
 
-def simulated(dice: numpy.random.Generator, seeds: int, gap: float = 0.0, wobble: float = 0.02) -> prior.Scores:
+def simulated(dice: numpy.random.Generator, seeds: int, gap: float = 0.0, wobble: float = 0.02) -> seed_variance.Scores:
     """Right or wrong of a method whose questions differ in difficulty and whose seeds differ in skill."""
     hard = dice.beta(1.5, 1.5, 400)
     skill = gap + wobble * dice.standard_normal((seeds, 1))
@@ -46,12 +46,12 @@ def test_what_seeds_add_is_a_component_of_statsmodels_analysis_of_variance() -> 
     squares = anova_lm(ols("score ~ C(seed) + C(item)", frame).fit())["mean_sq"]
     component = (squares["C(seed)"] - squares["Residual"]) / items
     assert component > squares["C(seed)"] / items / 3, "or a third would be kept"
-    assert contrast._wobble(scores, prior.NOTHING) == (pytest.approx((component / seeds) ** 0.5), seeds - 1)
+    assert significance._wobble(scores, seed_variance.NOTHING) == (pytest.approx((component / seeds) ** 0.5), seeds - 1)
 
 
 def test_the_interval_of_one_seed_is_scipys_bootstrap() -> None:
     scores = answers(0.7)
-    ours = contrast.interval(scores)
+    ours = significance.interval(scores)
     theirs = scipy_stats.bootstrap(
         (scores[0],), numpy.mean, n_resamples=4000, method="percentile", rng=numpy.random.default_rng(1)
     ).confidence_interval
@@ -62,46 +62,46 @@ def test_the_interval_of_one_seed_is_scipys_bootstrap() -> None:
 def test_where_only_seeds_differ_the_interval_is_students() -> None:
     scores = numpy.repeat(numpy.array([[0.4], [0.5], [0.7]]), 300, axis=1)
     theirs = scipy_stats.t.interval(0.95, 2, scores[:, 0].mean(), scipy_stats.sem(scores[:, 0]))
-    ours = contrast.interval(scores)
+    ours = significance.interval(scores)
     assert (ours.low, ours.high) == pytest.approx(theirs, rel=0.15)
 
 
 def test_one_seed_of_right_or_wrong_is_mcnemars_exact_test() -> None:
     ours, theirs = answers(0.62), answers(0.55)
     table = [[((ours == a) & (theirs == b)).sum() for b in (1, 0)] for a in (1, 0)]
-    assert contrast.difference(ours, theirs).p == pytest.approx(mcnemar(table, exact=True).pvalue)
+    assert significance.difference(ours, theirs).p == pytest.approx(mcnemar(table, exact=True).pvalue)
 
 
 def test_scores_between_right_and_wrong_are_scipys_paired_test() -> None:
     ours, theirs = DICE.random((1, 300)), DICE.random((1, 300))
-    assert contrast.difference(ours, theirs).p == pytest.approx(scipy_stats.ttest_rel(ours[0], theirs[0]).pvalue)
+    assert significance.difference(ours, theirs).p == pytest.approx(scipy_stats.ttest_rel(ours[0], theirs[0]).pvalue)
 
 
 @pytest.mark.parametrize("ps", [[0.001, 0.04, 0.03, 0.2], [0.9, 0.8, 0.7], [0.3], [0.6, 0.02]])
 def test_holm_is_statsmodels(ps: list[float]) -> None:
-    assert contrast.holm(ps) == pytest.approx(list(multipletests(ps, method="holm")[1]))
-    assert contrast.holm([]) == []
+    assert significance.holm(ps) == pytest.approx(list(multipletests(ps, method="holm")[1]))
+    assert significance.holm([]) == []
 
 
 def test_as_many_won_as_lost_is_no_evidence_at_all() -> None:
     ours, theirs = numpy.array([[1.0, 0.0, 1.0, 0.0]]), numpy.array([[0.0, 1.0, 1.0, 0.0]])
-    assert contrast.difference(ours, theirs).p == 1
+    assert significance.difference(ours, theirs).p == 1
 
 
 def test_the_narrow_interval_is_that_of_90_of_100() -> None:
     gap = DICE.standard_normal((1, 900))
-    found = contrast.difference(gap, 0 * gap)
+    found = significance.difference(gap, 0 * gap)
     low, high = scipy_stats.norm.interval(0.9, gap.mean(), scipy_stats.sem(gap[0]))
     assert (found.narrow.low, found.narrow.high) == pytest.approx((low, high), abs=0.004)
 
 
 def test_what_other_methods_tell_of_seeds_is_in_every_figure_of_a_difference() -> None:
     ours, theirs = (simulated(DICE, 3, gap) for gap in (0.1, 0.0))
-    expected = prior.Prior(freedom=4.0, variance=0.01)
-    alone, known = contrast.difference(ours, theirs), contrast.difference(ours, theirs, expected)
-    assert known == contrast.differences([(ours, theirs)], expected)[0]
-    assert known.p == contrast.p_value(ours, theirs, expected) != alone.p
-    noise = contrast.Noise.of(ours - theirs, expected)
+    expected = seed_variance.Prior(freedom=4.0, variance=0.01)
+    alone, known = significance.difference(ours, theirs), significance.difference(ours, theirs, expected)
+    assert known == significance.differences([(ours, theirs)], expected)[0]
+    assert known.p == significance.p_value(ours, theirs, expected) != alone.p
+    noise = significance.Noise.of(ours - theirs, expected)
     assert (known.spread, known.wobble, known.freedom) == (noise.spread, noise.wobble, noise.freedom)
     assert known.freedom == alone.freedom + 4
     assert known.wobble > alone.wobble and known.interval.low < alone.interval.low
@@ -109,7 +109,7 @@ def test_what_other_methods_tell_of_seeds_is_in_every_figure_of_a_difference() -
 
 def test_a_difference_turned_round_is_its_mirror() -> None:
     one, other = answers(0.6, seeds=3), answers(0.5, seeds=3)
-    there, back = contrast.difference(one, other), contrast.difference(other, one)
+    there, back = significance.difference(one, other), significance.difference(other, one)
     assert there.interval.mean == -back.interval.mean
     assert there.p == back.p
     assert there.interval.low == pytest.approx(-back.interval.high, abs=0.004)
@@ -118,36 +118,36 @@ def test_a_difference_turned_round_is_its_mirror() -> None:
 def test_pairing_sees_what_apart_is_hidden() -> None:
     hard = DICE.random((1, 500))
     ours, theirs = hard + 0.02, hard + 0.01 * DICE.standard_normal((1, 500))
-    assert contrast.difference(ours, theirs).p < 1e-6
-    apart = contrast.interval(ours), contrast.interval(theirs)
+    assert significance.difference(ours, theirs).p < 1e-6
+    apart = significance.interval(ours), significance.interval(theirs)
     assert apart[0].low < apart[1].high
 
 
 def test_unequal_shapes_are_no_pairs() -> None:
     with pytest.raises(ValueError, match="unequal shape"):
-        contrast.difference(answers(0.5, items=4), answers(0.5, items=5))
+        significance.difference(answers(0.5, items=4), answers(0.5, items=5))
 
 
 def test_the_same_data_give_the_same_bounds() -> None:
     scores = answers(0.5, seeds=3)
-    assert contrast.interval(scores) == contrast.interval(scores.copy())
+    assert significance.interval(scores) == significance.interval(scores.copy())
 
 
 @pytest.mark.parametrize("freedom", [1.0, 2.0, 7.5])
 def test_tails_of_seeds_alone_are_students(freedom: float) -> None:
-    noise = contrast.Noise(items=100, spread=0.0, wobble=0.02, freedom=freedom)
-    assert contrast.tails(-0.05, noise) == pytest.approx(2 * scipy_stats.t.sf(0.05 / 0.02, freedom))
-    still = contrast.Noise(items=100, spread=0.0, wobble=0.0, freedom=freedom)
-    assert (contrast.tails(0.0, still), contrast.tails(0.01, still)) == (1, 0)
+    noise = significance.Noise(items=100, spread=0.0, wobble=0.02, freedom=freedom)
+    assert significance.tails(-0.05, noise) == pytest.approx(2 * scipy_stats.t.sf(0.05 / 0.02, freedom))
+    still = significance.Noise(items=100, spread=0.0, wobble=0.0, freedom=freedom)
+    assert (significance.tails(0.0, still), significance.tails(0.01, still)) == (1, 0)
 
 
 @pytest.mark.parametrize("items", [2, 3, 30])
 def test_tails_of_questions_alone_are_students(items: int) -> None:
     gap = DICE.standard_normal((1, items)) + 0.3
-    assert contrast.tails(gap.mean(), contrast.Noise.of(gap)) == pytest.approx(
+    assert significance.tails(gap.mean(), significance.Noise.of(gap)) == pytest.approx(
         scipy_stats.ttest_1samp(gap[0], 0.0).pvalue
     )
-    assert contrast.Noise.of(gap[:, :1]).spread == 0
+    assert significance.Noise.of(gap[:, :1]).spread == 0
 
 
 @pytest.mark.parametrize(("far", "freedom"), [(0.03, 2.0), (0.06, 2.0), (0.06, 6.0), (0.1, 3.0)])
@@ -159,7 +159,7 @@ def test_tails_of_both_are_those_of_their_sum(far: float, freedom: float) -> Non
         return float(density * 2 * scipy_stats.norm.sf((far - of_seeds * seeds) / of_items))
 
     expected, _ = integrate.quad(beyond, -400, 400, points=[0, far / of_seeds], limit=500)
-    told = contrast.tails(far, contrast.Noise(items=400, spread=0.4, wobble=of_seeds, freedom=freedom))
+    told = significance.tails(far, significance.Noise(items=400, spread=0.4, wobble=of_seeds, freedom=freedom))
     assert told == pytest.approx(expected, rel=0.03)
 
 
@@ -169,7 +169,7 @@ def test_the_prior_is_smyths(methods: int, own: int) -> None:
     seeds = numpy.array([DICE.standard_normal(own + 1) for _ in range(methods)])
     seeds -= seeds.mean(axis=1, keepdims=True)
     seeds *= numpy.sqrt(variances / seeds.var(axis=1, ddof=1))[:, None]
-    known = prior.Prior.of([scores[:, None] + numpy.zeros((1, 5)) for scores in seeds], methods)
+    known = seed_variance.Prior.of([scores[:, None] + numpy.zeros((1, 5)) for scores in seeds], methods)
     logs = numpy.log(variances)
     left = logs.var(ddof=1) - special.polygamma(1, own / 2)
     half = optimize.brentq(lambda x: special.polygamma(1, x) - left, 1e-3, 1e6) if left > 0 else numpy.inf
@@ -184,43 +184,52 @@ def test_the_prior_is_that_of_the_commonest_number_of_seeds_and_of_three_methods
     five = [DICE.standard_normal((5, 6)) for _ in range(3)]
     fixed = [numpy.full((7, 6), 0.5)] * 5  # none of which depends on its seed
     single = [DICE.standard_normal((1, 6))] * 9
-    assert prior.Prior.of([*five, *three, *fixed, *single], 7) == prior.Prior.of(three, 7) != prior.NOTHING
-    assert prior.Prior.of(three[:2], 7) == prior.Prior.of([], 7) == prior.Prior.of(three, 1) == prior.NOTHING
-    assert prior.Prior.of(three[:3], 2) != prior.NOTHING
+    assert (
+        seed_variance.Prior.of([*five, *three, *fixed, *single], 7)
+        == seed_variance.Prior.of(three, 7)
+        != seed_variance.NOTHING
+    )
+    assert (
+        seed_variance.Prior.of(three[:2], 7)
+        == seed_variance.Prior.of([], 7)
+        == seed_variance.Prior.of(three, 1)
+        == seed_variance.NOTHING
+    )
+    assert seed_variance.Prior.of(three[:3], 2) != seed_variance.NOTHING
 
 
 @pytest.mark.parametrize("right", [0, 1, 3, 197, 199, 200])
 def test_a_share_that_is_nearly_none_or_all_has_at_least_exact_bounds(right: int) -> None:
     scores = (numpy.arange(200) < right).astype(float)[None]
     low, high = proportion_confint(right, 200, method="beta")
-    found = contrast.interval(scores)
+    found = significance.interval(scores)
     assert found.low <= low + 1e-12 and found.high >= high - 1e-12
     assert 0 <= found.low <= found.mean <= found.high <= 1
 
 
 def test_scores_beyond_0_and_1_are_not_bounded_by_them() -> None:
-    assert contrast.interval(DICE.standard_normal((1, 50)) * 0.1 - 0.01).low < 0
-    assert contrast.interval(DICE.standard_normal((1, 50)) * 0.1 + 1.2).high > 1
-    assert contrast.interval(numpy.abs(DICE.standard_normal((1, 50))) + 0.9).high > 1
+    assert significance.interval(DICE.standard_normal((1, 50)) * 0.1 - 0.01).low < 0
+    assert significance.interval(DICE.standard_normal((1, 50)) * 0.1 + 1.2).high > 1
+    assert significance.interval(numpy.abs(DICE.standard_normal((1, 50))) + 0.9).high > 1
 
 
 def test_the_interval_of_a_method_hears_of_the_others_seeds() -> None:
     scores = simulated(DICE, 3, wobble=0.0)
-    wide = contrast.interval(scores, prior.Prior(freedom=8.0, variance=0.04))
-    alone = contrast.interval(scores)
+    wide = significance.interval(scores, seed_variance.Prior(freedom=8.0, variance=0.04))
+    alone = significance.interval(scores)
     assert wide.high - wide.low > 1.5 * (alone.high - alone.low)
-    assert contrast.intervals([scores], prior.Prior(freedom=8.0, variance=0.04)) == [wide]
+    assert significance.intervals([scores], seed_variance.Prior(freedom=8.0, variance=0.04)) == [wide]
 
 
 def test_all_right_has_no_width_and_no_difference_no_doubt() -> None:
     sure = numpy.ones((2, 50))
-    bounds = contrast.interval(sure)
+    bounds = significance.interval(sure)
     assert (bounds.mean, bounds.high) == (1, 1)
     assert bounds.low == pytest.approx(0.025 ** (1 / 50))
-    found = contrast.difference(sure, sure)
-    assert (found.p, contrast.verdict(found, found.p)) == (1, "same")
-    found = contrast.difference(sure, 0 * sure)
-    assert (found.p, contrast.verdict(found, found.p)) == (0, "better")
+    found = significance.difference(sure, sure)
+    assert (found.p, significance.verdict(found, found.p)) == (1, "same")
+    found = significance.difference(sure, 0 * sure)
+    assert (found.p, significance.verdict(found, found.p)) == (0, "better")
 
 
 @pytest.mark.parametrize(
@@ -234,26 +243,26 @@ def test_verdicts_come_out_as_designed(gap: float, items: int, expected: str) ->
     if not gap:
         swapped = dice.random(items) < 0.05
         ours[:, swapped] = 1 - ours[:, swapped]
-    found = contrast.difference(ours, theirs)
-    assert contrast.verdict(found, found.p) == expected
+    found = significance.difference(ours, theirs)
+    assert significance.verdict(found, found.p) == expected
 
 
 def test_so_many_questions_decide() -> None:
     """Asked so many questions, the same difference is told with the power that was promised."""
     dice, told = numpy.random.default_rng(5), 0
-    found = contrast.Difference(
-        interval=contrast.Interval(0.04, 0, 0), narrow=contrast.Interval(0.04, 0, 0), p=0.3, seeds=1, items=100,
+    found = significance.Difference(
+        interval=significance.Interval(0.04, 0, 0), narrow=significance.Interval(0.04, 0, 0), p=0.3, seeds=1, items=100,
         spread=0.5, wobble=0.0, freedom=1,
     )  # fmt: skip
-    items = contrast.items_to_decide(found)
+    items = significance.items_to_decide(found)
     assert items is not None
     for _ in range(300):
         gap = 0.04 + 0.5 * dice.standard_normal((1, items))
-        told += contrast.difference(gap, numpy.zeros_like(gap)).p < 0.05
+        told += significance.difference(gap, numpy.zeros_like(gap)).p < 0.05
     assert 0.74 < told / 300 < 0.86
 
 
-def counted_up(found: contrast.Difference, far: float, level: float) -> int | None:
+def counted_up(found: significance.Difference, far: float, level: float) -> int | None:
     """The fewest questions whose error (Satterthwaite) shows a mean so far off; None where seeds alone hide it."""
     if (scipy_stats.t.ppf(1 - level, found.freedom) + scipy_stats.norm.ppf(0.8)) * found.wobble > far:
         return None
@@ -265,9 +274,9 @@ def counted_up(found: contrast.Difference, far: float, level: float) -> int | No
     return int(seen[0])
 
 
-def noisy(mean: float, wobble: float, freedom: float = 2.0, spread: float = 0.5) -> contrast.Difference:
-    some = contrast.Interval(mean, 0, 0)
-    return contrast.Difference(some, some, 0.3, 3, 100, spread, wobble, freedom)
+def noisy(mean: float, wobble: float, freedom: float = 2.0, spread: float = 0.5) -> significance.Difference:
+    some = significance.Interval(mean, 0, 0)
+    return significance.Difference(some, some, 0.3, 3, 100, spread, wobble, freedom)
 
 
 @pytest.mark.parametrize(
@@ -277,30 +286,30 @@ def noisy(mean: float, wobble: float, freedom: float = 2.0, spread: float = 0.5)
 def test_questions_to_see_are_those_that_counting_up_finds(far: float, wobble: float, freedom: float) -> None:
     found = noisy(far, wobble, freedom)
     for level in (0.025, 0.005):
-        least, told = counted_up(found, far, level), contrast.items_to_see(found, far, level)
+        least, told = counted_up(found, far, level), significance.items_to_see(found, far, level)
         assert (told is None) == (least is None)
         assert told is None or least is None or least <= told <= 1.011 * least + 2
 
 
 def test_seeds_that_lie_apart_ask_for_more_questions_and_then_for_more_than_there_are() -> None:
-    told = [contrast.items_to_see(noisy(0.05, wobble), 0.05, 0.025) for wobble in (0.0, 0.004, 0.008, 0.02)]
+    told = [significance.items_to_see(noisy(0.05, wobble), 0.05, 0.025) for wobble in (0.0, 0.004, 0.008, 0.02)]
     assert told[-1] is None and None not in told[:-1]
     assert told[:-1] == sorted(told[:-1])  # type: ignore[type-var]
 
 
 def test_a_verdict_may_be_nearer_as_a_difference_or_as_none() -> None:
     gap = noisy(0.05, 0.0)
-    assert contrast.items_to_decide(gap) == contrast.items_to_see(gap, 0.05, 0.025)
-    assert contrast.items_to_decide(gap, contrasts=10) == contrast.items_to_see(gap, 0.05, 0.0025)
+    assert significance.items_to_decide(gap) == significance.items_to_see(gap, 0.05, 0.025)
+    assert significance.items_to_decide(gap, contrasts=10) == significance.items_to_see(gap, 0.05, 0.0025)
     hardly = noisy(0.001, 0.0)
-    assert contrast.items_to_decide(hardly) == contrast.items_to_see(hardly, contrast.WITHIN - 0.001, 0.05)
-    edge = noisy(contrast.WITHIN, 0.0)
-    assert contrast.items_to_decide(edge) == contrast.items_to_see(edge, contrast.WITHIN, 0.025)
+    assert significance.items_to_decide(hardly) == significance.items_to_see(hardly, significance.WITHIN - 0.001, 0.05)
+    edge = noisy(significance.WITHIN, 0.0)
+    assert significance.items_to_decide(edge) == significance.items_to_see(edge, significance.WITHIN, 0.025)
 
 
 def test_no_number_of_questions_helps_where_seeds_differ_too_much() -> None:
     seeds = numpy.array([[0.4], [0.5], [0.7]]) + numpy.zeros((3, 100))
-    assert contrast.items_to_decide(contrast.difference(seeds, 0 * seeds + 0.5)) is None
+    assert significance.items_to_decide(significance.difference(seeds, 0 * seeds + 0.5)) is None
 
 
 @pytest.mark.parametrize("seeds", [1, 3, 5])
@@ -309,12 +318,12 @@ def test_the_interval_covers_the_truth(seeds: int) -> None:
     dice, hits, runs = numpy.random.default_rng(seeds), 0, 600
     wobble = 0.02 if seeds > 1 else 0.0
     for _ in range(runs):
-        found = contrast.interval(simulated(dice, seeds, wobble=wobble))
+        found = significance.interval(simulated(dice, seeds, wobble=wobble))
         hits += found.low <= 0.5 <= found.high
     assert 0.93 <= hits / runs <= 0.975
 
 
-def family(dice: numpy.random.Generator, skills: list[float], seeds: int = 3) -> list[prior.Scores]:
+def family(dice: numpy.random.Generator, skills: list[float], seeds: int = 3) -> list[seed_variance.Scores]:
     """Methods that answer the same questions; some depend on the seed more than others."""
     hard = dice.beta(1.5, 1.5, 300)
     made = []
@@ -324,11 +333,11 @@ def family(dice: numpy.random.Generator, skills: list[float], seeds: int = 3) ->
     return made
 
 
-def judged(methods: list[prior.Scores]) -> list[float]:
+def judged(methods: list[seed_variance.Scores]) -> list[float]:
     """The p values of all pairs, adjusted, as a comparison makes them."""
     pairs = list(combinations(methods, 2))
-    known = prior.Prior.of([ours - theirs for ours, theirs in pairs], len(methods))
-    return contrast.holm([contrast.p_value(ours, theirs, known) for ours, theirs in pairs])
+    known = seed_variance.Prior.of([ours - theirs for ours, theirs in pairs], len(methods))
+    return significance.holm([significance.p_value(ours, theirs, known) for ours, theirs in pairs])
 
 
 def test_false_alarms_stay_rare_over_a_family() -> None:
@@ -343,8 +352,8 @@ def test_seeds_of_all_methods_together_see_what_three_seeds_alone_do_not() -> No
     for _ in range(40):
         methods = family(dice, [0.15] + [0.0] * 7)
         seen += sum(p < 0.05 for p in judged(methods)[:7])
-        ps = [contrast.p_value(ours, theirs) for ours, theirs in combinations(methods, 2)]
-        alone += sum(p < 0.05 for p in contrast.holm(ps)[:7])
+        ps = [significance.p_value(ours, theirs) for ours, theirs in combinations(methods, 2)]
+        alone += sum(p < 0.05 for p in significance.holm(ps)[:7])
     assert seen / 280 > 0.8
     assert alone / 280 < 0.4
 
@@ -353,8 +362,8 @@ def test_intervals_with_a_prior_cover_the_truth() -> None:
     dice, hits = numpy.random.default_rng(13), 0
     for _ in range(120):
         methods = family(dice, [0.0] * 8)
-        known = prior.Prior.of(methods, 8)
-        hits += sum(found.low <= 0.5 <= found.high for found in (contrast.interval(one, known) for one in methods))
+        known = seed_variance.Prior.of(methods, 8)
+        hits += sum(found.low <= 0.5 <= found.high for found in (significance.interval(one, known) for one in methods))
     assert 0.93 <= hits / 960 <= 0.97
 
 
@@ -362,7 +371,7 @@ def test_what_agrees_is_moderated_as_in_a_pool() -> None:
     """With equal true variances the prior is the pooled variance, known as well as it may claim."""
     dice = numpy.random.default_rng(14)
     means = 0.5 + 0.02 * dice.standard_normal((4000, 3, 1))
-    known = prior.Prior.of(list(means + numpy.zeros((4000, 3, 2))), 4000)
+    known = seed_variance.Prior.of(list(means + numpy.zeros((4000, 3, 2))), 4000)
     assert known.variance == pytest.approx(0.02**2, rel=0.15)
     variance, freedom = known.moderate(0.04**2, 2)
     assert 0.02**2 < variance < 0.04**2
@@ -371,20 +380,20 @@ def test_what_agrees_is_moderated_as_in_a_pool() -> None:
 
 def test_a_method_that_does_not_depend_on_the_seed_has_no_spread_of_seeds() -> None:
     fixed = numpy.repeat(answers(0.5), 3, axis=0)
-    known = prior.Prior(10.0, 0.05**2)
-    assert contrast.difference(fixed, 0 * fixed, known).wobble == 0
-    assert contrast.interval(fixed, known) == contrast.interval(fixed)
+    known = seed_variance.Prior(10.0, 0.05**2)
+    assert significance.difference(fixed, 0 * fixed, known).wobble == 0
+    assert significance.interval(fixed, known) == significance.interval(fixed)
 
 
 def test_nearly_all_wrong_has_the_bounds_of_clopper_and_pearson() -> None:
     scores = numpy.zeros((1, 500))
-    assert contrast.interval(scores).high == pytest.approx(1 - 0.025 ** (1 / 500), rel=1e-6)
+    assert significance.interval(scores).high == pytest.approx(1 - 0.025 ** (1 / 500), rel=1e-6)
     scores[0, :2] = 1
     exact = scipy_stats.binomtest(2, 500).proportion_ci(method="exact")
-    assert contrast.interval(scores).high == pytest.approx(exact.high, abs=0.002)
+    assert significance.interval(scores).high == pytest.approx(exact.high, abs=0.002)
 
 
 def test_few_or_single_seeds_are_no_prior() -> None:
-    assert prior.Prior.of([answers(0.5, seeds=3)] * 2, 2) is prior.NOTHING
-    assert prior.Prior.of([answers(0.5, seeds=3)] * 4, 1) is prior.NOTHING
-    assert prior.Prior.of([answers(0.5)] * 9, 9) is prior.NOTHING
+    assert seed_variance.Prior.of([answers(0.5, seeds=3)] * 2, 2) is seed_variance.NOTHING
+    assert seed_variance.Prior.of([answers(0.5, seeds=3)] * 4, 1) is seed_variance.NOTHING
+    assert seed_variance.Prior.of([answers(0.5)] * 9, 9) is seed_variance.NOTHING

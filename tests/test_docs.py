@@ -18,11 +18,11 @@ import typer
 from conftest import MakeRecord, MakeTask
 
 from bench import columns, making, registry, table, units, words
+from bench.analysis.regression.gates import Policy
+from bench.analysis.summary import Row
 from bench.card import Card, Data
 from bench.cli import app
-from bench.gates import Policy
 from bench.refusal import Refused
-from bench.rows import Row
 from bench.task import Row as Example
 from bench.testing import check_method
 

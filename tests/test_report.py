@@ -14,10 +14,11 @@ import pytest
 from conftest import Bench, MakeRecord
 from markdown_it import MarkdownIt
 
-from bench import baseline, plots, report, views
+from bench import plots, report, views
+from bench.analysis.regression import baseline
+from bench.analysis.task_results import part, read
 from bench.records.record import Record
 from bench.refusal import Refused
-from bench.sections import part, read
 from bench.words import english, speaker
 
 ROOT = Path(__file__).parent.parent

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from conftest import Bench, MakeRecord, MakeTask
 
-from bench import speed
-from bench.gates import Policy
+from bench.analysis.regression import speed
+from bench.analysis.regression.gates import Policy
 from bench.records.record import Record
 from bench.refusal import Refused
 

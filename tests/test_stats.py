@@ -8,14 +8,14 @@ from statistics import fmean
 import pytest
 from scipy.stats import norm
 
-from bench import stats
+from bench.analysis import tuning_curve
 from bench.records.record import Range
 
 
 @pytest.mark.parametrize("scores", [[0.5], [0.1, 0.9, 0.4], [0.3, 0.3, 0.8, 0.2, 0.7]])
 def test_the_expected_best_is_the_mean_over_all_subsets(scores: list[float]) -> None:
     brute = [fmean(max(some) for some in combinations(scores, k)) for k in range(1, len(scores) + 1)]
-    assert stats.expected_best(scores) == pytest.approx(brute)
+    assert tuning_curve.expected_best(scores) == pytest.approx(brute)
 
 
 @pytest.mark.parametrize(
@@ -37,11 +37,11 @@ def test_the_expected_best_is_the_mean_over_all_subsets(scores: list[float]) -> 
     ],
 )
 def test_the_edge_of_a_range_is_seen(value: float, place: Range, edge: bool) -> None:
-    assert stats.at_edge(value, place) is edge
+    assert tuning_curve.at_edge(value, place) is edge
 
 
 @pytest.mark.parametrize(("items", "discordance"), [(200, 0.1), (500, 0.1), (500, 0.25)])
 def test_the_smallest_visible_difference_is_mcnemars(items: int, discordance: float) -> None:
     expected = (norm.ppf(0.975) + norm.ppf(0.8)) * (discordance / items) ** 0.5
-    assert stats.visible_difference(items, discordance) == pytest.approx(expected, rel=1e-5)
-    assert stats.visible_difference(500) == pytest.approx(0.0396, abs=5e-4)
+    assert tuning_curve.visible_difference(items, discordance) == pytest.approx(expected, rel=1e-5)
+    assert tuning_curve.visible_difference(500) == pytest.approx(0.0396, abs=5e-4)

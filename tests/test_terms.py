@@ -7,11 +7,12 @@ from typing import Any
 import pytest
 from conftest import MakeRecord
 
-from bench import notes, rows
+from bench import notes
+from bench.analysis import summary
+from bench.analysis.task_results import part
 from bench.measurement import environment
 from bench.records import comparability
 from bench.refusal import Refused
-from bench.sections import part
 
 ENV = environment.describe("2026-11-21T00:00:00+00:00", "d" * 64, "cpu", 0.0)
 
@@ -41,7 +42,7 @@ def test_records_under_different_terms_are_refused_and_the_term_is_named(
 ) -> None:
     records = [make_record("lora"), make_record("full", **change)]
     with pytest.raises(Refused) as refusal:
-        rows.rows(records)
+        summary.rows(records)
     assert f"{field}: " in str(refusal.value)
     assert all(record.id in str(refusal.value) for record in records)
     for other in UNLIKE.keys() - {field}:
@@ -77,7 +78,7 @@ def test_an_adapter_that_could_not_be_served_is_told_and_costs_no_run(make_recor
     assert [
         line for line in notes.notes(part([broken])[0]) if "KeyError: 'x'" in line and line.startswith("lora seed 0")
     ]
-    assert rows.rows([broken])[0].status == "ok"
+    assert summary.rows([broken])[0].status == "ok"
 
 
 def test_a_package_that_a_run_did_not_need_is_no_difference(make_record: MakeRecord) -> None:

@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 from conftest import Bench, MakeRecord, MakeTask
 
-from bench import sections, trackers
+from bench import trackers
+from bench.analysis import task_results
 from bench.records.record import Point, Record
 from bench.refusal import Refused
 
@@ -82,7 +83,7 @@ def test_files_of_trackers_are_no_records(record: Record, tmp_path: Path) -> Non
     hidden = tmp_path / ".wandb" / "offline-run-1" / "files" / "wandb-summary.json"
     hidden.parent.mkdir(parents=True)
     hidden.write_text("{}", "utf-8")
-    assert [one.id for one in sections.read([tmp_path])] == [record.id]
+    assert [one.id for one in task_results.read([tmp_path])] == [record.id]
 
 
 def scalars(folder: Path) -> dict[str, list[tuple[int, float]]]:
@@ -211,4 +212,4 @@ def test_wandb_writes_a_run_that_can_be_synced(record: Record, tmp_path: Path, m
     assert (folder / f"run-{record.id}.wandb").stat().st_size > 0
     summary = folder / "files" / "wandb-summary.json"
     assert not summary.exists() or json.loads(summary.read_text("utf-8"))["em"] == 0.5
-    assert [one.id for one in sections.read([tmp_path])] == [record.id]
+    assert [one.id for one in task_results.read([tmp_path])] == [record.id]

@@ -7,16 +7,16 @@ from itertools import pairwise
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 
-from bench import costing
+from bench.analysis import break_even
+from bench.analysis.summary import Row
+from bench.analysis.task_results import Section
 from bench.drawing import Plot, legend_key, looks, seconds, sheet
-from bench.rows import Row
-from bench.sections import Section
 from bench.words import Say
 
 
 def costs(section: Section, say: Say) -> Figure | None:
     """Seconds of adapting and answering together: the best of each kind in colour, all others in grey."""
-    priced = {row.label: (row, price) for row in section.rows if (price := costing.price(row))}
+    priced = {row.label: (row, price) for row in section.rows if (price := break_even.price(row))}
     if not priced:
         return None
     figure, axes = sheet(height=4.0)
@@ -30,7 +30,7 @@ def costs(section: Section, say: Say) -> Figure | None:
         else:
             axes.plot(volumes, totals, color="#cccccc", linewidth=0.7, zorder=1)
     for ours, theirs in pairwise(row for row in best if not row.control):
-        at = costing.crossing(priced[ours.label][1], priced[theirs.label][1])
+        at = break_even.crossing(priced[ours.label][1], priced[theirs.label][1])
         if at is not None and 1 <= at <= volumes[-1]:
             total = priced[ours.label][1].total(at)
             axes.plot([at], [total], "o", markerfacecolor="none", markeredgecolor="black", markersize=9, zorder=4)

@@ -10,9 +10,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
+from bench.analysis.task_results import Section
 from bench.drawing import WIDTH, Plot, looks, short
 from bench.records.record import Point
-from bench.sections import Section
 from bench.words import Say
 
 OVERFIT = 1.05  # validation loss at the end that exceeds its least by more than this has turned

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from matplotlib.figure import Figure
 
-from bench.comparison import Cell
+from bench.analysis.comparison import Cell
+from bench.analysis.summary import forgotten
+from bench.analysis.task_results import Section
 from bench.drawing import GREY, Plot, scatter, sheet
-from bench.rows import forgotten
-from bench.sections import Section
 from bench.words import Say
 
 ROOM = 10  # names that can stand beside each other

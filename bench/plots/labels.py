@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from matplotlib.figure import Figure
 
-from bench import learning
+from bench.analysis import learning_curve
+from bench.analysis.task_results import Section
 from bench.drawing import Plot, looks, sheet, short
-from bench.sections import Section
 from bench.words import Say
 
 
 def labels(section: Section, say: Say) -> Figure | None:
     """Quality against training size, with intervals."""
-    found = learning.curves(section)
+    found = learning_curve.curves(section)
     if not found:
         return None
     figure, axes = sheet(height=4.4)

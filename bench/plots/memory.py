@@ -6,9 +6,9 @@ import seaborn
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from bench.comparison import Cell
+from bench.analysis.comparison import Cell
+from bench.analysis.task_results import Section
 from bench.drawing import Plot, sheet, short
-from bench.sections import Section
 from bench.words import Say
 
 SHOWN_PHASES = ("load", "fit", "predict")

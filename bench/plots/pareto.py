@@ -8,8 +8,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import Formatter, NullFormatter
 
+from bench.analysis.task_results import Section
 from bench.drawing import GREY, Draw, Plot, counts, mebibytes, milliseconds, scatter, seconds, sheet
-from bench.sections import Section
 from bench.words import Say
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from matplotlib.figure import Figure
 
+from bench.analysis.task_results import Section
 from bench.drawing import GREY, Plot, looks, sheet, short
-from bench.sections import Section
 from bench.words import Say
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from bench import stats
+from bench.analysis import tuning_curve
+from bench.analysis.task_results import Section
 from bench.drawing import Plot, legend_key, looks, sheet
-from bench.sections import Section
 from bench.words import Say
 
 
@@ -20,7 +20,7 @@ def trials(section: Section, say: Say) -> Figure | None:
     figure, axes = sheet(height=4.0)
     look = looks(section)
     for cell, attempts in tuned:
-        best = stats.expected_best([attempt.score or 0.0 for attempt in attempts])
+        best = tuning_curve.expected_best([attempt.score or 0.0 for attempt in attempts])
         axes.plot(range(1, len(best) + 1), best, color=look[cell.key].colour, marker=look[cell.key].shape, markersize=5)
     axes.set(xlabel=say("trials"), ylabel=say("{metric} on validation, best of so many", metric=section.metric))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))

@@ -11,8 +11,8 @@ from collections import defaultdict
 from pathlib import Path
 from statistics import fmean
 
+from bench.analysis.summary import forgotten
 from bench.records.record import Record, read_all
-from bench.rows import forgotten
 
 HERE = Path(__file__).parent
 RUNS = (

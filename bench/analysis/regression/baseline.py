@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from bench import sections
+from bench.analysis import task_results
 from bench.records import reader
 from bench.records.record import REASONS, Record
 from bench.refusal import Refused
@@ -25,7 +25,7 @@ def records(text: str) -> list[Record]:
     Raises `Refused` where it is none of these, or holds no record that this version reads.
     """
     if Path(text).exists():
-        return sections.read([Path(text)])
+        return task_results.read([Path(text)])
     revision, _, folder = text.partition(":")
     if _git("rev-parse", "--verify", "--quiet", f"{revision}^{{commit}}") is None:
         raise Refused(
@@ -40,14 +40,14 @@ def records(text: str) -> list[Record]:
     with tarfile.open(fileobj=io.BytesIO(content)) as packed:
         packed.extraction_filter = getattr(tarfile, "data_filter", None)  # Python 3.11.4 and later have it
         packed.extractall(place.name, [one for one in packed if one.isfile()])  # no link leads anywhere
-    return sections.read([Path(place.name, folder or BASELINE)])
+    return task_results.read([Path(place.name, folder or BASELINE)])
 
 
 def exists(text: str) -> bool:
     """Whether there is any record at a place, or in a revision; raises `Refused` where there is no such revision."""
     place = Path(text)
     if place.exists():
-        return place.is_file() or bool(sections.files(place))
+        return place.is_file() or bool(task_results.files(place))
     revision, _, folder = text.partition(":")
     if _git("rev-parse", "--verify", "--quiet", f"{revision}^{{commit}}") is not None:
         return _git("cat-file", "-e", f"{revision}:{folder or BASELINE}") is not None
@@ -67,7 +67,7 @@ def bless(new: Sequence[Record], into: Path, why: str) -> list[Path]:
     if broken:
         raise Refused(f"runs that ended in an error are no baseline: {', '.join(broken)}", mend="run them again")
     cells = {_cell(record) for record in new}
-    before = sections.files(into) if into.exists() else []
+    before = task_results.files(into) if into.exists() else []
     replaced = [file for file in before if _cell(reader.read_file(file)) in cells]  # all are read before any is touched
     written = [record.write(into) for record in new]
     for file in replaced:

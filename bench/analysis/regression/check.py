@@ -9,10 +9,10 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from bench import baseline, falls, gates, speed
-from bench.falls import SHIFT
-from bench.gates import BASELINE, FACTS, Finding, Policy, Verdict
-from bench.pairing import pair
+from bench.analysis.regression import baseline, gates, score_drop, speed
+from bench.analysis.regression.gates import BASELINE, FACTS, Finding, Policy, Verdict
+from bench.analysis.regression.pairing import pair
+from bench.analysis.regression.score_drop import SHIFT
 from bench.records.record import Record
 from bench.refusal import Refused
 
@@ -87,7 +87,7 @@ def _nothing(name: str, says: str, verdict: Verdict) -> Outcome:
 def judge(old: Sequence[Record], new: Sequence[Record], policy: Policy, more: Sequence[Finding] = ()) -> Outcome:
     """Records of before and after, compared; `more` was found besides."""
     pairs = pair(old, new)
-    found = [*gates.look(pairs, policy), *falls.look(pairs, policy), *more]
+    found = [*gates.look(pairs, policy), *score_drop.look(pairs, policy), *more]
     return Outcome(tuple(sorted(found, key=lambda one: (ORDER.index(one.verdict), one.change, one.name))))
 
 

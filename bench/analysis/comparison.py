@@ -11,13 +11,14 @@ from itertools import combinations
 import numpy
 from numpy.typing import NDArray
 
-from bench import contrast, units
-from bench.contrast import Difference, Interval, Verdict
-from bench.prior import NOTHING, Prior, Scores
+from bench import units
+from bench.analysis import significance
+from bench.analysis.seed_variance import NOTHING, Prior, Scores
+from bench.analysis.significance import Difference, Interval, Verdict
+from bench.analysis.summary import labels
 from bench.records import comparability
 from bench.records.record import Record
 from bench.records.samples import Samples
-from bench.rows import labels
 from bench.words import Say, english
 
 
@@ -86,7 +87,7 @@ def compare(records: Sequence[Record]) -> Comparison:
     leader, control = (some[0] if some else None for some in (contenders, controls))
     pairs = [*combinations(contenders, 2), *((ours, theirs) for ours in contenders for theirs in controls)]
     prior = Prior.of([ours - theirs for ours, theirs in (_paired(*pair) for pair in pairs)], _varying(every))
-    ps = contrast.holm([contrast.p_value(*_paired(ours, theirs), prior) for ours, theirs in pairs])
+    ps = significance.holm([significance.p_value(*_paired(ours, theirs), prior) for ours, theirs in pairs])
     adjusted = {frozenset((ours.key, theirs.key)): p for (ours, theirs), p in zip(pairs, ps, strict=True)}
 
     def settle(some: Sequence[Cell], theirs: Cell | None) -> dict[str, Contrast]:
@@ -95,8 +96,8 @@ def compare(records: Sequence[Record]) -> Comparison:
         made = {}
         for ours, found in zip(some, betweens(some, theirs, prior), strict=True):
             p = adjusted[frozenset((ours.key, theirs.key))]
-            said = contrast.verdict(found, p)
-            items = contrast.items_to_decide(found, len(pairs)) if said == "open" else None
+            said = significance.verdict(found, p)
+            items = significance.items_to_decide(found, len(pairs)) if said == "open" else None
             made[ours.key] = Contrast(ours.key, theirs.key, found, p, said, items)
         return made
 
@@ -123,7 +124,7 @@ def cells(records: Sequence[Record]) -> list[Cell]:
     named = labels(records)
     scores = {key: _scores(group) for key, group in groups.items()}
     prior = Prior.of(list(scores.values()), len(scores))
-    intervals = contrast.intervals(list(scores.values()), prior)
+    intervals = significance.intervals(list(scores.values()), prior)
     made = [
         _cell(group, named[key], scores[key], found)
         for (key, group), found in zip(groups.items(), intervals, strict=True)
@@ -197,7 +198,7 @@ def between(ours: Cell, theirs: Cell, prior: Prior = NOTHING) -> Difference:
 
 def betweens(some: Sequence[Cell], theirs: Cell, prior: Prior = NOTHING) -> list[Difference]:
     """The scores of several methods, each less those of one."""
-    return contrast.differences([_paired(ours, theirs) for ours in some], prior)
+    return significance.differences([_paired(ours, theirs) for ours in some], prior)
 
 
 def sentences(found: Comparison, say: Say = english) -> list[str]:
@@ -240,7 +241,7 @@ def _sorted(contrasts: dict[str, Contrast], names: dict[str, str], other: str, s
     words = {
         "better": lambda facts: say("Better than {other}: {names}.", **facts),
         "same": lambda facts: say(
-            "The same as {other} within {points:.0f} points: {names}.", points=100 * contrast.WITHIN, **facts
+            "The same as {other} within {points:.0f} points: {names}.", points=100 * significance.WITHIN, **facts
         ),
         "worse": lambda facts: say("Worse than {other}: {names}.", **facts),
         "open": lambda facts: say("Not told apart from {other}: {names}.", **facts),

@@ -7,9 +7,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from bench.analysis.summary import labels
 from bench.records import comparability
 from bench.records.record import Record, Spec
-from bench.rows import labels
 
 
 @dataclass(frozen=True)

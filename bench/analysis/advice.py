@@ -7,14 +7,14 @@ from typing import Literal
 
 from pydantic import BaseModel
 
-from bench import comparison, contrast, costing, learning
-from bench.comparison import Cell, Comparison
-from bench.contrast import LEVEL
-from bench.learning import Curve
-from bench.limits import Wishes, exceeding, failed
+from bench.analysis import break_even, comparison, learning_curve, significance
+from bench.analysis.comparison import Cell, Comparison
+from bench.analysis.constraints import Wishes, exceeding, failed
+from bench.analysis.learning_curve import Curve
+from bench.analysis.significance import LEVEL
+from bench.analysis.summary import Row
+from bench.analysis.task_results import Section
 from bench.records import comparability
-from bench.rows import Row
-from bench.sections import Section
 from bench.words import Say, english
 
 Standing = Literal["as good", "open", "worse"]
@@ -103,7 +103,7 @@ def decide(section: Section, wishes: Wishes, say: Say = english) -> Advice:
     cheaper = [one for one in candidates if alike and use and _dearness(one) < _dearness(use)]
     instead = [one for one in cheaper if one.standing == "open"]
     chosen = next((row for row in fits if use and row.label == use.name), None)
-    curve = learning.curves(section).get(chosen.key) if chosen else None
+    curve = learning_curve.curves(section).get(chosen.key) if chosen else None
     return Advice(
         task=section.task,
         model=section.records[0].spec.base.ref,
@@ -130,7 +130,7 @@ def _labels(curve: Curve) -> Labels:
 
 def _candidate(row: Row, cell: Cell, best: Cell, found: Comparison, wishes: Wishes) -> Candidate:
     standing, items, behind = _standing(cell, best, found, wishes.tolerance)
-    cost = costing.price(row)
+    cost = break_even.price(row)
     return Candidate(
         name=row.label,
         control=row.control,
@@ -156,7 +156,7 @@ def _standing(cell: Cell, best: Cell, found: Comparison, tolerance: float) -> tu
         return "as good", None, -gap.interval.mean
     if gap.narrow.high < -tolerance:
         return "worse", None, -gap.interval.mean
-    items = contrast.items_to_see(gap, abs(gap.interval.mean + tolerance), LEVEL)
+    items = significance.items_to_see(gap, abs(gap.interval.mean + tolerance), LEVEL)
     return "open", items, -gap.interval.mean
 
 
@@ -176,10 +176,10 @@ def _break_even(chosen: Row, fits: list[Row], metric: str) -> BreakEven | None:
     A method that trains nothing is paid for by the answer, one that trains beforehand.
     """
     others = [row for row in fits if bool(row.trainable) is not bool(chosen.trainable) and not row.control]
-    ours, theirs = costing.price(chosen), costing.price(others[0]) if others else None
+    ours, theirs = break_even.price(chosen), break_even.price(others[0]) if others else None
     if not others or ours is None or theirs is None:
         return None
-    at = costing.crossing(ours, theirs)
+    at = break_even.crossing(ours, theirs)
     first, later = (chosen, others[0]) if ours.once < theirs.once else (others[0], chosen)
     if at is None:  # the cheaper one is so from the first question on
         first, later = (others[0], chosen) if ours.total(1) < theirs.total(1) else (chosen, others[0])

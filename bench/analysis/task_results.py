@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from bench import comparison
-from bench.comparison import Cell, Comparison
+from bench.analysis import comparison
+from bench.analysis.comparison import Cell, Comparison
+from bench.analysis.summary import Row, rows
 from bench.records import comparability, reader
 from bench.records.record import Record, record_files
 from bench.refusal import Refused
-from bench.rows import Row, rows
 
 SIZE = "budget.examples"
 

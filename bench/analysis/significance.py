@@ -12,7 +12,7 @@ import numpy
 from numpy.typing import NDArray
 from scipy import special
 
-from bench.prior import NOTHING, TINY, Prior, Scores
+from bench.analysis.seed_variance import NOTHING, TINY, Prior, Scores
 
 DRAWS = 4000
 MANY = 5000

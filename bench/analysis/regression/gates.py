@@ -8,7 +8,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from bench import units
-from bench.pairing import Pair
+from bench.analysis.regression.pairing import Pair
 from bench.records.comparability import MACHINE
 from bench.records.record import Record
 

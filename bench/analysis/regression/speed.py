@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy
 from scipy import special
 
-from bench import sections
-from bench.contrast import LEVEL
-from bench.gates import Finding, Policy, Verdict
+from bench.analysis import task_results
+from bench.analysis.regression.gates import Finding, Policy, Verdict
+from bench.analysis.significance import LEVEL
 from bench.records.comparability import one_machine
 from bench.refusal import Refused
 
@@ -69,7 +69,7 @@ def _times(folder: Path) -> Times:
     every = []
     for place in places:
         round_: dict[tuple[str, str], float] = defaultdict(float)  # all seeds of a method together
-        for record in sections.read([place]):
+        for record in task_results.read([place]):
             every.append(record)
             cell = f"{record.spec.task.name} · {record.spec.base.name} · {record.spec.method.name}"
             for phase in PHASES:

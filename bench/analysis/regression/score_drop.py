@@ -10,11 +10,11 @@ from math import ceil, inf, sqrt
 import numpy
 from scipy import special
 
-from bench import comparison, contrast
-from bench.contrast import POWER, Noise
-from bench.gates import Finding, Policy, Verdict
-from bench.pairing import Pair
-from bench.prior import NOTHING, Prior, Scores
+from bench.analysis import comparison, significance
+from bench.analysis.regression.gates import Finding, Policy, Verdict
+from bench.analysis.regression.pairing import Pair
+from bench.analysis.seed_variance import NOTHING, Prior, Scores
+from bench.analysis.significance import POWER, Noise
 from bench.records.record import Record
 
 SEEDS = 3
@@ -42,7 +42,7 @@ class Fall:
     @property
     def p(self) -> float:
         """One-sided: how often scores that did not fall look as if they had fallen so much."""
-        both = contrast.p_value(self.gap, 0 * self.gap, self.prior)
+        both = significance.p_value(self.gap, 0 * self.gap, self.prior)
         return both / 2 if self.gap.mean() < 0 else 1 - both / 2
 
     def visible(self, level: float) -> float:
@@ -61,7 +61,7 @@ class Fall:
         wanted, low, high = float(special.ndtri(level)), 0.0, 1.0
         before, last, here = 0.0, 0.0, min(-wanted * error, 0.5)
         while high - low > GRID / 100 and abs(here - before) > GRID / 100:
-            score = float(special.ndtri(contrast.tails(here, self.noise) / 2))
+            score = float(special.ndtri(significance.tails(here, self.noise) / 2))
             low, high = (low, here) if score < wanted else (here, high)
             ahead = here + (wanted - score) * (here - before) / (score - last) if -inf < score < last else low
             before, last, here = here, score, ahead if low < ahead < high else (low + high) / 2
@@ -143,7 +143,7 @@ def settle(measured: Sequence[Changed], changed: Sequence[Changed], policy: Poli
 
 def _family(falls: Sequence[Fall], level: float) -> list[Finding]:
     ps = [one.p for one in falls]
-    both = zip(falls, contrast.holm(ps), contrast.holm([1 - p for p in ps]), strict=True)
+    both = zip(falls, significance.holm(ps), significance.holm([1 - p for p in ps]), strict=True)
     return [one.finding(worse, better, level, len(falls)) for one, worse, better in both]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import ceil
 
-from bench.rows import Row
+from bench.analysis.summary import Row
 
 
 @dataclass(frozen=True)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import log2
 
-from bench import comparison, contrast
-from bench.comparison import Cell
-from bench.contrast import Interval
+from bench.analysis import comparison, significance
+from bench.analysis.comparison import Cell
+from bench.analysis.significance import Interval
+from bench.analysis.task_results import Section
 from bench.records.record import Record
-from bench.sections import Section
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Curve:
     def verdict(self) -> str:
         """Whether more labels would help: "yes", "no" (a doubling brings less than makes a difference), or "open"."""
         gain = self.gain
-        return "yes" if gain.low > 0 else "no" if gain.high < contrast.WITHIN else "open"
+        return "yes" if gain.low > 0 else "no" if gain.high < significance.WITHIN else "open"
 
 
 def curves(section: Section) -> dict[str, Curve]:

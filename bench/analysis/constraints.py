@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from bench import units
-from bench.contrast import WITHIN
+from bench.analysis.significance import WITHIN
+from bench.analysis.summary import Row
 from bench.refusal import Refused
-from bench.rows import Row
 from bench.words import Say
 
 QUERIES = 10_000

@@ -1,0 +1,1 @@
+"""Records before and after a change: which got worse."""
