@@ -36,9 +36,9 @@ def report(
     words.check(lang)
     parts = task_results.part(task_results.read(results or [Path("results")]))
     check_writable(out)
-    from bench import report
+    from bench.report import pages
 
-    report.write(parts, out, lang, _questions)
+    pages.write(parts, out, lang, _questions)
     print(out / "index.html")
 
 
@@ -56,8 +56,9 @@ def advise(
     format: Formatted = Format.table,
 ) -> None:
     """Say which method to use: of those within the limits and shown to be as good as the best, the cheapest."""
-    from bench import counsel, words
+    from bench import words
     from bench.analysis import advice, constraints, task_results
+    from bench.report import advice_text
 
     say = words.speaker(words.check(lang))
     wishes = constraints.Wishes.parse(
@@ -66,7 +67,7 @@ def advise(
     told = []
     for part in task_results.part(task_results.read(results or [Path("results")])):
         made = advice.decide(part, wishes, say)
-        told.append((part.title, made, counsel.sentences(made, part, wishes, say)))
+        told.append((part.title, made, advice_text.sentences(made, part, wishes, say)))
     if format is Format.json:
         print(
             json.dumps(
@@ -77,8 +78,8 @@ def advise(
     from rich.console import Console
 
     for title, made, said in told:
-        Console(markup=False).print(counsel.table(title, made, say))
-        for line in [*said, *counsel.out(made, say)]:
+        Console(markup=False).print(advice_text.table(title, made, say))
+        for line in [*said, *advice_text.out(made, say)]:
             Console(markup=False).print(line, highlight=False)
 
 
@@ -132,19 +133,19 @@ def check(
     Exit code: 0 nothing got worse; 1 something did; 2 bad input; 3 cannot tell: a baseline or a run is missing,
     nothing compares, or there are too few seeds. The policy is the table tool.bench.check of pyproject.toml.
     """
-    from bench import verdicts
     from bench.analysis.regression.check import weigh
+    from bench.report import check_output
 
     for place in (markdown, junit):
         if place and not place.parent.is_dir():
             raise Refused(f"{place}: there is no folder {place.parent}", mend="make it first")
     outcome = weigh(new, against, first, rounds)
-    for place, text in ((markdown, verdicts.markdown(outcome)), (junit, verdicts.junit(outcome))):
+    for place, text in ((markdown, check_output.markdown(outcome)), (junit, check_output.junit(outcome))):
         if place:
             place.write_text(text, "utf-8")
     if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
         with Path(summary).open("a", encoding="utf-8") as file:
-            file.write(verdicts.markdown(outcome))
+            file.write(check_output.markdown(outcome))
     _judged(outcome, format)
     sys.exit(outcome.code)
 
@@ -161,7 +162,7 @@ def bless(
 
 
 def _judged(outcome: Outcome, format: Format, everything: bool = False) -> None:
-    from bench import verdicts
+    from bench.report import check_output
 
     if format is Format.json:
         found = [one.model_dump(mode="json") for one in outcome.findings]
@@ -171,7 +172,7 @@ def _judged(outcome: Outcome, format: Format, everything: bool = False) -> None:
 
     console = Console(markup=False)
     if everything or outcome.code or outcome.of("better", "new"):
-        console.print(verdicts.table(outcome, everything))
+        console.print(check_output.table(outcome, everything))
     console.print(outcome.summary, highlight=False)
 
 

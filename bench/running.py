@@ -111,14 +111,14 @@ def list_(format: Formatted = Format.table) -> None:
     from rich.table import Table
 
     for kind, claims in found.items():
-        table = Table(title=kind, title_justify="left", box=None, show_header=False, padding=(0, 2, 0, 0))
+        terminal_table = Table(title=kind, title_justify="left", box=None, show_header=False, padding=(0, 2, 0, 0))
         for name, claim in claims.items():
-            table.add_row(
+            terminal_table.add_row(
                 f"{name}:KIND" if claim.kinds else name,
                 f"warning: {claim.warning}" if claim.warning else claim.summary,
                 f"{claim.origin}; rows from the hub: {claim.hub}" if claim.hub else claim.origin,
             )
-        Console(markup=False).print(table, "")
+        Console(markup=False).print(terminal_table, "")
 
 
 def validate(
@@ -213,8 +213,8 @@ def _state(state: dict[str, Any]) -> str:
 
 
 def _show(records: list[Record], out: Path, format: Format) -> None:
-    from bench import notes, table
     from bench.analysis import comparison, task_results
+    from bench.report import caveats, terminal_table
 
     (part,) = task_results.part(records)
     if format is Format.json:
@@ -225,9 +225,9 @@ def _show(records: list[Record], out: Path, format: Format) -> None:
     from rich.console import Console
 
     console = Console(markup=False)
-    console.print(table.render(part))
-    for line in [*comparison.sentences(part.found), *table.legend(part), *notes.notes(part)]:
+    console.print(terminal_table.render(part))
+    for line in [*comparison.sentences(part.found), *terminal_table.legend(part), *caveats.notes(part)]:
         console.print(line, highlight=False)
     if part.sizes:
-        console.print("", table.by_size(part))
+        console.print("", terminal_table.by_size(part))
     console.print(f"Records: {out}/ (bench report {out}, bench advise {out})", highlight=False)

@@ -11,7 +11,6 @@ import numpy
 import pytest
 from conftest import Bench, MakeRecord
 
-from bench import counsel
 from bench.analysis import advice, break_even, task_results
 from bench.analysis.advice import Advice
 from bench.analysis.break_even import Price
@@ -20,6 +19,7 @@ from bench.measurement import environment
 from bench.records.record import Record
 from bench.records.samples import Samples
 from bench.refusal import Refused
+from bench.report import advice_text
 
 ITEMS = 500
 ENV = environment.describe("2026-11-21T00:00:00+00:00", "c" * 64, "cpu", 0.0)
@@ -78,7 +78,7 @@ def decide(*runs: list[Record], **wishes: Any) -> Advice:
 def said(*runs: list[Record], **wishes: Any) -> str:
     (section,) = task_results.part([record for some in runs for record in some])
     wanted = Wishes(**wishes)
-    return "\n".join(counsel.sentences(advice.decide(section, wanted), section, wanted))
+    return "\n".join(advice_text.sentences(advice.decide(section, wanted), section, wanted))
 
 
 def test_the_clearly_best_is_used(plant: Plant) -> None:

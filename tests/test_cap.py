@@ -51,16 +51,16 @@ def test_an_amount_that_is_none_is_refused(text: str) -> None:
 def test_the_cap_lets_in_what_fits_and_no_more(room: int, fits: bool) -> None:
     script = f"""
 import torch
-from bench import cap
-from bench.environment import own_memory
+from bench.measurement import memory_limit
+from bench.measurement.environment import own_memory
 torch.ones(10)
-cap.limit(own_memory("VmRSS") + {room} * 2**20, "cpu")
+memory_limit.limit(own_memory("VmRSS") + {room} * 2**20, "cpu")
 try:
     torch.ones(100 * 2**18)
     print("fits")
 except RuntimeError as error:
-    print(cap.out_of_memory(error), cap.wanted(error))
-cap.lift()
+    print(memory_limit.out_of_memory(error), memory_limit.wanted(error))
+memory_limit.lift()
 torch.ones(100 * 2**18)
 """
     told = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout

@@ -15,13 +15,13 @@ import pytest
 from conftest import Bench, MakeRecord
 from markdown_it import MarkdownIt
 
-from bench import verdicts
 from bench.analysis.regression import baseline
 from bench.analysis.regression.check import Outcome, judge
 from bench.analysis.regression.gates import Policy
 from bench.records.record import Record
 from bench.records.samples import Samples
 from bench.refusal import Refused
+from bench.report import check_output
 
 ITEMS = 500
 Run = Callable[..., Record]
@@ -167,7 +167,7 @@ def test_a_run_that_now_crashes_fails_and_a_new_one_is_shown(run: Run, make_reco
 
     outcome = check([broken("did-not-fit"), run("m0")], [broken("error"), run("m0")])
     assert outcome.code == 1
-    ElementTree.fromstring(verdicts.junit(outcome))
+    ElementTree.fromstring(check_output.junit(outcome))
     (new,) = check([run("m0")], [run("m0"), broken("error")]).of("new")
     assert new.says == "was not there before: error"
 
@@ -250,7 +250,7 @@ def test_false_alarms_of_a_whole_check_are_rare(make_record: MakeRecord) -> None
 
 def test_markdown_puts_the_worst_first_and_folds_the_rest(run: Run) -> None:
     new = [run(f"m{place}", seed, fallen=0.08 if place == 2 else 0) for place in range(3) for seed in range(3)]
-    text = verdicts.markdown(check(suite(run), new))
+    text = check_output.markdown(check(suite(run), new))
     assert text.index("❌") < text.index("<details>")
     html = MarkdownIt("commonmark", {"html": True}).enable("table").render(text)
     assert html.count("<table>") == 2
@@ -258,7 +258,7 @@ def test_markdown_puts_the_worst_first_and_folds_the_rest(run: Run) -> None:
 
 def test_junit_can_be_parsed_and_counts(run: Run) -> None:
     new = suite(run, fallen=0.08)[1:]
-    root = ElementTree.fromstring(verdicts.junit(check(suite(run), new)))
+    root = ElementTree.fromstring(check_output.junit(check(suite(run), new)))
     assert sum(int(one.attrib["failures"]) for one in root) == len(root.findall(".//failure")) > 0
     assert sum(int(one.attrib["errors"]) for one in root) == len(root.findall(".//error")) == 1
 

@@ -17,7 +17,8 @@ import pytest
 from conftest import Bench, MakeTask
 
 from bench.execution import executor, plan
-from bench.execution.ray import executor, node, resources
+from bench.execution.ray import executor as ray_executor
+from bench.execution.ray import node, resources
 from bench.modeling.checkpoint import Checkpoint
 from bench.records.record import read_all
 from bench.refusal import Refused
@@ -343,10 +344,10 @@ def test_what_is_no_place_is_refused_before_anything_is_connected_to(on: str) ->
 
 
 def test_a_run_that_ray_gave_up_says_why() -> None:
-    error = executor._failure(ray.exceptions.WorkerCrashedError())
+    error = ray_executor._failure(ray.exceptions.WorkerCrashedError())
     assert error.kind == "WorkerCrashedError" and error.message and error.trace
     refused = ray.exceptions.RayTaskError("run", "a trace", Refused("the method 'mine' is another one"))
-    assert executor._failure(refused).kind == "Refused" and "another one" in executor._failure(refused).message
+    assert ray_executor._failure(refused).kind == "Refused" and "another one" in ray_executor._failure(refused).message
 
 
 def test_without_ray_the_refusal_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,12 +17,13 @@ import pytest
 import typer
 from conftest import MakeRecord, MakeTask
 
-from bench import columns, making, registry, table, units, words
+from bench import making, registry, units, words
 from bench.analysis.regression.gates import Policy
 from bench.analysis.summary import Row
 from bench.card import Card, Data
 from bench.cli import app
 from bench.refusal import Refused
+from bench.report import columns, terminal_table
 from bench.task import Row as Example
 from bench.testing import check_method
 
@@ -212,7 +213,7 @@ def test_the_sentences_shown_in_the_docs_are_what_a_run_says(page: str) -> None:
     text = re.findall(r"```\n((?:bookrec|lora leads).*?)```", (ROOT / page).read_text("utf-8"), re.DOTALL)[0]
     left = " ".join(text[text.index("lora leads") :].split())
     facts = {"name": "(?:lora|nearest)", "other": "(?:lora|nearest)", "names": "[^:]+?", "metric": "em"}
-    for known in [table.LEGEND, table.FORGETS, *words.catalogue("ko")]:
+    for known in [terminal_table.LEGEND, terminal_table.FORGETS, *words.catalogue("ko")]:
         parts = string.Formatter().parse(known)
         pattern = "".join(re.escape(said) + (facts.get(fact, r"[\d.,]+") if fact else "") for said, fact, *_ in parts)
         if known.endswith("."):
@@ -290,8 +291,8 @@ def test_workflows_are_what_github_takes(file: Path) -> None:
 
 def test_the_policy_in_the_docs_is_the_default() -> None:
     text = (DOCS / "ci.md").read_text("utf-8")
-    table = tomllib.loads(re.findall(r"```toml\n(.*?)```", text, re.DOTALL)[0])
-    assert table["tool"]["bench"]["check"] == Policy().model_dump()
+    terminal_table = tomllib.loads(re.findall(r"```toml\n(.*?)```", text, re.DOTALL)[0])
+    assert terminal_table["tool"]["bench"]["check"] == Policy().model_dump()
 
 
 def test_the_workflow_runs_what_the_page_blesses() -> None:

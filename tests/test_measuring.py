@@ -45,8 +45,8 @@ def test_the_peak_of_training_is_as_forecast(trained: str) -> None:
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
     from peft import LoraConfig, get_peft_model
-    from bench import forecast
-    from bench.meter import Meter
+    from bench.measurement import memory_estimate
+    from bench.measurement.meter import Meter
     torch.set_num_threads(1)
     shape = dict(hidden_size=384, intermediate_size=1024, num_hidden_layers=6, num_attention_heads=6, vocab_size=2000)
     model = LlamaForCausalLM(LlamaConfig(**shape, bos_token_id=None, eos_token_id=0))
@@ -62,7 +62,7 @@ def test_the_peak_of_training_is_as_forecast(trained: str) -> None:
 
     ready = [model(input_ids=torch.ones((1, 4), dtype=torch.long)).logits.sum().backward()]  # libraries load now
     model.zero_grad()
-    told = forecast.training(model, 16 * 160)
+    told = memory_estimate.training(model, 16 * 160)
     meter = Meter()
     with meter.phase("fit"):
         step(16, 160)

@@ -25,7 +25,9 @@ print(json.dumps({name: phase.model_dump() for name, phase in meter.phases.items
 
 def metered(body: str, launcher: str | None = None) -> dict[str, dict[str, Any]]:
     """Run `body` in a fresh interpreter, where `meter` is a Meter, and return its phases."""
-    script = f"import time\nfrom bench.meter import Meter\nmeter = Meter()\n{textwrap.dedent(body)}\n{REPORT}"
+    script = (
+        f"import time\nfrom bench.measurement.meter import Meter\nmeter = Meter()\n{textwrap.dedent(body)}\n{REPORT}"
+    )
     command = [sys.executable, "-c", script] if launcher is None else [sys.executable, "-c", launcher, script]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stderr

@@ -14,11 +14,12 @@ import pytest
 from conftest import Bench, MakeRecord
 from markdown_it import MarkdownIt
 
-from bench import plots, report, views
+from bench import plots
 from bench.analysis.regression import baseline
 from bench.analysis.task_results import part, read
 from bench.records.record import Record
 from bench.refusal import Refused
+from bench.report import pages, section_view
 from bench.words import english, speaker
 
 ROOT = Path(__file__).parent.parent
@@ -55,7 +56,7 @@ def records(make_record: MakeRecord) -> list[Record]:
 
 @pytest.fixture
 def written(records: list[Record], tmp_path: Path) -> Path:
-    report.write(part(records), tmp_path, questions=lambda spec: {"q0": "What colour is <tea>?"})
+    pages.write(part(records), tmp_path, questions=lambda spec: {"q0": "What colour is <tea>?"})
     return tmp_path
 
 
@@ -97,10 +98,10 @@ def test_ids_on_the_page_are_unique(written: Path) -> None:
 
 
 def test_errors_come_first_among_the_sample_answers(records: list[Record]) -> None:
-    view = views.View(part(records)[0], [], {}, english)
+    view = section_view.View(part(records)[0], [], {}, english)
     some = [one.scores["em"] for one in view.samples(records[0])]
     assert some == sorted(some)
-    assert len(some) == views.SAMPLES
+    assert len(some) == section_view.SAMPLES
     assert {0.0, 1.0} == set(some)
     assert view.wrong(records[0]) == 8
 
@@ -137,7 +138,7 @@ def test_pandas_and_datasets_open_the_runs_with_the_columns_that_the_docs_name(
 
 def test_the_same_records_give_the_same_pictures(records: list[Record], tmp_path: Path) -> None:
     for folder in ("one", "other"):
-        report.write(part(records), tmp_path / folder)
+        pages.write(part(records), tmp_path / folder)
     for file in (tmp_path / "one" / "plots").glob("*.svg"):
         assert file.read_bytes() == (tmp_path / "other" / "plots" / file.name).read_bytes()
 
@@ -147,7 +148,7 @@ def test_training_sizes_share_a_section_and_the_largest_is_the_table(make_record
     (section,) = part(made)
     assert list(section.sizes) == [10, 20, 40]
     assert [record.scores["em"] for record in section.records] == [0.6]
-    report.write([section], tmp_path)
+    pages.write([section], tmp_path)
     assert (tmp_path / "plots" / "feelings-bookworm-labels.svg").is_file()
     assert len(pandas.read_csv(tmp_path / "table.csv")) == 3
 
@@ -169,13 +170,13 @@ def test_what_failed_with_fewer_examples_is_told_too(make_record: MakeRecord, tm
     made.append(make_record("dora", items=40, budget__examples=20))
     made.append(make_record("ia3", items=40, budget__examples=10))
     made.append(make_record("ia3", status="error", error=why, budget__examples=20, **FAILED))
-    report.write(part(made), tmp_path)
+    pages.write(part(made), tmp_path)
     assert "with 10 examples: dora: error: no tea" in (tmp_path / "index.html").read_text("utf-8")
 
 
 def test_a_task_on_which_every_run_failed_is_a_page_with_the_reasons(make_record: MakeRecord, tmp_path: Path) -> None:
     why = {"kind": "K", "message": "no tea", "trace": None}
-    report.write(part([make_record("lora", status="error", error=why, **FAILED)]), tmp_path)
+    pages.write(part([make_record("lora", status="error", error=why, **FAILED)]), tmp_path)
     assert "lora: error: no tea" in (tmp_path / "index.html").read_text("utf-8")
 
 
@@ -209,7 +210,7 @@ def test_two_models_of_one_name_are_told_apart_and_one_by_two_names_is_one(make_
 
 def test_markdown_keeps_its_table_whatever_a_name_holds(make_record: MakeRecord, tmp_path: Path) -> None:
     made = [make_record("few-shot", items=40, method__params={"prompt": prompt}) for prompt in ("x | y\nz", "<b>")]
-    report.write(part(made), tmp_path)
+    pages.write(part(made), tmp_path)
     html = MarkdownIt("commonmark").enable("table").render((tmp_path / "report.md").read_text("utf-8"))
     assert html.count("<tr>") == 3
     assert "<b>" not in html
@@ -255,7 +256,7 @@ def test_korean_letters_are_in_the_pictures(make_record: MakeRecord, tmp_path: P
     records[1] = records[1].model_copy(
         update={"spec": records[1].spec.model_copy(update={"task": records[0].spec.task})}
     )
-    report.write(part(records), tmp_path, "ko")
+    pages.write(part(records), tmp_path, "ko")
     assert not [warning for warning in recwarn if "Glyph" in str(warning.message)]
     assert (tmp_path / "plots" / "책-추천-bookworm-quality.png").is_file()
 
@@ -345,19 +346,19 @@ def test_a_section_knows_its_metric_and_its_rows(records: list[Record]) -> None:
 def test_of_many_tasks_each_has_a_page_and_the_first_page_has_all(make_record: MakeRecord, tmp_path: Path) -> None:
     made = [
         make_record(name, em, seed=seed, items=40, task__name=f"task-{place:02}", method__control=name == "nearest")
-        for place in range(report.FEW + 1)
+        for place in range(pages.FEW + 1)
         for seed in range(2)
         for name, em in (("lora", 0.8), ("full", 0.5 + 0.35 * (place == 0)), ("nearest", 0.1))
     ]
     why = {"kind": "K", "message": "no tea", "trace": None}
     made.append(make_record("qlora", status="error", error=why, task__name="task-00", **FAILED))
-    report.write(part(made), tmp_path)
+    pages.write(part(made), tmp_path)
     first = (tmp_path / "index.html").read_text("utf-8")
-    for place in range(report.FEW + 1):
+    for place in range(pages.FEW + 1):
         assert f'href="tasks/task-{place:02}-bookworm.html"' in first
         page = (tmp_path / "tasks" / f"task-{place:02}-bookworm.html").read_text("utf-8")
         assert 'href="../index.html"' in page
-        assert page.count("<svg") == report.FIRST
+        assert page.count("<svg") == pages.FIRST
         assert "seed 0: answers" in page and "seed 1: answers" not in page
     assert "no tea" in (tmp_path / "tasks" / "task-00-bookworm.html").read_text("utf-8")
     assert len(pandas.read_csv(tmp_path / "table.csv")) == len(made) // 2 + 1

@@ -8,10 +8,10 @@ import pytest
 from conftest import MakeRecord
 from rich.console import Console
 
-from bench import notes, table
 from bench.analysis import summary, tuning_curve
 from bench.analysis.task_results import part
 from bench.records.record import Record
+from bench.report import caveats, terminal_table
 
 FAILED: dict[str, Any] = {
     "cost": None,
@@ -25,7 +25,7 @@ UNSUCCESSFUL = ("unsupported", "did-not-fit", "timeout", "error")
 def shown(records: list[Record], width: int = 100) -> str:
     console = Console(width=width, color_system=None)
     with console.capture() as captured:
-        console.print(table.render(part(records)[0]))
+        console.print(terminal_table.render(part(records)[0]))
     return captured.get()
 
 
@@ -55,7 +55,7 @@ def test_controls_are_marked_and_contenders_are_not(make_record: MakeRecord) -> 
     text = shown([make_record("majority", method__control=True), make_record("lora")])
     assert line_of("majority", text)[1] == "°"
     assert "°" not in line_of("lora", text)
-    assert any(note.startswith("° control") for note in table.legend(part([make_record("lora")])[0]))
+    assert any(note.startswith("° control") for note in terminal_table.legend(part([make_record("lora")])[0]))
 
 
 @pytest.mark.parametrize("status", UNSUCCESSFUL)
@@ -63,7 +63,7 @@ def test_a_run_that_failed_has_a_row_and_a_reason(make_record: MakeRecord, statu
     records = [make_record("lora"), make_record("prefix", status=status, **FAILED)]
     assert [row.method for row in summary.rows(records)] == ["lora", "prefix"]
     assert status in line_of("prefix", shown(records))
-    assert f"prefix: {status}: there was no tea" in notes.notes(part(records)[0])
+    assert f"prefix: {status}: there was no tea" in caveats.notes(part(records)[0])
 
 
 def test_a_run_whose_every_method_failed_still_has_a_table(make_record: MakeRecord) -> None:
@@ -117,7 +117,7 @@ def test_what_was_forgotten_has_a_column_where_it_was_measured(make_record: Make
     better = make_record("full", forgetting=forgetting(2.0, 1.5))
     assert [line_of(name, shown([trained, better]))[3] for name in ("lora", "full")] == ["+0.25", "-0.50"]
     assert line_of("few-shot", shown([trained, make_record("few-shot")]))[3] == "–"
-    assert any(note.startswith("forgets:") for note in table.legend(part([trained])[0]))
+    assert any(note.startswith("forgets:") for note in terminal_table.legend(part([trained])[0]))
     assert "gets" not in shown([make_record("few-shot")])
 
 
@@ -149,4 +149,4 @@ def test_the_table_fits_a_terminal_of_80_columns(make_record: MakeRecord) -> Non
 @pytest.mark.parametrize(("items", "points"), [(200, 6.3), (500, 4.0), (1000, 2.8)])
 def test_the_smallest_visible_difference_is_mcnemars(make_record: MakeRecord, items: int, points: float) -> None:
     assert round(100 * tuning_curve.visible_difference(items), 1) == points
-    assert any(f"below about {points} points" in note for note in notes.notes(part([make_record(items=items)])[0]))
+    assert any(f"below about {points} points" in note for note in caveats.notes(part([make_record(items=items)])[0]))

@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 from conftest import MakeRecord
 
-from bench import notes
 from bench.analysis import summary
 from bench.analysis.task_results import part
 from bench.measurement import environment
 from bench.records import comparability
 from bench.refusal import Refused
+from bench.report import caveats
 
 ENV = environment.describe("2026-11-21T00:00:00+00:00", "d" * 64, "cpu", 0.0)
 
@@ -68,7 +68,7 @@ def test_other_machines_and_packages_are_told_below_the_table(make_record: MakeR
     there = there.model_copy(update={"env": moved})
     told = comparability.strangers([here, there])
     assert told == {"cores": [str(ENV.cores), "640"], "torch": [ENV.packages["torch"], "9.9"]}
-    assert any("torch" in line and "9.9" in line for line in notes.notes(part([here, there])[0]))
+    assert any("torch" in line and "9.9" in line for line in caveats.notes(part([here, there])[0]))
 
 
 def test_an_adapter_that_could_not_be_served_is_told_and_costs_no_run(make_record: MakeRecord) -> None:
@@ -76,7 +76,7 @@ def test_an_adapter_that_could_not_be_served_is_told_and_costs_no_run(make_recor
     assert record.cost is not None
     broken = record.model_copy(update={"cost": record.cost.model_copy(update={"adapter_failure": "KeyError: 'x'"})})
     assert [
-        line for line in notes.notes(part([broken])[0]) if "KeyError: 'x'" in line and line.startswith("lora seed 0")
+        line for line in caveats.notes(part([broken])[0]) if "KeyError: 'x'" in line and line.startswith("lora seed 0")
     ]
     assert summary.rows([broken])[0].status == "ok"
 
@@ -101,7 +101,7 @@ def test_what_computes_without_torch_is_at_home_on_any_device(make_record: MakeR
 def test_prompts_that_lost_their_beginning_are_told(make_record: MakeRecord) -> None:
     record = make_record("few-shot")
     assert record.cost and record.cost.answering
-    assert not [line for line in notes.notes(part([record])[0]) if "lost their beginning" in line]
+    assert not [line for line in caveats.notes(part([record])[0]) if "lost their beginning" in line]
     answering = record.cost.answering.model_copy(update={"queries": 4, "cut_prompts": 3})
     cut = record.model_copy(update={"cost": record.cost.model_copy(update={"answering": answering})})
-    assert "few-shot seed 0: 3 of 4 prompts were longer" in "\n".join(notes.notes(part([cut])[0]))
+    assert "few-shot seed 0: 3 of 4 prompts were longer" in "\n".join(caveats.notes(part([cut])[0]))

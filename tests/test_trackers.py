@@ -158,16 +158,16 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[str, Any]]]:
     fake = types.ModuleType("wandb")
     fake.__dict__.update(init=init, Settings=dict, teardown=lambda: found.append(("teardown", None)))
     monkeypatch.setitem(sys.modules, "wandb", fake)
-    monkeypatch.delitem(sys.modules, "bench.trackers.wandb", raising=False)
+    monkeypatch.delitem(sys.modules, "bench.report.trackers.wandb", raising=False)
     monkeypatch.delenv("WANDB_MODE", raising=False)
     yield found
-    sys.modules.pop("bench.trackers.wandb", None)
+    sys.modules.pop("bench.report.trackers.wandb", None)
 
 
 def test_wandb_is_offline_unless_told_otherwise(
     record: Record, tmp_path: Path, calls: list[tuple[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from bench.trackers.wandb import write
+    from bench.report.trackers.wandb import write
 
     write(trackers.told(record), tmp_path)
     asked = dict(calls)

@@ -44,7 +44,7 @@ class Here:
     """This machine: one run at a time."""
 
     check = staticmethod(device.check)
-    launcher = staticmethod(launcher.launch)
+    launch = staticmethod(launcher.launch)
 
     def map(self, work: Callable[[T], R], things: Iterable[T]) -> Iterator[R]:
         """One after the other."""

@@ -12,6 +12,7 @@ from typing import IO, Any
 
 from filelock import FileLock
 
+import bench
 from bench import registry
 from bench.execution import accelerate_launcher, fork_server, progress
 from bench.execution.job import Job
@@ -111,7 +112,7 @@ def _environment(spec: Spec) -> dict[str, str]:
     if spec.budget.memory is not None:
         # Every tensor of some size goes back to the system when it is freed: slower by a third, and the peak is halved.
         settled["MALLOC_MMAP_THRESHOLD_"] = str(2**16)
-    checkout = Path(__file__).parent.parent
+    checkout = Path(bench.__file__).parent.parent
     if (checkout / "pyproject.toml").is_file():
         paths = [str(checkout), *filter(None, [os.environ.get("PYTHONPATH")])]
         settled["PYTHONPATH"] = os.pathsep.join(paths)

@@ -55,9 +55,13 @@ def run(job: Job, folder: str | None, tell: Watch) -> tuple[Record, bytes | None
 
 def source_sha256() -> str:
     """Digest of the harness and of the methods that ship: the code of all runs."""
-    folders = [Path(bench.__file__).parent, *(Path(root) / "methods" for root in bench.__path__)]
-    files = sorted((file.name, file.read_bytes()) for folder in folders for file in folder.glob("*.py"))
-    return hashlib.sha256(repr([(name, hashlib.sha256(text).hexdigest()) for name, text in files]).encode()).hexdigest()
+    package = Path(bench.__file__).parent
+    files = {file.relative_to(package).as_posix(): file for file in package.rglob("*.py")}
+    # A checkout keeps methods/ beside bench/, a wheel inside it: the same names for both.
+    files |= {f"methods/{file.name}": file for root in bench.__path__ for file in (Path(root) / "methods").glob("*.py")}
+    files = {name: file for name, file in files.items() if not name.startswith(("tasks/", "models/"))}
+    digests = [(name, hashlib.sha256(files[name].read_bytes()).hexdigest()) for name in sorted(files)]
+    return hashlib.sha256(repr(digests).encode()).hexdigest()
 
 
 def pack(folder: Path) -> bytes:

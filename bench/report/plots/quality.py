@@ -5,7 +5,7 @@ from __future__ import annotations
 from matplotlib.figure import Figure
 
 from bench.analysis.task_results import Section
-from bench.drawing import GREY, Plot, looks, sheet, short
+from bench.report.plot_style import GREY, Plot, looks, sheet, short
 from bench.words import Say
 
 

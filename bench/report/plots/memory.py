@@ -8,7 +8,7 @@ from matplotlib.lines import Line2D
 
 from bench.analysis.comparison import Cell
 from bench.analysis.task_results import Section
-from bench.drawing import Plot, sheet, short
+from bench.report.plot_style import Plot, sheet, short
 from bench.words import Say
 
 SHOWN_PHASES = ("load", "fit", "predict")

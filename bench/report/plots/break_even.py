@@ -10,7 +10,7 @@ from matplotlib.ticker import EngFormatter
 from bench.analysis import break_even
 from bench.analysis.summary import Row
 from bench.analysis.task_results import Section
-from bench.drawing import Plot, legend_key, looks, seconds, sheet
+from bench.report.plot_style import Plot, legend_key, looks, seconds, sheet
 from bench.words import Say
 
 

@@ -97,6 +97,6 @@ def _late(name: str) -> Tracker:
     def write(run: Run, out: Path) -> None:
         for setting, value in SILENCE.items():
             os.environ.setdefault(setting, value)
-        import_module(f"bench.trackers.{name}").write(run, out)
+        import_module(f"{__name__}.{name}").write(run, out)
 
     return write

@@ -19,15 +19,16 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from threadpoolctl import threadpool_limits
 
-from bench import __version__, overview, units
+from bench import __version__, units
 from bench.analysis.summary import Row, rows
 from bench.analysis.task_results import Section
-from bench.drawing import settle, style
-from bench.overview import Outline
 from bench.plots import every
 from bench.records.flatten import flat
 from bench.records.record import Spec
-from bench.views import Picture, View
+from bench.report import overview
+from bench.report.overview import Outline
+from bench.report.plot_style import settle, style
+from bench.report.section_view import Picture, View
 from bench.words import Say, cell, speaker
 
 PAGE = Path(__file__).parent / "page"

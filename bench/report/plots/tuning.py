@@ -7,7 +7,7 @@ from matplotlib.ticker import MaxNLocator
 
 from bench.analysis import tuning_curve
 from bench.analysis.task_results import Section
-from bench.drawing import Plot, legend_key, looks, sheet
+from bench.report.plot_style import Plot, legend_key, looks, sheet
 from bench.words import Say
 
 

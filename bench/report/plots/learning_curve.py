@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 
 from bench.analysis import learning_curve
 from bench.analysis.task_results import Section
-from bench.drawing import Plot, looks, sheet, short
+from bench.report.plot_style import Plot, looks, sheet, short
 from bench.words import Say
 
 

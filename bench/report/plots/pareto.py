@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import Formatter, NullFormatter
 
 from bench.analysis.task_results import Section
-from bench.drawing import GREY, Draw, Plot, counts, mebibytes, milliseconds, scatter, seconds, sheet
+from bench.report.plot_style import GREY, Draw, Plot, counts, mebibytes, milliseconds, scatter, seconds, sheet
 from bench.words import Say
 
 

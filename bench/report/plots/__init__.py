@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from pkgutil import iter_modules
 
-from bench.drawing import Plot
+from bench.report.plot_style import Plot
 
 
 def every() -> list[Plot]:

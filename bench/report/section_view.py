@@ -8,16 +8,16 @@ from functools import cached_property
 
 from markupsafe import Markup
 
-from bench import counsel, notes
 from bench.analysis import advice, comparison
 from bench.analysis.advice import Advice
 from bench.analysis.constraints import Wishes
 from bench.analysis.significance import Verdict
 from bench.analysis.summary import Row
 from bench.analysis.task_results import Section
-from bench.columns import Column, columns
 from bench.records.record import Record
 from bench.records.samples import Sample
+from bench.report import advice_text, caveats
+from bench.report.columns import Column, columns
 from bench.words import Say
 
 SAMPLES, WRONG = 10, 7
@@ -52,7 +52,7 @@ class View:
     @cached_property
     def answer(self) -> list[str]:
         """The advice in words."""
-        return counsel.sentences(self.advice, self.section, Wishes(), self.say)
+        return advice_text.sentences(self.advice, self.section, Wishes(), self.say)
 
     @cached_property
     def findings(self) -> list[str]:
@@ -62,7 +62,7 @@ class View:
     @cached_property
     def notes(self) -> list[str]:
         """What must be known beside the table."""
-        return notes.notes(self.section, self.say)
+        return caveats.notes(self.section, self.say)
 
     @cached_property
     def columns(self) -> list[Column]:
