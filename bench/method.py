@@ -203,7 +203,7 @@ class Method:
 
     @property
     def script(self) -> str | None:
-        """The page of `bench/page/answer` that answers by plain libraries alone with what `save` writes, if any."""
+        """The template in `bench/export/templates` that answers with plain libraries from what `save` writes; None if none."""
         return None
 
     def load(self, base: Base) -> LM | None:

@@ -1,4 +1,4 @@
-"""What a reader is told, in the reader's language: English stands in the code, the others in `languages/*.yaml`."""
+"""What a reader is told, in the reader's language: English stands in the code, the others in `i18n_*.yaml`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import yaml
 
 from bench.refusal import Refused, did_you_mean
 
-FOLDER = Path(__file__).parent / "languages"
+FOLDER = Path(__file__).parent
 Say = Callable[..., str]
 """`say("{name} leads", name="lora")`: the sentence in the reader's language, with the facts filled in."""
 
@@ -40,13 +40,13 @@ def check(language: str) -> str:
 
 def languages() -> list[str]:
     """What `speaker` knows."""
-    return ["en", *sorted(file.stem for file in FOLDER.glob("*.yaml"))]
+    return ["en", *sorted(file.stem.removeprefix("i18n_") for file in FOLDER.glob("i18n_*.yaml"))]
 
 
 @lru_cache
 def catalogue(language: str) -> dict[str, str]:
     """Each English sentence and what it is called in the language."""
-    found: dict[str, str] = yaml.safe_load((FOLDER / f"{language}.yaml").read_text("utf-8"))
+    found: dict[str, str] = yaml.safe_load((FOLDER / f"i18n_{language}.yaml").read_text("utf-8"))
     return found
 
 

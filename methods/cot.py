@@ -26,7 +26,7 @@ class CoT(Method):
     @property
     def script(self) -> str | None:
         """Of one solution a question; several are drawn by the harness's own dice."""
-        return "concludes" if self.m == 1 else None
+        return "chain_of_thought" if self.m == 1 else None
 
     def fit(self, lm: LM, lesson: Lesson, budget: Budget) -> Self:
         """Choose the shots among the training examples that have a worked solution."""

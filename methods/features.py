@@ -30,7 +30,7 @@ class Features(Method):
         "sklearn.linear_model",
         "sklearn.model_selection",
     )
-    script = "reads"
+    script = "linear_probe"
 
     layer: Annotated[float, Field(ge=0, le=1)] = param(
         1.0, help="where features are taken, as a share of the depth", search=(0.5, 0.7, 1.0)

@@ -19,7 +19,7 @@ class Tfidf(Method):
     control: ClassVar[bool] = True
     closed_only: ClassVar[bool] = True
     needs: ClassVar[tuple[str, ...]] = ("sklearn.feature_extraction.text", "sklearn.linear_model")
-    script = "letters"
+    script = "tfidf"
 
     longest: PositiveInt = param(4, help="characters in the longest n-gram", search=(2, 5))
     c: PositiveFloat = param(10.0, help="inverse strength of the L2 penalty", search=(0.1, 100.0), log=True)

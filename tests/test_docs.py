@@ -17,11 +17,11 @@ import pytest
 import typer
 from conftest import MakeRecord, MakeTask
 
-from bench import making, registry, units, words
+from bench import registry, units, words
 from bench.analysis.regression.gates import Policy
 from bench.analysis.summary import Row
 from bench.card import Card, Data
-from bench.cli import app
+from bench.cli import app, new
 from bench.refusal import Refused
 from bench.report import columns, terminal_table
 from bench.task import Row as Example
@@ -93,13 +93,13 @@ def test_a_new_method_is_the_one_of_the_docs_and_keeps_the_contract(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    making.method("my-own")
+    new.method("my-own")
     code = re.findall(r"```python\n(.*?)```", (DOCS / "methods.md").read_text("utf-8"), re.DOTALL)[0]
     assert (tmp_path / "my_own.py").read_text("utf-8") == code.replace("Parrot", "MyOwn")
     check_method(registry.method("./my_own.py"))
     for wrong in ("my-own", "no name", ""):
         with pytest.raises(Refused):
-            making.method(wrong)
+            new.method(wrong)
 
 
 def test_the_docs_name_every_key_of_a_task_and_of_an_example() -> None:
@@ -291,8 +291,8 @@ def test_workflows_are_what_github_takes(file: Path) -> None:
 
 def test_the_policy_in_the_docs_is_the_default() -> None:
     text = (DOCS / "ci.md").read_text("utf-8")
-    terminal_table = tomllib.loads(re.findall(r"```toml\n(.*?)```", text, re.DOTALL)[0])
-    assert terminal_table["tool"]["bench"]["check"] == Policy().model_dump()
+    table = tomllib.loads(re.findall(r"```toml\n(.*?)```", text, re.DOTALL)[0])
+    assert table["tool"]["bench"]["check"] == Policy().model_dump()
 
 
 def test_the_workflow_runs_what_the_page_blesses() -> None:

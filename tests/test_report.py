@@ -14,12 +14,11 @@ import pytest
 from conftest import Bench, MakeRecord
 from markdown_it import MarkdownIt
 
-from bench import plots
 from bench.analysis.regression import baseline
 from bench.analysis.task_results import part, read
 from bench.records.record import Record
 from bench.refusal import Refused
-from bench.report import pages, section_view
+from bench.report import pages, plots, section_view
 from bench.words import english, speaker
 
 ROOT = Path(__file__).parent.parent

@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 from conftest import Bench, MakeRecord, MakeTask
 
-from bench import trackers
 from bench.analysis import task_results
 from bench.records.record import Point, Record
 from bench.refusal import Refused
+from bench.report import trackers
 
 CURVE = (
     Point(step=0, tokens=0, seconds=0.0, train_loss=None, validation_loss=3.0, next_token_accuracy=0.1),

@@ -23,7 +23,7 @@ def spoken() -> set[str]:
         for node in ast.walk(ast.parse(file.read_bytes())):
             if isinstance(node, ast.Call) and getattr(node.func, "id", getattr(node.func, "attr", "")) == "say":
                 found.add(ast.literal_eval(node.args[0]))
-    for file in (ROOM / "page").glob("*.*"):
+    for file in (ROOM / "report" / "templates").glob("*.*"):
         found |= set(re.findall(r'\bsay\("([^"]+)"', file.read_text("utf-8")))
     return found
 

@@ -19,7 +19,7 @@ from bench.modeling import checkpoint
 from bench.refusal import Refused
 from bench.task import Task
 
-PAGES = Path(__file__).parent / "page"
+TEMPLATES = Path(__file__).parent / "templates"
 SETTINGS, SCRIPT, PAGE = "settings.json", "answer.py", "README.md"
 ADAPTER = "adapter_config.json"  # the sign of a folder of PEFT's
 BASE = "base"  # the folder of a base model that has no other home
@@ -47,7 +47,7 @@ class Parcel:
         """Fill an empty folder; raises `Refused` where what is asked for cannot be had of such a method."""
         record, spec, card = self.found.record, self.found.record.spec, self.found.task.card
         learnt = any((self.saved / name).is_file() for name in (ADAPTER, "trained.safetensors", "config.json"))
-        if self.merge and not (learnt and self.page in ("writes", "labels")):
+        if self.merge and not (learnt and self.page in ("generate", "labels")):
             why = f"{spec.method.name} changes no weights that a plain model of this architecture has"
             raise Refused(f"--merge: {why}", mend="leave --merge out")
         shutil.copytree(self.saved, folder, dirs_exist_ok=True)
@@ -71,7 +71,7 @@ class Parcel:
         text = json.dumps(self.settings, ensure_ascii=False, indent=1)
         (folder / SETTINGS).write_text(text + "\n", "utf-8")
         if self.page is not None:
-            (folder / SCRIPT).write_text(_render(f"answer/{self.page}.txt", self.facts), "utf-8")
+            (folder / SCRIPT).write_text(_render(f"{self.page}.txt", self.facts), "utf-8")
 
     def model(self, folder: Path) -> None:
         """Whatever has to do with a model: which, what it reads, how it decodes, and weights where they go along."""
@@ -106,7 +106,7 @@ class Parcel:
             model = "HERE"
         else:
             model = self.refer(folder)
-        if self.page == "reads":
+        if self.page == "linear_probe":
             self.settings |= _reader(self.saved, folder)
         if quantised:
             self.settings["quantization"] = json.loads((self.saved / "quantization.json").read_text("utf-8"))
@@ -171,18 +171,18 @@ class Parcel:
             "whole": self.facts.get("model") == "HERE",
             "files": sorted(file.name for file in folder.iterdir()),
         }
-        (folder / PAGE).write_text(_render("takehome.md", facts), "utf-8")
+        (folder / PAGE).write_text(_render("README.md", facts), "utf-8")
 
 
 def _page(found: Found, saved: Path) -> str | None:
     """The page that fits what was saved: some methods do one thing for labels and another for open answers."""
     page = found.script
     if page == "prompted":
-        return "chooses" if found.task.card.labels is not None else "writes"
-    if page == "writes" and (saved / "labels.json").is_file():
-        return "reads"
-    if page in ("writes", "bottleneck") and not checkpoint.writes(found.base):
-        return "labels" if page == "writes" else None
+        return "choose_label" if found.task.card.labels is not None else "generate"
+    if page == "generate" and (saved / "labels.json").is_file():
+        return "linear_probe"
+    if page in ("generate", "bottleneck") and not checkpoint.writes(found.base):
+        return "labels" if page == "generate" else None
     return page
 
 
@@ -290,7 +290,7 @@ def _render(page: str, facts: dict[str, Any]) -> str:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     pages = Environment(
-        loader=FileSystemLoader(PAGES), trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True,
+        loader=FileSystemLoader(TEMPLATES), trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True,
         undefined=StrictUndefined,
     )  # fmt: skip
     return pages.get_template(page).render(facts)

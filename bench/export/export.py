@@ -39,7 +39,7 @@ def check_target(folder: Path) -> None:
 
 def export(found: Found, to: Path, *, merge: bool, check: int, show: Watch) -> Exported:
     """Put the folder `to` in place, whole, with what the run fitted and a script that was asked `check` questions."""
-    if merge and found.script != "writes":  # before anything is fitted again
+    if merge and found.script != "generate":  # before anything is fitted again
         why = f"{found.record.spec.method.name} changes no weights that a plain model of this architecture has"
         raise Refused(f"--merge: {why}", mend="leave --merge out")
     to, samples, asked = to.absolute(), found.record.samples[:check], questions(found)[:check]

@@ -22,7 +22,7 @@ class Found:
     task: Task
     base: Path
     script: str | None
-    """The page of `bench/page/answer` that the method names."""
+    """The page of `bench/export/templates` that the method names."""
 
     @property
     def kept(self) -> Path | None:

@@ -22,16 +22,16 @@ from threadpoolctl import threadpool_limits
 from bench import __version__, units
 from bench.analysis.summary import Row, rows
 from bench.analysis.task_results import Section
-from bench.plots import every
 from bench.records.flatten import flat
 from bench.records.record import Spec
 from bench.report import overview
 from bench.report.overview import Outline
 from bench.report.plot_style import settle, style
+from bench.report.plots import every
 from bench.report.section_view import Picture, View
 from bench.words import Say, cell, speaker
 
-PAGE = Path(__file__).parent / "page"
+TEMPLATES = Path(__file__).parent / "templates"
 FEW = 12  # tasks that stand on one page, with all their pictures
 FIRST = 1  # pictures of each task, and runs of each method whose answers it shows, where there are more
 Questions = Callable[[Spec], dict[str, str]]
@@ -92,7 +92,7 @@ def write(sections: Sequence[Section], out: Path, language: str = "en", question
 
 def _pages(say: Say, language: str) -> Environment:
     pages = Environment(
-        loader=FileSystemLoader(PAGE),
+        loader=FileSystemLoader(TEMPLATES),
         autoescape=lambda name: bool(name and name.endswith(".html")),
         trim_blocks=True,
         lstrip_blocks=True,
@@ -105,8 +105,8 @@ def _pages(say: Say, language: str) -> Environment:
         "language": language,
         "version": __version__,
         "made": datetime.now(UTC).strftime("%Y-%m-%d"),
-        "style": Markup((PAGE / "style.css").read_text("utf-8")),
-        "script": Markup((PAGE / "script.js").read_text("utf-8")),
+        "style": Markup((TEMPLATES / "style.css").read_text("utf-8")),
+        "script": Markup((TEMPLATES / "script.js").read_text("utf-8")),
     }
     return pages
 

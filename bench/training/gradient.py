@@ -35,7 +35,7 @@ class Gradient(Method):
     by_width: ClassVar[bool] = False
     """Whether `lr` is right at a width of `WIDTH` and a wider model gets less (https://arxiv.org/abs/2203.03466): Adam
     moves every weight by about its learning rate, and a wider layer adds up more of such moves."""
-    script = "writes"
+    script = "generate"
 
     lr: PositiveFloat = param(1e-3, help="peak learning rate of AdamW", search=(1e-5, 1e-1), log=True)
     warmup: Annotated[float, Field(ge=0, le=1)] = param(0.06, help="share of the steps that warm up")

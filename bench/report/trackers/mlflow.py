@@ -8,7 +8,7 @@ from pathlib import Path
 from mlflow.entities import Metric, Param, RunTag
 from mlflow.tracking import MlflowClient
 
-from bench.trackers import Run
+from bench.report.trackers import Run
 
 MOST = 100  # params, or metrics, that a store takes at once
 OURS = "adaptbench.id"

@@ -10,7 +10,7 @@ from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.plugins.hparams.summary_v2 import hparams_pb
 from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
-from bench.trackers import Run
+from bench.report.trackers import Run
 
 
 def write(run: Run, out: Path) -> None:

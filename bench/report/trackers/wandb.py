@@ -8,7 +8,7 @@ from pathlib import Path
 
 import wandb
 
-from bench.trackers import Run
+from bench.report.trackers import Run
 
 
 def write(run: Run, out: Path) -> None:

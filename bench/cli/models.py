@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
-from bench.options import Format, Formatted
+from bench.cli.options import Format, Formatted
 from bench.refusal import Refused, did_you_mean
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bench.options import Format, Formatted, check_writable
+from bench.cli.options import Format, Formatted, check_writable
 
 if TYPE_CHECKING:
     from bench.execution.executor import Executor
@@ -71,8 +71,8 @@ def run(
     Exit code: 0, also where a method is unsupported or did not fit (those are results); 1 if a run ended in an error
     or had to be ended (timeout); 2 for bad input; 130 when interrupted, and the same command picks up where it stopped.
     """
-    from bench import trackers
     from bench.execution import executor, plan
+    from bench.report import trackers
 
     tracked, place = trackers.chosen(log_to), executor.chosen(on)
     place.check(device)
@@ -111,14 +111,14 @@ def list_(format: Formatted = Format.table) -> None:
     from rich.table import Table
 
     for kind, claims in found.items():
-        terminal_table = Table(title=kind, title_justify="left", box=None, show_header=False, padding=(0, 2, 0, 0))
+        table = Table(title=kind, title_justify="left", box=None, show_header=False, padding=(0, 2, 0, 0))
         for name, claim in claims.items():
-            terminal_table.add_row(
+            table.add_row(
                 f"{name}:KIND" if claim.kinds else name,
                 f"warning: {claim.warning}" if claim.warning else claim.summary,
                 f"{claim.origin}; rows from the hub: {claim.hub}" if claim.hub else claim.origin,
             )
-        Console(markup=False).print(terminal_table, "")
+        Console(markup=False).print(table, "")
 
 
 def validate(
@@ -130,7 +130,7 @@ def validate(
 
     Remarks on a task are worth knowing and leave it sound.
     """
-    from bench.validate import check
+    from bench.cli.validate import check
 
     verdict = check(what, model)
     if format is Format.json:

@@ -7,7 +7,7 @@ import traceback
 
 import typer
 
-from bench import looking, making, reading, running, taking
+from bench.cli import export, models, new, report, run
 from bench.refusal import Refused
 
 app = typer.Typer(
@@ -17,22 +17,22 @@ app = typer.Typer(
     help="Compare every way of adapting a language model to a task, under one budget, on this machine.",
 )
 for verb in (
-    running.run,
-    running.list_,
-    running.validate,
-    looking.models,
-    reading.report,
-    reading.advise,
-    reading.compare,
-    reading.check,
-    reading.bless,
-    taking.export,
-    taking.answer,
+    run.run,
+    run.list_,
+    run.validate,
+    models.models,
+    report.report,
+    report.advise,
+    report.compare,
+    report.check,
+    report.bless,
+    export.export,
+    export.answer,
 ):
     app.command(verb.__name__.rstrip("_"))(verb)
 new = typer.Typer(no_args_is_help=True, help="Make a task of your data, or a method.")
-new.command("task")(making.task)
-new.command("method")(making.method)
+new.command("task")(new.task)
+new.command("method")(new.method)
 app.add_typer(new, name="new")
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bench.options import Format, Formatted, check_writable
+from bench.cli.options import Format, Formatted, check_writable
 from bench.refusal import Refused
 
 RUN = "--methods few-shot,lora --task capitals --budget ci --seeds 3"

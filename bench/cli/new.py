@@ -9,7 +9,7 @@ import typer
 
 from bench.refusal import Refused
 
-PAGE = Path(__file__).parent / "page"
+METHOD_TEMPLATE = Path(__file__).parent / "new_method.txt"
 
 
 def method(name: Annotated[str, typer.Argument(help="Its name: mine makes mine.py.")]) -> None:
@@ -24,7 +24,7 @@ def method(name: Annotated[str, typer.Argument(help="Its name: mine makes mine.p
     if file.exists():
         raise Refused(f"{file} is there already", mend="choose another name, or remove it")
     title = "".join(part.capitalize() for part in stem.split("_"))
-    file.write_text((PAGE / "method.txt").read_text("utf-8").replace("{{name}}", title), "utf-8")
+    file.write_text(METHOD_TEMPLATE.read_text("utf-8").replace("{{name}}", title), "utf-8")
     print(f"{file}: change it, then: bench validate ./{file}, bench run --methods ./{file} --task bookrec")
 
 
@@ -45,10 +45,10 @@ def task(
     import sys
 
     from bench import registry
+    from bench.cli.validate import check
     from bench.data import readers as sources
     from bench.data import task_builder as drafts
     from bench.modeling import checkpoint
-    from bench.validate import check
 
     folder = Path(name)
     base = registry.model(model)
