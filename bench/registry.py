@@ -17,8 +17,8 @@ from typing import Literal, cast
 
 import bench
 from bench import hub
+from bench.errors import Refused, did_you_mean
 from bench.method import Method
-from bench.refusal import Refused, did_you_mean
 
 Kind = Literal["methods", "tasks", "models"]
 

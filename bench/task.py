@@ -13,9 +13,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from bench.card import Card, read
+from bench.errors import Refused, did_you_mean
 from bench.metrics import score as em_f1
-from bench.refusal import Refused, did_you_mean
+from bench.task_card import Card, read
 
 SPLITS = ("train", "validation", "test")
 LOOKED_AT = 20  # test rows on which a scorer is tried before anything runs

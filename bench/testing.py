@@ -9,13 +9,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import cast
 
-from bench.card import Card
 from bench.execution.budget import Budget
 from bench.execution.worker import seed_all
 from bench.method import LM, BudgetSpent, Method, Unsupported
 from bench.modeling.checkpoint import Checkpoint
 from bench.records.record import Decoding, Grant
 from bench.task import Row, TaskLesson
+from bench.task_card import Card
 
 GRANT = Grant(steps=3, passes=2, batch=4)
 QUESTIONS = ("red one", "blue two", "green three", "red four", "blue five")

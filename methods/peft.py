@@ -5,9 +5,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar, cast, get_type_hints
 
+from bench.errors import Refused, did_you_mean
 from bench.measurement.memory_limit import out_of_memory
 from bench.method import Method, Unsupported, param
-from bench.refusal import Refused, did_you_mean
 from bench.training.gradient import Gradient, task_type
 
 

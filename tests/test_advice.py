@@ -15,10 +15,10 @@ from bench.analysis import advice, break_even, task_results
 from bench.analysis.advice import Advice
 from bench.analysis.break_even import Price
 from bench.analysis.constraints import Wishes
+from bench.errors import Refused
 from bench.measurement import environment
 from bench.records.record import Record
 from bench.records.samples import Samples
-from bench.refusal import Refused
 from bench.report import advice_text
 
 ITEMS = 500

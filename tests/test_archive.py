@@ -10,10 +10,10 @@ import pytest
 from conftest import MakeRecord
 
 from bench.analysis import comparison
+from bench.errors import Refused
 from bench.records import reader
 from bench.records.record import Record
 from bench.records.samples import Sample, Samples
-from bench.refusal import Refused
 
 MANY = reader.FEW + reader.SHELF // 2
 

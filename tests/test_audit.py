@@ -17,13 +17,13 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from bench import task
-from bench.card import Card
 from bench.cli import options, run, validate
 from bench.data.task_checks import FAULTS, REMARKS, Finding, audit
 from bench.data.text import NEAR, blemish, excerpt, form, key, near_pairs, place
+from bench.errors import Refused
 from bench.modeling.checkpoint import Checkpoint
-from bench.refusal import Refused
 from bench.task import SPLITS, Row, Task
+from bench.task_card import Card
 
 ROOT = Path(__file__).parents[1]
 ASKED = {

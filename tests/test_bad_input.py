@@ -15,9 +15,9 @@ import pytest
 from conftest import MakeTask
 
 from bench import registry
+from bench.errors import Refused
 from bench.execution import plan
 from bench.modeling.checkpoint import Checkpoint
-from bench.refusal import Refused
 
 # Runs every command line of argv[1] one after the other, in one process: whatever imports torch is seen at once.
 RUNNER = """

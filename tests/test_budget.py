@@ -10,11 +10,11 @@ from conftest import Clock
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bench.errors import Refused
 from bench.execution import budget as rooms
 from bench.execution.budget import Budget, parse
 from bench.method import BudgetSpent
 from bench.records.record import Grant
-from bench.refusal import Refused
 
 LIMIT = st.none() | st.integers(1, 40)
 # Every budget that can be asked for limits one of these two.

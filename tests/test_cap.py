@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from bench import registry
+from bench.errors import Refused
 from bench.execution import budget
 from bench.execution.budget import Budget
 from bench.execution.worker import seed_all
@@ -17,7 +18,6 @@ from bench.measurement import memory_limit
 from bench.modeling.causal_lm import CausalLM
 from bench.modeling.checkpoint import Checkpoint
 from bench.records.record import Grant
-from bench.refusal import Refused
 from bench.testing import QUESTIONS, tiny_lesson
 from bench.training import micro_batch
 

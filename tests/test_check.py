@@ -18,9 +18,9 @@ from markdown_it import MarkdownIt
 from bench.analysis.regression import baseline
 from bench.analysis.regression.check import Outcome, judge
 from bench.analysis.regression.gates import Policy
+from bench.errors import Refused
 from bench.records.record import Record
 from bench.records.samples import Samples
-from bench.refusal import Refused
 from bench.report import check_output
 
 ITEMS = 500

@@ -16,12 +16,12 @@ import psutil
 import pytest
 from conftest import Bench, MakeTask
 
+from bench.errors import Refused
 from bench.execution import executor, plan
 from bench.execution.ray import executor as ray_executor
 from bench.execution.ray import node, resources
 from bench.modeling.checkpoint import Checkpoint
 from bench.records.record import read_all
-from bench.refusal import Refused
 
 ray = pytest.importorskip("ray")
 

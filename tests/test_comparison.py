@@ -14,9 +14,9 @@ from bench import units
 from bench.analysis import significance
 from bench.analysis.comparison import Comparison, between, by_question, compare, sentences
 from bench.analysis.seed_variance import Prior
+from bench.errors import Refused
 from bench.records.record import Record
 from bench.records.samples import Samples
-from bench.refusal import Refused
 
 ITEMS = 400
 

@@ -14,12 +14,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench import registry
-from bench.card import Card
 from bench.execution.budget import Budget
 from bench.method import Unsupported
 from bench.modeling.checkpoint import Checkpoint
 from bench.records.record import Grant
 from bench.task import Row, TaskLesson
+from bench.task_card import Card
 
 WORDS = st.from_regex(r"[a-z가-힣=+]+( [a-z가-힣=+]+){0,3}", fullmatch=True)
 TEMPLATE = "Q: {input}\n{target}\n\n"

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 from conftest import Bench, MakeRecord, MakeTask
 
+from bench.errors import Refused
 from bench.execution import plan
 from bench.execution.job import Job
 from bench.measurement import device
 from bench.modeling.checkpoint import Checkpoint
 from bench.records.record import Record
-from bench.refusal import Refused
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 

@@ -17,14 +17,14 @@ import pytest
 import typer
 from conftest import MakeRecord, MakeTask
 
-from bench import registry, units, words
+from bench import i18n, registry, units
 from bench.analysis.regression.gates import Policy
 from bench.analysis.summary import Row
-from bench.card import Card, Data
 from bench.cli import app, new
-from bench.refusal import Refused
+from bench.errors import Refused
 from bench.report import columns, terminal_table
 from bench.task import Row as Example
+from bench.task_card import Card, Data
 from bench.testing import check_method
 
 ROOT = Path(__file__).parents[1]
@@ -213,7 +213,7 @@ def test_the_sentences_shown_in_the_docs_are_what_a_run_says(page: str) -> None:
     text = re.findall(r"```\n((?:bookrec|lora leads).*?)```", (ROOT / page).read_text("utf-8"), re.DOTALL)[0]
     left = " ".join(text[text.index("lora leads") :].split())
     facts = {"name": "(?:lora|nearest)", "other": "(?:lora|nearest)", "names": "[^:]+?", "metric": "em"}
-    for known in [terminal_table.LEGEND, terminal_table.FORGETS, *words.catalogue("ko")]:
+    for known in [terminal_table.LEGEND, terminal_table.FORGETS, *i18n.catalogue("ko")]:
         parts = string.Formatter().parse(known)
         pattern = "".join(re.escape(said) + (facts.get(fact, r"[\d.,]+") if fact else "") for said, fact, *_ in parts)
         if known.endswith("."):
@@ -255,13 +255,13 @@ def test_the_figures_on_choosing_are_those_of_the_sample_report() -> None:
 
 
 def test_the_glossary_and_the_report_use_the_same_korean_words() -> None:
-    said = words.catalogue("ko")
+    said = i18n.catalogue("ko")
     *concepts, table_words = (DOCS / "glossary.md").read_text("utf-8").split("\n## ")[1:]
     listed = {english: korean for english, korean, _ in rows_of(table_words)[1:]}
     assert not {english: (korean, said[english]) for english, korean in listed.items() if said[english] != korean}
     row = Row.model_construct(scores={}, forgets=1, trainable=1, fit_s=1, peak_mib=1, tokens_per_s=1, query_p50_ms=1,
                               query_p95_ms=1, artefact_bytes=1)  # fmt: skip
-    headings = {column.heading for column in columns.columns([row], "em", words.english)}
+    headings = {column.heading for column in columns.columns([row], "em", i18n.english)}
     assert headings | {"leader", "control", "better", "worse", "same", "open"} <= set(listed)
     for english, korean, _ in (row for part in concepts for row in rows_of(part)[1:]):
         for term in english.split(", "):  # where the report says it, it says it so at least once

@@ -10,6 +10,7 @@ import torch
 from conftest import MakeTask
 
 from bench import registry
+from bench.errors import Refused
 from bench.execution import plan, worker
 from bench.execution.budget import Budget
 from bench.execution.worker import seed_all
@@ -18,7 +19,6 @@ from bench.method import Unsupported
 from bench.modeling import checkpoint
 from bench.modeling.checkpoint import Checkpoint
 from bench.records.record import Decoding, Grant, Record
-from bench.refusal import Refused
 from bench.task import TaskLesson
 from bench.testing import QUESTIONS, tiny_lesson
 from bench.training.trainer import pairs

@@ -14,12 +14,12 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from torch.nn.functional import log_softmax
 from transformers import PreTrainedTokenizerFast
 
+from bench.errors import Refused
 from bench.measurement import memory_estimate
 from bench.modeling import prefix_cache
 from bench.modeling.causal_lm import CausalLM
 from bench.modeling.checkpoint import Checkpoint
 from bench.records.record import Decoding
-from bench.refusal import Refused
 from bench.testing import tiny_lesson
 from bench.training import trainer
 

@@ -24,6 +24,7 @@ from transformers import (
 )
 
 from bench import registry
+from bench.errors import Refused
 from bench.execution import feasibility, plan, worker
 from bench.execution.budget import Budget
 from bench.execution.worker import seed_all
@@ -32,7 +33,6 @@ from bench.method import Unsupported
 from bench.modeling import adapter_checkpoint, checkpoint, weight_files
 from bench.modeling.checkpoint import Checkpoint
 from bench.records.record import Decoding, Grant
-from bench.refusal import Refused
 from bench.testing import QUESTIONS, tiny_lesson
 
 LESSON = tiny_lesson()

@@ -16,7 +16,7 @@ from bench import task
 from bench.data import readers
 from bench.data.task_builder import Draft, draft
 from bench.data.text import key, plain
-from bench.refusal import Refused
+from bench.errors import Refused
 
 QUESTIONS = [(f"What is {n} and {n + 1}?", f"It is {2 * n + 1}") for n in range(200)]
 

@@ -20,13 +20,13 @@ from conftest import Bench, MakeTask, examples
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bench.errors import Refused
 from bench.execution import accelerate_launcher, fork_server, launcher, plan
 from bench.execution.job import Job
 from bench.measurement import device, environment
 from bench.modeling.checkpoint import Checkpoint
 from bench.records import comparability
 from bench.records.record import Record
-from bench.refusal import Refused
 from bench.training import distributed
 from bench.training.sampler import ByLength, Share
 

@@ -17,8 +17,8 @@ from datasets import ClassLabel, Dataset, Features, Value
 from bench import registry, task
 from bench.data import hub_tasks, readers, task_checks
 from bench.data.text import key
+from bench.errors import Refused
 from bench.modeling.checkpoint import Checkpoint
-from bench.refusal import Refused
 from bench.task import SPLITS, Task
 
 REAL = datasets.load_dataset

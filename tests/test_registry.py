@@ -14,10 +14,10 @@ import pytest
 from conftest import CODE, MakeTask
 
 from bench import registry
+from bench.errors import Refused
 from bench.execution import plan
 from bench.method import Method
 from bench.modeling.checkpoint import Checkpoint
-from bench.refusal import Refused
 
 MINE = '''"""What a stranger wrote: it answers nothing."""
 from dataclasses import dataclass

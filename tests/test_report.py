@@ -16,10 +16,10 @@ from markdown_it import MarkdownIt
 
 from bench.analysis.regression import baseline
 from bench.analysis.task_results import part, read
+from bench.errors import Refused
+from bench.i18n import english, speaker
 from bench.records.record import Record
-from bench.refusal import Refused
 from bench.report import pages, plots, section_view
-from bench.words import english, speaker
 
 ROOT = Path(__file__).parent.parent
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")

@@ -85,7 +85,7 @@ def test_the_contracts_stand_in_the_reference(site: Path) -> None:
     wanted = [
         "bench.method.Method.fit",
         "bench.training.gradient.Gradient.adapt",
-        "bench.card.Card",
+        "bench.task_card.Card",
         "bench.records.record.Record",
     ]
     wanted += ["bench.execution.budget.Budget.draw", "bench.testing.check_method"]

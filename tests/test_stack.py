@@ -13,8 +13,8 @@ from conftest import Bench, MakeRecord, MakeTask
 
 from bench.analysis.regression import speed
 from bench.analysis.regression.gates import Policy
+from bench.errors import Refused
 from bench.records.record import Record
-from bench.refusal import Refused
 
 METHOD = """
 from dataclasses import dataclass

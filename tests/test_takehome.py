@@ -16,12 +16,12 @@ import pytest
 from conftest import COLOURS, FEELINGS, Bench, MakeRecord, MakeTask
 
 from bench.cli import export
+from bench.errors import Refused
 from bench.execution import plan, worker
 from bench.export import export, provenance, script_check
 from bench.modeling.checkpoint import Checkpoint
 from bench.records import artifacts
 from bench.records.record import Failure, Record, read_all
-from bench.refusal import Refused
 
 ALONE = """
 import runpy, sys

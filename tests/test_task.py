@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench import task
-from bench.card import Card
-from bench.refusal import Refused
+from bench.errors import Refused
 from bench.task import Row, Task, TaskLesson
+from bench.task_card import Card
 
 SCORER = "def score(prediction, references):\n    return {'em': float(len(prediction) / 100), 'mine': 1.0}\n"
 TEXTS = st.text(st.characters(exclude_characters="{}", exclude_categories=["Cs"]), min_size=1)

@@ -9,9 +9,9 @@ from conftest import MakeRecord
 
 from bench.analysis import summary
 from bench.analysis.task_results import part
+from bench.errors import Refused
 from bench.measurement import environment
 from bench.records import comparability
-from bench.refusal import Refused
 from bench.report import caveats
 
 ENV = environment.describe("2026-11-21T00:00:00+00:00", "d" * 64, "cpu", 0.0)

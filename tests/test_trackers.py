@@ -15,8 +15,8 @@ import pytest
 from conftest import Bench, MakeRecord, MakeTask
 
 from bench.analysis import task_results
+from bench.errors import Refused
 from bench.records.record import Point, Record
-from bench.refusal import Refused
 from bench.report import trackers
 
 CURVE = (

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 import bench
-from bench import words
-from bench.refusal import Refused
+from bench import i18n
+from bench.errors import Refused
 
 ROOM = Path(bench.__file__).parent
 
@@ -32,7 +32,7 @@ def facts(text: str) -> set[str]:
     return {name for _, name, _, _ in string.Formatter().parse(text) if name}
 
 
-OTHERS = [language for language in words.languages() if language != "en"]
+OTHERS = [language for language in i18n.languages() if language != "en"]
 
 
 def test_korean_is_at_hand() -> None:
@@ -41,14 +41,14 @@ def test_korean_is_at_hand() -> None:
 
 @pytest.mark.parametrize("language", OTHERS)
 def test_every_sentence_is_translated_and_no_translation_is_left_over(language: str) -> None:
-    assert set(words.catalogue(language)) == spoken()
+    assert set(i18n.catalogue(language)) == spoken()
 
 
 @pytest.mark.parametrize("language", OTHERS)
 def test_a_translation_has_the_same_facts(language: str) -> None:
-    assert not {text: said for text, said in words.catalogue(language).items() if facts(text) != facts(said)}
+    assert not {text: said for text, said in i18n.catalogue(language).items() if facts(text) != facts(said)}
 
 
 def test_a_language_that_is_not_at_hand_is_refused() -> None:
     with pytest.raises(Refused, match="--lang xx"):
-        words.check("xx")
+        i18n.check("xx")

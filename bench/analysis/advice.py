@@ -14,8 +14,8 @@ from bench.analysis.learning_curve import Curve
 from bench.analysis.significance import LEVEL
 from bench.analysis.summary import Row
 from bench.analysis.task_results import Section
+from bench.i18n import Say, english
 from bench.records import comparability
-from bench.words import Say, english
 
 Standing = Literal["as good", "open", "worse"]
 Answer = Literal["use", "undecided", "nothing"]

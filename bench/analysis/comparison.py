@@ -16,10 +16,10 @@ from bench.analysis import significance
 from bench.analysis.seed_variance import NOTHING, Prior, Scores
 from bench.analysis.significance import Difference, Interval, Verdict
 from bench.analysis.summary import labels
+from bench.i18n import Say, english
 from bench.records import comparability
 from bench.records.record import Record
 from bench.records.samples import Samples
-from bench.words import Say, english
 
 
 @dataclass(frozen=True)

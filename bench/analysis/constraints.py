@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from bench import units
 from bench.analysis.significance import WITHIN
 from bench.analysis.summary import Row
-from bench.refusal import Refused
-from bench.words import Say
+from bench.errors import Refused
+from bench.i18n import Say
 
 QUERIES = 10_000
 

@@ -12,9 +12,9 @@ from pathlib import Path
 from bench.analysis import comparison
 from bench.analysis.comparison import Cell, Comparison
 from bench.analysis.summary import Row, rows
+from bench.errors import Refused
 from bench.records import comparability, reader
 from bench.records.record import Record, record_files
-from bench.refusal import Refused
 
 SIZE = "budget.examples"
 

@@ -8,7 +8,7 @@ import traceback
 import typer
 
 from bench.cli import export, models, new, report, run
-from bench.refusal import Refused
+from bench.errors import Refused
 
 app = typer.Typer(
     no_args_is_help=True,

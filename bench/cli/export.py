@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from bench.cli.options import Format, Formatted
-from bench.refusal import Refused, did_you_mean
+from bench.errors import Refused, did_you_mean
 
 if TYPE_CHECKING:
     from bench.export.provenance import Found

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from bench.refusal import Refused
+from bench.errors import Refused
 
 METHOD_TEMPLATE = Path(__file__).parent / "new_method.txt"
 

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from bench.refusal import Refused
+from bench.errors import Refused
 
 
 class Format(StrEnum):

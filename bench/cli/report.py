@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bench.cli.options import Format, Formatted, check_writable
-from bench.refusal import Refused
+from bench.errors import Refused
 
 RUN = "--methods few-shot,lora --task capitals --budget ci --seeds 3"
 
@@ -30,10 +30,10 @@ def report(
 
     Records of one task and model have to be made under the same terms; training sizes alone may differ.
     """
-    from bench import words
+    from bench import i18n
     from bench.analysis import task_results
 
-    words.check(lang)
+    i18n.check(lang)
     parts = task_results.part(task_results.read(results or [Path("results")]))
     check_writable(out)
     from bench.report import pages
@@ -56,11 +56,11 @@ def advise(
     format: Formatted = Format.table,
 ) -> None:
     """Say which method to use: of those within the limits and shown to be as good as the best, the cheapest."""
-    from bench import words
+    from bench import i18n
     from bench.analysis import advice, constraints, task_results
     from bench.report import advice_text
 
-    say = words.speaker(words.check(lang))
+    say = i18n.speaker(i18n.check(lang))
     wishes = constraints.Wishes.parse(
         max_memory, max_fit, max_latency, least or [], queries=queries, tolerance=tolerance
     )

@@ -11,12 +11,12 @@ from rich.table import Table
 from rich.text import Text
 
 from bench import hub, registry
-from bench.card import Card
 from bench.data import hub_tasks, task_checks
 from bench.data.task_checks import Finding
+from bench.errors import Refused
 from bench.modeling import checkpoint
-from bench.refusal import Refused
 from bench.task import SPLITS
+from bench.task_card import Card
 
 
 @dataclass(frozen=True)

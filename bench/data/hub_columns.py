@@ -8,10 +8,10 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from bench.card import Column, Data
 from bench.data.readers import Pair
 from bench.data.text import plain
-from bench.refusal import Refused, did_you_mean
+from bench.errors import Refused, did_you_mean
+from bench.task_card import Column, Data
 
 PLACE = re.compile(r"\{([^{}]+)\}")
 Read = Callable[[dict[str, Any]], list[str]]

@@ -12,14 +12,14 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from bench import card as cards
 from bench import hub, task
-from bench.card import Data
+from bench import task_card as cards
 from bench.data import hub_columns, readers
 from bench.data.readers import Pair
 from bench.data.text import key
-from bench.refusal import Refused
+from bench.errors import Refused
 from bench.task import SPLITS, Task
+from bench.task_card import Data
 
 FORM = 1  # raised when the same card and data set would become other rows
 EXAM_FIRST = ("test", "validation", "train")  # what one has drawn, the later ones do not see

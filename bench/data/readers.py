@@ -13,7 +13,7 @@ from typing import Any
 
 from bench import hub
 from bench.data.text import key, plain
-from bench.refusal import Refused, did_you_mean
+from bench.errors import Refused, did_you_mean
 
 FIELD_LIMIT = 10_000_000
 

@@ -16,7 +16,7 @@ import yaml
 
 from bench.data.readers import Pair, Source, unique
 from bench.data.text import excerpt
-from bench.refusal import Refused
+from bench.errors import Refused
 
 FEWEST, TEST, VALIDATION = 30, 500, 200
 MOST_LABELS, SEEN = 20, 5

@@ -18,8 +18,8 @@ from typing import IO, Any
 import psutil
 import yaml
 
+from bench.errors import Refused, did_you_mean
 from bench.measurement import device, environment
-from bench.refusal import Refused, did_you_mean
 
 KINDS = ("NO", "MULTI_CPU", "MULTI_GPU")
 OLD = ("fp16", "dynamo_backend")  # keys that accelerate still reads

@@ -10,10 +10,10 @@ from contextlib import contextmanager
 
 from pydantic import ValidationError
 
+from bench.errors import Refused, did_you_mean
 from bench.method import BudgetSpent, Watch
 from bench.records.cost import Spent
 from bench.records.record import Grant
-from bench.refusal import Refused, did_you_mean
 from bench.units import parse_bytes
 
 PRESETS = {

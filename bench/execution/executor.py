@@ -7,12 +7,12 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Protocol, TypeVar
 
+from bench.errors import Refused
 from bench.execution import launcher
 from bench.execution.job import Job
 from bench.measurement import device
 from bench.method import Watch
 from bench.records.record import Record
-from bench.refusal import Refused
 
 HERE = "here"
 VALID = "here, ray, ray://auto, or ray://HOST:PORT"

@@ -11,15 +11,15 @@ from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 from pydantic import AllowInfNan, TypeAdapter, ValidationError
 
 from bench import hub, registry
-from bench.card import Card, read
 from bench.data import hub_tasks
+from bench.errors import Refused, did_you_mean
 from bench.execution import accelerate_launcher, budget
 from bench.execution.job import Job
 from bench.measurement import device as places
 from bench.method import Method
 from bench.modeling import checkpoint
 from bench.records.record import BaseSpec, Decoding, Dtype, Grant, MethodSpec, Range, Record, Spec, TaskSpec
-from bench.refusal import Refused, did_you_mean
+from bench.task_card import Card, read
 
 ALL = "all"  # every method that is known by name alone, but for shams, which join when named
 

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any, cast
 
 from bench import registry
+from bench.errors import Refused
 from bench.export.provenance import Found
 from bench.method import LM
 from bench.modeling import checkpoint
-from bench.refusal import Refused
 from bench.task import Task
 
 TEMPLATES = Path(__file__).parent / "templates"

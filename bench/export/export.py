@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench import registry
+from bench.errors import Refused
 from bench.execution.job import Job
 from bench.execution.launcher import launch
 from bench.export import script_check
@@ -15,7 +16,6 @@ from bench.export.bundle import SCRIPT, Parcel
 from bench.export.provenance import Found
 from bench.method import Watch
 from bench.records.record import Record
-from bench.refusal import Refused
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from bench import registry
 from bench.data import hub_tasks
+from bench.errors import Refused
 from bench.modeling import checkpoint
 from bench.records.record import Record
-from bench.refusal import Refused
 from bench.task import Task
 
 

@@ -9,8 +9,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from bench.errors import Refused
 from bench.records.samples import Sample
-from bench.refusal import Refused
 
 ASK = """
 import json, runpy, sys

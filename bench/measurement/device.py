@@ -10,7 +10,7 @@ import re
 import sys
 from pathlib import Path
 
-from bench.refusal import Refused
+from bench.errors import Refused
 
 VALID = "auto, cpu, cuda, cuda:0, mps"
 

@@ -7,8 +7,8 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
+from bench.errors import Refused
 from bench.measurement.environment import own_memory
-from bench.refusal import Refused
 
 MIB = 2**20
 

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from bench import registry
+from bench.errors import Refused
 from bench.modeling import model_config, weight_files
-from bench.refusal import Refused
 
 CONFIG = "adapter_config.json"
 NAMES_ONLY = ("base_model_name_or_path", "revision")  # where the base was found does not change what it is

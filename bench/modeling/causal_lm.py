@@ -13,13 +13,13 @@ import transformers.modeling_utils  # noqa: F401 (loading the first model would 
 from torch.nn.functional import cross_entropy
 from transformers import GenerationConfig, LogitsProcessorList
 
+from bench.errors import Refused
 from bench.measurement import memory_estimate, memory_limit
 from bench.method import Lesson
 from bench.modeling import generation, prefix_cache
 from bench.modeling.dice import Dice
 from bench.modeling.loaded_model import Loaded, in_chunks
 from bench.modeling.prefix_cache import Head
-from bench.refusal import Refused
 
 MEASURE_BATCH = 16
 IGNORED = -100  # labels that the loss leaves out

@@ -10,9 +10,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
+from bench.errors import Refused
 from bench.modeling import adapter_checkpoint, model_config, weight_files
 from bench.records.record import Decoding
-from bench.refusal import Refused
 
 if TYPE_CHECKING:
     from bench.modeling.causal_lm import CausalLM

@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
-from bench.refusal import Refused
+from bench.errors import Refused
 
 DECODERS = ("ForCausalLM", "LMHeadModel")
 ENCODERS = ("ForMaskedLM", "ForPreTraining", "ForSequenceClassification")

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Container, Iterator, Sequence
 from typing import Any
 
+from bench.errors import Refused
 from bench.records.record import Record, Spec
-from bench.refusal import Refused
 
 MACHINE = ("processor", "cores", "threads", "device", "processes")
 

@@ -16,9 +16,9 @@ from typing import Any, NamedTuple, overload
 import msgspec
 from pydantic import ValidationError
 
+from bench.errors import Refused
 from bench.records.record import Record
 from bench.records.samples import Sample, Samples, digest
-from bench.refusal import Refused
 
 SHELF = 50  # files that a process reads at a time
 FEW = 2 * SHELF  # files for which no process is worth its start

@@ -9,7 +9,7 @@ from bench import units
 from bench.analysis.advice import Advice, Candidate, Labels
 from bench.analysis.constraints import Wishes, limits
 from bench.analysis.task_results import Section
-from bench.words import Say, english
+from bench.i18n import Say, english
 
 
 def sentences(made: Advice, section: Section, wishes: Wishes, say: Say = english) -> list[str]:

@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 
 from bench.analysis import tuning_curve
 from bench.analysis.task_results import Section
+from bench.i18n import Say, english
 from bench.records import comparability
 from bench.records.record import Record
-from bench.words import Say, english
 
 BUSY = 0.2
 

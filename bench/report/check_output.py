@@ -11,7 +11,7 @@ from rich.table import Table
 
 from bench.analysis.regression.check import Outcome
 from bench.analysis.regression.gates import Finding
-from bench.words import cell
+from bench.i18n import cell
 
 QUIET = ("same", "shown")
 ILLEGAL = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")  # in XML 1.0

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from bench import units
 from bench.analysis.summary import Row
-from bench.words import Say
+from bench.i18n import Say
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ from threadpoolctl import threadpool_limits
 from bench import __version__, units
 from bench.analysis.summary import Row, rows
 from bench.analysis.task_results import Section
+from bench.i18n import Say, cell, speaker
 from bench.records.flatten import flat
 from bench.records.record import Spec
 from bench.report import overview
@@ -29,7 +30,6 @@ from bench.report.overview import Outline
 from bench.report.plot_style import settle, style
 from bench.report.plots import every
 from bench.report.section_view import Picture, View
-from bench.words import Say, cell, speaker
 
 TEMPLATES = Path(__file__).parent / "templates"
 FEW = 12  # tasks that stand on one page, with all their pictures

@@ -25,7 +25,7 @@ from matplotlib.ticker import FuncFormatter
 from bench import units
 from bench.analysis.comparison import Cell
 from bench.analysis.task_results import Section
-from bench.words import Say
+from bench.i18n import Say
 
 seconds = FuncFormatter(lambda value, _: units.time(value))
 milliseconds = FuncFormatter(lambda value, _: units.time(value / 1000))

@@ -14,11 +14,11 @@ from bench.analysis.constraints import Wishes
 from bench.analysis.significance import Verdict
 from bench.analysis.summary import Row
 from bench.analysis.task_results import Section
+from bench.i18n import Say
 from bench.records.record import Record
 from bench.records.samples import Sample
 from bench.report import advice_text, caveats
 from bench.report.columns import Column, columns
-from bench.words import Say
 
 SAMPLES, WRONG = 10, 7
 

@@ -11,9 +11,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from bench.analysis import task_results
+from bench.errors import Refused
 from bench.records import reader
 from bench.records.record import REASONS, Record
-from bench.refusal import Refused
 
 BASELINE = Path("results/baselines/ci")
 _unpacked: list[TemporaryDirectory[str]] = []  # texts of records are read from there until the process ends

@@ -13,8 +13,8 @@ from bench.analysis.regression import baseline, gates, score_drop, speed
 from bench.analysis.regression.gates import BASELINE, FACTS, Finding, Policy, Verdict
 from bench.analysis.regression.pairing import pair
 from bench.analysis.regression.score_drop import SHIFT
+from bench.errors import Refused
 from bench.records.record import Record
-from bench.refusal import Refused
 
 ORDER = ("worse", "missing", "incomparable", "unsure", "better", "new", "shown", "same")
 WORSE, CANNOT_TELL = 1, 3

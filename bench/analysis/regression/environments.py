@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import bench
-from bench.refusal import Refused
+from bench.errors import Refused
 
 OWN = ("harness", "environments", "rounds")  # what lies beside the folders of records
 

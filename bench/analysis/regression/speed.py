@@ -12,8 +12,8 @@ from scipy import special
 from bench.analysis import task_results
 from bench.analysis.regression.gates import Finding, Policy, Verdict
 from bench.analysis.significance import LEVEL
+from bench.errors import Refused
 from bench.records.comparability import one_machine
-from bench.refusal import Refused
 
 FEWEST = 5
 PHASES = ("fit", "predict")

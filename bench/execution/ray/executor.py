@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 
 from filelock import FileLock
 
+from bench.errors import Refused
 from bench.execution import launcher
 from bench.execution.job import Job
 from bench.execution.plan import done
@@ -23,7 +24,6 @@ from bench.execution.ray import node, resources
 from bench.execution.ray.resources import Asked
 from bench.method import Watch
 from bench.records.record import Failure, Record
-from bench.refusal import Refused
 
 RETRIES = 3  # of a run whose node or Ray worker was lost
 POLL_S = 0.5

@@ -16,12 +16,12 @@ from typing import Any
 import bench
 from bench import registry
 from bench.data import hub_tasks
+from bench.errors import Refused
 from bench.execution.job import Job
 from bench.execution.launcher import launch
 from bench.method import Watch
 from bench.modeling import checkpoint
 from bench.records.record import Record
-from bench.refusal import Refused
 
 TELL_S = 1.0
 SHARE = "a folder that all nodes share under the same path, or ship=FOLDER behind the address, brings it there"

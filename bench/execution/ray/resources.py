@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
-from bench.refusal import Refused, did_you_mean
+from bench.errors import Refused, did_you_mean
 from bench.units import parse_bytes
 
 KEYS = ("cpus", "gpus", "memory", "ship")

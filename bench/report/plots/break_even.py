@@ -10,8 +10,8 @@ from matplotlib.ticker import EngFormatter
 from bench.analysis import break_even
 from bench.analysis.summary import Row
 from bench.analysis.task_results import Section
+from bench.i18n import Say
 from bench.report.plot_style import Plot, legend_key, looks, seconds, sheet
-from bench.words import Say
 
 
 def costs(section: Section, say: Say) -> Figure | None:

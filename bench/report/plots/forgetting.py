@@ -7,8 +7,8 @@ from matplotlib.figure import Figure
 from bench.analysis.comparison import Cell
 from bench.analysis.summary import forgotten
 from bench.analysis.task_results import Section
+from bench.i18n import Say
 from bench.report.plot_style import GREY, Plot, scatter, sheet
-from bench.words import Say
 
 ROOM = 10  # names that can stand beside each other
 

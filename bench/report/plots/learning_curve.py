@@ -6,8 +6,8 @@ from matplotlib.figure import Figure
 
 from bench.analysis import learning_curve
 from bench.analysis.task_results import Section
+from bench.i18n import Say
 from bench.report.plot_style import Plot, looks, sheet, short
-from bench.words import Say
 
 
 def labels(section: Section, say: Say) -> Figure | None:

@@ -8,8 +8,8 @@ from matplotlib.lines import Line2D
 
 from bench.analysis.comparison import Cell
 from bench.analysis.task_results import Section
+from bench.i18n import Say
 from bench.report.plot_style import Plot, sheet, short
-from bench.words import Say
 
 SHOWN_PHASES = ("load", "fit", "predict")
 

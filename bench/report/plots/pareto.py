@@ -9,8 +9,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import Formatter, NullFormatter
 
 from bench.analysis.task_results import Section
+from bench.i18n import Say
 from bench.report.plot_style import GREY, Draw, Plot, counts, mebibytes, milliseconds, scatter, seconds, sheet
-from bench.words import Say
 
 
 def pareto(measure: str, least: float, written: Formatter, label: Callable[[Say], str]) -> Draw:

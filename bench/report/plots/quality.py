@@ -5,8 +5,8 @@ from __future__ import annotations
 from matplotlib.figure import Figure
 
 from bench.analysis.task_results import Section
+from bench.i18n import Say
 from bench.report.plot_style import GREY, Plot, looks, sheet, short
-from bench.words import Say
 
 
 def quality(section: Section, say: Say) -> Figure | None:

@@ -11,9 +11,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from bench.analysis.task_results import Section
+from bench.i18n import Say
 from bench.records.record import Point
 from bench.report.plot_style import WIDTH, Plot, looks, short
-from bench.words import Say
 
 OVERFIT = 1.05  # validation loss at the end that exceeds its least by more than this has turned
 

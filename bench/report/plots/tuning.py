@@ -7,8 +7,8 @@ from matplotlib.ticker import MaxNLocator
 
 from bench.analysis import tuning_curve
 from bench.analysis.task_results import Section
+from bench.i18n import Say
 from bench.report.plot_style import Plot, legend_key, looks, sheet
-from bench.words import Say
 
 
 def trials(section: Section, say: Say) -> Figure | None:

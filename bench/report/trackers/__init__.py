@@ -14,9 +14,9 @@ from importlib import import_module
 from pathlib import Path
 from pkgutil import iter_modules
 
+from bench.errors import Refused, did_you_mean
 from bench.records.flatten import flat
 from bench.records.record import Record
-from bench.refusal import Refused, did_you_mean
 
 NAMES = tuple(module.name for module in iter_modules(__path__))
 # What these libraries would otherwise tell their makers; who wants that, sets it.

@@ -18,8 +18,8 @@ from pydantic import (
     model_validator,
 )
 
+from bench.errors import Refused, did_you_mean
 from bench.metrics import Normaliser
-from bench.refusal import Refused, did_you_mean
 
 
 class Closed(BaseModel):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import yaml
 
-from bench.refusal import Refused, did_you_mean
+from bench.errors import Refused, did_you_mean
 
 FOLDER = Path(__file__).parent
 Say = Callable[..., str]
