@@ -203,7 +203,7 @@ class Method:
 
     @property
     def script(self) -> str | None:
-        """The template in `bench/export/templates` that answers with plain libraries from what `save` writes; None if none."""
+        """Template in `bench/export/templates` that answers with plain libraries from what `save` writes, if any."""
         return None
 
     def load(self, base: Base) -> LM | None:

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from bench import task
-from bench.cli import options, run, validate
+from bench.cli import options, validate
 from bench.data.task_checks import FAULTS, REMARKS, Finding, audit
 from bench.data.text import NEAR, blemish, excerpt, form, key, near_pairs, place
 from bench.errors import Refused
@@ -276,7 +276,7 @@ def test_as_many_leaks_are_found_as_were_planted(
 
 def command(capsys: pytest.CaptureFixture[str], *arguments: Any) -> tuple[object, str]:
     with pytest.raises(SystemExit) as end:
-        run.validate(*arguments)
+        validate.command(*arguments)
     return end.value.code, capsys.readouterr().out
 
 

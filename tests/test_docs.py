@@ -93,13 +93,13 @@ def test_a_new_method_is_the_one_of_the_docs_and_keeps_the_contract(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    new.method("my-own")
+    new.method_command("my-own")
     code = re.findall(r"```python\n(.*?)```", (DOCS / "methods.md").read_text("utf-8"), re.DOTALL)[0]
     assert (tmp_path / "my_own.py").read_text("utf-8") == code.replace("Parrot", "MyOwn")
     check_method(registry.method("./my_own.py"))
     for wrong in ("my-own", "no name", ""):
         with pytest.raises(Refused):
-            new.method(wrong)
+            new.method_command(wrong)
 
 
 def test_the_docs_name_every_key_of_a_task_and_of_an_example() -> None:

@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 from conftest import COLOURS, FEELINGS, Bench, MakeRecord, MakeTask
 
-from bench.cli import export
+from bench.cli import answer as answer_cli
+from bench.cli import export as export_cli
 from bench.errors import Refused
 from bench.execution import plan, worker
 from bench.export import export, provenance, script_check
@@ -297,23 +298,23 @@ def test_what_cannot_be_taken_home_is_refused_and_nothing_is_written(
         update={"status": "unsupported", "error": Failure(kind="Unsupported", message="no labels", trace=None)}
     )
     with pytest.raises(Refused, match="no record 'majorty'") as refusal:
-        export.export("majorty", tmp_path / "home")
+        export_cli.command("majorty", tmp_path / "home")
     assert record.id in str(refusal.value)
     with pytest.raises(Refused, match=r"the run is unsupported.*no labels"):
         provenance.find(failed, file)
     (task / "test.jsonl").write_text((task / "test.jsonl").read_text("utf-8") + "\n", "utf-8")
     with pytest.raises(Refused, match=r"the task .* is not what it was in the run"):
-        export.export(str(file), tmp_path / "home")
+        export_cli.command(str(file), tmp_path / "home")
     shutil.rmtree(task)
     with pytest.raises(Refused, match="no task folder"):
-        export.export(str(file), tmp_path / "home")
+        export_cli.command(str(file), tmp_path / "home")
     full = tmp_path / "full"
     full.mkdir()
     (full / "something").touch()
     with pytest.raises(Refused, match="is not empty"):
-        export.export(str(file), full)
+        export_cli.command(str(file), full)
     with pytest.raises(Refused, match="there is no question"):
-        export.answer(str(file), [" "])
+        answer_cli.command(str(file), [" "])
     assert not (tmp_path / "home").exists()
 
 

@@ -7,7 +7,8 @@ import traceback
 
 import typer
 
-from bench.cli import export, models, new, report, run
+from bench.cli import advise, answer, bless, check, compare, export, models, new, report, run, validate
+from bench.cli import list as list_
 from bench.errors import Refused
 
 app = typer.Typer(
@@ -16,24 +17,21 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Compare every way of adapting a language model to a task, under one budget, on this machine.",
 )
-for verb in (
-    run.run,
-    run.list_,
-    run.validate,
-    models.models,
-    report.report,
-    report.advise,
-    report.compare,
-    report.check,
-    report.bless,
-    export.export,
-    export.answer,
-):
-    app.command(verb.__name__.rstrip("_"))(verb)
-new = typer.Typer(no_args_is_help=True, help="Make a task of your data, or a method.")
-new.command("task")(new.task)
-new.command("method")(new.method)
-app.add_typer(new, name="new")
+app.command("run")(run.command)
+app.command("list")(list_.command)
+app.command("validate")(validate.command)
+app.command("models")(models.command)
+app.command("report")(report.command)
+app.command("advise")(advise.command)
+app.command("compare")(compare.command)
+app.command("check")(check.command)
+app.command("bless")(bless.command)
+app.command("export")(export.command)
+app.command("answer")(answer.command)
+new_app = typer.Typer(no_args_is_help=True, help="Make a task of your data, or a method.")
+new_app.command("task")(new.task_command)
+new_app.command("method")(new.method_command)
+app.add_typer(new_app, name="new")
 
 
 def main() -> None:

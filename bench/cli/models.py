@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from bench.execution.feasibility import Survey
 
 
-def models(
+def command(
     model: Annotated[
         str | None, typer.Argument(help="A shipped model, a folder, or a hub name; none lists those at hand.")
     ] = None,

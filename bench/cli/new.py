@@ -12,7 +12,7 @@ from bench.errors import Refused
 METHOD_TEMPLATE = Path(__file__).parent / "new_method.txt"
 
 
-def method(name: Annotated[str, typer.Argument(help="Its name: mine makes mine.py.")]) -> None:
+def method_command(name: Annotated[str, typer.Argument(help="Its name: mine makes mine.py.")]) -> None:
     """Make a method of your own: a file that runs and keeps the contract, to be changed.
 
     Exit code: 0 made, 2 bad input (nothing is written).
@@ -28,7 +28,7 @@ def method(name: Annotated[str, typer.Argument(help="Its name: mine makes mine.p
     print(f"{file}: change it, then: bench validate ./{file}, bench run --methods ./{file} --task bookrec")
 
 
-def task(
+def task_command(
     name: Annotated[str, typer.Argument(help="The task's name, or the folder to make.")],
     source: Annotated[
         str, typer.Option("--from", help="A .jsonl, .json, .csv, .tsv or .parquet file, or hf:NAME, hf:NAME@revision.")

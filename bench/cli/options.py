@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bench.errors import Refused
+from bench.errors import Refused, did_you_mean
+
+if TYPE_CHECKING:
+    from bench.export.provenance import Found
 
 
 class Format(StrEnum):
@@ -30,3 +35,42 @@ def check_writable(out: Path) -> None:
             pass
     except OSError as error:
         raise Refused(f"--out {out}: cannot be written: {error.strerror}", where=str(out.absolute())) from None
+
+
+Named = Annotated[str, typer.Argument(help="A record: its file, or its id in results/.")]
+RESULTS = Path("results")
+
+
+def find_record(named: str) -> Found:
+    """The record that a path or an id names, with all it was made of."""
+    file = Path(named)
+    if not file.is_file():
+        file = RESULTS / f"{named.removesuffix('.json')}.json"
+    if not file.is_file():
+        ids = [place.stem for place in RESULTS.glob("*.json")] if RESULTS.is_dir() else []
+        raise Refused(f"no record '{named}'", mend=f"a record's file, or an id in {RESULTS}/: {_few(named, ids)}")
+    from bench.export import provenance
+    from bench.records import reader
+
+    return provenance.find(reader.read_file(file), file)
+
+
+def _few(named: str, ids: list[str]) -> str:
+    """The ids that are nearest to a name, so that the error stays on one screen."""
+    import difflib
+
+    return did_you_mean(named, difflib.get_close_matches(named, ids, n=5, cutoff=0.0))
+
+
+@contextmanager
+def status_line() -> Iterator[Callable[[dict[str, Any]], None]]:
+    """A line that tells what is going on, and goes when it is over."""
+    from rich.console import Console
+
+    with Console(stderr=True).status("starting") as line:
+        yield lambda state: line.update(_state(state))
+
+
+def _state(state: dict[str, Any]) -> str:
+    steps = f" · step {state['step']} of {state['steps']}" if state.get("steps") else ""
+    return f"{state.get('phase', 'starting')}{steps}"

@@ -46,7 +46,7 @@ Force = Annotated[bool, typer.Option("--force", help="Run again what has a recor
 Keep = Annotated[bool, typer.Option("--keep", help="Keep what was fitted beside its record, for export.")]
 
 
-def run(
+def command(
     methods: Methods,
     task: Task,
     model: Model = "bookworm",
@@ -97,47 +97,6 @@ def run(
     records = _unless_interrupted(jobs, place, out, force, lambda record: trackers.log(record, tracked, out))
     _show(records, out, format)
     sys.exit(1 if any(record.status in ("error", "timeout") for record in records) else 0)
-
-
-def list_(format: Formatted = Format.table) -> None:
-    """Show the methods, tasks and models at hand."""
-    from bench import registry
-
-    found = {kind: registry.claims(kind) for kind in ("methods", "tasks", "models")}
-    if format is Format.json:
-        print(json.dumps({kind: [vars(claim) for claim in claims.values()] for kind, claims in found.items()}))
-        return
-    from rich.console import Console
-    from rich.table import Table
-
-    for kind, claims in found.items():
-        table = Table(title=kind, title_justify="left", box=None, show_header=False, padding=(0, 2, 0, 0))
-        for name, claim in claims.items():
-            table.add_row(
-                f"{name}:KIND" if claim.kinds else name,
-                f"warning: {claim.warning}" if claim.warning else claim.summary,
-                f"{claim.origin}; rows from the hub: {claim.hub}" if claim.hub else claim.origin,
-            )
-        Console(markup=False).print(table, "")
-
-
-def validate(
-    what: Annotated[str, typer.Argument(help="A task or a method: a name or a path.")],
-    model: Annotated[str, typer.Option(help="Whose tokenizer measures a task: shipped, folder or hub.")] = "bookworm",
-    format: Formatted = Format.table,
-) -> None:
-    """Check a task's card and data, or a method against the contract. Exit code: 0 sound, 1 at fault, 2 unknown.
-
-    Remarks on a task are worth knowing and leave it sound.
-    """
-    from bench.cli.validate import check
-
-    verdict = check(what, model)
-    if format is Format.json:
-        print(verdict.json())
-    else:
-        verdict.show()
-    sys.exit(0 if verdict.sound else 1)
 
 
 def _print(jobs: list[Job], format: Format) -> None:

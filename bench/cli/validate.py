@@ -3,20 +3,40 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
+import typer
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from bench import hub, registry
+from bench.cli.options import Format, Formatted
 from bench.data import hub_tasks, task_checks
 from bench.data.task_checks import Finding
 from bench.errors import Refused
 from bench.modeling import checkpoint
 from bench.task import SPLITS
 from bench.task_card import Card
+
+
+def command(
+    what: Annotated[str, typer.Argument(help="A task or a method: a name or a path.")],
+    model: Annotated[str, typer.Option(help="Whose tokenizer measures a task: shipped, folder or hub.")] = "bookworm",
+    format: Formatted = Format.table,
+) -> None:
+    """Check a task's card and data, or a method against the contract. Exit code: 0 sound, 1 at fault, 2 unknown.
+
+    Remarks on a task are worth knowing and leave it sound.
+    """
+    verdict = check(what, model)
+    if format is Format.json:
+        print(verdict.json())
+    else:
+        verdict.show()
+    sys.exit(0 if verdict.sound else 1)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,52 @@
+"""The command `bench advise`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bench.cli.options import Format, Formatted
+
+
+def command(
+    results: Annotated[list[Path] | None, typer.Argument(help="Records, or folders of them.")] = None,
+    max_memory: Annotated[str | None, typer.Option(help="What the machine has: 8GiB")] = None,
+    max_fit: Annotated[str | None, typer.Option(help="Longest time to adapt: 10min")] = None,
+    max_latency: Annotated[str | None, typer.Option(help="Longest time of an answer, for 95 of 100: 200ms")] = None,
+    least: Annotated[
+        list[str] | None, typer.Option("--min", metavar="METRIC=SCORE", help="Least score, from 0 to 1: em=0.8")
+    ] = None,
+    queries: Annotated[int, typer.Option(min=1, help="Questions to be answered.")] = 10_000,
+    tolerance: Annotated[float, typer.Option(min=0, max=1, help="Loss of score that makes no difference.")] = 0.02,
+    lang: Annotated[str, typer.Option(help="Language: en or ko.")] = "en",
+    format: Formatted = Format.table,
+) -> None:
+    """Say which method to use: of those within the limits and shown to be as good as the best, the cheapest."""
+    from bench import i18n
+    from bench.analysis import advice, constraints, task_results
+    from bench.report import advice_text
+
+    say = i18n.speaker(i18n.check(lang))
+    wishes = constraints.Wishes.parse(
+        max_memory, max_fit, max_latency, least or [], queries=queries, tolerance=tolerance
+    )
+    told = []
+    for part in task_results.part(task_results.read(results or [Path("results")])):
+        made = advice.decide(part, wishes, say)
+        told.append((part.title, made, advice_text.sentences(made, part, wishes, say)))
+    if format is Format.json:
+        print(
+            json.dumps(
+                [made.model_dump(mode="json") | {"sentences": said} for _, made, said in told], ensure_ascii=False
+            )
+        )
+        return
+    from rich.console import Console
+
+    for title, made, said in told:
+        Console(markup=False).print(advice_text.table(title, made, say))
+        for line in [*said, *advice_text.out(made, say)]:
+            Console(markup=False).print(line, highlight=False)

@@ -1,0 +1,63 @@
+"""The command `bench check`."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from bench.cli.options import Format, Formatted
+from bench.errors import Refused
+
+if TYPE_CHECKING:
+    from bench.analysis.regression.check import Outcome
+
+
+def command(
+    new: Annotated[str, typer.Argument(help="Records of now: a folder, a file, or a git revision.")],
+    against: Annotated[str, typer.Option(help="The baseline, likewise.")] = "results/baselines/ci",
+    first: Annotated[bool, typer.Option(help="There may be no baseline yet.")] = False,
+    rounds: Annotated[Path | None, typer.Option(help="Rounds in turns, of bench compare --stack --rounds.")] = None,
+    markdown: Annotated[Path | None, typer.Option(help="Write the outcome for a pull request.")] = None,
+    junit: Annotated[Path | None, typer.Option(help="Write the outcome for a build server.")] = None,
+    format: Formatted = Format.table,
+) -> None:
+    """Judge records against a baseline, so that a build fails where something got worse.
+
+    Exit code: 0 nothing got worse; 1 something did; 2 bad input; 3 cannot tell: a baseline or a run is missing,
+    nothing compares, or there are too few seeds. The policy is the table tool.bench.check of pyproject.toml.
+    """
+    from bench.analysis.regression.check import weigh
+    from bench.report import check_output
+
+    for place in (markdown, junit):
+        if place and not place.parent.is_dir():
+            raise Refused(f"{place}: there is no folder {place.parent}", mend="make it first")
+    outcome = weigh(new, against, first, rounds)
+    for place, text in ((markdown, check_output.markdown(outcome)), (junit, check_output.junit(outcome))):
+        if place:
+            place.write_text(text, "utf-8")
+    if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
+        with Path(summary).open("a", encoding="utf-8") as file:
+            file.write(check_output.markdown(outcome))
+    print_outcome(outcome, format)
+    sys.exit(outcome.code)
+
+
+def print_outcome(outcome: Outcome, format: Format, everything: bool = False) -> None:
+    from bench.report import check_output
+
+    if format is Format.json:
+        found = [one.model_dump(mode="json") for one in outcome.findings]
+        print(json.dumps({"code": outcome.code, "summary": outcome.summary, "findings": found}, ensure_ascii=False))
+        return
+    from rich.console import Console
+
+    console = Console(markup=False)
+    if everything or outcome.code or outcome.of("better", "new"):
+        console.print(check_output.table(outcome, everything))
+    console.print(outcome.summary, highlight=False)
