@@ -148,8 +148,8 @@ def _all_examples(records: Sequence[Record]) -> int:
     """How many there are where none were left out: told by any run that came to fitting."""
     spent = [record.cost.spent for record in records if record.cost and record.cost.spent]
     for one in spent:
-        if one.available:
-            return one.available
+        if one.train_size:
+            return one.train_size
     most = max(spent, key=lambda one: one.passes, default=None)  # of old records the most exact: passes are rounded
     if most and most.passes:
         return round(most.examples / most.passes)

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from bench.errors import Refused, did_you_mean
 from bench.method import BudgetSpent, Watch
-from bench.records.cost import Spent
+from bench.records.cost import BudgetUsage
 from bench.records.record import Grant
 from bench.units import parse_bytes
 
@@ -131,10 +131,10 @@ class Budget:
             | {"granted_s": self.grant.seconds}
         )
 
-    def spent(self) -> Spent:
+    def spent(self) -> BudgetUsage:
         """What was drawn, for the record."""
-        return Spent(
-            available=self.available,
+        return BudgetUsage(
+            train_size=self.available,
             examples=self.examples,
             passes=round(self.examples / self.available, 4),
             steps=self.steps,

@@ -59,10 +59,10 @@ class Parameters(Frozen):
     )
 
 
-class Spent(Frozen):
+class BudgetUsage(Frozen):
     """What the method drew of its grant."""
 
-    available: PositiveInt | None = Field(
+    train_size: PositiveInt | None = Field(
         None, description="training examples at hand; null: the record is older than this field"
     )
     examples: NonNegativeInt
@@ -116,7 +116,7 @@ class Cost(Frozen):
     phases: dict[str, Phase]
     memory_read_by: str
     parameters: Parameters | None
-    spent: Spent | None
+    spent: BudgetUsage | None
     answering: Answering | None
     artefact_bytes: NonNegativeInt | None
     adapter: Adapter | None = Field(None, description="null: what was learnt is no adapter beside a base")
