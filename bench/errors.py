@@ -6,12 +6,12 @@ import difflib
 from collections.abc import Iterable
 
 
-class Refused(Exception):
+class UserError(Exception):
     """Bad input. The command line prints it and ends with exit code 2."""
 
-    def __init__(self, what: str, *, where: str | None = None, mend: str | None = None) -> None:
-        super().__init__(what)
-        self.what, self.where, self.mend = what, where, mend
+    def __init__(self, message: str, *, location: str | None = None, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.what, self.where, self.mend = message, location, hint
 
     def __str__(self) -> str:
         lines = [self.what]

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.errors import Refused
+from bench.errors import UserError
 
 WANTED = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
 UNWANTED = ["*/*", "consolidated*"]  # the same weights once more, for other programs
 
 
-def model(name: str, revision: str | None = None) -> Path:
+def fetch_model(name: str, revision: str | None = None) -> Path:
     """The folder of a model in the cache, at a commit, branch or tag; only weights in safetensors, configuration and
     tokenizer are downloaded. Raises `Refused` where the hub or the cache does not give it."""
     from huggingface_hub import errors, snapshot_download
@@ -36,16 +36,16 @@ def model(name: str, revision: str | None = None) -> Path:
                 f"{type(error).__name__}: {str(error).partition(chr(10))[0]}",
                 "check the name, or give a folder",
             )
-        raise Refused(f"no model '{asked}' here: {why}", mend=mend) from None
+        raise UserError(f"no model '{asked}' here: {why}", hint=mend) from None
     return Path(found)
 
 
-def commit(folder: Path) -> str | None:
+def commit_of(folder: Path) -> str | None:
     """The commit that a folder of the cache holds; None for a folder that is none of the cache."""
     return folder.name if folder.parent.name == "snapshots" else None
 
 
-def cached() -> list[str]:
+def cached_models() -> list[str]:
     """Names of the models that the cache holds, whole or in part."""
     from huggingface_hub import constants
 
@@ -53,11 +53,11 @@ def cached() -> list[str]:
     return sorted(folder.parent.name.removeprefix("models--").replace("--", "/", 1) for folder in folders)
 
 
-class Unreached(Refused):
+class HubUnreachable(UserError):
     """The hub did not give what was asked for: no fault of a task."""
 
 
-def data(name: str, config: str | None, revision: str | None, splits: Sequence[str]) -> list[Any]:
+def fetch_dataset(name: str, config: str | None, revision: str | None, splits: Sequence[str]) -> list[Any]:
     """A `datasets.Dataset` for each of the splits, slices too (`train[-500:]`); raises `Unreached` where it cannot."""
     import datasets
 
@@ -66,7 +66,7 @@ def data(name: str, config: str | None, revision: str | None, splits: Sequence[s
         return [datasets.load_dataset(name, config, split=split, revision=revision) for split in splits]
     except Exception as error:
         said = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise Unreached(f"the hub did not give {name}: {said}", where=where, mend=_mend(error, name, said)) from None
+        raise HubUnreachable(f"the hub did not give {name}: {said}", location=where, hint=_mend(error, name, said)) from None
 
 
 def files(found: Any) -> list[str]:

@@ -8,33 +8,33 @@ from pathlib import Path
 
 import yaml
 
-from bench.errors import Refused, did_you_mean
+from bench.errors import UserError, did_you_mean
 
 FOLDER = Path(__file__).parent
-Say = Callable[..., str]
+Translate = Callable[..., str]
 """`say("{name} leads", name="lora")`: the sentence in the reader's language, with the facts filled in."""
 
 
-def english(text: str, /, **facts: object) -> str:
+def untranslated(text: str, /, **facts: object) -> str:
     """The sentence as it stands in the code."""
     return text.format(**facts)
 
 
-def speaker(language: str) -> Say:
+def translator(language: str) -> Translate:
     """Who says things in a language.
 
     A sentence without a translation, of a plot that somebody added, say, stays English.
     """
     if language == "en":
-        return english
-    known = catalogue(language)
+        return untranslated
+    known = catalog(language)
     return lambda text, /, **facts: known.get(text, text).format(**facts)
 
 
-def check(language: str) -> str:
+def require_language(language: str) -> str:
     """The language, or `Refused` where it is not at hand."""
     if language not in languages():
-        raise Refused(f"--lang {language}: not at hand", mend=did_you_mean(language, languages()))
+        raise UserError(f"--lang {language}: not at hand", hint=did_you_mean(language, languages()))
     return language
 
 
@@ -44,12 +44,12 @@ def languages() -> list[str]:
 
 
 @lru_cache
-def catalogue(language: str) -> dict[str, str]:
+def catalog(language: str) -> dict[str, str]:
     """Each English sentence and what it is called in the language."""
     found: dict[str, str] = yaml.safe_load((FOLDER / f"i18n_{language}.yaml").read_text("utf-8"))
     return found
 
 
-def cell(text: str) -> str:
+def escape_markdown(text: str) -> str:
     """Text that stays what it is in Markdown, also in a table."""
     return text.replace("|", "\\|").replace("<", "&lt;").replace("\n", " ")

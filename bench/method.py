@@ -14,7 +14,7 @@ class Unsupported(Exception):
     """What a method cannot do on this task or model, and why. A result shown in the table, not a crash."""
 
 
-class BudgetSpent(Exception):
+class BudgetExhausted(Exception):
     """Raised by a draw that would exceed the grant."""
 
 
@@ -36,7 +36,7 @@ class Example(Protocol):
         """An answer that is not wanted, if one is known."""
 
 
-class Lesson(Protocol):
+class TrainingData(Protocol):
     """The task without its exam: what a method may learn from."""
 
     @property
@@ -53,10 +53,10 @@ class Lesson(Protocol):
     def options(self) -> Sequence[str]:
         """What follows a prompt, for each label in their order; none where answers are open."""
 
-    def prompt(self, input: str, shots: Sequence[Example] = (), *, worked: bool = False) -> str:
+    def prompt(self, input: str, shots: Sequence[Example] = (), *, with_rationale: bool = False) -> str:
         """The one template of the task, up to where the answer begins; `shots` are shown solved before it."""
 
-    def completion(self, example: Example, *, worked: bool = False) -> str:
+    def completion(self, example: Example, *, with_rationale: bool = False) -> str:
         """What follows the prompt when the answer is right, without the end-of-sequence token.
 
         A `worked` one holds the example's rationale, on a line of its own, before the answer.
@@ -65,7 +65,7 @@ class Lesson(Protocol):
     def trim(self, text: str) -> str:
         """An answer up to where the template ends it, without surrounding white space."""
 
-    def conclusion(self, worked: str) -> str:
+    def final_answer(self, solution: str) -> str:
         """The answer at the end of a worked completion; empty where it broke off before."""
 
 
@@ -76,7 +76,7 @@ class Budget(Protocol):
     """Examples that go through the model at once; what trains writes it down."""
     flops: float | None
     """Floating-point operations of adapting; what trains writes them down."""
-    forecast: int | None
+    estimated_bytes: int | None
     """Bytes that training is expected to add to what is held; what trains writes it down beforehand."""
 
     @property
@@ -87,7 +87,7 @@ class Budget(Protocol):
     def planned_steps(self) -> int:
         """Optimiser steps that passes and steps allow; tokens or seconds may end training sooner."""
 
-    def plan(self, rows: int) -> int:
+    def plan_steps(self, rows: int) -> int:
         """Optimiser steps where the training examples are packed into so many rows."""
 
     @property
@@ -102,10 +102,10 @@ class Budget(Protocol):
     def seconds(self) -> float:
         """Seconds on the clock so far."""
 
-    def affords(self, *, steps: int = 0, examples: int = 0, tokens: int = 0) -> bool:
+    def can_afford(self, *, steps: int = 0, examples: int = 0, tokens: int = 0) -> bool:
         """Whether a draw of this size is still within the grant."""
 
-    def draw(self, *, steps: int = 0, examples: int = 0, tokens: int = 0) -> None:
+    def spend(self, *, steps: int = 0, examples: int = 0, tokens: int = 0) -> None:
         """Take from the grant before working; raises `BudgetSpent`, and takes nothing, if it would exceed it."""
 
     def off_clock(self) -> AbstractContextManager[None]:
@@ -117,20 +117,20 @@ class LM(Protocol):
 
     model: Any
     tokenizer: Any
-    tally: Any
+    token_usage: Any
     """Tokens in and out while answering: a `bench.loaded.Tally`."""
 
     @property
-    def writes(self) -> bool:
+    def can_generate(self) -> bool:
         """Whether it continues text; an encoder only reads, and names a label."""
 
-    def prepare(self, lesson: Lesson) -> None:
+    def prepare(self, data: TrainingData) -> None:
         """Before training, with whatever the lesson's answers need; raises `Unsupported` where they are beyond it."""
 
     def loss(self, rows: Sequence[tuple[list[int], list[int]]]) -> Any:
         """Mean loss (nats) over what is learnt of `encode`d rows, with gradient."""
 
-    def error(self, input_ids: Any, attention_mask: Any, labels: Any, count: Any = None) -> Any:
+    def summed_loss(self, input_ids: Any, attention_mask: Any, labels: Any, count: Any = None) -> Any:
         """Summed loss (nats) over the labels to be learnt of a padded batch, per one of them or of `count`."""
 
     @property
@@ -150,19 +150,19 @@ class LM(Protocol):
         A prompt that is too long loses its head; raises `Refused` where the completion alone is.
         """
 
-    def answer(self, prompts: Sequence[str], *, temperature: float = 0.0, draw: int = 0) -> list[str]:
+    def generate(self, prompts: Sequence[str], *, temperature: float = 0.0, sample_index: int = 0) -> list[str]:
         """Continuations, one per prompt, in order: greedy, or the `draw`-th sample at a `temperature` above zero."""
 
-    def rate(self, prompt: str, completions: Sequence[str]) -> list[float]:
+    def loglikelihood(self, prompt: str, completions: Sequence[str]) -> list[float]:
         """Mean log-probability (nats per token) of each completion after the prompt, without its end token."""
 
-    def choose(self, prompts: Sequence[str], completions: Sequence[str], prior: Sequence[float] = ()) -> list[int]:
+    def choose_label(self, prompts: Sequence[str], completions: Sequence[str], prior: Sequence[float] = ()) -> list[int]:
         """For each prompt the place of the completion that `rate` finds likeliest, less a `prior` for each of them."""
 
-    def count(self) -> tuple[int, int]:
+    def count_parameters(self) -> tuple[int, int]:
         """Parameters in the model, and those that are trained."""
 
-    def measure(self, pairs: Sequence[tuple[list[int], list[int]]]) -> tuple[float, float]:
+    def evaluate_loss(self, pairs: Sequence[tuple[list[int], list[int]]]) -> tuple[float, float]:
         """Mean loss (nats) and accuracy per completion token over `encode`d pairs."""
 
 
@@ -173,7 +173,7 @@ class Base(Protocol):
     def dtype(self) -> str:
         """`float32`, `bfloat16` or `float16`: what weights are held and computed in, unless a method says otherwise."""
 
-    def load(self, **how: Any) -> LM:
+    def load(self, **from_pretrained_kwargs: Any) -> LM:
         """Load it; `how` goes to `from_pretrained` (quantisation, say)."""
 
 
@@ -189,20 +189,20 @@ class Method:
     control: ClassVar[bool] = False
     """True for what others have to beat; those that ship join every comparison."""
 
-    sham: ClassVar[bool] = False
+    negative_control: ClassVar[bool] = False
     """True for a control that shows what learning nothing looks like: it joins when asked for, and is never advised."""
 
     closed_only: ClassVar[bool] = False
     """True for a control that joins only where the task names its labels."""
 
-    spreads: ClassVar[bool] = False
+    supports_ddp: ClassVar[bool] = False
     """True if several processes can fit it together, each on a part of every step."""
 
-    needs: ClassVar[tuple[str, ...]] = ()
+    preload_modules: ClassVar[tuple[str, ...]] = ()
     """Modules imported before the clock starts, so that importing is a phase of its own."""
 
     @property
-    def script(self) -> str | None:
+    def export_template(self) -> str | None:
         """Template in `bench/export/templates` that answers with plain libraries from what `save` writes, if any."""
         return None
 
@@ -210,7 +210,7 @@ class Method:
         """The model to adapt; `None` where no model is needed."""
         return base.load()
 
-    def fit(self, lm: LM, lesson: Lesson, budget: Budget) -> Self:
+    def fit(self, lm: LM, data: TrainingData, budget: Budget) -> Self:
         """Learn from the lesson within the budget, forgetting any earlier fit; `lm` is what `load` gave.
 
         Raises `Unsupported` for what cannot be done; drawing more than there is raises `BudgetSpent`.
@@ -226,5 +226,5 @@ class Method:
         raise NotImplementedError
 
 
-Watch = Callable[[dict[str, Any]], None]
+ProgressCallback = Callable[[dict[str, Any]], None]
 """Receives what is going on in a run, for progress displays; never answers."""

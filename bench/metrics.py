@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Literal, get_args
 
-Normaliser = Literal["squad", "korquad", "ko"]
+Normalizer = Literal["squad", "korquad", "ko"]
 
 _ASCII_PUNCTUATION = str.maketrans("", "", string.punctuation)
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
@@ -18,19 +18,19 @@ _KORQUAD_QUOTES = str.maketrans(dict.fromkeys("'\"《》<>〈〉()‘’", " "))
 _QUOTING_SYMBOLS = frozenset("<>＜＞≪≫`´｀❛❜❝❞⌜⌝")
 
 
-def normalise(text: str, how: Normaliser) -> str:
+def normalize(text: str, rule: Normalizer) -> str:
     """Strip `text` of what must not decide whether an answer is right.
 
     `squad` is the SQuAD v1.1 script (Rajpurkar et al. 2016), `korquad` the KorQuAD 1.0 script (Lim et al. 2019);
     `ko` goes further for Korean: one Unicode form (NFC) and no punctuation of any script.
     Raises ValueError for any other name.
     """
-    if how not in _RULES:
-        raise ValueError(f"unknown normaliser {how!r}; valid: {', '.join(get_args(Normaliser))}")
-    return " ".join(_RULES[how](text).split())
+    if rule not in _RULES:
+        raise ValueError(f"unknown normaliser {rule!r}; valid: {', '.join(get_args(Normalizer))}")
+    return " ".join(_RULES[rule](text).split())
 
 
-def score(prediction: str, references: str | Sequence[str], normalize: Normaliser) -> dict[str, float]:
+def score(prediction: str, references: str | Sequence[str], normalize: Normalizer) -> dict[str, float]:
     """Score one answer: `em` and `f1`, each from 0 to 1 and each the best over the references by itself.
 
     F1 is the overlap of multisets: of words for `squad`, of characters without spaces for `korquad` and `ko`.
@@ -40,8 +40,8 @@ def score(prediction: str, references: str | Sequence[str], normalize: Normalise
     golds = [references] if isinstance(references, str) else list(references)
     if not golds:
         raise ValueError("an answer cannot be scored without a reference")
-    answer = normalise(prediction, normalize)
-    golds = [normalise(gold, normalize) for gold in golds]
+    answer = normalize(prediction, normalize)
+    golds = [normalize(gold, normalize) for gold in golds]
     units = _UNITS[normalize]
     return {
         "em": max(float(answer == gold) for gold in golds),
@@ -71,8 +71,8 @@ def _characters(text: str) -> Sequence[str]:
     return text.replace(" ", "")
 
 
-_RULES: dict[Normaliser, Callable[[str], str]] = {"squad": _squad, "korquad": _korquad, "ko": _ko}
-_UNITS: dict[Normaliser, Callable[[str], Sequence[str]]] = {"squad": _words, "korquad": _characters, "ko": _characters}
+_RULES: dict[Normalizer, Callable[[str], str]] = {"squad": _squad, "korquad": _korquad, "ko": _ko}
+_UNITS: dict[Normalizer, Callable[[str], Sequence[str]]] = {"squad": _words, "korquad": _characters, "ko": _characters}
 
 
 def _overlap(left: Sequence[str], right: Sequence[str]) -> float:

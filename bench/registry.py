@@ -17,14 +17,14 @@ from typing import Literal, cast
 
 import bench
 from bench import hub
-from bench.errors import Refused, did_you_mean
+from bench.errors import UserError, did_you_mean
 from bench.method import Method
 
 Kind = Literal["methods", "tasks", "models"]
 
 
 @dataclass(frozen=True)
-class Claim:
+class RegistryEntry:
     """Something that claims a name."""
 
     name: str
@@ -32,28 +32,28 @@ class Claim:
     target: str
     summary: str
     warning: str | None = None
-    kinds: bool = False
+    is_family: bool = False
     """Whether it is a family: `name:KIND` names a member, its name alone none."""
     hub: str | None = None
     """The data set of the hub that a task's examples are fetched from, the first time."""
 
 
-def claims(kind: Kind) -> dict[str, Claim]:
+def list_entries(kind: Kind) -> dict[str, RegistryEntry]:
     """All named things of a kind, by name. Imports none of them; a name claimed twice is refused."""
-    found: dict[str, Claim] = {}
+    found: dict[str, RegistryEntry] = {}
     for claim in [*_shipped(kind), *_entry_points(kind)]:
         if claim.name in found:
             first = found[claim.name]
-            raise Refused(
+            raise UserError(
                 f"the name '{claim.name}' is claimed twice among the {kind}",
-                where=f"{first.origin} ({first.target}) and {claim.origin} ({claim.target})",
-                mend="rename or uninstall one of them",
+                location=f"{first.origin} ({first.target}) and {claim.origin} ({claim.target})",
+                hint="rename or uninstall one of them",
             )
         found[claim.name] = claim
     return dict(sorted(found.items()))
 
 
-def method(ref: str) -> type[Method]:
+def find_method(ref: str) -> type[Method]:
     """The method class that `ref` names: a registered name, `./file.py[:Class]`, or `module:Class`.
 
     A registered name is followed by a kind (`peft:VERA`) where its module has a function `variant` to make that.
@@ -61,17 +61,17 @@ def method(ref: str) -> type[Method]:
     path, _, name = ref.partition(":")
     if path.endswith(".py"):
         return _only_method(_import_file(Path(path)), name, ref)
-    known = claims("methods")
+    known = list_entries("methods")
     if path in known:
         return _registered(known[path], name, ref)
     if name:
         return _only_method(_import(path, ref), name, ref)
-    raise Refused(f"no method '{ref}'", mend=f"{did_you_mean(ref, known)}; or a path such as ./mine.py")
+    raise UserError(f"no method '{ref}'", hint=f"{did_you_mean(ref, known)}; or a path such as ./mine.py")
 
 
-def missing(cls: type[Method]) -> list[str]:
+def missing_modules(cls: type[Method]) -> list[str]:
     """What a method needs and this Python does not have."""
-    return [module for module in cls.needs if importlib.util.find_spec(module.partition(".")[0]) is None]
+    return [module for module in cls.preload_modules if importlib.util.find_spec(module.partition(".")[0]) is None]
 
 
 def method_name(ref: str) -> str:
@@ -79,26 +79,26 @@ def method_name(ref: str) -> str:
     path, _, name = ref.partition(":")
     if path.endswith(".py"):
         return Path(path).stem.replace("_", "-")
-    if path in claims("methods"):
+    if path in list_entries("methods"):
         return ref.lower()
     return name.lower() if name else ref
 
 
-def task(ref: str) -> Path:
+def find_task(ref: str) -> Path:
     """The folder of the task that `ref` names: a registered name, or a path."""
-    known = claims("tasks")
+    known = list_entries("tasks")
     if ref in known:
         return Path(known[ref].target)
     if Path(ref).is_dir():
         return Path(ref)
     if _is_path(ref):
-        raise Refused(f"no task folder '{ref}'", where=str(Path(ref).absolute()), mend="give an existing folder")
-    raise Refused(f"no task '{ref}'", mend=f"{did_you_mean(ref, known)}; or a path such as ./mytask")
+        raise UserError(f"no task folder '{ref}'", location=str(Path(ref).absolute()), hint="give an existing folder")
+    raise UserError(f"no task '{ref}'", hint=f"{did_you_mean(ref, known)}; or a path such as ./mytask")
 
 
-def model(ref: str) -> Path:
+def find_model(ref: str) -> Path:
     """The folder of the base model that `ref` names: a shipped one, a path, or one of the hub (`org/name@commit`)."""
-    known = claims("models")
+    known = list_entries("models")
     if ref in known:
         return Path(known[ref].target)
     place = Path(ref).expanduser()
@@ -106,24 +106,24 @@ def model(ref: str) -> Path:
         return place
     name, at, revision = ref.partition("@")
     if at and (name in known or Path(name).expanduser().is_dir()):
-        raise Refused(f"--model {ref}: a folder has no revisions", mend=f"--model {name}; revisions are of the hub")
+        raise UserError(f"--model {ref}: a folder has no revisions", hint=f"--model {name}; revisions are of the hub")
     if place.is_file():
-        raise Refused(
+        raise UserError(
             f"the model '{ref}' is a file, and a model is a folder",
-            where=str(place.absolute()),
-            mend="give the folder with config.json, weights and tokenizer",
+            location=str(place.absolute()),
+            hint="give the folder with config.json, weights and tokenizer",
         )
     if _is_path(ref):
-        raise Refused(f"no model folder '{ref}'", where=str(place.absolute()), mend="give an existing folder")
+        raise UserError(f"no model folder '{ref}'", location=str(place.absolute()), hint="give an existing folder")
     if name.count("/") != 1 or (at and not revision):
-        raise Refused(
+        raise UserError(
             f"no model '{ref}'",
-            mend=f"{did_you_mean(ref, known)}; or a folder (./model), or a hub name (org/model, org/model@commit)",
+            hint=f"{did_you_mean(ref, known)}; or a folder (./model), or a hub name (org/model, org/model@commit)",
         )
-    return hub.model(name, revision or None)
+    return hub.fetch_model(name, revision or None)
 
 
-def general_text() -> Path | None:
+def general_text_file() -> Path | None:
     """Text on which forgetting is measured, if it is there; it is no task, so nothing lists it."""
     files = (root / "general" / "text.jsonl" for root in _roots("tasks"))
     return next((file for file in files if file.is_file()), None)
@@ -142,31 +142,31 @@ def _roots(kind: Kind) -> list[Path]:
     return [folder for root in bench.__path__ if (folder := Path(root) / kind).is_dir()]
 
 
-def _shipped(kind: Kind) -> list[Claim]:
+def _shipped(kind: Kind) -> list[RegistryEntry]:
     found = []
     for root in _roots(kind):
         if kind == "methods":
             for file in sorted(root.glob("[!_]*.py")):
                 name = file.stem.replace("_", "-")
-                found.append(Claim(name, "shipped", f"bench.methods.{file.stem}", *_described(file)))
+                found.append(RegistryEntry(name, "shipped", f"bench.methods.{file.stem}", *_described(file)))
         else:
             sign = "task.yaml" if kind == "tasks" else "config.json"
             for folder in sorted(file.parent for file in root.glob(f"*/{sign}")):
-                found.append(Claim(folder.name, "shipped", str(folder), _summary(folder), hub=_hub(folder)))
+                found.append(RegistryEntry(folder.name, "shipped", str(folder), _summary(folder), hub=_hub(folder)))
     return found
 
 
-def _entry_points(kind: Kind) -> list[Claim]:
+def _entry_points(kind: Kind) -> list[RegistryEntry]:
     found = []
     for point in metadata.entry_points(group=f"bench.{kind}"):
         origin = f"package {point.dist.name}" if point.dist else "a package"
         file = _locate(point.module)
         if file is None:
-            found.append(Claim(point.name, origin, point.value, "", f"broken plugin: there is no {point.module}"))
+            found.append(RegistryEntry(point.name, origin, point.value, "", f"broken plugin: there is no {point.module}"))
         elif kind == "methods":
-            found.append(Claim(point.name, origin, point.value, *_described(file)))
+            found.append(RegistryEntry(point.name, origin, point.value, *_described(file)))
         else:
-            found.append(Claim(point.name, origin, str(file.parent), _summary(file.parent), hub=_hub(file.parent)))
+            found.append(RegistryEntry(point.name, origin, str(file.parent), _summary(file.parent), hub=_hub(file.parent)))
     return found
 
 
@@ -214,13 +214,13 @@ def _hub(folder: Path) -> str | None:
     return found[1] if found else None
 
 
-def _registered(claim: Claim, kind: str, ref: str) -> type[Method]:
+def _registered(claim: RegistryEntry, kind: str, ref: str) -> type[Method]:
     """The method of a claim, or one of the kinds that its module makes."""
     path, _, name = claim.target.partition(":")
-    if kind and not claim.kinds:
-        raise Refused(f"'{ref}': {claim.name} does not come in kinds", mend=f"say {claim.name}")
-    if claim.kinds and not kind:
-        raise Refused(f"'{ref}' is a family of methods", mend=f"say which, as in: {claim.summary}")
+    if kind and not claim.is_family:
+        raise UserError(f"'{ref}': {claim.name} does not come in kinds", hint=f"say {claim.name}")
+    if claim.is_family and not kind:
+        raise UserError(f"'{ref}' is a family of methods", hint=f"say which, as in: {claim.summary}")
     module = _import(path, ref)
     return cast(type[Method], module.variant(kind)) if kind else _only_method(module, name, ref)
 
@@ -229,12 +229,12 @@ def _import(module: str, ref: str) -> ModuleType:
     try:
         return importlib.import_module(module)
     except Exception as error:
-        raise Refused(f"the method '{ref}' does not import: {type(error).__name__}: {error}", where=module) from error
+        raise UserError(f"the method '{ref}' does not import: {type(error).__name__}: {error}", location=module) from error
 
 
 def _import_file(file: Path) -> ModuleType:
     if not file.is_file():
-        raise Refused(f"no method file '{file}'", where=str(file.absolute()), mend="give an existing .py file")
+        raise UserError(f"no method file '{file}'", location=str(file.absolute()), hint="give an existing .py file")
     name = f"bench_stranger_{hashlib.sha256(str(file.absolute()).encode()).hexdigest()[:8]}_{file.stem}"
     if name in sys.modules:
         return sys.modules[name]
@@ -246,7 +246,7 @@ def _import_file(file: Path) -> ModuleType:
         spec.loader.exec_module(module)
     except Exception as error:
         del sys.modules[name]
-        raise Refused(f"'{file}' does not import: {type(error).__name__}: {error}", where=str(file)) from error
+        raise UserError(f"'{file}' does not import: {type(error).__name__}: {error}", location=str(file)) from error
     return module
 
 
@@ -258,9 +258,9 @@ def _only_method(module: ModuleType, name: str, ref: str) -> type[Method]:
         if (key == name if name else value.__module__ == module.__name__)
     }
     if len(found) != 1:
-        raise Refused(
+        raise UserError(
             f"'{ref}' must name exactly one subclass of bench.method.Method, found {len(found)}: {sorted(found)}",
-            where=str(module.__file__),
-            mend="name it: module:Class, or ./file.py:Class",
+            location=str(module.__file__),
+            hint="name it: module:Class, or ./file.py:Class",
         )
     return next(iter(found.values()))

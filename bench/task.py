@@ -13,9 +13,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from bench.errors import Refused, did_you_mean
+from bench.errors import UserError, did_you_mean
 from bench.metrics import score as em_f1
-from bench.task_card import Card, read
+from bench.task_card import TaskCard, read_card
 
 SPLITS = ("train", "validation", "test")
 LOOKED_AT = 20  # test rows on which a scorer is tried before anything runs
@@ -24,7 +24,7 @@ Scorer = Callable[[str, Sequence[str]], dict[str, float]]
 
 
 @dataclass(frozen=True)
-class Row:
+class TaskRow:
     """One example. `target` is the first of the `references`: the one to learn from."""
 
     id: str
@@ -40,12 +40,12 @@ class Row:
 
 
 @dataclass(frozen=True)
-class TaskLesson:
+class TaskTrainingData:
     """The task without its exam (see `bench.method.Lesson`)."""
 
-    card: Card
-    train: tuple[Row, ...]
-    validation: tuple[Row, ...]
+    card: TaskCard
+    train: tuple[TaskRow, ...]
+    validation: tuple[TaskRow, ...]
     seed: int
 
     @property
@@ -58,10 +58,10 @@ class TaskLesson:
         """What follows a prompt, for each label in their order; none where answers are open."""
         return [self._lead() + label for label in self.labels or ()]
 
-    def prompt(self, input: str, shots: Sequence[Any] = (), *, worked: bool = False) -> str:
+    def prompt(self, input: str, shots: Sequence[Any] = (), *, with_rationale: bool = False) -> str:
         """Instruction, solved shots, and the question up to where its answer begins."""
         shown = "".join(
-            self.prompt_head(shot.input) + self.completion(shot, worked=worked) + self.card.end for shot in shots
+            self.prompt_head(shot.input) + self.completion(shot, with_rationale=with_rationale) + self.card.end for shot in shots
         )
         return f"{self.card.instruction}\n\n{shown}{self.prompt_head(input)}"
 
@@ -69,22 +69,22 @@ class TaskLesson:
         """The template up to `{target}`; white space before it belongs to the completion, where tokenizers put it."""
         return self.card.template.partition("{target}")[0].rstrip().replace("{input}", input)
 
-    def completion(self, example: Any, *, worked: bool = False) -> str:
+    def completion(self, example: Any, *, with_rationale: bool = False) -> str:
         """What follows the prompt when the answer is right, without the end-of-sequence token.
 
         A `worked` one holds the rationale before the answer. The line break between them must be its only one, so
         that an answer which breaks off among the steps is not taken for a whole one.
         """
-        steps = " ".join(example.rationale.split()) + "\n" if worked else ""
+        steps = " ".join(example.rationale.split()) + "\n" if with_rationale else ""
         return self._lead() + steps + str(example.target)
 
     def trim(self, text: str) -> str:
         """An answer up to where the template ends it, without surrounding white space."""
         return self.card.trim(text)
 
-    def conclusion(self, worked: str) -> str:
+    def final_answer(self, solution: str) -> str:
         """The last line of a worked completion, up to where the template ends it; empty if it has no other line."""
-        steps, _, answer = self.card.trim(worked).rpartition("\n")
+        steps, _, answer = self.card.trim(solution).rpartition("\n")
         return answer.strip() if steps else ""
 
     def _lead(self) -> str:
@@ -97,20 +97,20 @@ class TaskLesson:
 class Task:
     """A task, frozen once loaded; `sha256` is the digest of its card, data and scorer."""
 
-    card: Card
+    card: TaskCard
     folder: Path
     sha256: str
-    splits: dict[str, tuple[Row, ...]]
+    splits: dict[str, tuple[TaskRow, ...]]
     scorer: Scorer | None = None
     metrics: tuple[str, ...] = ()
     """What the scorer gives each answer; none where there is no scorer."""
 
-    def lesson(self, seed: int, examples: int | None = None) -> TaskLesson:
+    def training_data(self, seed: int, examples: int | None = None) -> TaskTrainingData:
         """What a method may see: `examples` training rows drawn by `seed` (fewer are among more), and validation."""
         train = self.splits["train"]
         if examples is not None and examples < len(train):
             train = tuple(random.Random(seed).sample(train, len(train))[:examples])
-        return TaskLesson(self.card, train, self.splits["validation"], seed)
+        return TaskTrainingData(self.card, train, self.splits["validation"], seed)
 
     def trim(self, text: str) -> str:
         """An answer up to where the template ends it, without surrounding white space; the same for all methods."""
@@ -148,12 +148,12 @@ class Task:
         return scores
 
 
-def load(folder: Path, rows: Path | None = None) -> Task:
+def load_task(folder: Path, rows: Path | None = None) -> Task:
     """The task in `folder`, its examples in `rows` where they lie elsewhere.
 
     Raises `Refused` with file, line and mend at the first thing that is wrong.
     """
-    card = read(folder / "task.yaml")
+    card = read_card(folder / "task.yaml")
     ids: dict[str, str] = {}
     data = [(rows or folder) / f"{split}.jsonl" for split in SPLITS]
     splits = {file.stem: _read_split(file, card, ids) for file in data}
@@ -169,36 +169,36 @@ def load(folder: Path, rows: Path | None = None) -> Task:
     return replace(made, metrics=scores) if scorer else made
 
 
-def _read_split(file: Path, card: Card, ids: dict[str, str]) -> tuple[Row, ...]:
+def _read_split(file: Path, card: TaskCard, ids: dict[str, str]) -> tuple[TaskRow, ...]:
     if not file.is_file():
-        raise Refused(f"the split '{file.stem}' is missing", where=str(file), mend="add it, one JSON object per line")
+        raise UserError(f"the split '{file.stem}' is missing", location=str(file), hint="add it, one JSON object per line")
     rows = []
     try:
         lines = file.read_text(encoding="utf-8-sig").split("\n")
     except UnicodeDecodeError as error:
-        raise Refused(f"not UTF-8: {error}", where=str(file), mend="save the file as UTF-8") from None
+        raise UserError(f"not UTF-8: {error}", location=str(file), hint="save the file as UTF-8") from None
     for number, line in enumerate(lines, start=1):
         if line.strip():
             where = f"{file}:{number}"
             row = _read_row(line, where, card)
             if row.id in ids:
-                raise Refused(f"the id '{row.id}' is given twice", where=where, mend=f"it stands at {ids[row.id]} too")
+                raise UserError(f"the id '{row.id}' is given twice", location=where, hint=f"it stands at {ids[row.id]} too")
             ids[row.id] = where
             rows.append(row)
     if not rows:
-        raise Refused(f"the split '{file.stem}' is empty", where=str(file), mend="give it at least one example")
+        raise UserError(f"the split '{file.stem}' is empty", location=str(file), hint="give it at least one example")
     return tuple(rows)
 
 
-def _check_labels(splits: dict[str, tuple[Row, ...]], train: Path, card: Card) -> None:
+def _check_labels(splits: dict[str, tuple[TaskRow, ...]], train: Path, card: TaskCard) -> None:
     """Refuse an exam that asks for a label of which there is no example to learn from."""
     learnt = {text for row in splits["train"] for text in row.references}
     if card.labels is None or not (strange := {row.target for row in splits["test"]} - learnt):
         return
-    raise Refused(
+    raise UserError(
         f"the test asks for {', '.join(map(repr, sorted(strange)))}, of which train has no example",
-        where=str(train),
-        mend="add examples of it, or drop the label and its test rows",
+        location=str(train),
+        hint="add examples of it, or drop the label and its test rows",
     )
 
 
@@ -213,14 +213,14 @@ def _check_scores(task: Task, code: Path) -> tuple[str, ...]:
         except Exception as error:
             at = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(code)]
             problem = f"score fails on {row.target!r}: {type(error).__name__}: {error}"
-            raise Refused(problem, where=f"{code}:{at[-1]}" if at else str(code), mend=mend) from error
+            raise UserError(problem, location=f"{code}:{at[-1]}" if at else str(code), hint=mend) from error
         if not _are_shares(scores) or {*scores} != {*(found or scores)}:
-            raise Refused(f"score gives {scores!r} for {row.target!r} and itself", where=str(code), mend=mend)
+            raise UserError(f"score gives {scores!r} for {row.target!r} and itself", location=str(code), hint=mend)
         found = scores
     if task.card.metric not in found:
         mend = f"{did_you_mean(task.card.metric, found)}; or have score in task.py return it"
         problem = f"key 'metric': no score is called '{task.card.metric}'"
-        raise Refused(problem, where=str(task.folder / "task.yaml"), mend=mend)
+        raise UserError(problem, location=str(task.folder / "task.yaml"), hint=mend)
     return tuple(found)
 
 
@@ -230,34 +230,34 @@ def _are_shares(scores: object) -> bool:
     return bool(numbers) and all(isinstance(value, int | float) and -TINY <= value <= 1 + TINY for value in numbers)
 
 
-def _read_row(line: str, where: str, card: Card) -> Row:
+def _read_row(line: str, where: str, card: TaskCard) -> TaskRow:
     try:
         content = json.loads(line)
     except json.JSONDecodeError as error:
-        raise Refused(f"not valid JSON: {error}", where=where, mend="one JSON object per line") from None
+        raise UserError(f"not valid JSON: {error}", location=where, hint="one JSON object per line") from None
     if not isinstance(content, dict):
-        raise Refused("a line must hold one JSON object", where=where, mend='{"id": …, "input": …, "target": …}')
+        raise UserError("a line must hold one JSON object", location=where, hint='{"id": …, "input": …, "target": …}')
     valid = ("id", "input", "target", "rationale", "rejected")
     for key in content:
         if key not in valid:
-            raise Refused(f"unknown key '{key}'", where=where, mend=did_you_mean(key, valid))
+            raise UserError(f"unknown key '{key}'", location=where, hint=did_you_mean(key, valid))
     for key in ("id", "input"):
         if not isinstance(content.get(key), str) or not content[key].strip():
-            raise Refused(f"'{key}' must be a text that is not empty", where=where, mend="fill it in, or drop the line")
+            raise UserError(f"'{key}' must be a text that is not empty", location=where, hint="fill it in, or drop the line")
     target = content.get("target")
     references: list[Any] = target if isinstance(target, list) else [target]
     if not references or not all(isinstance(text, str) and text.strip() for text in references):
         problem = "'target' must be a text that is not empty, or a list of such"
-        raise Refused(problem, where=where, mend="fill it in, or drop the line")
+        raise UserError(problem, location=where, hint="fill it in, or drop the line")
     for key in ("rationale", "rejected"):
         if not isinstance(content.get(key), str | None):
-            raise Refused(f"'{key}' must be a text", where=where, mend="write it as a text, or leave it out")
+            raise UserError(f"'{key}' must be a text", location=where, hint="write it as a text, or leave it out")
     for text in references:
         if card.end and card.end in text:
-            raise Refused(f"the target contains {card.end!r}, which ends an answer in the template", where=where)
+            raise UserError(f"the target contains {card.end!r}, which ends an answer in the template", location=where)
         if card.labels is not None and text not in card.labels:
-            raise Refused(f"the target '{text}' is none of the labels", where=where, mend=", ".join(card.labels))
-    return Row(content["id"], content["input"], tuple(references), content.get("rationale"), content.get("rejected"))
+            raise UserError(f"the target '{text}' is none of the labels", location=where, hint=", ".join(card.labels))
+    return TaskRow(content["id"], content["input"], tuple(references), content.get("rationale"), content.get("rejected"))
 
 
 def _read_scorer(file: Path) -> Scorer:
@@ -268,9 +268,9 @@ def _read_scorer(file: Path) -> Scorer:
         spec.loader.exec_module(module)
         scorer: Scorer = module.score
     except Exception as error:
-        raise Refused(
+        raise UserError(
             f"task.py does not load: {type(error).__name__}: {error}",
-            where=str(file),
-            mend="it must define score(prediction: str, references: Sequence[str]) -> dict[str, float]",
+            location=str(file),
+            hint="it must define score(prediction: str, references: Sequence[str]) -> dict[str, float]",
         ) from error
     return scorer

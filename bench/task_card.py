@@ -18,21 +18,21 @@ from pydantic import (
     model_validator,
 )
 
-from bench.errors import Refused, did_you_mean
-from bench.metrics import Normaliser
+from bench.errors import UserError, did_you_mean
+from bench.metrics import Normalizer
 
 
-class Closed(BaseModel):
+class FrozenSection(BaseModel):
     """A piece of the card: unchangeable, and an unknown key is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Column(Closed):
+class DatasetColumn(FrozenSection):
     """Where a text stands in a row of the hub, and which part of it is meant; a column's name alone is one too."""
 
     column: str = Field(description="its name; a dot leads into it: answers.text")
-    drop: str | None = Field(None, description="regex: what matches is taken out first")
+    remove: str | None = Field(None, description="regex: what matches is taken out first")
     pattern: str | None = Field(None, description="regex whose one group is kept; null: all of it")
 
     @field_validator("drop", "pattern")
@@ -46,13 +46,13 @@ class Column(Closed):
         return {"column": given} if isinstance(given, str) else given
 
     @model_validator(mode="after")
-    def _pattern_has_one_group(self) -> Column:
+    def _pattern_has_one_group(self) -> DatasetColumn:
         if self.pattern is not None and re.compile(self.pattern).groups != 1:
             raise ValueError("the regex 'pattern' needs exactly one group")
         return self
 
 
-class Splits(Closed):
+class HubSplits(FrozenSection):
     """Which of the hub's splits each of ours is drawn from, slices too: `train[-500:]`."""
 
     train: str
@@ -60,7 +60,7 @@ class Splits(Closed):
     test: str
 
 
-class Sizes(Closed):
+class SplitSizes(FrozenSection):
     """How many examples are drawn at most; null: all."""
 
     train: PositiveInt | None = None
@@ -68,21 +68,21 @@ class Sizes(Closed):
     test: PositiveInt | None = None
 
 
-class Data(Closed):
+class HubDataset(FrozenSection):
     """The section `data`: a data set of the hub, and what its columns mean."""
 
     hub: str = Field(pattern=r"^[\w.-]+/[\w.-]+$", description="org/name")
     config: str | None = None
     revision: str = Field(description="a commit, a tag, or refs/convert/parquet")
-    splits: Splits
+    splits: HubSplits
     input: str = Field(description="a column, or a text with {columns} in it")
-    target: Column = Field(description="a list of texts is a list of accepted answers")
-    rationale: Column | None = None
+    target: DatasetColumn = Field(description="a list of texts is a list of accepted answers")
+    rationale: DatasetColumn | None = None
     labels: dict[str | int | bool, str] | None = Field(None, description="values or class names to this task's labels")
-    where: dict[str, tuple[str | int | bool, ...]] = Field({}, description="column to the values that are kept")
+    keep_values: dict[str, tuple[str | int | bool, ...]] = Field({}, description="column to the values that are kept")
     drop_empty: bool = Field(False, description="leave out rows without a text; else one is refused")
-    longest: PositiveInt | None = Field(None, description="characters of an input; longer ones are left out")
-    sizes: Sizes = Sizes()
+    max_input_chars: PositiveInt | None = Field(None, description="characters of an input; longer ones are left out")
+    sizes: SplitSizes = SplitSizes()
     seed: NonNegativeInt = Field(0, description="draws the examples")
 
     @field_validator("revision")
@@ -93,12 +93,12 @@ class Data(Closed):
         return revision
 
     @property
-    def asked(self) -> str:
+    def input_template(self) -> str:
         """The input as a text with columns in it."""
         return self.input if "{" in self.input else f"{{{self.input}}}"
 
 
-class Card(Closed):
+class TaskCard(FrozenSection):
     """`task.yaml`: everything about a task but its examples."""
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")
@@ -108,13 +108,13 @@ class Card(Closed):
     license: str
     instruction: str
     template: str = Field("{input}\n{target}\n\n", description="one solved example; what follows {target} ends it")
-    normalize: Normaliser
+    normalize: Normalizer
     metric: str = Field("em", description="the main metric")
     labels: tuple[str, ...] | None = Field(None, description="the closed set of answers; null for open answers")
     answer: str | None = Field(None, description="regex whose one group is what em compares; null: the whole answer")
     format: str | None = Field(None, description="regex a well-formed answer matches as a whole")
     new_tokens: PositiveInt = Field(description="tokens an answer may take")
-    data: Data | None = Field(None, description="a data set of the hub; null: the examples stand beside this file")
+    data: HubDataset | None = Field(None, description="a data set of the hub; null: the examples stand beside this file")
 
     @field_validator("template")
     @classmethod
@@ -138,13 +138,13 @@ class Card(Closed):
         return labels
 
     @model_validator(mode="after")
-    def _answer_has_one_group(self) -> Card:
+    def _answer_has_one_group(self) -> TaskCard:
         if self.answer is not None and re.compile(self.answer).groups != 1:
             raise ValueError("the regex 'answer' needs exactly one group")
         return self
 
     @model_validator(mode="after")
-    def _data_has_these_labels(self) -> Card:
+    def _data_has_these_labels(self) -> TaskCard:
         named = (self.data.labels if self.data else None) or {}
         if self.labels and (strange := sorted(set(named.values()) - set(self.labels))):
             raise ValueError(f"'data.labels' names '{strange[0]}', which is none of the labels")
@@ -160,24 +160,24 @@ class Card(Closed):
         return (text.lstrip().split(self.end, 1)[0] if self.end else text).strip()
 
 
-def read(file: Path) -> Card:
+def read_card(file: Path) -> TaskCard:
     """The card in a `task.yaml`; raises `Refused` with the key and the nearest valid one."""
     if not file.is_file():
-        raise Refused("a task folder needs a task.yaml", where=str(file), mend="see docs/tasks.md for its keys")
+        raise UserError("a task folder needs a task.yaml", location=str(file), hint="see docs/tasks.md for its keys")
     try:
         content = yaml.safe_load(file.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise Refused(f"task.yaml is not valid UTF-8 YAML: {error}", where=str(file)) from None
+        raise UserError(f"task.yaml is not valid UTF-8 YAML: {error}", location=str(file)) from None
     if not isinstance(content, dict):
-        raise Refused("task.yaml must hold keys and values", where=str(file))
+        raise UserError("task.yaml must hold keys and values", location=str(file))
     try:
-        return Card.model_validate(content)
+        return TaskCard.model_validate(content)
     except ValidationError as error:
         problems = sorted(error.errors(), key=lambda one: one["type"] != "extra_forbidden")  # a slip of the pen first
         what, mend = _told(problems[0]["type"], problems[0]["loc"], problems[0]["msg"])
-        raise Refused(what, where=str(file), mend=mend) from None
+        raise UserError(what, location=str(file), hint=mend) from None
     except re.error as error:
-        raise Refused(f"not a valid regular expression: {error}", where=str(file)) from None
+        raise UserError(f"not a valid regular expression: {error}", location=str(file)) from None
 
 
 def _told(kind: str, place: tuple[int | str, ...], message: str) -> tuple[str, str | None]:
@@ -186,9 +186,9 @@ def _told(kind: str, place: tuple[int | str, ...], message: str) -> tuple[str, s
     if kind != "extra_forbidden":
         return (f"key '{key}': {message}" if key else message), None
     owners: dict[tuple[int | str, ...], type[BaseModel]] = {
-        (): Card, ("data",): Data, ("data", "splits"): Splits, ("data", "sizes"): Sizes,
+        (): TaskCard, ("data",): HubDataset, ("data", "splits"): HubSplits, ("data", "sizes"): SplitSizes,
     }  # fmt: skip
-    return f"unknown key '{key}'", did_you_mean(str(place[-1]), owners.get(place[:-1], Column).model_fields)
+    return f"unknown key '{key}'", did_you_mean(str(place[-1]), owners.get(place[:-1], DatasetColumn).model_fields)
 
 
 def _compiled(pattern: str | None) -> str | None:

@@ -9,15 +9,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import cast
 
-from bench.execution.budget import Budget
+from bench.execution.budget import BudgetTracker
 from bench.execution.worker import seed_all
-from bench.method import LM, BudgetSpent, Method, Unsupported
+from bench.method import LM, BudgetExhausted, Method, Unsupported
 from bench.modeling.checkpoint import Checkpoint
-from bench.records.record import Decoding, Grant
-from bench.task import Row, TaskLesson
-from bench.task_card import Card
+from bench.records.record import Decoding, BudgetLimits
+from bench.task import TaskRow, TaskTrainingData
+from bench.task_card import TaskCard
 
-GRANT = Grant(steps=3, passes=2, batch=4)
+GRANT = BudgetLimits(steps=3, epochs=2, batch=4)
 QUESTIONS = ("red one", "blue two", "green three", "red four", "blue five")
 
 
@@ -77,21 +77,21 @@ def tiny_base(folder: Path) -> Checkpoint:
     return Checkpoint(folder, "float32", "cpu", Decoding(max_new_tokens=8, stop=("\n",)))
 
 
-def tiny_lesson(seed: int = 0, *, answers: Sequence[str] = ("warm", "cold", "mild")) -> TaskLesson:
+def tiny_training_data(seed: int = 0, *, answers: Sequence[str] = ("warm", "cold", "mild")) -> TaskTrainingData:
     """Twelve questions with closed answers."""
-    card = Card(
+    card = TaskCard(
         name="tiny", version=1, summary="", language="en", license="Apache-2.0", normalize="squad", new_tokens=8,
         instruction="Name the feeling.", template="Q: {input}\nA: {target}\n", labels=tuple(answers),
     )  # fmt: skip
     words = ("red", "blue", "green", "grey")
     rows = tuple(
-        Row(f"{place}", f"{words[place % 4]} {place}", (answers[place % len(answers)],)) for place in range(12)
+        TaskRow(f"{place}", f"{words[place % 4]} {place}", (answers[place % len(answers)],)) for place in range(12)
     )
-    return TaskLesson(card, rows[:8], rows[8:], seed)
+    return TaskTrainingData(card, rows[:8], rows[8:], seed)
 
 
 def _check_fitted(cls: type[Method], base: Checkpoint) -> None:
-    first, other = tiny_lesson(), tiny_lesson(seed=1, answers=("one", "two", "three"))
+    first, other = tiny_training_data(), tiny_training_data(seed=1, answers=("one", "two", "three"))
     method = cls()
     before = dataclasses.asdict(method)
     _fit(method, base, first)
@@ -108,21 +108,21 @@ def _check_fitted(cls: type[Method], base: Checkpoint) -> None:
 
 
 def _check_save(cls: type[Method], base: Checkpoint, folder: Path) -> None:
-    method = _fit(cls(), base, tiny_lesson())
+    method = _fit(cls(), base, tiny_training_data())
     folder.mkdir()
     method.save(folder)
     assert any(file.is_file() for file in folder.rglob("*")), "save must write what a user would deploy"
 
 
-def _fit(method: Method, base: Checkpoint, lesson: TaskLesson) -> Method:
+def _fit(method: Method, base: Checkpoint, lesson: TaskTrainingData) -> Method:
     seed_all(lesson.seed)
     lm = cast(LM, method.load(base))
     seed_all(lesson.seed)
-    budget = Budget(GRANT, len(lesson.train))
+    budget = BudgetTracker(GRANT, len(lesson.train))
     with _optimiser_steps() as taken:
         try:
             returned = method.fit(lm, lesson, budget)
-        except BudgetSpent as spent:
+        except BudgetExhausted as spent:
             raise AssertionError(f"fit asked for more than its budget: {spent}") from spent
     assert returned is method, f"fit must return the method itself, not {returned!r}"
     assert len(taken) <= budget.steps, f"fit took {len(taken)} optimiser steps and drew {budget.steps} of its budget"

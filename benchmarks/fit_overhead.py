@@ -24,18 +24,18 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from trl import SFTConfig, SFTTrainer
 
 from bench import registry, task
-from bench.execution.budget import Budget
+from bench.execution.budget import BudgetTracker
 from bench.execution.worker import seed_all
 from bench.measurement import environment
-from bench.method import Lesson
+from bench.method import TrainingData
 from bench.modeling import checkpoint
-from bench.records.record import Decoding, Grant
-from bench.training.sampler import ByLength
-from bench.training.trainer import IGNORED, mask, pairs, train
+from bench.records.record import Decoding, BudgetLimits
+from bench.training.sampler import LengthGroupedSampler
+from bench.training.trainer import IGNORE_INDEX, mask_prompt, encode_examples, train
 
 BATCH = 16
 SHAPE = {"hidden_size": 768, "intermediate_size": 2048, "num_hidden_layers": 14, "num_attention_heads": 12}
-Way = Callable[[Any, Lesson, int], None]
+Way = Callable[[Any, TrainingData, int], None]
 
 
 def fresh(folder: Path) -> Any:
@@ -43,14 +43,14 @@ def fresh(folder: Path) -> Any:
     seed_all(0)
     base = checkpoint.Checkpoint(folder, "float32", "cpu", Decoding(max_new_tokens=8, stop=()))
     lm = base.load()
-    lm.model = registry.method("lora")().adapt(lm.model)  # type: ignore[attr-defined]
+    lm.model = registry.find_method("lora")().adapt(lm.model)  # type: ignore[attr-defined]
     return lm
 
 
-def batches(lm: Any, lesson: Lesson, steps: int) -> Any:
+def batches(lm: Any, lesson: TrainingData, steps: int) -> Any:
     """Ids, mask and labels of every step, in the order in which the harness shows them."""
-    examples = pairs(lm, lesson, lesson.train)
-    order = ByLength([len(head) + len(tail) for head, tail in examples], BATCH, lesson.seed)
+    examples = encode_examples(lm, lesson, lesson.train)
+    order = LengthGroupedSampler([len(head) + len(tail) for head, tail in examples], BATCH, lesson.seed)
     places = [
         place for epoch in range(steps * BATCH // len(order) + 1) if not order.set_epoch(epoch) for place in order
     ]
@@ -61,11 +61,11 @@ def batches(lm: Any, lesson: Lesson, steps: int) -> Any:
         yield (
             torch.tensor([head + tail + [0] * gap for (head, tail), gap in zip(rows, gaps, strict=True)]),
             torch.tensor([[1] * (width - gap) + [0] * gap for gap in gaps]),
-            torch.tensor([mask(row) + [IGNORED] * gap for row, gap in zip(rows, gaps, strict=True)]),
+            torch.tensor([mask_prompt(row) + [IGNORE_INDEX] * gap for row, gap in zip(rows, gaps, strict=True)]),
         )
 
 
-def loop(lm: Any, lesson: Lesson, steps: int, lose: Callable[..., Any]) -> None:
+def loop(lm: Any, lesson: TrainingData, steps: int, lose: Callable[..., Any]) -> None:
     """Forward, backward, clip, step."""
     optimizer = torch.optim.AdamW([weight for weight in lm.model.parameters() if weight.requires_grad], lr=1e-3)
     lm.model.train()
@@ -76,22 +76,22 @@ def loop(lm: Any, lesson: Lesson, steps: int, lose: Callable[..., Any]) -> None:
         optimizer.zero_grad()
 
 
-def bare(lm: Any, lesson: Lesson, steps: int) -> None:
+def bare(lm: Any, lesson: TrainingData, steps: int) -> None:
     """With the loss that transformers computes."""
     loop(lm, lesson, steps, lambda ids, real, labels: lm.model(
         input_ids=ids, attention_mask=real, labels=labels, use_cache=False).loss)  # fmt: skip
 
 
-def lean(lm: Any, lesson: Lesson, steps: int) -> None:
+def lean(lm: Any, lesson: TrainingData, steps: int) -> None:
     """With the loss of answer tokens alone."""
     loop(lm, lesson, steps, lm.error)
 
 
-def trl(lm: Any, lesson: Lesson, steps: int) -> None:
+def trl(lm: Any, lesson: TrainingData, steps: int) -> None:
     """TRL's trainer as its own examples use it, without evaluation."""
-    examples = pairs(lm, lesson, lesson.train)
+    examples = encode_examples(lm, lesson, lesson.train)
     rows = Dataset.from_dict(
-        {"input_ids": [head + tail for head, tail in examples], "labels": list(map(mask, examples))}
+        {"input_ids": [head + tail for head, tail in examples], "labels": list(map(mask_prompt, examples))}
     )
     with TemporaryDirectory() as scratch:
         settings = SFTConfig(
@@ -104,7 +104,7 @@ def trl(lm: Any, lesson: Lesson, steps: int) -> None:
 
 def big(folder: Path) -> Path:
     """A model of a hundred million weights with the tokenizer of the one that ships."""
-    small = registry.model("bookworm")
+    small = registry.find_model("bookworm")
     words = LlamaConfig.from_pretrained(small)
     config = LlamaConfig(vocab_size=words.vocab_size, eos_token_id=words.eos_token_id, bos_token_id=None, **SHAPE)
     LlamaForCausalLM(config).save_pretrained(folder)
@@ -116,13 +116,13 @@ def big(folder: Path) -> Path:
 def main(steps: int, rounds: int, size: str) -> None:
     """Interleave the ways, so that a slow moment of the machine hits them alike."""
     torch.set_num_threads(environment.threads())
-    lesson = task.load(registry.task("bookrec")).lesson(seed=0)
+    lesson = task.load_task(registry.find_task("bookrec")).training_data(seed=0)
     ways: dict[str, Way] = (
         {"bare loop": bare} if size == "big" else {"bare loop": bare, "answers alone": lean, "TRL": trl}
     )
     times: dict[str, list[float]] = {name: [] for name in (*ways, "bench", "with its curve")}
     with TemporaryDirectory() as scratch:
-        folder = big(Path(scratch)) if size == "big" else registry.model("bookworm")
+        folder = big(Path(scratch)) if size == "big" else registry.find_model("bookworm")
         print(f"{fresh(folder).count()[0] / 1e6:,.0f} million weights, {steps} steps of {BATCH} rows, {rounds} rounds")
         for _ in range(rounds):
             for name, way in ways.items():
@@ -130,7 +130,7 @@ def main(steps: int, rounds: int, size: str) -> None:
                 way(lm, lesson, steps)
                 times[name].append(time.perf_counter() - began)
             lm, began = fresh(folder), time.perf_counter()
-            budget = Budget(Grant(steps=steps, batch=BATCH), len(lesson.train))
+            budget = BudgetTracker(BudgetLimits(steps=steps, batch=BATCH), len(lesson.train))
             train(lm, lesson, budget, lr=1e-3, warmup=0.0, decay=0.0)
             budget.stop()
             times["bench"].append(budget.seconds)

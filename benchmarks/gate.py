@@ -13,8 +13,8 @@ import numpy
 
 from bench.analysis.regression import score_drop
 from bench.analysis.regression.gates import Policy
-from bench.analysis.regression.pairing import Pair
-from bench.analysis.regression.score_drop import SHIFT, Changed
+from bench.analysis.regression.pairing import RecordPair
+from bench.analysis.regression.score_drop import SHIFT, ChangedPair
 from bench.analysis.seed_variance import Scores
 
 ITEMS, SEEDS = 500, 3
@@ -33,10 +33,10 @@ def check(dice: numpy.random.Generator, methods: int, fallen: list[float], jitte
     """The names of what one check calls worse."""
     hard = dice.beta(0.4, 0.4, ITEMS)  # most questions are nearly always right or nearly always wrong
     changed = [
-        Changed(Pair("task", "model", f"m{place}", (), (), {}), draw(dice, fallen[place], hard, jitter))
+        ChangedPair(RecordPair("task", "model", f"m{place}", (), (), {}), draw(dice, fallen[place], hard, jitter))
         for place in range(methods)
     ]
-    return {one.name for one in score_drop.settle(changed, changed, Policy()) if one.verdict == "worse"}
+    return {one.name for one in score_drop.judge_drops(changed, changed, Policy()) if one.verdict == "worse"}
 
 
 def main() -> None:

@@ -19,11 +19,11 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from bench import registry, task
-from bench.execution.budget import Budget
+from bench.execution.budget import BudgetTracker
 from bench.execution.worker import seed_all
 from bench.measurement import environment, flops
 from bench.modeling import checkpoint
-from bench.records.record import Decoding, Grant
+from bench.records.record import Decoding, BudgetLimits
 from bench.training.trainer import train
 
 SIZES = {3: (256, 4), 12: (384, 7), 41: (640, 8), 101: (768, 14)}  # million weights: width, layers
@@ -48,7 +48,7 @@ def load(folder: Path, decoding: Decoding) -> Any:
 
 def models(folder: Path) -> Iterator[tuple[int, Path]]:
     """Folders of models by their million weights; the smallest is as the one that ships."""
-    small = registry.model("bookworm")
+    small = registry.find_model("bookworm")
     words = LlamaConfig.from_pretrained(small)
     for million, (width, layers) in SIZES.items():
         config = LlamaConfig(
@@ -62,10 +62,10 @@ def models(folder: Path) -> Iterator[tuple[int, Path]]:
         yield million, folder / str(million)
 
 
-def fit(lm: Any, lesson: Any, grant: Grant) -> Budget:
+def fit(lm: Any, lesson: Any, grant: BudgetLimits) -> BudgetTracker:
     """What training a LoRA draws."""
-    lm.model = registry.method("lora")().adapt(lm.model)  # type: ignore[attr-defined]
-    budget = Budget(grant, len(lesson.train))
+    lm.model = registry.find_method("lora")().adapt(lm.model)  # type: ignore[attr-defined]
+    budget = BudgetTracker(grant, len(lesson.train))
     train(lm, lesson, budget, lr=1e-3, warmup=0.0, decay=0.0)
     budget.stop()
     return budget
@@ -86,24 +86,24 @@ def answer(lm: Any, prompts: list[str]) -> tuple[float, float]:
 def main() -> None:
     """Ceilings, then one growth after the other."""
     torch.set_num_threads(environment.threads())
-    peak, read = flops.peak("cpu"), bandwidth()
+    peak, read = flops.measure_peak_flops("cpu"), bandwidth()
     print(
         f"threads {torch.get_num_threads()}: {peak / 1e9:.0f} GFLOP/s of matrix products, "
         f"{read / 1e9:.1f} GB/s read from memory"
     )
-    what = task.load(registry.task("bookrec"))
+    what = task.load_task(registry.find_task("bookrec"))
     decoding = Decoding(max_new_tokens=what.card.new_tokens, stop=(what.card.end,))
-    ships = registry.model("bookworm")
+    ships = registry.find_model("bookworm")
     print("\nexamples   fit s   a step ms")
     for examples in (125, 250, 500, 1000):
-        lesson = what.lesson(0, examples)
-        drawn = fit(load(ships, decoding), lesson, Grant(passes=1))
+        lesson = what.training_data(0, examples)
+        drawn = fit(load(ships, decoding), lesson, BudgetLimits(epochs=1))
         print(f"{examples:8} {drawn.seconds:7.1f} {1000 * drawn.seconds / drawn.steps:11.1f}", flush=True)
-    lesson = what.lesson(0)
+    lesson = what.training_data(0)
     print("\nshots   tokens of a prompt   a question ms, together   alone")
     for shots in (0, 1, 2, 4, 8):
         lm = load(ships, decoding)
-        method: Any = registry.method("few-shot")(k=shots).fit(lm, lesson, Budget(Grant(passes=1), len(lesson.train)))
+        method: Any = registry.find_method("few-shot")(k=shots).fit(lm, lesson, BudgetTracker(BudgetLimits(epochs=1), len(lesson.train)))
         prompts = [method.shots_.prompt(row.input) for row in what.splits["test"][:QUESTIONS]]
         tokens = sum(len(lm.tokens(prompt)) for prompt in prompts) / len(prompts)
         together, alone = answer(lm, prompts)
@@ -117,7 +117,7 @@ def main() -> None:
             lm = load(folder, decoding)
             together, alone = answer(lm, [lesson.prompt(row.input) for row in what.splits["test"][:QUESTIONS]])
             read = million * 4e6 * what.card.new_tokens / alone * 1000 / 1e9  # every token reads all weights once
-            drawn = fit(lm, lesson, Grant(steps=max(3, 60 // million)))
+            drawn = fit(lm, lesson, BudgetLimits(steps=max(3, 60 // million)))
             rate = (drawn.flops or 0.0) / drawn.seconds
             print(f"{million:15} {drawn.tokens / drawn.seconds:19,.0f} {rate / 1e9:9.0f} {100 * rate / peak:11.0f} % "
                   f"{together:24.1f} {alone:7.1f} {read:19.1f}", flush=True)  # fmt: skip

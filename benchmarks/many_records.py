@@ -47,7 +47,7 @@ def main() -> None:
         folder = Path(scratch)
         began = time.perf_counter()
         for place in range(sizes[-1]):
-            shipped = hub_tasks.load(registry.task(SHIPPED[place % len(SHIPPED)]), fetch=False)
+            shipped = hub_tasks.load_task(registry.find_task(SHIPPED[place % len(SHIPPED)]), fetch=False)
             make(shipped, place, folder / "all", asked.methods, asked.seeds, asked.items)
         size = sum(file.stat().st_size for file in folder.rglob("*.json")) / 2
         count = len(list((folder / "all" / "now").rglob("*.json")))
@@ -95,7 +95,7 @@ def make(task: Task, place: int, folder: Path, methods: int, seeds: int, items: 
                 }
                 record = header(task, place, number, seed, means, dice)
                 samples = ",\n  ".join(one[pick] for one, pick in zip(lines, chosen, strict=True))
-                text = record.text().replace('"samples": []', f'"samples": [\n  {samples}\n ]')
+                text = record.to_json().replace('"samples": []', f'"samples": [\n  {samples}\n ]')
                 (folder / side / str(place) / f"{record.id}.json").write_text(text, "utf-8")
 
 

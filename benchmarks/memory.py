@@ -18,7 +18,7 @@ from pathlib import Path
 
 from bench.execution import plan
 from bench.execution.job import Job
-from bench.execution.launcher import _environment, launch
+from bench.execution.launcher import _environment, launch_run
 from bench.records.record import Record
 
 METHODS = "few-shot,features,lora,qlora,full"  # and the controls that join
@@ -50,7 +50,7 @@ def outside(job: Job, folder: Path) -> float:
 
 def main() -> None:
     """One job of every kind of method on a task that ships."""
-    jobs = plan.plan(METHODS, "capitals", "bookworm", seeds=1, budget_text=BUDGET, settings=[])
+    jobs = plan.plan_jobs(METHODS, "capitals", "bookworm", seeds=1, budget_text=BUDGET, settings=[])
     print(
         "".join(
             [f"{'method':12}{'time -v':>9}", *(f"{run:>9}{'off by':>17}" for run in ("same run", "cold", "forked"))]
@@ -65,7 +65,7 @@ def main() -> None:
             seen = outside(job, Path(one))
             cold(job, Path(two))
             told = [peak(Record.read(Path(place) / f"{job.spec.id}.json")) for place in (one, two)]
-            told.append(peak(launch(job, Path(three))[0]))
+            told.append(peak(launch_run(job, Path(three))[0]))
         offs = "".join(f"{mine:9.1f}{mine - seen:+9.1f} {100 * (mine / seen - 1):+6.1f}%" for mine in told)
         print(f"{job.spec.method.name:12}{seen:9.1f}{offs}", flush=True)
 

@@ -13,8 +13,8 @@ from itertools import combinations
 import numpy
 
 from bench.analysis import significance
-from bench.analysis.seed_variance import Prior, Scores
-from bench.analysis.significance import LEVEL
+from bench.analysis.seed_variance import SeedVariancePrior, Scores
+from bench.analysis.significance import SIGNIFICANCE_LEVEL
 
 ITEMS = 500
 
@@ -43,10 +43,10 @@ def main() -> None:
         covered, alarms = [], []
         for _ in range(asked.rounds):
             drawn = draw(dice, [0.0] * asked.methods, seeds)
-            prior = Prior.of(drawn, len(drawn))
+            prior = SeedVariancePrior.fit(drawn, len(drawn))
             # Questions are drawn anew each time, so what should be covered is the mean over all of them: 0.5.
-            covered += [(found := significance.interval(one, prior)).low <= 0.5 <= found.high for one in drawn]
-            alarms.append(min(judged(drawn)) < LEVEL)
+            covered += [(found := significance.score_interval(one, prior)).low <= 0.5 <= found.high for one in drawn]
+            alarms.append(min(judged(drawn)) < SIGNIFICANCE_LEVEL)
         seen = [power(dice, asked.methods, asked.rounds // 3, seeds, gap) for gap in (0.03, 0.05, 0.10)]
         told = "       ".join(f"{share:6.1%}" for share in seen)
         print(f"{seeds:5}  {numpy.mean(covered):7.1%}  {numpy.mean(alarms):12.1%}          {told}", flush=True)
@@ -57,14 +57,14 @@ def main() -> None:
 def judged(drawn: list[Scores]) -> list[float]:
     """The adjusted p value of every pair."""
     pairs = list(combinations(drawn, 2))
-    prior = Prior.of([ours - theirs for ours, theirs in pairs], len(drawn))
-    return significance.holm([significance.p_value(ours, theirs, prior) for ours, theirs in pairs])
+    prior = SeedVariancePrior.fit([ours - theirs for ours, theirs in pairs], len(drawn))
+    return significance.holm_adjust([significance.p_value(ours, theirs, prior) for ours, theirs in pairs])
 
 
 def power(dice: numpy.random.Generator, methods: int, rounds: int, seeds: int, gap: float) -> float:
     """How often the one better method is seen to be better than another one."""
     seen = [judged(draw(dice, [gap] + [0.0] * (methods - 1), seeds))[: methods - 1] for _ in range(rounds)]
-    return float(numpy.mean([p < LEVEL for ps in seen for p in ps]))
+    return float(numpy.mean([p < SIGNIFICANCE_LEVEL for ps in seen for p in ps]))
 
 
 if __name__ == "__main__":

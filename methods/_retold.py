@@ -2,13 +2,13 @@
 
 from typing import Any, cast
 
-from bench.method import Lesson
+from bench.method import TrainingData
 
 
 class Retold:
     """Everything of a lesson but what is given anew by name."""
 
-    def __init__(self, lesson: Lesson, **anew: Any) -> None:
+    def __init__(self, lesson: TrainingData, **anew: Any) -> None:
         self._lesson = lesson
         vars(self).update(anew)
 
@@ -16,6 +16,6 @@ class Retold:
         return getattr(self._lesson, name)
 
 
-def retold(lesson: Lesson, **anew: Any) -> Lesson:
+def retold(lesson: TrainingData, **anew: Any) -> TrainingData:
     """The lesson with some of its attributes or functions replaced."""
-    return cast(Lesson, Retold(lesson, **anew))
+    return cast(TrainingData, Retold(lesson, **anew))

@@ -6,11 +6,11 @@ from typing import Any, ClassVar
 from pydantic import PositiveFloat, PositiveInt
 
 from bench.method import Unsupported, param
-from bench.training.gradient import LR_BY_WIDTH, Gradient
+from bench.training.gradient import LR_BY_WIDTH, GradientMethod
 
 
 @dataclass
-class Adapter(Gradient):
+class Adapter(GradientMethod):
     """Adapters (https://arxiv.org/abs/1902.00751), one behind each block; the first step starts from the base."""
 
     script = "bottleneck"

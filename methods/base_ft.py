@@ -18,7 +18,7 @@ class BaseFT(Full):
 
     def rows(self) -> Rows:
         """All training examples as one text, each with its end token, cut into blocks; a short rest is a block too."""
-        if not self.lm_.writes:
+        if not self.lm_.can_generate:
             raise Unsupported("an encoder does not read on, so pre-training cannot go on like this")
         told = [
             self.lm_.encode(self.lesson_.prompt(example.input), self.lesson_.completion(example))

@@ -6,11 +6,11 @@ from typing import Any, ClassVar
 from pydantic import PositiveFloat
 
 from bench.method import param
-from bench.training.gradient import LR_BY_WIDTH, Gradient
+from bench.training.gradient import LR_BY_WIDTH, GradientMethod
 
 
 @dataclass
-class BitFit(Gradient):
+class BitFit(GradientMethod):
     """Bias-only fine-tuning (https://arxiv.org/abs/2106.10199); linear layers that have no bias get one of zeros."""
 
     by_width: ClassVar[bool] = True

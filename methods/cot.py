@@ -8,7 +8,7 @@ from typing import ClassVar, Self
 
 from pydantic import PositiveFloat, PositiveInt
 
-from bench.method import LM, Budget, Example, Lesson, Method, Unsupported, param
+from bench.method import LM, Budget, Example, TrainingData, Method, Unsupported, param
 
 from .few_shot import choose_shots
 
@@ -28,26 +28,26 @@ class CoT(Method):
         """Of one solution a question; several are drawn by the harness's own dice."""
         return "chain_of_thought" if self.m == 1 else None
 
-    def fit(self, lm: LM, lesson: Lesson, budget: Budget) -> Self:
+    def fit(self, lm: LM, lesson: TrainingData, budget: Budget) -> Self:
         """Choose the shots among the training examples that have a worked solution."""
         self.lm_, self.lesson_ = lm, lesson
         self.shots_ = choose_shots(lm, lesson, _workable(lesson), self.k, worked=True)
         if not self.shots_.examples:
             raise Unsupported("the model's context holds no worked example beside the longest question")
-        budget.draw(examples=len(self.shots_.examples))
+        budget.spend(examples=len(self.shots_.examples))
         return self
 
     def predict(self, inputs: Sequence[str]) -> list[str]:
         """Let the model work, and give back what it concludes; nothing where it never came to an answer."""
         prompts = [self.shots_.prompt(text) for text in inputs]
         if self.m == 1:
-            return [self.lesson_.conclusion(text) for text in self.lm_.answer(prompts)]
-        draws = [self.lm_.answer(prompts, temperature=self.temperature, draw=draw) for draw in range(self.m)]
+            return [self.lesson_.final_answer(text) for text in self.lm_.generate(prompts)]
+        draws = [self.lm_.generate(prompts, temperature=self.temperature, sample_index=draw) for draw in range(self.m)]
         return [self.vote(worked) for worked in zip(*draws, strict=True)]
 
     def vote(self, worked: Sequence[str]) -> str:
         """The commonest conclusion (self-consistency, https://arxiv.org/abs/2203.11171); of several the first drawn."""
-        concluded = Counter(answer for text in worked if (answer := self.lesson_.conclusion(text)))
+        concluded = Counter(answer for text in worked if (answer := self.lesson_.final_answer(text)))
         return concluded.most_common(1)[0][0] if concluded else ""
 
     def save(self, folder: Path) -> None:
@@ -55,7 +55,7 @@ class CoT(Method):
         self.shots_.save(folder)
 
 
-def _workable(lesson: Lesson) -> list[Example]:
+def _workable(lesson: TrainingData) -> list[Example]:
     """Examples whose answer can be told from the steps before it."""
     solved = [example for example in lesson.train if (example.rationale or "").strip()]
     if not solved:
@@ -63,7 +63,7 @@ def _workable(lesson: Lesson) -> list[Example]:
     clear = [
         example
         for example in solved
-        if lesson.conclusion(lesson.completion(example, worked=True)) == example.target.strip()
+        if lesson.final_answer(lesson.completion(example, with_rationale=True)) == example.target.strip()
     ]
     if not clear:
         raise Unsupported("the template ends an answer before a worked solution ends, or answers span several lines")

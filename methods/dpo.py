@@ -5,8 +5,8 @@ from typing import Annotated, Self
 
 from pydantic import Field, PositiveFloat
 
-from bench.method import LM, Budget, Lesson, Unsupported, param
-from bench.training.gradient import Choice
+from bench.method import LM, Budget, TrainingData, Unsupported, param
+from bench.training.gradient import PreferencePair
 
 from .lora import LoRA
 
@@ -21,30 +21,30 @@ class DPO(LoRA):
     beta: PositiveFloat = param(0.1, help="how dear it is to leave LoRA's answers", search=(0.03, 1.0), log=True)
     pace: PositiveFloat = param(0.01, help="the second lesson's lr, as a share of lr", search=(1e-3, 1e-1), log=True)
 
-    def fit(self, lm: LM, lesson: Lesson, budget: Budget) -> Self:
+    def fit(self, lm: LM, lesson: TrainingData, budget: Budget) -> Self:
         """Train as LoRA does, answer the training questions, and learn from what was wrong."""
         from bench.training import distributed
-        from bench.training.dpo_trainer import prefer
+        from bench.training.dpo_trainer import train_dpo
         from bench.training.trainer import train
 
-        if not lm.writes:
+        if not lm.can_generate:
             raise Unsupported("an encoder writes no answers, so none can be preferred")
         self.lm_, self.lesson_ = lm, lesson
         lm.model = self.adapt(lm.model)
-        lr = self.peak(lm.model)
+        lr = self.peak_learning_rate(lm.model)
         self.curve_ = train(lm, lesson, budget, lr=lr, warmup=self.warmup, decay=self.weight_decay, share=self.share)
-        choices = distributed.told(lambda: self.choices(lm, lesson))
+        choices = distributed.broadcast_from_first(lambda: self.choices(lm, lesson))
         if choices and budget.steps < budget.planned_steps:
-            self.curve_ += prefer(
+            self.curve_ += train_dpo(
                 lm, lesson, budget, choices, lr=self.pace * lr, decay=self.weight_decay, beta=self.beta
             )
         return self
 
-    def choices(self, lm: LM, lesson: Lesson) -> list[Choice]:
+    def choices(self, lm: LM, lesson: TrainingData) -> list[PreferencePair]:
         """For each training question the answer wanted and one that is not: the task's own, or the model's if wrong."""
         prompts = [lesson.prompt(example.input) for example in lesson.train]
         made = []
-        for example, prompt, said in zip(lesson.train, prompts, lm.answer(prompts), strict=True):
+        for example, prompt, said in zip(lesson.train, prompts, lm.generate(prompts), strict=True):
             completion = lesson.completion(example)
             lead = completion[: len(completion) - len(completion.lstrip())]
             head, good = lm.encode(prompt, completion)

@@ -10,7 +10,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, PositiveInt
 
-from bench.method import LM, Budget, Lesson, Method, Unsupported, param
+from bench.method import LM, Budget, TrainingData, Method, Unsupported, param
 from bench.records.artifacts import save_numbers, save_prompt
 
 BATCH = 32
@@ -38,7 +38,7 @@ class Features(Method):
     pool: Pool = param("last", help="of a prompt's tokens: the last, or the mean over all", search=("last", "mean"))
     k: PositiveInt = param(1, help="neighbours that vote on an open answer", search=(1, 5, 15))
 
-    def fit(self, lm: LM, lesson: Lesson, budget: Budget) -> Self:
+    def fit(self, lm: LM, lesson: TrainingData, budget: Budget) -> Self:
         """Encode the training questions once, as many as the budget pays for, and fit a reader on them."""
         self.lm_, self.lesson_ = lm, lesson
         vectors, answers = self._encode(budget)
@@ -70,23 +70,23 @@ class Features(Method):
         """Vectors (examples, width) and answers, in an order by the seed: a part of them is a fair sample."""
         import numpy
 
-        from bench.measurement.flops import FirstPass
+        from bench.measurement.flops import FlopCounter
 
         train = random.Random(self.lesson_.seed).sample(list(self.lesson_.train), len(self.lesson_.train))
         vectors: list[Any] = []
         answers: list[str] = []
-        counted = FirstPass()
+        counted = FlopCounter()
         for start in range(0, len(train), BATCH):
             batch = train[start : start + BATCH]
             rows = [self.lm_.encode(self.lesson_.prompt(example.input), "")[0] for example in batch]
             tokens = sum(map(len, rows))
-            if not budget.affords(examples=len(batch), tokens=tokens):
+            if not budget.can_afford(examples=len(batch), tokens=tokens):
                 break
-            budget.draw(examples=len(batch), tokens=tokens)
-            with counted.once(tokens):
+            budget.spend(examples=len(batch), tokens=tokens)
+            with counted.count_once(tokens):
                 vectors.append(encode(self.lm_, rows, layer=self.layer, pool=self.pool).numpy())
             answers += [example.target for example in batch]
-            budget.flops = counted.of(budget.tokens)
+            budget.flops = counted.scaled_to(budget.tokens)
         if not answers:
             raise Unsupported(f"the budget does not pay for reading the first {len(batch)} examples")
         return numpy.concatenate(vectors), answers
@@ -95,9 +95,9 @@ class Features(Method):
 def questions(lm: LM, prompts: Sequence[str]) -> list[list[int]]:
     """Token ids of prompts, cut and counted as when they are answered word by word."""
     rows = [lm.encode(prompt, "")[0] for prompt in prompts]
-    lm.tally.prompt_tokens += sum(map(len, rows))
-    lm.tally.longest_prompt = max(lm.tally.longest_prompt, *map(len, rows))
-    lm.tally.cut_prompts += sum(len(lm.tokens(prompt)) > len(row) for prompt, row in zip(prompts, rows, strict=True))
+    lm.token_usage.prompt_tokens += sum(map(len, rows))
+    lm.token_usage.longest_prompt = max(lm.token_usage.longest_prompt, *map(len, rows))
+    lm.token_usage.cut_prompts += sum(len(lm.tokens(prompt)) > len(row) for prompt, row in zip(prompts, rows, strict=True))
     return rows
 
 

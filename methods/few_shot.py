@@ -10,7 +10,7 @@ from typing import ClassVar, Self
 
 from pydantic import PositiveInt
 
-from bench.method import LM, Budget, Example, Lesson, Method, Unsupported, param
+from bench.method import LM, Budget, Example, TrainingData, Method, Unsupported, param
 from bench.records.artifacts import save_prompt
 
 from .zero_shot import reply
@@ -30,16 +30,16 @@ class FewShot(Method):
         False, help="closed labels: subtract what each scores without a question (https://arxiv.org/abs/2102.09690)"
     )
 
-    def fit(self, lm: LM, lesson: Lesson, budget: Budget) -> Self:
+    def fit(self, lm: LM, lesson: TrainingData, budget: Budget) -> Self:
         """Choose the shots, and find out which labels they favour by themselves."""
         self.lm_, self.lesson_ = lm, lesson
         self.shots_ = choose_shots(lm, lesson, lesson.train, self.k)
-        budget.draw(examples=len(self.shots_.examples))
+        budget.spend(examples=len(self.shots_.examples))
         self.prior_: list[float] = []
         if self.calibrate:
             if lesson.labels is None:
                 raise Unsupported("calibration compares labels, and the answers of this task are open")
-            self.prior_ = lm.rate(self.shots_.prompt(NO_QUESTION), lesson.options)
+            self.prior_ = lm.loglikelihood(self.shots_.prompt(NO_QUESTION), lesson.options)
         return self
 
     def predict(self, inputs: Sequence[str]) -> list[str]:
@@ -58,13 +58,13 @@ class Shots:
     """Solved examples to stand before every question, with their steps if they are `worked`."""
 
     lm: LM
-    lesson: Lesson
+    lesson: TrainingData
     examples: Sequence[Example]
     worked: bool = False
 
     def prompt(self, text: str) -> str:
         """Instruction, as many shots as the context holds, and the question."""
-        return self.lesson.prompt(text, self.beside(text).examples, worked=self.worked)
+        return self.lesson.prompt(text, self.beside(text).examples, with_rationale=self.worked)
 
     def beside(self, text: str) -> Self:
         """The shots that fit into the context together with a question: whole ones only, the last go first."""
@@ -79,16 +79,16 @@ class Shots:
         save_prompt(folder, self._show("{input}", len(self.examples)))
 
     def _show(self, text: str, count: int) -> str:
-        return self.lesson.prompt(text, self.examples[:count], worked=self.worked)
+        return self.lesson.prompt(text, self.examples[:count], with_rationale=self.worked)
 
 
-def choose_shots(lm: LM, lesson: Lesson, pool: Sequence[Example], k: int, *, worked: bool = False) -> Shots:
+def choose_shots(lm: LM, lesson: TrainingData, pool: Sequence[Example], k: int, *, worked: bool = False) -> Shots:
     """Shots drawn by the lesson's seed, balanced over labels; no more than fit beside the longest question."""
     shots = Shots(lm, lesson, _draw(lesson, pool, k), worked)
     return shots.beside(max((example.input for example in lesson.validation), key=lambda text: len(lm.tokens(text))))
 
 
-def _draw(lesson: Lesson, pool: Sequence[Example], k: int) -> list[Example]:
+def _draw(lesson: TrainingData, pool: Sequence[Example], k: int) -> list[Example]:
     """`k` examples in random order, as evenly over the labels of a closed task as can be."""
     dice = random.Random(lesson.seed)
     shuffled = dice.sample(list(pool), len(pool))

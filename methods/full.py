@@ -6,11 +6,11 @@ from typing import Any, ClassVar
 from pydantic import PositiveFloat
 
 from bench.method import param
-from bench.training.gradient import LR_BY_WIDTH, Gradient
+from bench.training.gradient import LR_BY_WIDTH, GradientMethod
 
 
 @dataclass
-class Full(Gradient):
+class Full(GradientMethod):
     """All weights by AdamW, at a learning rate that falls as models grow wider."""
 
     by_width: ClassVar[bool] = True

@@ -9,14 +9,14 @@ from typing import Any, ClassVar, Self
 
 from pydantic import PositiveFloat
 
-from bench.method import LM, Budget, Lesson, Unsupported, param
-from bench.training.gradient import Gradient
+from bench.method import LM, Budget, TrainingData, Unsupported, param
+from bench.training.gradient import GradientMethod
 
 from .features import encode, questions
 
 
 @dataclass
-class Head(Gradient):
+class Head(GradientMethod):
     """Linear probing by gradient: a layer over the labels of a closed task, the output layer for open answers."""
 
     spreads: ClassVar[bool] = False  # each question is encoded once, which leaves little to share
@@ -37,7 +37,7 @@ class Head(Gradient):
         head.requires_grad_(True)
         return model
 
-    def fit(self, lm: LM, lesson: Lesson, budget: Budget) -> Self:
+    def fit(self, lm: LM, lesson: TrainingData, budget: Budget) -> Self:
         """Train a layer of the kind that the task's answers need."""
         self.labels_ = lesson.labels
         if self.labels_ is None:
@@ -74,27 +74,27 @@ class Head(Gradient):
         import torch
         from transformers import get_linear_schedule_with_warmup
 
-        from bench.measurement.flops import FirstPass
+        from bench.measurement.flops import FlopCounter
 
         assert self.labels_ is not None
         train = self.lesson_.train
         rows = [self.lm_.encode(self.lesson_.prompt(example.input), "")[0] for example in train]
         wanted = torch.tensor([self.labels_.index(example.target) for example in train])
-        optimiser = torch.optim.AdamW(layer.parameters(), lr=self.peak(self.lm_.model), weight_decay=self.weight_decay)
+        optimiser = torch.optim.AdamW(layer.parameters(), lr=self.peak_learning_rate(self.lm_.model), weight_decay=self.weight_decay)
         steps = budget.planned_steps
         schedule = get_linear_schedule_with_warmup(optimiser, round(self.warmup * steps), steps)
         known: dict[int, Any] = {}
-        counted = FirstPass()
+        counted = FlopCounter()
         for places in _batches(len(train), budget.batch, self.lesson_.seed):
             new = [place for place in places if place not in known]
             tokens = sum(len(rows[place]) for place in new)
-            if not budget.affords(steps=1, examples=len(places), tokens=tokens):
+            if not budget.can_afford(steps=1, examples=len(places), tokens=tokens):
                 return
-            budget.draw(steps=1, examples=len(places), tokens=tokens)
+            budget.spend(steps=1, examples=len(places), tokens=tokens)
             if new:
-                with counted.once(tokens):
+                with counted.count_once(tokens):
                     known |= zip(new, encode(self.lm_, [rows[place] for place in new]), strict=True)
-            budget.flops = counted.of(budget.tokens)
+            budget.flops = counted.scaled_to(budget.tokens)
             states = torch.stack([known[place] for place in places])
             optimiser.zero_grad()
             torch.nn.functional.cross_entropy(layer(states), wanted[places]).backward()

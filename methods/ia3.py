@@ -6,11 +6,11 @@ from typing import Any
 from pydantic import PositiveFloat
 
 from bench.method import Unsupported, param
-from bench.training.gradient import Gradient, task_type
+from bench.training.gradient import GradientMethod, task_type
 
 
 @dataclass
-class IA3(Gradient):
+class IA3(GradientMethod):
     """Infused adapters by inhibiting and amplifying inner activations (https://arxiv.org/abs/2205.05638)."""
 
     lr: PositiveFloat = param(3e-2, help="peak learning rate of AdamW", search=(1e-3, 1e-1), log=True)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, Self
 
-from bench.method import LM, Budget, Example, Lesson, Unsupported
+from bench.method import LM, Budget, Example, TrainingData, Unsupported
 
 from ._retold import retold
 from .lora import LoRA
@@ -13,16 +13,16 @@ from .lora import LoRA
 class Instruct(LoRA):
     """Supervised fine-tuning (https://arxiv.org/abs/2203.02155) in the tokenizer's own chat template."""
 
-    def fit(self, lm: LM, lesson: Lesson, budget: Budget) -> Self:
+    def fit(self, lm: LM, lesson: TrainingData, budget: Budget) -> Self:
         """Train as LoRA does; the prompt of the task is what the user says, the answer what the assistant does."""
         if not lm.tokenizer.chat_template:
             raise Unsupported("the tokenizer has no chat template; lora trains in the task's own")
 
         def prompt(input: str, shots: Any = (), *, worked: bool = False) -> str:
-            return chat(lm.tokenizer, lesson.prompt(input, shots, worked=worked))
+            return chat(lm.tokenizer, lesson.prompt(input, shots, with_rationale=worked))
 
         def completion(example: Example, *, worked: bool = False) -> str:
-            return lesson.completion(example, worked=worked).lstrip()
+            return lesson.completion(example, with_rationale=worked).lstrip()
 
         return super().fit(lm, retold(lesson, prompt=prompt, completion=completion), budget)
 

@@ -6,11 +6,11 @@ from typing import Annotated, Any, ClassVar
 from pydantic import Field, PositiveFloat, PositiveInt
 
 from bench.method import param
-from bench.training.gradient import LR_BY_WIDTH, Gradient, task_type
+from bench.training.gradient import LR_BY_WIDTH, GradientMethod, task_type
 
 
 @dataclass
-class LoRA(Gradient):
+class LoRA(GradientMethod):
     """Low-rank adaptation (https://arxiv.org/abs/2106.09685); its first step starts from the base model itself."""
 
     by_width: ClassVar[bool] = True

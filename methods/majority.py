@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Self
 
-from bench.method import LM, Base, Budget, Lesson, Method
+from bench.method import LM, Base, Budget, TrainingData, Method
 
 
 @dataclass
@@ -21,9 +21,9 @@ class Majority(Method):
         """Needs no model."""
         return None
 
-    def fit(self, lm: LM, lesson: Lesson, budget: Budget) -> Self:
+    def fit(self, lm: LM, lesson: TrainingData, budget: Budget) -> Self:
         """Count the answers; of equally frequent ones the first in the data wins."""
-        budget.draw(examples=len(lesson.train))
+        budget.spend(examples=len(lesson.train))
         self.answer_ = Counter(example.target for example in lesson.train).most_common(1)[0][0]
         return self
 

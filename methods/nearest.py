@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Self
 
 from pydantic import PositiveInt
 
-from bench.method import LM, Base, Budget, Lesson, Method, param
+from bench.method import LM, Base, Budget, TrainingData, Method, param
 
 
 @dataclass
@@ -25,11 +25,11 @@ class Nearest(Method):
         """Needs no model."""
         return None
 
-    def fit(self, lm: LM, lesson: Lesson, budget: Budget) -> Self:
+    def fit(self, lm: LM, lesson: TrainingData, budget: Budget) -> Self:
         """Weigh the n-grams of the training questions."""
         from sklearn.feature_extraction.text import TfidfVectorizer
 
-        budget.draw(examples=len(lesson.train))
+        budget.spend(examples=len(lesson.train))
         self.pairs_ = [(example.input, example.target) for example in lesson.train]
         self.vectorizer_ = TfidfVectorizer(analyzer="char_wb", ngram_range=(1, self.longest), sublinear_tf=True)
         self.vectors_: Any = self.vectorizer_.fit_transform(question for question, _ in self.pairs_)

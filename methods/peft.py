@@ -5,14 +5,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar, cast, get_type_hints
 
-from bench.errors import Refused, did_you_mean
-from bench.measurement.memory_limit import out_of_memory
+from bench.errors import UserError, did_you_mean
+from bench.measurement.memory_limit import is_out_of_memory
 from bench.method import Method, Unsupported, param
-from bench.training.gradient import Gradient, task_type
+from bench.training.gradient import GradientMethod, task_type
 
 
 @dataclass
-class Peft(Gradient):
+class Peft(GradientMethod):
     """What the configuration of a PEFT type adds to the model is trained; the type's own fields are its settings."""
 
     shape: ClassVar[Any] = None
@@ -30,7 +30,7 @@ class Peft(Gradient):
             with torch.no_grad():
                 adapted(input_ids=torch.ones((1, 2), dtype=torch.long, device=model.device))
         except (ValueError, TypeError, RuntimeError) as error:
-            if out_of_memory(error):
+            if is_out_of_memory(error):
                 raise
             open_ = ", ".join(field.name for field in dataclasses.fields(self) if getattr(self, field.name) is None)
             more = f" (not set: {open_}; set one with --set)" if open_ else ""
@@ -44,7 +44,7 @@ def variant(name: str) -> type[Method]:
 
     kinds = {kind.value: shape for kind, shape in PEFT_TYPE_TO_CONFIG_MAPPING.items()}
     if name.upper() not in kinds:
-        raise Refused(f"PEFT has no type '{name}'", mend=did_you_mean(name.upper(), kinds))
+        raise UserError(f"PEFT has no type '{name}'", hint=did_you_mean(name.upper(), kinds))
     shape = kinds[name.upper()]
     made: Any = dataclasses.make_dataclass(f"Peft{shape.__name__}", list(_settings(shape)), bases=(Peft,))
     made.__doc__ = shape.__doc__

@@ -7,12 +7,12 @@ from typing import Any
 
 from pydantic import PositiveFloat, PositiveInt
 
-from bench.method import LM, Lesson, Unsupported, param
-from bench.training.gradient import Gradient, task_type
+from bench.method import LM, TrainingData, Unsupported, param
+from bench.training.gradient import GradientMethod, task_type
 
 
 @dataclass
-class Prefix(Gradient):
+class Prefix(GradientMethod):
     """Prefix tuning (https://arxiv.org/abs/2101.00190) that starts from what the model reads in the task's own text.
 
     Without the paper's projection, which serves a random start.
@@ -38,7 +38,7 @@ class Prefix(Gradient):
         return adapted
 
 
-def opening(lm: LM, lesson: Lesson, size: int) -> list[int]:
+def opening(lm: LM, lesson: TrainingData, size: int) -> list[int]:
     """The first `size` token ids of the task told as text: solved training examples in the task's own form."""
     if size >= lm.context:
         raise Unsupported(f"{size} positions before the prompt leave none of the model's {lm.context}")

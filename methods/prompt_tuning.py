@@ -6,13 +6,13 @@ from typing import Any
 from pydantic import PositiveFloat, PositiveInt
 
 from bench.method import param
-from bench.training.gradient import Gradient, task_type
+from bench.training.gradient import GradientMethod, task_type
 
 from .prefix import opening
 
 
 @dataclass
-class PromptTuning(Gradient):
+class PromptTuning(GradientMethod):
     """Soft prompts (https://arxiv.org/abs/2104.08691) that start as the embeddings of the task's own text."""
 
     lr: PositiveFloat = param(1e-1, help="peak learning rate of AdamW", search=(1e-2, 1.0), log=True)

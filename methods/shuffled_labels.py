@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Self
 
-from bench.method import LM, Budget, Example, Lesson
+from bench.method import LM, Budget, Example, TrainingData
 
 from ._retold import retold
 from .lora import LoRA
@@ -29,7 +29,7 @@ class ShuffledLabels(LoRA):
     control: ClassVar[bool] = True
     sham: ClassVar[bool] = True
 
-    def fit(self, lm: LM, lesson: Lesson, budget: Budget) -> Self:
+    def fit(self, lm: LM, lesson: TrainingData, budget: Budget) -> Self:
         """Train as LoRA does, on the same questions and the same answers in another order."""
         return super().fit(lm, retold(lesson, train=shuffled(lesson.train, lesson.seed)), budget)
 

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Self
 
 from pydantic import PositiveFloat, PositiveInt
 
-from bench.method import LM, Base, Budget, Lesson, Method, Unsupported, param
+from bench.method import LM, Base, Budget, TrainingData, Method, Unsupported, param
 from bench.records.artifacts import save_numbers
 
 
@@ -28,7 +28,7 @@ class Tfidf(Method):
         """Needs no model."""
         return None
 
-    def fit(self, lm: LM, lesson: Lesson, budget: Budget) -> Self:
+    def fit(self, lm: LM, lesson: TrainingData, budget: Budget) -> Self:
         """Weigh the n-grams of the training questions by what they say about the label."""
         from sklearn.feature_extraction.text import TfidfVectorizer
         from sklearn.linear_model import LogisticRegression
@@ -38,7 +38,7 @@ class Tfidf(Method):
         answers = [example.target for example in lesson.train]
         if len(set(answers)) == 1:
             raise Unsupported("all training examples have the same label: see majority")
-        budget.draw(examples=len(answers))
+        budget.spend(examples=len(answers))
         self.vectorizer_ = TfidfVectorizer(analyzer="char_wb", ngram_range=(1, self.longest), sublinear_tf=True)
         vectors = self.vectorizer_.fit_transform(example.input for example in lesson.train)
         self.regression_: Any = LogisticRegression(C=self.c, max_iter=1000).fit(vectors, answers)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Self
 
-from bench.method import LM, Budget, Lesson, Method
+from bench.method import LM, Budget, TrainingData, Method
 from bench.records.artifacts import save_prompt
 
 
@@ -17,7 +17,7 @@ class ZeroShot(Method):
     needs: ClassVar[tuple[str, ...]] = ("bench.modeling.causal_lm",)
     script = "prompted"
 
-    def fit(self, lm: LM, lesson: Lesson, budget: Budget) -> Self:
+    def fit(self, lm: LM, lesson: TrainingData, budget: Budget) -> Self:
         """Nothing is learnt."""
         self.lm_, self.lesson_ = lm, lesson
         return self
@@ -31,8 +31,8 @@ class ZeroShot(Method):
         save_prompt(folder, self.lesson_.prompt("{input}"))
 
 
-def reply(lm: LM, lesson: Lesson, prompts: Sequence[str], prior: Sequence[float] = ()) -> list[str]:
+def reply(lm: LM, lesson: TrainingData, prompts: Sequence[str], prior: Sequence[float] = ()) -> list[str]:
     """Answers of a model that was only prompted: the likeliest label, or on open answers what it continues."""
     if lesson.labels is None:
-        return lm.answer(prompts)
-    return [lesson.labels[place] for place in lm.choose(prompts, lesson.options, prior)]
+        return lm.generate(prompts)
+    return [lesson.labels[place] for place in lm.choose_label(prompts, lesson.options, prior)]

@@ -13,16 +13,16 @@ from conftest import Bench, MakeRecord
 
 from bench.analysis import advice, break_even, task_results
 from bench.analysis.advice import Advice
-from bench.analysis.break_even import Price
-from bench.analysis.constraints import Wishes
-from bench.errors import Refused
+from bench.analysis.break_even import CostModel
+from bench.analysis.constraints import Constraints
+from bench.errors import UserError
 from bench.measurement import environment
 from bench.records.record import Record
 from bench.records.samples import Samples
 from bench.report import advice_text
 
 ITEMS = 500
-ENV = environment.describe("2026-11-21T00:00:00+00:00", "c" * 64, "cpu", 0.0)
+ENV = environment.describe_environment("2026-11-21T00:00:00+00:00", "c" * 64, "cpu", 0.0)
 Plant = Callable[..., list[Record]]
 
 
@@ -48,7 +48,7 @@ def plant(make_record: MakeRecord) -> Plant:
         hard = numpy.random.default_rng(0).random(ITEMS)  # the same questions are hard for all
         own = numpy.random.default_rng([seed, *name.encode()]).standard_normal(ITEMS)
         right = hard + noise * own < score
-        samples = Samples.of(
+        samples = Samples.from_list(
             [
                 sample.model_copy(update={"scores": {"em": float(good), "f1": float(good)}})
                 for sample, good in zip(made.samples, right, strict=True)
@@ -71,24 +71,24 @@ def plant(make_record: MakeRecord) -> Plant:
 
 
 def decide(*runs: list[Record], **wishes: Any) -> Advice:
-    (section,) = task_results.part([record for some in runs for record in some])
-    return advice.decide(section, Wishes(**wishes))
+    (section,) = task_results.group_by_task([record for some in runs for record in some])
+    return advice.advise(section, Constraints(**wishes))
 
 
 def said(*runs: list[Record], **wishes: Any) -> str:
-    (section,) = task_results.part([record for some in runs for record in some])
-    wanted = Wishes(**wishes)
-    return "\n".join(advice_text.sentences(advice.decide(section, wanted), section, wanted))
+    (section,) = task_results.group_by_task([record for some in runs for record in some])
+    wanted = Constraints(**wishes)
+    return "\n".join(advice_text.advice_sentences(advice.advise(section, wanted), section, wanted))
 
 
 def test_the_clearly_best_is_used(plant: Plant) -> None:
     made = decide(plant("lora", 0.8), plant("few-shot", 0.4), plant("ZERO", 0.1))
-    assert (made.answer, made.use, made.instead) == ("use", "lora", [])
+    assert (made.answer, made.recommended, made.cheaper_candidates) == ("use", "lora", [])
 
 
 def test_of_a_tie_the_cheaper_one_is_used(plant: Plant) -> None:
     made = decide(plant("full", 0.801, fit_s=100.0), plant("lora", 0.8, fit_s=10.0), plant("ZERO", 0.1))
-    assert (made.answer, made.use, made.best) == ("use", "lora", "full")
+    assert (made.answer, made.recommended, made.best) == ("use", "lora", "full")
 
 
 def test_of_a_tie_on_machines_that_differ_the_best_is_used_and_no_cost_compared(plant: Plant) -> None:
@@ -97,50 +97,50 @@ def test_of_a_tie_on_machines_that_differ_the_best_is_used_and_no_cost_compared(
         slow = plant("full", 0.801, fit_s=100.0, **here)
         return [slow, plant("lora", 0.8, fit_s=10.0, **there), plant("few-shot", 0.5, trainable=0, **here)]
 
-    assert decide(*runs(8)).use == "lora"
+    assert decide(*runs(8)).recommended == "lora"
     made = decide(*runs(64))
-    assert (made.answer, made.use, made.instead, made.break_even) == ("use", "full", [], None)
+    assert (made.answer, made.recommended, made.cheaper_candidates, made.break_even) == ("use", "full", [], None)
     assert "machines that differ" in said(*runs(64)) and "machines that differ" not in said(*runs(8))
 
 
 def test_a_tie_that_is_not_shown_is_undecided_and_says_what_would_tell(plant: Plant) -> None:
     runs = plant("full", 0.8, fit_s=100.0), plant("lora", 0.79, fit_s=10.0, noise=0.1), plant("ZERO", 0.1)
     made = decide(*runs)
-    assert (made.answer, made.use, made.instead) == ("undecided", "full", ["lora"])
+    assert (made.answer, made.recommended, made.cheaper_candidates) == ("undecided", "full", ["lora"])
     (open_one,) = [one for one in made.candidates if one.name == "lora"]
-    assert open_one.items is None or open_one.items > ITEMS
+    assert open_one.questions_needed is None or open_one.questions_needed > ITEMS
     assert said(*runs).startswith("Undecided between full and lora")
 
 
 def test_too_little_memory_leaves_the_best_that_fits(plant: Plant) -> None:
     runs = plant("full", 0.9, mib=2000.0), plant("lora", 0.8, mib=700.0), plant("few-shot", 0.4, mib=300.0)
     made = decide(*runs, memory_mib=1000)
-    assert (made.use, made.out) == ("lora", {"full": "memory: 2,000 MiB, over 1,000 MiB"})
+    assert (made.recommended, made.excluded) == ("lora", {"full": "memory: 2,000 MiB, over 1,000 MiB"})
     assert "Without the limits: full with 0.8" in said(*runs, memory_mib=1000)
 
 
 def test_too_little_time_to_adapt_leaves_prompting(plant: Plant) -> None:
     made = decide(plant("lora", 0.8, fit_s=600.0), plant("few-shot", 0.4, fit_s=0.0, trainable=0), fit_s=60)
-    assert (made.use, list(made.out)) == ("few-shot", ["lora"])
-    assert made.out["lora"] == "adapting: 10 min, over 60 s"
+    assert (made.recommended, list(made.excluded)) == ("few-shot", ["lora"])
+    assert made.excluded["lora"] == "adapting: 10 min, over 60 s"
 
 
 def test_too_slow_answers_are_out_by_the_slowest_of_them(plant: Plant) -> None:
     made = decide(plant("few-shot", 0.8, ms=300.0), plant("lora", 0.7, ms=90.0), latency_ms=200)
-    assert made.use == "lora"
-    assert made.out["few-shot"] == "an answer (95 of 100): 300 ms, over 200 ms"
+    assert made.recommended == "lora"
+    assert made.excluded["few-shot"] == "an answer (95 of 100): 300 ms, over 200 ms"
 
 
 def test_too_low_a_score_is_out(plant: Plant) -> None:
     made = decide(plant("lora", 0.8), plant("few-shot", 0.4, fit_s=0.0, ms=1.0), least={"f1": 0.7}, tolerance=0.9)
-    assert made.use == "lora"
-    assert made.out["few-shot"].endswith(", under 0.7")
+    assert made.recommended == "lora"
+    assert made.excluded["few-shot"].endswith(", under 0.7")
 
 
 def test_prompting_is_used_below_the_break_even_and_training_above(plant: Plant) -> None:
     runs = plant("lora", 0.8, fit_s=100.0, ms=50.0), plant("few-shot", 0.8, fit_s=0.0, ms=150.0, trainable=0)
     few, many = decide(*runs, queries=500), decide(*runs, queries=5000)
-    assert (few.use, many.use) == ("few-shot", "lora")
+    assert (few.recommended, many.recommended) == ("few-shot", "lora")
     assert few.break_even == many.break_even
     assert few.break_even is not None
     assert (few.break_even.first, few.break_even.later, few.break_even.at) == ("few-shot", "lora", 1000)
@@ -150,7 +150,7 @@ def test_prompting_is_used_below_the_break_even_and_training_above(plant: Plant)
 def test_a_control_that_is_as_good_and_cheaper_wins(plant: Plant) -> None:
     runs = plant("lora", 0.7), plant("TFIDF", 0.7, fit_s=0.1, ms=1.0, trainable=0)
     made = decide(*runs)
-    assert (made.answer, made.use) == ("use", "TFIDF")
+    assert (made.answer, made.recommended) == ("use", "TFIDF")
     assert "is a control" in said(*runs)
 
 
@@ -162,7 +162,7 @@ def test_the_best_control_stands_beside_the_advice(plant: Plant) -> None:
 def test_where_nothing_fits_the_nearest_is_named(plant: Plant) -> None:
     runs = plant("full", 0.9, mib=2000.0), plant("lora", 0.8, mib=700.0)
     made = decide(*runs, memory_mib=100)
-    assert (made.answer, made.use, made.candidates) == ("nothing", None, [])
+    assert (made.answer, made.recommended, made.candidates) == ("nothing", None, [])
     assert said(*runs, memory_mib=100) == "Nothing fits the limits.\nmemory: the least was 700 MiB, by lora."
 
 
@@ -170,14 +170,14 @@ def test_what_did_not_fit_or_failed_is_out_with_its_reason(plant: Plant, make_re
     error = {"kind": "DidNotFit", "message": "wanted 9 GiB", "trace": None}
     failed = [make_record("full", status="did-not-fit", scores={}, samples=[], cost=None, error=error)]
     made = decide(plant("lora", 0.8), failed)
-    assert (made.use, made.out) == ("lora", {"full": "did-not-fit: wanted 9 GiB"})
+    assert (made.recommended, made.excluded) == ("lora", {"full": "did-not-fit: wanted 9 GiB"})
 
 
 def test_what_shows_learning_nothing_is_never_advised(plant: Plant) -> None:
     sham = plant("SHUFFLED", 0.8, fit_s=0.0, ms=1.0, method__sham=True)
     made = decide(plant("lora", 0.5), sham)
-    assert made.use == "lora"
-    assert made.out == {"SHUFFLED": "shows what learning nothing looks like"}
+    assert made.recommended == "lora"
+    assert made.excluded == {"SHUFFLED": "shows what learning nothing looks like"}
 
 
 def test_where_every_method_failed_no_limit_is_blamed(make_record: MakeRecord) -> None:
@@ -206,17 +206,17 @@ def test_a_method_of_which_one_seed_failed_is_out(plant: Plant, make_record: Mak
     broken = make_record("full", seed=2, status="error", scores={}, samples=[], cost=None, error=error)
     timeout = make_record("full", seed=3, status="timeout", scores={}, samples=[], cost=None, error=late)
     made = decide(plant("lora", 0.8), plant("full", 0.9, seeds=2), [broken, timeout])
-    assert (made.use, made.beyond) == ("lora", [])
-    assert made.out == {"full": "seeds 2: error: no tea; seeds 3: timeout: slow"}
+    assert (made.recommended, made.excluded_by_limit) == ("lora", [])
+    assert made.excluded == {"full": "seeds 2: error: no tea; seeds 3: timeout: slow"}
 
 
 def test_what_was_not_measured_is_out_where_it_is_limited_and_dear_where_not(plant: Plant) -> None:
     blind = plant("lora", 0.8)
     assert blind[0].cost is not None
     blind = [one.model_copy(update={"cost": None}) for one in blind]
-    assert decide(blind, memory_mib=100).out == {"lora": "memory: not measured"}
+    assert decide(blind, memory_mib=100).excluded == {"lora": "memory: not measured"}
     made = decide(blind, plant("full", 0.8))
-    assert made.use == "full"
+    assert made.recommended == "full"
 
 
 def test_more_labels_help_where_the_curve_still_rises(plant: Plant) -> None:
@@ -234,26 +234,26 @@ def test_more_labels_help_where_the_curve_still_rises(plant: Plant) -> None:
 @pytest.mark.parametrize(
     ("ours", "theirs", "at"),
     [
-        (Price(100, 0.1), Price(0, 0.2), 1000),
-        (Price(0, 0.2), Price(100, 0.1), 1000),
-        (Price(100, 0.2), Price(0, 0.1), None),
-        (Price(5, 0.1), Price(5, 0.1), None),
+        (CostModel(100, 0.1), CostModel(0, 0.2), 1000),
+        (CostModel(0, 0.2), CostModel(100, 0.1), 1000),
+        (CostModel(100, 0.2), CostModel(0, 0.1), None),
+        (CostModel(5, 0.1), CostModel(5, 0.1), None),
     ],
 )
-def test_costs_break_even_where_they_are_equal(ours: Price, theirs: Price, at: int | None) -> None:
-    assert break_even.crossing(ours, theirs) == at
+def test_costs_break_even_where_they_are_equal(ours: CostModel, theirs: CostModel, at: int | None) -> None:
+    assert break_even.break_even_queries(ours, theirs) == at
     if at is not None:
         assert ours.total(at) == pytest.approx(theirs.total(at))
 
 
 def test_amounts_that_are_none_are_refused() -> None:
-    with pytest.raises(Refused, match="--max-memory much"):
-        Wishes.parse("much", None, None, [], queries=1, tolerance=0.02)
+    with pytest.raises(UserError, match="--max-memory much"):
+        Constraints.parse("much", None, None, [], queries=1, tolerance=0.02)
     for least in ("em", "em=much", "em=80", "=0.8"):
-        with pytest.raises(Refused, match=f"--min {least}"):
-            Wishes.parse(None, None, None, [least], queries=1, tolerance=0.02)
-    wishes = Wishes.parse("1GiB", "10min", "200ms", ["f1=0.7"], queries=1, tolerance=0.02)
-    assert (wishes.memory_mib, wishes.fit_s, wishes.latency_ms, wishes.least) == (1024, 600, 200, {"f1": 0.7})
+        with pytest.raises(UserError, match=f"--min {least}"):
+            Constraints.parse(None, None, None, [least], queries=1, tolerance=0.02)
+    wishes = Constraints.parse("1GiB", "10min", "200ms", ["f1=0.7"], queries=1, tolerance=0.02)
+    assert (wishes.memory_mib, wishes.train_s, wishes.latency_ms, wishes.min_scores) == (1024, 600, 200, {"f1": 0.7})
 
 
 def test_the_command_answers_in_words_and_in_json(plant: Plant, run_bench: Bench, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 from conftest import MakeRecord
 
 from bench.analysis import comparison
-from bench.errors import Refused
+from bench.errors import UserError
 from bench.records import reader
 from bench.records.record import Record
 from bench.records.samples import Sample, Samples
@@ -25,11 +25,11 @@ def file(make_record: MakeRecord, tmp_path: Path) -> Path:
         Sample(id=f'q"{place}', references=("warm", text), raw=text, answer=text or None, scores={"em": 0.1, "f1": 1})
         for place, text in enumerate(texts)
     ]
-    return make_record().model_copy(update={"samples": Samples.of(samples)}).write(tmp_path)
+    return make_record().model_copy(update={"samples": Samples.from_list(samples)}).write(tmp_path)
 
 
 def one(file: Path) -> Record:
-    (found,) = reader.read([file])
+    (found,) = reader.read_files([file])
     return found
 
 
@@ -37,14 +37,14 @@ def test_a_record_without_its_texts_is_the_same_record(file: Path) -> None:
     whole, found = Record.read(file), one(file)
     assert found == whole
     assert whole == found
-    assert found.text() == file.read_text("utf-8")
-    assert (found.samples.ids, found.samples.said) == (whole.samples.ids, whole.samples.said)
+    assert found.to_json() == file.read_text("utf-8")
+    assert (found.samples.ids, found.samples.digest) == (whole.samples.ids, whole.samples.digest)
     for metric in ("em", "f1"):
         assert found.samples.scores(metric) == whole.samples.scores(metric)
     assert list(found.samples) == list(whole.samples)
     assert found.samples[1] == whole.samples[1]
     assert found.samples[1:3] == whole.samples[1:3]
-    assert found.samples.at([3, 0]) == [whole.samples[3], whole.samples[0]]
+    assert found.samples.take([3, 0]) == [whole.samples[3], whole.samples[0]]
 
 
 def test_however_a_file_is_laid_out_it_is_the_same_record(file: Path) -> None:
@@ -67,10 +67,10 @@ def test_texts_are_read_when_they_are_looked_at_and_not_before(file: Path, monke
 def test_a_file_that_changes_while_it_is_read_is_refused(file: Path) -> None:
     found = one(file)
     file.write_text(file.read_text("utf-8").replace("</script>", "</Script>"), "utf-8")
-    with pytest.raises(Refused, match="changed while it was read"):
+    with pytest.raises(UserError, match="changed while it was read"):
         list(found.samples)
     file.unlink()
-    with pytest.raises(Refused, match="changed while it was read"):
+    with pytest.raises(UserError, match="changed while it was read"):
         found.samples[0]
 
 
@@ -103,8 +103,8 @@ def test_what_is_wrong_is_refused_with_its_file_and_its_place(
     wrong = file.parent / "wrong.json"
     wrong.write_text(json.dumps(content), "utf-8")
     files = [file] * (among - 1) + [wrong]
-    with pytest.raises(Refused) as refused:
-        list(reader.read(files))
+    with pytest.raises(UserError) as refused:
+        list(reader.read_files(files))
     assert told in refused.value.what
     assert refused.value.where == str(wrong)
 
@@ -112,19 +112,19 @@ def test_what_is_wrong_is_refused_with_its_file_and_its_place(
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"samples": []}', "\x00"], ids=repr)
 def test_what_is_no_record_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "odd.json").write_text(text, "utf-8")
-    with pytest.raises(Refused, match="no record of this version"):
+    with pytest.raises(UserError, match="no record of this version"):
         one(tmp_path / "odd.json")
 
 
 def test_bytes_that_are_no_text_are_refused(file: Path) -> None:
     file.write_bytes(file.read_bytes().replace(b"</script>", b"\xff"))
-    with pytest.raises(Refused, match="no record of this version"):
+    with pytest.raises(UserError, match="no record of this version"):
         one(file)
 
 
 def test_many_files_are_read_in_order_and_hold_their_questions_once(make_record: MakeRecord, tmp_path: Path) -> None:
     files = [make_record(seed=seed).write(tmp_path) for seed in range(MANY)][::-1]
-    found = list(reader.read(files))
+    found = list(reader.read_files(files))
     assert [record.spec.seed for record in found] == list(range(MANY))[::-1]
     assert len({id(record.samples.ids) for record in found}) == 1
     assert len({id(record.spec.model_fields_set) for record in found}) == 1
@@ -133,7 +133,7 @@ def test_many_files_are_read_in_order_and_hold_their_questions_once(make_record:
 
 def test_scores_are_put_beside_each_other_by_their_questions(make_record: MakeRecord) -> None:
     first = make_record(items=3, em=1 / 3).samples
-    other = Samples.of([first[2], first[0], first[1]])
-    assert comparison.by_question([first, other], "em").tolist() == [[1.0, 0.0, 0.0]] * 2
+    other = Samples.from_list([first[2], first[0], first[1]])
+    assert comparison.scores_by_question([first, other], "em").tolist() == [[1.0, 0.0, 0.0]] * 2
     with pytest.raises(KeyError):
-        comparison.by_question([first, first[1:]], "em")
+        comparison.scores_by_question([first, first[1:]], "em")

@@ -18,12 +18,12 @@ from rich.console import Console
 
 from bench import task
 from bench.cli import options, validate
-from bench.data.task_checks import FAULTS, REMARKS, Finding, audit
-from bench.data.text import NEAR, blemish, excerpt, form, key, near_pairs, place
-from bench.errors import Refused
+from bench.data.task_checks import FAULTS, REMARKS, TaskFinding, check_task
+from bench.data.text import NEAR, blemish, excerpt, form, match_key, near_duplicates, find_answer
+from bench.errors import UserError
 from bench.modeling.checkpoint import Checkpoint
-from bench.task import SPLITS, Row, Task
-from bench.task_card import Card
+from bench.task import SPLITS, TaskRow, Task
+from bench.task_card import TaskCard
 
 ROOT = Path(__file__).parents[1]
 ASKED = {
@@ -63,10 +63,10 @@ def sound(*, closed: bool = False) -> tuple[Splits, dict[str, Any]]:
     return splits, {"answer": r"feels (.+)\.?$", "new_tokens": 40}
 
 
-def look(folder: Path, make_task: MakeTask, base: Path, plant: Plant, *, closed: bool = False) -> list[Finding]:
+def look(folder: Path, make_task: MakeTask, base: Path, plant: Plant, *, closed: bool = False) -> list[TaskFinding]:
     splits, card = sound(closed=closed)
     plant(splits, card)
-    return audit(task.load(make_task(folder / "planted", **splits, **card)), base)
+    return check_task(task.load_task(make_task(folder / "planted", **splits, **card)), base)
 
 
 def change(split: str, number: int, **row: Any) -> Plant:
@@ -159,8 +159,8 @@ def test_what_is_planted_is_found_and_nothing_else(
 ) -> None:
     plant, wanted = PLANTED[name]
     found = look(tmp_path, make_task, tiny.folder, plant)
-    assert {finding.check: finding.count for finding in found if finding.fault} == wanted
-    assert all(1 <= len(finding.examples) <= 3 for finding in found if finding.fault)
+    assert {finding.check: finding.count for finding in found if finding.is_error} == wanted
+    assert all(1 <= len(finding.examples) <= 3 for finding in found if finding.is_error)
 
 
 @pytest.mark.parametrize("name", CLOSED)
@@ -169,7 +169,7 @@ def test_what_is_planted_into_closed_answers_is_found(
 ) -> None:
     plant, wanted = CLOSED[name]
     found = look(tmp_path, make_task, tiny.folder, plant, closed=True)
-    assert {finding.check: finding.count for finding in found if finding.fault} == wanted
+    assert {finding.check: finding.count for finding in found if finding.is_error} == wanted
 
 
 def test_every_fault_is_planted() -> None:
@@ -195,8 +195,8 @@ def test_half_a_character_is_a_fault_and_no_crash(make_task: MakeTask, tiny: Che
     folder = make_task(tmp_path / "half", **splits, **card)
     with (folder / "test.jsonl").open("a") as file:
         file.write(json.dumps({"id": "half", "input": "an apple \ud83d?", "target": "It feels sweet."}))
-    found = audit(task.load(folder), tiny.folder)
-    assert [finding.check for finding in found if finding.fault] == ["white-space"]
+    found = check_task(task.load_task(folder), tiny.folder)
+    assert [finding.check for finding in found if finding.is_error] == ["white-space"]
     assert found[0].examples == (r'half (test), input, invisible character: "an apple \ud83d?"',)
 
 
@@ -206,9 +206,9 @@ def test_a_fault_found_often_shows_three_examples(make_task: MakeTask, tiny: Che
     assert (found.check, found.count, len(found.examples)) == ("white-space", 5, 3)
 
 
-def remark(found: list[Finding], check: str) -> Finding | None:
+def remark(found: list[TaskFinding], check: str) -> TaskFinding | None:
     finding = next((finding for finding in found if finding.check == check), None)
-    assert finding is None or not finding.fault
+    assert finding is None or not finding.is_error
     return finding
 
 
@@ -234,14 +234,14 @@ def test_balance_says_shares_majority_and_distance(make_task: MakeTask, tiny: Ch
     plant = both(change("test", 1, target="warm"), change("test", 3, target="warm"))
     balance = remark(look(tmp_path, make_task, tiny.folder, plant, closed=True), "balance")
     assert balance is not None and balance.count == 2
-    assert "83.3%" in balance.said and "33.3%" in balance.said
+    assert "83.3%" in balance.message and "33.3%" in balance.message
     assert balance.examples[0] == '"warm": train 50.0%, validation 50.0%, test 83.3%'
 
 
 def test_answers_that_the_input_contains_are_counted(make_task: MakeTask, tiny: Checkpoint, tmp_path: Path) -> None:
     plant = both(change("test", 0, input="Is ice warm or not?"), change("test", 2, input="Lukewarm water?"))
     told = remark(look(tmp_path, make_task, tiny.folder, plant, closed=True), "answer-in-input")
-    assert told is not None and told.count == 1 and "5.6%" in told.said
+    assert told is not None and told.count == 1 and "5.6%" in told.message
 
 
 def test_five_hundred_test_rows_are_enough(make_task: MakeTask, tiny: Checkpoint, tmp_path: Path) -> None:
@@ -263,9 +263,9 @@ def test_as_many_leaks_are_found_as_were_planted(
             text = f" {unicodedata.normalize(form, row['input']).upper()}!"  # type: ignore[arg-type]
             splits[split].append(row | {"id": f"{split} {number}", "input": text})
     rows = {
-        split: tuple(Row(row["id"], row["input"], (row["target"],)) for row in some) for split, some in splits.items()
+        split: tuple(TaskRow(row["id"], row["input"], (row["target"],)) for row in some) for split, some in splits.items()
     }
-    found = audit(Task(Card.model_validate(CARD | card), ROOT, "", rows), tiny.folder)
+    found = check_task(Task(TaskCard.model_validate(CARD | card), ROOT, "", rows), tiny.folder)
     counts = {finding.check: finding.count for finding in found}
     assert counts.get("leak", 0) == len(tested) + len(validated)
     assert not {"duplicate", "contradiction"} & set(counts)
@@ -343,7 +343,7 @@ def test_a_model_with_an_old_tokenizer_is_read_by_transformers(make_task: MakeTa
     (folder / "merges.txt").write_text("#version: 0.2\n", "utf-8")
     found = look(tmp_path, make_task, folder, keys(new_tokens=52))
     assert [finding.check for finding in found] == ["too-long", "lengths", "small-test"]
-    assert "A prompt may have 38 tokens" in found[0].said
+    assert "A prompt may have 38 tokens" in found[0].message
     assert found[1].examples[2].startswith("test: prompt 39, ")
 
 
@@ -354,14 +354,14 @@ def test_where_the_configuration_is_silent_its_defaults_hold(
     shutil.copytree(tiny.folder, folder)
     (folder / "config.json").write_text(json.dumps({"model_type": "llama"}), "utf-8")
     found = look(tmp_path, make_task, folder, keys(new_tokens=2040))
-    assert found[0].check == "too-long" and "A prompt may have 8 tokens" in found[0].said
+    assert found[0].check == "too-long" and "A prompt may have 8 tokens" in found[0].message
 
 
 def test_a_tokenizer_that_does_not_load_is_refused(make_task: MakeTask, tiny: Checkpoint, tmp_path: Path) -> None:
     folder = tmp_path / "base"
     shutil.copytree(tiny.folder, folder)
     (folder / "tokenizer.json").write_text("{}", "utf-8")
-    with pytest.raises(Refused, match="does not load"):
+    with pytest.raises(UserError, match="does not load"):
         look(tmp_path, make_task, folder, nothing)
 
 
@@ -402,7 +402,7 @@ def test_data_are_shown_as_they_are(make_task: MakeTask, tiny: Checkpoint, tmp_p
     ],
 )
 def test_one_text_in_two_spellings_has_one_key(left: str, right: str) -> None:
-    assert key(left) == key(right)
+    assert match_key(left) == match_key(right)
 
 
 @pytest.mark.parametrize(
@@ -413,13 +413,13 @@ def test_one_text_in_two_spellings_has_one_key(left: str, right: str) -> None:
     ],
 )  # fmt: skip
 def test_texts_that_mean_different_things_have_different_keys(left: str, right: str) -> None:
-    assert key(left) != key(right)
+    assert match_key(left) != match_key(right)
 
 
 @given(st.text(min_size=1))
 def test_a_key_does_not_see_case_or_form(text: str) -> None:
-    assert key(text) == key(unicodedata.normalize("NFD", text)) == key(unicodedata.normalize("NFC", text))
-    assert key(f" {text} ") == key(text)
+    assert match_key(text) == match_key(unicodedata.normalize("NFD", text)) == match_key(unicodedata.normalize("NFC", text))
+    assert match_key(f" {text} ") == match_key(text)
 
 
 @given(st.text(st.sampled_from("ab 가나\n."), min_size=1))
@@ -442,7 +442,7 @@ def test_forms_ignore_spaces_but_not_between_numbers(left: str, right: str, same
     ],
 )  # fmt: skip
 def test_answers_are_found_as_words(answer: str, text: str, found: bool) -> None:
-    assert (place(answer, text) is not None) is found
+    assert (find_answer(answer, text) is not None) is found
 
 
 @settings(max_examples=60)
@@ -460,7 +460,7 @@ def test_near_pairs_are_those_of_scikit_learn(texts: list[tuple[str, str]]) -> N
         best = max((float(cosines[here, there]) for there in others), default=0.0)
         if best >= NEAR:
             wanted[here] = best
-    assert {here: cosine for here, (_, cosine) in near_pairs(texts).items()} == pytest.approx(wanted)
+    assert {here: cosine for here, (_, cosine) in near_duplicates(texts).items()} == pytest.approx(wanted)
 
 
 @given(st.text(), st.integers(0, 50))

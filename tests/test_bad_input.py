@@ -15,7 +15,7 @@ import pytest
 from conftest import MakeTask
 
 from bench import registry
-from bench.errors import Refused
+from bench.errors import UserError
 from bench.execution import plan
 from bench.modeling.checkpoint import Checkpoint
 
@@ -216,7 +216,7 @@ def test_refusing_and_listing_import_no_learning_library(results: dict[str, Resu
 
 
 def test_a_hyper_parameter_may_be_a_word_of_several_and_no_other() -> None:
-    cls = registry.method("features")
-    assert plan.resolve(cls, {"pool": "mean"}, "features")["pool"] == "mean"
-    with pytest.raises(Refused, match=r"features\.pool=most"):
-        plan.resolve(cls, {"pool": "most"}, "features")
+    cls = registry.find_method("features")
+    assert plan.resolve_params(cls, {"pool": "mean"}, "features")["pool"] == "mean"
+    with pytest.raises(UserError, match=r"features\.pool=most"):
+        plan.resolve_params(cls, {"pool": "most"}, "features")

@@ -10,26 +10,26 @@ import pytest
 import torch
 
 from bench import registry
-from bench.errors import Refused
+from bench.errors import UserError
 from bench.execution import budget
-from bench.execution.budget import Budget
+from bench.execution.budget import BudgetTracker
 from bench.execution.worker import seed_all
 from bench.measurement import memory_limit
 from bench.modeling.causal_lm import CausalLM
 from bench.modeling.checkpoint import Checkpoint
-from bench.records.record import Grant
-from bench.testing import QUESTIONS, tiny_lesson
+from bench.records.record import BudgetLimits
+from bench.testing import QUESTIONS, tiny_training_data
 from bench.training import micro_batch
 
-LESSON = tiny_lesson()
+LESSON = tiny_training_data()
 PROMPTS = [LESSON.prompt(question) for question in QUESTIONS]
 linux = pytest.mark.skipif(sys.platform != "linux", reason="the cap is the kernel's")
 
 
-def fit(base: Checkpoint, name: str = "lora", **params: Any) -> tuple[Any, Budget]:
-    method: Any = registry.method(name)(**params)
+def fit(base: Checkpoint, name: str = "lora", **params: Any) -> tuple[Any, BudgetTracker]:
+    method: Any = registry.find_method(name)(**params)
     seed_all(0)
-    purse = Budget(Grant(steps=3, batch=4), len(LESSON.train))
+    purse = BudgetTracker(BudgetLimits(steps=3, batch=4), len(LESSON.train))
     return method.fit(method.load(base), LESSON, purse), purse
 
 
@@ -37,13 +37,13 @@ def fit(base: Checkpoint, name: str = "lora", **params: Any) -> tuple[Any, Budge
     ("text", "size"), [("2GiB", 2**31), ("1.5 gib", 3 * 2**29), ("500MB", 500_000_000), ("4096", 4096)]
 )
 def test_a_budget_of_memory_is_told_in_the_usual_units(text: str, size: int) -> None:
-    assert budget.parse(f"standard,memory={text}").memory == size
+    assert budget.parse_budget(f"standard,memory={text}").memory == size
 
 
 @pytest.mark.parametrize("text", ["lots", "2 apples", "-1GiB", "0"])
 def test_an_amount_that_is_none_is_refused(text: str) -> None:
-    with pytest.raises(Refused, match="memory"):
-        budget.parse(f"standard,memory={text}")
+    with pytest.raises(UserError, match="memory"):
+        budget.parse_budget(f"standard,memory={text}")
 
 
 @linux
@@ -71,7 +71,7 @@ torch.ones(100 * 2**18)
 @linux
 def test_a_cap_below_what_is_held_is_out_of_memory_at_once() -> None:
     with pytest.raises(MemoryError, match="before a model is loaded"):
-        memory_limit.limit(2**20, "cpu")
+        memory_limit.set_memory_limit(2**20, "cpu")
 
 
 @pytest.mark.parametrize("name", ["lora", "full", "prefix"])
@@ -139,4 +139,4 @@ def test_another_error_is_not_taken_for_a_lack_of_memory() -> None:
         raise RuntimeError("shapes differ")
 
     with pytest.raises(RuntimeError, match="shapes differ"):
-        memory_limit.in_parts(broken, [1, 2])
+        memory_limit.run_halving_on_oom(broken, [1, 2])

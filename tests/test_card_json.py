@@ -11,7 +11,7 @@ from conftest import Rows
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bench.task import Task, load
+from bench.task import Task, load_task
 
 FOLDER = Path(__file__).parents[1] / "tasks" / "card-json"
 GOLD = {"name": "김민수", "title": "어린 왕자", "copies": 2, "day": "3-05", "act": "대출", "desk": "A1"}
@@ -20,7 +20,7 @@ RIGHT = {"em": 1.0, "f1": 1.0, "parsed": 1.0, "format": 1.0}
 
 @pytest.fixture(scope="module")
 def task() -> Task:
-    return load(FOLDER)
+    return load_task(FOLDER)
 
 
 def every(rows: Rows) -> list[dict[str, str]]:

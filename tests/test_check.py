@@ -16,9 +16,9 @@ from conftest import Bench, MakeRecord
 from markdown_it import MarkdownIt
 
 from bench.analysis.regression import baseline
-from bench.analysis.regression.check import Outcome, judge
+from bench.analysis.regression.check import CheckOutcome, judge_records
 from bench.analysis.regression.gates import Policy
-from bench.errors import Refused
+from bench.errors import UserError
 from bench.records.record import Record
 from bench.records.samples import Samples
 from bench.report import check_output
@@ -37,7 +37,7 @@ def run(make_record: MakeRecord) -> Run:
         luck = numpy.random.default_rng([seed, own, *name.encode()])
         right = hard + 0.1 * luck.standard_normal(ITEMS) < 0.6
         right &= numpy.random.default_rng([7, *name.encode()]).random(ITEMS) >= fallen / 0.6
-        samples = Samples.of(
+        samples = Samples.from_list(
             [
                 sample.model_copy(
                     update={"scores": {"em": float(good), "f1": float(good)}, "raw": f"{good} {own} {fallen}"}
@@ -54,8 +54,8 @@ def suite(run: Run, names: int = 3, seeds: int = 3, **changes: Any) -> list[Reco
     return [run(f"m{place}", seed, **changes) for place in range(names) for seed in range(seeds)]
 
 
-def check(old: list[Record], new: list[Record], **policy: Any) -> Outcome:
-    return judge(old, new, Policy(**policy))
+def check(old: list[Record], new: list[Record], **policy: Any) -> CheckOutcome:
+    return judge_records(old, new, Policy(**policy))
 
 
 def changed(record: Record, part: str, **fields: Any) -> Record:
@@ -68,7 +68,7 @@ def changed(record: Record, part: str, **fields: Any) -> Record:
 def test_the_same_records_pass_without_statistics(run: Run) -> None:
     outcome = check(suite(run), suite(run))
     assert (outcome.code, outcome.summary) == (0, "Nothing is worse: every answer is as before.")
-    assert {one.says for one in outcome.findings if one.gate == "em"} == {"every answer is as before"}
+    assert {one.details for one in outcome.findings if one.gate == "em"} == {"every answer is as before"}
 
 
 def test_other_answers_that_are_as_good_pass(run: Run) -> None:
@@ -102,19 +102,19 @@ def test_an_edited_task_is_incomparable_and_the_field_is_named(run: Run) -> None
     outcome = check([run()], [run(task__sha256="f" * 64)])
     assert outcome.code == 3
     (found,) = outcome.of("incomparable")
-    assert found.says == f"task.sha256: {'a' * 8}… → {'f' * 8}…"
+    assert found.details == f"task.sha256: {'a' * 8}… → {'f' * 8}…"
 
 
 def test_a_changed_default_is_incomparable_and_named(run: Run) -> None:
     outcome = check([run()], [run(method__params={"rank": 8, "lr": 2e-3})])
-    assert [one.says for one in outcome.of("incomparable")] == ["lora.rank: 16 → 8"]
+    assert [one.details for one in outcome.of("incomparable")] == ["lora.rank: 16 → 8"]
 
 
 def test_a_status_that_fell_fails_and_one_that_rose_is_better(run: Run, make_record: MakeRecord) -> None:
     error = {"kind": "K", "message": "wanted 9 GiB", "trace": None}
     broken = make_record("lora", status="did-not-fit", scores={}, samples=[], cost=None, error=error)
     fell = check([run()], [broken])
-    assert (fell.code, fell.of("worse")[0].says) == (1, "seed 0: ok → did-not-fit: wanted 9 GiB")
+    assert (fell.code, fell.of("worse")[0].details) == (1, "seed 0: ok → did-not-fit: wanted 9 GiB")
     assert [one.verdict for one in check([broken], [run()]).findings if one.gate == "status"] == ["better"]
 
 
@@ -147,16 +147,16 @@ def test_one_method_with_two_budgets_is_two_runs(run: Run) -> None:
 
 def test_the_same_answers_scored_otherwise_fail(run: Run) -> None:
     old = run()
-    wrong = Samples.of([sample.model_copy(update={"scores": {"em": 0.0}}) for sample in old.samples])
+    wrong = Samples.from_list([sample.model_copy(update={"scores": {"em": 0.0}}) for sample in old.samples])
     new = old.model_copy(update={"samples": wrong, "scores": {"em": 0.0}})
-    assert "scored otherwise" in check([old], [new]).of("worse")[0].says
+    assert "scored otherwise" in check([old], [new]).of("worse")[0].details
     assert [one.verdict for one in check([new], [old]).findings if one.gate == "em"] == ["better"]
 
 
 def test_other_questions_or_none_are_incomparable(run: Run) -> None:
     old = run()
     assert check([old], [old.model_copy(update={"samples": old.samples[1:]})]).code == 3
-    empty = old.model_copy(update={"samples": Samples.of(())})
+    empty = old.model_copy(update={"samples": Samples.from_list(())})
     assert check([empty], [empty]).code == 3
 
 
@@ -167,22 +167,22 @@ def test_a_run_that_now_crashes_fails_and_a_new_one_is_shown(run: Run, make_reco
 
     outcome = check([broken("did-not-fit"), run("m0")], [broken("error"), run("m0")])
     assert outcome.code == 1
-    ElementTree.fromstring(check_output.junit(outcome))
+    ElementTree.fromstring(check_output.to_junit(outcome))
     (new,) = check([run("m0")], [run("m0"), broken("error")]).of("new")
-    assert new.says == "was not there before: error"
+    assert new.details == "was not there before: error"
 
 
 def test_the_fall_that_is_said_to_be_seen_is_seen(run: Run) -> None:
     """Four times in five, or about so."""
     from bench.analysis.regression import score_drop
-    from bench.analysis.seed_variance import NOTHING
+    from bench.analysis.seed_variance import NO_PRIOR
 
     dice, seen = numpy.random.default_rng(5), 0
     gaps = [dice.choice([-1.0, 0.0, 1.0], p=[0.1, 0.8, 0.1], size=(1, 500)) for _ in range(150)]
     for gap in gaps:
-        least = score_drop.Fall("a", "em", gap, NOTHING, 0.01).visible(0.05)
+        least = score_drop.ScoreDrop("a", "em", gap, NO_PRIOR, 0.01).visible(0.05)
         fallen = gap - (dice.random(500) < least)
-        seen += score_drop.Fall("a", "em", fallen, NOTHING, 0.01).p < 0.05
+        seen += score_drop.ScoreDrop("a", "em", fallen, NO_PRIOR, 0.01).p < 0.05
     assert 0.6 < seen / 150 < 0.95
 
 
@@ -198,7 +198,7 @@ def test_counts_that_changed_fail_whatever_the_scores(run: Run, part: str, field
     outcome = check([run()], [changed(run(), part, **fields)])
     (found,) = outcome.of("worse")
     assert (outcome.code, found.gate) == (1, "counts")
-    assert next(iter(fields)) in found.says
+    assert next(iter(fields)) in found.details
 
 
 def test_steps_under_a_budget_of_seconds_are_the_clocks(run: Run) -> None:
@@ -228,7 +228,7 @@ def test_memory_of_a_cpu_is_shown_and_of_a_gpu_judged(run: Run) -> None:
         (found,) = [
             one for one in check([old], [old.model_copy(update={"cost": cost})]).findings if one.gate == "memory"
         ]
-        assert (found.verdict, found.says) == (verdict, "fit: 700 → 900 MiB")
+        assert (found.verdict, found.details) == (verdict, "fit: 700 → 900 MiB")
 
 
 def test_false_alarms_of_a_whole_check_are_rare(make_record: MakeRecord) -> None:
@@ -242,15 +242,15 @@ def test_false_alarms_of_a_whole_check_are_rare(make_record: MakeRecord) -> None
         changed = []
         for place in range(16):
             sides = [(dice.random((3, 300)) < hard + 0.02 * dice.standard_normal((3, 1))).astype(float) for _ in "ab"]
-            one = pairing.Pair("t", "m", f"m{place}", (template,), (template,), {})
-            changed.append(score_drop.Changed(one, sides[1] - sides[0]))
-        alarms += any(one.verdict == "worse" for one in score_drop.settle(changed, changed, Policy()))
+            one = pairing.RecordPair("t", "m", f"m{place}", (template,), (template,), {})
+            changed.append(score_drop.ChangedPair(one, sides[1] - sides[0]))
+        alarms += any(one.verdict == "worse" for one in score_drop.judge_drops(changed, changed, Policy()))
     assert alarms / rounds <= 0.06
 
 
 def test_markdown_puts_the_worst_first_and_folds_the_rest(run: Run) -> None:
     new = [run(f"m{place}", seed, fallen=0.08 if place == 2 else 0) for place in range(3) for seed in range(3)]
-    text = check_output.markdown(check(suite(run), new))
+    text = check_output.to_markdown(check(suite(run), new))
     assert text.index("❌") < text.index("<details>")
     html = MarkdownIt("commonmark", {"html": True}).enable("table").render(text)
     assert html.count("<table>") == 2
@@ -258,7 +258,7 @@ def test_markdown_puts_the_worst_first_and_folds_the_rest(run: Run) -> None:
 
 def test_junit_can_be_parsed_and_counts(run: Run) -> None:
     new = suite(run, fallen=0.08)[1:]
-    root = ElementTree.fromstring(check_output.junit(check(suite(run), new)))
+    root = ElementTree.fromstring(check_output.to_junit(check(suite(run), new)))
     assert sum(int(one.attrib["failures"]) for one in root) == len(root.findall(".//failure")) > 0
     assert sum(int(one.attrib["errors"]) for one in root) == len(root.findall(".//error")) == 1
 
@@ -357,27 +357,27 @@ def test_a_baseline_moves_only_with_a_reason_and_keeps_it(run: Run, run_bench: B
 def test_a_broken_file_in_a_baseline_costs_none_of_it(run: Run, tmp_path: Path) -> None:
     put(suite(run), tmp_path)
     (tmp_path / "zz.json").write_text('{"schema": 0}')
-    with pytest.raises(Refused, match="no record of this version"):
-        baseline.bless(suite(run), tmp_path, "again")
+    with pytest.raises(UserError, match="no record of this version"):
+        baseline.bless_baseline(suite(run), tmp_path, "again")
     assert len(list(tmp_path.glob("*.json"))) == 10
 
 
 def test_a_run_that_failed_is_no_baseline(make_record: MakeRecord, tmp_path: Path) -> None:
     error = {"kind": "K", "message": "no tea", "trace": None}
     failed = make_record("lora", status="error", scores={}, samples=[], cost=None, error=error)
-    with pytest.raises(Refused, match="ended in an error"):
-        baseline.bless([failed], tmp_path, "why not")
+    with pytest.raises(UserError, match="ended in an error"):
+        baseline.bless_baseline([failed], tmp_path, "why not")
 
 
 def test_a_blessed_baseline_is_found_in_a_revision(
     make_record: MakeRecord, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    baseline.bless([make_record("lora")], baseline.BASELINE, "the first")
+    baseline.bless_baseline([make_record("lora")], baseline.BASELINE, "the first")
     for words in ("init -q", "add -A", "-c user.name=a -c user.email=a@b commit -qm one"):
         subprocess.run(["git", *words.split()], check=True)
     for named in ("HEAD", "HEAD:results/baselines/ci", "HEAD:results/baselines/ci/", str(baseline.BASELINE)):
-        assert [record.spec.method.name for record in baseline.records(named)] == ["lora"]
+        assert [record.spec.method.name for record in baseline.load_baseline(named)] == ["lora"]
 
 
 def test_git_revisions_hold_records(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -386,12 +386,12 @@ def test_git_revisions_hold_records(run: Run, tmp_path: Path, monkeypatch: pytes
     (tmp_path / baseline.BASELINE / "elsewhere.json").symlink_to("/etc/hostname")  # is no record, and leads nowhere
     for words in ("init -q", "add -A", "-c user.name=a -c user.email=a@b commit -qm one"):
         subprocess.run(["git", *words.split()], check=True)
-    assert len(baseline.records("HEAD")) == len(baseline.records("HEAD:results")) == 9
+    assert len(baseline.load_baseline("HEAD")) == len(baseline.load_baseline("HEAD:results")) == 9
     assert baseline.exists("HEAD")
     assert not baseline.exists("nowhere")
     assert not baseline.exists("HEAD:nowhere")
-    with pytest.raises(Refused, match="no revision"):
+    with pytest.raises(UserError, match="no revision"):
         baseline.exists("no/where")
     for wrong in ("nowhere", "HEAD:nowhere"):
-        with pytest.raises(Refused, match=wrong.split(":")[-1]):
-            baseline.records(wrong)
+        with pytest.raises(UserError, match=wrong.split(":")[-1]):
+            baseline.load_baseline(wrong)

@@ -16,7 +16,7 @@ import psutil
 import pytest
 from conftest import Bench, MakeTask
 
-from bench.errors import Refused
+from bench.errors import UserError
 from bench.execution import executor, plan
 from bench.execution.ray import executor as ray_executor
 from bench.execution.ray import node, resources
@@ -215,8 +215,8 @@ def test_trials_and_kept_files_are_those_of_one_machine_also_where_the_folder_is
         done = run_bench(*asked, "--out", out, "--on", on)
         assert done.returncode == 0, done.stderr
     assert told(tmp_path / "there") == told(tmp_path / "alone")
-    tuned = [one for one in read_all(tmp_path / "there") if one.tuning and one.tuning.attempts]
-    assert {len(one.tuning.attempts) for one in tuned if one.tuning} == {3}
+    tuned = [one for one in read_all(tmp_path / "there") if one.tuning and one.tuning.trials]
+    assert {len(one.tuning.trials) for one in tuned if one.tuning} == {3}
     kept = {
         out: {str(file.relative_to(tmp_path / out)): file.read_bytes() for file in (tmp_path / out).rglob("deep/bias")}
         for out in ("there", "alone")
@@ -261,7 +261,7 @@ def test_what_is_trained_answers_the_same_where_a_client_asks_and_a_lost_head_en
 
 
 def jobs(asked: list[str]) -> list[Any]:
-    return plan.plan("majority,./mine.py", asked[2], asked[4], seeds=1, budget_text="steps=3", settings=[])
+    return plan.plan_jobs("majority,./mine.py", asked[2], asked[4], seeds=1, budget_text="steps=3", settings=[])
 
 
 @pytest.mark.parametrize("what", ["task", "model", "method", "harness", "folder"])
@@ -270,7 +270,7 @@ def test_a_node_that_has_something_else_says_what(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     planned = jobs(asked)
-    assert node.refuses(planned, str(tmp_path), node.source_sha256()) is None
+    assert node.find_obstacle(planned, str(tmp_path), node.source_sha256()) is None
     spec = planned[1].spec
     other = {
         "task": {"spec": spec.model_copy(update={"task": spec.task.model_copy(update={"sha256": "0" * 64})})},
@@ -279,7 +279,7 @@ def test_a_node_that_has_something_else_says_what(
     }.get(what, {})
     planned[1] = planned[1].model_copy(update=other)
     folder = str(tmp_path / "none") if what == "folder" else str(tmp_path)
-    refusal = node.refuses(planned, folder, "0" * 64 if what == "harness" else node.source_sha256())
+    refusal = node.find_obstacle(planned, folder, "0" * 64 if what == "harness" else node.source_sha256())
     assert refusal is not None and refusal.mend and refusal.where
     assert {"harness": "adaptbench", "folder": "folder"}.get(what, f"the {what} '") in refusal.what
 
@@ -289,8 +289,8 @@ def test_a_run_of_a_method_that_changed_meanwhile_is_refused_on_its_node(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     job = jobs(asked)[1].model_copy(update={"method_sha256": "0" * 64})
-    with pytest.raises(Refused, match="mine"):
-        node.run(job, str(tmp_path), lambda state: None)
+    with pytest.raises(UserError, match="mine"):
+        node.run_job(job, str(tmp_path), lambda state: None)
 
 
 def one(cpus: int, gpus: int = 0, memory: int = 2**34, alive: bool = True) -> dict[str, Any]:
@@ -312,7 +312,7 @@ def one(cpus: int, gpus: int = 0, memory: int = 2**34, alive: bool = True) -> di
 def test_a_run_is_given_a_whole_node_if_nothing_else_is_said(
     on: str, nodes: list[dict[str, Any]], device: str, able: int, share: dict[str, int]
 ) -> None:
-    found, given = resources.shared(resources.asked(on), nodes, device)
+    found, given = resources.resources_per_run(resources.parse_resources(on), nodes, device)
     assert (len(found), given) == (able, share)
 
 
@@ -328,8 +328,8 @@ def test_a_run_is_given_a_whole_node_if_nothing_else_is_said(
     ],
 )
 def test_what_no_node_can_give_is_refused_and_not_waited_for(on: str, nodes: list[dict[str, Any]], device: str) -> None:
-    with pytest.raises(Refused):
-        resources.shared(resources.asked(on), nodes, device)
+    with pytest.raises(UserError):
+        resources.resources_per_run(resources.parse_resources(on), nodes, device)
 
 
 @pytest.mark.parametrize(
@@ -338,22 +338,22 @@ def test_what_no_node_can_give_is_refused_and_not_waited_for(on: str, nodes: lis
      "ray?cpus=0", "ray?gpus=-1", "ray?memory=much", "ray?ship=nowhere"],
 )  # fmt: skip
 def test_what_is_no_place_is_refused_before_anything_is_connected_to(on: str) -> None:
-    with pytest.raises(Refused) as refusal:
-        executor.chosen(on)
+    with pytest.raises(UserError) as refusal:
+        executor.resolve_executor(on)
     assert refusal.value.mend or refusal.value.where
 
 
 def test_a_run_that_ray_gave_up_says_why() -> None:
     error = ray_executor._failure(ray.exceptions.WorkerCrashedError())
     assert error.kind == "WorkerCrashedError" and error.message and error.trace
-    refused = ray.exceptions.RayTaskError("run", "a trace", Refused("the method 'mine' is another one"))
+    refused = ray.exceptions.RayTaskError("run", "a trace", UserError("the method 'mine' is another one"))
     assert ray_executor._failure(refused).kind == "Refused" and "another one" in ray_executor._failure(refused).message
 
 
 def test_without_ray_the_refusal_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(Refused) as refusal:
-        executor.chosen("ray")
+    with pytest.raises(UserError) as refusal:
+        executor.resolve_executor("ray")
     assert refusal.value.mend == "pip install 'adaptbench[ray]'"
 
 
@@ -371,15 +371,15 @@ def test_an_address_where_nobody_answers_is_refused_at_once(run_bench: Bench, as
 
 @pytest.mark.parametrize("device", ["cuda:1", "mps"])
 def test_a_device_by_number_is_refused_on_a_cluster(device: str) -> None:
-    with pytest.raises(Refused, match=device):
-        executor.chosen("ray").check(device)
+    with pytest.raises(UserError, match=device):
+        executor.resolve_executor("ray").check(device)
 
 
 def test_a_run_of_several_processes_is_refused_on_a_cluster_before_it_is_connected_to() -> None:
-    jobs = plan.plan("lora", "capitals", "bookworm", seeds=1, budget_text="ci", settings=[])
+    jobs = plan.plan_jobs("lora", "capitals", "bookworm", seeds=1, budget_text="ci", settings=[])
     together = [job.model_copy(update={"accelerate": "two.yaml", "processes": 2}) for job in jobs]
     with (
-        pytest.raises(Refused, match="one process on a cluster"),
-        executor.chosen("ray://127.0.0.1:1").open(together),
+        pytest.raises(UserError, match="one process on a cluster"),
+        executor.resolve_executor("ray://127.0.0.1:1").open(together),
     ):
         pytest.fail("opened")

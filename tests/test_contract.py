@@ -11,11 +11,11 @@ from typing import Any, ClassVar, Self
 import pytest
 
 from bench import registry
-from bench.method import LM, Base, Budget, Lesson, Method, Unsupported, param
+from bench.method import LM, Base, Budget, TrainingData, Method, Unsupported, param
 from bench.testing import check_method
 
 FAMILIES = ("peft:VERA", "peft:LN_TUNING", "peft:IA3", "peft:ADALORA")
-SHIPPED = sorted(name for name, claim in registry.claims("methods").items() if not claim.kinds) + list(FAMILIES)
+SHIPPED = sorted(name for name, claim in registry.list_entries("methods").items() if not claim.is_family) + list(FAMILIES)
 
 
 @dataclass
@@ -27,8 +27,8 @@ class Sound(Method):
     def load(self, base: Base) -> None:
         return None
 
-    def fit(self, lm: LM, lesson: Lesson, budget: Budget) -> Self:
-        budget.draw(examples=1)
+    def fit(self, lm: LM, lesson: TrainingData, budget: Budget) -> Self:
+        budget.spend(examples=1)
         self.taught_ = lesson.train[0].target
         return self
 
@@ -52,23 +52,23 @@ class HasNoDefault(Sound):
 
 @dataclass
 class FitReturnsNone(Sound):
-    def fit(self, lm: LM, lesson: Lesson, budget: Budget) -> Self:
+    def fit(self, lm: LM, lesson: TrainingData, budget: Budget) -> Self:
         super().fit(lm, lesson, budget)
         return None  # type: ignore[return-value]
 
 
 @dataclass
 class FitReturnsAnother(Sound):
-    def fit(self, lm: LM, lesson: Lesson, budget: Budget) -> Self:
+    def fit(self, lm: LM, lesson: TrainingData, budget: Budget) -> Self:
         return type(self)().fit_for_good(lm, lesson, budget)
 
-    def fit_for_good(self, lm: LM, lesson: Lesson, budget: Budget) -> Self:
+    def fit_for_good(self, lm: LM, lesson: TrainingData, budget: Budget) -> Self:
         return super().fit(lm, lesson, budget)
 
 
 @dataclass
 class Remembers(Sound):
-    def fit(self, lm: LM, lesson: Lesson, budget: Budget) -> Self:
+    def fit(self, lm: LM, lesson: TrainingData, budget: Budget) -> Self:
         if not hasattr(self, "taught_"):
             super().fit(lm, lesson, budget)
         return self
@@ -76,7 +76,7 @@ class Remembers(Sound):
 
 @dataclass
 class ChangesItself(Sound):
-    def fit(self, lm: LM, lesson: Lesson, budget: Budget) -> Self:
+    def fit(self, lm: LM, lesson: TrainingData, budget: Budget) -> Self:
         self.words = 2
         return super().fit(lm, lesson, budget)
 
@@ -109,7 +109,7 @@ class GivesNoText(Sound):
 class IsFickle(Sound):
     mood: ClassVar[Any] = itertools.count()
 
-    def fit(self, lm: LM, lesson: Lesson, budget: Budget) -> Self:
+    def fit(self, lm: LM, lesson: TrainingData, budget: Budget) -> Self:
         super().fit(lm, lesson, budget)
         self.taught_ += str(next(self.mood))
         return self
@@ -119,10 +119,10 @@ class IsFickle(Sound):
 class TrainsOnTheSly(Sound):
     drawn: ClassVar[int] = 0
 
-    def fit(self, lm: LM, lesson: Lesson, budget: Budget) -> Self:
+    def fit(self, lm: LM, lesson: TrainingData, budget: Budget) -> Self:
         import torch
 
-        budget.draw(steps=self.drawn)
+        budget.spend(steps=self.drawn)
         weight = torch.nn.Parameter(torch.zeros(1))
         optimiser = torch.optim.SGD([weight])
         for _ in range(2):
@@ -138,9 +138,9 @@ class DrawsLessThanItTrains(TrainsOnTheSly):
 
 @dataclass
 class AsksForTooMuch(Sound):
-    def fit(self, lm: LM, lesson: Lesson, budget: Budget) -> Self:
+    def fit(self, lm: LM, lesson: TrainingData, budget: Budget) -> Self:
         while True:
-            budget.draw(steps=1)
+            budget.spend(steps=1)
 
 
 @dataclass
@@ -160,23 +160,23 @@ class AsksTheModelInTheWrongOrder(Sound):
     def load(self, base: Base) -> LM:
         return base.load()
 
-    def fit(self, lm: LM, lesson: Lesson, budget: Budget) -> Self:
+    def fit(self, lm: LM, lesson: TrainingData, budget: Budget) -> Self:
         self.lm_, self.lesson_ = lm, lesson
         return super().fit(lm, lesson, budget)
 
     def predict(self, inputs: Sequence[str]) -> list[str]:
-        return self.lm_.answer([self.lesson_.prompt(text) for text in sorted(inputs)])
+        return self.lm_.generate([self.lesson_.prompt(text) for text in sorted(inputs)])
 
 
 @dataclass
 class CannotDoIt(Sound):
-    def fit(self, lm: LM, lesson: Lesson, budget: Budget) -> Self:
+    def fit(self, lm: LM, lesson: TrainingData, budget: Budget) -> Self:
         raise Unsupported("only open answers")
 
 
 @pytest.mark.parametrize("name", SHIPPED)
 def test_every_shipped_method_keeps_the_contract(name: str) -> None:
-    check_method(registry.method(name))
+    check_method(registry.find_method(name))
 
 
 @pytest.mark.parametrize("cls", [Sound, CannotDoIt])

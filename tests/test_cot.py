@@ -14,35 +14,35 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench import registry
-from bench.execution.budget import Budget
+from bench.execution.budget import BudgetTracker
 from bench.method import Unsupported
 from bench.modeling.checkpoint import Checkpoint
-from bench.records.record import Grant
-from bench.task import Row, TaskLesson
-from bench.task_card import Card
+from bench.records.record import BudgetLimits
+from bench.task import TaskRow, TaskTrainingData
+from bench.task_card import TaskCard
 
 WORDS = st.from_regex(r"[a-z가-힣=+]+( [a-z가-힣=+]+){0,3}", fullmatch=True)
 TEMPLATE = "Q: {input}\n{target}\n\n"
 
 
-def lesson(*rationales: str | None, **changes: Any) -> TaskLesson:
+def lesson(*rationales: str | None, **changes: Any) -> TaskTrainingData:
     """A task whose training rows have these worked solutions."""
-    card = Card.model_validate(CARD | {"template": TEMPLATE} | changes)
-    rows = tuple(Row(f"q{place}", f"sum {place}", (f"A: {place}",), why) for place, why in enumerate(rationales))
-    return TaskLesson(card, rows, (Row("v", "a longer question", ("A: 9",)),), 0)
+    card = TaskCard.model_validate(CARD | {"template": TEMPLATE} | changes)
+    rows = tuple(TaskRow(f"q{place}", f"sum {place}", (f"A: {place}",), why) for place, why in enumerate(rationales))
+    return TaskTrainingData(card, rows, (TaskRow("v", "a longer question", ("A: 9",)),), 0)
 
 
-def fitted(base: Checkpoint, what: TaskLesson, **params: Any) -> Any:
-    return registry.method("cot")(**params).fit(base.load(), what, Budget(Grant(passes=1), len(what.train)))
+def fitted(base: Checkpoint, what: TaskTrainingData, **params: Any) -> Any:
+    return registry.find_method("cot")(**params).fit(base.load(), what, BudgetTracker(BudgetLimits(epochs=1), len(what.train)))
 
 
 @given(WORDS, WORDS)
 def test_a_worked_answer_concludes_with_its_target(rationale: str, target: str) -> None:
     what = lesson()
-    worked = what.completion(Row("one", "sum", (target,), rationale), worked=True)
+    worked = what.completion(TaskRow("one", "sum", (target,), rationale), with_rationale=True)
     assert worked == f"\n{rationale}\n{target}"
-    assert what.conclusion(worked + what.card.end + "Q: more\nof it") == target
-    assert what.conclusion(worked) == target
+    assert what.final_answer(worked + what.card.end + "Q: more\nof it") == target
+    assert what.final_answer(worked) == target
 
 
 @pytest.mark.parametrize(
@@ -59,12 +59,12 @@ def test_a_worked_answer_concludes_with_its_target(rationale: str, target: str) 
     ],
 )
 def test_what_broke_off_before_the_last_line_is_no_answer(worked: str, answer: str) -> None:
-    assert lesson().conclusion(worked) == answer
+    assert lesson().final_answer(worked) == answer
 
 
 def test_shots_show_their_steps_on_one_line_and_the_answer_on_the_next() -> None:
     what = lesson("one\nby\n\n one", "at once")
-    assert what.prompt("sum", what.train, worked=True) == (
+    assert what.prompt("sum", what.train, with_rationale=True) == (
         "Name the feeling.\n\nQ: sum 0\none by one\nA: 0\n\nQ: sum 1\nat once\nA: 1\n\nQ: sum"
     )
     assert "at once" not in what.prompt("sum", what.train)
@@ -77,7 +77,7 @@ def test_only_examples_with_a_worked_solution_are_shown(tiny: Checkpoint) -> Non
 
 def test_an_example_whose_answer_cannot_be_told_from_its_steps_is_not_shown(tiny: Checkpoint) -> None:
     what = lesson("one", "two")
-    what = replace(what, train=(*what.train, Row("q9", "sum", ("A:\nnine",), "three")))
+    what = replace(what, train=(*what.train, TaskRow("q9", "sum", ("A:\nnine",), "three")))
     assert {shot.id for shot in fitted(tiny, what, k=4).shots_.examples} == {"q0", "q1"}
 
 
@@ -90,7 +90,7 @@ def test_an_example_whose_answer_cannot_be_told_from_its_steps_is_not_shown(tiny
     ],
 )
 def test_a_task_that_cannot_be_worked_is_unsupported_with_its_reason(
-    tiny: Checkpoint, what: TaskLesson, reason: str
+    tiny: Checkpoint, what: TaskTrainingData, reason: str
 ) -> None:
     with pytest.raises(Unsupported, match=reason):
         fitted(tiny, what)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from conftest import Bench, MakeRecord, MakeTask
 
-from bench.errors import Refused
+from bench.errors import UserError
 from bench.execution import plan
 from bench.execution.job import Job
 from bench.measurement import device
@@ -40,7 +40,7 @@ def test_a_worker_sees_one_gpu_or_none(
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     if shown is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", shown)
-    assert device.visible(asked)["CUDA_VISIBLE_DEVICES"] == seen
+    assert device.visible_gpu_environment(asked)["CUDA_VISIBLE_DEVICES"] == seen
 
 
 @pytest.mark.parametrize(("count", "asked", "said"), [(0, "cuda", "no GPU is here"), (2, "cuda:2", "2 GPUs are here")])
@@ -49,10 +49,10 @@ def test_a_gpu_beyond_those_that_are_here_is_refused(
 ) -> None:
     monkeypatch.setattr(device, "_torch_has_cuda", lambda: True)
     monkeypatch.setattr(device, "gpus", lambda: count)
-    with pytest.raises(Refused, match=said):
-        device.check(asked)
+    with pytest.raises(UserError, match=said):
+        device.check_device(asked)
     for fine in ("auto", "cpu", *(f"cuda:{number}" for number in range(count))):
-        device.check(fine)
+        device.check_device(fine)
 
 
 @pytest.mark.parametrize(
@@ -75,8 +75,8 @@ def test_a_run_asked_for_on_another_device_is_made_again(
     env |= {"processor": "x", "cores": 1, "memory_mib": 1, "others_cores": 0.0, "packages": {}, "revision": None}
     record: Record = make_record(env=env | {"device": made_on, "threads": threads})
     record.write(tmp_path)
-    job = Job(spec=record.spec, asked=(), method_sha256="x", device=asked)
-    assert (plan.done(job, tmp_path) is not None) is kept
+    job = Job(spec=record.spec, command=(), method_sha256="x", device=asked)
+    assert (plan.find_finished_record(job, tmp_path) is not None) is kept
 
 
 @pytest.fixture

@@ -19,12 +19,12 @@ from conftest import MakeRecord, MakeTask
 
 from bench import i18n, registry, units
 from bench.analysis.regression.gates import Policy
-from bench.analysis.summary import Row
+from bench.analysis.summary import MethodSummary
 from bench.cli import app, new
-from bench.errors import Refused
+from bench.errors import UserError
 from bench.report import columns, terminal_table
-from bench.task import Row as Example
-from bench.task_card import Card, Data
+from bench.task import TaskRow as Example
+from bench.task_card import TaskCard, HubDataset
 from bench.testing import check_method
 
 ROOT = Path(__file__).parents[1]
@@ -86,7 +86,7 @@ def test_the_method_in_the_docs_is_short_and_keeps_the_contract(tmp_path: Path) 
     assert len(code.splitlines()) <= 25
     file = tmp_path / "parrot.py"
     file.write_text(code, "utf-8")
-    check_method(registry.method(str(file)))
+    check_method(registry.find_method(str(file)))
 
 
 def test_a_new_method_is_the_one_of_the_docs_and_keeps_the_contract(
@@ -96,16 +96,16 @@ def test_a_new_method_is_the_one_of_the_docs_and_keeps_the_contract(
     new.method_command("my-own")
     code = re.findall(r"```python\n(.*?)```", (DOCS / "methods.md").read_text("utf-8"), re.DOTALL)[0]
     assert (tmp_path / "my_own.py").read_text("utf-8") == code.replace("Parrot", "MyOwn")
-    check_method(registry.method("./my_own.py"))
+    check_method(registry.find_method("./my_own.py"))
     for wrong in ("my-own", "no name", ""):
-        with pytest.raises(Refused):
+        with pytest.raises(UserError):
             new.method_command(wrong)
 
 
 def test_the_docs_name_every_key_of_a_task_and_of_an_example() -> None:
     text = (DOCS / "tasks.md").read_text("utf-8")
     tables = re.split(r"^\| key of `data`", text, maxsplit=1, flags=re.MULTILINE)
-    for part, model in zip(tables, (Card, Data), strict=True):
+    for part, model in zip(tables, (TaskCard, HubDataset), strict=True):
         keys = part.partition("| key | meaning |")[2] or part
         named = set(re.findall(r"`(\w+)`", " ".join(re.findall(r"^\| (`[^|]*) \|", keys, re.MULTILINE))))
         assert named == set(model.model_fields)
@@ -213,7 +213,7 @@ def test_the_sentences_shown_in_the_docs_are_what_a_run_says(page: str) -> None:
     text = re.findall(r"```\n((?:bookrec|lora leads).*?)```", (ROOT / page).read_text("utf-8"), re.DOTALL)[0]
     left = " ".join(text[text.index("lora leads") :].split())
     facts = {"name": "(?:lora|nearest)", "other": "(?:lora|nearest)", "names": "[^:]+?", "metric": "em"}
-    for known in [terminal_table.LEGEND, terminal_table.FORGETS, *i18n.catalogue("ko")]:
+    for known in [terminal_table.LEGEND, terminal_table.LOSS_CHANGE, *i18n.catalog("ko")]:
         parts = string.Formatter().parse(known)
         pattern = "".join(re.escape(said) + (facts.get(fact, r"[\d.,]+") if fact else "") for said, fact, *_ in parts)
         if known.endswith("."):
@@ -255,13 +255,13 @@ def test_the_figures_on_choosing_are_those_of_the_sample_report() -> None:
 
 
 def test_the_glossary_and_the_report_use_the_same_korean_words() -> None:
-    said = i18n.catalogue("ko")
+    said = i18n.catalog("ko")
     *concepts, table_words = (DOCS / "glossary.md").read_text("utf-8").split("\n## ")[1:]
     listed = {english: korean for english, korean, _ in rows_of(table_words)[1:]}
     assert not {english: (korean, said[english]) for english, korean in listed.items() if said[english] != korean}
-    row = Row.model_construct(scores={}, forgets=1, trainable=1, fit_s=1, peak_mib=1, tokens_per_s=1, query_p50_ms=1,
+    row = MethodSummary.model_construct(scores={}, forgets=1, trainable=1, fit_s=1, peak_mib=1, tokens_per_s=1, query_p50_ms=1,
                               query_p95_ms=1, artefact_bytes=1)  # fmt: skip
-    headings = {column.heading for column in columns.columns([row], "em", i18n.english)}
+    headings = {column.heading for column in columns.build_columns([row], "em", i18n.untranslated)}
     assert headings | {"leader", "control", "better", "worse", "same", "open"} <= set(listed)
     for english, korean, _ in (row for part in concepts for row in rows_of(part)[1:]):
         for term in english.split(", "):  # where the report says it, it says it so at least once

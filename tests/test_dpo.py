@@ -9,34 +9,34 @@ from typing import Any
 import pytest
 
 from bench import registry
-from bench.execution.budget import Budget
+from bench.execution.budget import BudgetTracker
 from bench.execution.worker import seed_all
 from bench.modeling.causal_lm import CausalLM
 from bench.modeling.checkpoint import Checkpoint
-from bench.records.record import Grant
-from bench.task import TaskLesson
-from bench.testing import QUESTIONS, tiny_lesson
+from bench.records.record import BudgetLimits
+from bench.task import TaskTrainingData
+from bench.testing import QUESTIONS, tiny_training_data
 
-LESSON = tiny_lesson()
+LESSON = tiny_training_data()
 REJECTED = replace(LESSON, train=tuple(replace(row, rejected="never") for row in LESSON.train))
 
 
-def fit(base: Checkpoint, grant: Grant, lesson: TaskLesson = LESSON, **params: Any) -> tuple[Any, Budget]:
-    method: Any = registry.method("dpo")(**params)
+def fit(base: Checkpoint, grant: BudgetLimits, lesson: TaskTrainingData = LESSON, **params: Any) -> tuple[Any, BudgetTracker]:
+    method: Any = registry.find_method("dpo")(**params)
     seed_all(0)
-    budget = Budget(grant, len(lesson.train))
+    budget = BudgetTracker(grant, len(lesson.train))
     method.fit(method.load(base), lesson, budget)
     return method, budget
 
 
 def margin(lm: CausalLM, row: Any) -> float:
     """By how much (nats per token) the wanted answer is likelier than the rejected one."""
-    good, bad = lm.rate(LESSON.prompt(row.input), [LESSON.completion(row), " " + row.rejected])
+    good, bad = lm.loglikelihood(LESSON.prompt(row.input), [LESSON.completion(row), " " + row.rejected])
     return good - bad
 
 
-@pytest.mark.parametrize("grant", [Grant(steps=9, batch=4), Grant(passes=4, batch=4), Grant(passes=2, batch=3)])
-def test_both_lessons_share_one_budget(lively: Checkpoint, grant: Grant) -> None:
+@pytest.mark.parametrize("grant", [BudgetLimits(steps=9, batch=4), BudgetLimits(epochs=4, batch=4), BudgetLimits(epochs=2, batch=3)])
+def test_both_lessons_share_one_budget(lively: Checkpoint, grant: BudgetLimits) -> None:
     method, budget = fit(lively, grant, REJECTED, share=0.67)
     first = round(0.67 * budget.planned_steps)
     assert first < budget.steps <= budget.planned_steps
@@ -45,14 +45,14 @@ def test_both_lessons_share_one_budget(lively: Checkpoint, grant: Grant) -> None
 
 
 def test_it_moves_away_from_what_the_task_rejects(lively: Checkpoint) -> None:
-    lora, _ = fit(lively, Grant(steps=10, batch=4), LESSON, share=0.99)
-    tuned, _ = fit(lively, Grant(steps=40, batch=4), REJECTED, share=0.25, pace=1.0)
+    lora, _ = fit(lively, BudgetLimits(steps=10, batch=4), LESSON, share=0.99)
+    tuned, _ = fit(lively, BudgetLimits(steps=40, batch=4), REJECTED, share=0.25, pace=1.0)
     before, after = (sum(margin(method.lm_, row) for row in REJECTED.train) for method in (lora, tuned))
     assert after > before + len(REJECTED.train)
 
 
 def test_without_rejected_answers_the_own_wrong_ones_are_taken(lively: Checkpoint) -> None:
-    method, _ = fit(lively, Grant(steps=3, batch=4))
+    method, _ = fit(lively, BudgetLimits(steps=3, batch=4))
     lm = method.lm_
     choices = method.choices(lm, LESSON)
     said = [LESSON.trim(answer) for answer in lm.answer([LESSON.prompt(row.input) for row in LESSON.train])]
@@ -66,9 +66,9 @@ def test_without_rejected_answers_the_own_wrong_ones_are_taken(lively: Checkpoin
 def test_one_adapter_is_kept_and_gives_the_same_answers(lively: Checkpoint, tmp_path: Path) -> None:
     from peft import PeftModel
 
-    method, _ = fit(lively, Grant(steps=6, batch=4), REJECTED)
+    method, _ = fit(lively, BudgetLimits(steps=6, batch=4), REJECTED)
     assert list(method.lm_.model.peft_config) == ["default"]
     method.save(tmp_path)
     base: Any = method.load(lively)
     saved = CausalLM(PeftModel.from_pretrained(base.model, tmp_path), base.tokenizer, lively.decoding)
-    assert saved.answer([LESSON.prompt(question) for question in QUESTIONS]) == method.predict(QUESTIONS)
+    assert saved.generate([LESSON.prompt(question) for question in QUESTIONS]) == method.predict(QUESTIONS)

@@ -10,22 +10,22 @@ import torch
 from conftest import MakeTask
 
 from bench import registry
-from bench.errors import Refused
+from bench.errors import UserError
 from bench.execution import plan, worker
-from bench.execution.budget import Budget
+from bench.execution.budget import BudgetTracker
 from bench.execution.worker import seed_all
 from bench.export import export, provenance
 from bench.method import Unsupported
 from bench.modeling import checkpoint
 from bench.modeling.checkpoint import Checkpoint
-from bench.records.record import Decoding, Grant, Record
-from bench.task import TaskLesson
-from bench.testing import QUESTIONS, tiny_lesson
-from bench.training.trainer import pairs
+from bench.records.record import Decoding, BudgetLimits, Record
+from bench.task import TaskTrainingData
+from bench.testing import QUESTIONS, tiny_training_data
+from bench.training.trainer import encode_examples
 
 TRAINED = ("full", "lora", "dora", "prefix", "prompt-tuning", "bitfit", "adapter", "random-weights", "shuffled-labels")
-LESSON = tiny_lesson()
-OPEN = TaskLesson(LESSON.card.model_copy(update={"labels": None}), LESSON.train, LESSON.validation, 0)
+LESSON = tiny_training_data()
+OPEN = TaskTrainingData(LESSON.card.model_copy(update={"labels": None}), LESSON.train, LESSON.validation, 0)
 
 
 @pytest.fixture(scope="module")
@@ -59,16 +59,16 @@ def tiny_encoder(folder: Path, **more: Any) -> Checkpoint:
     torch.manual_seed(0)
     BertForMaskedLM(shape).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    checkpoint.check_folder(folder)
+    checkpoint.check_model_folder(folder)
     return Checkpoint(folder, "float32", "cpu", Decoding(max_new_tokens=8, stop=("\n",)))
 
 
-def fit(name: str, base: Checkpoint, lesson: TaskLesson = LESSON, steps: int = 3, **params: Any) -> Any:
-    method: Any = registry.method(name)(**params)
+def fit(name: str, base: Checkpoint, lesson: TaskTrainingData = LESSON, steps: int = 3, **params: Any) -> Any:
+    method: Any = registry.find_method(name)(**params)
     seed_all(0)
     lm: Any = method.load(base)
     seed_all(0)
-    return method.fit(lm, lesson, Budget(Grant(steps=steps, batch=4), len(lesson.train)))
+    return method.fit(lm, lesson, BudgetTracker(BudgetLimits(steps=steps, batch=4), len(lesson.train)))
 
 
 @pytest.mark.parametrize("name", [*TRAINED, "features", "head"])
@@ -85,7 +85,7 @@ def test_a_closed_task_is_answered_with_its_labels(base: Checkpoint, name: str, 
 @pytest.mark.parametrize("name", [name for name in TRAINED if name != "shuffled-labels"])
 def test_training_learns_the_labels(base: Checkpoint, name: str) -> None:
     few, many = (fit(name, base, steps=steps) for steps in (1, 60))
-    losses = [method.lm_.measure(pairs(method.lm_, LESSON, LESSON.train))[0] for method in (few, many)]
+    losses = [method.lm_.measure(encode_examples(method.lm_, LESSON, LESSON.train))[0] for method in (few, many)]
     assert losses[1] < losses[0]
     assert [point.step for point in many.curve_][-1] == 60
 
@@ -125,8 +125,8 @@ def test_a_long_prompt_keeps_its_end_and_its_first_token(base: Checkpoint) -> No
 
 def test_a_model_that_is_neither_is_refused(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"architectures": ["ViTForImageClassification"]}')
-    with pytest.raises(Refused, match="neither"):
-        checkpoint.check_folder(tmp_path)
+    with pytest.raises(UserError, match="neither"):
+        checkpoint.check_model_folder(tmp_path)
 
 
 @pytest.mark.parametrize("name", ["features", pytest.param("lora", marks=pytest.mark.slow)])
@@ -135,15 +135,15 @@ def test_an_encoder_is_taken_home_with_whatever_its_checkpoint_left_to_chance(
 ) -> None:
     task = make_task(tmp_path / "task", labels=["warm", "cold", "mild"])
     budget = {"seeds": 1, "budget_text": "steps=3,batch=4", "settings": []}
-    jobs = plan.plan(name, str(task), str(base.folder), **budget)  # type: ignore[arg-type]
+    jobs = plan.plan_jobs(name, str(task), str(base.folder), **budget)  # type: ignore[arg-type]
     (job,) = [job for job in jobs if job.spec.method.name == name]
     spec = job.spec.model_copy(update={"exam": "validation"})
     (tmp_path / "job").write_text(job.model_copy(update={"spec": spec, "keep": True}).model_dump_json(), "utf-8")
     (tmp_path / "results").mkdir()
     worker.main(str(tmp_path / "job"), str(tmp_path / "results"), str(tmp_path / "progress"))
     file = tmp_path / "results" / f"{spec.id}.json"
-    found = provenance.find(Record.read(file), file)
-    done = export.export(found, tmp_path / "home", merge=False, check=100, show=lambda state: None)
+    found = provenance.find_provenance(Record.read(file), file)
+    done = export.export_record(found, tmp_path / "home", merge=False, check=100, show=lambda state: None)
     assert not done.differences
     whole = name != "features"
     assert (tmp_path / "home" / "model.safetensors").exists() is whole

@@ -15,7 +15,7 @@ import bench
 from bench import registry
 from bench.execution import plan, worker
 from bench.measurement import forgetting
-from bench.measurement.forgetting import Recall
+from bench.measurement.forgetting import ForgettingProbe
 from bench.modeling.causal_lm import CausalLM
 from bench.modeling.checkpoint import Checkpoint
 from bench.records.record import Record
@@ -66,15 +66,15 @@ def test_no_more_is_read_than_is_enough(lm: CausalLM, monkeypatch: pytest.Monkey
 
 
 def test_what_was_forgotten_is_the_loss_before_and_after_on_the_same_text(lm: CausalLM, text: Path) -> None:
-    recall = Recall.of(lm, text)
+    recall = ForgettingProbe.before(lm, text)
     assert recall is not None
     before = [loss(lm, one) for one in TEXTS[:3]]
-    untouched = recall.again(lm)
+    untouched = recall.after(lm)
     assert untouched.nats_after == untouched.nats_before
     for weight in lm.model.parameters():
         weight.data *= 0.9
     after = [loss(lm, one) for one in TEXTS[:3]]
-    found = recall.again(lm)
+    found = recall.after(lm)
     tokens = sum(count for _, count in before)
     assert found.tokens == tokens
     assert found.nats_before == pytest.approx(sum(nats for nats, _ in before) / tokens, rel=1e-5)
@@ -86,30 +86,30 @@ def test_what_was_forgotten_is_the_loss_before_and_after_on_the_same_text(lm: Ca
 def test_tokens_of_its_own_before_the_text_are_part_of_what_a_model_has_become(lm: CausalLM, text: Path) -> None:
     from peft import PromptTuningConfig, TaskType, get_peft_model
 
-    recall = Recall.of(lm, text)
+    recall = ForgettingProbe.before(lm, text)
     assert recall is not None
     tuned = PromptTuningConfig(task_type=TaskType.CAUSAL_LM, num_virtual_tokens=100)
     lm.model = get_peft_model(lm.model, tuned)
-    found = recall.again(lm)
+    found = recall.after(lm)
     assert found.nats_after is not None and 0 < found.nats_after != found.nats_before
 
 
 def test_a_file_without_text_measures_nothing(lm: CausalLM, tmp_path: Path) -> None:
     file = tmp_path / "text.jsonl"
     file.write_text('{"id": "0", "text": ""}\n', "utf-8")
-    assert Recall.of(lm, file) is None
+    assert ForgettingProbe.before(lm, file) is None
 
 
 def test_general_text_is_found_and_is_no_task(text: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bench, "__path__", [str(text.parents[2])])
-    assert registry.general_text() == text
-    assert "general" not in registry.claims("tasks")
+    assert registry.general_text_file() == text
+    assert "general" not in registry.list_entries("tasks")
     text.unlink()
-    assert registry.general_text() is None
+    assert registry.general_text_file() is None
 
 
 def ran(methods: str, task: Path, base: Checkpoint) -> dict[str, Record]:
-    jobs = plan.plan(methods, str(task), str(base.folder), seeds=1, budget_text="steps=2,batch=4", settings=[])
+    jobs = plan.plan_jobs(methods, str(task), str(base.folder), seeds=1, budget_text="steps=2,batch=4", settings=[])
     records = [worker.Run(job, lambda event: None).record() for job in jobs]
     return {record.spec.method.name: record for record in records}
 
@@ -123,7 +123,7 @@ def test_forgetting_is_measured_where_a_model_was_trained(
     trained = found["lora"]
     assert trained.cost is not None and trained.forgetting is not None
     assert list(trained.cost.phases) == ["import", "load", "remember", "fit", "predict", "latency", "forget", "serve"]
-    assert trained.forgetting.nats_before == pytest.approx(Recall.of(tiny.load(), house).nats)  # type: ignore[union-attr]
+    assert trained.forgetting.nats_before == pytest.approx(ForgettingProbe.before(tiny.load(), house).nats)  # type: ignore[union-attr]
     assert trained.forgetting.nats_after != trained.forgetting.nats_before
 
 
@@ -141,7 +141,7 @@ def test_remembering_changes_nothing_that_is_learnt(
 
 
 def test_a_loss_that_is_not_finite_is_written_as_null(lm: CausalLM, text: Path) -> None:
-    recall = Recall.of(lm, text)
+    recall = ForgettingProbe.before(lm, text)
     assert recall is not None
-    found = dataclasses.replace(recall, nats=float("nan")).again(lm)
+    found = dataclasses.replace(recall, nats=float("nan")).after(lm)
     assert json.loads(found.model_dump_json())["nats_before"] is None

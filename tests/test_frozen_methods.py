@@ -12,39 +12,39 @@ import pytest
 import torch
 
 from bench import registry
-from bench.execution.budget import Budget
+from bench.execution.budget import BudgetTracker
 from bench.execution.worker import seed_all
 from bench.method import Unsupported
 from bench.modeling.checkpoint import Checkpoint
-from bench.records.record import Grant
-from bench.task import Row, TaskLesson
-from bench.testing import QUESTIONS, tiny_lesson
+from bench.records.record import BudgetLimits
+from bench.task import TaskRow, TaskTrainingData
+from bench.testing import QUESTIONS, tiny_training_data
 
 METHODS = ("features", "head")
 LABELS = ("warm", "cold")
 
 
-def colours(first: int, count: int) -> tuple[Row, ...]:
+def colours(first: int, count: int) -> tuple[TaskRow, ...]:
     """Two colours, which are the whole difference between two answers."""
     sides = (("the red one", "warm"), ("a blue thing", "cold"))
     return tuple(
-        Row(f"{place}", f"{place} {sides[place % 2][0]}", (sides[place % 2][1],))
+        TaskRow(f"{place}", f"{place} {sides[place % 2][0]}", (sides[place % 2][1],))
         for place in range(first, first + count)
     )
 
 
-def separable(*, open_answers: bool = False, train: Sequence[Row] = ()) -> TaskLesson:
-    card = tiny_lesson(answers=LABELS).card
+def separable(*, open_answers: bool = False, train: Sequence[TaskRow] = ()) -> TaskTrainingData:
+    card = tiny_training_data(answers=LABELS).card
     if open_answers:
         card = card.model_copy(update={"labels": None})
-    return TaskLesson(card, tuple(train) or colours(0, 24), colours(50, 4), seed=0)
+    return TaskTrainingData(card, tuple(train) or colours(0, 24), colours(50, 4), seed=0)
 
 
-def fit(name: str, base: Checkpoint, lesson: TaskLesson, grant: Grant, **params: Any) -> tuple[Any, Budget]:
-    method: Any = registry.method(name)(**params)
+def fit(name: str, base: Checkpoint, lesson: TaskTrainingData, grant: BudgetLimits, **params: Any) -> tuple[Any, BudgetTracker]:
+    method: Any = registry.find_method(name)(**params)
     seed_all(lesson.seed)
     lm = method.load(base)
-    budget = Budget(grant, len(lesson.train))
+    budget = BudgetTracker(grant, len(lesson.train))
     return method.fit(lm, lesson, budget), budget
 
 
@@ -53,13 +53,13 @@ def features() -> Any:
     """The module, found as the registry finds it."""
     import importlib
 
-    return importlib.import_module(registry.method("features").__module__)
+    return importlib.import_module(registry.find_method("features").__module__)
 
 
 @pytest.mark.parametrize("open_answers", [False, True], ids=["closed", "open"])
 @pytest.mark.parametrize("name", METHODS)
 def test_every_weight_of_the_base_keeps_every_bit(lively: Checkpoint, name: str, open_answers: bool) -> None:
-    method, _ = fit(name, lively, separable(open_answers=open_answers), Grant(steps=3, batch=4), **changing(name))
+    method, _ = fit(name, lively, separable(open_answers=open_answers), BudgetLimits(steps=3, batch=4), **changing(name))
     method.predict(QUESTIONS)
     after, before = dict(method.lm_.model.named_parameters()), lively.load().model.named_parameters()
     assert all(torch.equal(after[key], weight) for key, weight in before)
@@ -71,7 +71,7 @@ def changing(name: str) -> dict[str, float]:
 
 @pytest.mark.parametrize("open_answers", [False, True], ids=["closed", "open"])
 def test_features_tell_apart_what_is_plainly_different(lively: Checkpoint, open_answers: bool) -> None:
-    method, budget = fit("features", lively, separable(open_answers=open_answers), Grant(passes=1))
+    method, budget = fit("features", lively, separable(open_answers=open_answers), BudgetLimits(epochs=1))
     unseen = colours(60, 20)
     answers = method.predict([row.input for row in unseen])
     assert sum(answer == row.target for answer, row in zip(answers, unseen, strict=True)) >= 19
@@ -79,7 +79,7 @@ def test_features_tell_apart_what_is_plainly_different(lively: Checkpoint, open_
 
 
 def test_the_head_tells_apart_what_is_plainly_different(lively: Checkpoint) -> None:
-    method, _ = fit("head", lively, separable(), Grant(passes=20, batch=8), lr=1e-2)
+    method, _ = fit("head", lively, separable(), BudgetLimits(epochs=20, batch=8), lr=1e-2)
     unseen = colours(60, 20)
     answers = method.predict([row.input for row in unseen])
     assert sum(answer == row.target for answer, row in zip(answers, unseen, strict=True)) >= 19
@@ -87,7 +87,7 @@ def test_the_head_tells_apart_what_is_plainly_different(lively: Checkpoint) -> N
 
 def test_the_scaler_and_the_reader_know_the_training_questions_only(lively: Checkpoint, features: Any) -> None:
     lesson = separable()
-    method, _ = fit("features", lively, lesson, Grant(passes=1))
+    method, _ = fit("features", lively, lesson, BudgetLimits(epochs=1))
     lm = lively.load()
     rows = [lm.tokens(lesson.prompt(row.input)) for row in lesson.train]
     vectors = features.encode(lm, rows, layer=method.layer, pool=method.pool).double()
@@ -124,10 +124,10 @@ def test_the_last_feature_is_the_state_from_which_the_answer_is_continued(lively
 
 
 def test_more_neighbours_outvote_one_that_is_wrong(lively: Checkpoint) -> None:
-    train = (*colours(0, 24), Row("odd", "60 the red one", ("cold",)))
+    train = (*colours(0, 24), TaskRow("odd", "60 the red one", ("cold",)))
     lesson = separable(open_answers=True, train=train)
-    one, _ = fit("features", lively, lesson, Grant(passes=1), k=1)
-    five, _ = fit("features", lively, lesson, Grant(passes=1), k=5)
+    one, _ = fit("features", lively, lesson, BudgetLimits(epochs=1), k=1)
+    five, _ = fit("features", lively, lesson, BudgetLimits(epochs=1), k=5)
     assert (one.predict(["60 the red one"]), five.predict(["60 the red one"])) == (["cold"], ["warm"])
 
 
@@ -135,7 +135,7 @@ def test_more_neighbours_outvote_one_that_is_wrong(lively: Checkpoint) -> None:
 def test_features_cope_with_labels_too_rare_to_validate_on(lively: Checkpoint, counts: tuple[int, int]) -> None:
     warm, cold = counts
     pool = colours(0, 8)
-    method, _ = fit("features", lively, separable(train=pool[::2][:warm] + pool[1::2][:cold]), Grant(passes=1))
+    method, _ = fit("features", lively, separable(train=pool[::2][:warm] + pool[1::2][:cold]), BudgetLimits(epochs=1))
     assert set(method.predict(QUESTIONS)) <= set(LABELS[: 2 if cold else 1])
 
 
@@ -145,7 +145,7 @@ def test_a_budget_of_tokens_is_kept(lively: Checkpoint, name: str) -> None:
     lesson = separable(train=train)
     lm = lively.load()
     all_tokens = sum(len(lm.tokens(lesson.prompt(row.input))) for row in train)
-    method, budget = fit(name, lively, lesson, Grant(passes=3, tokens=all_tokens // 2, batch=16))
+    method, budget = fit(name, lively, lesson, BudgetLimits(epochs=3, tokens=all_tokens // 2, batch=16))
     assert 0 < budget.tokens <= all_tokens // 2
     assert budget.stopped_by == "tokens"
     assert set(method.predict(QUESTIONS)) <= set(LABELS)
@@ -153,29 +153,29 @@ def test_a_budget_of_tokens_is_kept(lively: Checkpoint, name: str) -> None:
 
 def test_features_that_cannot_be_paid_for_are_unsupported(lively: Checkpoint) -> None:
     with pytest.raises(Unsupported, match="budget"):
-        fit("features", lively, separable(), Grant(passes=1, tokens=1))
+        fit("features", lively, separable(), BudgetLimits(epochs=1, tokens=1))
 
 
 def test_the_head_encodes_each_question_once_and_keeps_to_its_steps(lively: Checkpoint) -> None:
     lesson = separable()
-    method, budget = fit("head", lively, lesson, Grant(steps=5, batch=12))
+    method, budget = fit("head", lively, lesson, BudgetLimits(steps=5, batch=12))
     assert (budget.steps, budget.examples, budget.stopped_by) == (5, 60, "steps")
     assert budget.tokens == sum(len(method.lm_.tokens(lesson.prompt(row.input))) for row in lesson.train)
 
 
 def test_what_the_head_trains_is_one_layer_and_that_is_what_it_counts(lively: Checkpoint) -> None:
     base, width = lively.load(), 64
-    closed, _ = fit("head", lively, separable(), Grant(steps=1))
+    closed, _ = fit("head", lively, separable(), BudgetLimits(steps=1))
     added = len(LABELS) * (width + 1)
-    assert closed.lm_.count() == (base.count()[0] + added, added)
-    opened, _ = fit("head", lively, separable(open_answers=True), Grant(steps=1))
+    assert closed.lm_.count() == (base.count_parameters()[0] + added, added)
+    opened, _ = fit("head", lively, separable(open_answers=True), BudgetLimits(steps=1))
     untied = base.model.config.vocab_size * width
-    assert opened.lm_.count() == (base.count()[0] + untied, untied)
+    assert opened.lm_.count() == (base.count_parameters()[0] + untied, untied)
 
 
 def test_a_head_over_a_body_of_lower_precision_answers_in_that(lively: Checkpoint) -> None:
     low = dataclasses.replace(lively, dtype="bfloat16")
-    method, _ = fit("head", low, separable(open_answers=True), Grant(steps=1, batch=4))
+    method, _ = fit("head", low, separable(open_answers=True), BudgetLimits(steps=1, batch=4))
     assert any(weight.requires_grad for weight in method.lm_.model.parameters())
     assert {weight.dtype for weight in method.lm_.model.parameters()} == {torch.bfloat16}
     assert len(method.predict(QUESTIONS)) == len(QUESTIONS)
@@ -188,12 +188,12 @@ def test_a_saved_head_and_the_base_give_the_same_answers(
     from safetensors.torch import load_file
 
     lesson = separable(open_answers=open_answers)
-    method, _ = fit("head", lively, lesson, Grant(steps=4, batch=8), lr=1e-2)
+    method, _ = fit("head", lively, lesson, BudgetLimits(steps=4, batch=8), lr=1e-2)
     method.save(tmp_path)
     saved = load_file(tmp_path / "trained.safetensors")
     assert sum(weight.numel() for weight in saved.values()) == method.lm_.count()[1]
     swapped = [dataclasses.replace(row, references=(LABELS[row.target == "warm"],)) for row in lesson.train]
-    fresh, _ = fit("head", lively, dataclasses.replace(lesson, train=tuple(swapped)), Grant(steps=1), lr=1e-2)
+    fresh, _ = fit("head", lively, dataclasses.replace(lesson, train=tuple(swapped)), BudgetLimits(steps=1), lr=1e-2)
     assert fresh.predict(QUESTIONS) != method.predict(QUESTIONS), "alike before: this test could not fail"
     fresh.lm_.model.load_state_dict(saved, strict=False)
     assert fresh.predict(QUESTIONS) == method.predict(QUESTIONS)
@@ -206,7 +206,7 @@ def test_a_saved_reader_is_numbers_and_words_that_answer_alike(
     from safetensors.numpy import load_file
 
     lesson = separable()
-    method, _ = fit("features", lively, lesson, Grant(passes=1))
+    method, _ = fit("features", lively, lesson, BudgetLimits(epochs=1))
     method.save(tmp_path)
     numbers, words = load_file(tmp_path / "reader.safetensors"), json.loads((tmp_path / "reader.json").read_text())
     lm = lively.load()
@@ -219,7 +219,7 @@ def test_a_saved_reader_is_numbers_and_words_that_answer_alike(
 @pytest.mark.parametrize("name", METHODS)
 def test_tokens_read_while_answering_are_counted_and_those_of_fitting_are_not(lively: Checkpoint, name: str) -> None:
     lesson = separable()
-    method, _ = fit(name, lively, lesson, Grant(steps=1, passes=1, batch=4))
+    method, _ = fit(name, lively, lesson, BudgetLimits(steps=1, epochs=1, batch=4))
     assert method.lm_.tally.prompt_tokens == 0
     method.predict(QUESTIONS)
     assert method.lm_.tally.prompt_tokens == sum(len(method.lm_.tokens(lesson.prompt(text))) for text in QUESTIONS)

@@ -11,7 +11,7 @@ from types import ModuleType
 import pytest
 from conftest import Rows, imported
 
-from bench.task import Task, load
+from bench.task import Task, load_task
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "tasks" / "fruit-sums"
@@ -30,7 +30,7 @@ def learnt() -> Iterator[ModuleType]:
 
 @pytest.fixture(scope="module")
 def task() -> Task:
-    return load(FOLDER)
+    return load_task(FOLDER)
 
 
 def every(rows: Rows) -> list[dict[str, str]]:

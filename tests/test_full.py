@@ -10,14 +10,14 @@ import pytest
 import torch
 
 from bench import registry
-from bench.execution.budget import Budget
+from bench.execution.budget import BudgetTracker
 from bench.execution.worker import seed_all
 from bench.modeling.checkpoint import Checkpoint
-from bench.records.record import Grant
-from bench.testing import QUESTIONS, tiny_lesson
+from bench.records.record import BudgetLimits
+from bench.testing import QUESTIONS, tiny_training_data
 
 METHODS = ("full", "random-weights")
-PROMPTS = [tiny_lesson().prompt(question) for question in QUESTIONS]
+PROMPTS = [tiny_training_data().prompt(question) for question in QUESTIONS]
 
 Fit = Callable[[str], Any]
 
@@ -25,7 +25,7 @@ Fit = Callable[[str], Any]
 def load(name: str, base: Checkpoint, seed: int = 0) -> Any:
     """The model of a method just as the worker loads it."""
     seed_all(seed)
-    return registry.method(name)().load(base)
+    return registry.find_method(name)().load(base)
 
 
 def matrices(lm: Any) -> dict[str, torch.Tensor]:
@@ -40,9 +40,9 @@ def fitted(lively: Checkpoint) -> Fit:
 
     def once(name: str) -> Any:
         if name not in made:
-            lm, lesson = load(name, lively), tiny_lesson()
-            budget = Budget(Grant(steps=3, batch=4), len(lesson.train))
-            made[name] = registry.method(name)().fit(lm, lesson, budget)
+            lm, lesson = load(name, lively), tiny_training_data()
+            budget = BudgetTracker(BudgetLimits(steps=3, batch=4), len(lesson.train))
+            made[name] = registry.find_method(name)().fit(lm, lesson, budget)
             assert budget.steps == 3
         return made[name]
 
@@ -52,7 +52,7 @@ def fitted(lively: Checkpoint) -> Fit:
 @pytest.mark.parametrize("name", METHODS)
 def test_every_weight_is_trained_and_the_embedding_stays_tied(fitted: Fit, lively: Checkpoint, name: str) -> None:
     lm = fitted(name).lm_
-    assert lm.count()[1] == lm.count()[0] == lively.load().count()[0]
+    assert lm.count()[1] == lm.count()[0] == lively.load().count_parameters()[0]
     assert lm.model.lm_head.weight is lm.model.get_input_embeddings().weight
     before = dict(load(name, lively).model.named_parameters())
     assert not [key for key, weight in lm.model.named_parameters() if torch.equal(weight, before[key])]
@@ -68,11 +68,11 @@ def test_what_is_saved_is_a_whole_model_with_the_same_answers(
 
     method = fitted(name)
     answers = method.predict(QUESTIONS)
-    assert lively.load().answer(PROMPTS) != answers, "training changed no answer, so this test could not fail"
+    assert lively.load().generate(PROMPTS) != answers, "training changed no answer, so this test could not fail"
     method.save(tmp_path)
     again = CausalLM(AutoModelForCausalLM.from_pretrained(tmp_path), method.lm_.tokenizer, lively.decoding)
-    assert again.answer(PROMPTS) == answers
-    assert again.count()[0] == method.lm_.count()[0]
+    assert again.generate(PROMPTS) == answers
+    assert again.count_parameters()[0] == method.lm_.count()[0]
 
 
 @pytest.mark.parametrize(("width", "expected"), [(128, 2e-3), (256, 1e-3), (4096, 6.25e-5)])
@@ -83,7 +83,7 @@ def test_the_learning_rate_falls_as_the_model_grows_wider(width: int, expected: 
         def __init__(self, config: Any) -> None:
             self.config = config
 
-    method: Any = registry.method("full")(lr=1e-3)
+    method: Any = registry.find_method("full")(lr=1e-3)
     assert method.peak(Model(LlamaConfig(hidden_size=width))) == pytest.approx(expected)
     assert method.peak(Model(GPT2Config(n_embd=width))) == pytest.approx(expected)
 
@@ -93,10 +93,10 @@ def test_the_peak_is_what_the_optimiser_gets(lively: Checkpoint) -> None:
 
     rates = []
     hook = register_optimizer_step_pre_hook(lambda optimiser, *_: rates.append(optimiser.param_groups[0]["lr"]))
-    lm, lesson = lively.load(), tiny_lesson()
-    method: Any = registry.method("full")(lr=1e-3, warmup=0.0)
+    lm, lesson = lively.load(), tiny_training_data()
+    method: Any = registry.find_method("full")(lr=1e-3, warmup=0.0)
     try:
-        method.fit(lm, lesson, Budget(Grant(steps=1, batch=4), len(lesson.train)))
+        method.fit(lm, lesson, BudgetTracker(BudgetLimits(steps=1, batch=4), len(lesson.train)))
     finally:
         hook.remove()
     assert rates == pytest.approx([4e-3])  # the tiny base is 64 wide

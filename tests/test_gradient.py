@@ -15,21 +15,21 @@ import torch
 from conftest import Clock
 
 from bench import registry
-from bench.execution.budget import Budget
+from bench.execution.budget import BudgetTracker
 from bench.execution.worker import seed_all
 from bench.method import Method
 from bench.modeling.causal_lm import CausalLM
 from bench.modeling.checkpoint import Checkpoint
-from bench.records.record import Grant
-from bench.task import TaskLesson
-from bench.testing import QUESTIONS, tiny_lesson
+from bench.records.record import BudgetLimits
+from bench.task import TaskTrainingData
+from bench.testing import QUESTIONS, tiny_training_data
 from bench.training import trainer
 
 # The linear layers of the tiny base, per block: queries, keys, values, output, gate, up, down.
 SHAPES = [(64, 64), (64, 32), (64, 32), (64, 64), (64, 128), (64, 128), (128, 64)]
 BLOCKS = 2
 METHODS = ("lora", "qlora")
-PROMPTS = [tiny_lesson().prompt(question) for question in QUESTIONS]
+PROMPTS = [tiny_training_data().prompt(question) for question in QUESTIONS]
 
 
 @dataclass
@@ -47,7 +47,7 @@ class Seen:
 class Fitted:
     method: Any
     lm: CausalLM
-    budget: Budget
+    budget: BudgetTracker
     seen: Seen
     changed: list[str]
 
@@ -84,7 +84,7 @@ def watching(seen: Seen) -> Iterator[None]:
 def fit(
     name: str,
     base: Checkpoint,
-    grant: Grant,
+    grant: BudgetLimits,
     *,
     seed: int = 0,
     fills_with_end: bool = False,
@@ -92,8 +92,8 @@ def fit(
     **params: Any,
 ) -> Fitted:
     """Just as the worker does it."""
-    method: Method = registry.method(name)(**({"lr": 2e-2, "rank": 4} | params))
-    lesson: TaskLesson = tiny_lesson(seed=seed)
+    method: Method = registry.find_method(name)(**({"lr": 2e-2, "rank": 4} | params))
+    lesson: TaskTrainingData = tiny_training_data(seed=seed)
     seed_all(seed)
     lm: Any = method.load(base)
     if fills_with_end:
@@ -101,7 +101,7 @@ def fit(
     frozen = [(name, weight, weight.detach().clone()) for name, weight in lm.model.named_parameters()]
     seen = Seen(working=working)
     seed_all(seed)
-    budget = Budget(grant, len(lesson.train))
+    budget = BudgetTracker(grant, len(lesson.train))
     with watching(seen):
         method.fit(lm, lesson, budget)
     budget.stop()
@@ -119,7 +119,7 @@ def fitted(lively: Checkpoint) -> Fit:
 
     def once(name: str) -> Fitted:
         if name not in made:
-            made[name] = fit(name, lively, Grant(steps=3, batch=4))
+            made[name] = fit(name, lively, BudgetLimits(steps=3, batch=4))
         return made[name]
 
     return once
@@ -131,7 +131,7 @@ def trained(lm: CausalLM) -> dict[str, torch.Tensor]:
 
 @pytest.mark.parametrize("name", METHODS)
 def test_training_starts_from_the_base_as_it_was_loaded(lively: Checkpoint, name: str) -> None:
-    method: Any = registry.method(name)()
+    method: Any = registry.find_method(name)()
     lm = method.load(lively)
     ids = torch.tensor([lm.tokens(PROMPTS[0])])
     with torch.inference_mode():
@@ -149,7 +149,7 @@ def test_the_frozen_weights_keep_every_bit(fitted: Fit, name: str) -> None:
 def test_what_is_trained_is_a_pair_of_low_rank_matrices_beside_each_linear_layer(fitted: Fit, name: str) -> None:
     run = fitted(name)
     rank = run.method.rank
-    assert run.lm.count()[1] == BLOCKS * sum(rank * (wide + high) for wide, high in SHAPES)
+    assert run.lm.count_parameters()[1] == BLOCKS * sum(rank * (wide + high) for wide, high in SHAPES)
     assert all("lora_" in weight for weight in trained(run.lm))
     assert any(bool(weight.any()) for key, weight in trained(run.lm).items() if "lora_B" in key), "nothing was learnt"
 
@@ -176,7 +176,7 @@ def test_qlora_learns_the_same_whether_or_not_the_model_has_answered_before(live
     """bitsandbytes repacks weights for a kernel without a gradient once a model answers, on CPUs that have one."""
 
     def gradients(*, answers_first: bool) -> dict[str, torch.Tensor]:
-        method: Any = registry.method("qlora")(rank=4)
+        method: Any = registry.find_method("qlora")(rank=4)
         lm = method.load(lively)
         torch.manual_seed(0)
         lm.model = method.adapt(lm.model)
@@ -196,7 +196,7 @@ def test_qlora_learns_the_same_whether_or_not_the_model_has_answered_before(live
 
 @pytest.mark.parametrize("name", METHODS)
 def test_the_labels_that_are_trained_on_are_answer_and_end_and_no_more(fitted: Fit, name: str) -> None:
-    run, lesson = fitted(name), tiny_lesson()
+    run, lesson = fitted(name), tiny_training_data()
     end = run.lm.tokenizer.eos_token
     expected = {
         (lesson.prompt(row.input) + lesson.completion(row) + end, lesson.completion(row) + end) for row in lesson.train
@@ -211,8 +211,8 @@ def test_the_labels_that_are_trained_on_are_answer_and_end_and_no_more(fitted: F
 
 
 def test_an_end_that_also_fills_is_still_learnt_and_counted_once(lively: Checkpoint) -> None:
-    run = fit("lora", lively, Grant(passes=1, batch=3), fills_with_end=True)
-    lesson = tiny_lesson()
+    run = fit("lora", lively, BudgetLimits(epochs=1, batch=3), fills_with_end=True)
+    lesson = tiny_training_data()
     pairs = [run.lm.encode(lesson.prompt(row.input), lesson.completion(row)) for row in lesson.train]
     learnt = sorted([label for label in labels if label != -100] for _, _, labels in run.seen.rows)
     assert learnt == sorted(tail for _, tail in pairs)
@@ -228,7 +228,7 @@ def test_a_budget_of_steps_is_used_up_and_not_exceeded(fitted: Fit, name: str) -
 
 
 def test_a_budget_of_passes_shows_every_example_so_many_times(lively: Checkpoint) -> None:
-    run = fit("lora", lively, Grant(passes=2, batch=3))
+    run = fit("lora", lively, BudgetLimits(epochs=2, batch=3))
     assert run.seen.sizes == [3, 3, 2] * 2
     assert run.seen.steps == run.budget.steps == run.budget.planned_steps == 6
     assert run.budget.examples == 16
@@ -240,7 +240,7 @@ def test_a_budget_of_passes_shows_every_example_so_many_times(lively: Checkpoint
 
 @pytest.mark.parametrize("tokens", [1, 200, 400])
 def test_a_budget_of_tokens_is_not_exceeded_by_one_step(lively: Checkpoint, tokens: int) -> None:
-    run = fit("lora", lively, Grant(passes=9, tokens=tokens, batch=4))
+    run = fit("lora", lively, BudgetLimits(epochs=9, tokens=tokens, batch=4))
     real = sum(sum(mask) for _, mask, _ in run.seen.rows)
     assert run.budget.tokens == real <= tokens
     assert run.budget.stopped_by == "tokens"
@@ -252,7 +252,7 @@ def test_a_budget_of_seconds_ends_training_in_time(lively: Checkpoint, clock: Cl
     def work() -> None:
         clock.now += 0.3
 
-    run = fit("lora", lively, Grant(passes=9999, seconds=4.0), working=work)
+    run = fit("lora", lively, BudgetLimits(epochs=9999, seconds=4.0), working=work)
     assert run.budget.steps == run.seen.steps == 13
     assert run.budget.seconds == pytest.approx(3.9)
     assert run.budget.stopped_by == "seconds"
@@ -267,7 +267,7 @@ def test_the_curve_goes_from_the_untrained_model_to_the_last_step(fitted: Fit, l
     assert (steps[0], steps[-1]) == (0, run.budget.steps)
     first, *rest = run.method.curve_
     assert (first.train_loss, first.tokens) == (None, 0)
-    lesson, untrained = tiny_lesson(), run.method.load(lively)
+    lesson, untrained = tiny_training_data(), run.method.load(lively)
     held_out = [untrained.encode(lesson.prompt(row.input), lesson.completion(row)) for row in lesson.validation]
     loss, accuracy = untrained.measure(held_out)
     assert first.validation_loss == pytest.approx(loss, abs=1e-3)
@@ -277,10 +277,10 @@ def test_the_curve_goes_from_the_untrained_model_to_the_last_step(fitted: Fit, l
 
 
 def test_the_train_loss_is_the_mean_over_answer_tokens(lively: Checkpoint) -> None:
-    run = fit("lora", lively, Grant(steps=1, batch=8), lr=1e-9)
-    lesson, untrained = tiny_lesson(), lively.load()
+    run = fit("lora", lively, BudgetLimits(steps=1, batch=8), lr=1e-9)
+    lesson, untrained = tiny_training_data(), lively.load()
     seen = [untrained.encode(lesson.prompt(row.input), lesson.completion(row)) for row in lesson.train]
-    assert run.method.curve_[-1].train_loss == pytest.approx(untrained.measure(seen)[0], rel=1e-3)
+    assert run.method.curve_[-1].train_loss == pytest.approx(untrained.evaluate_loss(seen)[0], rel=1e-3)
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -295,17 +295,17 @@ def test_what_is_saved_gives_the_same_answers_with_peft_alone(
     assert base.answer(PROMPTS) != answers, "training changed no answer, so this test could not fail"
     run.method.save(tmp_path)
     saved = CausalLM(PeftModel.from_pretrained(base.model, tmp_path), base.tokenizer, lively.decoding)
-    assert saved.answer(PROMPTS) == answers
+    assert saved.generate(PROMPTS) == answers
     from safetensors.torch import load_file
 
     kept = load_file(tmp_path / "adapter_model.safetensors")
-    assert sum(weight.numel() for weight in kept.values()) == run.lm.count()[1]
+    assert sum(weight.numel() for weight in kept.values()) == run.lm.count_parameters()[1]
 
 
 @pytest.mark.parametrize("name", METHODS)
 def test_the_seed_decides_what_is_learnt(fitted: Fit, lively: Checkpoint, name: str) -> None:
-    first, again = fitted(name), fit(name, lively, Grant(steps=3, batch=4))
-    other = fit(name, lively, Grant(steps=3, batch=4), seed=1)
+    first, again = fitted(name), fit(name, lively, BudgetLimits(steps=3, batch=4))
+    other = fit(name, lively, BudgetLimits(steps=3, batch=4), seed=1)
     assert first.seen.rows == again.seen.rows != other.seen.rows
     learnt, relearnt, otherwise = (trained(run.lm) for run in (first, again, other))
     assert learnt.keys() == relearnt.keys()
@@ -314,7 +314,7 @@ def test_the_seed_decides_what_is_learnt(fitted: Fit, lively: Checkpoint, name: 
 
 
 def test_evaluation_on_the_way_is_not_charged(lively: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> None:
-    measure, slept = CausalLM.measure, 0.0
+    measure, slept = CausalLM.evaluate_loss, 0.0
 
     def slow(lm: CausalLM, pairs: Any) -> tuple[float, float]:
         nonlocal slept
@@ -324,13 +324,13 @@ def test_evaluation_on_the_way_is_not_charged(lively: Checkpoint, monkeypatch: p
 
     monkeypatch.setattr(CausalLM, "measure", slow)
     began = time.perf_counter()
-    run = fit("lora", lively, Grant(steps=2, batch=4))
+    run = fit("lora", lively, BudgetLimits(steps=2, batch=4))
     assert slept > 0.5
     assert run.budget.seconds <= time.perf_counter() - began - slept
 
 
 def test_hyper_parameters_do_what_they_say(lively: Checkpoint) -> None:
-    method: Any = registry.method("lora")(rank=2, alpha=6, dropout=0.05)
+    method: Any = registry.find_method("lora")(rank=2, alpha=6, dropout=0.05)
     model = method.adapt(lively.load().model)
     shape = model.peft_config["default"]
     assert (shape.r, shape.lora_alpha, shape.lora_dropout) == (2, 6, 0.05)

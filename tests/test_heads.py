@@ -73,16 +73,16 @@ def test_answers_and_choices_are_as_where_every_prompt_is_read_by_itself(
     monkeypatch.setattr(generation, "FEWEST", 1)  # and rows that have ended are left out as soon as half of them have
     lm = load(place)
     usual = lm.model.config._attn_implementation
-    together, chosen = lm.answer(PROMPTS), lm.choose(PROMPTS, OPTIONS)
+    together, chosen = lm.generate(PROMPTS), lm.choose_label(PROMPTS, OPTIONS)
     assert lm.model.config._attn_implementation == usual, "nothing else sees another attention"
-    rated = [lm.rate(prompt, OPTIONS) for prompt in PROMPTS]
+    rated = [lm.loglikelihood(prompt, OPTIONS) for prompt in PROMPTS]
     assert chosen == [int(torch.tensor(nats).argmax()) for nats in rated]
     monkeypatch.setattr(prefix_cache, "LEAST", 10_000)
     other = load(place)
-    alone = [other.answer([prompt])[0] for prompt in PROMPTS]
+    alone = [other.generate([prompt])[0] for prompt in PROMPTS]
     assert len(set(alone)) >= 2, "the model must tell prompts apart, or nothing here can fail"
-    assert together == alone == other.answer(PROMPTS)
-    assert chosen == other.choose(PROMPTS, OPTIONS)
+    assert together == alone == other.generate(PROMPTS)
+    assert chosen == other.choose_label(PROMPTS, OPTIONS)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -120,8 +120,8 @@ def test_attention_to_a_head_apart_is_attention_to_all(
 def test_a_head_lies_in_memory_once_however_many_rows_go_on_from_it(lively: Checkpoint) -> None:
     lm: Any = lively.load()
     rows = [lm.tokens(prompt) for prompt in PROMPTS]
-    head = prefix_cache.read(lm.model, rows, 0, 0, 6)
-    assert head is not None and head.apart and head.ids == prefix_cache.common(rows)
+    head = prefix_cache.read_prefix(lm.model, rows, 0, 0, 6)
+    assert head is not None and head.separate and head.ids == prefix_cache.common_prefix(rows)
     one, other = head.begin(), head.begin()
     for layer, mine, theirs in zip(head.cache.layers, one.layers, other.layers, strict=True):
         assert mine.get_seq_length() == theirs.get_seq_length() == len(head.ids)
@@ -132,7 +132,7 @@ def test_keys_that_come_one_by_one_are_those_that_come_at_once(monkeypatch: pyte
     monkeypatch.setattr(prefix_cache, "GROWTH", 3)
     head, whole = (torch.randn(1, 2, 6, 4), torch.randn(1, 2, 6, 4)), torch.randn(2, 2, 11, 4)
     for apart in (True, False):
-        layer = prefix_cache.After(head, apart)
+        layer = prefix_cache.PrefixedLayer(head, apart)
         for part in whole.split([4, 1, 1, 3, 1, 1], 2):
             keys, values = layer.update(part, part + 1)
         assert layer.get_seq_length() == 17
@@ -147,7 +147,7 @@ def test_keys_that_come_one_by_one_are_those_that_come_at_once(monkeypatch: pyte
 def test_what_all_prompts_begin_with_is_told_and_reckoned_with(lively: Checkpoint) -> None:
     lm: Any = lively.load()
     lm.answer(PROMPTS)
-    assert lm.tally.shared_prompt == len(prefix_cache.common([lm.tokens(prompt) for prompt in PROMPTS])) > 100
+    assert lm.tally.shared_prompt == len(prefix_cache.common_prefix([lm.tokens(prompt) for prompt in PROMPTS])) > 100
     lm.answer(PROMPTS[:1])
     assert lm.tally.shared_prompt == 0
     lm.choose(PROMPTS, OPTIONS)

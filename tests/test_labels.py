@@ -11,17 +11,17 @@ from peft import PrefixTuningConfig, PromptTuningConfig, TaskType, get_peft_mode
 from torch.nn.functional import log_softmax
 
 from bench import registry
-from bench.execution.budget import Budget
+from bench.execution.budget import BudgetTracker
 from bench.method import Unsupported
 from bench.modeling.causal_lm import CausalLM
 from bench.modeling.checkpoint import Checkpoint
-from bench.records.record import Grant
-from bench.task import TaskLesson
-from bench.testing import tiny_lesson
+from bench.records.record import BudgetLimits
+from bench.task import TaskTrainingData
+from bench.testing import tiny_training_data
 
 LABELS = ("warm", "cold", "as mild as can be", "따뜻한")
 COMPLETIONS = [f" {label}" for label in LABELS]
-PROMPTS = [tiny_lesson().prompt("red " * times + "one") for times in (3, 0, 7, 1, 5, 2)]
+PROMPTS = [tiny_training_data().prompt("red " * times + "one") for times in (3, 0, 7, 1, 5, 2)]
 QUESTIONS = [f"{colour} {number}" for colour in ("red", "blue", "green") for number in range(4)]
 
 
@@ -43,62 +43,62 @@ def best(values: list[float]) -> int:
     return max(range(len(values)), key=lambda place: values[place])
 
 
-def closed() -> TaskLesson:
-    return tiny_lesson(answers=LABELS)
+def closed() -> TaskTrainingData:
+    return tiny_training_data(answers=LABELS)
 
 
-def opened() -> TaskLesson:
-    lesson = tiny_lesson()
+def opened() -> TaskTrainingData:
+    lesson = tiny_training_data()
     return dataclasses.replace(lesson, card=lesson.card.model_copy(update={"labels": None}))
 
 
-def fitted(name: str, lm: CausalLM, lesson: TaskLesson, **params: Any) -> Any:
-    return registry.method(name)(**params).fit(lm, lesson, Budget(Grant(passes=1), len(lesson.train)))
+def fitted(name: str, lm: CausalLM, lesson: TaskTrainingData, **params: Any) -> Any:
+    return registry.find_method(name)(**params).fit(lm, lesson, BudgetTracker(BudgetLimits(epochs=1), len(lesson.train)))
 
 
 @pytest.mark.parametrize("prompt", [*PROMPTS, "x" * 500])
 def test_a_rating_is_the_mean_over_the_tokens_of_each_completion(lm: CausalLM, prompt: str) -> None:
-    rated = lm.rate(prompt, COMPLETIONS)
+    rated = lm.loglikelihood(prompt, COMPLETIONS)
     longest = max(len(lm.encode(prompt, completion)[1]) - 1 for completion in COMPLETIONS)
     room = lm.context - max(longest, lm.max_new_tokens)
     assert rated == pytest.approx([plain(lm, prompt[-room:], completion) for completion in COMPLETIONS], abs=1e-4)
 
 
 def test_a_rating_does_not_depend_on_what_else_is_rated(lm: CausalLM) -> None:
-    together = lm.rate(PROMPTS[0], COMPLETIONS)
-    assert [lm.rate(PROMPTS[0], [one])[0] for one in COMPLETIONS] == pytest.approx(together, abs=1e-4)
-    assert lm.rate(PROMPTS[0], COMPLETIONS[::-1])[::-1] == pytest.approx(together, abs=1e-4)
+    together = lm.loglikelihood(PROMPTS[0], COMPLETIONS)
+    assert [lm.loglikelihood(PROMPTS[0], [one])[0] for one in COMPLETIONS] == pytest.approx(together, abs=1e-4)
+    assert lm.loglikelihood(PROMPTS[0], COMPLETIONS[::-1])[::-1] == pytest.approx(together, abs=1e-4)
 
 
 def test_the_likeliest_completion_is_chosen_for_each_prompt(lm: CausalLM) -> None:
     lm.model.get_input_embeddings().weight.data *= 3
-    chosen = lm.choose(PROMPTS, COMPLETIONS)
+    chosen = lm.choose_label(PROMPTS, COMPLETIONS)
     assert chosen == [best([plain(lm, prompt, one) for one in COMPLETIONS]) for prompt in PROMPTS]
-    assert lm.choose(PROMPTS[::-1], COMPLETIONS) == chosen[::-1]
-    assert lm.choose([], COMPLETIONS) == []
+    assert lm.choose_label(PROMPTS[::-1], COMPLETIONS) == chosen[::-1]
+    assert lm.choose_label([], COMPLETIONS) == []
 
 
 def test_a_prior_is_subtracted_from_every_rating(lm: CausalLM) -> None:
-    rated = lm.rate(PROMPTS[0], COMPLETIONS)
+    rated = lm.loglikelihood(PROMPTS[0], COMPLETIONS)
     for place in range(len(COMPLETIONS)):
         prior = [value - (other == place) for other, value in enumerate(rated)]
-        assert lm.choose(PROMPTS[:1], COMPLETIONS, prior) == [place]
+        assert lm.choose_label(PROMPTS[:1], COMPLETIONS, prior) == [place]
 
 
 def test_a_prompt_is_counted_once_and_of_the_completions_only_the_chosen(lm: CausalLM) -> None:
-    lm.rate(PROMPTS[0], COMPLETIONS)
-    assert (lm.tally.prompt_tokens, lm.tally.answer_tokens) == (0, 0)
-    chosen = lm.choose(PROMPTS, COMPLETIONS)
-    assert lm.tally.prompt_tokens == sum(len(lm.tokens(prompt)) for prompt in PROMPTS)
-    assert lm.tally.answer_tokens == sum(len(COMPLETIONS[place].encode()) for place in chosen)
-    lm.choose(["x" * 500], COMPLETIONS)
-    assert lm.tally.cut_prompts == 1
+    lm.loglikelihood(PROMPTS[0], COMPLETIONS)
+    assert (lm.token_usage.prompt_tokens, lm.token_usage.answer_tokens) == (0, 0)
+    chosen = lm.choose_label(PROMPTS, COMPLETIONS)
+    assert lm.token_usage.prompt_tokens == sum(len(lm.tokens(prompt)) for prompt in PROMPTS)
+    assert lm.token_usage.answer_tokens == sum(len(COMPLETIONS[place].encode()) for place in chosen)
+    lm.choose_label(["x" * 500], COMPLETIONS)
+    assert lm.token_usage.truncated_prompts == 1
 
 
 @pytest.mark.parametrize("kind", [PromptTuningConfig, PrefixTuningConfig])
 def test_completions_are_rated_behind_what_an_adapter_puts_before_the_prompt(lm: CausalLM, kind: Any) -> None:
     lm.model = get_peft_model(lm.model, kind(task_type=TaskType.CAUSAL_LM, num_virtual_tokens=3)).eval()
-    assert lm.rate(PROMPTS[0], COMPLETIONS) == pytest.approx(
+    assert lm.loglikelihood(PROMPTS[0], COMPLETIONS) == pytest.approx(
         [plain(lm, PROMPTS[0], one) for one in COMPLETIONS], abs=1e-4
     )
 
@@ -120,10 +120,10 @@ def test_prompting_answers_an_open_task_in_its_own_words(lm: CausalLM, name: str
 
 def test_calibration_takes_away_what_the_shots_favour_by_themselves(lm: CausalLM) -> None:
     raw, calibrated = (fitted("few-shot", lm, closed(), calibrate=on) for on in (False, True))
-    assert calibrated.prior_ == lm.rate(raw.shots_.prompt("N/A"), COMPLETIONS)
+    assert calibrated.prior_ == lm.loglikelihood(raw.shots_.prompt("N/A"), COMPLETIONS)
     wanted = []
     for question in QUESTIONS:
-        rated = lm.rate(raw.shots_.prompt(question), COMPLETIONS)
+        rated = lm.loglikelihood(raw.shots_.prompt(question), COMPLETIONS)
         wanted.append(LABELS[best([one - prior for one, prior in zip(rated, calibrated.prior_, strict=True)])])
     assert calibrated.predict(QUESTIONS) == wanted
     assert wanted != raw.predict(QUESTIONS), "calibration must change an answer, or this cannot fail"

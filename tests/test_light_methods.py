@@ -11,27 +11,27 @@ import torch
 from safetensors.torch import load_file
 
 from bench import registry
-from bench.execution.budget import Budget
+from bench.execution.budget import BudgetTracker
 from bench.execution.worker import seed_all
 from bench.method import Unsupported
 from bench.modeling.causal_lm import CausalLM
 from bench.modeling.checkpoint import Checkpoint
-from bench.records.record import Grant
-from bench.testing import QUESTIONS, tiny_lesson
-from bench.training.trainer import pairs
+from bench.records.record import BudgetLimits
+from bench.testing import QUESTIONS, tiny_training_data
+from bench.training.trainer import encode_examples
 
 LIKE_THE_BASE = ("dora", "ia3", "bitfit", "adapter")
 BEFORE_THE_PROMPT = ("prefix", "prompt-tuning")
 BY_PEFT = ("dora", "ia3", *BEFORE_THE_PROMPT)
 ALL = (*LIKE_THE_BASE, *BEFORE_THE_PROMPT)
-LESSON = tiny_lesson()
+LESSON = tiny_training_data()
 PROMPTS = [LESSON.prompt(question) for question in QUESTIONS]
 WIDTH, DEPTH, LINEARS = 64, 2, 64 + 32 + 32 + 64 + 128 + 128 + 64
 
 
 def ready(name: str, base: Checkpoint, **params: Any) -> tuple[Any, CausalLM]:
     """A method with its model, all but trained: a budget without a step adapts and no more."""
-    method: Any = registry.method(name)(**params)
+    method: Any = registry.find_method(name)(**params)
     lm: Any = method.load(base)
     method.lm_, method.lesson_ = lm, LESSON
     lm.model = method.adapt(lm.model)
@@ -40,11 +40,11 @@ def ready(name: str, base: Checkpoint, **params: Any) -> tuple[Any, CausalLM]:
 
 def fit(name: str, base: Checkpoint, steps: int = 3, **params: Any) -> tuple[Any, Any, list[str]]:
     """As the worker does it; also the names of the base's own weights that changed."""
-    method: Any = registry.method(name)(**params)
+    method: Any = registry.find_method(name)(**params)
     seed_all(0)
     lm: Any = method.load(base)
     own = [(name, weight, weight.detach().clone()) for name, weight in lm.model.named_parameters()]
-    method.fit(lm, LESSON, Budget(Grant(steps=steps, batch=4), len(LESSON.train)))
+    method.fit(lm, LESSON, BudgetTracker(BudgetLimits(steps=steps, batch=4), len(LESSON.train)))
     return method, lm, [name for name, weight, before in own if not torch.equal(weight, before)]
 
 
@@ -90,7 +90,7 @@ def test_what_stands_before_the_prompt_takes_room_in_the_context(lively: Checkpo
     assert lm.context == lively.load().context - 100
     long = lm.encode(LESSON.prompt("long " * 100), " warm")
     assert len(long[0]) + lm.max_new_tokens == lm.context
-    assert lm.answer([LESSON.prompt("long " * 100)]) != [""]
+    assert lm.generate([LESSON.prompt("long " * 100)]) != [""]
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -157,9 +157,9 @@ def test_so_many_numbers_are_trained_and_kept(
 @pytest.mark.parametrize("name", ALL)
 def test_training_lowers_the_loss_on_what_is_trained_on(lively: Checkpoint, name: str) -> None:
     _, untrained = ready(name, lively)
-    before = untrained.measure(pairs(untrained, LESSON, LESSON.train))[0]
+    before = untrained.evaluate_loss(encode_examples(untrained, LESSON, LESSON.train))[0]
     _, lm, _ = fit(name, lively, steps=40)
-    assert lm.measure(pairs(lm, LESSON, LESSON.train))[0] < 0.9 * before
+    assert lm.measure(encode_examples(lm, LESSON, LESSON.train))[0] < 0.9 * before
 
 
 @pytest.mark.parametrize("name", BY_PEFT)
@@ -172,7 +172,7 @@ def test_what_is_saved_gives_the_same_answers_with_peft_alone(
     method.save(tmp_path)
     base: Any = method.load(lively)
     saved = CausalLM(PeftModel.from_pretrained(base.model, tmp_path), base.tokenizer, lively.decoding)
-    assert saved.answer(PROMPTS) == method.predict(QUESTIONS)
+    assert saved.generate(PROMPTS) == method.predict(QUESTIONS)
 
 
 @pytest.mark.parametrize("name", ["bitfit", "adapter"])
@@ -184,7 +184,7 @@ def test_what_is_saved_gives_the_same_answers_in_a_model_adapted_anew(
     _, lm = ready(name, lively)
     saved = load_file(tmp_path / "trained.safetensors")
     assert lm.model.load_state_dict(saved, strict=False).unexpected_keys == []
-    assert lm.answer(PROMPTS) == method.predict(QUESTIONS)
+    assert lm.generate(PROMPTS) == method.predict(QUESTIONS)
 
 
 @pytest.mark.parametrize(
@@ -199,6 +199,6 @@ def test_what_is_saved_gives_the_same_answers_in_a_model_adapted_anew(
 def test_a_type_that_asks_for_more_than_its_defaults_is_unsupported_and_says_why(
     kind: str, reason: str, lively: Checkpoint
 ) -> None:
-    method: Any = registry.method(f"peft:{kind}")()
+    method: Any = registry.find_method(f"peft:{kind}")()
     with pytest.raises(Unsupported, match=reason):
         method.adapt(lively.load().model)

@@ -14,16 +14,16 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from torch.nn.functional import log_softmax
 from transformers import PreTrainedTokenizerFast
 
-from bench.errors import Refused
+from bench.errors import UserError
 from bench.measurement import memory_estimate
 from bench.modeling import prefix_cache
 from bench.modeling.causal_lm import CausalLM
 from bench.modeling.checkpoint import Checkpoint
 from bench.records.record import Decoding
-from bench.testing import tiny_lesson
+from bench.testing import tiny_training_data
 from bench.training import trainer
 
-PROMPTS = [tiny_lesson().prompt("red " * times + "one") for times in (3, 0, 7, 1, 0, 5)]
+PROMPTS = [tiny_training_data().prompt("red " * times + "one") for times in (3, 0, 7, 1, 0, 5)]
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +34,7 @@ def lm(lively: Checkpoint) -> CausalLM:
 @pytest.fixture(scope="module")
 def alone(lm: CausalLM) -> list[str]:
     """Each prompt's answer without company."""
-    answers = [lm.answer([prompt])[0] for prompt in PROMPTS]
+    answers = [lm.generate([prompt])[0] for prompt in PROMPTS]
     assert len(set(answers)) >= 4, "the model must tell prompts apart, or nothing below can fail"
     return answers
 
@@ -69,10 +69,10 @@ def with_merges(lm: CausalLM, *, begins: bool) -> PreTrainedTokenizerFast:
 
 
 def test_answers_in_a_batch_are_those_given_alone_and_in_order(lm: CausalLM, alone: list[str]) -> None:
-    assert lm.answer(PROMPTS) == alone
-    assert lm.answer(PROMPTS[::-1]) == alone[::-1]
-    assert lm.answer(PROMPTS * 9) == alone * 9
-    assert lm.answer([]) == []
+    assert lm.generate(PROMPTS) == alone
+    assert lm.generate(PROMPTS[::-1]) == alone[::-1]
+    assert lm.generate(PROMPTS * 9) == alone * 9
+    assert lm.generate([]) == []
 
 
 def test_an_answer_is_the_greedy_continuation(lively: Checkpoint) -> None:
@@ -80,7 +80,7 @@ def test_an_answer_is_the_greedy_continuation(lively: Checkpoint) -> None:
     for prompt in PROMPTS[:3]:
         ids = greedy(free, prompt, 6)
         assert not set(ids) & {256, 257}
-        assert free.answer([prompt]) == [free.tokenizer.decode(ids)]
+        assert free.generate([prompt]) == [free.tokenizer.decode(ids)]
 
 
 def test_rows_are_padded_on_the_left_when_answering_and_on_the_right_when_measuring(lm: CausalLM) -> None:
@@ -99,9 +99,9 @@ def test_what_fills_a_row_never_changes_its_answer(lively: Checkpoint, alone: li
     other.tokenizer.pad_token = other.tokenizer.eos_token
     refilled = CausalLM(other.model, other.tokenizer, lively.decoding)
     assert refilled.tokenizer.pad_token_id == refilled.tokenizer.eos_token_id
-    assert refilled.answer(PROMPTS) == alone
+    assert refilled.generate(PROMPTS) == alone
     other.tokenizer.pad_token = None
-    assert CausalLM(other.model, other.tokenizer, lively.decoding).answer(PROMPTS) == alone
+    assert CausalLM(other.model, other.tokenizer, lively.decoding).generate(PROMPTS) == alone
 
 
 @pytest.mark.parametrize(
@@ -125,14 +125,14 @@ def test_what_a_checkpoint_wishes_for_its_decoding_changes_nothing(
     shutil.copytree(lively.folder, folder)
     place = folder / file
     place.write_text(json.dumps(json.loads(place.read_text("utf-8")) | wish), "utf-8")
-    assert dataclasses.replace(lively, folder=folder).load().answer(PROMPTS) == alone
+    assert dataclasses.replace(lively, folder=folder).load().generate(PROMPTS) == alone
 
 
 def test_a_stop_text_ends_an_answer(lively: Checkpoint) -> None:
     free = decoding(lively, stop=(), max_new_tokens=8)
-    (whole,) = free.answer(PROMPTS[:1])
+    (whole,) = free.generate(PROMPTS[:1])
     stop = whole[2:4]
-    (cut,) = decoding(lively, stop=(stop,)).answer(PROMPTS[:1])
+    (cut,) = decoding(lively, stop=(stop,)).generate(PROMPTS[:1])
     assert cut == whole[: whole.index(stop) + len(stop)] != whole
 
 
@@ -148,8 +148,8 @@ def test_every_end_token_that_tokenizer_or_configuration_name_ends_an_answer(
         (folder / file).write_text(json.dumps(content | {"eos_token_id": [256, end]}), "utf-8")
         ending = dataclasses.replace(free_of(lively), folder=folder).load()
         expected = free.tokenizer.decode(ids[: ids.index(end)])
-        assert ending.answer(PROMPTS[:1]) == [expected]
-        assert ending.tally.answer_tokens == ids.index(end) + 1
+        assert ending.generate(PROMPTS[:1]) == [expected]
+        assert ending.token_usage.answer_tokens == ids.index(end) + 1
         assert ending.encode("red", " warm")[1][-1] == ending.tokenizer.eos_token_id
 
 
@@ -162,7 +162,7 @@ def test_a_model_without_an_end_token_is_refused(lively: Checkpoint) -> None:
     whole = lively.load()
     whole.tokenizer.eos_token = None
     whole.model.config.eos_token_id = whole.model.generation_config.eos_token_id = None
-    with pytest.raises(Refused, match="end-of-sequence") as refused:
+    with pytest.raises(UserError, match="end-of-sequence") as refused:
         CausalLM(whole.model, whole.tokenizer, lively.decoding)
     assert "eos_token" in (refused.value.mend or "")
 
@@ -193,7 +193,7 @@ def test_a_completion_is_rated_after_the_prompt_as_it_is_asked_even_where_a_toke
     with torch.inference_mode():
         nats = log_softmax(lm.model(torch.tensor([head + tail[:-1]])).logits[0, len(head) - 1 : -1], dim=-1)
     wanted = float(nats.gather(1, torch.tensor(tail[:-1]).unsqueeze(1)).mean())
-    assert spanning.rate("A:", [" warm"]) == pytest.approx([wanted], rel=1e-5)
+    assert spanning.loglikelihood("A:", [" warm"]) == pytest.approx([wanted], rel=1e-5)
 
 
 def test_a_tokenizer_that_begins_sequences_does_so_once(lm: CausalLM) -> None:
@@ -211,30 +211,30 @@ def test_a_prompt_that_is_too_long_loses_its_head_and_is_counted(lively: Checkpo
     room = fresh.context - fresh.max_new_tokens
     long = "".join(f"{number} is red. " for number in range(99))
     kept = long[-room:]
-    assert fresh.answer([kept]) == fresh.answer([long])
-    assert fresh.tally.cut_prompts == 1
-    assert fresh.answer(["short", long, long]) == [*fresh.answer(["short"]), *fresh.answer([kept]) * 2]
-    assert fresh.tally.cut_prompts == 3
+    assert fresh.generate([kept]) == fresh.generate([long])
+    assert fresh.token_usage.truncated_prompts == 1
+    assert fresh.generate(["short", long, long]) == [*fresh.generate(["short"]), *fresh.generate([kept]) * 2]
+    assert fresh.token_usage.truncated_prompts == 3
     head, tail = fresh.encode(long, " warm")
     assert head == fresh.tokens(kept), "learnt from the very prompt that is answered"
     head, tail = fresh.encode(long, " warm" * 4)
     assert len(tail) > fresh.max_new_tokens
     assert len(head) + len(tail) == fresh.context
     assert fresh.tokenizer.decode(head) == long[-len(head) :]
-    assert fresh.tally.cut_prompts == 3, "what is learnt from is not counted among the questions"
+    assert fresh.token_usage.truncated_prompts == 3, "what is learnt from is not counted among the questions"
 
 
 def test_an_answer_that_no_context_can_hold_is_refused(lm: CausalLM) -> None:
-    with pytest.raises(Refused, match="context of 256"):
+    with pytest.raises(UserError, match="context of 256"):
         lm.encode("red", "x" * 300)
 
 
 def test_the_end_token_is_learnt_even_where_it_is_also_what_fills(lively: Checkpoint) -> None:
     lm = lively.load()
     lm.tokenizer.pad_token = lm.tokenizer.eos_token
-    lesson = tiny_lesson()
-    for example, pair in zip(lesson.train, trainer.pairs(lm, lesson, lesson.train), strict=True):
-        labels = trainer.mask(pair)
+    lesson = tiny_training_data()
+    for example, pair in zip(lesson.train, trainer.encode_examples(lm, lesson, lesson.train), strict=True):
+        labels = trainer.mask_prompt(pair)
         assert len(labels) == len(pair[0]) + len(pair[1])
         learnt = [label for label in labels if label != -100]
         assert lm.tokenizer.decode(learnt) == lesson.completion(example) + lm.tokenizer.eos_token
@@ -252,35 +252,35 @@ def test_measuring_is_the_plain_mean_over_completion_tokens(lm: CausalLM) -> Non
             for place, token in enumerate(tail, start=len(head)):
                 nats.append(-float(scores[place - 1, token]))
                 right.append(int(scores[place - 1].argmax()) == token)
-    loss, accuracy = lm.measure(encoded)
+    loss, accuracy = lm.evaluate_loss(encoded)
     assert loss == pytest.approx(sum(nats) / len(nats), rel=1e-5)
     assert accuracy == sum(right) / len(right)
-    assert lm.measure(encoded[::-1]) == pytest.approx((loss, accuracy), rel=1e-6)
+    assert lm.evaluate_loss(encoded[::-1]) == pytest.approx((loss, accuracy), rel=1e-6)
 
 
 @pytest.mark.parametrize("training", [True, False])
 def test_measuring_leaves_the_model_in_its_mode(lively: Checkpoint, training: bool) -> None:
     lm = lively.load()
     lm.model.train(training)
-    lm.measure([lm.encode("red", " warm")])
+    lm.evaluate_loss([lm.encode("red", " warm")])
     assert lm.model.training is training
 
 
 def test_the_tally_counts_the_tokens_of_each_question_and_no_filling(lively: Checkpoint) -> None:
     free = decoding(lively, stop=(), max_new_tokens=8)
-    answers = [free.answer([prompt])[0] for prompt in PROMPTS]
+    answers = [free.generate([prompt])[0] for prompt in PROMPTS]
     one, many = (decoding(lively, stop=(answers[0][1],)) for _ in range(2))
     for prompt in PROMPTS:
-        one.answer([prompt])
-    many.answer(PROMPTS)
-    assert one.tally.prompt_tokens == many.tally.prompt_tokens == sum(len(one.tokens(prompt)) for prompt in PROMPTS)
-    assert one.tally.answer_tokens < 8 * len(PROMPTS), "one answer must end early, or this test cannot fail"
-    assert many.tally.answer_tokens == one.tally.answer_tokens
+        one.generate([prompt])
+    many.generate(PROMPTS)
+    assert one.token_usage.prompt_tokens == many.token_usage.prompt_tokens == sum(len(one.tokens(prompt)) for prompt in PROMPTS)
+    assert one.token_usage.answer_tokens < 8 * len(PROMPTS), "one answer must end early, or this test cannot fail"
+    assert many.token_usage.answer_tokens == one.token_usage.answer_tokens
 
 
 def test_a_loaded_model_is_frozen_and_in_evaluation_mode(lm: CausalLM) -> None:
     assert not lm.model.training
-    total, trainable = lm.count()
+    total, trainable = lm.count_parameters()
     assert trainable == 0
     assert total == sum(weight.numel() for weight in lm.model.parameters())
 
@@ -290,16 +290,16 @@ def test_what_prompts_share_is_read_once_and_answers_are_as_without(
 ) -> None:
     shared = "Many words that stand before all of the questions. "
     lm, prompts = lively.load(), [shared + prompt for prompt in PROMPTS]
-    together = lm.answer(prompts)
-    assert lm.tally.prompt_tokens == sum(len(lm.tokens(prompt)) for prompt in prompts)
+    together = lm.generate(prompts)
+    assert lm.token_usage.prompt_tokens == sum(len(lm.tokens(prompt)) for prompt in prompts)
     widths: list[int] = []
     lm.model.register_forward_pre_hook(
         lambda module, args, given: widths.append(given["input_ids"].shape[1]), with_kwargs=True
     )
-    assert lm.answer(prompts) == together
+    assert lm.generate(prompts) == together
     assert widths[0] >= len(lm.tokens(shared)) and max(widths[1:]) < max(len(lm.tokens(prompt)) for prompt in prompts)
     monkeypatch.setattr("bench.modeling.prefix_cache.LEAST", 10_000)
-    assert lively.load().answer(prompts) == together
+    assert lively.load().generate(prompts) == together
 
 
 @pytest.mark.parametrize(
@@ -310,7 +310,7 @@ def test_the_common_head_leaves_every_row_a_token(
     rows: list[list[int]], head: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(prefix_cache, "LEAST", 1)
-    assert prefix_cache.common(rows) == head
+    assert prefix_cache.common_prefix(rows) == head
 
 
 def test_a_sample_is_the_same_in_any_batch_and_another_in_each_draw(lively: Checkpoint) -> None:
@@ -323,11 +323,11 @@ def test_a_sample_is_the_same_in_any_batch_and_another_in_each_draw(lively: Chec
 
 
 def test_tokens_are_drawn_as_often_as_they_are_likely() -> None:
-    from bench.modeling.dice import Dice
+    from bench.modeling.dice import GumbelSampler
 
     chances = torch.tensor([0.5, 0.3, 0.15, 0.05])
     ids = torch.arange(4000).unsqueeze(1)
-    drawn = Dice(2.0, 0, -1)(ids, (2.0 * chances.log()).expand(4000, 4)).argmax(1)
+    drawn = GumbelSampler(2.0, 0, -1)(ids, (2.0 * chances.log()).expand(4000, 4)).argmax(1)
     assert torch.allclose(drawn.bincount(minlength=4) / 4000, chances, atol=0.03)
 
 
@@ -337,13 +337,13 @@ def test_rows_are_answered_at_once_as_far_as_memory_is_to_be_spent_on_them(
     model = lively.load().model
     lengths = sorted([3] * 300 + [40] * 50 + list(range(50, 250)))
     monkeypatch.setattr(memory_estimate, "ANSWERING", 2**21)
-    parts = list(memory_estimate.batches(model, lengths))
+    parts = list(memory_estimate.length_batches(model, lengths))
     assert [place for part in parts for place in part] == list(range(len(lengths)))
     assert max(map(len, parts)) == memory_estimate.MOST and min(map(len, parts[:-1])) >= memory_estimate.FEWEST
-    room = max(2**21, memory_estimate.held(model))
+    room = max(2**21, memory_estimate.model_bytes(model))
     for part in parts:
         assert (
             len(part) <= memory_estimate.FEWEST
-            or memory_estimate.answering(model, len(part), lengths[part[-1]]) <= room
+            or memory_estimate.generation_bytes(model, len(part), lengths[part[-1]]) <= room
         )
-    assert list(memory_estimate.batches(model, [])) == []
+    assert list(memory_estimate.length_batches(model, [])) == []

@@ -15,25 +15,25 @@ from conftest import MakeTask
 
 from bench import registry
 from bench.execution import plan, worker
-from bench.execution.budget import Budget
+from bench.execution.budget import BudgetTracker
 from bench.execution.worker import seed_all
 from bench.measurement import adapter_serving, environment, flops, memory_estimate
-from bench.measurement.flops import FirstPass
-from bench.measurement.meter import FEWEST, QUERIES, one_by_one
+from bench.measurement.flops import FlopCounter
+from bench.measurement.meter import FEWEST, QUERIES, measure_latency
 from bench.modeling.checkpoint import Checkpoint
-from bench.records.record import Grant
-from bench.testing import QUESTIONS, tiny_lesson
+from bench.records.record import BudgetLimits
+from bench.testing import QUESTIONS, tiny_training_data
 
-LESSON = tiny_lesson()
+LESSON = tiny_training_data()
 ROOT = Path(__file__).parents[1]
 MERGED = ("lora", "dora", "ia3")
 linux = pytest.mark.skipif(sys.platform != "linux", reason="resident memory is read from /proc")
 
 
-def fit(name: str, base: Checkpoint, **params: Any) -> tuple[Any, Budget]:
-    method: Any = registry.method(name)(**params)
+def fit(name: str, base: Checkpoint, **params: Any) -> tuple[Any, BudgetTracker]:
+    method: Any = registry.find_method(name)(**params)
     seed_all(0)
-    purse = Budget(Grant(steps=10, batch=4), len(LESSON.train))
+    purse = BudgetTracker(BudgetLimits(steps=10, batch=4), len(LESSON.train))
     return method.fit(method.load(base), LESSON, purse), purse
 
 
@@ -86,11 +86,11 @@ def test_the_peak_of_training_is_as_forecast(trained: str) -> None:
 def test_the_forecast_grows_with_the_tokens_and_with_what_is_trained(lively: Checkpoint) -> None:
     lora, _ = fit("lora", lively)
     full, _ = fit("full", lively)
-    few, more, most = (memory_estimate.training(lora.lm_.model, tokens) for tokens in (100, 200, 300))
+    few, more, most = (memory_estimate.training_bytes(lora.lm_.model, tokens) for tokens in (100, 200, 300))
     assert more - few == pytest.approx(most - more, abs=2)
     assert few < more
     total = full.lm_.count()[0]
-    states = memory_estimate.training(full.lm_.model, 0) - memory_estimate.training(lora.lm_.model, 0)
+    states = memory_estimate.training_bytes(full.lm_.model, 0) - memory_estimate.training_bytes(lora.lm_.model, 0)
     trained = lora.lm_.count()[1]
     assert states == pytest.approx(12 * (total - trained), rel=0.02)
 
@@ -102,7 +102,7 @@ def test_forecasting_moves_no_dice_and_leaves_the_model_as_it_was(lively: Checkp
     torch.manual_seed(3)
     wanted = torch.rand(1)
     torch.manual_seed(3)
-    memory_estimate.training(lora.lm_.model, 100)
+    memory_estimate.training_bytes(lora.lm_.model, 100)
     assert torch.rand(1) == wanted
     assert not lora.lm_.model.training
     assert all(torch.equal(weight, before[name]) for name, weight in lora.lm_.model.named_parameters())
@@ -111,19 +111,19 @@ def test_forecasting_moves_no_dice_and_leaves_the_model_as_it_was(lively: Checkp
 
 def test_held_bytes_count_shared_weights_once(lively: Checkpoint) -> None:
     model = lively.load().model
-    assert memory_estimate.held(model) == sum({id(w): w.numel() * 4 for w in model.parameters()}.values()) + sum(
+    assert memory_estimate.model_bytes(model) == sum({id(w): w.numel() * 4 for w in model.parameters()}.values()) + sum(
         buffer.numel() * buffer.element_size() for buffer in model.buffers()
     )
 
 
 def test_the_first_pass_is_counted_and_scaled() -> None:
-    counted, layer, rows = FirstPass(), torch.nn.Linear(8, 5, bias=False), torch.rand(7, 8)
+    counted, layer, rows = FlopCounter(), torch.nn.Linear(8, 5, bias=False), torch.rand(7, 8)
     for _ in range(3):
-        with counted.once(7):
+        with counted.count_once(7):
             layer(rows)
-    assert counted.of(7) == 2 * 7 * 8 * 5
-    assert counted.of(70) == 10 * counted.of(7)
-    assert FirstPass().of(70) == 0
+    assert counted.scaled_to(7) == 2 * 7 * 8 * 5
+    assert counted.scaled_to(70) == 10 * counted.scaled_to(7)
+    assert FlopCounter().scaled_to(70) == 0
 
 
 def test_training_all_weights_takes_six_operations_per_weight_and_token(lively: Checkpoint) -> None:
@@ -144,7 +144,7 @@ def test_a_frozen_base_takes_fewer_operations_and_frozen_features_fewest(lively:
 
 
 def test_the_most_that_a_machine_does_is_a_rate() -> None:
-    assert 1e8 < flops.peak("cpu") < 1e15
+    assert 1e8 < flops.measure_peak_flops("cpu") < 1e15
 
 
 def test_questions_are_timed_one_by_one_and_few_where_each_takes_long() -> None:
@@ -155,13 +155,13 @@ def test_questions_are_timed_one_by_one_and_few_where_each_takes_long() -> None:
         return [question.upper() for question in questions]
 
     questions = [f"question {number}" for number in range(2 * QUERIES)]
-    answers, times = one_by_one(answer, questions)
+    answers, times = measure_latency(answer, questions)
     assert answers == [question.upper() for question in questions[:QUERIES]]
     assert len(times) == QUERIES
     assert asked == [questions[:1], *([question] for question in questions[:QUERIES])]
-    answers, times = one_by_one(answer, questions, seconds=0)
+    answers, times = measure_latency(answer, questions, seconds=0)
     assert len(answers) == len(times) == FEWEST
-    assert one_by_one(answer, []) == ([], ())
+    assert measure_latency(answer, []) == ([], ())
 
 
 @pytest.mark.parametrize("name", [*MERGED, "prefix", "prompt-tuning"])
@@ -169,17 +169,17 @@ def test_an_adapter_put_on_its_base_anew_answers_as_before(name: str, lively: Ch
     method, _ = fit(name, lively)
     method.save(tmp_path)
     model = method.lm_.model
-    assert adapter_serving.serves(model, tmp_path)
-    alone, _ = one_by_one(method.predict, QUESTIONS)
-    found = adapter_serving.serve(model, tmp_path, QUESTIONS, alone, method.predict)
-    assert (found.loaded_same, found.queries) == (1, len(QUESTIONS))
+    assert adapter_serving.can_serve(model, tmp_path)
+    alone, _ = measure_latency(method.predict, QUESTIONS)
+    found = adapter_serving.measure_serving(model, tmp_path, QUESTIONS, alone, method.predict)
+    assert (found.reload_agreement, found.queries) == (1, len(QUESTIONS))
     assert found.load_ms > found.switch_ms > 0
     if name in MERGED:
-        assert found.merged_same == 1
+        assert found.merge_agreement == 1
         assert len(found.merged_latency_ms) == len(QUESTIONS)
         assert all(milliseconds > 0 for milliseconds in found.merged_latency_ms)
     else:
-        assert found.merged_same is None
+        assert found.merge_agreement is None
         assert found.merged_latency_ms == ()
 
 
@@ -187,15 +187,15 @@ def test_an_adapter_that_was_not_saved_as_it_is_is_found_out(lively: Checkpoint,
     method, _ = fit("lora", lively, lr=5e-2)
     other, _ = fit("lora", lively, lr=1e-5)
     other.save(tmp_path)
-    alone, _ = one_by_one(method.predict, QUESTIONS)
-    found = adapter_serving.serve(method.lm_.model, tmp_path, QUESTIONS, alone, method.predict)
-    assert found.loaded_same < 1
+    alone, _ = measure_latency(method.predict, QUESTIONS)
+    found = adapter_serving.measure_serving(method.lm_.model, tmp_path, QUESTIONS, alone, method.predict)
+    assert found.reload_agreement < 1
 
 
 def test_what_is_no_adapter_is_not_put_in_service(lively: Checkpoint, tmp_path: Path) -> None:
     method, _ = fit("full", lively)
     method.save(tmp_path)
-    assert not adapter_serving.serves(method.lm_.model, tmp_path)
+    assert not adapter_serving.can_serve(method.lm_.model, tmp_path)
 
 
 def test_an_adapter_that_cannot_be_served_costs_no_run(
@@ -207,18 +207,18 @@ def test_an_adapter_that_cannot_be_served_costs_no_run(
     monkeypatch.setattr(adapter_serving, "serve", broken)
     task = make_task(tmp_path / "feelings")
     budget = "steps=1,batch=4"
-    (job, *_) = plan.plan("lora", str(task), str(lively.folder), seeds=1, budget_text=budget, settings=[])
+    (job, *_) = plan.plan_jobs("lora", str(task), str(lively.folder), seeds=1, budget_text=budget, settings=[])
     record = worker.Run(job, lambda state: None).record()
     assert (record.status, len(record.samples)) == ("ok", 5)
     assert record.cost is not None
-    assert (record.cost.adapter, record.cost.adapter_failure) == (None, "KeyError: 'x'")
+    assert (record.cost.adapter_serving, record.cost.adapter_serving_error) == (None, "KeyError: 'x'")
 
 
 def test_a_record_tells_what_bounds_a_prompt_and_how_it_is_read(
     lively: Checkpoint, make_task: MakeTask, tmp_path: Path
 ) -> None:
     task = make_task(tmp_path / "feelings")
-    jobs = plan.plan("few-shot", str(task), str(lively.folder), seeds=1, budget_text="quick", settings=[])
+    jobs = plan.plan_jobs("few-shot", str(task), str(lively.folder), seeds=1, budget_text="quick", settings=[])
     records = {job.spec.method.name: worker.Run(job, lambda state: None).record() for job in jobs}
     few, none = records["few-shot"].cost, records["majority"].cost
     assert few and few.answering and none and none.answering

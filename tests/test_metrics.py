@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.metrics import Normaliser, normalise, score
+from bench.metrics import Normalizer, normalize, score
 
-NORMALISERS: tuple[Normaliser, ...] = get_args(Normaliser)
+NORMALISERS: tuple[Normalizer, ...] = get_args(Normalizer)
 LETTERS = st.sampled_from("aàbThe 가나다각《》<>『』\"'.,!()‘’\t\u0301\u1112\u1161\u11abßİ")
 TEXTS = st.text(LETTERS, max_size=12) | st.text(max_size=12)
 HOW = st.sampled_from(NORMALISERS)
@@ -35,7 +35,7 @@ GOLDEN = [
 
 
 @pytest.mark.parametrize(("prediction", "how", "em", "f1"), GOLDEN)
-def test_golden_cases(prediction: str, how: Normaliser, em: float, f1: float) -> None:
+def test_golden_cases(prediction: str, how: Normalizer, em: float, f1: float) -> None:
     assert score(prediction, GOLD, how) == {"em": em, "f1": pytest.approx(f1)}
 
 
@@ -53,8 +53,8 @@ def test_golden_cases(prediction: str, how: Normaliser, em: float, f1: float) ->
         ("《 》", "ko", ""),
     ],
 )
-def test_each_normaliser_strips_just_what_it_names(text: str, how: Normaliser, clean: str) -> None:
-    assert normalise(text, how) == clean
+def test_each_normaliser_strips_just_what_it_names(text: str, how: Normalizer, clean: str) -> None:
+    assert normalize(text, how) == clean
 
 
 def test_best_reference_is_taken_for_em_and_f1_apart() -> None:
@@ -68,7 +68,7 @@ def test_overlap_counts_repetitions() -> None:
 
 
 @pytest.mark.parametrize("how", NORMALISERS)
-def test_two_empty_sides_agree_and_one_does_not(how: Normaliser) -> None:
+def test_two_empty_sides_agree_and_one_does_not(how: Normalizer) -> None:
     assert score("", "()", how) == {"em": 1, "f1": 1}
     assert score("", "강", how) == {"em": 0, "f1": 0}
     assert score("강", "", how) == {"em": 0, "f1": 0}
@@ -89,24 +89,24 @@ def test_no_reference_is_refused() -> None:
 
 
 @given(TEXTS, TEXTS, HOW)
-def test_f1_is_symmetric(left: str, right: str, how: Normaliser) -> None:
+def test_f1_is_symmetric(left: str, right: str, how: Normalizer) -> None:
     assert score(left, right, how)["f1"] == score(right, left, how)["f1"]
 
 
 @given(TEXTS, st.lists(TEXTS, min_size=1, max_size=3), HOW)
-def test_scores_are_bounded_and_em_never_exceeds_f1(prediction: str, golds: list[str], how: Normaliser) -> None:
+def test_scores_are_bounded_and_em_never_exceeds_f1(prediction: str, golds: list[str], how: Normalizer) -> None:
     got = score(prediction, golds, how)
     assert got["em"] in (0, 1)
     assert got["em"] <= got["f1"] <= 1
 
 
 @given(TEXTS, HOW)
-def test_an_exact_match_has_full_f1(text: str, how: Normaliser) -> None:
+def test_an_exact_match_has_full_f1(text: str, how: Normalizer) -> None:
     assert score(text, text, how) == {"em": 1, "f1": 1}
 
 
 @given(TEXTS, st.lists(TEXTS, min_size=1, max_size=3), TEXTS, HOW)
-def test_one_more_reference_never_lowers_a_score(prediction: str, golds: list[str], more: str, how: Normaliser) -> None:
+def test_one_more_reference_never_lowers_a_score(prediction: str, golds: list[str], more: str, how: Normalizer) -> None:
     before, after = score(prediction, golds, how), score(prediction, [*golds, more], how)
     assert after["em"] >= before["em"]
     assert after["f1"] >= before["f1"]
@@ -114,7 +114,7 @@ def test_one_more_reference_never_lowers_a_score(prediction: str, golds: list[st
 
 @given(TEXTS)
 def test_ko_does_not_see_the_unicode_form(text: str) -> None:
-    assert normalise(unicodedata.normalize("NFD", text), "ko") == normalise(text, "ko")
+    assert normalize(unicodedata.normalize("NFD", text), "ko") == normalize(text, "ko")
 
 
 def test_agrees_with_the_squad_metric_of_evaluate(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,18 +24,18 @@ from transformers import (
 )
 
 from bench import registry
-from bench.errors import Refused
+from bench.errors import UserError
 from bench.execution import feasibility, plan, worker
-from bench.execution.budget import Budget
+from bench.execution.budget import BudgetTracker
 from bench.execution.worker import seed_all
 from bench.measurement import memory_estimate
 from bench.method import Unsupported
 from bench.modeling import adapter_checkpoint, checkpoint, weight_files
 from bench.modeling.checkpoint import Checkpoint
-from bench.records.record import Decoding, Grant
-from bench.testing import QUESTIONS, tiny_lesson
+from bench.records.record import Decoding, BudgetLimits
+from bench.testing import QUESTIONS, tiny_training_data
 
-LESSON = tiny_lesson()
+LESSON = tiny_training_data()
 LETTERS = sorted(pre_tokenizers.ByteLevel.alphabet())
 CHAT = "{% for turn in messages %}<{{ turn.role }}>{{ turn.content }}{% endfor %}<assistant>"
 SHAPE = {"num_hidden_layers": 2, "hidden_size": 32, "num_attention_heads": 4, "initializer_range": 0.2}
@@ -108,17 +108,17 @@ def kinds(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Checkpoint]:
         folder = tmp_path_factory.mktemp("kinds") / str(number)
         torch.manual_seed(0)
         make(folder)
-        checkpoint.check_folder(folder)
+        checkpoint.check_model_folder(folder)
         found[name] = Checkpoint(folder, "float32", "cpu", Decoding(max_new_tokens=8, stop=("\n",)))
     return found
 
 
 def fit(name: str, base: Checkpoint, steps: int = 2, **params: Any) -> Any:
-    method: Any = registry.method(name)(**params)
+    method: Any = registry.find_method(name)(**params)
     seed_all(0)
     lm: Any = method.load(base)
     seed_all(0)
-    return method.fit(lm, LESSON, Budget(Grant(steps=steps, batch=4), len(LESSON.train)))
+    return method.fit(lm, LESSON, BudgetTracker(BudgetLimits(steps=steps, batch=4), len(LESSON.train)))
 
 
 @pytest.mark.parametrize("method", ["features", "lora", "few-shot"])
@@ -137,7 +137,7 @@ def test_a_model_of_any_kind_is_adapted_and_answers_alike_in_any_batch(
 
 
 def test_shards_are_really_several(kinds: dict[str, Checkpoint]) -> None:
-    assert len(weight_files.files(kinds["weights in shards"].folder)) > 3
+    assert len(weight_files.find_weight_files(kinds["weights in shards"].folder)) > 3
 
 
 def test_a_chat_template_is_what_instruct_speaks_in(kinds: dict[str, Checkpoint]) -> None:
@@ -150,7 +150,7 @@ def test_a_model_without_a_padding_token_makes_a_whole_run(
     kinds: dict[str, Checkpoint], make_task: MakeTask, tmp_path: Path
 ) -> None:
     task, base = make_task(tmp_path / "feelings"), kinds["no padding token (GPT-2)"]
-    jobs = plan.plan("lora", str(task), str(base.folder), seeds=1, budget_text="steps=1,batch=4", settings=[])
+    jobs = plan.plan_jobs("lora", str(task), str(base.folder), seeds=1, budget_text="steps=1,batch=4", settings=[])
     spec = jobs[0].spec.model_copy(update={"exam": "validation"})  # which leaves out what takes long
     record = worker.Run(jobs[0].model_copy(update={"spec": spec}), lambda state: None).record()
     assert (record.status, len(record.samples)) == ("ok", 4), record.error
@@ -162,9 +162,9 @@ def test_pickled_weights_are_read_as_tensors_alone(kinds: dict[str, Checkpoint],
     shutil.copytree(whole.folder, folder)
     (folder / "model.safetensors").unlink()
     torch.save(dict(whole.load().model.state_dict()), folder / "pytorch_model.bin")
-    checkpoint.check_folder(folder)
+    checkpoint.check_model_folder(folder)
     prompts = [LESSON.prompt(question) for question in QUESTIONS]
-    assert dataclasses.replace(whole, folder=folder).load().answer(prompts) == whole.load().answer(prompts)
+    assert dataclasses.replace(whole, folder=folder).load().generate(prompts) == whole.load().generate(prompts)
 
 
 def test_weights_that_are_not_in_the_files_are_missed(kinds: dict[str, Checkpoint], tmp_path: Path) -> None:
@@ -176,7 +176,7 @@ def test_weights_that_are_not_in_the_files_are_missed(kinds: dict[str, Checkpoin
     tensors = load_file(folder / "model.safetensors")
     del tensors["model.layers.1.mlp.up_proj.weight"]
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(Refused, match=r"1 tensors of the model are not in its files: model\.layers\.1\.mlp\.up_proj"):
+    with pytest.raises(UserError, match=r"1 tensors of the model are not in its files: model\.layers\.1\.mlp\.up_proj"):
         dataclasses.replace(whole, folder=folder).load()
 
 
@@ -261,15 +261,15 @@ def test_an_adapter_is_a_base_with_its_weights_merged(adapter: Checkpoint) -> No
 
     from bench.modeling.causal_lm import CausalLM
 
-    checkpoint.check_folder(adapter.folder)
+    checkpoint.check_model_folder(adapter.folder)
     beneath = dataclasses.replace(adapter, folder=adapter.folder.parent / "base")
     prompts = [LESSON.prompt(question) for question in QUESTIONS]
     lm: Any = adapter.load()
     assert not hasattr(lm.model, "peft_config")
     plain = PeftModel.from_pretrained(beneath.load().model, str(adapter.folder))
     beside = CausalLM(plain, lm.tokenizer, adapter.decoding)
-    assert lm.answer(prompts) == beside.answer(prompts)
-    assert lm.answer(prompts) != beneath.load().answer(prompts)
+    assert lm.answer(prompts) == beside.generate(prompts)
+    assert lm.answer(prompts) != beneath.load().generate(prompts)
 
 
 def test_every_method_starts_from_the_merged_model(adapter: Checkpoint) -> None:
@@ -277,7 +277,7 @@ def test_every_method_starts_from_the_merged_model(adapter: Checkpoint) -> None:
     ids = torch.tensor([[65, 66, 67]])
     before, merged = (lm.model(input_ids=ids).logits for lm in (beneath, adapter.load()))
     for name in ("lora", "qlora", "features"):
-        method: Any = registry.method(name)()
+        method: Any = registry.find_method(name)()
         found = method.load(adapter).model(input_ids=ids).logits
         if name == "qlora":
             assert (found - merged).norm() < (found - before).norm()
@@ -288,13 +288,13 @@ def test_every_method_starts_from_the_merged_model(adapter: Checkpoint) -> None:
 def test_the_digest_of_an_adapter_covers_its_base_and_not_where_that_lies(adapter: Checkpoint, tmp_path: Path) -> None:
     shutil.copytree(adapter.folder.parent, tmp_path / "moved")
     moved = tmp_path / "moved" / "lora"
-    assert checkpoint.digest(moved) == checkpoint.digest(adapter.folder)
+    assert checkpoint.weights_digest(moved) == checkpoint.weights_digest(adapter.folder)
     (tmp_path / "moved" / "base").rename(tmp_path / "elsewhere")
     name_base(moved, str(tmp_path / "elsewhere"))
-    assert checkpoint.digest(moved) == checkpoint.digest(adapter.folder)
+    assert checkpoint.weights_digest(moved) == checkpoint.weights_digest(adapter.folder)
     config = tmp_path / "elsewhere" / "config.json"
     config.write_text(config.read_text("utf-8").replace("1e-06", "1e-05"), "utf-8")
-    assert checkpoint.digest(moved) != checkpoint.digest(adapter.folder)
+    assert checkpoint.weights_digest(moved) != checkpoint.weights_digest(adapter.folder)
 
 
 def test_an_adapter_whose_merging_changes_the_model_is_refused(
@@ -303,22 +303,22 @@ def test_an_adapter_whose_merging_changes_the_model_is_refused(
     from peft.tuners.lora import Linear
 
     monkeypatch.setattr(Linear, "get_delta_weight", lambda self, name: torch.zeros_like(self.weight))
-    with pytest.raises(Refused, match="merging the adapter changes"):
+    with pytest.raises(UserError, match="merging the adapter changes"):
         adapter.load()
 
 
 @pytest.mark.parametrize("name", ["full", "lora"])
 def test_what_a_survey_forecasts_is_what_a_run_forecasts(kinds: dict[str, Checkpoint], name: str) -> None:
     lm: Any = kinds["heads that share keys and values"].load()
-    method: Any = registry.method(name)()
-    wanted = memory_estimate.training(method.adapt(lm.model), 1000)
+    method: Any = registry.find_method(name)()
+    wanted = memory_estimate.training_bytes(method.adapt(lm.model), 1000)
     empty = feasibility._empty(kinds["heads that share keys and values"].folder, "float32")
-    assert memory_estimate.training(method.adapt(empty.model), 1000) == pytest.approx(wanted, rel=0.01)
+    assert memory_estimate.training_bytes(method.adapt(empty.model), 1000) == pytest.approx(wanted, rel=0.01)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_survey_tells_what_is_odd_about_a_model(kinds: dict[str, Checkpoint], kind: str) -> None:
-    found = feasibility.survey(str(kinds[kind].folder), "float32", 64)
+    found = feasibility.survey_model(str(kinds[kind].folder), "float32", 64)
     facts = found.facts
     odd = {
         "no padding token (GPT-2)": ("padding_named", False),
@@ -334,17 +334,17 @@ def test_a_survey_tells_what_is_odd_about_a_model(kinds: dict[str, Checkpoint], 
     }
     key, said = odd[kind]
     assert facts[key] == said
-    assert facts["parameters"] == kinds[kind].load().count()[0]
+    assert facts["parameters"] == kinds[kind].load().count_parameters()[0]
     assert facts["bytes"] >= 4 * facts["parameters"] * 0.9
-    assert {need.method for need in found.needs} >= {"features", "lora", "full"}
-    assert all(need.fits and need.fit_mib >= need.load_mib for need in found.needs)
+    assert {need.method for need in found.memory_needs} >= {"features", "lora", "full"}
+    assert all(need.fits and need.fit_mib >= need.load_mib for need in found.memory_needs)
 
 
 def test_training_shrinks_to_what_is_free_and_then_does_not_fit(kinds: dict[str, Checkpoint]) -> None:
     lm = feasibility._empty(kinds["output layer tied"].folder, "float32")
     roomy = {need.method: need for need in feasibility._needs(lm, 64, 2**40, 0)}
     assert roomy["lora"].micro_batch == 16
-    plain = memory_estimate.held(lm.model)
+    plain = memory_estimate.model_bytes(lm.model)
     tight = {need.method: need for need in feasibility._needs(lm, 64, plain + 3 * 2**20, 0)}
     assert 1 <= (tight["lora"].micro_batch or 0) < 16
     none = {need.method: need for need in feasibility._needs(lm, 64, plain, 0)}

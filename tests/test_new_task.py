@@ -14,9 +14,9 @@ from conftest import Bench
 
 from bench import task
 from bench.data import readers
-from bench.data.task_builder import Draft, draft
-from bench.data.text import key, plain
-from bench.errors import Refused
+from bench.data.task_builder import TaskDraft, build_task
+from bench.data.text import match_key, plain
+from bench.errors import UserError
 
 QUESTIONS = [(f"What is {n} and {n + 1}?", f"It is {2 * n + 1}") for n in range(200)]
 
@@ -26,9 +26,9 @@ def rows(file: Path, shape: list[dict[str, Any]]) -> Path:
     return file
 
 
-def made(pairs: list[tuple[str, str]], tmp_path: Path, **how: Any) -> Draft:
+def made(pairs: list[tuple[str, str]], tmp_path: Path, **how: Any) -> TaskDraft:
     file = rows(tmp_path / "data.jsonl", [{"question": asked, "answer": wanted} for asked, wanted in pairs])
-    return draft(readers.read(str(file)), "mine", len, **how)
+    return build_task(readers.read_source(str(file)), "mine", len, **how)
 
 
 SHAPES: dict[str, list[dict[str, Any]]] = {
@@ -57,18 +57,18 @@ SHAPES: dict[str, list[dict[str, Any]]] = {
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_shapes_that_people_have_are_told_apart(shape: str, tmp_path: Path) -> None:
-    found = readers.read(str(rows(tmp_path / "data.jsonl", SHAPES[shape])))
+    found = readers.read_source(str(rows(tmp_path / "data.jsonl", SHAPES[shape])))
     assert found.shape == shape
-    assert [(pair.input, pair.targets) for pair in found.pairs] == [("Q", ("A",))]
+    assert [(pair.input, pair.targets) for pair in found.rows] == [("Q", ("A",))]
     assert found.instruction == ("S" if "S" in json.dumps(SHAPES[shape]) else None)
 
 
 def test_instructions_that_differ_are_part_of_the_question(tmp_path: Path) -> None:
     data = [{"instruction": f"S{n}", "input": "Q", "output": "A"} for n in range(2)]
-    found = readers.read(str(rows(tmp_path / "data.jsonl", data)))
-    assert [pair.input for pair in found.pairs] == ["S0\nQ", "S1\nQ"]
+    found = readers.read_source(str(rows(tmp_path / "data.jsonl", data)))
+    assert [pair.input for pair in found.rows] == ["S0\nQ", "S1\nQ"]
     alone = [{"instruction": f"S{n}", "input": "", "output": "A"} for n in range(2)]
-    assert [pair.input for pair in readers.read(str(rows(tmp_path / "data.jsonl", alone))).pairs] == ["S0", "S1"]
+    assert [pair.input for pair in readers.read_source(str(rows(tmp_path / "data.jsonl", alone))).rows] == ["S0", "S1"]
 
 
 def test_all_kinds_of_files_hold_the_same_rows(tmp_path: Path) -> None:
@@ -79,22 +79,22 @@ def test_all_kinds_of_files_hold_the_same_rows(tmp_path: Path) -> None:
     table.to_json(tmp_path / "d.json", orient="records", force_ascii=False)
     table.to_json(tmp_path / "d.jsonl", orient="records", lines=True, force_ascii=False)
     for suffix in ("csv", "tsv", "parquet", "json", "jsonl"):
-        found = readers.read(str(tmp_path / f"d.{suffix}"), "asked", "wanted")
-        assert [(pair.input, *pair.targets) for pair in found.pairs] == QUESTIONS
+        found = readers.read_source(str(tmp_path / f"d.{suffix}"), "asked", "wanted")
+        assert [(pair.input, *pair.targets) for pair in found.rows] == QUESTIONS
 
 
 def test_korean_cells_with_commas_quotes_and_line_breaks_survive(tmp_path: Path) -> None:
     asked = '사서가 "책, 두 권"\n모두 어디?'
     with (tmp_path / "d.csv").open("w", encoding="utf-8-sig", newline="") as file:
         csv.writer(file).writerows([["질문", "답"], [asked, "여기, 저기"]])
-    (pair,) = readers.read(str(tmp_path / "d.csv"), "질문", "답").pairs
+    (pair,) = readers.read_source(str(tmp_path / "d.csv"), "질문", "답").rows
     assert (pair.input, pair.targets) == (asked, ("여기, 저기",))
 
 
 def test_splits_share_no_question_however_it_is_written(tmp_path: Path) -> None:
     twice = [*QUESTIONS, *((f"  {asked.upper()} ", wanted) for asked, wanted in QUESTIONS[:50])]
     new = made(twice, tmp_path)
-    keys = {split: {key(row["input"]) for row in some} for split, some in new.splits.items()}
+    keys = {split: {match_key(row["input"]) for row in some} for split, some in new.splits.items()}
     assert sum(map(len, keys.values())) == len(QUESTIONS) == sum(map(len, new.splits.values()))
     assert "50 repeated questions joined, with all their answers accepted" in new.notes
     assert {split: len(some) for split, some in new.splits.items()} == {"train": 130, "validation": 20, "test": 50}
@@ -118,8 +118,8 @@ def test_the_card_is_guessed_from_the_data(tmp_path: Path) -> None:
 
 def test_a_draft_is_a_task(tmp_path: Path) -> None:
     made(QUESTIONS, tmp_path).write(tmp_path / "mine")
-    assert task.load(tmp_path / "mine").card.name == "mine"
-    with pytest.raises(Refused, match="is there already"):
+    assert task.load_task(tmp_path / "mine").card.name == "mine"
+    with pytest.raises(UserError, match="is there already"):
         made(QUESTIONS, tmp_path).write(tmp_path / "mine")
 
 
@@ -140,8 +140,8 @@ def test_hidden_characters_are_cleaned(text: str, clean: str) -> None:
 def refused(tmp_path: Path, name: str, content: str | bytes, complaint: str, **columns: str) -> None:
     file = tmp_path / name
     file.write_bytes(content if isinstance(content, bytes) else content.encode())
-    with pytest.raises(Refused, match=complaint) as refusal:
-        draft(readers.read(str(file), **columns), "mine", len)
+    with pytest.raises(UserError, match=complaint) as refusal:
+        build_task(readers.read_source(str(file), **columns), "mine", len)
     assert len(str(refusal.value).splitlines()) <= 6
 
 
@@ -187,17 +187,17 @@ def test_what_cannot_be_a_task_is_refused(tmp_path: Path, name: str, content: st
 def test_cells_and_heads_of_parquet_are_checked_as_those_of_tables(tmp_path: Path) -> None:
     hole = pandas.DataFrame([("a", "b"), ("c", float("nan"))], columns=["question", "answer"])
     hole.to_parquet(tmp_path / "hole.parquet")
-    with pytest.raises(Refused, match="the target is empty") as refused:
-        readers.read(str(tmp_path / "hole.parquet"))
+    with pytest.raises(UserError, match="the target is empty") as refused:
+        readers.read_source(str(tmp_path / "hole.parquet"))
     assert refused.value.where == f"{tmp_path / 'hole.parquet'}, row 2"
     numbers = pandas.DataFrame([("a", 1.5), ("c", float("nan"))], columns=["question", "answer"])
     numbers.to_parquet(tmp_path / "numbers.parquet")
-    with pytest.raises(Refused, match=r"the target is 1\.5, no text"):
-        readers.read(str(tmp_path / "numbers.parquet"))
+    with pytest.raises(UserError, match=r"the target is 1\.5, no text"):
+        readers.read_source(str(tmp_path / "numbers.parquet"))
     twice = pyarrow.Table.from_arrays([pyarrow.array(["a"])] * 2, names=["question", "question"])
     pyarrow.parquet.write_table(twice, tmp_path / "twice.parquet")
-    with pytest.raises(Refused, match="two columns have one name: 'question'"):
-        readers.read(str(tmp_path / "twice.parquet"))
+    with pytest.raises(UserError, match="two columns have one name: 'question'"):
+        readers.read_source(str(tmp_path / "twice.parquet"))
 
 
 def test_an_answer_longer_than_the_context_is_refused_before_anything_is_written(
@@ -223,8 +223,8 @@ def test_a_column_that_is_not_there_is_refused_with_those_that_are(tmp_path: Pat
     refused(
         tmp_path, "a.csv", "asked,wanted\na,b\n", "--input aksed: .* has no such column", input="aksed", target="wanted"
     )
-    with pytest.raises(Refused, match="no such file"):
-        readers.read(str(tmp_path / "nowhere.csv"))
+    with pytest.raises(UserError, match="no such file"):
+        readers.read_source(str(tmp_path / "nowhere.csv"))
 
 
 def test_from_a_table_to_a_report_in_three_commands(run_bench: Bench, tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from bench.execution import fork_server, launcher, plan
 from bench.modeling.checkpoint import Checkpoint
 from bench.records.record import Record
 
-pytestmark = pytest.mark.skipif(not fork_server.forks(), reason="runs cannot be forked here")
+pytestmark = pytest.mark.skipif(not fork_server.can_fork(), reason="runs cannot be forked here")
 ENVIRONMENT = dict(os.environ) | {"PYTHONPATH": str(Path(__file__).parents[1])}
 
 
@@ -34,8 +34,8 @@ def anew() -> Iterator[None]:
 
 def one(method: str, make_task: MakeTask, base: Checkpoint, folder: Path) -> Record:
     make_task(folder / "feelings")
-    jobs = plan.plan(method, str(folder / "feelings"), str(base.folder), seeds=1, budget_text="steps=3", settings=[])
-    return launcher.launch(next(job for job in jobs if job.spec.method.name == method), folder, force=True)[0]
+    jobs = plan.plan_jobs(method, str(folder / "feelings"), str(base.folder), seeds=1, budget_text="steps=3", settings=[])
+    return launcher.launch_run(next(job for job in jobs if job.spec.method.name == method), folder, force=True)[0]
 
 
 @pytest.mark.parametrize("method", ["lora", "nearest"])
@@ -59,9 +59,9 @@ def test_a_forked_run_is_the_run_that_a_cold_start_makes(
 def test_importing_is_told_as_it_was_and_not_done_again(
     make_task: MakeTask, tiny: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made: list[fork_server.Nursery] = []
+    made: list[fork_server.ForkServer] = []
 
-    class Counted(fork_server.Nursery):
+    class Counted(fork_server.ForkServer):
         def __init__(self, *how: Any) -> None:
             super().__init__(*how)
             made.append(self)
@@ -74,21 +74,21 @@ def test_importing_is_told_as_it_was_and_not_done_again(
 
 
 def test_a_nursery_grows_out_of_another_and_dies_alone(tmp_path: Path) -> None:
-    trunk = fork_server.Nursery(["json"], ENVIRONMENT)
-    grown = fork_server.Nursery(["json", "wave"], ENVIRONMENT, trunk)
+    trunk = fork_server.ForkServer(["json"], ENVIRONMENT)
+    grown = fork_server.ForkServer(["json", "wave"], ENVIRONMENT, trunk)
     assert grown.has(["json", "wave"]) and grown.has(["json.decoder"])
     assert trunk.has(["json"]) and not trunk.has(["wave"])
     for made in (trunk, grown, trunk):
         child = made.start([tmp_path / "none", tmp_path, tmp_path / "progress"], str(tmp_path / "log"))
         assert child is not None and child.wait(60) == 1
-    broken = fork_server.Nursery(["json", "no_such_module"], ENVIRONMENT, trunk)
+    broken = fork_server.ForkServer(["json", "no_such_module"], ENVIRONMENT, trunk)
     assert not broken.has(["json"]) and trunk.has(["json"])
 
 
 def test_what_methods_have_in_common_is_imported_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     made: list[tuple[tuple[str, ...], bool]] = []
 
-    class Noted(fork_server.Nursery):
+    class Noted(fork_server.ForkServer):
         def __init__(self, needs: Any, environment: Any, trunk: Any = None) -> None:
             super().__init__(needs, environment, trunk)
             made.append((tuple(needs), trunk is not None))
@@ -96,7 +96,7 @@ def test_what_methods_have_in_common_is_imported_once(monkeypatch: pytest.Monkey
     monkeypatch.setattr(fork_server, "Nursery", Noted)
     with (tmp_path / "log").open("w") as log:
         for needs in (("json", "wave"), ("json",), ("json", "wave", "plistlib"), ("json", "json.decoder"), ("wave",)):
-            child = fork_server.start([tmp_path / "none", tmp_path, tmp_path / "progress"], log, needs, ENVIRONMENT)
+            child = fork_server.start_worker([tmp_path / "none", tmp_path, tmp_path / "progress"], log, needs, ENVIRONMENT)
             assert child.wait(60) == 1
     # The one that has all of it serves for more of the same; one that has more than is needed serves nobody.
     assert made == [
@@ -108,7 +108,7 @@ def test_what_methods_have_in_common_is_imported_once(monkeypatch: pytest.Monkey
 
 
 def test_a_run_that_dies_takes_no_other_with_it(tmp_path: Path) -> None:
-    made = fork_server.Nursery(["json"], ENVIRONMENT)
+    made = fork_server.ForkServer(["json"], ENVIRONMENT)
     log = tmp_path / "log"
     for _ in range(2):
         child = made.start([tmp_path / "none", tmp_path, tmp_path / "progress"], str(log))
@@ -117,7 +117,7 @@ def test_a_run_that_dies_takes_no_other_with_it(tmp_path: Path) -> None:
 
 
 def test_a_run_that_is_over_before_anyone_looks_is_heard_of(tmp_path: Path) -> None:
-    made = fork_server.Nursery([], ENVIRONMENT)
+    made = fork_server.ForkServer([], ENVIRONMENT)
     made.tell(fork_server.RUN, [str(tmp_path / "none"), "", "", str(tmp_path / "log")])
     time.sleep(3)  # both answers lie there
     assert int(made.hear(1)) > 1
@@ -127,7 +127,7 @@ def test_a_run_that_is_over_before_anyone_looks_is_heard_of(tmp_path: Path) -> N
 def test_a_run_is_ended_when_told_or_when_nobody_is_left(tmp_path: Path) -> None:
     job = tmp_path / "job"
     os.mkfifo(job)  # reading it takes for ever
-    made = fork_server.Nursery([], ENVIRONMENT)
+    made = fork_server.ForkServer([], ENVIRONMENT)
     child = made.start([job, tmp_path, tmp_path], str(tmp_path / "log"))
     assert child is not None
     with pytest.raises(subprocess.TimeoutExpired):
@@ -147,7 +147,7 @@ def test_where_importing_fails_a_cold_start_is_made_to_tell_why(tmp_path: Path) 
     environment = ENVIRONMENT | {"PYTHONPATH": f"{ENVIRONMENT['PYTHONPATH']}:{tmp_path}"}
     with (tmp_path / "log").open("w") as log:
         files = [tmp_path / "job", tmp_path, tmp_path / "progress"]
-        made = fork_server.start(files, log, ("broken",), environment)
+        made = fork_server.start_worker(files, log, ("broken",), environment)
         assert isinstance(made, subprocess.Popen)
         assert made.wait(60) == 1
 
@@ -156,7 +156,7 @@ def test_where_there_is_a_driver_of_nvidia_nothing_is_forked(monkeypatch: pytest
     driver = tmp_path / "nvidiactl"
     driver.touch()
     monkeypatch.setattr(fork_server, "DRIVERS", (str(driver),))
-    assert not fork_server.forks()
+    assert not fork_server.can_fork()
 
 
 def test_where_a_run_could_not_be_waited_for_nothing_is_forked(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -164,7 +164,7 @@ def test_where_a_run_could_not_be_waited_for_nothing_is_forked(monkeypatch: pyte
         raise OSError(38, "Function not implemented")
 
     monkeypatch.setattr(os, "pidfd_open", missing)
-    assert not fork_server.forks()
+    assert not fork_server.can_fork()
 
 
 def test_pages_of_files_that_importing_touched_count_in_the_fork() -> None:

@@ -20,7 +20,7 @@ from conftest import Bench, MakeTask, examples
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.errors import Refused
+from bench.errors import UserError
 from bench.execution import accelerate_launcher, fork_server, launcher, plan
 from bench.execution.job import Job
 from bench.measurement import device, environment
@@ -28,7 +28,7 @@ from bench.modeling.checkpoint import Checkpoint
 from bench.records import comparability
 from bench.records.record import Record
 from bench.training import distributed
-from bench.training.sampler import ByLength, Share
+from bench.training.sampler import LengthGroupedSampler, RankShard
 
 PAGE = Path(__file__).parents[1] / "docs" / "several-gpus.md"
 CPU: dict[str, Any] = {"distributed_type": "MULTI_CPU", "use_cpu": True, "num_processes": 2}
@@ -93,7 +93,7 @@ def planned(
     method: str, task: Path, base: Checkpoint, *settings: str, budget: str, accelerate: str | None = None
 ) -> Job:
     how: dict[str, Any] = {"seeds": 1, "settings": settings, "accelerate": accelerate, "device": "cpu"}
-    jobs = plan.plan(method, str(task), str(base.folder), budget_text=budget, **how)
+    jobs = plan.plan_jobs(method, str(task), str(base.folder), budget_text=budget, **how)
     return next(job for job in jobs if job.spec.method.ref == method).model_copy(update={"keep": True})
 
 
@@ -105,7 +105,7 @@ def weights(folder: Path) -> dict[str, Any]:
 
 
 def run(job: Job, out: Path) -> Record:
-    record, _ = launcher.launch(job, out)
+    record, _ = launcher.launch_run(job, out)
     assert record.status == "ok", record.error
     return record
 
@@ -120,9 +120,9 @@ def compare(
     assert alone.id == both.id
     assert alone.env and both.env and (alone.env.processes, both.env.processes) == (1, 2)
     assert alone.env.threads == both.env.threads
-    assert alone.cost and both.cost and alone.cost.spent and both.cost.spent
+    assert alone.cost and both.cost and alone.cost.budget_usage and both.cost.budget_usage
     for name in ("steps", "examples", "tokens", "passes", "stopped_by"):
-        assert getattr(alone.cost.spent, name) == getattr(both.cost.spent, name), name
+        assert getattr(alone.cost.budget_usage, name) == getattr(both.cost.budget_usage, name), name
     assert [point.step for point in alone.curve] == [point.step for point in both.curve]
     for one, two in zip(alone.curve, both.curve, strict=True):
         assert (one.step, one.tokens) == (two.step, two.tokens)
@@ -141,8 +141,8 @@ SIZES = st.integers(1, 12)
 
 @given(st.integers(1, 60), SIZES, st.integers(1, 5), SIZES, st.booleans())
 def test_together_the_processes_show_the_steps_of_one(n: int, part: int, of: int, at_once: int, by_rows: bool) -> None:
-    order = ByLength([place % 7 + 1 for place in range(n)], part * of, 0)
-    shares = [Share(order, None, list, at_once=at_once, by_rows=by_rows, number=number, of=of) for number in range(of)]
+    order = LengthGroupedSampler([place % 7 + 1 for place in range(n)], part * of, 0)
+    shares = [RankShard(order, None, list, at_once=at_once, by_rows=by_rows, number=number, of=of) for number in range(of)]
     shown = [list(share.parts()) for share in shares]
     assert {len(batches) for batches in shown} == {len(share) for share in shares}
     whole, place = list(order), 0
@@ -171,7 +171,7 @@ def test_a_process_without_a_row_reads_one_that_counts_for_nothing() -> None:
         ids = torch.tensor([row["input_ids"] for row in some])
         return {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": ids.clone()}
 
-    share = Share(ByLength([2, 2, 2], 2, 0), told, collate, at_once=1, by_rows=False, number=1, of=2)
+    share = RankShard(LengthGroupedSampler([2, 2, 2], 2, 0), told, collate, at_once=1, by_rows=False, number=1, of=2)
     full, blank = share
     assert int(full["attention_mask"].sum()) == 2 and full["weight"] == 2
     assert int(blank["attention_mask"].sum()) == 0 and blank["weight"] == 0
@@ -179,19 +179,19 @@ def test_a_process_without_a_row_reads_one_that_counts_for_nothing() -> None:
 
 
 def test_one_process_is_the_first_decides_alone_and_waits_for_nobody() -> None:
-    assert (distributed.count(), distributed.number(), distributed.here(1)) == (1, 0, None)
-    assert distributed.told(lambda: "said") == "said"
-    assert distributed.least(3) == 3
-    assert distributed.leave() == 0.0
-    distributed.meet()
+    assert (distributed.world_size(), distributed.rank(), distributed.is_distributed(1)) == (1, 0, None)
+    assert distributed.broadcast_from_first(lambda: "said") == "said"
+    assert distributed.all_reduce_min(3) == 3
+    assert distributed.leave_group() == 0.0
+    distributed.barrier()
     distributed.join(1, "cpu")
-    assert distributed.count() == 1
+    assert distributed.world_size() == 1
 
 
 def test_another_number_of_processes_than_was_asked_for_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "3")
     with pytest.raises(RuntimeError, match="3 processes where 2"):
-        distributed.here(2)
+        distributed.is_distributed(2)
 
 
 def test_two_processes_come_to_what_one_comes_to(
@@ -202,13 +202,13 @@ def test_two_processes_come_to_what_one_comes_to(
     task = make_task(tmp_path / "feelings", train=examples(0, 11))  # steps of 4, 4 and 3 rows
     alone, both = compare("./pieces.py", task, lively, tmp_path, "steps=5,batch=4")
     assert [sample.raw for sample in alone.samples] == [sample.raw for sample in both.samples]
-    assert alone.cost and both.cost and both.cost.spent and alone.cost.spent
-    assert alone.cost.spent.micro_batch == both.cost.spent.micro_batch == 1
+    assert alone.cost and both.cost and both.cost.budget_usage and alone.cost.budget_usage
+    assert alone.cost.budget_usage.micro_batch == both.cost.budget_usage.micro_batch == 1
     assert alone.cost.phases.keys() == both.cost.phases.keys()
-    assert "processes" in comparability.strangers([alone, both])
+    assert "processes" in comparability.environment_differences([alone, both])
     again = planned("./pieces.py", task, lively, budget="steps=5,batch=4", accelerate=str(tmp_path / "cpu.yaml"))
-    assert plan.done(again, tmp_path / "two") == both
-    assert plan.done(again, tmp_path / "one") is None
+    assert plan.find_finished_record(again, tmp_path / "two") == both
+    assert plan.find_finished_record(again, tmp_path / "one") is None
 
 
 @pytest.mark.slow
@@ -229,7 +229,7 @@ def test_preferences_are_learnt_by_two_as_by_one(
     monkeypatch.chdir(tmp_path)
     task = make_task(tmp_path / "feelings", train=examples(0, 11))
     alone, _ = compare("dpo", task, lively, tmp_path, "steps=12,batch=4", "dpo.share=0.5", "dpo.pace=0.5")
-    assert alone.cost and alone.cost.spent and alone.cost.spent.steps == 12
+    assert alone.cost and alone.cost.budget_usage and alone.cost.budget_usage.steps == 12
     assert any(point.train_loss is None for point in alone.curve[1:])  # of the second lesson
 
 
@@ -254,7 +254,7 @@ def test_seconds_are_those_of_the_first_process(
     file = write(tmp_path / "cpu.yaml", CPU)
     budget = "passes=10000,batch=4,seconds=5"
     job = planned("lora", make_task(tmp_path / "feelings"), tiny, budget=budget, accelerate=file)
-    spent = (record := run(job, tmp_path)).cost and record.cost and record.cost.spent
+    spent = (record := run(job, tmp_path)).cost and record.cost and record.cost.budget_usage
     assert spent and spent.stopped_by == "seconds" and 0 < spent.seconds <= 5.5 and spent.steps > 1
 
 
@@ -333,7 +333,7 @@ def test_processes_that_ignore_their_seconds_are_ended(
     monkeypatch.setattr(launcher, "GRACE_S", 0.3)
     task, file = tmp_path / "feelings", str(tmp_path / "cpu.yaml")
     job = planned("./other.py", task, tiny, budget="steps=3,batch=4,seconds=0.2", accelerate=file)
-    assert launcher.launch(job, tmp_path)[0].status == "timeout"
+    assert launcher.launch_run(job, tmp_path)[0].status == "timeout"
 
 
 def test_what_was_started_ends_with_what_started_it(tmp_path: Path) -> None:
@@ -341,7 +341,7 @@ def test_what_was_started_ends_with_what_started_it(tmp_path: Path) -> None:
     parent = (
         f"import subprocess, sys; subprocess.Popen([sys.executable, '-c', {child!r}], start_new_session=True).wait()"
     )
-    several = accelerate_launcher.Several([sys.executable, "-c", parent])
+    several = accelerate_launcher.ProcessGroup([sys.executable, "-c", parent])
     while not ((place := tmp_path / "pid").exists() and place.read_text()):
         time.sleep(0.02)
     inner = int(place.read_text())
@@ -382,7 +382,7 @@ def test_a_configuration_that_cannot_be_is_refused_before_anything_starts(
     make_task: MakeTask, tiny: Checkpoint, tmp_path: Path, said: str
 ) -> None:
     task, (content, words) = make_task(tmp_path / "feelings"), REFUSED[said]
-    with pytest.raises(Refused) as refusal:
+    with pytest.raises(UserError) as refusal:
         planned("lora", task, tiny, budget="standard", accelerate=write(tmp_path / "config.yaml", content))
     assert words in str(refusal.value)
     assert "config.yaml" in refusal.value.what
@@ -406,7 +406,7 @@ def test_the_configurations_of_the_page_are_of_two_processes(
 ) -> None:
     monkeypatch.setattr(device, "_torch_has_cuda", lambda: True)
     monkeypatch.setattr(device, "gpus", lambda: 2)
-    assert accelerate_launcher.read(write(tmp_path / "config.yaml", said), "auto").processes == 2
+    assert accelerate_launcher.read_accelerate_config(write(tmp_path / "config.yaml", said), "auto").processes == 2
 
 
 @pytest.mark.parametrize(
@@ -434,10 +434,10 @@ def test_every_process_has_a_gpu_that_is_here_or_all_are_on_the_cpu(
     monkeypatch.setattr(device, "gpus", lambda: there)
     file = write(tmp_path / "gpus.yaml", GPU | change)
     if found is None:
-        with pytest.raises(Refused):
-            accelerate_launcher.read(file, asked)
+        with pytest.raises(UserError):
+            accelerate_launcher.read_accelerate_config(file, asked)
     else:
-        assert accelerate_launcher.read(file, asked) == accelerate_launcher.Setup(
+        assert accelerate_launcher.read_accelerate_config(file, asked) == accelerate_launcher.AccelerateSetup(
             file, (GPU | change)["num_processes"], found
         )
 
@@ -448,18 +448,18 @@ def test_what_does_not_train_by_gradient_keeps_one_process(
     file = write(tmp_path / "cpu.yaml", CPU)
     how: dict[str, Any] = {"seeds": 1, "settings": [], "budget_text": "standard", "device": "cpu"}
     task, base = str(make_task(tmp_path / "feelings")), str(tiny.folder)
-    jobs = plan.plan("few-shot,lora,head,shuffled-labels", task, base, accelerate=file, **how)
+    jobs = plan.plan_jobs("few-shot,lora,head,shuffled-labels", task, base, accelerate=file, **how)
     assert {job.spec.method.name for job in jobs if job.processes == 2} == {"lora", "shuffled-labels"}
     assert all((job.accelerate is None) == (job.processes == 1) for job in jobs)
-    without = plan.plan("few-shot,lora,head,shuffled-labels", task, base, **how)
+    without = plan.plan_jobs("few-shot,lora,head,shuffled-labels", task, base, **how)
     assert [job.spec for job in jobs] == [job.spec for job in without]
     one = write(tmp_path / "one.yaml", {"distributed_type": False, "use_cpu": True})  # a bare NO
-    assert {job.processes for job in plan.plan("lora", task, base, accelerate=one, **how)} == {1}
+    assert {job.processes for job in plan.plan_jobs("lora", task, base, accelerate=one, **how)} == {1}
 
 
 def test_processes_share_the_threads_and_see_the_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(environment, "threads", lambda: 5)
-    said = accelerate_launcher.surroundings("cpu", 2)
+    said = accelerate_launcher.rank_environment("cpu", 2)
     assert (said["OMP_NUM_THREADS"], said[environment.ALL_THREADS], said["CUDA_VISIBLE_DEVICES"]) == ("2", "5", "")
-    assert accelerate_launcher.surroundings("cpu", 8)["OMP_NUM_THREADS"] == "1"
-    assert "CUDA_VISIBLE_DEVICES" not in accelerate_launcher.surroundings("auto", 2)
+    assert accelerate_launcher.rank_environment("cpu", 8)["OMP_NUM_THREADS"] == "1"
+    assert "CUDA_VISIBLE_DEVICES" not in accelerate_launcher.rank_environment("auto", 2)

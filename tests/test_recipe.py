@@ -16,8 +16,8 @@ from datasets import ClassLabel, Dataset, Features, Value
 
 from bench import registry, task
 from bench.data import hub_tasks, readers, task_checks
-from bench.data.text import key
-from bench.errors import Refused
+from bench.data.text import match_key
+from bench.errors import UserError
 from bench.modeling.checkpoint import Checkpoint
 from bench.task import SPLITS, Task
 
@@ -76,34 +76,34 @@ def folder(tmp_path: Path, **data: Any) -> Path:
 
 
 def inputs(what: Task, split: str) -> set[str]:
-    return {key(row.input) for row in what.splits[split]}
+    return {match_key(row.input) for row in what.splits[split]}
 
 
 def test_a_data_set_is_fetched_once_and_then_needs_no_hub(
     hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hub("org/set", train=questions(0, 30), test=questions(30, 10))
-    first = hub_tasks.load(folder(tmp_path))
+    first = hub_tasks.load_task(folder(tmp_path))
     assert {split: len(first.splits[split]) for split in SPLITS} == {"train": 25, "validation": 5, "test": 10}
 
     def never(*_: Any, **__: Any) -> None:
         raise AssertionError("the hub was asked again")
 
     monkeypatch.setattr(datasets, "load_dataset", never)
-    again = hub_tasks.load(tmp_path / "mine", fetch=False)
+    again = hub_tasks.load_task(tmp_path / "mine", fetch=False)
     assert (again.sha256, again.splits) == (first.sha256, first.splits)
 
 
 def test_the_digest_covers_card_and_rows(hub: Hub, tmp_path: Path) -> None:
     hub("org/set", train=questions(0, 30), test=questions(30, 10))
-    first = hub_tasks.load(folder(tmp_path)).sha256
-    other_seed = hub_tasks.load(folder(tmp_path, seed=3)).sha256
+    first = hub_tasks.load_task(folder(tmp_path)).sha256
+    other_seed = hub_tasks.load_task(folder(tmp_path, seed=3)).sha256
     assert first != other_seed
-    assert hub_tasks.load(folder(tmp_path)).sha256 == first
+    assert hub_tasks.load_task(folder(tmp_path)).sha256 == first
     shutil.rmtree(tmp_path / "cache")
     hub("org/set", train=questions(1, 30), test=questions(31, 10))
     shutil.rmtree(tmp_path / "hf")
-    assert hub_tasks.load(tmp_path / "mine").sha256 != first
+    assert hub_tasks.load_task(tmp_path / "mine").sha256 != first
 
 
 @pytest.mark.parametrize(
@@ -117,7 +117,7 @@ def test_no_question_stands_in_two_splits_or_twice(
     )
     hub("org/set", train=datasets.concatenate_datasets([questions(0, 30), again]), test=questions(30, 10))
     splits = {"train": "train", "validation": validation, "test": "test"}
-    what = hub_tasks.load(folder(tmp_path, splits=splits, sizes=sizes))
+    what = hub_tasks.load_task(folder(tmp_path, splits=splits, sizes=sizes))
     keys = [inputs(what, split) for split in SPLITS]
     assert sum(map(len, keys)) == len(set.union(*keys)) == sum(len(what.splits[split]) for split in SPLITS)
     assert "what is 35" not in {text.lower().strip(" ?") for text in keys[0]} or "test" in sizes
@@ -137,11 +137,11 @@ def test_rows_that_are_left_out_are_counted(hub: Hub, tmp_path: Path) -> None:
     )
     hub("org/set", train=mixed, test=mixed.select(range(3)))
     made = folder(tmp_path, where={"kind": ["good"]}, drop_empty=True, longest=100)
-    what = hub_tasks.load(made)
+    what = hub_tasks.load_task(made)
     assert len(what.splits["test"]) == 3
     assert len(what.splits["train"]) + len(what.splits["validation"]) == 17
     assert what.card.data is not None
-    told = hub_tasks.origin(what.card.data)
+    told = hub_tasks.read_origin(what.card.data)
     assert told["left_out"]["not among what 'where' keeps"] == 2  # train is read twice: for validation, for train
     assert told["left_out"]["without a text"] == 4
     assert told["left_out"]["longer than 100 characters"] == 2
@@ -178,8 +178,8 @@ def test_what_is_wrong_with_a_data_set_is_refused_and_nothing_is_kept(hub: Hub, 
     holes = table({"q": TEXT, "a": TEXT}, ("What is it?", "It"), ("", "It is"))
     hub("org/set", train=questions(0, 30), test=questions(30, 10), validation=holes)
     changes, what, mend = WRONG[wrong]
-    with pytest.raises(Refused) as refused:
-        hub_tasks.load(folder(tmp_path, **changes))
+    with pytest.raises(UserError) as refused:
+        hub_tasks.load_task(folder(tmp_path, **changes))
     said = str(refused.value)
     assert what in said and mend in said
     assert len(said.splitlines()) <= 4 and max(map(len, said.splitlines())) < 300
@@ -195,7 +195,7 @@ def test_a_listing_says_where_rows_come_from(tmp_path: Path, monkeypatch: pytest
     made.mkdir(parents=True)
     (made / "task.yaml").write_text("name: mine\nsummary: The hub of all\n" + written, "utf-8")
     monkeypatch.setattr(registry.bench, "__path__", [str(tmp_path)])
-    claim = registry.claims("tasks")["mine"]
+    claim = registry.list_entries("tasks")["mine"]
     assert (claim.hub, claim.summary) == ("org/set", "The hub of all")
 
 
@@ -203,7 +203,7 @@ def test_answers_in_a_list_of_structures_are_read_too(hub: Hub, tmp_path: Path) 
     features = {"q": TEXT, "answers": [{"text": TEXT}]}
     rows = [(f"What is {n}?", [{"text": f"It is {n}"}, {"text": str(n)}]) for n in range(20)]
     hub("org/set", train=table(features, *rows[:15]), test=table(features, *rows[15:]))
-    what = hub_tasks.load(folder(tmp_path, target="answers.text"))
+    what = hub_tasks.load_task(folder(tmp_path, target="answers.text"))
     assert {row.references for row in what.splits["test"]} == {(f"It is {n}", str(n)) for n in range(15, 20)}
 
 
@@ -211,41 +211,41 @@ def test_labels_that_are_not_the_cards_are_refused_before_the_hub_is_asked(tmp_p
     made = folder(tmp_path, labels={0: "god"})
     text = (made / "task.yaml").read_text("utf-8")
     (made / "task.yaml").write_text(text + "labels: [good, bad]\n", "utf-8")
-    with pytest.raises(Refused, match=r"'data\.labels' names 'god', which is none of the labels"):
-        hub_tasks.load(made)
+    with pytest.raises(UserError, match=r"'data\.labels' names 'god', which is none of the labels"):
+        hub_tasks.load_task(made)
 
 
 def test_a_cache_that_cannot_be_written_is_refused(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     hub("org/set", train=questions(0, 30), test=questions(30, 10))
     (tmp_path / "taken").write_text("a file stands here", "utf-8")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "taken"))
-    with pytest.raises(Refused, match="the rows cannot be kept") as refused:
-        hub_tasks.load(folder(tmp_path))
+    with pytest.raises(UserError, match="the rows cannot be kept") as refused:
+        hub_tasks.load_task(folder(tmp_path))
     assert "XDG_CACHE_HOME" in str(refused.value.mend)
 
 
 def test_a_new_task_is_made_of_a_data_set_of_the_hub(hub: Hub) -> None:
     hub("org/set", train=questions(0, 30))
-    found = readers.read("hf:org/set@v1", "q", "a")
-    assert (len(found.pairs), found.pairs[2].where) == (30, "hf:org/set@v1, row 3")
+    found = readers.read_source("hf:org/set@v1", "q", "a")
+    assert (len(found.rows), found.rows[2].location) == (30, "hf:org/set@v1, row 3")
     for name, said in (("hf:org/other", "Couldn't reach 'org/other'"), ("hf:org/set@v1", "has no such column")):
-        with pytest.raises(Refused, match=said):
-            readers.read(name, "question", "a")
+        with pytest.raises(UserError, match=said):
+            readers.read_source(name, "question", "a")
 
 
 def test_class_numbers_without_labels_are_refused(hub: Hub, tmp_path: Path) -> None:
     features = {"q": TEXT, "a": ClassLabel(names=["good", "bad"])}
     hidden = table(features, *((f"q {n}", -1) for n in range(3)))
     hub("org/set", train=table(features, *((f"q {n}", n % 2) for n in range(9))), test=hidden)
-    with pytest.raises(Refused, match="class -1 has no name"):
-        hub_tasks.load(folder(tmp_path))
+    with pytest.raises(UserError, match="class -1 has no name"):
+        hub_tasks.load_task(folder(tmp_path))
 
 
 def test_files_beside_a_card_that_names_a_data_set_are_refused(hub: Hub, tmp_path: Path) -> None:
     made = folder(tmp_path)
     (made / "test.jsonl").write_text("", "utf-8")
-    with pytest.raises(Refused, match="examples stand beside it"):
-        hub_tasks.load(made)
+    with pytest.raises(UserError, match="examples stand beside it"):
+        hub_tasks.load_task(made)
 
 
 def test_the_command_says_that_the_hub_is_out_of_reach(run_bench: Bench, tmp_path: Path) -> None:
@@ -263,11 +263,11 @@ def test_the_command_says_that_the_hub_is_out_of_reach(run_bench: Bench, tmp_pat
 
 def test_a_kept_data_set_is_run_without_a_hub_by_the_command(hub: Hub, run_bench: Bench, tmp_path: Path) -> None:
     hub("org/set", train=questions(0, 30), test=questions(30, 10))
-    hub_tasks.load(folder(tmp_path))
+    hub_tasks.load_task(folder(tmp_path))
     done = run_bench("run", "--methods", "majority", "--task", "./mine", XDG_CACHE_HOME=str(tmp_path / "cache"))
     assert done.returncode == 0, done.stderr
     (record,) = (tmp_path / "results").glob("*.json")
-    assert json.loads(record.read_text("utf-8"))["spec"]["task"]["sha256"] == hub_tasks.load(tmp_path / "mine").sha256
+    assert json.loads(record.read_text("utf-8"))["spec"]["task"]["sha256"] == hub_tasks.load_task(tmp_path / "mine").sha256
     checked = run_bench("validate", "./mine", "--format", "json", XDG_CACHE_HOME=str(tmp_path / "cache"))
     assert json.loads(checked.stdout)["rows"] == {"train": 25, "validation": 5, "test": 10}
 
@@ -326,9 +326,9 @@ LAYOUTS: dict[str, tuple[str, str, str, Callable[[int], Dataset]]] = {
 
 
 def test_every_recipe_that_ships_is_tried_here() -> None:
-    recipes = {name: claim.hub for name, claim in registry.claims("tasks").items() if claim.hub}
+    recipes = {name: claim.hub for name, claim in registry.list_entries("tasks").items() if claim.hub}
     assert recipes == {name: hub for name, (hub, _, _, _) in LAYOUTS.items()}
-    shipped = [file.parent.name for name in recipes for file in registry.task(name).glob("*.jsonl")]
+    shipped = [file.parent.name for name in recipes for file in registry.find_task(name).glob("*.jsonl")]
     assert shipped == []
 
 
@@ -340,7 +340,7 @@ def test_a_recipe_makes_a_sound_task_of_the_columns_that_the_hub_has(
     assert all(what.splits.values())
     if what.card.labels:
         assert {row.target for row in what.splits["test"]} == set(what.card.labels)
-    faults = {found.check: found.examples for found in task_checks.audit(what, tiny.folder) if found.fault}
+    faults = {found.check: found.examples for found in task_checks.check_task(what, tiny.folder) if found.is_error}
     assert set(faults) <= {"too-long", "label"}  # four rows of validation cannot show all labels
     card = (tmp_path / name / "README.md").read_text("utf-8")
     assert all(said in card for said in (LAYOUTS[name][0], "```bibtex", "fetched"))
@@ -350,10 +350,10 @@ def recipe_of(name: str, hub: Hub, tmp_path: Path) -> Task:
     where, config, exam, make = LAYOUTS[name]
     hub(where, config, train=make(0), **{exam: make(50)})
     here = tmp_path / name
-    shutil.copytree(registry.task(name), here)
+    shutil.copytree(registry.find_task(name), here)
     text = (here / "task.yaml").read_text("utf-8")
     (here / "task.yaml").write_text(text.replace("validation: 200, test", "validation: 4, test"), "utf-8")
-    return hub_tasks.load(here)
+    return hub_tasks.load_task(here)
 
 
 def test_a_worked_sum_is_split_into_steps_and_number(hub: Hub, tmp_path: Path) -> None:
@@ -375,11 +375,11 @@ def test_classes_get_the_names_of_the_card(hub: Hub, tmp_path: Path) -> None:
     what = recipe_of("nsmc", hub, tmp_path)
     assert {row.input: row.target for row in what.splits["test"]}["text 50 of it"] == "부정"
     assert what.card.data is not None
-    assert hub_tasks.origin(what.card.data)["left_out"]["without a text"] == 3
+    assert hub_tasks.read_origin(what.card.data)["left_out"]["without a text"] == 3
 
 
 def test_a_task_that_is_loaded_by_itself_is_the_same(hub: Hub, tmp_path: Path) -> None:
     hub("org/set", train=questions(0, 30), test=questions(30, 10))
-    what = hub_tasks.load(folder(tmp_path))
+    what = hub_tasks.load_task(folder(tmp_path))
     assert what.card.data is not None
-    assert task.load(tmp_path / "mine", hub_tasks.place(what.card.data)).sha256 == what.sha256
+    assert task.load_task(tmp_path / "mine", hub_tasks.cache_folder(what.card.data)).sha256 == what.sha256

@@ -33,13 +33,13 @@ def test_a_record_reads_back_as_it_was_written(make_record: MakeRecord, tmp_path
 @given(raw=TEXTS, answer=st.none() | TEXTS)
 def test_any_answer_survives_writing(make_record: MakeRecord, raw: str, answer: str | None) -> None:
     sample = Sample(id="odd", references=("warm",), raw=raw, answer=answer, scores={"em": 0.0})
-    written = make_record().model_copy(update={"samples": Samples.of([sample])})
-    assert Record.model_validate_json(written.text()) == written
+    written = make_record().model_copy(update={"samples": Samples.from_list([sample])})
+    assert Record.model_validate_json(written.to_json()) == written
 
 
 @pytest.mark.parametrize("items", [0, 1, 5])
 def test_the_header_comes_first_and_each_sample_has_a_line_of_its_own(make_record: MakeRecord, items: int) -> None:
-    text = make_record(items=items).text()
+    text = make_record(items=items).to_json()
     assert next(iter(json.loads(text))) == "schema"
     assert list(json.loads(text))[-1] == "samples"
     lines = text.splitlines()
@@ -53,7 +53,7 @@ def test_the_header_comes_first_and_each_sample_has_a_line_of_its_own(make_recor
 def test_an_unknown_key_is_refused_wherever_it_stands(
     make_record: MakeRecord, tmp_path: Path, place: tuple[str | int, ...]
 ) -> None:
-    content: Any = json.loads(make_record().text())
+    content: Any = json.loads(make_record().to_json())
     part = content
     for step in place:
         part = part[step]
@@ -65,7 +65,7 @@ def test_an_unknown_key_is_refused_wherever_it_stands(
 
 
 def test_a_record_of_another_schema_is_refused(make_record: MakeRecord) -> None:
-    content = json.loads(make_record().text()) | {"schema": 2}
+    content = json.loads(make_record().to_json()) | {"schema": 2}
     with pytest.raises(ValidationError, match="schema"):
         Record.model_validate(content)
 
@@ -160,4 +160,4 @@ def test_a_record_holds_no_number_that_json_does_not_know(make_record: MakeRecor
     def refuse(word: str) -> None:
         raise AssertionError(f"the record holds {word}")
 
-    json.loads(diverged.text(), parse_constant=refuse)
+    json.loads(diverged.to_json(), parse_constant=refuse)

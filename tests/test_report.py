@@ -15,9 +15,9 @@ from conftest import Bench, MakeRecord
 from markdown_it import MarkdownIt
 
 from bench.analysis.regression import baseline
-from bench.analysis.task_results import part, read
-from bench.errors import Refused
-from bench.i18n import english, speaker
+from bench.analysis.task_results import group_by_task, read_records
+from bench.errors import UserError
+from bench.i18n import untranslated, translator
 from bench.records.record import Record
 from bench.report import pages, plots, section_view
 
@@ -55,7 +55,7 @@ def records(make_record: MakeRecord) -> list[Record]:
 
 @pytest.fixture
 def written(records: list[Record], tmp_path: Path) -> Path:
-    pages.write(part(records), tmp_path, questions=lambda spec: {"q0": "What colour is <tea>?"})
+    pages.write_report(group_by_task(records), tmp_path, questions=lambda spec: {"q0": "What colour is <tea>?"})
     return tmp_path
 
 
@@ -64,7 +64,7 @@ def test_a_report_has_all_its_parts(written: Path) -> None:
         "index.html", "report.md", "table.csv", "records.parquet", "plots"
     }  # fmt: skip
     names = {file.stem for file in (written / "plots").iterdir()}
-    drawn = {f"feelings-bookworm-{plot.name}" for plot in plots.every()} - {"feelings-bookworm-labels"}
+    drawn = {f"feelings-bookworm-{plot.name}" for plot in plots.all_plots()} - {"feelings-bookworm-labels"}
     assert names == drawn
     assert {file.suffix for file in (written / "plots").iterdir()} == {".svg", ".png"}
 
@@ -97,7 +97,7 @@ def test_ids_on_the_page_are_unique(written: Path) -> None:
 
 
 def test_errors_come_first_among_the_sample_answers(records: list[Record]) -> None:
-    view = section_view.View(part(records)[0], [], {}, english)
+    view = section_view.SectionView(group_by_task(records)[0], [], {}, untranslated)
     some = [one.scores["em"] for one in view.samples(records[0])]
     assert some == sorted(some)
     assert len(some) == section_view.SAMPLES
@@ -137,29 +137,29 @@ def test_pandas_and_datasets_open_the_runs_with_the_columns_that_the_docs_name(
 
 def test_the_same_records_give_the_same_pictures(records: list[Record], tmp_path: Path) -> None:
     for folder in ("one", "other"):
-        pages.write(part(records), tmp_path / folder)
+        pages.write_report(group_by_task(records), tmp_path / folder)
     for file in (tmp_path / "one" / "plots").glob("*.svg"):
         assert file.read_bytes() == (tmp_path / "other" / "plots" / file.name).read_bytes()
 
 
 def test_training_sizes_share_a_section_and_the_largest_is_the_table(make_record: MakeRecord, tmp_path: Path) -> None:
     made = [make_record("lora", em, items=40, budget__examples=size) for size, em in ((10, 0.2), (40, 0.6), (20, 0.4))]
-    (section,) = part(made)
+    (section,) = group_by_task(made)
     assert list(section.sizes) == [10, 20, 40]
     assert [record.scores["em"] for record in section.records] == [0.6]
-    pages.write([section], tmp_path)
+    pages.write_report([section], tmp_path)
     assert (tmp_path / "plots" / "feelings-bookworm-labels.svg").is_file()
     assert len(pandas.read_csv(tmp_path / "table.csv")) == 3
 
 
 def test_all_examples_are_a_size_like_any_other(make_record: MakeRecord) -> None:
-    (section,) = part([make_record("lora", budget__examples=4), make_record("lora")])
+    (section,) = group_by_task([make_record("lora", budget__examples=4), make_record("lora")])
     assert list(section.sizes) == [4, 9]
 
 
 def test_granting_all_examples_is_not_a_second_size(make_record: MakeRecord) -> None:
-    with pytest.raises(Refused, match="the same runs twice"):
-        part([make_record("lora", budget__examples=9), make_record("lora")])
+    with pytest.raises(UserError, match="the same runs twice"):
+        group_by_task([make_record("lora", budget__examples=9), make_record("lora")])
 
 
 def test_what_failed_with_fewer_examples_is_told_too(make_record: MakeRecord, tmp_path: Path) -> None:
@@ -169,13 +169,13 @@ def test_what_failed_with_fewer_examples_is_told_too(make_record: MakeRecord, tm
     made.append(make_record("dora", items=40, budget__examples=20))
     made.append(make_record("ia3", items=40, budget__examples=10))
     made.append(make_record("ia3", status="error", error=why, budget__examples=20, **FAILED))
-    pages.write(part(made), tmp_path)
+    pages.write_report(group_by_task(made), tmp_path)
     assert "with 10 examples: dora: error: no tea" in (tmp_path / "index.html").read_text("utf-8")
 
 
 def test_a_task_on_which_every_run_failed_is_a_page_with_the_reasons(make_record: MakeRecord, tmp_path: Path) -> None:
     why = {"kind": "K", "message": "no tea", "trace": None}
-    pages.write(part([make_record("lora", status="error", error=why, **FAILED)]), tmp_path)
+    pages.write_report(group_by_task([make_record("lora", status="error", error=why, **FAILED)]), tmp_path)
     assert "lora: error: no tea" in (tmp_path / "index.html").read_text("utf-8")
 
 
@@ -183,61 +183,61 @@ def test_old_records_tell_how_many_examples_there_are_by_their_passes(make_recor
     made = make_record("lora").model_dump(mode="json", by_alias=True)
     made["cost"]["spent"] |= {"available": None, "examples": 54, "passes": 6}
     old = Record.model_validate_json(json.dumps(made))
-    (section,) = part([make_record("lora", budget__examples=4), old])
+    (section,) = group_by_task([make_record("lora", budget__examples=4), old])
     assert list(section.sizes) == [4, 9]
 
 
 def test_a_baseline_is_read_where_it_is_named_and_is_no_result(make_record: MakeRecord, tmp_path: Path) -> None:
     make_record("lora").write(tmp_path)
     folder = tmp_path / "baselines" / "ci"
-    baseline.bless([make_record("full", budget__passes=1)], folder, "the first")
-    assert [record.spec.method.name for record in read([tmp_path])] == ["lora"]
-    assert [record.spec.method.name for record in read([folder])] == ["full"]
+    baseline.bless_baseline([make_record("full", budget__passes=1)], folder, "the first")
+    assert [record.spec.method.name for record in read_records([tmp_path])] == ["lora"]
+    assert [record.spec.method.name for record in read_records([folder])] == ["full"]
 
 
 def test_trials_are_no_results(make_record: MakeRecord, tmp_path: Path) -> None:
     make_record("lora").write(tmp_path)
     make_record("lora", exam="validation").write(tmp_path / "trials")
-    assert [record.spec.exam for record in read([tmp_path])] == ["test"]
+    assert [record.spec.split for record in read_records([tmp_path])] == ["test"]
 
 
 def test_two_models_of_one_name_are_told_apart_and_one_by_two_names_is_one(make_record: MakeRecord) -> None:
-    twins = part([make_record("lora", base__ref="/a/x"), make_record("lora", base__ref="/b/x", base__sha256="c" * 64)])
+    twins = group_by_task([make_record("lora", base__ref="/a/x"), make_record("lora", base__ref="/b/x", base__sha256="c" * 64)])
     assert [section.title for section in twins] == ["feelings · x bbbbbb", "feelings · x cccccc"]
-    assert len(part([make_record("lora", base__ref="/a/x"), make_record("full", base__ref="x")])) == 1
+    assert len(group_by_task([make_record("lora", base__ref="/a/x"), make_record("full", base__ref="x")])) == 1
 
 
 def test_markdown_keeps_its_table_whatever_a_name_holds(make_record: MakeRecord, tmp_path: Path) -> None:
     made = [make_record("few-shot", items=40, method__params={"prompt": prompt}) for prompt in ("x | y\nz", "<b>")]
-    pages.write(part(made), tmp_path)
+    pages.write_report(group_by_task(made), tmp_path)
     html = MarkdownIt("commonmark").enable("table").render((tmp_path / "report.md").read_text("utf-8"))
     assert html.count("<tr>") == 3
     assert "<b>" not in html
 
 
 def test_other_terms_are_refused_by_name(make_record: MakeRecord) -> None:
-    with pytest.raises(Refused, match=r"budget\.passes: 3 and 1"):
-        part([make_record("lora"), make_record("full", budget__passes=1)])
+    with pytest.raises(UserError, match=r"budget\.passes: 3 and 1"):
+        group_by_task([make_record("lora"), make_record("full", budget__passes=1)])
 
 
 def test_other_tasks_have_their_own_sections(make_record: MakeRecord) -> None:
-    made = part([make_record("lora"), make_record("lora", task__name="other"), make_record("full")])
+    made = group_by_task([make_record("lora"), make_record("lora", task__name="other"), make_record("full")])
     assert [section.title for section in made] == ["feelings · bookworm", "other · bookworm"]
 
 
 def test_what_cannot_be_read_is_refused(make_record: MakeRecord, tmp_path: Path) -> None:
-    with pytest.raises(Refused, match="no such file"):
-        read([tmp_path / "nowhere"])
-    with pytest.raises(Refused, match="no record in"):
-        read([tmp_path])
+    with pytest.raises(UserError, match="no such file"):
+        read_records([tmp_path / "nowhere"])
+    with pytest.raises(UserError, match="no record in"):
+        read_records([tmp_path])
     make_record("lora").write(tmp_path / "a")
     make_record("lora", scores={"em": 0.1}).write(tmp_path / "b")
-    with pytest.raises(Refused, match="two records of the same run"):
-        read([tmp_path])
-    assert len(read([tmp_path / "a", tmp_path / "a"])) == 1
+    with pytest.raises(UserError, match="two records of the same run"):
+        read_records([tmp_path])
+    assert len(read_records([tmp_path / "a", tmp_path / "a"])) == 1
     (tmp_path / "a" / "alien.json").write_text('{"schema": 7}')
-    with pytest.raises(Refused, match="no record of this version"):
-        read([tmp_path / "a"])
+    with pytest.raises(UserError, match="no record of this version"):
+        read_records([tmp_path / "a"])
 
 
 def test_the_command_writes_a_korean_report(records: list[Record], run_bench: Bench, tmp_path: Path) -> None:
@@ -255,7 +255,7 @@ def test_korean_letters_are_in_the_pictures(make_record: MakeRecord, tmp_path: P
     records[1] = records[1].model_copy(
         update={"spec": records[1].spec.model_copy(update={"task": records[0].spec.task})}
     )
-    pages.write(part(records), tmp_path, "ko")
+    pages.write_report(group_by_task(records), tmp_path, "ko")
     assert not [warning for warning in recwarn if "Glyph" in str(warning.message)]
     assert (tmp_path / "plots" / "책-추천-bookworm-quality.png").is_file()
 
@@ -265,12 +265,12 @@ def test_the_plot_in_the_docs_is_drawn(records: list[Record], make_record: MakeR
     found: dict[str, Any] = {}
     exec(re.findall(r"```python\n(.*?)```", text, re.DOTALL)[0], found)
     (plot,) = found["PLOTS"]
-    (section,) = part(records)
-    for say in (english, speaker("ko")):  # of which no sentence is translated
+    (section,) = group_by_task(records)
+    for say in (untranslated, translator("ko")):  # of which no sentence is translated
         figure = plot.draw(section, say)
         assert figure.axes[0].get_xlabel() == "bytes kept"
         assert plot.caption(say).startswith("What a method earns")
-    assert plot.draw(part([make_record("majority", cost=None)])[0], english) is None
+    assert plot.draw(group_by_task([make_record("majority", cost=None)])[0], untranslated) is None
 
 
 @pytest.fixture
@@ -324,7 +324,7 @@ def test_in_a_browser_plots_and_text_are_legible_at_any_width(page: Any, width: 
     page.set_viewport_size({"width": width, "height": 900})
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     boxes = [figure.bounding_box() for figure in page.locator("figure svg").all()]
-    assert len(boxes) == len(plots.every()) - 1
+    assert len(boxes) == len(plots.all_plots()) - 1
     assert all(box["width"] > 300 and box["height"] > 100 for box in boxes)
     heights = page.evaluate(
         "[...document.querySelectorAll('svg text')].map((one) => one.getBoundingClientRect().height)"
@@ -337,7 +337,7 @@ def test_in_a_browser_plots_and_text_are_legible_at_any_width(page: Any, width: 
 
 
 def test_a_section_knows_its_metric_and_its_rows(records: list[Record]) -> None:
-    (section,) = part(records)
+    (section,) = group_by_task(records)
     assert section.metric == "em"
     assert [row.label for row in section.rows] == ["lora", "full", "few-shot", "nearest", "prefix", "qlora"]
 
@@ -351,7 +351,7 @@ def test_of_many_tasks_each_has_a_page_and_the_first_page_has_all(make_record: M
     ]
     why = {"kind": "K", "message": "no tea", "trace": None}
     made.append(make_record("qlora", status="error", error=why, task__name="task-00", **FAILED))
-    pages.write(part(made), tmp_path)
+    pages.write_report(group_by_task(made), tmp_path)
     first = (tmp_path / "index.html").read_text("utf-8")
     for place in range(pages.FEW + 1):
         assert f'href="tasks/task-{place:02}-bookworm.html"' in first
@@ -371,6 +371,6 @@ def test_of_many_tasks_each_has_a_page_and_the_first_page_has_all(make_record: M
 
 def test_what_is_at_hand_of_a_section_is_reckoned_once(make_record: MakeRecord, tmp_path: Path) -> None:
     made = [make_record("lora", em, items=40, budget__examples=size) for size, em in ((10, 0.2), (40, 0.6))]
-    (section,) = part(made)
+    (section,) = group_by_task(made)
     assert [records for records, _ in section.by_size] == list(section.sizes.values())
-    assert section.by_size[-1][1] is section.found.cells
+    assert section.by_size[-1][1] is section.comparison.results

@@ -8,33 +8,33 @@ from typing import Any
 import pytest
 
 from bench import registry
-from bench.execution.budget import Budget
+from bench.execution.budget import BudgetTracker
 from bench.execution.worker import seed_all
 from bench.method import Unsupported
 from bench.modeling.checkpoint import Checkpoint
-from bench.records.record import Grant
-from bench.testing import QUESTIONS, tiny_lesson
-from bench.training.trainer import pairs
+from bench.records.record import BudgetLimits
+from bench.testing import QUESTIONS, tiny_training_data
+from bench.training.trainer import encode_examples
 
 TEMPLATE = (
     "{{ bos_token or '' }}{% for turn in messages %}[{{ turn.role }}]\n{{ turn.content }}\n{% endfor %}"
     "{% if add_generation_prompt %}[assistant]\n{% endif %}"
 )
-LESSON = tiny_lesson()
+LESSON = tiny_training_data()
 
 
 def fit(name: str, base: Checkpoint, *, template: str | None = None, lesson: Any = LESSON, steps: int = 20) -> Any:
-    method: Any = registry.method(name)()
+    method: Any = registry.find_method(name)()
     seed_all(0)
     lm: Any = method.load(base)
     lm.tokenizer.chat_template = template
-    return method.fit(lm, lesson, Budget(Grant(steps=steps, batch=4), len(lesson.train)))
+    return method.fit(lm, lesson, BudgetTracker(BudgetLimits(steps=steps, batch=4), len(lesson.train)))
 
 
 def test_instruct_asks_and_answers_in_turns_of_the_chat_template(lively: Checkpoint) -> None:
     method = fit("instruct", lively, template=TEMPLATE, steps=1)
     lm = method.lm_
-    head, tail = pairs(lm, method.lesson_, LESSON.train[:1])[0]
+    head, tail = encode_examples(lm, method.lesson_, LESSON.train[:1])[0]
     asked = LESSON.prompt(LESSON.train[0].input)
     assert lm.tokenizer.decode(head) == f"[user]\n{asked}\n[assistant]\n"
     assert lm.tokenizer.decode(tail) == LESSON.train[0].target + lm.tokenizer.eos_token
@@ -60,11 +60,11 @@ def test_shuffled_labels_keep_questions_and_answers_but_not_which_belongs_to_whi
     assert [example.input for example in train] == [example.input for example in LESSON.train]
     assert Counter(example.target for example in train) == Counter(example.target for example in LESSON.train)
     assert [example.target for example in train] != [example.target for example in LESSON.train]
-    other = fit("shuffled-labels", lively, lesson=tiny_lesson(seed=1), steps=1).lesson_.train
+    other = fit("shuffled-labels", lively, lesson=tiny_training_data(seed=1), steps=1).lesson_.train
     assert [example.target for example in other] != [example.target for example in train]
 
 
 def test_shuffled_labels_learn_the_answers_worse_than_lora(lively: Checkpoint) -> None:
     true, misled = (fit(name, lively, steps=80).lm_ for name in ("lora", "shuffled-labels"))
-    wanted = pairs(true, LESSON, LESSON.train)
+    wanted = encode_examples(true, LESSON, LESSON.train)
     assert true.measure(wanted)[0] < 0.8 * misled.measure(wanted)[0]

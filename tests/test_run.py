@@ -144,13 +144,13 @@ def test_a_run_leaves_a_row_and_a_record_for_every_method_and_control(
         str(tmp_path / "results" / f"{record.id}.json") for record in found.values()
     }
     mine = found["mine"]
-    assert mine.asked[:2] == ("run", "--task")
+    assert mine.command[:2] == ("run", "--task")
     assert [sample.raw for sample in mine.samples] == ["warm"] * 5
     assert mine.scores["em"] == sum("warm" in sample.references for sample in mine.samples) / 5
     assert mine.cost is not None and mine.env is not None
     assert set(mine.cost.phases) == {"import", "load", "fit", "predict", "latency"}
-    assert mine.cost.spent is not None and mine.cost.spent.examples == 9
-    assert mine.cost.artefact_bytes == 4
+    assert mine.cost.budget_usage is not None and mine.cost.budget_usage.examples == 9
+    assert mine.cost.artifact_bytes == 4
     assert mine.cost.parameters is None and "torch" not in mine.env.device
     zero = found["zero-shot"]
     assert zero.cost is not None and zero.cost.parameters is not None
@@ -292,7 +292,7 @@ def test_a_method_that_raises_or_ends_its_process_is_an_error_with_its_reason(
 
 def jobs(asked: list[str], methods: str, budget: str) -> list[Any]:
     task, model = asked[2], asked[4]
-    return plan.plan(methods, task, model, seeds=1, budget_text=budget, settings=[])
+    return plan.plan_jobs(methods, task, model, seeds=1, budget_text=budget, settings=[])
 
 
 def test_a_method_that_ignores_its_seconds_is_ended(
@@ -303,7 +303,7 @@ def test_a_method_that_ignores_its_seconds_is_ended(
     (tmp_path / "gate").touch()
     (job,) = jobs(asked, write("waits", WAIT), "steps=3,seconds=0.2")
     began = time.monotonic()
-    record, fresh = launcher.launch(job, tmp_path)
+    record, fresh = launcher.launch_run(job, tmp_path)
     assert fresh
     assert record.status == "timeout"
     assert record.error is not None and "0.2 s" in record.error.message
@@ -321,18 +321,18 @@ def test_time_before_fitting_is_not_taken_for_fitting(
     code = (tmp_path / "mine.py").read_text("utf-8")
     (tmp_path / "mine.py").write_text(code.replace("return None", "time.sleep(3)"), "utf-8")
     (job,) = jobs(asked, file, "steps=3,seconds=1")
-    assert launcher.launch(job, tmp_path)[0].status == "ok"
+    assert launcher.launch_run(job, tmp_path)[0].status == "ok"
 
 
 def test_half_written_progress_does_not_end_a_run(tmp_path: Path) -> None:
     file = tmp_path / "progress"
-    assert progress.read(file) == {}
-    watch = progress.Progress(file)
+    assert progress.read_progress(file) == {}
+    watch = progress.ProgressFile(file)
     watch({"phase": "fit"})
-    assert progress.read(file)["phase"] == "fit"
+    assert progress.read_progress(file)["phase"] == "fit"
     for step in range(1000):
         watch({"step": step})
-        assert progress.read(file)["phase"] == "fit"
+        assert progress.read_progress(file)["phase"] == "fit"
 
 
 def test_equal_seeds_give_equal_answers_in_every_process(
@@ -349,7 +349,7 @@ def test_equal_seeds_give_equal_answers_in_every_process(
             cores = sorted(os.sched_getaffinity(0))
             os.sched_setaffinity(0, {cores[0] if folder.name == "first" else cores[-1]})
         for job in planned:
-            launcher.launch(job, folder)
+            launcher.launch_run(job, folder)
         return records(folder)
 
     with ThreadPoolExecutor(2) as pool:

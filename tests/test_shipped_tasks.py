@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from conftest import imported
 
-from bench.task import load
+from bench.task import load_task
 
 TASKS = Path(__file__).parents[1] / "tasks"
 SHIPPED = sorted(file.parent for file in TASKS.glob("*/make.py") if (file.parent / "task.yaml").is_file())
@@ -26,7 +26,7 @@ def test_recipe_reproduces_the_files_byte_for_byte(folder: Path) -> None:
 
 @pytest.mark.parametrize("folder", SHIPPED, ids=lambda folder: folder.name)
 def test_sizes_are_those_of_all_and_no_question_is_asked_twice(folder: Path) -> None:
-    splits = load(folder).splits
+    splits = load_task(folder).splits
     assert {split: len(some) for split, some in splits.items()} == SIZES
     asked = Counter("".join(filter(str.isalnum, row.input)) for some in splits.values() for row in some)
     assert asked.most_common(1)[0][1] == 1

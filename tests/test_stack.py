@@ -13,7 +13,7 @@ from conftest import Bench, MakeRecord, MakeTask
 
 from bench.analysis.regression import speed
 from bench.analysis.regression.gates import Policy
-from bench.errors import Refused
+from bench.errors import UserError
 from bench.records.record import Record
 
 METHOD = """
@@ -110,12 +110,12 @@ def test_what_is_slower_in_turns_is_told(make_record: MakeRecord, tmp_path: Path
             cost = made.cost.model_copy(update={"phases": phases})
             made.model_copy(update={"cost": cost}).write(tmp_path / side / str(number))
             make_record("majority", env=env(threads=None)).write(tmp_path / side / str(number))  # it needs no torch
-    found = [one for one in speed.look(tmp_path, Policy()) if "lora" in one.name]
+    found = [one for one in speed.compare_speed(tmp_path, Policy()) if "lora" in one.name]
     assert {one.verdict for one in found} == {verdict}
     assert len(found) == 2
     make_record("majority", env=env(cores=64)).write(tmp_path / "new" / "5")
-    with pytest.raises(Refused, match="different machines"):
-        speed.look(tmp_path, Policy())
+    with pytest.raises(UserError, match="different machines"):
+        speed.compare_speed(tmp_path, Policy())
 
 
 def env(**changes: Any) -> dict[str, Any]:
@@ -134,9 +134,9 @@ def test_one_luckless_round_is_no_verdict_and_few_rounds_are_refused(make_record
             phases = {name: phase.model_copy(update={"wall_s": slow}) for name, phase in made.cost.phases.items()}
             cost = made.cost.model_copy(update={"phases": phases})
             made.model_copy(update={"cost": cost}).write(tmp_path / side / str(number))
-    assert {one.verdict for one in speed.look(tmp_path, Policy())} == {"same"}
-    with pytest.raises(Refused, match="0 rounds"):
-        speed.look(tmp_path / "nowhere", Policy())
+    assert {one.verdict for one in speed.compare_speed(tmp_path, Policy())} == {"same"}
+    with pytest.raises(UserError, match="0 rounds"):
+        speed.compare_speed(tmp_path / "nowhere", Policy())
 
 
 def test_a_stack_that_cannot_be_made_is_refused(run_bench: Bench, tmp_path: Path) -> None:
@@ -161,7 +161,7 @@ def test_rounds_too_short_to_tell_are_unsure(make_record: MakeRecord, tmp_path: 
     for number in range(1, 6):
         for side in ("old", "new"):
             make_record("lora", cost=None).write(tmp_path / side / str(number))
-    assert [one.verdict for one in speed.look(tmp_path, Policy())] == ["unsure"]
+    assert [one.verdict for one in speed.compare_speed(tmp_path, Policy())] == ["unsure"]
 
 
 @pytest.mark.parametrize(("old", "new"), [("a/old.txt", "b/old.txt"), ("harness.txt", "new.txt")])

@@ -17,7 +17,7 @@ from conftest import COLOURS, FEELINGS, Bench, MakeRecord, MakeTask
 
 from bench.cli import answer as answer_cli
 from bench.cli import export as export_cli
-from bench.errors import Refused
+from bench.errors import UserError
 from bench.execution import plan, worker
 from bench.export import export, provenance, script_check
 from bench.modeling.checkpoint import Checkpoint
@@ -81,7 +81,7 @@ def here(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def run(name: str, task: Path, base: Path, out: Path, **params: object) -> Path:
     """The file of a record of the validation split, which takes no time; what was fitted is kept beside it."""
     settings = [f"{name}.{key}={value}" for key, value in params.items()]
-    jobs = plan.plan(name, str(task), str(base), seeds=1, budget_text="steps=4,batch=4", settings=settings)
+    jobs = plan.plan_jobs(name, str(task), str(base), seeds=1, budget_text="steps=4,batch=4", settings=settings)
     (job,) = [job for job in jobs if job.spec.method.ref == name]
     spec = job.spec.model_copy(update={"exam": "validation"})
     out.mkdir(parents=True, exist_ok=True)
@@ -90,9 +90,9 @@ def run(name: str, task: Path, base: Path, out: Path, **params: object) -> Path:
     return out / f"{spec.id}.json"
 
 
-def taken(file: Path, to: Path, *, merge: bool = False) -> export.Exported:
-    found = provenance.find(Record.read(file), file)
-    return export.export(found, to, merge=merge, check=100, show=lambda state: None)
+def taken(file: Path, to: Path, *, merge: bool = False) -> export.ExportResult:
+    found = provenance.find_provenance(Record.read(file), file)
+    return export.export_record(found, to, merge=merge, check=100, show=lambda state: None)
 
 
 QUICK: list[tuple[str, str, dict[str, Any]]] = [
@@ -169,7 +169,7 @@ def test_what_is_no_weight_of_a_plain_model_is_not_merged(
     name: str, tasks: dict[str, Path], base: Path, tmp_path: Path, here: None
 ) -> None:
     file = run(name, tasks["open"], base, tmp_path / "results")
-    with pytest.raises(Refused, match="--merge"):
+    with pytest.raises(UserError, match="--merge"):
         taken(file, tmp_path / "home", merge=True)
     assert not (tmp_path / "home").exists()
     assert {place.name for place in tmp_path.iterdir()} == {"results"}
@@ -247,8 +247,8 @@ def test_a_strangers_method_is_handed_over_without_a_script_and_the_page_says_so
     assert done.sentences[-1].endswith("gives 4 of 4 recorded answers byte for byte.")
     assert (tmp_path / "again" / "mine.txt").read_bytes() == (tmp_path / "kept" / "mine.txt").read_bytes()
     assert "There is no script" in (tmp_path / "again" / "README.md").read_text("utf-8")
-    found = provenance.find(Record.read(file), file)
-    assert export.answers(found, ["pink"], lambda state: None)[0] == [Record.read(file).samples[0].raw[:4] + "pink"]
+    found = provenance.find_provenance(Record.read(file), file)
+    assert export.answer_questions(found, ["pink"], lambda state: None)[0] == [Record.read(file).samples[0].raw[:4] + "pink"]
 
 
 def test_what_was_not_kept_is_fitted_again(tasks: dict[str, Path], base: Path, tmp_path: Path) -> None:
@@ -297,23 +297,23 @@ def test_what_cannot_be_taken_home_is_refused_and_nothing_is_written(
     failed = record.model_copy(
         update={"status": "unsupported", "error": Failure(kind="Unsupported", message="no labels", trace=None)}
     )
-    with pytest.raises(Refused, match="no record 'majorty'") as refusal:
+    with pytest.raises(UserError, match="no record 'majorty'") as refusal:
         export_cli.command("majorty", tmp_path / "home")
     assert record.id in str(refusal.value)
-    with pytest.raises(Refused, match=r"the run is unsupported.*no labels"):
-        provenance.find(failed, file)
+    with pytest.raises(UserError, match=r"the run is unsupported.*no labels"):
+        provenance.find_provenance(failed, file)
     (task / "test.jsonl").write_text((task / "test.jsonl").read_text("utf-8") + "\n", "utf-8")
-    with pytest.raises(Refused, match=r"the task .* is not what it was in the run"):
+    with pytest.raises(UserError, match=r"the task .* is not what it was in the run"):
         export_cli.command(str(file), tmp_path / "home")
     shutil.rmtree(task)
-    with pytest.raises(Refused, match="no task folder"):
+    with pytest.raises(UserError, match="no task folder"):
         export_cli.command(str(file), tmp_path / "home")
     full = tmp_path / "full"
     full.mkdir()
     (full / "something").touch()
-    with pytest.raises(Refused, match="is not empty"):
+    with pytest.raises(UserError, match="is not empty"):
         export_cli.command(str(file), full)
-    with pytest.raises(Refused, match="there is no question"):
+    with pytest.raises(UserError, match="there is no question"):
         answer_cli.command(str(file), [" "])
     assert not (tmp_path / "home").exists()
 
@@ -336,7 +336,7 @@ def test_what_a_dead_process_left_goes_and_what_failed_is_not_kept(make_record: 
     left.mkdir()
     failed = record.model_copy(update={"status": "error"})
     for one, stays in ((record, True), (failed, False)):
-        with artifacts.room(tmp_path, record.id, keep=True) as (saved, write):
+        with artifacts.record_writer(tmp_path, record.id, keep=True) as (saved, write):
             (saved / "adapter_config.json").write_text("{}", "utf-8")
             write(one)
         assert (tmp_path / record.id).is_dir() is stays

@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench import task
-from bench.errors import Refused
-from bench.task import Row, Task, TaskLesson
-from bench.task_card import Card
+from bench.errors import UserError
+from bench.task import TaskRow, Task, TaskTrainingData
+from bench.task_card import TaskCard
 
 SCORER = "def score(prediction, references):\n    return {'em': float(len(prediction) / 100), 'mine': 1.0}\n"
 TEXTS = st.text(st.characters(exclude_characters="{}", exclude_categories=["Cs"]), min_size=1)
@@ -25,9 +25,9 @@ def folder(make_task: MakeTask, tmp_path: Path) -> Path:
     return make_task(tmp_path / "feelings")
 
 
-def refusal(folder: Path) -> Refused:
-    with pytest.raises(Refused) as refused:
-        task.load(folder)
+def refusal(folder: Path) -> UserError:
+    with pytest.raises(UserError) as refused:
+        task.load_task(folder)
     return refused.value
 
 
@@ -72,7 +72,7 @@ def test_a_bad_line_is_refused_with_its_file_and_number(folder: Path, split: str
 @pytest.mark.parametrize("split", task.SPLITS)
 def test_a_label_that_is_none_of_the_labels_is_refused(make_task: MakeTask, tmp_path: Path, split: str) -> None:
     folder = make_task(tmp_path / "closed", labels=["warm", "cold", "mild"])
-    task.load(folder)
+    task.load_task(folder)
     replace_line(folder / f"{split}.jsonl", 2, row(target="hot"))
     refused = refusal(folder)
     assert "'hot' is none of the labels" in refused.what
@@ -174,7 +174,7 @@ def test_a_scorer_that_does_not_load_is_refused(folder: Path, code: str) -> None
 
 
 def test_a_sound_task_has_every_row_in_the_order_of_its_files(folder: Path) -> None:
-    loaded = task.load(folder)
+    loaded = task.load_task(folder)
     assert {split: [row.id for row in loaded.splits[split]] for split in task.SPLITS} == {
         "train": [row["id"] for row in examples(0, 9)],
         "validation": [row["id"] for row in examples(20, 4)],
@@ -185,14 +185,14 @@ def test_a_sound_task_has_every_row_in_the_order_of_its_files(folder: Path) -> N
 def test_a_line_separator_inside_a_text_does_not_end_a_line(make_task: MakeTask, tmp_path: Path) -> None:
     odd = "a\u2028b\x0bc\x85d"
     folder = make_task(tmp_path / "odd", train=[{"id": "one", "input": odd, "target": "warm"}])
-    assert task.load(folder).splits["train"][0].input == odd
+    assert task.load_task(folder).splits["train"][0].input == odd
 
 
 def test_a_byte_order_mark_is_no_part_of_card_or_row(folder: Path) -> None:
-    before = task.load(folder)
+    before = task.load_task(folder)
     for name in ("task.yaml", "train.jsonl"):
         (folder / name).write_bytes(b"\xef\xbb\xbf" + (folder / name).read_bytes())
-    after = task.load(folder)
+    after = task.load_task(folder)
     assert (after.card, after.splits) == (before.card, before.splits)
 
 
@@ -219,29 +219,29 @@ def test_a_scorer_that_does_not_score_is_refused_before_anything_runs(folder: Pa
 @pytest.mark.parametrize("file", ["task.yaml", "train.jsonl", "validation.jsonl", "test.jsonl", "task.py"])
 def test_the_digest_changes_with_any_file_and_with_nothing_else(folder: Path, file: str) -> None:
     (folder / "task.py").write_text(SCORER, "utf-8")
-    before = task.load(folder).sha256
+    before = task.load_task(folder).sha256
     (folder / "notes.txt").write_text("nothing", "utf-8")
-    assert task.load(folder).sha256 == before
+    assert task.load_task(folder).sha256 == before
     with (folder / file).open("ab") as content:
         content.write(b"\n")
-    assert task.load(folder).sha256 != before
+    assert task.load_task(folder).sha256 != before
 
 
 @pytest.mark.parametrize(
     "other", ["{'em': 1.0}", "{'em': 1.0, 'mine': 7}", "{'em': 1.0, 'mine': 0, 'more': 0}", "None"]
 )
 def test_a_scorer_that_scores_another_row_otherwise_is_refused_before_anything_runs(folder: Path, other: str) -> None:
-    last = task.load(folder).splits["test"][-1].target
+    last = task.load_task(folder).splits["test"][-1].target
     code = f"def score(said, references):\n    return {other} if said == {last!r} else {{'em': 1.0, 'mine': 1.0}}\n"
     (folder / "task.py").write_text(code, "utf-8")
-    with pytest.raises(Refused, match="and itself"):
-        task.load(folder)
+    with pytest.raises(UserError, match="and itself"):
+        task.load_task(folder)
 
 
 def test_a_share_may_be_rounded(folder: Path) -> None:
     code = "def score(said, references):\n    return {'em': 1 + 2e-16 * len(said), 'mine': -1e-17}\n"
     (folder / "task.py").write_text(code, "utf-8")
-    assert task.load(folder).score("warm", ["warm"]) == {"em": 1.0, "mine": 0.0}
+    assert task.load_task(folder).score("warm", ["warm"]) == {"em": 1.0, "mine": 0.0}
 
 
 @pytest.mark.parametrize(
@@ -250,40 +250,40 @@ def test_a_share_may_be_rounded(folder: Path) -> None:
 def test_a_scorer_that_scores_some_answers_otherwise_is_told_so(folder: Path, other: str) -> None:
     code = f"def score(said, references):\n    return {other} if said == 'odd' else {{'em': 1.0, 'mine': 1.0}}\n"
     (folder / "task.py").write_text(code, "utf-8")
-    sound = task.load(folder)
+    sound = task.load_task(folder)
     assert sound.score("even", ["warm"]) == {"em": 1.0, "mine": 1.0}
     with pytest.raises(ValueError, match="for 'odd'; a number from 0 to 1 is due for each of em, mine"):
         sound.score("odd", ["warm"])
 
 
 def test_the_digest_tells_a_scorer_from_none(folder: Path) -> None:
-    before = task.load(folder).sha256
+    before = task.load_task(folder).sha256
     (folder / "task.py").write_text(SCORER, "utf-8")
-    assert task.load(folder).sha256 != before
+    assert task.load_task(folder).sha256 != before
 
 
 def test_the_scorer_of_a_task_replaces_the_common_one(folder: Path) -> None:
     (folder / "task.py").write_text(SCORER, "utf-8")
-    assert task.load(folder).score("four", ["warm"]) == {"em": 0.04, "mine": 1.0}
+    assert task.load_task(folder).score("four", ["warm"]) == {"em": 0.04, "mine": 1.0}
 
 
-def made(**changes: Any) -> TaskLesson:
-    train = tuple(Row(f"q{place}", f"text {place}", ("warm",)) for place in range(9))
-    return TaskLesson(Card(**(CARD | changes)), train, train[:1], 0)
+def made(**changes: Any) -> TaskTrainingData:
+    train = tuple(TaskRow(f"q{place}", f"text {place}", ("warm",)) for place in range(9))
+    return TaskTrainingData(TaskCard(**(CARD | changes)), train, train[:1], 0)
 
 
 @given(TEXTS, TEXTS, st.tuples(TEXTS, TEXTS, TEXTS))
 def test_prompt_and_completion_join_to_the_template(asked: str, target: str, around: tuple[str, str, str]) -> None:
     before, between, end = around
     lesson = made(template=before + "{input}" + between + "{target}" + end)
-    joined = lesson.prompt(asked) + lesson.completion(Row("one", asked, (target,))) + lesson.card.end
+    joined = lesson.prompt(asked) + lesson.completion(TaskRow("one", asked, (target,))) + lesson.card.end
     assert joined == "Name the feeling.\n\n" + before + asked + between + target + end
 
 
 @given(st.lists(st.tuples(TEXTS, TEXTS), max_size=3))
 def test_shots_stand_before_the_question_just_as_they_are_learnt(shots: list[tuple[str, str]]) -> None:
     lesson = made()
-    examples = [Row(str(place), asked, (target,)) for place, (asked, target) in enumerate(shots)]
+    examples = [TaskRow(str(place), asked, (target,)) for place, (asked, target) in enumerate(shots)]
     shown = "".join(f"Q: {asked}\nA: {target}\n" for asked, target in shots)
     assert lesson.prompt("red", examples) == f"Name the feeling.\n\n{shown}Q: red\nA:"
 
@@ -296,20 +296,20 @@ def test_a_prompt_never_ends_in_white_space() -> None:
 
 def test_every_label_has_the_completion_of_an_example_with_that_answer() -> None:
     lesson = made(labels=["warm", "cold"])
-    assert lesson.options == [lesson.completion(Row("one", "red", (label,))) for label in ("warm", "cold")]
+    assert lesson.options == [lesson.completion(TaskRow("one", "red", (label,))) for label in ("warm", "cold")]
     assert not made().options
 
 
 def test_braces_in_the_data_are_left_alone() -> None:
-    example = Row("one", "{target} {input} {}", ("{input}",))
+    example = TaskRow("one", "{target} {input} {}", ("{input}",))
     lesson = made()
     assert lesson.prompt(example.input) == "Name the feeling.\n\nQ: {target} {input} {}\nA:"
     assert lesson.completion(example) == " {input}"
 
 
 def test_the_lesson_holds_no_test_row(folder: Path) -> None:
-    loaded = task.load(folder)
-    lesson = loaded.lesson(seed=0)
+    loaded = task.load_task(folder)
+    lesson = loaded.training_data(seed=0)
     seen = {row.id for row in (*lesson.train, *lesson.validation)}
     assert not seen & {row.id for row in loaded.splits["test"]}
     assert not [value for value in vars(lesson).values() if isinstance(value, Task | dict)]
@@ -319,8 +319,8 @@ def test_the_lesson_holds_no_test_row(folder: Path) -> None:
 def test_the_subset_depends_on_seed_and_size_alone(seed: int, examples: int) -> None:
     whole = made()
     loaded = Task(whole.card, Path(), "", {"train": whole.train, "validation": whole.validation, "test": ()})
-    subset = loaded.lesson(seed, examples).train
-    assert subset == loaded.lesson(seed, examples).train
+    subset = loaded.training_data(seed, examples).train
+    assert subset == loaded.training_data(seed, examples).train
     assert len(set(subset)) == len(subset) == min(examples, 9)
     assert set(subset) <= set(whole.train)
 
@@ -328,11 +328,11 @@ def test_the_subset_depends_on_seed_and_size_alone(seed: int, examples: int) -> 
 def test_other_seeds_draw_other_subsets() -> None:
     whole = made()
     loaded = Task(whole.card, Path(), "", {"train": whole.train, "validation": whole.validation, "test": ()})
-    assert len({loaded.lesson(seed, 4).train for seed in range(10)}) > 5
+    assert len({loaded.training_data(seed, 4).train for seed in range(10)}) > 5
 
 
 def scoring(**changes: Any) -> Task:
-    return Task(Card(**(CARD | changes)), Path(), "", {})
+    return Task(TaskCard(**(CARD | changes)), Path(), "", {})
 
 
 @pytest.mark.parametrize(

@@ -10,22 +10,22 @@ import pytest
 from conftest import MakeTask
 
 from bench import registry
-from bench.execution.budget import Budget
-from bench.execution.plan import plan
+from bench.execution.budget import BudgetTracker
+from bench.execution.plan import plan_jobs
 from bench.method import LM, Unsupported
-from bench.records.record import Grant
-from bench.task import Row, TaskLesson
-from bench.testing import tiny_lesson
+from bench.records.record import BudgetLimits
+from bench.task import TaskRow, TaskTrainingData
+from bench.testing import tiny_training_data
 
 
-def lesson(labels: tuple[str, ...] | None, rows: list[tuple[str, str]]) -> TaskLesson:
-    card = tiny_lesson().card.model_copy(update={"labels": labels})
-    train = tuple(Row(f"{place}", question, (answer,)) for place, (question, answer) in enumerate(rows))
-    return TaskLesson(card, train, train[:1], seed=0)
+def lesson(labels: tuple[str, ...] | None, rows: list[tuple[str, str]]) -> TaskTrainingData:
+    card = tiny_training_data().card.model_copy(update={"labels": labels})
+    train = tuple(TaskRow(f"{place}", question, (answer,)) for place, (question, answer) in enumerate(rows))
+    return TaskTrainingData(card, train, train[:1], seed=0)
 
 
-def fit(what: TaskLesson) -> Any:
-    return registry.method("tfidf")().fit(cast(LM, None), what, Budget(Grant(passes=1), len(what.train)))
+def fit(what: TaskTrainingData) -> Any:
+    return registry.find_method("tfidf")().fit(cast(LM, None), what, BudgetTracker(BudgetLimits(epochs=1), len(what.train)))
 
 
 ROWS = [(f"{colour} {place}", answer) for place in range(6) for colour, answer in (("red", "warm"), ("blue", "cold"))]
@@ -50,7 +50,7 @@ def test_what_is_saved_is_numbers_for_n_grams_and_no_code(tmp_path: Path) -> Non
     [(lesson(None, ROWS), "nearest"), (lesson(("warm", "cold"), ROWS[::2]), "majority")],
     ids=["open", "one label"],
 )
-def test_where_it_cannot_be_a_yardstick_it_names_the_one_that_can(what: TaskLesson, reason: str) -> None:
+def test_where_it_cannot_be_a_yardstick_it_names_the_one_that_can(what: TaskTrainingData, reason: str) -> None:
     with pytest.raises(Unsupported, match=reason):
         fit(what)
 
@@ -62,7 +62,7 @@ def test_it_joins_comparisons_on_closed_labels_and_no_others(
     folder = make_task(tmp_path / "task", **({"labels": labels} if labels else {}))
 
     def planned(methods: str) -> set[str]:
-        jobs = plan(methods, str(folder), "bookworm", seeds=1, budget_text="quick", settings=())
+        jobs = plan_jobs(methods, str(folder), "bookworm", seeds=1, budget_text="quick", settings=())
         return {job.spec.method.name for job in jobs}
 
     assert ("tfidf" in planned("lora")) is (labels is not None)

@@ -15,13 +15,13 @@ import pytest
 from conftest import Bench, MakeRecord, MakeTask
 
 from bench.analysis import task_results
-from bench.errors import Refused
-from bench.records.record import Point, Record
+from bench.errors import UserError
+from bench.records.record import CurvePoint, Record
 from bench.report import trackers
 
 CURVE = (
-    Point(step=0, tokens=0, seconds=0.0, train_loss=None, validation_loss=3.0, next_token_accuracy=0.1),
-    Point(step=8, tokens=90, seconds=1.5, train_loss=2.0, validation_loss=1.5, next_token_accuracy=0.5),
+    CurvePoint(step=0, tokens=0, seconds=0.0, train_loss=None, validation_loss=3.0, next_token_accuracy=0.1),
+    CurvePoint(step=8, tokens=90, seconds=1.5, train_loss=2.0, validation_loss=1.5, next_token_accuracy=0.5),
 )
 
 
@@ -31,7 +31,7 @@ def record(make_record: MakeRecord) -> Record:
 
 
 def test_a_run_is_told_with_settings_figures_and_curve(record: Record) -> None:
-    run = trackers.told(record)
+    run = trackers.to_tracker_run(record)
     assert (run.params["rank"], run.params["lr"], run.params["spec.seed"]) == (16, 2e-3, 0)
     assert run.params["spec.base.ref"] == "bookworm"
     assert (run.figures["em"], run.figures["cost.phases.fit.peak_mib"]) == (0.5, 700.0)
@@ -44,25 +44,25 @@ def test_a_run_is_told_with_settings_figures_and_curve(record: Record) -> None:
 )
 def test_an_unknown_tracker_is_refused(names: str, complaint: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: object())
-    with pytest.raises(Refused, match=complaint):
-        trackers.chosen(names)
+    with pytest.raises(UserError, match=complaint):
+        trackers.resolve_trackers(names)
 
 
 @pytest.mark.parametrize("name", trackers.NAMES)
 def test_a_tracker_that_is_not_installed_is_refused_with_its_extra(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(Refused) as refused:
-        trackers.chosen(name)
+    with pytest.raises(UserError) as refused:
+        trackers.resolve_trackers(name)
     assert refused.value.mend == f"pip install 'adaptbench[{name}]'"
 
 
 def test_a_tracker_that_fails_is_a_warning(record: Record, tmp_path: Path) -> None:
-    def broken(run: trackers.Run, out: Path) -> None:
+    def broken(run: trackers.TrackerRun, out: Path) -> None:
         raise OSError("no space left")
 
     told: list[str] = []
     both: dict[str, trackers.Tracker] = {"wandb": broken, "mlflow": lambda run, out: told.append(run.id)}
-    (warning,) = trackers.log(record, both, tmp_path)
+    (warning,) = trackers.log_record(record, both, tmp_path)
     assert f"wandb was not told of {record.id} (OSError: no space left)" in warning
     assert told == [record.id]
 
@@ -74,7 +74,7 @@ def test_what_a_tracker_would_tell_its_makers_is_off(
         monkeypatch.setenv(setting, "")  # so that it is put back as it was
         monkeypatch.delenv(setting)
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: object())
-    assert trackers.log(record, trackers.chosen("wandb"), tmp_path) == []
+    assert trackers.log_record(record, trackers.resolve_trackers("wandb"), tmp_path) == []
     assert {setting: os.environ[setting] for setting in trackers.SILENCE} == trackers.SILENCE
 
 
@@ -83,7 +83,7 @@ def test_files_of_trackers_are_no_records(record: Record, tmp_path: Path) -> Non
     hidden = tmp_path / ".wandb" / "offline-run-1" / "files" / "wandb-summary.json"
     hidden.parent.mkdir(parents=True)
     hidden.write_text("{}", "utf-8")
-    assert [one.id for one in task_results.read([tmp_path])] == [record.id]
+    assert [one.id for one in task_results.read_records([tmp_path])] == [record.id]
 
 
 def scalars(folder: Path) -> dict[str, list[tuple[int, float]]]:
@@ -95,9 +95,9 @@ def scalars(folder: Path) -> dict[str, list[tuple[int, float]]]:
 
 def test_tensorboard_reads_figures_and_curve_and_each_run_once(record: Record, tmp_path: Path) -> None:
     pytest.importorskip("tensorboard", reason="needs the dev extra")
-    chosen = trackers.chosen("tensorboard")
+    chosen = trackers.resolve_trackers("tensorboard")
     for _ in range(2):
-        assert trackers.log(record, chosen, tmp_path) == []
+        assert trackers.log_record(record, chosen, tmp_path) == []
     (folder,) = (tmp_path / "tensorboard").iterdir()
     assert folder.name == record.id and len(list(folder.iterdir())) == 1
     found = scalars(folder)
@@ -112,7 +112,7 @@ def test_tensorboard_reads_the_settings(record: Record, tmp_path: Path) -> None:
     from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
     from tensorboard.plugins.hparams import metadata
 
-    trackers.log(record, trackers.chosen("tensorboard"), tmp_path)
+    trackers.log_record(record, trackers.resolve_trackers("tensorboard"), tmp_path)
     (file,) = (tmp_path / "tensorboard" / record.id).iterdir()
     values = [value for event in EventFileLoader(str(file)).Load() for value in event.summary.value]
     told = next(value for value in values if value.metadata.plugin_data.plugin_name == metadata.PLUGIN_NAME)
@@ -169,7 +169,7 @@ def test_wandb_is_offline_unless_told_otherwise(
 ) -> None:
     from bench.report.trackers.wandb import write
 
-    write(trackers.told(record), tmp_path)
+    write(trackers.to_tracker_run(record), tmp_path)
     asked = dict(calls)
     assert (asked["init"]["mode"], asked["init"]["dir"], asked["init"]["id"]) == ("offline", str(tmp_path), record.id)
     assert asked["init"]["config"]["rank"] == 16
@@ -178,7 +178,7 @@ def test_wandb_is_offline_unless_told_otherwise(
     assert calls[-1][0] == "teardown"  # nothing of it runs on beside the next measurement
     assert (tmp_path / ".wandb").is_dir()  # where W&B then writes, and where nobody looks for records
     monkeypatch.setenv("WANDB_MODE", "online")
-    write(trackers.told(record), tmp_path)
+    write(trackers.to_tracker_run(record), tmp_path)
     assert [how["mode"] for name, how in calls if name == "init"] == ["offline", "online"]
 
 
@@ -192,7 +192,7 @@ def test_mlflow_has_each_run_once_with_its_curve(
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.chdir(tmp_path)
     for _ in range(2):
-        assert trackers.log(record, trackers.chosen("mlflow"), tmp_path / "results") == []
+        assert trackers.log_record(record, trackers.resolve_trackers("mlflow"), tmp_path / "results") == []
     client = MlflowClient(f"sqlite:///{tmp_path}/results/mlflow.db")
     (experiment,) = [one for one in client.search_experiments() if one.name == "feelings"]
     (run,) = client.search_runs([experiment.experiment_id])
@@ -207,9 +207,9 @@ def test_wandb_writes_a_run_that_can_be_synced(record: Record, tmp_path: Path, m
     monkeypatch.delenv("WANDB_MODE", raising=False)
     record.write(tmp_path)
     for _ in range(2):
-        assert trackers.log(record, trackers.chosen("wandb"), tmp_path) == []
+        assert trackers.log_record(record, trackers.resolve_trackers("wandb"), tmp_path) == []
     (folder,) = (tmp_path / ".wandb").glob("offline-run-*")
     assert (folder / f"run-{record.id}.wandb").stat().st_size > 0
     summary = folder / "files" / "wandb-summary.json"
     assert not summary.exists() or json.loads(summary.read_text("utf-8"))["em"] == 0.5
-    assert [one.id for one in task_results.read([tmp_path])] == [record.id]
+    assert [one.id for one in task_results.read_records([tmp_path])] == [record.id]

@@ -10,9 +10,9 @@ import pytest
 from conftest import Bench, MakeTask
 
 from bench import registry
-from bench.execution.plan import ranges
+from bench.execution.plan import search_ranges
 from bench.modeling.checkpoint import Checkpoint
-from bench.records.record import Range, Record, read_all
+from bench.records.record import SearchRange, Record, read_all
 
 METHOD = '''
 """Answers the more questions right the nearer its setting is to 0.6."""
@@ -60,7 +60,7 @@ def write(folder: Path, fails: str = "False") -> str:
 
 
 def tuned(folder: Path) -> list[Record]:
-    return [record for record in read_all(folder / "results") if record.spec.exam == "test"]
+    return [record for record in read_all(folder / "results") if record.spec.split == "test"]
 
 
 def test_every_trial_is_kept_and_the_best_on_validation_is_run(
@@ -70,7 +70,7 @@ def test_every_trial_is_kept_and_the_best_on_validation_is_run(
     assert done.returncode == 0, done.stderr
     first, second = tuned(tmp_path)
     assert first.tuning is not None and first.tuning == second.tuning, "seeds of a method share what was found"
-    attempts = first.tuning.attempts
+    attempts = first.tuning.trials
     assert len(attempts) == 6 == first.spec.budget.trials
     assert attempts[0].params == {"place": 0.1, "depth": 2, "fixed": 7}, "the defaults are tried first"
     assert all(0 <= one.params["place"] <= 1 and 1 <= one.params["depth"] <= 8 for one in attempts)
@@ -86,7 +86,7 @@ def test_each_training_size_is_tuned_for_itself(run_bench: Bench, asked: list[st
     done = run_bench(*asked, "--methods", write(tmp_path), "--trials", "2", "--examples", "4,9")
     assert done.returncode == 0, done.stderr
     assert {record.spec.budget.examples for record in tuned(tmp_path)} == {4, None}
-    trials = [one for one in read_all(tmp_path / "results" / "trials") if one.spec.exam == "validation"]
+    trials = [one for one in read_all(tmp_path / "results" / "trials") if one.spec.split == "validation"]
     assert Counter(one.spec.budget.examples for one in trials) == {4: 2, None: 2}
 
 
@@ -105,7 +105,7 @@ def test_a_setting_that_was_given_is_not_tuned(run_bench: Bench, asked: list[str
     assert run_bench(*asked, "--methods", write(tmp_path), "--trials", "3", "--set", "mine.place=0.9").returncode == 0
     (record,) = tuned(tmp_path)
     assert record.tuning is not None and list(record.tuning.ranges) == ["depth"]
-    assert {one.params["place"] for one in record.tuning.attempts} == {0.9}
+    assert {one.params["place"] for one in record.tuning.trials} == {0.9}
 
 
 def test_a_trial_that_fails_is_a_trial(run_bench: Bench, asked: list[str], tmp_path: Path) -> None:
@@ -113,9 +113,9 @@ def test_a_trial_that_fails_is_a_trial(run_bench: Bench, asked: list[str], tmp_p
     assert done.returncode == 0, done.stderr
     (record,) = tuned(tmp_path)
     assert record.tuning is not None
-    failed = [one for one in record.tuning.attempts if one.status == "error"]
+    failed = [one for one in record.tuning.trials if one.status == "error"]
     assert failed and all(one.score is None for one in failed)
-    assert len(record.tuning.attempts) == 6
+    assert len(record.tuning.trials) == 6
     assert record.spec.method.params["place"] <= 0.5
     assert f"{len(failed)} of them failed" in done.stdout.replace("\n", " ")
 
@@ -134,13 +134,13 @@ def test_a_longer_search_goes_on_where_a_shorter_one_ended(run_bench: Bench, ask
     assert run_bench(*command, "--trials", "4").returncode == 0
     short, long = sorted(tuned(tmp_path), key=lambda record: record.spec.budget.trials or 0)
     assert short.tuning is not None and long.tuning is not None
-    assert long.tuning.attempts[:2] == short.tuning.attempts
+    assert long.tuning.trials[:2] == short.tuning.trials
     assert len(list((tmp_path / "results" / "trials").glob("*.json"))) == 4
 
 
 def test_ranges_are_read_off_the_fields() -> None:
-    found = ranges(registry.method("lora"), {"rank"})
-    assert found["lr"] == Range(low=1e-3, high=2e-2, log=True)
-    assert found["alpha"] == Range(low=8, high=128, log=True, whole=True)
+    found = search_ranges(registry.find_method("lora"), {"rank"})
+    assert found["lr"] == SearchRange(low=1e-3, high=2e-2, log=True)
+    assert found["alpha"] == SearchRange(low=8, high=128, log=True, integer=True)
     assert "rank" not in found and "warmup" not in found
-    assert ranges(registry.method("features"), {})["pool"] == Range(choices=("last", "mean"))
+    assert search_ranges(registry.find_method("features"), {})["pool"] == SearchRange(choices=("last", "mean"))

@@ -11,7 +11,7 @@ import pytest
 
 import bench
 from bench import i18n
-from bench.errors import Refused
+from bench.errors import UserError
 
 ROOM = Path(bench.__file__).parent
 
@@ -41,14 +41,14 @@ def test_korean_is_at_hand() -> None:
 
 @pytest.mark.parametrize("language", OTHERS)
 def test_every_sentence_is_translated_and_no_translation_is_left_over(language: str) -> None:
-    assert set(i18n.catalogue(language)) == spoken()
+    assert set(i18n.catalog(language)) == spoken()
 
 
 @pytest.mark.parametrize("language", OTHERS)
 def test_a_translation_has_the_same_facts(language: str) -> None:
-    assert not {text: said for text, said in i18n.catalogue(language).items() if facts(text) != facts(said)}
+    assert not {text: said for text, said in i18n.catalog(language).items() if facts(text) != facts(said)}
 
 
 def test_a_language_that_is_not_at_hand_is_refused() -> None:
-    with pytest.raises(Refused, match="--lang xx"):
-        i18n.check("xx")
+    with pytest.raises(UserError, match="--lang xx"):
+        i18n.require_language("xx")

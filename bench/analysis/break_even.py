@@ -5,30 +5,30 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import ceil
 
-from bench.analysis.summary import Row
+from bench.analysis.summary import MethodSummary
 
 
 @dataclass(frozen=True)
-class Price:
+class CostModel:
     """Seconds on the machine of the record; tuning trials are not in it."""
 
-    once: float
-    each: float
+    once_s: float
+    each_s: float
 
     def total(self, queries: float) -> float:
         """Seconds of adapting and of that many answers, asked one at a time."""
-        return self.once + queries * self.each
+        return self.once_s + queries * self.each_s
 
 
-def price(row: Row) -> Price | None:
+def cost_model(row: MethodSummary) -> CostModel | None:
     """What a method costs here; None where fitting or answering was not measured."""
-    if row.status != "ok" or row.fit_s is None or row.query_mean_ms is None:
+    if row.status != "ok" or row.train_s is None or row.query_mean_ms is None:
         return None
-    return Price(row.fit_s, row.query_mean_ms / 1000)
+    return CostModel(row.train_s, row.query_mean_ms / 1000)
 
 
-def crossing(ours: Price, theirs: Price) -> int | None:
+def break_even_queries(ours: CostModel, theirs: CostModel) -> int | None:
     """The fewest questions from which the one dearer beforehand costs no more; None where it never does, or none is."""
-    if (ours.once - theirs.once) * (ours.each - theirs.each) >= 0:
+    if (ours.once_s - theirs.once_s) * (ours.each_s - theirs.each_s) >= 0:
         return None
-    return ceil(round((ours.once - theirs.once) / (theirs.each - ours.each), 6))
+    return ceil(round((ours.once_s - theirs.once_s) / (theirs.each_s - ours.each_s), 6))

@@ -13,17 +13,17 @@ from numpy.typing import NDArray
 
 from bench import units
 from bench.analysis import significance
-from bench.analysis.seed_variance import NOTHING, Prior, Scores
+from bench.analysis.seed_variance import NO_PRIOR, SeedVariancePrior, Scores
 from bench.analysis.significance import Difference, Interval, Verdict
-from bench.analysis.summary import labels
-from bench.i18n import Say, english
+from bench.analysis.summary import method_labels
+from bench.i18n import Translate, untranslated
 from bench.records import comparability
 from bench.records.record import Record
 from bench.records.samples import Samples
 
 
 @dataclass(frozen=True)
-class Cell:
+class MethodResult:
     """One method with one set of hyper-parameters, over its seeds."""
 
     key: str
@@ -46,7 +46,7 @@ class Contrast:
     p: float
     """Adjusted for every contrast of the comparison (Holm)."""
     verdict: Verdict
-    items: int | None
+    questions_needed: int | None
     """Test questions that would settle what is undecided; None where nothing is, or no number would."""
 
 
@@ -55,55 +55,55 @@ class Comparison:
     """All that one comparison says; cells best first, contenders and controls."""
 
     metric: str
-    cells: tuple[Cell, ...]
+    results: tuple[MethodResult, ...]
     failed: tuple[Record, ...]
-    leader: Cell | None
-    control: Cell | None
+    leader: MethodResult | None
+    control: MethodResult | None
     against_control: dict[str, Contrast]
     """Each contender against the best control, by the contender's key."""
     against_leader: dict[str, Contrast]
     """Each other contender against the leader, by the other's key: "worse" is worse than the leader."""
     contrasts: int
     """How many contrasts p values are adjusted for."""
-    prior: Prior
+    prior: SeedVariancePrior
     """How far apart seeds let differences be."""
 
     @property
-    def ranks(self) -> bool:
+    def can_rank(self) -> bool:
         """Whether the task can rank methods: some contender is shown better than the best control, or lacks one."""
         if self.leader is None or self.control is None:
             return True
         return any(one.verdict == "better" for one in self.against_control.values())
 
 
-def compare(records: Sequence[Record]) -> Comparison:
+def compare_methods(records: Sequence[Record]) -> Comparison:
     """Put the records of one comparison side by side; raises `Refused` where they were made under different terms.
 
     The leader and the best control are chosen by the same data that compare them, so p values are adjusted for all
     pairs that could have been chosen: any two contenders, and any contender with any control.
     """
-    every = cells(records)
+    every = method_results(records)
     contenders, controls = ([cell for cell in every if cell.control is control] for control in (False, True))
     leader, control = (some[0] if some else None for some in (contenders, controls))
     pairs = [*combinations(contenders, 2), *((ours, theirs) for ours in contenders for theirs in controls)]
-    prior = Prior.of([ours - theirs for ours, theirs in (_paired(*pair) for pair in pairs)], _varying(every))
-    ps = significance.holm([significance.p_value(*_paired(ours, theirs), prior) for ours, theirs in pairs])
+    prior = SeedVariancePrior.fit([ours - theirs for ours, theirs in (_paired(*pair) for pair in pairs)], _varying(every))
+    ps = significance.holm_adjust([significance.p_value(*_paired(ours, theirs), prior) for ours, theirs in pairs])
     adjusted = {frozenset((ours.key, theirs.key)): p for (ours, theirs), p in zip(pairs, ps, strict=True)}
 
-    def settle(some: Sequence[Cell], theirs: Cell | None) -> dict[str, Contrast]:
+    def settle(some: Sequence[MethodResult], theirs: MethodResult | None) -> dict[str, Contrast]:
         if theirs is None:
             return {}
         made = {}
-        for ours, found in zip(some, betweens(some, theirs, prior), strict=True):
+        for ours, found in zip(some, contrasts_with(some, theirs, prior), strict=True):
             p = adjusted[frozenset((ours.key, theirs.key))]
-            said = significance.verdict(found, p)
-            items = significance.items_to_decide(found, len(pairs)) if said == "open" else None
+            said = significance.judge_difference(found, p)
+            items = significance.questions_to_decide(found, len(pairs)) if said == "open" else None
             made[ours.key] = Contrast(ours.key, theirs.key, found, p, said, items)
         return made
 
     return Comparison(
         metric=records[0].spec.task.metric if records else "",
-        cells=tuple(every),
+        results=tuple(every),
         failed=tuple(record for record in records if record.status != "ok"),
         leader=leader,
         control=control,
@@ -114,17 +114,17 @@ def compare(records: Sequence[Record]) -> Comparison:
     )
 
 
-def cells(records: Sequence[Record]) -> list[Cell]:
+def method_results(records: Sequence[Record]) -> list[MethodResult]:
     """Every method that was ok, best first; raises `Refused` where the records were made under different terms."""
-    comparability.hold(records)
+    comparability.require_comparable(records)
     groups: dict[str, list[Record]] = defaultdict(list)
     for record in records:
         if record.status == "ok":
             groups[record.spec.key].append(record)
-    named = labels(records)
+    named = method_labels(records)
     scores = {key: _scores(group) for key, group in groups.items()}
-    prior = Prior.of(list(scores.values()), len(scores))
-    intervals = significance.intervals(list(scores.values()), prior)
+    prior = SeedVariancePrior.fit(list(scores.values()), len(scores))
+    intervals = significance.score_intervals(list(scores.values()), prior)
     made = [
         _cell(group, named[key], scores[key], found)
         for (key, group), found in zip(groups.items(), intervals, strict=True)
@@ -132,9 +132,9 @@ def cells(records: Sequence[Record]) -> list[Cell]:
     return sorted(made, key=lambda cell: -cell.interval.mean)
 
 
-def _cell(group: Sequence[Record], name: str, scores: Scores, interval: Interval) -> Cell:
+def _cell(group: Sequence[Record], name: str, scores: Scores, interval: Interval) -> MethodResult:
     ordered = sorted(group, key=_seed)
-    return Cell(
+    return MethodResult(
         key=ordered[0].spec.key,
         name=name,
         control=ordered[0].spec.method.control,
@@ -147,10 +147,10 @@ def _cell(group: Sequence[Record], name: str, scores: Scores, interval: Interval
 
 def _scores(group: Sequence[Record]) -> Scores:
     """The main metric of every question, a row for each seed."""
-    return by_question([record.samples for record in sorted(group, key=_seed)], group[0].spec.task.metric)
+    return scores_by_question([record.samples for record in sorted(group, key=_seed)], group[0].spec.task.metric)
 
 
-def by_question(some: Sequence[Samples], metric: str) -> Scores:
+def scores_by_question(some: Sequence[Samples], metric: str) -> Scores:
     """A score of the same questions in several runs, a row each, questions in the order of their ids.
 
     Raises KeyError where a question of the first run is none of another.
@@ -178,12 +178,12 @@ def _seed(record: Record) -> int:
     return record.spec.seed
 
 
-def _varying(cells: Sequence[Cell]) -> int:
+def _varying(cells: Sequence[MethodResult]) -> int:
     """How many methods depend on the seed."""
     return sum(len(cell.seeds) > 1 and bool(numpy.ptp(cell.scores.mean(axis=1)) > 0) for cell in cells)
 
 
-def _paired(ours: Cell, theirs: Cell) -> tuple[Scores, Scores]:
+def _paired(ours: MethodResult, theirs: MethodResult) -> tuple[Scores, Scores]:
     """Scores with the seeds that both have; each one's mean over its seeds where they share none."""
     shared = [seed for seed in ours.seeds if seed in theirs.seeds]
     if not shared:
@@ -191,17 +191,17 @@ def _paired(ours: Cell, theirs: Cell) -> tuple[Scores, Scores]:
     return tuple(cell.scores[[cell.seeds.index(seed) for seed in shared]] for cell in (ours, theirs))  # type: ignore[return-value]
 
 
-def between(ours: Cell, theirs: Cell, prior: Prior = NOTHING) -> Difference:
+def contrast_between(ours: MethodResult, theirs: MethodResult, prior: SeedVariancePrior = NO_PRIOR) -> Difference:
     """One method's scores less another's, by the seeds that both have; of none in common, by each one's means."""
-    return betweens([ours], theirs, prior)[0]
+    return contrasts_with([ours], theirs, prior)[0]
 
 
-def betweens(some: Sequence[Cell], theirs: Cell, prior: Prior = NOTHING) -> list[Difference]:
+def contrasts_with(some: Sequence[MethodResult], theirs: MethodResult, prior: SeedVariancePrior = NO_PRIOR) -> list[Difference]:
     """The scores of several methods, each less those of one."""
-    return significance.differences([_paired(ours, theirs) for ours in some], prior)
+    return significance.paired_differences([_paired(ours, theirs) for ours in some], prior)
 
 
-def sentences(found: Comparison, say: Say = english) -> list[str]:
+def comparison_sentences(found: Comparison, say: Translate = untranslated) -> list[str]:
     """What a comparison says, in words: who leads, who is shown worse, and what stays open."""
     leader, control = found.leader, found.control
     if leader is None:
@@ -219,29 +219,29 @@ def sentences(found: Comparison, say: Say = english) -> list[str]:
             **told,
         )
     ]
-    names = {cell.key: cell.name for cell in found.cells}
+    names = {cell.key: cell.name for cell in found.results}
     said += _sorted(found.against_leader, names, leader.name, say)
     if control is None:
         return said
     said.append(
         say("The best control is {name} with {mean:.3f}.", name=control.name, mean=control.interval.mean)
-        if found.ranks
+        if found.can_rank
         else say("No method is shown better than {name}: this task cannot rank methods.", name=control.name)
     )
     return said + _sorted(found.against_control, names, control.name, say)
 
 
-def _sorted(contrasts: dict[str, Contrast], names: dict[str, str], other: str, say: Say) -> list[str]:
+def _sorted(contrasts: dict[str, Contrast], names: dict[str, str], other: str, say: Translate) -> list[str]:
     """A sentence for each verdict that was reached, with what would settle the rest."""
     kinds: dict[Verdict, list[str]] = {"better": [], "same": [], "worse": [], "open": []}
     for key, one in contrasts.items():
-        more = say(" (some {items:,} test questions would tell)", items=units.about(one.items)) if one.items else ""
+        more = say(" (some {items:,} test questions would tell)", items=units.about(one.questions_needed)) if one.questions_needed else ""
         kinds[one.verdict].append(names[key] + more)
     told = {kind: {"other": other, "names": ", ".join(some)} for kind, some in kinds.items() if some}
     words = {
         "better": lambda facts: say("Better than {other}: {names}.", **facts),
         "same": lambda facts: say(
-            "The same as {other} within {points:.0f} points: {names}.", points=100 * significance.WITHIN, **facts
+            "The same as {other} within {points:.0f} points: {names}.", points=100 * significance.EQUIVALENCE_MARGIN, **facts
         ),
         "worse": lambda facts: say("Worse than {other}: {names}.", **facts),
         "open": lambda facts: say("Not told apart from {other}: {names}.", **facts),

@@ -6,26 +6,26 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from bench import units
-from bench.analysis.significance import WITHIN
-from bench.analysis.summary import Row
-from bench.errors import Refused
-from bench.i18n import Say
+from bench.analysis.significance import EQUIVALENCE_MARGIN
+from bench.analysis.summary import MethodSummary
+from bench.errors import UserError
+from bench.i18n import Translate
 
 QUERIES = 10_000
 
 
 @dataclass(frozen=True)
-class Wishes:
+class Constraints:
     """What the user can afford and wants; None and empty: no limit."""
 
     memory_mib: float | None = None
-    fit_s: float | None = None
+    train_s: float | None = None
     latency_ms: float | None = None
     """Of 95 of 100 questions asked one at a time."""
-    least: dict[str, float] = field(default_factory=dict)
+    min_scores: dict[str, float] = field(default_factory=dict)
     """Scores that must be reached, by metric."""
     queries: int = QUERIES
-    tolerance: float = WITHIN
+    tolerance: float = EQUIVALENCE_MARGIN
 
     @classmethod
     def parse(
@@ -37,7 +37,7 @@ class Wishes:
         *,
         queries: int,
         tolerance: float,
-    ) -> Wishes:
+    ) -> Constraints:
         """From what was typed; raises `Refused` where that is no amount."""
         size = _read("--max-memory", memory, units.parse_bytes)
         wait = _read("--max-latency", latency, units.parse_seconds)
@@ -55,7 +55,7 @@ def _read(option: str, text: str | None, how: Callable[[str], float]) -> float |
     try:
         return None if text is None else how(text)
     except ValueError as error:
-        raise Refused(f"{option} {text}: {error}") from None
+        raise UserError(f"{option} {text}: {error}") from None
 
 
 def _least(text: str) -> tuple[str, float]:
@@ -65,25 +65,25 @@ def _least(text: str) -> tuple[str, float]:
             return metric, float(score)
     except ValueError:
         pass
-    raise Refused(f"--min {text}: not of the form METRIC=SCORE, from 0 to 1", mend="--min em=0.8")
+    raise UserError(f"--min {text}: not of the form METRIC=SCORE, from 0 to 1", hint="--min em=0.8")
 
 
 @dataclass(frozen=True)
-class Limit:
+class Violation:
     """One of them: what it is called, what is granted, how a method's share is found and written."""
 
     what: str
     granted: float | None
-    of: Callable[[Row], float | None]
+    of: Callable[[MethodSummary], float | None]
     written: Callable[[float], str]
 
 
-def limits(wishes: Wishes, say: Say) -> tuple[Limit, ...]:
+def describe_constraints(wishes: Constraints, say: Translate) -> tuple[Violation, ...]:
     """Those that have a number, whether it was given or not."""
     return (
-        Limit(say("memory"), wishes.memory_mib, lambda row: row.peak_mib, lambda mib: f"{mib:,.0f} MiB"),
-        Limit(say("adapting"), wishes.fit_s, lambda row: row.fit_s, units.time),
-        Limit(
+        Violation(say("memory"), wishes.memory_mib, lambda row: row.peak_mib, lambda mib: f"{mib:,.0f} MiB"),
+        Violation(say("adapting"), wishes.train_s, lambda row: row.train_s, units.time),
+        Violation(
             say("an answer (95 of 100)"),
             wishes.latency_ms,
             lambda row: row.query_p95_ms,
@@ -92,9 +92,9 @@ def limits(wishes: Wishes, say: Say) -> tuple[Limit, ...]:
     )
 
 
-def _too_much(row: Row, wishes: Wishes, say: Say) -> str | None:
+def _too_much(row: MethodSummary, wishes: Constraints, say: Translate) -> str | None:
     """The first limit that a method exceeds."""
-    for limit in limits(wishes, say):
+    for limit in describe_constraints(wishes, say):
         found = limit.of(row)
         if limit.granted is None:
             continue
@@ -103,7 +103,7 @@ def _too_much(row: Row, wishes: Wishes, say: Say) -> str | None:
         if found > limit.granted:
             told = {"found": limit.written(found), "limit": limit.written(limit.granted)}
             return say("{what}: {found}, over {limit}", what=limit.what, **told)
-    for metric, least in wishes.least.items():
+    for metric, least in wishes.min_scores.items():
         if metric not in row.scores:
             return say("{what}: not measured", what=metric)
         if row.scores[metric] < least:
@@ -111,7 +111,7 @@ def _too_much(row: Row, wishes: Wishes, say: Say) -> str | None:
     return None
 
 
-def failed(rows: Sequence[Row], say: Say) -> dict[str, str]:
+def describe_failed(rows: Sequence[MethodSummary], say: Translate) -> dict[str, str]:
     """Methods of which a seed did not end well, with every reason."""
     why: dict[str, list[str]] = {}
     for row in rows:
@@ -122,6 +122,6 @@ def failed(rows: Sequence[Row], say: Say) -> dict[str, str]:
     return {name: "; ".join(reasons) for name, reasons in why.items()}
 
 
-def exceeding(rows: Sequence[Row], wishes: Wishes, say: Say) -> dict[str, str]:
+def describe_exceeding(rows: Sequence[MethodSummary], wishes: Constraints, say: Translate) -> dict[str, str]:
     """Methods that exceed a limit, with the first."""
     return {row.label: reason for row in rows if row.status == "ok" and (reason := _too_much(row, wishes, say))}

@@ -19,7 +19,7 @@ Scores = NDArray[numpy.float64]
 
 
 @dataclass(frozen=True)
-class Prior:
+class SeedVariancePrior:
     """A variance of seeds to be expected, and how many degrees of freedom that is worth.
 
     Three seeds alone know their own variance so badly that Student's t, with two degrees of freedom, would call almost
@@ -27,11 +27,11 @@ class Prior:
     that as far as they agree: the moderated t of Smyth (2004), https://doi.org/10.2202/1544-6115.1027.
     """
 
-    freedom: float
+    dof: float
     variance: float
 
     @classmethod
-    def of(cls, some: Sequence[Scores], methods: int) -> Prior:
+    def fit(cls, some: Sequence[Scores], methods: int) -> SeedVariancePrior:
         """From scores or differences (seeds, items) of so many methods that depend on the seed.
 
         It is an estimate itself, so it is worth no more than half a degree of freedom for each other method: with more,
@@ -43,7 +43,7 @@ class Prior:
                 found[len(scores) - 1].append(variance)
         own, variances = max(found.items(), key=lambda one: len(one[1]), default=(0, []))
         if methods < 2 or len(variances) < FEWEST:
-            return NOTHING
+            return NO_PRIOR
         logs = numpy.log(variances) - special.digamma(own / 2) + log(own / 2)
         left = float(logs.var(ddof=1)) - float(special.polygamma(1, own / 2))
         freedom = min(2 * _inverse_trigamma(left) if left > 0 else inf, (methods - 1) / 2)
@@ -52,11 +52,11 @@ class Prior:
 
     def moderate(self, variance: float, own: int) -> tuple[float, float]:
         """A variance known with `own` degrees of freedom, and with how many it is known beside the others."""
-        both = self.freedom + own
-        return (self.freedom * self.variance + own * variance) / both, both
+        both = self.dof + own
+        return (self.dof * self.variance + own * variance) / both, both
 
 
-NOTHING = Prior(0.0, 0.0)
+NO_PRIOR = SeedVariancePrior(0.0, 0.0)
 
 
 def _inverse_trigamma(value: float) -> float:

@@ -12,15 +12,15 @@ import numpy
 from numpy.typing import NDArray
 from scipy import special
 
-from bench.analysis.seed_variance import NOTHING, TINY, Prior, Scores
+from bench.analysis.seed_variance import NO_PRIOR, TINY, SeedVariancePrior, Scores
 
-DRAWS = 4000
+BOOTSTRAP_DRAWS = 4000
 MANY = 5000
 MOST = 10_000_000  # nobody labels more test questions
 FEW = 10  # right or wrong answers, below which draws of them say too little
-LEVEL = 0.05
+SIGNIFICANCE_LEVEL = 0.05
 POWER = 0.80
-WITHIN = 0.02  # a difference smaller than this makes no difference, if nothing else is said
+EQUIVALENCE_MARGIN = 0.02  # a difference smaller than this makes no difference, if nothing else is said
 
 Draws = NDArray[numpy.float64]
 Verdict = Literal["better", "worse", "same", "open"]
@@ -39,16 +39,16 @@ class Interval:
 class Noise:
     """How far off a mean of differences may be."""
 
-    items: int
-    spread: float
+    questions: int
+    question_std: float
     """Standard deviation of the questions, each averaged over the seeds."""
-    wobble: float
+    seed_stderr: float
     """Standard error that the seeds add; 0 where there is one."""
-    freedom: float
+    dof: float
     """With how many degrees of freedom that is known."""
 
     @classmethod
-    def of(cls, gap: Scores, prior: Prior = NOTHING) -> Noise:
+    def of(cls, gap: Scores, prior: SeedVariancePrior = NO_PRIOR) -> Noise:
         """From differences (seeds, items)."""
         return cls(gap.shape[1], _spread(gap), *_wobble(gap, prior))
 
@@ -58,20 +58,20 @@ class Difference:
     """A method's scores less another's, paired by seed and question."""
 
     interval: Interval
-    narrow: Interval
+    ci90: Interval
     """The 90 % interval, by which two one-sided tests call it the same."""
     p: float
     seeds: int
-    items: int
-    spread: float
+    questions: int
+    question_std: float
     """Standard deviation of the questions' differences, each averaged over the seeds."""
-    wobble: float
+    seed_stderr: float
     """Standard error that the seeds add; 0 where there is one."""
-    freedom: float
+    dof: float
     """With how many degrees of freedom that is known."""
 
 
-def interval(scores: Scores, prior: Prior = NOTHING) -> Interval:
+def score_interval(scores: Scores, prior: SeedVariancePrior = NO_PRIOR) -> Interval:
     """The mean of scores and its 95 % interval, on two levels: other questions, and other seeds.
 
     Questions are resampled (percentile bootstrap). Seeds are too few for that: what they add is drawn from Student's t
@@ -79,31 +79,31 @@ def interval(scores: Scores, prior: Prior = NOTHING) -> Interval:
     says nothing about others, and the interval is then about the questions alone. Scores from 0 to 1 have bounds from
     0 to 1, and where nearly all are right or nearly all wrong these are at least Clopper and Pearson's.
     """
-    return intervals([scores], prior)[0]
+    return score_intervals([scores], prior)[0]
 
 
-def intervals(some: Sequence[Scores], prior: Prior = NOTHING) -> list[Interval]:
+def score_intervals(some: Sequence[Scores], prior: SeedVariancePrior = NO_PRIOR) -> list[Interval]:
     """Those of several methods that answered as many questions, drawn together, which takes a fraction of the time."""
     return [_bounded(scores, draws) for scores, draws in zip(some, _draws(some, prior), strict=True)]
 
 
 def _bounded(scores: Scores, draws: Draws) -> Interval:
-    found = _between(scores, draws, LEVEL)
+    found = _between(scores, draws, SIGNIFICANCE_LEVEL)
     if scores.min() < 0 or scores.max() > 1:
         return found
     least, most = _exact(scores)
     return Interval(found.mean, max(min(found.low, least), 0.0), min(max(found.high, most), 1.0))
 
 
-def difference(ours: Scores, theirs: Scores, prior: Prior = NOTHING) -> Difference:
+def paired_difference(ours: Scores, theirs: Scores, prior: SeedVariancePrior = NO_PRIOR) -> Difference:
     """The paired difference of two methods that answered the same questions with the same seeds.
 
     Raises ValueError where the shapes differ.
     """
-    return differences([(ours, theirs)], prior)[0]
+    return paired_differences([(ours, theirs)], prior)[0]
 
 
-def differences(pairs: Sequence[tuple[Scores, Scores]], prior: Prior = NOTHING) -> list[Difference]:
+def paired_differences(pairs: Sequence[tuple[Scores, Scores]], prior: SeedVariancePrior = NO_PRIOR) -> list[Difference]:
     """Those of several pairs that answered as many questions, drawn together; raises ValueError likewise."""
     for ours, theirs in pairs:
         if ours.shape != theirs.shape:
@@ -111,20 +111,20 @@ def differences(pairs: Sequence[tuple[Scores, Scores]], prior: Prior = NOTHING) 
     gaps = [ours - theirs for ours, theirs in pairs]
     return [
         Difference(
-            interval=_between(gap, draws, LEVEL),
-            narrow=_between(gap, draws, 2 * LEVEL),
+            interval=_between(gap, draws, SIGNIFICANCE_LEVEL),
+            ci90=_between(gap, draws, 2 * SIGNIFICANCE_LEVEL),
             p=p_value(*pair, prior),
             seeds=len(gap),
-            items=gap.shape[1],
-            spread=(noise := Noise.of(gap, prior)).spread,
-            wobble=noise.wobble,
-            freedom=noise.freedom,
+            questions=gap.shape[1],
+            question_std=(noise := Noise.of(gap, prior)).question_std,
+            seed_stderr=noise.seed_stderr,
+            dof=noise.dof,
         )
         for pair, gap, draws in zip(pairs, gaps, _draws(gaps, prior), strict=True)
     ]
 
 
-def p_value(ours: Scores, theirs: Scores, prior: Prior = NOTHING) -> float:
+def p_value(ours: Scores, theirs: Scores, prior: SeedVariancePrior = NO_PRIOR) -> float:
     """Two-sided p of a paired difference that is none.
 
     For one seed and scores of right or wrong it is McNemar's exact test, otherwise that of the two levels of
@@ -133,24 +133,24 @@ def p_value(ours: Scores, theirs: Scores, prior: Prior = NOTHING) -> float:
     if _right_or_wrong(ours, theirs):
         return _mcnemar(ours, theirs)
     gap = ours - theirs
-    return tails(float(gap.mean()), Noise.of(gap, prior))
+    return two_sided_tail(float(gap.mean()), Noise.of(gap, prior))
 
 
-def tails(mean: float, noise: Noise) -> float:
+def two_sided_tail(mean: float, noise: Noise) -> float:
     """How often a mean of zero would come out as far off as this one, on either side.
 
     The questions' part of the error is normal (Student's t for one seed), the seeds' part is Student's t beside it:
     what `interval` draws, without the noise of draws.
     """
-    far, of_items, of_seeds = abs(mean), noise.spread / sqrt(noise.items), noise.wobble
+    far, of_items, of_seeds = abs(mean), noise.question_std / sqrt(noise.questions), noise.seed_stderr
     if not of_items:
-        return float(2 * special.stdtr(noise.freedom, -far / of_seeds)) if of_seeds else float(far == 0)
+        return float(2 * special.stdtr(noise.dof, -far / of_seeds)) if of_seeds else float(far == 0)
     if not of_seeds:
-        return float(2 * special.stdtr(max(noise.items - 1, 1), -far / of_items))
-    return float(2 * special.ndtr((of_seeds * _quantiles(noise.freedom) - far) / of_items).mean())
+        return float(2 * special.stdtr(max(noise.questions - 1, 1), -far / of_items))
+    return float(2 * special.ndtr((of_seeds * _quantiles(noise.dof) - far) / of_items).mean())
 
 
-def holm(ps: Sequence[float]) -> list[float]:
+def holm_adjust(ps: Sequence[float]) -> list[float]:
     """p values adjusted for having asked so many questions (Holm, https://www.jstor.org/stable/4615733)."""
     adjusted, least = [1.0] * len(ps), 0.0
     for rank, place in enumerate(sorted(range(len(ps)), key=ps.__getitem__)):
@@ -159,31 +159,31 @@ def holm(ps: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def verdict(found: Difference, p: float, within: float = WITHIN) -> Verdict:
+def judge_difference(found: Difference, p: float, margin: float = EQUIVALENCE_MARGIN) -> Verdict:
     """What a difference says, with its p value adjusted for the company it came in.
 
     Better and worse are told from zero; the same is shown to be smaller than `within`; all else is open.
     """
-    if p < LEVEL and found.interval.mean:
+    if p < SIGNIFICANCE_LEVEL and found.interval.mean:
         return "better" if found.interval.mean > 0 else "worse"
-    if -within < found.narrow.low and found.narrow.high < within:
+    if -margin < found.ci90.low and found.ci90.high < margin:
         return "same"
     return "open"
 
 
-def items_to_decide(found: Difference, contrasts: int = 1, within: float = WITHIN) -> int | None:
+def questions_to_decide(found: Difference, contrasts: int = 1, within: float = EQUIVALENCE_MARGIN) -> int | None:
     """About how many test questions would settle an undecided difference if it is what it seems to be.
 
     The fewer of: enough to tell it from zero with 80 % power at the level left by `contrasts` (Bonferroni), and
     enough to show it smaller than `within`. None where no number would: the seeds alone leave it open.
     """
     gap = abs(found.interval.mean)
-    ways = [items_to_see(found, gap, LEVEL / 2 / contrasts)]
-    ways += [items_to_see(found, within - gap, LEVEL)] if gap < within else []
+    ways = [questions_to_detect(found, gap, SIGNIFICANCE_LEVEL / 2 / contrasts)]
+    ways += [questions_to_detect(found, within - gap, SIGNIFICANCE_LEVEL)] if gap < within else []
     return min((items for items in ways if items), default=None)
 
 
-def items_to_see(found: Difference, far: float, level: float) -> int | None:
+def questions_to_detect(found: Difference, far: float, level: float) -> int | None:
     """About how many test questions show, one-sided, that a mean is not `far` off; with 80 % power, None: none do.
 
     The error is that of questions, which shrinks with their number, and of seeds, which does not; how well both are
@@ -191,27 +191,27 @@ def items_to_see(found: Difference, far: float, level: float) -> int | None:
     """
 
     def enough(items: float) -> bool:
-        questions, seeds = found.spread**2 / items, found.wobble**2
-        freedom = (questions + seeds) ** 2 / (questions**2 / items + seeds**2 / found.freedom)
+        questions, seeds = found.question_std**2 / items, found.seed_stderr**2
+        freedom = (questions + seeds) ** 2 / (questions**2 / items + seeds**2 / found.dof)
         needed = special.stdtrit(freedom, 1 - level) + special.ndtri(POWER)
         return bool(far >= needed * sqrt(questions + seeds))
 
     if not enough(MOST):
         return None
-    low, high = found.items + 1, MOST
+    low, high = found.questions + 1, MOST
     while high - low > 1 + low // 100:
         middle = (low + high) // 2
         low, high = (low, middle) if enough(middle) else (middle, high)
     return low if enough(low) else high
 
 
-def _draws(some: Sequence[Scores], prior: Prior) -> Iterator[Draws]:
+def _draws(some: Sequence[Scores], prior: SeedVariancePrior) -> Iterator[Draws]:
     """Means as they might have come, with a seed of their own: the same data give the same draws."""
     if not some:
         return
     items = some[0].shape[1]
     if items > MANY:  # the mean of so many is as good as normal, and draws would take gigabytes
-        shares = special.ndtri((numpy.arange(DRAWS) + 0.5) / DRAWS)
+        shares = special.ndtri((numpy.arange(BOOTSTRAP_DRAWS) + 0.5) / BOOTSTRAP_DRAWS)
         drawn = [one.mean() + shares * max(_spread(one), TINY) / sqrt(items) for one in some]
     else:
         drawn = list(numpy.stack([one.mean(axis=0) for one in some]) @ _resampled(items).T)
@@ -224,14 +224,14 @@ def _draws(some: Sequence[Scores], prior: Prior) -> Iterator[Draws]:
 def _resampled(items: int) -> Draws:
     """How large a part each question has in each draw (draws, items)."""
     dice = numpy.random.default_rng(0)
-    return dice.multinomial(items, numpy.full(items, 1 / items), size=DRAWS) / items
+    return dice.multinomial(items, numpy.full(items, 1 / items), size=BOOTSTRAP_DRAWS) / items
 
 
 def _spread(scores: Scores) -> float:
     return float(scores.mean(axis=0).std(ddof=1)) if scores.shape[1] > 1 else 0.0
 
 
-def _wobble(scores: Scores, prior: Prior) -> tuple[float, float]:
+def _wobble(scores: Scores, prior: SeedVariancePrior) -> tuple[float, float]:
     """Standard error that the seeds add to that of the questions, and with how many degrees of freedom it is known.
 
     The means of the seeds also differ by what is left over, seed by seed and question by question, and `_spread` has
@@ -256,8 +256,8 @@ def _exact(scores: Scores) -> tuple[float, float]:
     right = round(mean * items)
     if not numpy.isin(scores, (0.0, 1.0)).all() or min(right, items - right) >= FEW:
         return mean, mean
-    least = special.betaincinv(right, items - right + 1, LEVEL / 2) if right else 0.0
-    most = special.betaincinv(right + 1, items - right, 1 - LEVEL / 2) if right < items else 1.0
+    least = special.betaincinv(right, items - right + 1, SIGNIFICANCE_LEVEL / 2) if right else 0.0
+    most = special.betaincinv(right + 1, items - right, 1 - SIGNIFICANCE_LEVEL / 2) if right < items else 1.0
     return float(least), float(most)
 
 
@@ -274,7 +274,7 @@ def _shuffled(freedom: float) -> Draws:
 @lru_cache(maxsize=8)
 def _quantiles(freedom: float) -> Draws:
     """Student's t at the middles of equal shares of its mass."""
-    found: Draws = special.stdtrit(freedom, (numpy.arange(DRAWS) + 0.5) / DRAWS)
+    found: Draws = special.stdtrit(freedom, (numpy.arange(BOOTSTRAP_DRAWS) + 0.5) / BOOTSTRAP_DRAWS)
     return found
 
 

@@ -13,7 +13,7 @@ from bench.records import comparability
 from bench.records.record import Record, Status
 
 
-class Row(BaseModel):
+class MethodSummary(BaseModel):
     """One method on one task, means over its seeds but where something else is said. None means not measured."""
 
     key: str
@@ -22,17 +22,17 @@ class Row(BaseModel):
     method: str
     params: dict[str, Any]
     control: bool
-    sham: bool
+    negative_control: bool
     status: Status
     examples: int | None
     """Training examples granted; None: all there are."""
     seeds: list[int]
     reason: str | None
     scores: dict[str, float]
-    forgets: float | None
+    forgetting_nats: float | None
     """Nats by which a token of general text costs more after adapting than before."""
     trainable: int | None
-    fit_s: float | None
+    train_s: float | None
     peak_mib: float | None
     """The highest of any phase and seed: what the machine must have."""
     tokens_per_s: float | None
@@ -40,25 +40,25 @@ class Row(BaseModel):
     query_p50_ms: float | None
     """This and the next of all seeds' questions together."""
     query_p95_ms: float | None
-    artefact_bytes: float | None
+    artifact_bytes: float | None
 
 
-def rows(records: Sequence[Record]) -> list[Row]:
+def summarize_methods(records: Sequence[Record]) -> list[MethodSummary]:
     """A row per method, best first; seeds that ended otherwise than ok have a row of their own.
 
     Raises `Refused` where the records were made under different terms.
     """
-    comparability.hold(records)
+    comparability.require_comparable(records)
     groups: dict[tuple[str, str], list[Record]] = defaultdict(list)
     for record in records:
         groups[record.spec.key, record.status].append(record)
-    named = labels(records)
+    named = method_labels(records)
     made = [_row(group, named[key]) for (key, _), group in groups.items()]
     metric = records[0].spec.task.metric if records else ""
     return sorted(made, key=lambda row: (row.status != "ok", -row.scores.get(metric, 0.0), row.label))
 
 
-def labels(records: Iterable[Record]) -> dict[str, str]:
+def method_labels(records: Iterable[Record]) -> dict[str, str]:
     """A name for every key: the method's, with those settings that differ among the keys of that name."""
     families: dict[str, dict[str, dict[str, Any]]] = defaultdict(dict)
     for record in records:
@@ -73,7 +73,7 @@ def labels(records: Iterable[Record]) -> dict[str, str]:
     return named
 
 
-def forgotten(record: Record) -> float | None:
+def forgetting_nats(record: Record) -> float | None:
     """Nats per token that general text costs more after adapting than before."""
     what = record.forgetting
     if what is None or what.nats_before is None or what.nats_after is None:
@@ -81,28 +81,28 @@ def forgotten(record: Record) -> float | None:
     return what.nats_after - what.nats_before
 
 
-def _row(group: list[Record], label: str) -> Row:
+def _row(group: list[Record], label: str) -> MethodSummary:
     first = group[0]
     costs = [record.cost for record in group if record.cost]
     answering = [cost.answering for cost in costs if cost.answering]
     latency = [ms for answers in answering for ms in answers.latency_ms]
     fits = [cost.phases["fit"] for cost in costs if "fit" in cost.phases]
     peaks = [phase.peak_mib for cost in costs for phase in cost.phases.values() if phase.peak_mib is not None]
-    return Row(
+    return MethodSummary(
         key=first.spec.key,
         label=label,
         method=first.spec.method.name,
         params=first.spec.method.params,
         control=first.spec.method.control,
-        sham=first.spec.method.sham,
+        negative_control=first.spec.method.negative_control,
         status=first.status,
         examples=first.spec.budget.examples,
         seeds=sorted(record.spec.seed for record in group),
         reason=first.error.message if first.error else None,
         scores={metric: fmean(record.scores[metric] for record in group) for metric in first.scores},
-        forgets=_mean(forgotten(record) for record in group),
+        forgetting_nats=_mean(forgetting_nats(record) for record in group),
         trainable=next((cost.parameters.trainable for cost in costs if cost.parameters), None),
-        fit_s=_mean(fit.wall_s for fit in fits),
+        train_s=_mean(fit.wall_s for fit in fits),
         peak_mib=max(peaks, default=None),
         tokens_per_s=_mean(
             cost.answering.answer_tokens / cost.phases["predict"].wall_s
@@ -112,7 +112,7 @@ def _row(group: list[Record], label: str) -> Row:
         query_mean_ms=fmean(latency) if latency else None,
         query_p50_ms=quantiles(latency, n=100, method="inclusive")[49] if len(latency) > 1 else None,
         query_p95_ms=quantiles(latency, n=100, method="inclusive")[94] if len(latency) > 1 else None,
-        artefact_bytes=_mean(cost.artefact_bytes for cost in costs),
+        artifact_bytes=_mean(cost.artifact_bytes for cost in costs),
     )
 
 

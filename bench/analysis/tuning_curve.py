@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import comb, log, sqrt
 
-from bench.records.record import Range
+from bench.records.record import SearchRange
 
 EDGE = 0.05
 
@@ -22,17 +22,17 @@ def expected_best(scores: Sequence[float]) -> list[float]:
     ]
 
 
-def at_edge(value: float, place: Range) -> bool:
+def is_at_edge(value: float, place: SearchRange) -> bool:
     """Whether a value stands within a twentieth of its range from either end, by factors where it was drawn so."""
     if place.low is None or place.high is None or place.low == place.high:
         return False
-    if place.whole and value in (place.low, place.high):
+    if place.integer and value in (place.low, place.high):
         return True
     low, high, here = (log(x) if place.log else x for x in (place.low, place.high, value))
     return not EDGE <= (here - low) / (high - low) <= 1 - EDGE
 
 
-def visible_difference(items: int, discordance: float = 0.10) -> float:
+def detectable_difference(items: int, discordance: float = 0.10) -> float:
     """Smallest true difference of a paired yes/no score seen with 80 % power at the 5 % level.
 
     Normal approximation of McNemar's test: (z.975 + z.80) · √(discordance / items).

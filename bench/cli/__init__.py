@@ -9,7 +9,7 @@ import typer
 
 from bench.cli import advise, answer, bless, check, compare, export, models, new, report, run, validate
 from bench.cli import list as list_
-from bench.errors import Refused
+from bench.errors import UserError
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -38,7 +38,7 @@ def main() -> None:
     """The command `bench`."""
     try:
         app()
-    except Refused as refusal:
+    except UserError as refusal:
         print(f"bench: {refusal}", file=sys.stderr)
         sys.exit(2)
     except Exception:  # a mistake of this program, and no verdict: exit code 1 has a meaning

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from bench.cli.options import Format, Formatted, find_record, status_line
-from bench.errors import Refused
+from bench.errors import UserError
 
 
 def command(
@@ -25,18 +25,18 @@ def command(
     """
     asked = [line.rstrip("\n") for line in sys.stdin if line.strip()] if question == ["-"] else list(question)
     if not any(text.strip() for text in asked):
-        raise Refused("there is no question", mend='bench answer RECORD "a question"')
+        raise UserError("there is no question", hint='bench answer RECORD "a question"')
     from bench.export import export as exports
     from bench.export import script_check
     from bench.export.bundle import SCRIPT
 
     if (Path(record) / SCRIPT).is_file():
         told = [f"Answered by {Path(record) / SCRIPT}."]
-        answers = [trimmed for _, trimmed in script_check.ask(Path(record) / SCRIPT, asked)]
+        answers = [trimmed for _, trimmed in script_check.run_script(Path(record) / SCRIPT, asked)]
     else:
         found = find_record(record)
         with status_line() as show:
-            answers, told = exports.answers(found, asked, show)
+            answers, told = exports.answer_questions(found, asked, show)
     if format is Format.json:
         pairs = [{"question": said, "answer": text} for said, text in zip(asked, answers, strict=True)]
         print(json.dumps({"answers": pairs, "says": told}, ensure_ascii=False))

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bench.cli.options import Format, Formatted
-from bench.errors import Refused
+from bench.errors import UserError
 
 if TYPE_CHECKING:
-    from bench.analysis.regression.check import Outcome
+    from bench.analysis.regression.check import CheckOutcome
 
 
 def command(
@@ -31,24 +31,24 @@ def command(
     Exit code: 0 nothing got worse; 1 something did; 2 bad input; 3 cannot tell: a baseline or a run is missing,
     nothing compares, or there are too few seeds. The policy is the table tool.bench.check of pyproject.toml.
     """
-    from bench.analysis.regression.check import weigh
+    from bench.analysis.regression.check import check_against_baseline
     from bench.report import check_output
 
     for place in (markdown, junit):
         if place and not place.parent.is_dir():
-            raise Refused(f"{place}: there is no folder {place.parent}", mend="make it first")
-    outcome = weigh(new, against, first, rounds)
-    for place, text in ((markdown, check_output.markdown(outcome)), (junit, check_output.junit(outcome))):
+            raise UserError(f"{place}: there is no folder {place.parent}", hint="make it first")
+    outcome = check_against_baseline(new, against, first, rounds)
+    for place, text in ((markdown, check_output.to_markdown(outcome)), (junit, check_output.to_junit(outcome))):
         if place:
             place.write_text(text, "utf-8")
     if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
         with Path(summary).open("a", encoding="utf-8") as file:
-            file.write(check_output.markdown(outcome))
+            file.write(check_output.to_markdown(outcome))
     print_outcome(outcome, format)
     sys.exit(outcome.code)
 
 
-def print_outcome(outcome: Outcome, format: Format, everything: bool = False) -> None:
+def print_outcome(outcome: CheckOutcome, format: Format, everything: bool = False) -> None:
     from bench.report import check_output
 
     if format is Format.json:
@@ -59,5 +59,5 @@ def print_outcome(outcome: Outcome, format: Format, everything: bool = False) ->
 
     console = Console(markup=False)
     if everything or outcome.code or outcome.of("better", "new"):
-        console.print(check_output.table(outcome, everything))
+        console.print(check_output.findings_table(outcome, everything))
     console.print(outcome.summary, highlight=False)

@@ -9,10 +9,10 @@ import typer
 
 from bench.cli.check import print_outcome
 from bench.cli.options import Format, Formatted
-from bench.errors import Refused
+from bench.errors import UserError
 
 if TYPE_CHECKING:
-    from bench.analysis.regression.gates import Finding
+    from bench.analysis.regression.gates import GateFinding
 
 RUN = "--methods few-shot,lora --task capitals --budget ci --seeds 3"
 
@@ -35,19 +35,19 @@ def command(
     Exit code: 0, whatever changed; 2 for bad input.
     """
     from bench.analysis.regression import baseline, speed
-    from bench.analysis.regression.check import judge, policy
+    from bench.analysis.regression.check import judge_records, read_policy
 
-    rules = policy(Path.cwd())
-    speeds: list[Finding] = []
+    rules = read_policy(Path.cwd())
+    speeds: list[GateFinding] = []
     if rounds and (rounds < speed.FEWEST or not stack):
-        raise Refused(f"--rounds {rounds}: wants --stack, and {speed.FEWEST} rounds at least")
+        raise UserError(f"--rounds {rounds}: wants --stack, and {speed.FEWEST} rounds at least")
     if stack:
         from bench.analysis.regression import environments as stacks
 
         files = [Path(old), Path(new)]
-        old, new = map(str, stacks.run(files, run, out))
+        old, new = map(str, stacks.run_in_environments(files, run, out))
         if rounds:
-            speeds = speed.look(stacks.rounds(files, run, out, 1, rounds), rules)
-            if speed.slower(speeds):  # to be confirmed once
-                speeds = speed.look(stacks.rounds(files, run, out, rounds + 1, rounds), rules)
-    print_outcome(judge(baseline.records(old), baseline.records(new), rules, speeds), format, everything=True)
+            speeds = speed.compare_speed(stacks.run_rounds(files, run, out, 1, rounds), rules)
+            if speed.is_slower(speeds):  # to be confirmed once
+                speeds = speed.compare_speed(stacks.run_rounds(files, run, out, rounds + 1, rounds), rules)
+    print_outcome(judge_records(baseline.load_baseline(old), baseline.load_baseline(new), rules, speeds), format, everything=True)

@@ -36,7 +36,7 @@ def command(
     exports.check_target(to)
     found = find_record(record)
     with status_line() as show:
-        done = exports.export(found, to, merge=merge, check=check, show=show)
+        done = exports.export_record(found, to, merge=merge, check=check, show=show)
     if format is Format.json:
         print(
             json.dumps({"folder": str(to), "says": done.sentences, "differences": done.differences}, ensure_ascii=False)

@@ -11,7 +11,7 @@ def command(format: Formatted = Format.table) -> None:
     """Show the methods, tasks and models at hand."""
     from bench import registry
 
-    found = {kind: registry.claims(kind) for kind in ("methods", "tasks", "models")}
+    found = {kind: registry.list_entries(kind) for kind in ("methods", "tasks", "models")}
     if format is Format.json:
         print(json.dumps({kind: [vars(claim) for claim in claims.values()] for kind, claims in found.items()}))
         return
@@ -22,7 +22,7 @@ def command(format: Formatted = Format.table) -> None:
         table = Table(title=kind, title_justify="left", box=None, show_header=False, padding=(0, 2, 0, 0))
         for name, claim in claims.items():
             table.add_row(
-                f"{name}:KIND" if claim.kinds else name,
+                f"{name}:KIND" if claim.is_family else name,
                 f"warning: {claim.warning}" if claim.warning else claim.summary,
                 f"{claim.origin}; rows from the hub: {claim.hub}" if claim.hub else claim.origin,
             )

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args
 import typer
 
 from bench.cli.options import Format, Formatted
-from bench.errors import Refused, did_you_mean
+from bench.errors import UserError, did_you_mean
 
 if TYPE_CHECKING:
-    from bench.execution.feasibility import Survey
+    from bench.execution.feasibility import Feasibility
 
 
 def command(
@@ -37,13 +37,13 @@ def command(
 
     valid = get_args(Dtype)
     if dtype not in valid:
-        raise Refused(f"--dtype {dtype}: there is no such precision", mend=did_you_mean(dtype, valid))
-    checkpoint.check_folder(registry.model(model))  # refuses before anything is imported that takes seconds
-    from bench.execution.feasibility import survey
+        raise UserError(f"--dtype {dtype}: there is no such precision", hint=did_you_mean(dtype, valid))
+    checkpoint.check_model_folder(registry.find_model(model))  # refuses before anything is imported that takes seconds
+    from bench.execution.feasibility import survey_model
 
-    found = survey(model, dtype, tokens)
+    found = survey_model(model, dtype, tokens)
     if format is Format.json:
-        needs = [vars(need) for need in found.needs]
+        needs = [vars(need) for need in found.memory_needs]
         print(json.dumps({"facts": found.facts, "machine": found.machine, "needs": needs}, ensure_ascii=False))
     else:
         _show(found)
@@ -52,7 +52,7 @@ def command(
 def _list(format: Format) -> None:
     from bench import hub, registry
 
-    shipped, cached = registry.claims("models"), hub.cached()
+    shipped, cached = registry.list_entries("models"), hub.cached_models()
     if format is Format.json:
         print(json.dumps({"models": [vars(claim) for claim in shipped.values()], "cached": cached}))
         return
@@ -63,7 +63,7 @@ def _list(format: Format) -> None:
     print("Or a folder, or a hub name: bench models MODEL shows what the harness would do with it.")
 
 
-def _show(found: Survey) -> None:
+def _show(found: Feasibility) -> None:
     from rich.console import Console
     from rich.table import Table
 
@@ -77,7 +77,7 @@ def _show(found: Survey) -> None:
     table = Table("method", box=None, padding=(0, 2, 0, 0))
     for title in ("load MiB", "fit MiB", "answer MiB", "at once", "fits"):
         table.add_column(title, justify="right")
-    for need in found.needs:
+    for need in found.memory_needs:
         sizes = (f"{size:,.0f}" for size in (need.load_mib, need.fit_mib, need.answer_mib))
         table.add_row(need.method, *sizes, str(need.micro_batch or "–"), "yes" if need.fits else "no")
     console.print(table)
@@ -88,7 +88,7 @@ def _show(found: Survey) -> None:
         f"{machine['free_mib']:,} MiB are free. At once: examples of a training step that go through it together."
     )
     whole = budget.PRESETS["standard"].batch
-    shrunk = [need.method for need in found.needs if need.fits and need.micro_batch and need.micro_batch < whole]
+    shrunk = [need.method for need in found.memory_needs if need.fits and need.micro_batch and need.micro_batch < whole]
     if shrunk and machine["device"] == "cpu":
         most = int(0.9 * machine["free_mib"])
         console.print(f"{', '.join(shrunk)}: in smaller pieces, with --budget standard,memory={most}MiB")

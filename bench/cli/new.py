@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from bench.errors import Refused
+from bench.errors import UserError
 
 METHOD_TEMPLATE = Path(__file__).parent / "new_method.txt"
 
@@ -19,10 +19,10 @@ def method_command(name: Annotated[str, typer.Argument(help="Its name: mine make
     """
     stem = name.removesuffix(".py").replace("-", "_")
     if not stem.isidentifier():
-        raise Refused(f"'{name}' is no name for a method", mend="letters, digits and hyphens, as in my-method")
+        raise UserError(f"'{name}' is no name for a method", hint="letters, digits and hyphens, as in my-method")
     file = Path(f"{stem}.py")
     if file.exists():
-        raise Refused(f"{file} is there already", mend="choose another name, or remove it")
+        raise UserError(f"{file} is there already", hint="choose another name, or remove it")
     title = "".join(part.capitalize() for part in stem.split("_"))
     file.write_text(METHOD_TEMPLATE.read_text("utf-8").replace("{{name}}", title), "utf-8")
     print(f"{file}: change it, then: bench validate ./{file}, bench run --methods ./{file} --task bookrec")
@@ -45,21 +45,21 @@ def task_command(
     import sys
 
     from bench import registry
-    from bench.cli.validate import check
+    from bench.cli.validate import validate
     from bench.data import readers as sources
     from bench.data import task_builder as drafts
     from bench.modeling import checkpoint
 
     folder = Path(name)
-    base = registry.model(model)
-    checkpoint.check_folder(base)
-    count = checkpoint.tokenizer(base)
-    read, room = sources.read(source, input, target), checkpoint.context(base)
-    made = drafts.draft(read, folder.name, lambda text: len(count(text, False)), seed, room)
+    base = registry.find_model(model)
+    checkpoint.check_model_folder(base)
+    count = checkpoint.load_tokenizer(base)
+    read, room = sources.read_source(source, input, target), checkpoint.context_length(base)
+    made = drafts.build_task(read, folder.name, lambda text: len(count(text, False)), seed, room)
     made.write(folder)
     for note in made.notes:
         print(f"- {note}")
-    verdict = check(f"./{folder}" if not folder.is_absolute() else str(folder), model)
+    verdict = validate(f"./{folder}" if not folder.is_absolute() else str(folder), model)
     verdict.show()
     print(f"Look at {folder / 'task.yaml'}, then: bench run --methods few-shot,lora --task ./{folder}")
-    sys.exit(0 if verdict.sound else 1)
+    sys.exit(0 if verdict.valid else 1)

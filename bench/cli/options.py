@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bench.errors import Refused, did_you_mean
+from bench.errors import UserError, did_you_mean
 
 if TYPE_CHECKING:
-    from bench.export.provenance import Found
+    from bench.export.provenance import Provenance
 
 
 class Format(StrEnum):
@@ -34,25 +34,25 @@ def check_writable(out: Path) -> None:
         with tempfile.TemporaryFile(dir=out):
             pass
     except OSError as error:
-        raise Refused(f"--out {out}: cannot be written: {error.strerror}", where=str(out.absolute())) from None
+        raise UserError(f"--out {out}: cannot be written: {error.strerror}", location=str(out.absolute())) from None
 
 
 Named = Annotated[str, typer.Argument(help="A record: its file, or its id in results/.")]
 RESULTS = Path("results")
 
 
-def find_record(named: str) -> Found:
+def find_record(named: str) -> Provenance:
     """The record that a path or an id names, with all it was made of."""
     file = Path(named)
     if not file.is_file():
         file = RESULTS / f"{named.removesuffix('.json')}.json"
     if not file.is_file():
         ids = [place.stem for place in RESULTS.glob("*.json")] if RESULTS.is_dir() else []
-        raise Refused(f"no record '{named}'", mend=f"a record's file, or an id in {RESULTS}/: {_few(named, ids)}")
+        raise UserError(f"no record '{named}'", hint=f"a record's file, or an id in {RESULTS}/: {_few(named, ids)}")
     from bench.export import provenance
     from bench.records import reader
 
-    return provenance.find(reader.read_file(file), file)
+    return provenance.find_provenance(reader.read_file(file), file)
 
 
 def _few(named: str, ids: list[str]) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bench.cli.options import check_writable
-from bench.errors import Refused
+from bench.errors import UserError
 
 if TYPE_CHECKING:
     from bench.records.record import Spec
@@ -26,12 +26,12 @@ def command(
     from bench import i18n
     from bench.analysis import task_results
 
-    i18n.check(lang)
-    parts = task_results.part(task_results.read(results or [Path("results")]))
+    i18n.require_language(lang)
+    parts = task_results.group_by_task(task_results.read_records(results or [Path("results")]))
     check_writable(out)
     from bench.report import pages
 
-    pages.write(parts, out, lang, _questions)
+    pages.write_report(parts, out, lang, _questions)
     print(out / "index.html")
 
 
@@ -41,7 +41,7 @@ def _questions(spec: Spec) -> dict[str, str]:
     from bench.data import hub_tasks
 
     try:
-        what = hub_tasks.load(registry.task(spec.task.ref), fetch=False)
-    except Refused:
+        what = hub_tasks.load_task(registry.find_task(spec.task.ref), fetch=False)
+    except UserError:
         return {}
-    return {row.id: row.input for row in what.splits[spec.exam]} if what.sha256 == spec.task.sha256 else {}
+    return {row.id: row.input for row in what.splits[spec.split]} if what.sha256 == spec.task.sha256 else {}

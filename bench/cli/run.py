@@ -74,27 +74,27 @@ def command(
     from bench.execution import executor, plan
     from bench.report import trackers
 
-    tracked, place = trackers.chosen(log_to), executor.chosen(on)
+    tracked, place = trackers.resolve_trackers(log_to), executor.resolve_executor(on)
     place.check(device)
     budget = budget if trials is None else f"{budget},trials={trials}"
-    jobs = plan.plan(
+    jobs = plan.plan_jobs(
         methods,
         task,
         model,
         seeds=seeds,
         budget_text=budget,
         settings=set_ or [],
-        examples=examples,
+        train_sizes=examples,
         dtype=dtype,
         device=device,
         accelerate=accelerate,
-        keep=keep,
-        asked=sys.argv[1:],
+        save_artifacts=keep,
+        command=sys.argv[1:],
     )
     if dry_run:
         return _print(jobs, format)
     check_writable(out)
-    records = _unless_interrupted(jobs, place, out, force, lambda record: trackers.log(record, tracked, out))
+    records = _unless_interrupted(jobs, place, out, force, lambda record: trackers.log_record(record, tracked, out))
     _show(records, out, format)
     sys.exit(1 if any(record.status in ("error", "timeout") for record in records) else 0)
 
@@ -144,7 +144,7 @@ def _run_all(
                 bar.update(line[0], completed=state.get("step", 0), total=state.get("steps"), state=_state(state))
 
             try:
-                return job, name, *place.launch(tuner.settle(job, show), out, force=force, show=show)
+                return job, name, *place.launch(tuner.with_best_params(job, show), out, force=force, show=show)
             finally:
                 for shown in line:
                     bar.remove_task(shown)
@@ -175,7 +175,7 @@ def _show(records: list[Record], out: Path, format: Format) -> None:
     from bench.analysis import comparison, task_results
     from bench.report import caveats, terminal_table
 
-    (part,) = task_results.part(records)
+    (part,) = task_results.group_by_task(records)
     if format is Format.json:
         every = [row for some in part.rows_by_size.values() or [part.rows] for row in some]
         shown = [row.model_dump(mode="json") for row in every]
@@ -184,9 +184,9 @@ def _show(records: list[Record], out: Path, format: Format) -> None:
     from rich.console import Console
 
     console = Console(markup=False)
-    console.print(terminal_table.render(part))
-    for line in [*comparison.sentences(part.found), *terminal_table.legend(part), *caveats.notes(part)]:
+    console.print(terminal_table.render_table(part))
+    for line in [*comparison.comparison_sentences(part.comparison), *terminal_table.legend(part), *caveats.caveats(part)]:
         console.print(line, highlight=False)
     if part.sizes:
-        console.print("", terminal_table.by_size(part))
+        console.print("", terminal_table.render_by_train_size(part))
     console.print(f"Records: {out}/ (bench report {out}, bench advise {out})", highlight=False)

@@ -15,11 +15,11 @@ from rich.text import Text
 from bench import hub, registry
 from bench.cli.options import Format, Formatted
 from bench.data import hub_tasks, task_checks
-from bench.data.task_checks import Finding
-from bench.errors import Refused
+from bench.data.task_checks import TaskFinding
+from bench.errors import UserError
 from bench.modeling import checkpoint
 from bench.task import SPLITS
-from bench.task_card import Card
+from bench.task_card import TaskCard
 
 
 def command(
@@ -31,96 +31,96 @@ def command(
 
     Remarks on a task are worth knowing and leave it sound.
     """
-    verdict = check(what, model)
+    verdict = validate(what, model)
     if format is Format.json:
         print(verdict.json())
     else:
         verdict.show()
-    sys.exit(0 if verdict.sound else 1)
+    sys.exit(0 if verdict.valid else 1)
 
 
 @dataclass(frozen=True)
-class Verdict:
+class ValidationResult:
     """What was looked at, in one line and in keys, and what was found."""
 
     line: str
     head: dict[str, Any]
-    findings: tuple[Finding, ...]
+    findings: tuple[TaskFinding, ...]
 
     @property
-    def sound(self) -> bool:
+    def valid(self) -> bool:
         """No fault was found; remarks are none."""
-        return not any(finding.fault for finding in self.findings)
+        return not any(finding.is_error for finding in self.findings)
 
     def json(self) -> str:
         """One JSON document on one line."""
-        return json.dumps({"sound": self.sound} | self.head | {"findings": [vars(one) for one in self.findings]})
+        return json.dumps({"sound": self.valid} | self.head | {"findings": [vars(one) for one in self.findings]})
 
     def show(self) -> None:
         """Print it for a person at 80 columns."""
         print(self.line)
         for title, fault in (("Faults", True), ("Remarks", False)):
-            if shown := [one for one in self.findings if one.fault is fault and one.said != self.line]:
+            if shown := [one for one in self.findings if one.is_error is fault and one.message != self.line]:
                 Console().print("", title, render(shown), "", sep="\n")
-        print(f"{self.head['name']}: {'sound' if self.sound else 'at fault'}")
+        print(f"{self.head['name']}: {'sound' if self.valid else 'at fault'}")
 
 
-def check(ref: str, model: str) -> Verdict:
+def validate(ref: str, model: str) -> ValidationResult:
     """The verdict on a method or a task; `model` lends the tokenizer. Raises `Refused` if there is no such thing."""
-    if ref.endswith(".py") or ":" in ref or ref in registry.claims("methods"):
+    if ref.endswith(".py") or ":" in ref or ref in registry.list_entries("methods"):
         return _method(ref)
     return _task(ref, model)
 
 
-def render(findings: list[Finding]) -> Table:
+def render(findings: list[TaskFinding]) -> Table:
     """The findings as a table: check, count, what it means with examples."""
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0), pad_edge=False)
     for justify in ("left", "right", "left"):
         table.add_column(justify=justify, overflow="fold", no_wrap=justify == "right")
     for finding in findings:
-        said = Text(finding.said).append("".join(f"\n· {example}" for example in finding.examples), style="dim")
-        table.add_row(Text(finding.check, style="bold red" if finding.fault else "bold"), str(finding.count), said)
+        said = Text(finding.message).append("".join(f"\n· {example}" for example in finding.examples), style="dim")
+        table.add_row(Text(finding.check, style="bold red" if finding.is_error else "bold"), str(finding.count), said)
     return table
 
 
-def _method(ref: str) -> Verdict:
+def _method(ref: str) -> ValidationResult:
     from bench.testing import check_method
 
-    head, cls = {"kind": "method", "name": ref}, registry.method(ref)
+    head, cls = {"kind": "method", "name": ref}, registry.find_method(ref)
     try:
         check_method(cls)
     except AssertionError as fault:
         said = f"{ref} breaks the contract: {fault}"
-        return Verdict(said, head, (Finding("contract", True, 1, said),))
-    return Verdict(f"{ref} keeps the contract of a method", head, ())
+        return ValidationResult(said, head, (TaskFinding("contract", True, 1, said),))
+    return ValidationResult(f"{ref} keeps the contract of a method", head, ())
 
 
-def _task(ref: str, model: str) -> Verdict:
-    folder, base = registry.task(ref), registry.model(model)
-    checkpoint.check_folder(base)
+def _task(ref: str, model: str) -> ValidationResult:
+    folder, base = registry.find_task(ref), registry.find_model(model)
+    checkpoint.check_model_folder(base)
     head: dict[str, Any] = {"kind": "task", "name": ref, "model": model}
     try:
-        loaded = hub_tasks.load(folder)
-    except hub.Unreached:
+        loaded = hub_tasks.load_task(folder)
+    except hub.HubUnreachable:
         raise
-    except Refused as fault:
-        return Verdict(str(fault), head, (Finding("schema", True, 1, str(fault)),))
+    except UserError as fault:
+        return ValidationResult(str(fault), head, (TaskFinding("schema", True, 1, str(fault)),))
     rows = {split: len(loaded.splits[split]) for split in SPLITS}
     head |= {"version": loaded.card.version, "sha256": loaded.sha256, "rows": rows}
     sizes = ", ".join(f"{count} {split}" for split, count in rows.items())
     line = f"{loaded.card.name} version {loaded.card.version}: {sizes}; sha256 {loaded.sha256[:12]}"
-    return Verdict(line, head, (*task_checks.audit(loaded, base), *_origin(loaded.card)))
+    return ValidationResult(line, head, (*task_checks.check_task(loaded, base), *_origin(loaded.card)))
 
 
-def _origin(card: Card) -> list[Finding]:
+def _origin(card: TaskCard) -> list[TaskFinding]:
     """What was left out of a data set of the hub, and why."""
     if card.data is None:
         return []
-    told = hub_tasks.origin(card.data)
+    told = hub_tasks.read_origin(card.data)
     if not told["left_out"]:
         return []
     said = f"Rows of {told['hub']} at {told['revision']} that were left out or joined."
-    return [Finding("hub", False, sum(told["left_out"].values()), said, tuple(map(_count, told["left_out"].items())))]
+    return [TaskFinding("hub", False, sum(told["left_out"].values()), said, tuple(map(_count, told["left_out"].items())))]
 
 
 def _count(part: tuple[str, int]) -> str:

@@ -8,27 +8,27 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from bench.data.readers import Pair
+from bench.data.readers import SourceRow
 from bench.data.text import plain
-from bench.errors import Refused, did_you_mean
-from bench.task_card import Column, Data
+from bench.errors import UserError, did_you_mean
+from bench.task_card import DatasetColumn, HubDataset
 
 PLACE = re.compile(r"\{([^{}]+)\}")
 Read = Callable[[dict[str, Any]], list[str]]
 """The texts that a row has in some place: none, one, or several accepted answers."""
 
 
-def pairs(data: Data, table: Any, split: str, where: str, left_out: Counter[str]) -> Iterator[Pair]:
+def read_columns(data: HubDataset, table: Any, split: str, where: str, left_out: Counter[str]) -> Iterator[SourceRow]:
     """The rows of a `datasets.Dataset` that the card wants; `left_out` counts the others by reason.
 
     Raises `Refused` where a column is missing, or a row has no text where one is needed.
     """
-    ask = {name: _reader(Column(column=name), table, "data.input", where) for name in PLACE.findall(data.asked)}
+    ask = {name: _reader(DatasetColumn(column=name), table, "data.input", where) for name in PLACE.findall(data.input_template)}
     target = _reader(data.target, table, "data.target", where, data.labels)
     rationale = _reader(data.rationale, table, "data.rationale", where) if data.rationale else None
     keep = [
-        (_reader(Column(column=name), table, "data.where", where), set(map(str, values)))
-        for name, values in data.where.items()
+        (_reader(DatasetColumn(column=name), table, "data.where", where), set(map(str, values)))
+        for name, values in data.keep_values.items()
     ]
     for number, row in enumerate(table, start=1):
         place = f"{data.hub}, {split}, row {number}"
@@ -39,23 +39,23 @@ def pairs(data: Data, table: Any, split: str, where: str, left_out: Counter[str]
         if missing := [*(name for name, texts in parts.items() if not texts), *([] if targets else ["the target"])]:
             if not data.drop_empty:
                 mend = "drop_empty: true in the section 'data' leaves such rows out, and says how many"
-                raise Refused(f"{place}: no text in {', '.join(missing)}", where=where, mend=mend)
+                raise UserError(f"{place}: no text in {', '.join(missing)}", location=where, hint=mend)
             left_out["without a text"] += 1
             continue
-        asked = PLACE.sub(lambda found, parts=parts: "\n".join(parts[found[1]]), data.asked)  # type: ignore[misc]
-        if data.longest and len(asked) > data.longest:
-            left_out[f"longer than {data.longest} characters"] += 1
+        asked = PLACE.sub(lambda found, parts=parts: "\n".join(parts[found[1]]), data.input_template)  # type: ignore[misc]
+        if data.max_input_chars and len(asked) > data.max_input_chars:
+            left_out[f"longer than {data.max_input_chars} characters"] += 1
             continue
-        yield Pair(place, asked, tuple(targets), "\n".join(rationale(row)) if rationale else None)
+        yield SourceRow(place, asked, tuple(targets), "\n".join(rationale(row)) if rationale else None)
 
 
 def _reader(
-    column: Column, table: Any, key: str, where: str, labels: Mapping[str | int | bool, str] | None = None
+    column: DatasetColumn, table: Any, key: str, where: str, labels: Mapping[str | int | bool, str] | None = None
 ) -> Read:
     """What reads a column of each row; class numbers become their names, and these the card's `labels`."""
     first, *inner = column.column.split(".") if column.column not in table.features else [column.column]
     if first not in table.features:
-        raise Refused(f"key '{key}': no column '{first}'", where=where, mend=did_you_mean(first, table.features))
+        raise UserError(f"key '{key}': no column '{first}'", location=where, hint=did_you_mean(first, table.features))
     names = getattr(table.features[first], "names", None)  # of a ClassLabel
     named = {str(value): label for value, label in (labels or {}).items()}
 
@@ -68,7 +68,7 @@ def _reader(
         if labels is not None:
             if strange := [text for text in texts if text not in named]:
                 mend = did_you_mean(strange[0], named)
-                raise Refused(f"key 'data.labels': '{strange[0]}' is not in it", where=where, mend=mend)
+                raise UserError(f"key 'data.labels': '{strange[0]}' is not in it", location=where, hint=mend)
             texts = [named[text] for text in texts]
         return [text for one in texts if (text := _part(one, column))]
 
@@ -80,7 +80,7 @@ def _inside(value: Any, name: str, problem: str, where: str) -> Any:
     if isinstance(value, list):
         return [_inside(one, name, problem, where) for one in value]
     if not isinstance(value, dict) or name not in value:
-        raise Refused(problem, where=where, mend=did_you_mean(name, value if isinstance(value, dict) else ()))
+        raise UserError(problem, location=where, hint=did_you_mean(name, value if isinstance(value, dict) else ()))
     return value[name]
 
 
@@ -91,16 +91,16 @@ def _text(value: Any, names: list[str] | None, key: str, where: str) -> str | No
     if names is not None:
         if not 0 <= value < len(names):
             mend = "this split has no labels; name one that has in 'data.splits'"
-            raise Refused(f"key '{key}': class {value} has no name", where=where, mend=mend)
+            raise UserError(f"key '{key}': class {value} has no name", location=where, hint=mend)
         return str(names[value])
     if not isinstance(value, str | int | float):
-        raise Refused(f"key '{key}': a text is wanted, not {type(value).__name__}", where=where, mend="name.deeper")
+        raise UserError(f"key '{key}': a text is wanted, not {type(value).__name__}", location=where, hint="name.deeper")
     return str(value)
 
 
-def _part(text: str, column: Column) -> str:
+def _part(text: str, column: DatasetColumn) -> str:
     """The part of a text that the card means, without what nobody sees; empty if there is none."""
-    text = re.sub(column.drop, "", text) if column.drop else text
+    text = re.sub(column.remove, "", text) if column.remove else text
     if column.pattern:
         found = re.search(column.pattern, text)
         text = (found[1] or "") if found else ""

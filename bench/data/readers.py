@@ -12,28 +12,28 @@ from pathlib import Path
 from typing import Any
 
 from bench import hub
-from bench.data.text import key, plain
-from bench.errors import Refused, did_you_mean
+from bench.data.text import match_key, plain
+from bench.errors import UserError, did_you_mean
 
 FIELD_LIMIT = 10_000_000
 
 
 @dataclass(frozen=True)
-class Pair:
+class SourceRow:
     """One row: where it stands, what is asked, which answers are accepted."""
 
-    where: str
+    location: str
     input: str
     targets: tuple[str, ...]
     rationale: str | None = None
 
 
 @dataclass(frozen=True)
-class Source:
+class RowSource:
     """All rows of a file, and how they were understood."""
 
     shape: str
-    pairs: tuple[Pair, ...]
+    rows: tuple[SourceRow, ...]
     instruction: str | None
     """The same for all rows, if there is one."""
 
@@ -42,7 +42,7 @@ Unpack = Callable[[dict[str, Any]], tuple[Any, Any, str | None]]
 """A row's input, its target or targets, and its instruction."""
 
 
-def read(text: str, input: str | None = None, target: str | None = None) -> Source:
+def read_source(text: str, input: str | None = None, target: str | None = None) -> RowSource:
     """The rows of `data.jsonl`, `.json`, `.csv`, `.tsv` or `.parquet`, or of a hub's data set: `hf:NAME[@revision]`.
 
     `input` and `target` name columns; without them the shape is told from the keys. Raises `Refused` where the source
@@ -50,7 +50,7 @@ def read(text: str, input: str | None = None, target: str | None = None) -> Sour
     """
     rows = list(_hub(text.removeprefix("hf:")) if text.startswith("hf:") else _file(Path(text)))
     if not rows:
-        raise Refused(f"{text}: no rows", mend="one example per row, with what is asked and what is wanted")
+        raise UserError(f"{text}: no rows", hint="one example per row, with what is asked and what is wanted")
     shape, unpack = _shape(rows[0][1], text, input, target)
     pairs, instructions = [], set()
     for where, row in rows:
@@ -59,28 +59,28 @@ def read(text: str, input: str | None = None, target: str | None = None) -> Sour
         for name, value in [("input", asked), *(("target", one) for one in targets or [None])]:
             if not isinstance(value, str) or not value.strip():
                 told = "is empty" if value in (None, "") or isinstance(value, str) else f"is {value!r}, no text"
-                raise Refused(f"the {name} {told}", where=where, mend="fill it in, or drop the row")
-        pairs.append(Pair(where, asked, tuple(targets)))
+                raise UserError(f"the {name} {told}", location=where, hint="fill it in, or drop the row")
+        pairs.append(SourceRow(where, asked, tuple(targets)))
         instructions.add(instruction)
     common = instructions.pop() if len(instructions) == 1 else None
     if common is None and instructions:
         # Instructions that differ are part of what is asked.
         pairs = [
-            Pair(pair.where, "\n".join(filter(None, [unpack(row)[2], pair.input])), pair.targets)
+            SourceRow(pair.where, "\n".join(filter(None, [unpack(row)[2], pair.input])), pair.targets)
             for pair, (_, row) in zip(pairs, rows, strict=True)
         ]
-    return Source(shape, tuple(pairs), common)
+    return RowSource(shape, tuple(pairs), common)
 
 
-def unique(pairs: Sequence[Pair]) -> tuple[list[Pair], int]:
+def deduplicate(pairs: Sequence[SourceRow]) -> tuple[list[SourceRow], int]:
     """Every question once, with all its answers, without what nobody sees; and how many rows were cleaned of that."""
-    first: dict[str, Pair] = {}
+    first: dict[str, SourceRow] = {}
     answers: dict[str, list[str]] = defaultdict(list)
     changed = 0
     for pair in pairs:
         asked, wanted = plain(pair.input), [plain(target) for target in pair.targets]
         changed += asked != pair.input or wanted != list(pair.targets)
-        place = key(asked)
+        place = match_key(asked)
         first.setdefault(place, replace(pair, input=asked))
         answers[place] += [target for target in dict.fromkeys(wanted) if target not in answers[place]]
     return [replace(pair, targets=tuple(answers[place])) for place, pair in first.items()], changed
@@ -92,7 +92,7 @@ def _shape(row: dict[str, Any], text: str, input: str | None, target: str | None
         asked, wanted = input or "input", target or "target"
         for name, option in ((asked, "--input"), (wanted, "--target")):
             if name not in row:
-                raise Refused(f"{option} {name}: {text} has no such column", mend=did_you_mean(name, row))
+                raise UserError(f"{option} {name}: {text} has no such column", hint=did_you_mean(name, row))
         return f"{asked} → {wanted}", lambda row: (row.get(asked), row.get(wanted), None)
     if "messages" in row:
         return "messages", _messages
@@ -103,9 +103,9 @@ def _shape(row: dict[str, Any], text: str, input: str | None, target: str | None
     for asked, wanted in (("question", "answer"), ("prompt", "completion"), ("input", "target"), ("text", "label")):
         if {asked, wanted} <= set(row):
             return _shape(row, text, asked, wanted)
-    raise Refused(
+    raise UserError(
         f"{text}: which column is asked and which is wanted? It has {', '.join(map(str, row))}",
-        mend="say so: --input COLUMN --target COLUMN",
+        hint="say so: --input COLUMN --target COLUMN",
     )
 
 
@@ -137,7 +137,7 @@ def _instruction(row: dict[str, Any]) -> tuple[str, Any, str | None]:
 
 def _file(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     if not path.is_file():
-        raise Refused(f"--from {path}: no such file", mend="a .jsonl, .json, .csv, .tsv or .parquet file, or hf:NAME")
+        raise UserError(f"--from {path}: no such file", hint="a .jsonl, .json, .csv, .tsv or .parquet file, or hf:NAME")
     suffix = path.suffix.lower()
     if suffix == ".parquet":
         import pyarrow.parquet
@@ -147,7 +147,7 @@ def _file(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
             _check_head(table.schema_arrow.names, str(path))
             rows = table.read().to_pylist()
         except (OSError, ValueError) as error:
-            raise Refused(f"no Parquet: {str(error).partition(chr(10))[0]}", where=str(path)) from None
+            raise UserError(f"no Parquet: {str(error).partition(chr(10))[0]}", location=str(path)) from None
         yield from _dicts(path, rows)
     elif suffix in (".csv", ".tsv"):
         yield from _table(path, "\t" if suffix == ".tsv" else ",")
@@ -158,7 +158,7 @@ def _file(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         whole = _json(_text(path), str(path), list)
         yield from _dicts(path, whole)
     else:
-        raise Refused(f"--from {path}: not a .jsonl, .json, .csv, .tsv or .parquet file")
+        raise UserError(f"--from {path}: not a .jsonl, .json, .csv, .tsv or .parquet file")
 
 
 def _table(path: Path, delimiter: str) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -170,20 +170,20 @@ def _table(path: Path, delimiter: str) -> Iterator[tuple[str, dict[str, Any]]]:
         for cells in lines:
             if cells:
                 if len(cells) != len(head):
-                    raise Refused(
+                    raise UserError(
                         f"{len(cells)} cells where the head has {len(head)}",
-                        where=f"{path}:{lines.line_num}",
-                        mend='a comma or a line break inside a text needs quotes around the text: "a, b"',
+                        location=f"{path}:{lines.line_num}",
+                        hint='a comma or a line break inside a text needs quotes around the text: "a, b"',
                     )
                 yield f"{path}:{lines.line_num}", dict(zip(head, cells, strict=True))
     except csv.Error as error:
-        raise Refused(f"no table: {error}", where=f"{path}:{lines.line_num}", mend="save it as CSV in UTF-8") from None
+        raise UserError(f"no table: {error}", location=f"{path}:{lines.line_num}", hint="save it as CSV in UTF-8") from None
 
 
 def _check_head(names: Sequence[str], where: str) -> None:
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
-        raise Refused(f"two columns have one name: '{twice}'", where=where, mend="rename or drop one of them")
+        raise UserError(f"two columns have one name: '{twice}'", location=where, hint="rename or drop one of them")
 
 
 def _text(path: Path) -> str:
@@ -194,7 +194,7 @@ def _text(path: Path) -> str:
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         where = f"{path}:{line}, byte {error.start}"
-        raise Refused("not UTF-8", where=where, mend=_encoding(content, path)) from None
+        raise UserError("not UTF-8", location=where, hint=_encoding(content, path)) from None
 
 
 def _encoding(content: bytes, path: Path) -> str:
@@ -221,9 +221,9 @@ def _json(line: str, where: str, kind: type = dict) -> Any:
     try:
         found = json.loads(line, object_pairs_hook=_single)
     except ValueError as error:
-        raise Refused(f"not valid JSON: {error}", where=where) from None
+        raise UserError(f"not valid JSON: {error}", location=where) from None
     if not isinstance(found, kind):
-        raise Refused(f"a JSON {'object' if kind is dict else 'list of objects'} is wanted here", where=where)
+        raise UserError(f"a JSON {'object' if kind is dict else 'list of objects'} is wanted here", location=where)
     return found
 
 
@@ -239,12 +239,12 @@ def _single(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def _dicts(path: Path, rows: Sequence[Any]) -> Iterator[tuple[str, dict[str, Any]]]:
     for number, row in enumerate(rows, start=1):
         if not isinstance(row, dict):
-            raise Refused("a row must be an object with keys", where=f"{path}, row {number}")
+            raise UserError("a row must be an object with keys", location=f"{path}, row {number}")
         yield f"{path}, row {number}", row
 
 
 def _hub(text: str) -> Iterator[tuple[str, dict[str, Any]]]:
     name, _, revision = text.partition("@")
-    (found,) = hub.data(name, None, revision or None, ["train"])
+    (found,) = hub.fetch_dataset(name, None, revision or None, ["train"])
     for number, row in enumerate(found, start=1):
         yield f"hf:{text}, row {number}", dict(row)

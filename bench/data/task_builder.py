@@ -14,9 +14,9 @@ from typing import Any
 
 import yaml
 
-from bench.data.readers import Pair, Source, unique
+from bench.data.readers import SourceRow, RowSource, deduplicate
 from bench.data.text import excerpt
-from bench.errors import Refused
+from bench.errors import UserError
 
 FEWEST, TEST, VALIDATION = 30, 500, 200
 MOST_LABELS, SEEN = 20, 5
@@ -34,7 +34,7 @@ _Plain.add_representer(
 
 
 @dataclass
-class Draft:
+class TaskDraft:
     """What a new task will be; `notes` tell what was done to the data."""
 
     card: dict[str, Any]
@@ -44,7 +44,7 @@ class Draft:
     def write(self, folder: Path) -> None:
         """Write the task; raises `Refused` where the folder is there already."""
         if folder.exists():
-            raise Refused(f"{folder} is there already", mend="choose another name, or remove it")
+            raise UserError(f"{folder} is there already", hint="choose another name, or remove it")
         folder.mkdir(parents=True)
         (folder / "task.yaml").write_text(
             yaml.dump(self.card, Dumper=_Plain, allow_unicode=True, sort_keys=False), "utf-8"
@@ -54,23 +54,23 @@ class Draft:
             (folder / f"{split}.jsonl").write_text(lines, "utf-8")
 
 
-def draft(source: Source, name: str, tokens: Callable[[str], int], seed: int = 0, context: int = sys.maxsize) -> Draft:
+def build_task(source: RowSource, name: str, tokens: Callable[[str], int], seed: int = 0, context: int = sys.maxsize) -> TaskDraft:
     """A task of a source's rows; `tokens` counts those of a text for the model that will answer, `context` is its own.
 
     Raises `Refused` where there are too few rows, all answers are the same, or one does not fit into the context.
     """
-    pairs, changed = unique(source.pairs)
+    pairs, changed = deduplicate(source.rows)
     notes = [f"{changed} rows cleaned of white space and hidden characters"] if changed else []
-    if twice := len(source.pairs) - len(pairs):
+    if twice := len(source.rows) - len(pairs):
         notes.append(f"{twice} repeated questions joined, with all their answers accepted")
     if len(pairs) < FEWEST:
-        raise Refused(
+        raise UserError(
             f"{len(pairs)} different questions are too few to learn from and to examine",
-            mend=f"at least {FEWEST}; with 500 in the test, differences of 4 points can be seen",
+            hint=f"at least {FEWEST}; with 500 in the test, differences of 4 points can be seen",
         )
     counts = Counter(target for pair in pairs for target in pair.targets)
     if len(counts) == 1:
-        raise Refused(f"every answer is {next(iter(counts))!r}", mend="a task needs two answers at least")
+        raise UserError(f"every answer is {next(iter(counts))!r}", hint="a task needs two answers at least")
     labels = sorted(counts) if len(counts) <= MOST_LABELS and min(counts.values()) >= SEEN else None
     korean = _korean(pairs)
     end = "\n" if not any("\n" in target for target in counts) else "\n\n"
@@ -92,7 +92,7 @@ def draft(source: Source, name: str, tokens: Callable[[str], int], seed: int = 0
     splits = _split(pairs, seed, labels is not None)
     kind = f"closed answers: {len(labels)} labels" if labels else "open answers"
     notes = [f"read as {source.shape}", kind, *notes]
-    return Draft({name: value for name, value in card.items() if value is not None}, splits, notes)
+    return TaskDraft({name: value for name, value in card.items() if value is not None}, splits, notes)
 
 
 def _room(answers: Iterable[str], tokens: Callable[[str], int], context: int) -> int:
@@ -100,14 +100,14 @@ def _room(answers: Iterable[str], tokens: Callable[[str], int], context: int) ->
     longest = max(answers, key=tokens)
     room = int(tokens(longest) * ROOM) + 1
     if room >= context:
-        raise Refused(
+        raise UserError(
             f"an answer has {tokens(longest)} tokens, and the model's whole context is {context}: {excerpt(longest)}",
-            mend="shorten such answers, drop their rows, or name a model of a longer context: --model",
+            hint="shorten such answers, drop their rows, or name a model of a longer context: --model",
         )
     return room
 
 
-def _split(pairs: list[Pair], seed: int, closed: bool) -> dict[str, list[dict[str, Any]]]:
+def _split(pairs: list[SourceRow], seed: int, closed: bool) -> dict[str, list[dict[str, Any]]]:
     """A quarter for the test and a tenth for validation, 500 and 200 at most; drawn by the seed.
 
     Closed labels have about the same share in each, and none is examined that was never shown.
@@ -135,7 +135,7 @@ def _single(targets: tuple[str, ...]) -> str | list[str]:
     return targets[0] if len(targets) == 1 else list(targets)
 
 
-def _korean(pairs: Sequence[Pair]) -> bool:
+def _korean(pairs: Sequence[SourceRow]) -> bool:
     """Whether a fifth of all letters is Hangul."""
     text = "".join(pair.input + "".join(pair.targets) for pair in pairs[:1000])
     letters = sum(c.isalpha() for c in text)

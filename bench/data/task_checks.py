@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.data.text import NEAR, blemish, excerpt, form, key, near_pairs, place
-from bench.modeling.checkpoint import context, tokenizer
-from bench.task import SPLITS, Row, Task
+from bench.data.text import NEAR, blemish, excerpt, form, match_key, near_duplicates, find_answer
+from bench.modeling.checkpoint import context_length, load_tokenizer
+from bench.task import SPLITS, TaskRow, Task
 
 EXAMPLES, LABELS, SHORT = 3, 20, 22
 CLOSED, SMALL = 0.9, 500
@@ -20,13 +20,13 @@ _OPEN_ENDS = frozenset(",;:、·/&+=<([{«“‘-–—")
 
 
 @dataclass(frozen=True)
-class Finding:
+class TaskFinding:
     """What one check found. A fault makes a task unsound, a remark does not."""
 
     check: str
-    fault: bool
+    is_error: bool
     count: int
-    said: str
+    message: str
     examples: tuple[str, ...] = ()
 
 
@@ -35,7 +35,7 @@ class Entry:
     """A row as the checks see it; `answers` are the parts of its accepted targets that `em` compares."""
 
     split: str
-    row: Row
+    row: TaskRow
     key: str
     answers: tuple[str, ...]
     prompt_tokens: int
@@ -58,9 +58,9 @@ Found = tuple[int, str, Sequence[str]]
 """How many (0: no finding), what it means and what to do, examples."""
 
 
-def audit(task: Task, base: Path) -> list[Finding]:
+def check_task(task: Task, base: Path) -> list[TaskFinding]:
     """Faults, then remarks, of a loaded task; `base` is the folder of the model whose tokenizer measures it."""
-    tokens, lesson = tokenizer(base), task.lesson(seed=0)
+    tokens, lesson = load_tokenizer(base), task.training_data(seed=0)
     first = tokens("a", True).index(tokens("a", False)[0])  # a beginning-of-sequence token, where the model has one
     entries = []
     for split in SPLITS:
@@ -71,14 +71,14 @@ def audit(task: Task, base: Path) -> list[Finding]:
             # A token never spans the seam (see `bench.lm.CausalLM.encode`).
             tail = whole[len(head) :] if whole[: len(head)] == head else tokens(completion, False)
             answers = tuple(task.parse(text) or text for text in row.references)
-            entries.append(Entry(split, row, key(row.input), answers, first + len(head), len(tail)))
-    seen = Seen(task, tuple(entries), context(base))
+            entries.append(Entry(split, row, match_key(row.input), answers, first + len(head), len(tail)))
+    seen = Seen(task, tuple(entries), context_length(base))
     findings = []
     for fault, checks in ((True, FAULTS), (False, REMARKS)):
         for check in checks:
             count, said, examples = check(seen)
             if count:
-                findings.append(Finding(check.__name__[1:].replace("_", "-"), fault, count, said, tuple(examples)))
+                findings.append(TaskFinding(check.__name__[1:].replace("_", "-"), fault, count, said, tuple(examples)))
     return findings
 
 
@@ -106,7 +106,7 @@ def _contradiction(seen: Seen) -> Found:
     before: dict[str, list[tuple[Entry, set[str]]]] = defaultdict(list)
     against = []
     for entry in seen.entries:
-        answers = set(map(key, entry.answers))
+        answers = set(map(match_key, entry.answers))
         other = next((other for other, theirs in before[entry.key] if not theirs & answers), None)
         if other is not None:
             wanted = " or ".join(excerpt(which.answers[0], SHORT) for which in (other, entry))
@@ -184,7 +184,7 @@ def _too_long(seen: Seen) -> Found:
 
 def _near_duplicate(seen: Seen) -> Found:
     near = []
-    for here, (there, cosine) in near_pairs([(entry.split, entry.key) for entry in seen.entries]).items():
+    for here, (there, cosine) in near_duplicates([(entry.split, entry.key) for entry in seen.entries]).items():
         entry, other = seen.entries[here], seen.entries[there]
         near.append(f"{entry} ~ {other}, {cosine:.2f}: {excerpt(entry.row.input)}")
     return _found(near, f"Inputs worded nearly like one of an earlier split (cosine of 5-grams ≥ {NEAR}). Read both.")
@@ -226,7 +226,7 @@ def _answer_in_input(seen: Seen) -> Found:
     told = []
     for entry in seen.entries:
         answer, text = entry.answers[0], entry.row.input
-        at = place(answer, text)
+        at = find_answer(answer, text)
         if at is not None:
             told.append(f"{entry}: {excerpt(answer, SHORT)} in {excerpt(text, at=at)}")
     share = len(told) / len(seen.entries)

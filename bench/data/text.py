@@ -27,7 +27,7 @@ _BLEMISHES = {
 }
 
 
-def key(text: str) -> str:
+def match_key(text: str) -> str:
     """A text without case, spaces, punctuation and Unicode form; what keeps numbers apart stays."""
     composed = unicodedata.normalize("NFC", text)
     # Full-width letters are the same letters, but 10² is not 102.
@@ -59,7 +59,7 @@ def blemish(text: str) -> tuple[str, int] | None:
     return None if unicodedata.is_normalized("NFC", text) else ("not NFC", 0)
 
 
-def place(answer: str, text: str) -> int | None:
+def find_answer(answer: str, text: str) -> int | None:
     """Where an answer stands in a text as words of its own; in Korean with or without particles behind it."""
     answer, text = unicodedata.normalize("NFC", answer), unicodedata.normalize("NFC", text)
     before = rf"(?<!{_EDGED})" if re.match(_EDGED, answer) else ""
@@ -68,7 +68,7 @@ def place(answer: str, text: str) -> int | None:
     return found.start() if found else None
 
 
-def near_pairs(texts: Sequence[tuple[str, str]]) -> dict[int, tuple[int, float]]:
+def near_duplicates(texts: Sequence[tuple[str, str]]) -> dict[int, tuple[int, float]]:
     """For places in (group, text) that are near an earlier one of another group, not equal: the nearest, its cosine."""
     from sklearn.feature_extraction.text import TfidfVectorizer
 

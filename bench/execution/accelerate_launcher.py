@@ -18,7 +18,7 @@ from typing import IO, Any
 import psutil
 import yaml
 
-from bench.errors import Refused, did_you_mean
+from bench.errors import UserError, did_you_mean
 from bench.measurement import device, environment
 
 KINDS = ("NO", "MULTI_CPU", "MULTI_GPU")
@@ -42,7 +42,7 @@ BEYOND = {
 
 
 @dataclass(frozen=True)
-class Setup:
+class AccelerateSetup:
     """What a configuration asks for, or the one process that trains where there is none."""
 
     file: str | None
@@ -60,45 +60,45 @@ class Setup:
         """Refuse a batch that does not divide among the processes."""
         if batch % self.processes:
             more = batch - batch % self.processes + self.processes
-            raise Refused(
+            raise UserError(
                 f"--accelerate {self.file}: {batch} examples a step do not divide among {self.processes} processes",
-                mend=f"--budget {budget},batch={more}; or another num_processes",
+                hint=f"--budget {budget},batch={more}; or another num_processes",
             )
 
 
-def read(file: str | None, asked: str) -> Setup:
+def read_accelerate_config(file: str | None, asked: str) -> AccelerateSetup:
     """What the configuration in a file asks for, if there is one, on a device that was asked for; `Refused` where that
     cannot be."""
     if file is None:
-        return Setup(None, 1, asked)
-    device.check(asked)
+        return AccelerateSetup(None, 1, asked)
+    device.check_device(asked)
     said = _load(Path(file), f"--accelerate {file}")
     where = f"--accelerate {file}"
     kind = _word(said.get("distributed_type"))
     if kind not in KINDS:
-        raise Refused(
+        raise UserError(
             f"{where}: no distributed_type" if "distributed_type" not in said else f"{where}: not for {kind}: {WHOLE}",
-            where=str(Path(file).absolute()),
-            mend=f"distributed_type: one of {', '.join(KINDS)}",
+            location=str(Path(file).absolute()),
+            hint=f"distributed_type: one of {', '.join(KINDS)}",
         )
     processes = said.get("num_processes", 1 if kind == "NO" else None)
     if type(processes) is not int or processes < 1:
-        raise Refused(f"{where}: num_processes is {processes}", mend="num_processes: 2, or how many there should be")
+        raise UserError(f"{where}: num_processes is {processes}", hint="num_processes: 2, or how many there should be")
     if _word(said.get("compute_environment", "LOCAL_MACHINE")) != "LOCAL_MACHINE" or said.get("num_machines", 1) != 1:
-        raise Refused(
-            f"{where}: a run stays on one machine", mend="compute_environment: LOCAL_MACHINE, num_machines: 1"
+        raise UserError(
+            f"{where}: a run stays on one machine", hint="compute_environment: LOCAL_MACHINE, num_machines: 1"
         )
     for key, why in BEYOND.items():
         if _says(said.get(key)):
-            raise Refused(f"{where}: {key} is {said[key]}: {why}", mend=f"take {key} out")
+            raise UserError(f"{where}: {key} is {said[key]}: {why}", hint=f"take {key} out")
     if kind == "NO" and processes > 1:
-        raise Refused(f"{where}: {processes} processes, and distributed_type is NO", mend="MULTI_GPU or MULTI_CPU")
+        raise UserError(f"{where}: {processes} processes, and distributed_type is NO", hint="MULTI_GPU or MULTI_CPU")
     if kind == "MULTI_CPU" or _says(said.get("use_cpu")):
-        return Setup(file, processes, _cpu(where, asked))
-    return Setup(file, processes, asked if kind == "NO" else _gpus(where, asked, processes, said))
+        return AccelerateSetup(file, processes, _cpu(where, asked))
+    return AccelerateSetup(file, processes, asked if kind == "NO" else _gpus(where, asked, processes, said))
 
 
-def start(file: str, files: Sequence[Path], log: IO[str], env: dict[str, str]) -> Several:
+def start_ranks(file: str, files: Sequence[Path], log: IO[str], env: dict[str, str]) -> ProcessGroup:
     """The processes of a run, as `bench.crew` says; `log` takes what they print."""
     how = ["--config_file", str(Path(file).absolute()), "--multi_gpu", "--mixed_precision", "no"]
     if not _load(Path(file), file).get("main_process_port"):
@@ -113,10 +113,10 @@ def start(file: str, files: Sequence[Path], log: IO[str], env: dict[str, str]) -
         "bench.execution.rank_worker",
         *map(str, files),
     ]
-    return Several(typed, stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=env)
+    return ProcessGroup(typed, stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=env)
 
 
-def surroundings(device: str, processes: int) -> dict[str, str]:
+def rank_environment(device: str, processes: int) -> dict[str, str]:
     """What the environment says to the processes: which GPUs there are, and how many cores each of them has."""
     threads = environment.threads()
     said = {"OMP_NUM_THREADS": str(max(1, threads // processes)), environment.ALL_THREADS: str(threads)}
@@ -126,7 +126,7 @@ def surroundings(device: str, processes: int) -> dict[str, str]:
     return said | {"CUDA_DEVICE_ORDER": os.environ.get("CUDA_DEVICE_ORDER", "PCI_BUS_ID")}
 
 
-class Several(subprocess.Popen[bytes]):
+class ProcessGroup(subprocess.Popen[bytes]):
     """Accelerate's launcher, which ends with all that it has started: they are in sessions of their own."""
 
     def kill(self) -> None:
@@ -150,19 +150,19 @@ def _load(file: Path, where: str) -> dict[str, Any]:
     try:
         said = yaml.safe_load(file.read_text("utf-8"))
     except OSError as error:
-        raise Refused(
+        raise UserError(
             f"{where}: {(error.strerror or 'cannot be read').lower()}",
-            where=str(file.absolute()),
-            mend=f"accelerate config --config_file {file}",
+            location=str(file.absolute()),
+            hint=f"accelerate config --config_file {file}",
         ) from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise Refused(f"{where}: not YAML: {' '.join(str(error).split())}", where=str(file.absolute())) from None
+        raise UserError(f"{where}: not YAML: {' '.join(str(error).split())}", location=str(file.absolute())) from None
     if not isinstance(said, dict):
-        raise Refused(f"{where}: not a list of keys and values", where=str(file.absolute()))
+        raise UserError(f"{where}: not a list of keys and values", location=str(file.absolute()))
     known = {*_fields(), *OLD}
     for key in said:
         if key not in known:
-            raise Refused(f"{where}: accelerate knows no '{key}'", mend=did_you_mean(str(key), known))
+            raise UserError(f"{where}: accelerate knows no '{key}'", hint=did_you_mean(str(key), known))
     return said
 
 
@@ -190,7 +190,7 @@ def _says(value: Any) -> bool:
 
 def _cpu(where: str, asked: str) -> str:
     if asked not in ("auto", "cpu"):
-        raise Refused(f"{where}: is for the CPU, and --device is {asked}", mend="leave --device out")
+        raise UserError(f"{where}: is for the CPU, and --device is {asked}", hint="leave --device out")
     return "cpu"
 
 
@@ -198,16 +198,16 @@ def _gpus(where: str, asked: str, processes: int, said: dict[str, Any]) -> str:
     """The device of what one process does, where a GPU for each is here."""
     if asked not in ("auto", "cuda"):
         mend = "leave --device out; gpu_ids says which GPUs" if asked.startswith("cuda:") else "use_cpu: true"
-        raise Refused(f"{where}: is for GPUs, and --device is {asked}", mend=mend)
+        raise UserError(f"{where}: is for GPUs, and --device is {asked}", hint=mend)
     named = str(said.get("gpu_ids") or "all")
     ids = [part.strip() for part in named.split(",")] if named != "all" else []
-    device.check("cuda")
-    there = device.gpus()
+    device.check_device("cuda")
+    there = device.count_gpus()
     short = processes > (len(ids) or there)
     if short or any(not part.isdecimal() or int(part) >= there for part in ids):
         names = f" of gpu_ids {named}" if ids else ""
-        raise Refused(
+        raise UserError(
             f"{where}: {processes} processes want a GPU each{names}, and {there} {'is' if there == 1 else 'are'} here",
-            mend="fewer num_processes; or distributed_type: MULTI_CPU, which needs none",
+            hint="fewer num_processes; or distributed_type: MULTI_CPU, which needs none",
         )
     return f"cuda:{ids[0]}" if ids else asked

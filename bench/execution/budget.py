@@ -10,66 +10,66 @@ from contextlib import contextmanager
 
 from pydantic import ValidationError
 
-from bench.errors import Refused, did_you_mean
-from bench.method import BudgetSpent, Watch
+from bench.errors import UserError, did_you_mean
+from bench.method import BudgetExhausted, ProgressCallback
 from bench.records.cost import BudgetUsage
-from bench.records.record import Grant
+from bench.records.record import BudgetLimits
 from bench.units import parse_bytes
 
 PRESETS = {
-    "ci": Grant(examples=128, passes=1),
-    "quick": Grant(examples=200, passes=1),
-    "standard": Grant(passes=3),
-    "tuned": Grant(passes=3, trials=8),
+    "ci": BudgetLimits(examples=128, epochs=1),
+    "quick": BudgetLimits(examples=200, epochs=1),
+    "standard": BudgetLimits(epochs=3),
+    "tuned": BudgetLimits(epochs=3, trials=8),
 }
 LATELY = 8
-FIELDS = list(Grant.model_fields)
+FIELDS = list(BudgetLimits.model_fields)
 
 
-def parse(text: str) -> Grant:
+def parse_budget(text: str) -> BudgetLimits:
     """A preset's name, `key=value` pairs, or a preset and what to change in it: `quick,passes=2`."""
     grant: dict[str, object] = {}
     for place, part in enumerate(text.split(",")):
         name, equals, value = (piece.strip() for piece in part.partition("="))
         if not equals:
             if place or name not in PRESETS:
-                raise Refused(f"--budget {text}: no preset '{name}'", mend=did_you_mean(name, PRESETS))
+                raise UserError(f"--budget {text}: no preset '{name}'", hint=did_you_mean(name, PRESETS))
             grant = PRESETS[name].model_dump()
         elif name not in FIELDS:
-            raise Refused(f"--budget {text}: a budget has no '{name}'", mend=did_you_mean(name, FIELDS))
+            raise UserError(f"--budget {text}: a budget has no '{name}'", hint=did_you_mean(name, FIELDS))
         else:
             grant[name] = None if value in ("none", "null") else value
     try:
         if isinstance(grant.get("memory"), str):
             grant["memory"] = parse_bytes(str(grant["memory"]))
     except ValueError as error:
-        raise Refused(f"--budget {text}: memory={grant['memory']} is {error}", mend="memory=2GiB") from None
+        raise UserError(f"--budget {text}: memory={grant['memory']} is {error}", hint="memory=2GiB") from None
     try:
-        granted = Grant.model_validate(grant)
+        granted = BudgetLimits.model_validate(grant)
     except ValidationError as error:
         first = error.errors()[0]
-        raise Refused(
+        raise UserError(
             f"--budget {text}: {first['loc'][0]}={first['input']} is refused: {first['msg'].lower()}",
-            mend="give a positive number, or 'none' for no limit",
+            hint="give a positive number, or 'none' for no limit",
         ) from None
-    if granted.passes is None and granted.steps is None:
-        raise Refused(
+    if granted.epochs is None and granted.steps is None:
+        raise UserError(
             f"--budget {text}: neither passes nor steps is limited, so training would never end",
-            mend="add passes=3 or steps=200; seconds and tokens may cut it shorter",
+            hint="add passes=3 or steps=200; seconds and tokens may cut it shorter",
         )
     return granted
 
 
-class Budget:
+class BudgetTracker:
     """Meters what one method draws and refuses what exceeds the grant."""
 
-    def __init__(self, grant: Grant, examples: int, watch: Watch = lambda event: None) -> None:
+    def __init__(self, limits: BudgetLimits, examples: int, on_progress: ProgressCallback = lambda event: None) -> None:
         """`examples` are the training examples the method was given; `watch` hears of every draw."""
-        self.grant, self.available, self.watch = grant, max(examples, 1), watch
+        self.limits, self.train_size, self.on_progress = limits, max(examples, 1), on_progress
         self.steps = self.examples = self.tokens = 0
         self.micro_batch: int | None = None
         self.flops: float | None = None
-        self.forecast: int | None = None
+        self.estimated_bytes: int | None = None
         self.stopped_by: str | None = None
         self._paused = 0.0
         self._begun: tuple[float, int] | None = None  # when the last steps were begun, and how many
@@ -80,18 +80,18 @@ class Budget:
     @property
     def batch(self) -> int:
         """Examples per optimiser step."""
-        return self.grant.batch
+        return self.limits.batch
 
     @property
     def planned_steps(self) -> int:
         """Optimiser steps that passes and steps allow; tokens or seconds may end training sooner."""
-        return self.plan(self.available)
+        return self.plan_steps(self.train_size)
 
-    def plan(self, rows: int) -> int:
+    def plan_steps(self, rows: int) -> int:
         """The same where the examples are packed into so many rows."""
-        limits = [self.grant.steps or math.inf]
-        if self.grant.passes:
-            limits.append(self.grant.passes * math.ceil(rows / self.batch))
+        limits = [self.limits.steps or math.inf]
+        if self.limits.epochs:
+            limits.append(self.limits.epochs * math.ceil(rows / self.batch))
         return int(min(limits))
 
     @property
@@ -112,31 +112,31 @@ class Budget:
         finally:
             self._paused += time.perf_counter() - began
 
-    def affords(self, *, steps: int = 0, examples: int = 0, tokens: int = 0) -> bool:
+    def can_afford(self, *, steps: int = 0, examples: int = 0, tokens: int = 0) -> bool:
         """Whether a draw of this size is still within the grant; notes the first limit that says no."""
         limit = self._limit_hit(steps, examples, tokens)
         self.stopped_by = self.stopped_by or limit
         return limit is None
 
-    def draw(self, *, steps: int = 0, examples: int = 0, tokens: int = 0) -> None:
+    def spend(self, *, steps: int = 0, examples: int = 0, tokens: int = 0) -> None:
         """Take from the grant before working; raises `BudgetSpent`, and takes nothing, if it would exceed it."""
-        if not self.affords(steps=steps, examples=examples, tokens=tokens):
-            raise BudgetSpent(f"the budget of {self.stopped_by} is used up: {self.grant.model_dump(exclude_none=True)}")
+        if not self.can_afford(steps=steps, examples=examples, tokens=tokens):
+            raise BudgetExhausted(f"the budget of {self.stopped_by} is used up: {self.limits.model_dump(exclude_none=True)}")
         if steps:
             self._lately.append(self._last())
             self._begun = self.seconds, steps
         self.steps, self.examples, self.tokens = self.steps + steps, self.examples + examples, self.tokens + tokens
-        self.watch(
+        self.on_progress(
             {"step": self.steps, "steps": self.planned_steps, "tokens": self.tokens, "spent_s": self.seconds}
-            | {"granted_s": self.grant.seconds}
+            | {"granted_s": self.limits.seconds}
         )
 
-    def spent(self) -> BudgetUsage:
+    def usage(self) -> BudgetUsage:
         """What was drawn, for the record."""
         return BudgetUsage(
-            train_size=self.available,
+            train_size=self.train_size,
             examples=self.examples,
-            passes=round(self.examples / self.available, 4),
+            epochs=round(self.examples / self.train_size, 4),
             steps=self.steps,
             tokens=self.tokens,
             seconds=round(self.seconds, 4),
@@ -150,10 +150,10 @@ class Budget:
         return (self.seconds - self._begun[0]) / self._begun[1] if self._begun else 0.0
 
     def _limit_hit(self, steps: int, examples: int, tokens: int) -> str | None:
-        grant = self.grant
+        grant = self.limits
         if grant.steps and self.steps + steps > grant.steps:
             return "steps"
-        if grant.passes and self.examples + examples > grant.passes * self.available:
+        if grant.epochs and self.examples + examples > grant.epochs * self.train_size:
             return "passes"
         if grant.tokens and self.tokens + tokens > grant.tokens:
             return "tokens"

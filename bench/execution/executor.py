@@ -7,14 +7,14 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Protocol, TypeVar
 
-from bench.errors import Refused
+from bench.errors import UserError
 from bench.execution import launcher
 from bench.execution.job import Job
 from bench.measurement import device
-from bench.method import Watch
+from bench.method import ProgressCallback
 from bench.records.record import Record
 
-HERE = "here"
+LOCAL = "here"
 VALID = "here, ray, ray://auto, or ray://HOST:PORT"
 
 T = TypeVar("T")
@@ -33,18 +33,18 @@ class Executor(Protocol):
         Raises `Refused` where they could not be run. Leaving it ends what is still in work.
         """
 
-    def launch(self, job: Job, out: Path, *, force: bool = False, show: Watch) -> tuple[Record, bool]:
+    def launch(self, job: Job, out: Path, *, force: bool = False, show: ProgressCallback) -> tuple[Record, bool]:
         """As `bench.launch.launch`: the job's record, which lies in `out` by then, and whether it was run for it."""
 
     def map(self, work: Callable[[T], R], things: Iterable[T]) -> Iterator[R]:
         """What `work`, which launches, makes of each thing, as it comes in."""
 
 
-class Here:
+class LocalExecutor:
     """This machine: one run at a time."""
 
-    check = staticmethod(device.check)
-    launch = staticmethod(launcher.launch)
+    check = staticmethod(device.check_device)
+    launch = staticmethod(launcher.launch_run)
 
     def map(self, work: Callable[[T], R], things: Iterable[T]) -> Iterator[R]:
         """One after the other."""
@@ -55,12 +55,12 @@ class Here:
         return nullcontext()
 
 
-def chosen(on: str) -> Executor:
+def resolve_executor(name: str) -> Executor:
     """What `--on` names. Nothing is connected to yet; raises `Refused` where it is none, or not installed."""
-    if on == HERE:
-        return Here()
-    if on.partition("?")[0].partition(":")[0] == "ray":
+    if name == LOCAL:
+        return LocalExecutor()
+    if name.partition("?")[0].partition(":")[0] == "ray":
         from bench.execution.ray import executor
 
-        return executor.asked(on)
-    raise Refused(f"--on {on}: there is no such place", mend=f"Valid: {VALID}")
+        return executor.parse_executor(name)
+    raise UserError(f"--on {name}: there is no such place", hint=f"Valid: {VALID}")

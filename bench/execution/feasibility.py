@@ -27,7 +27,7 @@ from bench.records.record import Decoding
 
 
 @dataclass(frozen=True)
-class Need:
+class MemoryNeed:
     """The peak of each phase that a method would have on this machine, in MiB, libraries included."""
 
     method: str
@@ -40,26 +40,26 @@ class Need:
 
 
 @dataclass(frozen=True)
-class Survey:
+class Feasibility:
     """A model's facts in words and numbers, the machine, and what methods need."""
 
     facts: dict[str, Any]
     machine: dict[str, Any]
-    needs: tuple[Need, ...]
+    memory_needs: tuple[MemoryNeed, ...]
 
 
-def survey(ref: str, dtype: str, tokens: int) -> Survey:
+def survey_model(model_ref: str, dtype: str, tokens: int) -> Feasibility:
     """Look at the model that `ref` names, for examples of so many tokens, answer included.
 
     The model is built without weights (on torch's meta device), so the formulas are those of a real run. Raises
     `Refused` for whatever a run would refuse.
     """
-    folder = registry.model(ref)
-    checkpoint.check_folder(folder)
+    folder = registry.find_model(model_ref)
+    checkpoint.check_model_folder(folder)
     lm = _empty(folder, dtype)
     tokens = min(tokens, lm.context)
     cuda = torch.cuda.is_available()
-    free = torch.cuda.mem_get_info()[0] if cuda else environment.free_memory()
+    free = torch.cuda.mem_get_info()[0] if cuda else environment.available_memory()
     held = 0 if cuda else psutil.Process().memory_info().rss
     machine = {
         "device": "cuda" if cuda else "cpu",
@@ -69,13 +69,13 @@ def survey(ref: str, dtype: str, tokens: int) -> Survey:
         "tokens": tokens,
     }
     needs = tuple(_needs(lm, tokens, free, held))
-    return Survey(_facts(ref, folder, lm), machine, needs)
+    return Feasibility(_facts(model_ref, folder, lm), machine, needs)
 
 
 def _empty(folder: Path, dtype: str) -> Any:
     """The model as the harness would hold it, but for its weights."""
-    root = checkpoint.root(folder)
-    writes = model_config.kind(model_config.read(root)) == "decoder"
+    root = checkpoint.base_model_folder(folder)
+    writes = model_config.model_kind(model_config.read_config(root)) == "decoder"
     config = AutoConfig.from_pretrained(root, **checkpoint.LOCAL)
     kind: Any = AutoModelForCausalLM if writes else AutoModelForSequenceClassification
     with torch.device("meta"):
@@ -86,14 +86,14 @@ def _empty(folder: Path, dtype: str) -> Any:
     return (CausalLM if writes else Encoder)(model, tokenizer, Decoding(max_new_tokens=1, stop=()))
 
 
-def _needs(lm: Any, tokens: int, free: int, libraries: int) -> Iterator[Need]:
+def _needs(lm: Any, tokens: int, free: int, libraries: int) -> Iterator[MemoryNeed]:
     """What each method takes, at the micro-batch to which it would have to shrink."""
     for name, way in (WRITERS if lm.writes else READERS).items():
-        for peaks in way(registry.method(name)(), lm, tokens):
+        for peaks in way(registry.find_method(name)(), lm, tokens):
             if fits := max(peaks.fit, peaks.answer) <= free:
                 break
         load, fit, answer = (round((libraries + peak) / MIB) for peak in (peaks.load, peaks.fit, peaks.answer))
-        yield Need(name, load, fit, answer, peaks.micro_batch, fits)
+        yield MemoryNeed(name, load, fit, answer, peaks.micro_batch, fits)
 
 
 @dataclass(frozen=True)
@@ -108,28 +108,28 @@ class Peaks:
 
 def _prompted(method: Any, lm: Any, tokens: int) -> Iterator[Peaks]:
     """Nothing is learnt, and prompts are as long as their shots make them."""
-    load = memory_estimate.held(lm.model)
+    load = memory_estimate.model_bytes(lm.model)
     yield Peaks(load, load, load + _answering(lm, min((method.k + 1) * tokens, lm.context)))
 
 
 def _read(_: Any, lm: Any, tokens: int) -> Iterator[Peaks]:
     """States of every layer are read off."""
-    load = memory_estimate.held(lm.model)
-    yield Peaks(load, load + memory_estimate.reading(lm.model, READ_BATCH, tokens), load + _answering(lm, tokens))
+    load = memory_estimate.model_bytes(lm.model)
+    yield Peaks(load, load + memory_estimate.encoding_bytes(lm.model, READ_BATCH, tokens), load + _answering(lm, tokens))
 
 
 def _trained(method: Any, lm: Any, tokens: int, load: int | None = None) -> Iterator[Peaks]:
     """What `adapt` unfreezes, at every micro-batch, largest first."""
-    model, load = _adapted(lm.model, method), memory_estimate.held(lm.model) if load is None else load
+    model, load = _adapted(lm.model, method), memory_estimate.model_bytes(lm.model) if load is None else load
     full = budget.PRESETS["standard"].batch
     for size in (size for size in range(full, 0, -1) if full % size == 0):
-        fit = load + memory_estimate.training(model, size * tokens) + _masters(model)
+        fit = load + memory_estimate.training_bytes(model, size * tokens) + _masters(model)
         yield Peaks(load, fit, load + _answering(lm, tokens), size)
 
 
 def _quantised(_: Any, lm: Any, tokens: int) -> Iterator[Peaks]:
     """LoRA's, beside weights of 4 bits: what is here of the model is not quantised, and QLoRA would not know it."""
-    return _trained(registry.method("lora")(), lm, tokens, memory_estimate.quantised(lm.model))
+    return _trained(registry.find_method("lora")(), lm, tokens, memory_estimate.is_quantized(lm.model))
 
 
 READERS: dict[str, Callable[[Any, Any, int], Iterator[Peaks]]]
@@ -138,7 +138,7 @@ WRITERS = {"few-shot": _prompted, "features": _read, "lora": _trained, "qlora": 
 
 
 def _answering(lm: Any, tokens: int) -> int:
-    return memory_estimate.answering(lm.model, memory_estimate.at_once(lm.model, tokens), tokens)
+    return memory_estimate.generation_bytes(lm.model, memory_estimate.max_batch_rows(lm.model, tokens), tokens)
 
 
 def _adapted(model: Any, method: Any) -> Any:
@@ -157,21 +157,21 @@ def _masters(model: Any) -> int:
 
 
 def _facts(ref: str, folder: Path, lm: Any) -> dict[str, Any]:
-    root = checkpoint.root(folder)
-    config, found = lm.model.config.get_text_config(), weight_files.files(root)
+    root = checkpoint.base_model_folder(folder)
+    config, found = lm.model.config.get_text_config(), weight_files.find_weight_files(root)
     heads = getattr(config, "num_attention_heads", None)
     stored = {
         tensor.dtype
         for file in found
         if file.suffix == ".safetensors"
-        for tensor in weight_files.tensors(file).values()
+        for tensor in weight_files.read_tensor_headers(file).values()
     }
     return {
         "model": ref,
         "folder": str(folder),
         "adapter_on": str(root) if adapter_checkpoint.is_adapter(folder) else None,
-        "revision": hub.commit(folder),
-        "sha256": checkpoint.digest(folder),
+        "revision": hub.commit_of(folder),
+        "sha256": checkpoint.weights_digest(folder),
         "kind": "decoder" if lm.writes else "encoder",
         "architecture": type(lm.model).__name__,
         "parameters": lm.count()[0],

@@ -43,29 +43,29 @@ class Process(Protocol):
     def kill(self) -> None: ...
 
 
-def start(files: Sequence[Path], log: IO[str], needs: tuple[str, ...], environment: dict[str, str]) -> Process:
+def start_worker(files: Sequence[Path], log: IO[str], needs: tuple[str, ...], environment: dict[str, str]) -> Process:
     """A process that runs the job of the first file into a record, as `bench.worker` says; `log` takes what it prints.
 
     Forked from one that has imported `needs` where that can be, else started cold.
     """
-    if forks():
+    if can_fork():
         # Of this thread alone: a nursery minds one run at a time.
         known = _nurseries(tuple(sorted(environment.items())), threading.get_ident())
         if needs not in known:
             known[needs] = _having(needs, known, environment)
         if (child := known[needs].start(files, log.name)) is not None:
             return child
-    return python(
+    return start_python(
         "bench.execution.worker", *map(str, files), stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=environment
     )
 
 
-def python(module: str, *arguments: str, **how: Any) -> subprocess.Popen[bytes]:
+def start_python(module: str, *arguments: str, **how: Any) -> subprocess.Popen[bytes]:
     """A Python that runs a module of this package; -P: the user's folder shadows nothing."""
     return subprocess.Popen([sys.executable, "-P", "-m", module, *arguments], **how)
 
 
-def forks() -> bool:
+def can_fork() -> bool:
     """Whether runs can be forked here, and waited for."""
     try:
         os.close(os.pidfd_open(os.getpid()))
@@ -74,10 +74,10 @@ def forks() -> bool:
     return not any(map(os.path.exists, DRIVERS))
 
 
-class Nursery:
+class ForkServer:
     """The launcher's side: a process that forks when told to. It ends with the process that made it."""
 
-    def __init__(self, needs: Sequence[str], environment: dict[str, str], trunk: Nursery | None = None) -> None:
+    def __init__(self, needs: Sequence[str], environment: dict[str, str], trunk: ForkServer | None = None) -> None:
         """Import `needs`: in a process forked from the `trunk`, which has imported some of them, or in a fresh one."""
         self._line, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
@@ -86,13 +86,13 @@ class Nursery:
                 return
             nowhere = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.DEVNULL)
             line = theirs.fileno()
-            self._process = python(
+            self._process = start_python(
                 "bench.execution.fork_server", str(line), *needs, env=environment, pass_fds=[line], **nowhere
             )
 
-    def start(self, files: Sequence[Path], log: str) -> Forked | None:
+    def start(self, files: Sequence[Path], log: str) -> ForkedProcess | None:
         """A run of its own; None where the nursery did not live to fork it."""
-        return Forked(self) if self.ask(RUN, [*map(str, files), log]) else None
+        return ForkedProcess(self) if self.ask(RUN, [*map(str, files), log]) else None
 
     def has(self, modules: Sequence[str]) -> bool:
         """Whether it has imported all of them, asked for or not."""
@@ -124,10 +124,10 @@ class Nursery:
         return ""
 
 
-class Forked:
+class ForkedProcess:
     """A run that was forked, as `subprocess.Popen` would show it."""
 
-    def __init__(self, nursery: Nursery) -> None:
+    def __init__(self, nursery: ForkServer) -> None:
         self._nursery = nursery
         self.returncode: int | None = None
 
@@ -144,12 +144,12 @@ class Forked:
 
 
 @cache
-def _nurseries(environment: tuple[tuple[str, str], ...], thread: int) -> dict[tuple[str, ...], Nursery]:
+def _nurseries(environment: tuple[tuple[str, str], ...], thread: int) -> dict[tuple[str, ...], ForkServer]:
     """What there is by now, by what it has imported."""
     return {}
 
 
-def _having(needs: tuple[str, ...], known: dict[tuple[str, ...], Nursery], environment: dict[str, str]) -> Nursery:
+def _having(needs: tuple[str, ...], known: dict[tuple[str, ...], ForkServer], environment: dict[str, str]) -> ForkServer:
     """One that has imported `needs`, and nothing that was not imported for them.
 
     Nothing is imported twice: it is one that was asked for less and has all of it (more of the same would change
@@ -161,8 +161,8 @@ def _having(needs: tuple[str, ...], known: dict[tuple[str, ...], Nursery], envir
             return known[other]
     if not fewer and len(needs) > 1:
         fewer = [needs[:1]]
-        known[needs[:1]] = Nursery(needs[:1], environment)
-    return Nursery(needs, environment, known[fewer[0]] if fewer else None)
+        known[needs[:1]] = ForkServer(needs[:1], environment)
+    return ForkServer(needs, environment, known[fewer[0]] if fewer else None)
 
 
 def main(line: str, *needs: str) -> None:
@@ -181,7 +181,7 @@ def main(line: str, *needs: str) -> None:
                 ear.close()
                 ear = socket.socket(fileno=lines[0])
                 _touch(pages)
-                imported = _import(what).after(imported)
+                imported = _import(what).continued_from(imported)
                 pages = list(_file_pages())
             else:
                 os.close(lines[0])

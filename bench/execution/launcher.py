@@ -16,9 +16,9 @@ import bench
 from bench import registry
 from bench.execution import accelerate_launcher, fork_server, progress
 from bench.execution.job import Job
-from bench.execution.plan import done
+from bench.execution.plan import find_finished_record
 from bench.measurement import device
-from bench.method import Watch
+from bench.method import ProgressCallback
 from bench.records.record import Failure, Record, Spec, Status
 
 POLL_S = 0.25
@@ -26,20 +26,20 @@ GRACE_S = 60.0
 TAIL_LINES = 30
 
 
-def launch(job: Job, out: Path, *, force: bool = False, show: Watch = lambda state: None) -> tuple[Record, bool]:
+def launch_run(job: Job, out: Path, *, force: bool = False, show: ProgressCallback = lambda state: None) -> tuple[Record, bool]:
     """The job's record, and whether it had to be run for it.
 
     One run at a time in a folder, whoever asks: runs side by side would disturb each other's measurements, and what
     another command has just finished need not be run again.
     """
-    with queue(out, show):
-        record = None if force else done(job, out)
+    with folder_lock(out, show):
+        record = None if force else find_finished_record(job, out)
         if record is not None:
             return record, False
         return _run(job, out, show), True
 
 
-def queue(out: Path, show: Watch) -> FileLock:
+def folder_lock(out: Path, show: ProgressCallback) -> FileLock:
     """A folder's lock, yet to be taken; shows if another command has it."""
     lock = FileLock(out / ".lock", thread_local=False)
     try:
@@ -50,7 +50,7 @@ def queue(out: Path, show: Watch) -> FileLock:
     return lock
 
 
-def _run(job: Job, out: Path, show: Watch) -> Record:
+def _run(job: Job, out: Path, show: ProgressCallback) -> Record:
     place = out / f"{job.spec.id}.json"
     before = _stamp(place)
     with tempfile.TemporaryDirectory(prefix="bench-") as scratch:
@@ -69,7 +69,7 @@ def _run(job: Job, out: Path, show: Watch) -> Record:
                 return Record.read(place)
             log.seek(0)
             tail = "".join(log.readlines()[-TAIL_LINES:])
-        state = progress.read(folder / "progress")
+        state = progress.read_progress(folder / "progress")
     record = _obituary(job, worker.returncode, late, state, tail)
     record.write(out)
     return record
@@ -78,13 +78,13 @@ def _run(job: Job, out: Path, show: Watch) -> Record:
 def _start(job: Job, files: list[Path], log: IO[str]) -> fork_server.Process:
     """The process of a job, or those that train it together."""
     if job.accelerate is not None:
-        around = accelerate_launcher.surroundings(job.device, job.processes)
-        return accelerate_launcher.start(job.accelerate, files, log, _environment(job.spec) | around)
-    needs = registry.method(job.spec.method.ref).needs
-    return fork_server.start(files, log, needs, _environment(job.spec) | device.visible(job.device))
+        around = accelerate_launcher.rank_environment(job.device, job.processes)
+        return accelerate_launcher.start_ranks(job.accelerate, files, log, _environment(job.spec) | around)
+    needs = registry.find_method(job.spec.method.ref).preload_modules
+    return fork_server.start_worker(files, log, needs, _environment(job.spec) | device.visible_gpu_environment(job.device))
 
 
-def _wait(worker: fork_server.Process, job: Job, file: Path, show: Watch) -> bool:
+def _wait(worker: fork_server.Process, job: Job, file: Path, show: ProgressCallback) -> bool:
     """Wait for the worker, mostly asleep; True if it had to be killed for ignoring its budget of seconds."""
     granted = job.spec.budget.seconds
     while True:
@@ -92,7 +92,7 @@ def _wait(worker: fork_server.Process, job: Job, file: Path, show: Watch) -> boo
             worker.wait(timeout=POLL_S)
             return False
         except subprocess.TimeoutExpired:
-            state = progress.read(file)
+            state = progress.read_progress(file)
             show(state)
             fitting = time.time() - state["since"] if state.get("phase") == "fit" else 0.0
             if granted is not None and fitting > 2 * granted + GRACE_S:
@@ -140,16 +140,16 @@ def _obituary(job: Job, code: int, late: bool, state: dict[str, Any], tail: str)
             message += " (the system does that when memory runs out)"
     else:
         message = f"the worker ended with exit code {code} during {phase} and left no record"
-    return failed(job, status, Failure(kind="WorkerDied", message=message, trace=tail or None))
+    return failed_record(job, status, Failure(kind="WorkerDied", message=message, trace=tail or None))
 
 
-def failed(job: Job, status: Status, why: Failure) -> Record:
+def failed_record(job: Job, status: Status, why: Failure) -> Record:
     """The record of a run of which nothing else is known."""
     return Record(
         id=job.spec.id,
         status=status,
         spec=job.spec,
-        asked=job.asked,
+        command=job.command,
         scores={},
         cost=None,
         env=None,

@@ -10,7 +10,7 @@ from typing import Any
 INTERVAL_S = 0.25
 
 
-class Progress:
+class ProgressFile:
     """A `Watch` that keeps the newest state of a run in a file, rewritten at most four times a second."""
 
     def __init__(self, file: Path) -> None:
@@ -30,7 +30,7 @@ class Progress:
             self.written = time.monotonic()
 
 
-def read(file: Path) -> dict[str, Any]:
+def read_progress(file: Path) -> dict[str, Any]:
     """The newest state, empty before the first."""
     try:
         state: dict[str, Any] = json.loads(file.read_text("utf-8"))

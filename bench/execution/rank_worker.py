@@ -14,7 +14,7 @@ import torch  # noqa: F401 (the processes meet by it, whatever the method needs)
 
 from bench.execution import worker
 from bench.execution.job import Job
-from bench.execution.progress import Progress
+from bench.execution.progress import ProgressFile
 from bench.measurement import environment
 from bench.records import artifacts
 from bench.records.record import Env, Record
@@ -22,7 +22,7 @@ from bench.records.record import Env, Record
 FAILED = "failed"  # a file beside that of the progress, made by the first that fails
 
 
-class Mate(worker.Run):
+class RankRun(worker.Run):
     """Loads and trains, and is done."""
 
     def go(self) -> None:
@@ -32,8 +32,8 @@ class Mate(worker.Run):
 
     def env(self) -> Env:
         """Without measuring the machine, on which the first process measures the run by now."""
-        others, digest = self.bystander.others_cores(), self.job.method_sha256
-        return environment.describe(self.started, digest, self.device, others, processes=self.job.processes)
+        others, digest = self.bystander.background_cores(), self.job.method_sha256
+        return environment.describe_environment(self.started, digest, self.device, others, processes=self.job.processes)
 
 
 def main(job_file: str, out: str, progress_file: str) -> int:
@@ -41,10 +41,10 @@ def main(job_file: str, out: str, progress_file: str) -> int:
     job = Job.model_validate_json(Path(job_file).read_text("utf-8"))
     mark = Path(progress_file).with_name(FAILED)
     if os.environ.get("RANK", "0") != "0":
-        record = Mate(job, lambda state: None).record()
+        record = RankRun(job, lambda state: None).record()
         return 0 if record.status == "ok" else _fail(record, Path(out), mark)
-    with artifacts.room(Path(out), job.spec.id, job.keep) as (saved, write):
-        record = worker.Run(job, Progress(Path(progress_file)), saved).record()
+    with artifacts.record_writer(Path(out), job.spec.id, job.save_artifacts) as (saved, write):
+        record = worker.Run(job, ProgressFile(Path(progress_file)), saved).record()
         if record.status == "ok":
             write(record)
             return 0

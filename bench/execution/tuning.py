@@ -10,8 +10,8 @@ from threading import Lock
 from typing import Any
 
 from bench.execution.job import Job
-from bench.method import Watch
-from bench.records.record import Attempt, Range, Record, Tuning
+from bench.method import ProgressCallback
+from bench.records.record import Trial, SearchRange, Record, Tuning
 
 SEED = 1_000_000  # of all trials: no run that counts has it
 FOLDER = "trials"
@@ -30,21 +30,21 @@ class Tuner:
         self.found: dict[Wanted, Tuning] = {}
         self.searching: defaultdict[Wanted, Lock] = defaultdict(Lock)
 
-    def settle(self, job: Job, show: Watch) -> Job:
+    def with_best_params(self, job: Job, show: ProgressCallback) -> Job:
         """The job with what did best on validation; as it is where nothing is to be tuned or no trial succeeded."""
         if job.spec.budget.trials is None:
             return job
         wanted = job.spec.method.ref, job.spec.budget.examples
         with self.searching[wanted]:
             if wanted not in self.found:
-                self.found[wanted] = search(job, self.out / FOLDER, self.launch, show)
+                self.found[wanted] = run_trials(job, self.out / FOLDER, self.launch, show)
         tuning = self.found[wanted]
-        scored = [attempt for attempt in tuning.attempts if attempt.score is not None]
+        scored = [attempt for attempt in tuning.trials if attempt.score is not None]
         best = max(scored, key=lambda attempt: attempt.score or 0.0, default=None)
         return _changed(job, {"tuning": tuning}, best.params if best else job.spec.method.params)
 
 
-def search(job: Job, out: Path, launch: Launch, show: Watch) -> Tuning:
+def run_trials(job: Job, out: Path, launch: Launch, show: ProgressCallback) -> Tuning:
     """Try the method's defaults, then what Optuna's TPE proposes, each in a process of its own, within the budget.
 
     Trials that have a record in `out` are not run again. What fails or diverges counts as a trial. A method with
@@ -53,7 +53,7 @@ def search(job: Job, out: Path, launch: Launch, show: Watch) -> Tuning:
     import optuna
 
     if not job.ranges:
-        return Tuning(ranges={}, attempts=())
+        return Tuning(ranges={}, trials=())
     out.mkdir(parents=True, exist_ok=True)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=0))
@@ -66,13 +66,13 @@ def search(job: Job, out: Path, launch: Launch, show: Watch) -> Tuning:
         told = _telling(show, number + 1)
         spec = {"seed": SEED, "exam": "validation", "budget": alone}
         record, _ = launch(_changed(job, {"keep": False}, params, spec), out, show=told)
-        attempts.append(Attempt(params=params, status=record.status, score=_score(record)))
+        attempts.append(Trial(params=params, status=record.status, score=_score(record)))
         failed = None if attempts[-1].score is not None else optuna.trial.TrialState.FAIL
         study.tell(trial, attempts[-1].score, state=failed)
-    return Tuning(ranges=job.ranges, attempts=tuple(attempts))
+    return Tuning(ranges=job.ranges, trials=tuple(attempts))
 
 
-def _telling(show: Watch, number: int) -> Watch:
+def _telling(show: ProgressCallback, number: int) -> ProgressCallback:
     return lambda state: show(state | {"trial": number})
 
 
@@ -81,10 +81,10 @@ def _changed(job: Job, changes: dict[str, Any], params: dict[str, Any], spec: di
     return job.model_copy(update=changes | {"spec": job.spec.model_copy(update={"method": method} | (spec or {}))})
 
 
-def _draw(trial: Any, name: str, place: Range) -> Any:
+def _draw(trial: Any, name: str, place: SearchRange) -> Any:
     if place.choices is not None:
         return trial.suggest_categorical(name, place.choices)
-    if place.whole:
+    if place.integer:
         return trial.suggest_int(name, place.low, place.high, log=place.log)
     return trial.suggest_float(name, place.low, place.high, log=place.log)
 

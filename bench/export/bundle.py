@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any, cast
 
 from bench import registry
-from bench.errors import Refused
-from bench.export.provenance import Found
+from bench.errors import UserError
+from bench.export.provenance import Provenance
 from bench.method import LM
 from bench.modeling import checkpoint
 from bench.task import Task
@@ -26,10 +26,10 @@ BASE = "base"  # the folder of a base model that has no other home
 
 
 @dataclass
-class Parcel:
+class Bundle:
     """What goes into a folder, for a record and what its run has `saved`."""
 
-    found: Found
+    found: Provenance
     saved: Path
     merge: bool = False
     settings: dict[str, Any] = field(default_factory=dict)
@@ -49,20 +49,20 @@ class Parcel:
         learnt = any((self.saved / name).is_file() for name in (ADAPTER, "trained.safetensors", "config.json"))
         if self.merge and not (learnt and self.page in ("generate", "labels")):
             why = f"{spec.method.name} changes no weights that a plain model of this architecture has"
-            raise Refused(f"--merge: {why}", mend="leave --merge out")
+            raise UserError(f"--merge: {why}", hint="leave --merge out")
         shutil.copytree(self.saved, folder, dirs_exist_ok=True)
         if (folder / ADAPTER).is_file():
             (folder / PAGE).unlink(missing_ok=True)  # PEFT's, with blanks to be filled in
         for name in (SETTINGS, SCRIPT, PAGE, BASE):
             if (folder / name).exists():
-                raise Refused(f"{spec.method.name} saves a '{name}' of its own, which an export would replace")
+                raise UserError(f"{spec.method.name} saves a '{name}' of its own, which an export would replace")
         self.settings = {
             "record": record.id,
             "method": spec.method.name,
             "params": spec.method.params,
             "seed": spec.seed,
             "task": spec.task.model_dump(mode="json", exclude={"ref"}),
-            "question": self.found.task.splits[spec.exam][0].input,
+            "question": self.found.task.splits[spec.split][0].input,
             "end": card.end,
         }
         self.facts = {"method": spec.method.name, "task": spec.task.name, "end": card.end}
@@ -85,7 +85,7 @@ class Parcel:
         quantised = (self.saved / "quantization.json").is_file()
         if self.merge and quantised:
             why = f"{spec.method.name} was trained beside weights of 4 bits, and would answer otherwise"
-            raise Refused(f"--merge: {why}", mend="leave --merge out")
+            raise UserError(f"--merge: {why}", hint="leave --merge out")
         if adapter and not quantised:
             from peft import PeftModel
 
@@ -98,7 +98,7 @@ class Parcel:
             _write_whole(lm.model, self.saved, folder)
         if merge or whole:
             lm.tokenizer.save_pretrained(folder)
-            if lm.writes:
+            if lm.can_generate:
                 from transformers import GenerationConfig
 
                 # What needs a tokenizer would fail where a user calls `generate` without one; the script has it.
@@ -115,7 +115,7 @@ class Parcel:
             "adapter": adapter and not merge,
             "trained": (self.saved / "trained.safetensors").is_file() and not merge,
             "quantised": quantised,
-            "encoder": not lm.writes,
+            "encoder": not lm.can_generate,
         }
 
     def load(self) -> LM:
@@ -127,19 +127,19 @@ class Parcel:
         lm = cast(LM, checkpoint.Checkpoint(self.found.base, spec.base.dtype, "cpu", spec.decoding).load())
         if self.page == "labels":
             seed_all(spec.seed)
-            lm.prepare(self.found.task.lesson(spec.seed, spec.budget.examples))
+            lm.prepare(self.found.task.training_data(spec.seed, spec.budget.examples))
         return lm
 
     def refer(self, folder: Path) -> str:
         """How the script finds the base model: on the hub, in its folder, or in a copy where the harness brought it."""
         base, ref = self.found.base, self.found.record.spec.base.ref
         home, more = str(base.absolute()), ""
-        if ref in registry.claims("models"):
+        if ref in registry.list_entries("models"):
             home = BASE
             (folder / BASE).mkdir()
             for file in checkpoint.files(base):
                 shutil.copyfile(file, folder / BASE / file.name)
-        elif checkpoint.root(base) != base:  # an adapter on a model: merged, as the run began with it
+        elif checkpoint.base_model_folder(base) != base:  # an adapter on a model: merged, as the run began with it
             home = BASE
             lm = self.load()
             lm.model.save_pretrained(folder / BASE)
@@ -174,14 +174,14 @@ class Parcel:
         (folder / PAGE).write_text(_render("README.md", facts), "utf-8")
 
 
-def _page(found: Found, saved: Path) -> str | None:
+def _page(found: Provenance, saved: Path) -> str | None:
     """The page that fits what was saved: some methods do one thing for labels and another for open answers."""
     page = found.script
     if page == "prompted":
         return "choose_label" if found.task.card.labels is not None else "generate"
     if page == "generate" and (saved / "labels.json").is_file():
         return "linear_probe"
-    if page in ("generate", "bottleneck") and not checkpoint.writes(found.base):
+    if page in ("generate", "bottleneck") and not checkpoint.is_decoder(found.base):
         return "labels" if page == "generate" else None
     return page
 
@@ -189,9 +189,9 @@ def _page(found: Found, saved: Path) -> str | None:
 def _reading(lm: LM, saved: Path, task: Task, seed: int) -> dict[str, Any]:
     """What a script has to know to read a question as the run did, and to write as it did."""
     prompt = saved / "prompt.json"
-    lesson = task.lesson(seed)
+    lesson = task.training_data(seed)
     found: dict[str, Any] = {"prompt": json.loads(prompt.read_text("utf-8"))["prompt"]}
-    if not lm.writes:
+    if not lm.can_generate:
         return found | {"longest": lm.context, "options": list(lesson.options)}
     begins, options = lm.tokens(""), list(lesson.options)
     room = max([lm.max_new_tokens, *(len(lm.tokens(option)) for option in options)])
@@ -237,9 +237,9 @@ def _write_whole(model: Any, saved: Path, folder: Path) -> None:
         try:
             model = model.merge_and_unload()
         except (AttributeError, NotImplementedError, ValueError, TypeError) as error:
-            raise Refused(f"--merge: PEFT cannot merge this: {error}", mend="leave --merge out") from None
+            raise UserError(f"--merge: PEFT cannot merge this: {error}", hint="leave --merge out") from None
     elif hasattr(model, "peft_config"):
-        raise Refused("--merge: what stands before the prompt is no part of any weight", mend="leave --merge out")
+        raise UserError("--merge: what stands before the prompt is no part of any weight", hint="leave --merge out")
     elif trained.is_file():
         _put(model, trained)
     model.save_pretrained(folder)
@@ -248,7 +248,7 @@ def _write_whole(model: Any, saved: Path, folder: Path) -> None:
     strange = sorted({*told["missing_keys"], *told["unexpected_keys"], *map(str, told["mismatched_keys"])})
     if strange:
         why = f"a plain {type(model).__name__} has no place for {strange[0]}"
-        raise Refused(f"--merge: {why}", mend="leave --merge out: the script puts it there")
+        raise UserError(f"--merge: {why}", hint="leave --merge out: the script puts it there")
 
 
 def _put(model: Any, trained: Path) -> None:
@@ -262,7 +262,7 @@ def _put(model: Any, trained: Path) -> None:
         try:
             setattr(model.get_submodule(layer), part, Parameter(weight))
         except AttributeError:
-            raise Refused(f"--merge: a plain model has no place for {name}", mend="leave --merge out") from None
+            raise UserError(f"--merge: a plain model has no place for {name}", hint="leave --merge out") from None
     head = model.get_output_embeddings()
     if head is not None and head.weight is not model.get_input_embeddings().weight:
         model.config.tie_word_embeddings = config.tie_word_embeddings = False

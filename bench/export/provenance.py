@@ -7,14 +7,14 @@ from pathlib import Path
 
 from bench import registry
 from bench.data import hub_tasks
-from bench.errors import Refused
+from bench.errors import UserError
 from bench.modeling import checkpoint
 from bench.records.record import Record
 from bench.task import Task
 
 
 @dataclass(frozen=True)
-class Found:
+class Provenance:
     """A record, and all that it was made of, as it was then."""
 
     record: Record
@@ -31,29 +31,29 @@ class Found:
         return folder if folder.is_dir() else None
 
 
-def find(record: Record, file: Path) -> Found:
+def find_provenance(record: Record, file: Path) -> Provenance:
     """The task, model and method of a record; raises `Refused` where one is gone, or is not what it was."""
     spec = record.spec
     if record.status != "ok":
         why = record.error.message.partition("\n")[0] if record.error else "no reason is recorded"
-        raise Refused(f"the run is {record.status}, so there is nothing to take home: {why}", where=str(file))
-    what, base = hub_tasks.load(registry.task(spec.task.ref), fetch=False), registry.model(spec.base.ref)
-    checkpoint.check_folder(base)
+        raise UserError(f"the run is {record.status}, so there is nothing to take home: {why}", location=str(file))
+    what, base = hub_tasks.load_task(registry.find_task(spec.task.ref), fetch=False), registry.find_model(spec.base.ref)
+    checkpoint.check_model_folder(base)
     for name, ref, place, then, now in (
         ("task", spec.task.ref, what.folder, spec.task.sha256, what.sha256),
-        ("model", spec.base.ref, base, spec.base.sha256, checkpoint.digest(base)),
+        ("model", spec.base.ref, base, spec.base.sha256, checkpoint.weights_digest(base)),
     ):
         if then != now:
             problem = f"the {name} '{ref}' is not what it was in the run: sha256 {now[:12]}…, recorded {then[:12]}…"
             mend = f"bring the {name} of then back, or run again with that of now"
-            raise Refused(problem, where=str(place), mend=mend)
-    cls = registry.method(spec.method.ref)
-    if missing := registry.missing(cls):
+            raise UserError(problem, location=str(place), hint=mend)
+    cls = registry.find_method(spec.method.ref)
+    if missing := registry.missing_modules(cls):
         mend = f"pip install {' '.join(missing)}"
-        raise Refused(f"the method '{spec.method.ref}' needs what is not installed", mend=mend)
+        raise UserError(f"the method '{spec.method.ref}' needs what is not installed", hint=mend)
     try:
-        script = cls(**spec.method.params).script
+        script = cls(**spec.method.params).export_template
     except (TypeError, ValueError) as error:
         problem = f"the method '{spec.method.ref}' does not take the settings of the record: {error}"
-        raise Refused(problem, where=str(file), mend="bring the method of then back, or run again") from None
-    return Found(record, file, what, base, script)
+        raise UserError(problem, location=str(file), hint="bring the method of then back, or run again") from None
+    return Provenance(record, file, what, base, script)

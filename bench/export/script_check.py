@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench.errors import Refused
+from bench.errors import UserError
 from bench.records.samples import Sample
 
 ASK = """
@@ -21,7 +21,7 @@ print("\\n" + json.dumps([[raw, said["trim"](raw)] for raw in answers]))
 """
 
 
-def ask(script: Path, questions: Sequence[str]) -> list[tuple[str, str]]:
+def run_script(script: Path, questions: Sequence[str]) -> list[tuple[str, str]]:
     """What an `answer.py` answers, as it comes and trimmed; raises `Refused` with its last words where it fails."""
     settled = {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
     command = [sys.executable, "-P", "-c", ASK, str(script.absolute())]
@@ -30,7 +30,7 @@ def ask(script: Path, questions: Sequence[str]) -> list[tuple[str, str]]:
     )
     if done.returncode:
         last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
-        raise Refused(f"the script does not run: {last}", where=str(script), mend="run it by hand to see the whole")
+        raise UserError(f"the script does not run: {last}", location=str(script), hint="run it by hand to see the whole")
     return [(raw, trimmed) for raw, trimmed in json.loads(done.stdout.splitlines()[-1])]
 
 

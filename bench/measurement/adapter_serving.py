@@ -9,8 +9,8 @@ from math import inf
 from pathlib import Path
 from typing import Any
 
-from bench.measurement.meter import one_by_one
-from bench.records.cost import Adapter
+from bench.measurement.meter import measure_latency
+from bench.records.cost import AdapterServing
 
 ANEW = "anew"
 SWITCHES = 5
@@ -18,18 +18,18 @@ SWITCHES = 5
 Answer = Callable[[Sequence[str]], list[str]]
 
 
-def serves(model: Any, saved: Path) -> bool:
+def can_serve(model: Any, saved: Path) -> bool:
     """Whether the model is a base with an adapter beside it that was saved alone."""
     return hasattr(model, "peft_config") and (saved / "adapter_config.json").is_file()
 
 
-def serve(model: Any, saved: Path, questions: Sequence[str], expected: Sequence[str], answer: Answer) -> Adapter:
+def measure_serving(model: Any, saved: Path, questions: Sequence[str], expected: Sequence[str], answer: Answer) -> AdapterServing:
     """Put the saved adapter on its loaded base a second time, switch between both, and merge the first into the base.
 
     `answer` asks the model as it is by then; one by one it gave the `expected` answers to the questions. The model
     stays merged. Where PEFT cannot merge, what merging does is not measured.
     """
-    first, ask = model.active_adapter, partial(one_by_one, answer, questions, inf)
+    first, ask = model.active_adapter, partial(measure_latency, answer, questions, inf)
     began = time.perf_counter()
     model.load_adapter(saved, adapter_name=ANEW)
     model.set_adapter(ANEW)
@@ -41,7 +41,7 @@ def serve(model: Any, saved: Path, questions: Sequence[str], expected: Sequence[
     switched = (time.perf_counter() - began) / SWITCHES
     model.set_adapter(first)
     model.delete_adapter(ANEW)
-    found = Adapter(load_ms=_ms(loaded), switch_ms=_ms(switched), loaded_same=same, queries=len(expected))
+    found = AdapterServing(load_ms=_ms(loaded), switch_ms=_ms(switched), reload_agreement=same, queries=len(expected))
     if model.active_peft_config.is_prompt_learning or not _merged(model):
         return found
     merged, latency = ask()

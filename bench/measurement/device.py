@@ -10,35 +10,35 @@ import re
 import sys
 from pathlib import Path
 
-from bench.errors import Refused
+from bench.errors import UserError
 
 VALID = "auto, cpu, cuda, cuda:0, mps"
 
 
-def check(asked: str) -> None:
+def check_device(asked: str) -> None:
     """Refuse a device that is not here; `auto` is the first GPU of CUDA, or else the CPU."""
     if asked in ("auto", "cpu"):
         return
     mend = "--device auto takes what is there"
     if asked == "mps":
         if (sys.platform, platform.machine()) != ("darwin", "arm64"):
-            raise Refused("--device mps: this is no Mac with Apple silicon", mend=mend)
+            raise UserError("--device mps: this is no Mac with Apple silicon", hint=mend)
         return
     number = re.fullmatch(r"cuda(?::(\d+))?", asked)
     if number is None:
-        raise Refused(f"--device {asked}: there is no such device", mend=f"Valid: {VALID}, …")
+        raise UserError(f"--device {asked}: there is no such device", hint=f"Valid: {VALID}, …")
     if not _torch_has_cuda():
-        raise Refused(
+        raise UserError(
             f"--device {asked}: the installed torch is built without CUDA",
-            mend=f"{mend}; or install torch's CUDA build",
+            hint=f"{mend}; or install torch's CUDA build",
         )
-    count = gpus()
+    count = count_gpus()
     if int(number[1] or 0) >= count:
         there = f"{count} GPU{'s are' if count > 1 else ' is'}" if count else "no GPU is"
-        raise Refused(f"--device {asked}: {there} here", mend=mend)
+        raise UserError(f"--device {asked}: {there} here", hint=mend)
 
 
-def visible(asked: str) -> dict[str, str]:
+def visible_gpu_environment(asked: str) -> dict[str, str]:
     """What a worker's environment says so that it sees that device and no other.
 
     A trainer that sees several GPUs would use them all, and runs would not be of one device.
@@ -52,7 +52,7 @@ def visible(asked: str) -> dict[str, str]:
     return {"CUDA_VISIBLE_DEVICES": chosen, "CUDA_DEVICE_ORDER": os.environ.get("CUDA_DEVICE_ORDER", "PCI_BUS_ID")}
 
 
-def place(asked: str, number: int | None = None) -> str:
+def torch_device(asked: str, number: int | None = None) -> str:
     """Torch's name of the device, in a worker; several of them on one machine each take the GPU of their `number`."""
     import torch
 
@@ -68,13 +68,13 @@ def place(asked: str, number: int | None = None) -> str:
     return "cpu"
 
 
-def same(asked: str, made_on: str) -> bool:
+def is_same_device(asked: str, made_on: str) -> bool:
     """Whether a run made on `made_on` (`cpu`, `mps` or a GPU's name) is what was asked for."""
     kind = asked.partition(":")[0]
     return kind == "auto" or made_on == kind or (kind == "cuda" and made_on not in ("cpu", "mps"))
 
 
-def gpus() -> int:
+def count_gpus() -> int:
     """GPUs that the CUDA driver shows; it honours CUDA_VISIBLE_DEVICES."""
     try:
         driver = ctypes.CDLL("libcuda.so.1")

@@ -14,7 +14,7 @@ Counter = Callable[[], float]
 """Joules since some moment in the past."""
 
 
-def counter(device: str, rapl: Path = _RAPL, gpus: int = 1) -> Counter | None:
+def energy_counter(device: str, rapl: Path = _RAPL, gpus: int = 1) -> Counter | None:
     """What counts the energy that a run on `device` draws: the GPU's counter (NVML), or those of all processor packages
     (RAPL, https://www.kernel.org/doc/html/latest/power/powercap/powercap.html); None where there is none to be read.
 

@@ -20,20 +20,20 @@ STACK = ("torch", "transformers", "peft", "trl", "bitsandbytes", "datasets", "ac
 _STATUS = Path("/proc/self/status")
 
 
-class Bystander:
+class BackgroundLoad:
     """Watches, from when it is made, how busy other processes keep the machine."""
 
     def __init__(self) -> None:
         self.began, self.busy, self.own = time.monotonic(), _busy_seconds(), time.process_time()
 
-    def others_cores(self) -> float:
+    def background_cores(self) -> float:
         """Cores that other processes kept busy up to now, on average."""
         elapsed = max(time.monotonic() - self.began, 1e-9)
         own = time.process_time() - self.own
         return max(0.0, _busy_seconds() - self.busy - own) / elapsed
 
 
-def describe(
+def describe_environment(
     started: str,
     method_sha256: str,
     device: str,
@@ -57,12 +57,12 @@ def describe(
         device=torch.cuda.get_device_name(device) if torch and device.startswith("cuda") else device,
         processes=processes,
         matmul_flops_per_s=matmul,
-        others_cores=round(others_cores, 2),
-        packages=packages(),
+        background_cores=round(others_cores, 2),
+        packages=package_versions(),
     )
 
 
-def packages() -> dict[str, str]:
+def package_versions() -> dict[str, str]:
     """The versions of the libraries that decide what a run does."""
     return {name: version for name in STACK if (version := _version(name))}
 
@@ -72,7 +72,7 @@ def available_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def free_memory() -> int:
+def available_memory() -> int:
     """Bytes that processes may still take on this machine, or in this container."""
     free = psutil.virtual_memory().available
     try:
@@ -82,7 +82,7 @@ def free_memory() -> int:
         return free
 
 
-def own_memory(field: str) -> int:
+def process_memory(field: str) -> int:
     """Bytes in a field of /proc/self/status such as `VmRSS`; raises LookupError where there is none (Linux has it)."""
     for line in _STATUS.read_text("ascii", "replace").splitlines():
         if line.startswith(f"{field}:"):

@@ -18,7 +18,7 @@ Windows = list[tuple[list[int], list[int]]]
 
 
 @dataclass(frozen=True)
-class Recall:
+class ForgettingProbe:
     """The windows that a model has read before it was adapted, and how well it did, in nats per token."""
 
     text_sha256: str
@@ -26,18 +26,18 @@ class Recall:
     nats: float
 
     @classmethod
-    def of(cls, lm: LM, file: Path) -> Self | None:
+    def before(cls, lm: LM, file: Path) -> Self | None:
         """What the model makes of the texts in a file of general text; None if there are none."""
         content = file.read_bytes()
         windows = cut(lm, [json.loads(line)["text"] for line in content.splitlines() if line.strip()])
         if not windows:
             return None
-        return cls(hashlib.sha256(content).hexdigest(), windows, lm.measure(windows)[0])
+        return cls(hashlib.sha256(content).hexdigest(), windows, lm.evaluate_loss(windows)[0])
 
-    def again(self, lm: LM) -> Forgetting:
+    def after(self, lm: LM) -> Forgetting:
         """What the adapted model makes of the very same windows."""
         tokens = sum(len(tail) for _, tail in self.windows)
-        after = lm.measure(self.windows)[0]
+        after = lm.evaluate_loss(self.windows)[0]
         return Forgetting(text_sha256=self.text_sha256, tokens=tokens, nats_before=self.nats, nats_after=after)
 
 

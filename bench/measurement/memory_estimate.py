@@ -19,13 +19,13 @@ ANSWERING = 2**29  # bytes that answering may add to a small model; to a large o
 FEWEST, MOST = 8, 128  # rows answered at once
 
 
-def held(model: Any) -> int:
+def model_bytes(model: Any) -> int:
     """Bytes of a model's weights as they lie in memory, packed ones included."""
     tensors = {id(tensor): tensor for tensor in chain(model.parameters(), model.buffers())}
     return sum(_bytes(tensor) for tensor in tensors.values())
 
 
-def quantised(model: Any) -> int:
+def is_quantized(model: Any) -> int:
     """The same once its linear layers but the last are held in 4 bits, doubly quantised (https://arxiv.org/abs/2305.14314),
     and all else in float32."""
     last = model.get_output_embeddings()
@@ -36,7 +36,7 @@ def quantised(model: Any) -> int:
     return int(packed * (0.5 + 1 / 64 + FLOAT / (64 * 256)) + (sum(rest.values()) - packed) * FLOAT)
 
 
-def training(model: Any, tokens: int) -> int:
+def training_bytes(model: Any, tokens: int) -> int:
     """Bytes that training on `tokens` at once, padding included, adds to a model of which some weights are trained.
 
     Gradients and AdamW's states for what is trained, and what the backward pass needs again, as seen in two short
@@ -49,7 +49,7 @@ def training(model: Any, tokens: int) -> int:
     return int(trained * STATES * FLOAT + few - PROBES[0] * each + tokens * (each + loss))
 
 
-def answering(model: Any, rows: int, length: int) -> int:
+def generation_bytes(model: Any, rows: int, length: int) -> int:
     """Bytes that answering `rows` at once adds, each of `length` tokens with its answer: keys, values, a block's states
     and the last logits."""
     config = model.config.get_text_config()
@@ -65,27 +65,27 @@ def answering(model: Any, rows: int, length: int) -> int:
     return int(rows * (length * each + FLOAT * config.vocab_size))
 
 
-def at_once(model: Any, length: int) -> int:
+def max_batch_rows(model: Any, length: int) -> int:
     """Rows of so many tokens to answer at once: the longer, the fewer.
 
     It depends on the model and the rows alone, and not on the machine, so that answers do neither.
     """
-    room = max(ANSWERING, held(model))
-    return min(MOST, max(FEWEST, room // answering(model, 1, length)))
+    room = max(ANSWERING, model_bytes(model))
+    return min(MOST, max(FEWEST, room // generation_bytes(model, 1, length)))
 
 
-def batches(model: Any, lengths: Sequence[int]) -> Iterator[range]:
+def length_batches(model: Any, lengths: Sequence[int]) -> Iterator[range]:
     """Places of rows of these tokens, shortest first, as they are answered at once."""
     start = 0
     while start < len(lengths):
         stop = min(start + MOST, len(lengths))
-        while stop - start > (fits := at_once(model, lengths[stop - 1])):
+        while stop - start > (fits := max_batch_rows(model, lengths[stop - 1])):
             stop = start + fits  # whose longest is shorter
         yield range(start, stop)
         start = stop
 
 
-def reading(model: Any, rows: int, length: int) -> int:
+def encoding_bytes(model: Any, rows: int, length: int) -> int:
     """Bytes that reading `rows` of `length` tokens at once adds where the states of all layers are asked for."""
     config = model.config.get_text_config()
     inner = getattr(config, "intermediate_size", None) or 4 * config.hidden_size

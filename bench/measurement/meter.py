@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import psutil
 
 from bench.measurement import energy
-from bench.measurement.environment import own_memory
+from bench.measurement.environment import process_memory
 from bench.records.cost import Phase
 
 MIB = 2**20
@@ -37,7 +37,7 @@ class Meter:
         self.phases: dict[str, Phase] = {}
         self._open: str | None = None
         self._gauge = _gauge(device)
-        self._joules = energy.counter(device, gpus=devices)
+        self._joules = energy.energy_counter(device, gpus=devices)
 
     @property
     def instrument(self) -> str:
@@ -58,13 +58,13 @@ class Meter:
             raise RuntimeError(f"phase {name!r} has been metered already")
         self._open = name
         start_mib = self._gauge.start(fresh=not since_process_start)
-        synchronise(self.device)
+        synchronize(self.device)
         joules = self._joules() if self._joules else 0.0
         wall, cpu = (_process_start(), 0.0) if since_process_start else (time.perf_counter(), time.process_time())
         try:
             yield
             # A body that raised is not waited for: a broken device would raise again and hide the first exception.
-            synchronise(self.device)
+            synchronize(self.device)
         finally:
             wall_s, cpu_s = time.perf_counter() - wall, time.process_time() - cpu
             peak_mib, reserved_mib = self._gauge.stop()
@@ -79,7 +79,7 @@ class Meter:
             self._open = None
 
 
-def one_by_one(
+def measure_latency(
     answer: Callable[[list[str]], list[str]], questions: Sequence[str], seconds: float = SECONDS
 ) -> tuple[list[str], tuple[float, ...]]:
     """Answers to the first `QUERIES` questions and milliseconds of each, one at a time, after a warm-up.
@@ -123,10 +123,10 @@ class _HighWater:
         # Freed pages that the C library kept would be reused unseen, and the phase would look too small.
         _malloc_trim()
         _CLEAR_REFS.write_text("5", encoding="ascii")
-        return own_memory("VmRSS") / MIB
+        return process_memory("VmRSS") / MIB
 
     def stop(self) -> tuple[float, None]:
-        return own_memory("VmHWM") / MIB, None
+        return process_memory("VmHWM") / MIB, None
 
 
 class _CudaAllocator:
@@ -191,7 +191,7 @@ def _gauge(device: str) -> _Gauge:
     try:
         # Some containers mount /proc read-only or leave the mark out: find out now, not in the middle of a run.
         _CLEAR_REFS.open("w", encoding="ascii").close()
-        own_memory("VmHWM")
+        process_memory("VmHWM")
     except (OSError, LookupError):
         return _Sampling()
     return _HighWater()
@@ -226,7 +226,7 @@ def _cuda() -> Any:
     return torch.cuda
 
 
-def synchronise(device: str) -> None:
+def synchronize(device: str) -> None:
     """Wait for the work queued on `device`, which runs on after Python has moved on; never wakes a device for it."""
     kind = device.split(":")[0]
     if "torch" not in sys.modules:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from bench import registry
-from bench.errors import Refused
+from bench.errors import UserError
 from bench.modeling import model_config, weight_files
 
 CONFIG = "adapter_config.json"
@@ -32,65 +32,65 @@ def is_adapter(folder: Path) -> bool:
     return (folder / CONFIG).is_file()
 
 
-def base(folder: Path) -> Path:
+def find_adapter_base(folder: Path) -> Path:
     """The folder of the model that an adapter is for; raises `Refused` where that is not there."""
-    config, where = model_config.read(folder, CONFIG), str(folder / CONFIG)
+    config, where = model_config.read_config(folder, CONFIG), str(folder / CONFIG)
     name, mend = config.get("base_model_name_or_path"), "put the base's folder or hub name into base_model_name_or_path"
     if not name:
-        raise Refused("the adapter does not name its base", where=where, mend=mend)
+        raise UserError("the adapter does not name its base", location=where, hint=mend)
     beside: Path = folder / str(name)
     if beside.is_dir():
         found = beside
     else:
         revision = config.get("revision")
         try:
-            found = registry.model(f"{name}@{revision}" if revision else name)
-        except Refused as reason:
-            raise Refused(f"the adapter's base '{name}' is not here: {reason.what}", where=where, mend=mend) from None
+            found = registry.find_model(f"{name}@{revision}" if revision else name)
+        except UserError as reason:
+            raise UserError(f"the adapter's base '{name}' is not here: {reason.what}", location=where, hint=mend) from None
     if is_adapter(found):
-        raise Refused(f"the adapter's base '{name}' is an adapter itself", where=where, mend="merge that one first")
+        raise UserError(f"the adapter's base '{name}' is an adapter itself", location=where, hint="merge that one first")
     return found
 
 
-def check(folder: Path, beneath: Path) -> None:
+def check_adapter(folder: Path, beneath: Path) -> None:
     """Refuse an adapter that cannot be merged into the model beneath it, as far as files tell."""
-    config, where = model_config.read(folder, CONFIG), str(folder / CONFIG)
+    config, where = model_config.read_config(folder, CONFIG), str(folder / CONFIG)
     kind = str(config.get("peft_type"))
     if kind not in _types():
-        raise Refused(f"the installed PEFT has no type of adapter '{kind}'", where=where, mend="pip install -U peft")
+        raise UserError(f"the installed PEFT has no type of adapter '{kind}'", location=where, hint="pip install -U peft")
     if kind in BEFORE | ROUTED or config.get("alora_invocation_tokens"):
         why = "it stands before the prompt" if kind in BEFORE else "it works differently on different tokens"
-        raise Refused(
+        raise UserError(
             f"an adapter of the type {kind} cannot be merged into its base: {why}",
-            where=where,
-            mend="give its base; adapters such as LoRA, DoRA and IA³ can be merged",
+            location=where,
+            hint="give its base; adapters such as LoRA, DoRA and IA³ can be merged",
         )
-    if model_config.kind(model_config.read(beneath)) != "decoder":
+    if model_config.model_kind(model_config.read_config(beneath)) != "decoder":
         mend = "merge it with PEFT (merge_and_unload) and give the merged model"
-        raise Refused(
-            "adapters are merged into models that write, and this one's base reads only", where=where, mend=mend
+        raise UserError(
+            "adapters are merged into models that write, and this one's base reads only", location=where, hint=mend
         )
     if any((folder / name).is_file() for name in weight_files.MODEL):
-        raise Refused("the folder holds an adapter and a whole model", where=str(folder), mend="give each a folder")
-    (file,) = weight_files.files(folder, weight_files.ADAPTER)
-    weight_files.check([file])
-    below = weight_files.files(beneath)
+        raise UserError("the folder holds an adapter and a whole model", location=str(folder), hint="give each a folder")
+    (file,) = weight_files.find_weight_files(folder, weight_files.ADAPTER)
+    weight_files.check_weight_files([file])
+    below = weight_files.find_weight_files(beneath)
     if file.suffix == ".safetensors" and all(part.suffix == ".safetensors" for part in below):
-        known = {name: tensor for part in below for name, tensor in weight_files.tensors(part).items()}
-        _fit(weight_files.tensors(file), known, file)
+        known = {name: tensor for part in below for name, tensor in weight_files.read_tensor_headers(part).items()}
+        _fit(weight_files.read_tensor_headers(file), known, file)
 
 
-def digest(folder: Path, beneath: str) -> str:
+def adapter_digest(folder: Path, beneath: str) -> str:
     """SHA-256 of an adapter on a base of the digest `beneath`; the base's name and place are left out."""
-    (file,) = weight_files.files(folder, weight_files.ADAPTER)
-    config = {key: said for key, said in model_config.read(folder, CONFIG).items() if key not in NAMES_ONLY}
+    (file,) = weight_files.find_weight_files(folder, weight_files.ADAPTER)
+    config = {key: said for key, said in model_config.read_config(folder, CONFIG).items() if key not in NAMES_ONLY}
     total = hashlib.sha256(f"{beneath}\n{json.dumps(config, sort_keys=True)}\n".encode())
     with file.open("rb") as content:
         total.update(hashlib.file_digest(content, "sha256").digest())
     return total.hexdigest()
 
 
-def merge(model: Any, folder: Path) -> Any:
+def merge_adapter(model: Any, folder: Path) -> Any:
     """The model with the adapter merged into its weights; raises `Refused` if that changes what the adapter does."""
     import torch
     from peft import PeftModel
@@ -108,20 +108,20 @@ def merge(model: Any, folder: Path) -> Any:
         merged = adapted.merge_and_unload(safe_merge=True)
     except (AttributeError, NotImplementedError, ValueError, TypeError) as error:
         mend = "give its base"
-        raise Refused(f"PEFT cannot merge the adapter: {error}", where=str(folder), mend=mend) from error
+        raise UserError(f"PEFT cannot merge the adapter: {error}", location=str(folder), hint=mend) from error
     with torch.inference_mode():
         after = merged(input_ids=ids).logits.float()
     most = TOLERANCE.get(str(model.dtype).removeprefix("torch."), COARSE) * float(before.abs().max())
     if not float((after - before).abs().max()) <= most:
-        raise Refused(
+        raise UserError(
             "merging the adapter changes what the model says (weights that are shared, or numbers that are none)",
-            where=str(folder),
-            mend="merge it yourself, look at its answers, and give the merged model",
+            location=str(folder),
+            hint="merge it yourself, look at its answers, and give the merged model",
         )
     return merged
 
 
-def _fit(tensors: Mapping[str, weight_files.Tensor], below: Mapping[str, weight_files.Tensor], file: Path) -> None:
+def _fit(tensors: Mapping[str, weight_files.TensorHeader], below: Mapping[str, weight_files.TensorHeader], file: Path) -> None:
     """Refuse an adapter with a layer that its base has not, or has in another size.
 
     Loading may rename what files hold, so a kind of layer that is strange here is left to that, unless all are.
@@ -156,11 +156,11 @@ def _kind(layer: str) -> str:
     return re.sub(r"\.\d+\.", ".#.", layer)
 
 
-def _stranger(place: Path, why: str) -> Refused:
-    return Refused(
+def _stranger(place: Path, why: str) -> UserError:
+    return UserError(
         f"the adapter does not fit its base, so it was made for another: {why}",
-        where=str(place),
-        mend=f"name the right base in {CONFIG} (base_model_name_or_path)",
+        location=str(place),
+        hint=f"name the right base in {CONFIG} (base_model_name_or_path)",
     )
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from bench.errors import Refused
+from bench.errors import UserError
 from bench.modeling import adapter_checkpoint, model_config, weight_files
 from bench.records.record import Decoding
 
@@ -24,35 +24,35 @@ LOCAL: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
 TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt")
 
 
-def check_folder(folder: Path) -> None:
+def check_model_folder(folder: Path) -> None:
     """Refuse a folder that cannot be a base model (whole, or an adapter on one), before anything slow starts."""
     if not adapter_checkpoint.is_adapter(folder):
-        model_config.check(folder)
-        weight_files.check(weight_files.files(folder))
+        model_config.check_config(folder)
+        weight_files.check_weight_files(weight_files.find_weight_files(folder))
         _check_tokenizer(folder)
         return
-    beneath = adapter_checkpoint.base(folder)
-    check_folder(beneath)
-    adapter_checkpoint.check(folder, beneath)
+    beneath = adapter_checkpoint.find_adapter_base(folder)
+    check_model_folder(beneath)
+    adapter_checkpoint.check_adapter(folder, beneath)
 
 
-def root(folder: Path) -> Path:
+def base_model_folder(folder: Path) -> Path:
     """The folder of the whole model: the base where `folder` holds an adapter."""
-    return adapter_checkpoint.base(folder) if adapter_checkpoint.is_adapter(folder) else folder
+    return adapter_checkpoint.find_adapter_base(folder) if adapter_checkpoint.is_adapter(folder) else folder
 
 
 def words(folder: Path) -> Path:
     """The folder of the tokenizer: an adapter may bring one of its own."""
-    return folder if any((folder / name).is_file() for name in TOKENIZERS) else root(folder)
+    return folder if any((folder / name).is_file() for name in TOKENIZERS) else base_model_folder(folder)
 
 
-def digest(folder: Path) -> str:
+def weights_digest(folder: Path) -> str:
     """SHA-256 over everything in a model folder that decides its answers: weights, configuration, tokenizer, and over
     the base as well where it holds an adapter."""
     if adapter_checkpoint.is_adapter(folder):
-        beneath = root(folder)
+        beneath = base_model_folder(folder)
         both = _digest(beneath) if words(folder) == beneath else _digest(beneath) + _digest(folder, TOKENS)
-        return adapter_checkpoint.digest(folder, both)
+        return adapter_checkpoint.adapter_digest(folder, both)
     return _digest(folder)
 
 
@@ -61,7 +61,7 @@ def files(folder: Path, kinds: Sequence[str] = ALL) -> list[Path]:
     return sorted({file for kind in kinds for file in folder.glob(kind)})
 
 
-def tokenizer(base: Path) -> Callable[[str, bool], list[int]]:
+def load_tokenizer(base: Path) -> Callable[[str, bool], list[int]]:
     """Text to token ids, with special ones or without; imports transformers only where it has to."""
     base = words(base)
     file = base / "tokenizer.json"
@@ -75,16 +75,16 @@ def tokenizer(base: Path) -> Callable[[str, bool], list[int]]:
     try:
         fast = Tokenizer.from_file(str(file))
     except Exception as error:
-        raise Refused(f"the tokenizer does not load: {error}", where=str(file)) from None
+        raise UserError(f"the tokenizer does not load: {error}", location=str(file)) from None
     fast.no_truncation()
     fast.no_padding()
     return lambda text, special: list(fast.encode(text, add_special_tokens=special).ids)
 
 
-def context(base: Path) -> int:
+def context_length(base: Path) -> int:
     """Tokens that fit into the model at once."""
-    base = root(base)
-    config = model_config.read(base)
+    base = base_model_folder(base)
+    config = model_config.read_config(base)
     config = config.get("text_config") or config
     for name in ("max_position_embeddings", "n_positions"):
         if isinstance(config.get(name), int):
@@ -95,9 +95,9 @@ def context(base: Path) -> int:
     return int(getattr(full, "max_position_embeddings", None) or sys.maxsize)
 
 
-def writes(folder: Path) -> bool:
+def is_decoder(folder: Path) -> bool:
     """Whether the model in a folder continues text; an encoder only reads."""
-    return model_config.kind(model_config.read(root(folder))) == "decoder"
+    return model_config.model_kind(model_config.read_config(base_model_folder(folder))) == "decoder"
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ class Checkpoint:
     device: str
     decoding: Decoding
 
-    def load(self, **how: Any) -> CausalLM | Encoder:
+    def load(self, **from_pretrained_kwargs: Any) -> CausalLM | Encoder:
         """Load model and tokenizer; `how` goes to `from_pretrained`, where it places weights itself if it quantises."""
         from transformers import AutoTokenizer
         from transformers.utils.logging import disable_progress_bar
@@ -118,17 +118,17 @@ class Checkpoint:
         from bench.modeling.encoder import Encoder
 
         disable_progress_bar()
-        beneath = root(self.folder)
+        beneath = base_model_folder(self.folder)
         if beneath == self.folder:
-            model = self._whole(self.folder, how)
-        elif not how:
-            model = adapter_checkpoint.merge(self._whole(beneath, {}), self.folder)
+            model = self._whole(self.folder, from_pretrained_kwargs)
+        elif not from_pretrained_kwargs:
+            model = adapter_checkpoint.merge_adapter(self._whole(beneath, {}), self.folder)
         else:  # what quantises shall begin with the merged weights, too
             with TemporaryDirectory() as scratch:
-                adapter_checkpoint.merge(self._whole(beneath, {}), self.folder).save_pretrained(scratch)
-                model = self._whole(Path(scratch), how)
+                adapter_checkpoint.merge_adapter(self._whole(beneath, {}), self.folder).save_pretrained(scratch)
+                model = self._whole(Path(scratch), from_pretrained_kwargs)
         tokenizer = AutoTokenizer.from_pretrained(words(self.folder), **LOCAL)
-        return (CausalLM if writes(beneath) else Encoder)(model, tokenizer, self.decoding)
+        return (CausalLM if is_decoder(beneath) else Encoder)(model, tokenizer, self.decoding)
 
     def _whole(self, folder: Path, how: dict[str, Any]) -> Any:
         """The model of a folder with all its weights, on the device."""
@@ -137,7 +137,7 @@ class Checkpoint:
 
         if "quantization_config" in how:
             how = {"device_map": {"": self.device}} | how
-        kind: Any = AutoModelForCausalLM if writes(folder) else AutoModelForSequenceClassification
+        kind: Any = AutoModelForCausalLM if is_decoder(folder) else AutoModelForSequenceClassification
         said = LOCAL | {"dtype": getattr(torch, self.dtype), "weights_only": True, "output_loading_info": True}
         model, told = kind.from_pretrained(folder, **said, **how)
         _check_loaded(model, told["missing_keys"], folder)
@@ -151,10 +151,10 @@ def _check_loaded(model: Any, missing: Iterable[str], folder: Path) -> None:
     body = f"{model.base_model_prefix}."
     lost = [name for name in missing if model.can_generate() or (name.startswith(body) and ".pooler." not in name)]
     if lost:
-        raise Refused(
+        raise UserError(
             f"{len(lost)} tensors of the model are not in its files: {', '.join(sorted(lost)[:3])}",
-            where=str(folder),
-            mend="the files are of another model, or of a part of it; save the whole model with save_pretrained",
+            location=str(folder),
+            hint="the files are of another model, or of a part of it; save the whole model with save_pretrained",
         )
 
 
@@ -169,11 +169,11 @@ def _digest(folder: Path, kinds: Sequence[str] = ALL) -> str:
 def _check_tokenizer(folder: Path) -> None:
     found = [name for name in TOKENIZERS if (folder / name).is_file()]
     if not found:
-        raise Refused("the model folder has no tokenizer", where=str(folder), mend="save it beside the model")
+        raise UserError("the model folder has no tokenizer", location=str(folder), hint="save it beside the model")
     own = folder / "tokenizer_config.json"
-    if "tokenizer.json" not in found and own.is_file() and "auto_map" in model_config.read(folder, own.name):
-        raise Refused(
+    if "tokenizer.json" not in found and own.is_file() and "auto_map" in model_config.read_config(folder, own.name):
+        raise UserError(
             "the tokenizer brings code of its own, which is never run here",
-            where=str(own),
-            mend="trust_remote_code is off for good; save it as a fast tokenizer (tokenizer.json)",
+            location=str(own),
+            hint="trust_remote_code is off for good; save it as a fast tokenizer (tokenizer.json)",
         )

@@ -9,14 +9,14 @@ import torch
 from transformers import LogitsProcessor
 
 
-class Dice(LogitsProcessor):
+class GumbelSampler(LogitsProcessor):
     """Turns the likeliest token into a drawn one by Gumbel noise (https://arxiv.org/abs/1411.0030).
 
     The noise follows from the tokens so far and the number of the draw, so a sample is the same in any batch.
     """
 
-    def __init__(self, temperature: float, draw: int, filler: int) -> None:
-        self.temperature, self.draw, self.filler = temperature, draw, filler
+    def __init__(self, temperature: float, sample_index: int, filler: int) -> None:
+        self.temperature, self.draw, self.filler = temperature, sample_index, filler
 
     def __call__(self, input_ids: Any, scores: Any) -> Any:
         """Scores (rows, vocabulary) with noise."""

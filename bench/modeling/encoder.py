@@ -10,17 +10,17 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from bench.measurement import memory_estimate, memory_limit
-from bench.method import Lesson, Unsupported
-from bench.modeling.loaded_model import READ_BATCH, Loaded, in_chunks
+from bench.method import TrainingData, Unsupported
+from bench.modeling.loaded_model import READ_BATCH, LoadedModel, in_chunks
 
 MUTE = "an encoder reads and does not write: it needs a task of closed labels and a method that trains or reads it"
 
 
 @dataclass
-class Encoder(Loaded):
+class Encoder(LoadedModel):
     """An encoder with a classification head, its body frozen (see `bench.method.LM`)."""
 
-    writes: bool = False
+    can_generate: bool = False
     options: Sequence[str] = ()
     """What follows a prompt for each label, once a lesson has told them."""
 
@@ -29,18 +29,18 @@ class Encoder(Loaded):
         """Positions of a prompt; some architectures keep the first ones for themselves."""
         config = self.model.config.get_text_config()
         own = config.pad_token_id + 1 if config.model_type in ("roberta", "xlm-roberta", "camembert") else 0
-        return int(config.max_position_embeddings) - own - self.ahead
+        return int(config.max_position_embeddings) - own - self.num_virtual_tokens
 
     @property
     def max_new_tokens(self) -> int:
         """Tokens an answer may take: a label is read off, not written."""
         return 0
 
-    def prepare(self, lesson: Lesson) -> None:
+    def prepare(self, data: TrainingData) -> None:
         """A fresh output layer over the task's labels, to be trained with whatever else is."""
-        if lesson.labels is None:
+        if data.labels is None:
             raise Unsupported(MUTE)
-        self.options = lesson.options
+        self.options = data.options
         last = [layer for layer in self.model.modules() if isinstance(layer, torch.nn.Linear)][-1]
         size = len(self.options)
         last.out_features = self.model.config.num_labels = self.model.num_labels = size
@@ -59,32 +59,32 @@ class Encoder(Loaded):
         """
         return self._fit(self.tokens(prompt)), [list(self.options).index(completion)] if completion else []
 
-    def answer(self, prompts: Sequence[str], *, temperature: float = 0.0, draw: int = 0) -> list[str]:
+    def generate(self, prompts: Sequence[str], *, temperature: float = 0.0, sample_index: int = 0) -> list[str]:
         """The likeliest label of each prompt, in order."""
         if not self.options:
             raise Unsupported(MUTE)
         whole = [self.tokens(prompt) for prompt in prompts]
         rows = [self._fit(ids) for ids in whole]
-        self.tally.cut_prompts += sum(len(ids) > self.context for ids in whole)
-        self.tally.prompt_tokens += sum(map(len, rows))
-        self.tally.longest_prompt = max(self.tally.longest_prompt, *map(len, rows))
-        self.tally.answer_tokens += len(rows)
+        self.token_usage.truncated_prompts += sum(len(ids) > self.context for ids in whole)
+        self.token_usage.prompt_tokens += sum(map(len, rows))
+        self.token_usage.longest_prompt_tokens = max(self.token_usage.longest_prompt_tokens, *map(len, rows))
+        self.token_usage.answer_tokens += len(rows)
         order = sorted(range(len(rows)), key=lambda place: len(rows[place]))
         answers = [""] * len(rows)
-        for batched in memory_estimate.batches(self.model, [len(rows[place]) for place in order]):
+        for batched in memory_estimate.length_batches(self.model, [len(rows[place]) for place in order]):
             places = [order[at] for at in batched]
-            best = memory_limit.in_parts(
+            best = memory_limit.run_halving_on_oom(
                 lambda batch: self._logits(batch).argmax(-1).tolist(), [rows[at] for at in places]
             )
             for place, label in zip(places, best, strict=True):
                 answers[place] = self.options[label]
         return answers
 
-    def rate(self, prompt: str, completions: Sequence[str]) -> list[float]:
+    def loglikelihood(self, prompt: str, completions: Sequence[str]) -> list[float]:
         """Beyond an encoder."""
         raise Unsupported(MUTE)
 
-    def choose(self, prompts: Sequence[str], completions: Sequence[str], prior: Sequence[float] = ()) -> list[int]:
+    def choose_label(self, prompts: Sequence[str], completions: Sequence[str], prior: Sequence[float] = ()) -> list[int]:
         """Beyond an encoder."""
         raise Unsupported(MUTE)
 
@@ -93,11 +93,11 @@ class Encoder(Loaded):
         wanted = torch.tensor([tail[0] for _, tail in rows], device=self.model.device)
         return cross_entropy(self.model(**self._padded([head for head, _ in rows])).logits.float(), wanted)
 
-    def error(self, input_ids: Any, attention_mask: Any, labels: Any, count: Any = None) -> Any:
+    def summed_loss(self, input_ids: Any, attention_mask: Any, labels: Any, count: Any = None) -> Any:
         """Beyond an encoder, whose labels stand beside its rows."""
         raise Unsupported(MUTE)
 
-    def measure(self, pairs: Sequence[tuple[list[int], list[int]]]) -> tuple[float, float]:
+    def evaluate_loss(self, pairs: Sequence[tuple[list[int], list[int]]]) -> tuple[float, float]:
         """Mean loss (nats) and accuracy over labelled rows, in evaluation mode."""
         training = self.model.training
         ordered = sorted(pairs, key=lambda pair: len(pair[0]))
@@ -105,7 +105,7 @@ class Encoder(Loaded):
             [
                 row
                 for batch in in_chunks(ordered, READ_BATCH)
-                for row in memory_limit.in_parts(lambda part: list(self._logits([head for head, _ in part])), batch)
+                for row in memory_limit.run_halving_on_oom(lambda part: list(self._logits([head for head, _ in part])), batch)
             ]
         )
         self.model.train(training)

@@ -12,7 +12,7 @@ from transformers import DynamicCache, StoppingCriteria, StoppingCriteriaList
 FEWEST = 8  # rows, of which it does not pay to leave some out
 
 
-class Half(StoppingCriteria):
+class HalfFinished(StoppingCriteria):
     """Stops where at least half of the rows have ended: they show an end token, or the padding behind one."""
 
     def __init__(self, over: Collection[int]) -> None:
@@ -50,7 +50,7 @@ def generate(
             attention_mask=mask,
             past_key_values=cache,
             generation_config=settings,
-            stopping_criteria=StoppingCriteriaList([Half(over)]),
+            stopping_criteria=StoppingCriteriaList([HalfFinished(over)]),
             **how,
         )
         for place, tokens in zip(places, done.sequences[:, begin:].tolist(), strict=True):

@@ -13,34 +13,34 @@ READ_BATCH = 32
 
 
 @dataclass
-class Tally:
+class TokenUsage:
     """Tokens that went in and out while answering."""
 
     prompt_tokens: int = 0
     answer_tokens: int = 0
-    cut_prompts: int = 0
-    longest_prompt: int = 0
-    shared_prompt: int = 0
+    truncated_prompts: int = 0
+    longest_prompt_tokens: int = 0
+    shared_prefix_tokens: int = 0
 
 
-def reads(lm: LM) -> dict[str, Any]:
+def describe_reading(lm: LM) -> dict[str, Any]:
     """What bounds a prompt, and how it is read, as chosen for the model."""
     return {"context": lm.context, "attention": getattr(lm.model.config, "_attn_implementation", None)}
 
 
 @dataclass
-class Loaded:
+class LoadedModel:
     """A loaded model, its weights frozen."""
 
     model: Any
     tokenizer: Any
     decoding: Decoding
-    tally: Tally = field(default_factory=Tally)
+    token_usage: TokenUsage = field(default_factory=TokenUsage)
 
     def __post_init__(self) -> None:
         self.model.requires_grad_(False).eval()
 
-    def count(self) -> tuple[int, int]:
+    def count_parameters(self) -> tuple[int, int]:
         """Parameters in the model and those that are trained; 4-bit weights count as the numbers they stand for."""
         # Transformers knows what a 4-bit weight stands for, and nothing of what PEFT puts before the prompt.
         frozen = self.model.num_parameters() - self.model.num_parameters(only_trainable=True)
@@ -48,7 +48,7 @@ class Loaded:
         return int(frozen + trained), trained
 
     @property
-    def ahead(self) -> int:
+    def num_virtual_tokens(self) -> int:
         """Positions that an adapter puts before every prompt."""
         adapter: Any = getattr(self.model, "active_peft_config", None)
         return int(adapter.num_virtual_tokens) if adapter and adapter.is_prompt_learning else 0

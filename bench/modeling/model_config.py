@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
-from bench.errors import Refused
+from bench.errors import UserError
 
 DECODERS = ("ForCausalLM", "LMHeadModel")
 ENCODERS = ("ForMaskedLM", "ForPreTraining", "ForSequenceClassification")
@@ -19,23 +19,23 @@ WRITING, READING = "MODEL_FOR_CAUSAL_LM_MAPPING_NAMES", "MODEL_FOR_SEQUENCE_CLAS
 Kind = Literal["decoder", "encoder"]
 
 
-def read(folder: Path, name: str = "config.json") -> dict[str, Any]:
+def read_config(folder: Path, name: str = "config.json") -> dict[str, Any]:
     """A JSON file of a model folder; raises `Refused` where it is not there or does not read."""
     file = folder / name
     if not file.is_file():
         empty = folder.is_dir() and not any(folder.iterdir())
         problem = "the model folder is empty" if empty else f"the model folder has no {name}"
-        raise Refused(problem, where=str(folder), mend="save it with save_pretrained")
+        raise UserError(problem, location=str(folder), hint="save it with save_pretrained")
     try:
         said = json.loads(file.read_text("utf-8"))
     except ValueError as error:
-        raise Refused(f"{name} is not valid JSON: {error}", where=str(file), mend="copy or save it again") from None
+        raise UserError(f"{name} is not valid JSON: {error}", location=str(file), hint="copy or save it again") from None
     if not isinstance(said, dict):
-        raise Refused(f"{name} is not a JSON object", where=str(file), mend="copy or save it again")
+        raise UserError(f"{name} is not a JSON object", location=str(file), hint="copy or save it again")
     return said
 
 
-def kind(config: dict[str, Any]) -> Kind | None:
+def model_kind(config: dict[str, Any]) -> Kind | None:
     """Whether a model continues text or only reads it, by the names of its architectures; None if neither."""
     names = config.get("architectures") or []
     if any(name.endswith(DECODERS) for name in names):
@@ -43,36 +43,36 @@ def kind(config: dict[str, Any]) -> Kind | None:
     return "encoder" if any(name.endswith(ENCODERS) for name in names) else None
 
 
-def check(folder: Path) -> Kind:
+def check_config(folder: Path) -> Kind:
     """What a model folder's configuration makes of it; raises `Refused` for what cannot be loaded here."""
-    config, where = read(folder), str(folder / "config.json")
-    found = kind(config)
+    config, where = read_config(folder), str(folder / "config.json")
+    found = model_kind(config)
     if found is None:
         problem = f"neither a causal language model nor an encoder: architectures are {config.get('architectures')}"
-        raise Refused(problem, where=where, mend=f"names that end in {', '.join(DECODERS + ENCODERS)} are known")
+        raise UserError(problem, location=where, hint=f"names that end in {', '.join(DECODERS + ENCODERS)} are known")
     if "quantization_config" in config:
         how = (config["quantization_config"] or {}).get("quant_method", "some way")
-        raise Refused(
+        raise UserError(
             f"the weights are quantised already ({how}), so most methods could not train them",
-            where=where,
-            mend="give the model it was made from; qlora quantises by itself",
+            location=where,
+            hint="give the model it was made from; qlora quantises by itself",
         )
     name, known = config.get("model_type"), known_types(WRITING if found == "decoder" else READING)
     if name in known:
         return found
     if "auto_map" in config:
-        raise Refused(
+        raise UserError(
             f"the model brings code of its own (model_type '{name}'), which is never run here",
-            where=where,
-            mend="trust_remote_code is off for good; take a model that transformers knows, or a conversion to one",
+            location=where,
+            hint="trust_remote_code is off for good; take a model that transformers knows, or a conversion to one",
         )
     does = "writes" if found == "decoder" else "tells labels apart"
     near = difflib.get_close_matches(str(name), known, n=1)
     hint = f"; did you mean '{near[0]}'?" if near else ""
-    raise Refused(
+    raise UserError(
         f"the installed transformers has no model of the type '{name}' that {does}",
-        where=where,
-        mend=f"a newer one may: pip install -U transformers{hint}",
+        location=where,
+        hint=f"a newer one may: pip install -U transformers{hint}",
     )
 
 

@@ -21,38 +21,38 @@ from transformers.masking_utils import sdpa_mask
 from bench.method import Unsupported
 
 APART = "sdpa_after_a_head"
-LEAST = 24  # tokens that prompts must share for reading them apart to pay
+MIN_SHARED_PREFIX_TOKENS = 24  # tokens that prompts must share for reading them apart to pay
 GROWTH = 32  # tokens for which room is made at once
 BIASES = "position_bias", "softcap", "s_aux"  # of attention weights, for which all keys have to lie together
 
 
 @dataclass(frozen=True)
-class Head:
+class SharedPrefix:
     """The keys and values of what stands before every row."""
 
     ids: list[int]
     """Its tokens."""
-    ahead: int
+    num_virtual_tokens: int
     """Positions of an adapter's own that stand before them."""
     cache: DynamicCache
-    apart: bool
+    separate: bool
     """Whether attention finds it where it lies; else every row has a copy."""
 
     def begin(self) -> DynamicCache:
         """A cache in which rows go on from here."""
         begun = DynamicCache()
         known: list[Any] = self.cache.layers
-        begun.layers = [After((layer.keys, layer.values), self.apart) for layer in known]
+        begun.layers = [PrefixedLayer((layer.keys, layer.values), self.separate) for layer in known]
         return begun
 
 
-def read(model: Any, rows: Sequence[list[int]], ahead: int, filler: int, more: int) -> Head | None:
+def read_prefix(model: Any, rows: Sequence[list[int]], ahead: int, filler: int, more: int) -> SharedPrefix | None:
     """What stands before every row: `ahead` positions of an adapter's own, and the tokens that all rows begin with.
 
     None where that is nothing, or nothing that rows of unequal length, padded and with `more` tokens to come, could go
     on from; raises `Unsupported` if that concerns an adapter's positions. `filler` is any token.
     """
-    ids = common(rows)
+    ids = common_prefix(rows)
     if not ids and not ahead:
         return None
     model.eval()
@@ -66,21 +66,21 @@ def read(model: Any, rows: Sequence[list[int]], ahead: int, filler: int, more: i
         return None
     if not ids:
         cache.crop(-1)  # what stands before a token does not depend on it
-    return Head(ids, ahead, cache, _apart(model))
+    return SharedPrefix(ids, ahead, cache, _apart(model))
 
 
-def common(rows: Sequence[list[int]]) -> list[int]:
+def common_prefix(rows: Sequence[list[int]]) -> list[int]:
     """What all of several rows begin with, if that is much; each keeps at least one token of its own."""
     if len(rows) < 2:
         return []
     first, last = min(rows), max(rows)
     longest = min(map(len, rows)) - 1
     length = next((n for n, (a, b) in enumerate(zip(first, last, strict=False)) if a != b or n == longest), 0)
-    return first[:length] if length >= LEAST else []
+    return first[:length] if length >= MIN_SHARED_PREFIX_TOKENS else []
 
 
 @contextmanager
-def attending(model: Any) -> Iterator[None]:
+def prefix_attention(model: Any) -> Iterator[None]:
     """Have attention look for a head where it lies apart from its rows."""
     usual = model.config._attn_implementation
     if not _apart(model):
@@ -93,7 +93,7 @@ def attending(model: Any) -> Iterator[None]:
         model.set_attn_implementation(usual)
 
 
-class After(DynamicLayer):
+class PrefixedLayer(DynamicLayer):
     """Keys and values (rows, heads, tokens, width) of a layer, after a head (1, heads, tokens, width) of all rows."""
 
     def __init__(self, head: tuple[Any, Any], apart: bool) -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.errors import Refused
+from bench.errors import UserError
 
 MODEL = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
 ADAPTER = ("adapter_model.safetensors", "adapter_model.bin")
@@ -23,7 +23,7 @@ SAVE_AGAIN = "save it again with save_pretrained, which writes safetensors"
 
 
 @dataclass(frozen=True)
-class Tensor:
+class TensorHeader:
     """What a header tells of a tensor."""
 
     dtype: str
@@ -32,36 +32,36 @@ class Tensor:
     """Bytes."""
 
 
-def files(folder: Path, names: Sequence[str] = MODEL) -> list[Path]:
+def find_weight_files(folder: Path, names: Sequence[str] = MODEL) -> list[Path]:
     """The files that loading would read, safetensors before pickles; raises `Refused` where there are none, or one of
     those that an index names is not there."""
     first = next((folder / name for name in names if (folder / name).is_file()), None)
     if first is None:
         wanted = f"{names[0]} (or shards with {names[1]})" if names is MODEL else names[0]
-        raise Refused("the model folder has no weights", where=str(folder), mend=f"it needs {wanted}")
+        raise UserError("the model folder has no weights", location=str(folder), hint=f"it needs {wanted}")
     if first.suffix != ".json":
         return [first]
     shards = sorted(set(_index(first).values()))
     missing = [name for name in shards if not (folder / name).is_file()]
     if missing:
-        raise Refused(
+        raise UserError(
             f"{len(missing)} of {len(shards)} weight files are missing: {', '.join(missing[:3])}",
-            where=str(first),
-            mend="copy or download them again; the index names them",
+            location=str(first),
+            hint="copy or download them again; the index names them",
         )
     return [folder / name for name in shards]
 
 
-def check(found: Iterable[Path]) -> None:
+def check_weight_files(found: Iterable[Path]) -> None:
     """Refuse weight files that are cut off, broken, or more than tensors."""
     for file in found:
         if file.suffix == ".safetensors":
-            tensors(file)
+            read_tensor_headers(file)
         else:
             _check_pickle(file)
 
 
-def tensors(file: Path) -> dict[str, Tensor]:
+def read_tensor_headers(file: Path) -> dict[str, TensorHeader]:
     """The tensors of a safetensors file by name (https://github.com/huggingface/safetensors#format).
 
     Raises `Refused` if the file does not hold what its header says.
@@ -84,9 +84,9 @@ def tensors(file: Path) -> dict[str, Tensor]:
     return found
 
 
-def _tensor(said: dict[str, Any]) -> Tensor:
+def _tensor(said: dict[str, Any]) -> TensorHeader:
     begin, end = said["data_offsets"]
-    return Tensor(said["dtype"], tuple(said["shape"]), end - begin)
+    return TensorHeader(said["dtype"], tuple(said["shape"]), end - begin)
 
 
 def _index(file: Path) -> dict[str, str]:
@@ -94,7 +94,7 @@ def _index(file: Path) -> dict[str, str]:
         names = json.loads(file.read_text("utf-8"))["weight_map"]
         return {str(name): str(shard) for name, shard in names.items()}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise Refused(f"the index of the weights does not read: {error!r}", where=str(file), mend=SAVE_AGAIN) from None
+        raise UserError(f"the index of the weights does not read: {error!r}", location=str(file), hint=SAVE_AGAIN) from None
 
 
 def _check_pickle(file: Path) -> None:
@@ -107,10 +107,10 @@ def _check_pickle(file: Path) -> None:
         raise _broken(file, "it is no whole file of torch 1.6 or later") from None
     strange = sorted(said for said in named if said.partition(" ")[0] not in PLAIN and said not in PLAIN_NAMES)
     if strange or not parts:
-        raise Refused(
+        raise UserError(
             f"the weights are a pickle that holds more than tensors: {', '.join(strange[:3]) or 'no tensors at all'}",
-            where=str(file),
-            mend="such a file can run code, so only plain tensors are read (weights_only); give safetensors",
+            location=str(file),
+            hint="such a file can run code, so only plain tensors are read (weights_only); give safetensors",
         )
 
 
@@ -125,5 +125,5 @@ def _named(pickled: bytes) -> set[str]:
     return found
 
 
-def _broken(file: Path, why: str) -> Refused:
-    return Refused(f"the weights are cut off or broken: {why}", where=str(file), mend="copy or download the file again")
+def _broken(file: Path, why: str) -> UserError:
+    return UserError(f"the weights are cut off or broken: {why}", location=str(file), hint="copy or download the file again")

@@ -29,7 +29,7 @@ def save_numbers(file: Path, arrays: Mapping[str, Any]) -> None:
     save_file({name: ascontiguousarray(array) for name, array in arrays.items()}, file)
 
 
-def size(folder: Path) -> tuple[int, int | None]:
+def folder_bytes(folder: Path) -> tuple[int, int | None]:
     """Bytes in a folder, and numbers in its safetensors files; None where files of another kind may hold some too."""
     files = [file for file in folder.rglob("*") if file.is_file()]
     kept = None if any(file.suffix in OPAQUE for file in files) else sum(map(_numbers_in, files))
@@ -37,7 +37,7 @@ def size(folder: Path) -> tuple[int, int | None]:
 
 
 @contextmanager
-def room(out: Path, id: str, keep: bool) -> Iterator[tuple[Path, Callable[[Record], None]]]:
+def record_writer(out: Path, id: str, keep: bool) -> Iterator[tuple[Path, Callable[[Record], None]]]:
     """An empty folder to save into, and what writes a run's record, with the folder beside it if it is to be kept.
 
     Record and folder are each put in place whole, the folder last: there is none that is not of its record's run.

@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, NonNegativeFloat, NonNegativeInt, PositiveInt
 
 
-class Frozen(BaseModel):
+class FrozenModel(BaseModel):
     """A closed, unchangeable piece of a record: an unknown key is an error, never silently kept."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", serialize_by_alias=True, ser_json_inf_nan="null")
@@ -19,11 +19,11 @@ class Frozen(BaseModel):
 
 
 @cache
-def _given(kind: type[Frozen]) -> set[str]:
+def _given(kind: type[FrozenModel]) -> set[str]:
     return set(kind.model_fields)
 
 
-class Phase(Frozen):
+class Phase(FrozenModel):
     """Cost of one phase of a run (import, load, remember, fit, predict, latency, forget, serve)."""
 
     wall_s: NonNegativeFloat
@@ -31,7 +31,7 @@ class Phase(Frozen):
     start_mib: NonNegativeFloat | None = Field(description="memory held when the phase began")
     peak_mib: NonNegativeFloat | None = Field(description="highest memory held during the phase")
     reserved_mib: NonNegativeFloat | None = Field(description="highest memory the CUDA allocator had reserved")
-    forecast_mib: NonNegativeFloat | None = Field(
+    estimated_mib: NonNegativeFloat | None = Field(
         None,
         validation_alias=AliasChoices("forecast_mib", "predicted_mib"),  # as it was called
         description="the peak as reckoned beforehand: what was held at the start and what the phase should add",
@@ -40,7 +40,7 @@ class Phase(Frozen):
         None, description="drawn by the whole device meanwhile; null: the machine does not tell"
     )
 
-    def after(self, earlier: Phase | None) -> Phase:
+    def continued_from(self, earlier: Phase | None) -> Phase:
         """The whole of a phase that began elsewhere, as if one process had done both."""
         if earlier is None:
             return self
@@ -49,24 +49,24 @@ class Phase(Frozen):
         return self.model_copy(update=seconds | {"peak_mib": max(peaks, default=None)})
 
 
-class Parameters(Frozen):
+class Parameters(FrozenModel):
     """Parameter counts; 4-bit weights count as the numbers they stand for."""
 
     total: NonNegativeInt = Field(description="in the model as adapted")
     trainable: NonNegativeInt = Field(description="trained while fitting")
-    kept: NonNegativeInt | None = Field(
+    saved: NonNegativeInt | None = Field(
         description="in the artefact's safetensors files; null: in files of another kind"
     )
 
 
-class BudgetUsage(Frozen):
+class BudgetUsage(FrozenModel):
     """What the method drew of its grant."""
 
     train_size: PositiveInt | None = Field(
         None, description="training examples at hand; null: the record is older than this field"
     )
     examples: NonNegativeInt
-    passes: NonNegativeFloat
+    epochs: NonNegativeFloat
     steps: NonNegativeInt
     tokens: NonNegativeInt
     seconds: NonNegativeFloat
@@ -79,17 +79,17 @@ class BudgetUsage(Frozen):
     stopped_by: str | None = Field(description="the limit that ended adapting, null if the method ended by itself")
 
 
-class Answering(Frozen):
+class Answering(FrozenModel):
     """What answering the questions of the exam took; raw values, statistics are computed when read."""
 
     queries: NonNegativeInt
     prompt_tokens: NonNegativeInt | None = Field(None, description="null: no model was asked")
     answer_tokens: NonNegativeInt | None = None
-    cut_prompts: NonNegativeInt | None = Field(
+    truncated_prompts: NonNegativeInt | None = Field(
         None, description="prompts that exceeded the context and lost their head"
     )
-    longest_prompt: NonNegativeInt | None = Field(None, description="tokens of the longest prompt")
-    shared_prompt: NonNegativeInt | None = Field(
+    longest_prompt_tokens: NonNegativeInt | None = Field(None, description="tokens of the longest prompt")
+    shared_prefix_tokens: NonNegativeInt | None = Field(
         None, description="tokens that all prompts begin with, which were read and kept once"
     )
     context: PositiveInt | None = Field(None, description="tokens that a prompt and its answer may take together")
@@ -97,29 +97,29 @@ class Answering(Frozen):
     latency_ms: tuple[NonNegativeFloat, ...] = Field(description="one query at a time, after warm-up")
 
 
-class Adapter(Frozen):
+class AdapterServing(FrozenModel):
     """An adapter in service on one loaded base; the answers compared are those to the latency queries."""
 
     queries: NonNegativeInt
     load_ms: NonNegativeFloat = Field(description="from its files onto the loaded base, and switched on")
     switch_ms: NonNegativeFloat = Field(description="from one loaded adapter to another")
-    loaded_same: float = Field(description="share of answers that the saved adapter, loaded anew, gives again")
-    merged_same: float | None = Field(
+    reload_agreement: float = Field(description="share of answers that the saved adapter, loaded anew, gives again")
+    merge_agreement: float | None = Field(
         None, description="share of answers that stay as they are when it is merged into the base; null: cannot be"
     )
     merged_latency_ms: tuple[NonNegativeFloat, ...] = Field((), description="one query at a time, after merging")
 
 
-class Cost(Frozen):
+class Cost(FrozenModel):
     """The three ledgers: adapting (once), answering (per query), keeping (per task)."""
 
     phases: dict[str, Phase]
-    memory_read_by: str
+    memory_source: str
     parameters: Parameters | None
-    spent: BudgetUsage | None
+    budget_usage: BudgetUsage | None
     answering: Answering | None
-    artefact_bytes: NonNegativeInt | None
-    adapter: Adapter | None = Field(None, description="null: what was learnt is no adapter beside a base")
-    adapter_failure: str | None = Field(
+    artifact_bytes: NonNegativeInt | None
+    adapter_serving: AdapterServing | None = Field(None, description="null: what was learnt is no adapter beside a base")
+    adapter_serving_error: str | None = Field(
         None, description="why an adapter's service could not be measured, if it failed"
     )

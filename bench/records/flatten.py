@@ -8,12 +8,12 @@ from typing import Any
 from bench.records.record import Record
 
 
-def flat(record: Record) -> dict[str, Any]:
+def flatten_record(record: Record) -> dict[str, Any]:
     """Everything of a run but its command, answers, curve and latencies; lists as JSON."""
     whole = record.model_dump(mode="json", exclude={"samples", "curve", "asked"})
     if record.cost and record.cost.answering:
         del whole["cost"]["answering"]["latency_ms"]
-    if record.cost and record.cost.adapter:
+    if record.cost and record.cost.adapter_serving:
         del whole["cost"]["adapter"]["merged_latency_ms"]
     whole["spec"]["method"]["params"] = json.dumps(record.spec.method.params)
     whole["spec"]["decoding"]["stop"] = json.dumps(record.spec.decoding.stop)

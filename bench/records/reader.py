@@ -16,9 +16,9 @@ from typing import Any, NamedTuple, overload
 import msgspec
 from pydantic import ValidationError
 
-from bench.errors import Refused
+from bench.errors import UserError
 from bench.records.record import Record
-from bench.records.samples import Sample, Samples, digest
+from bench.records.samples import Sample, Samples, digest_answers
 
 SHELF = 50  # files that a process reads at a time
 FEW = 2 * SHELF  # files for which no process is worth its start
@@ -66,7 +66,7 @@ class Page(NamedTuple):
     scores: array[float]
 
 
-def read(files: Sequence[Path]) -> Iterator[Record]:
+def read_files(files: Sequence[Path]) -> Iterator[Record]:
     """The record of each file, in their order; raises `Refused` at the first that is none of this version."""
     kept: dict[Ids, Ids] = {}  # all records of a task answer the very same questions
     with _standing():
@@ -81,10 +81,10 @@ def read_file(file: Path) -> Record:
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"])) or "the file"
-        raise Refused(
+        raise UserError(
             f"no record of this version of adaptbench: {place}: {first['msg'].lower()}",
-            where=str(file),
-            mend="take the file out of the folder, or read it with the version that wrote it",
+            location=str(file),
+            hint="take the file out of the folder, or read it with the version that wrote it",
         ) from None
 
 
@@ -111,8 +111,8 @@ class _Texts(Sequence[Sample]):
             parsed: list[_Sample] = _whole.decode(file.read_bytes()).samples
         except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
             parsed = []
-        if digest([one.raw for one in parsed]) != said:
-            raise Refused("the record changed while it was read", where=str(file), mend="read it when its run is over")
+        if digest_answers([one.raw for one in parsed]) != said:
+            raise UserError("the record changed while it was read", location=str(file), hint="read it when its run is over")
         return cls(parsed)
 
     def __len__(self) -> int:
@@ -154,7 +154,7 @@ def _page(content: bytes, kept: dict[Ids, Ids]) -> Page | None:
         scores = array("d", [one.scores[metric] for one in samples])
     except (msgspec.MsgspecError, UnicodeDecodeError, KeyError):
         return None
-    ids, said = tuple([one.id for one in samples]), digest([one.raw for one in samples])
+    ids, said = tuple([one.id for one in samples]), digest_answers([one.raw for one in samples])
     header = [b'"%b":%b' % (name.encode(), raw) for name in _HEADER if (raw := bytes(getattr(whole, name)))]
     return Page(b"{%b}" % b",".join([*header, b'"samples":[]']), kept.setdefault(ids, ids), said, metric, scores)
 

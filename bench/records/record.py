@@ -13,25 +13,25 @@ from typing import Any, Literal
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
-from bench.records.cost import Cost, Frozen
+from bench.records.cost import Cost, FrozenModel
 from bench.records.samples import Samples
 
 Dtype = Literal["float32", "bfloat16", "float16"]
 Status = Literal["ok", "unsupported", "did-not-fit", "timeout", "error"]
-REASONS = "BLESSED.md"  # the sign of a baseline: why it is what it is
+BASELINE_MARKER = "BLESSED.md"  # the sign of a baseline: why it is what it is
 
 
-class MethodSpec(Frozen):
+class MethodSpec(FrozenModel):
     """Which method, with every hyper-parameter resolved."""
 
     name: str
     ref: str = Field(description="what finds the method again: its name, a path, or module:Class")
     control: bool = Field(description="what others have to beat, not a contender")
-    sham: bool = Field(False, description="a control that shows what learning nothing looks like: not to be used")
+    negative_control: bool = Field(False, description="a control that shows what learning nothing looks like: not to be used")
     params: dict[str, Any]
 
 
-class TaskSpec(Frozen):
+class TaskSpec(FrozenModel):
     """Which task, down to the bytes of its card and data."""
 
     name: str
@@ -41,7 +41,7 @@ class TaskSpec(Frozen):
     metric: str = Field(description="the main metric: tables are sorted by it, gates look at it")
 
 
-class BaseSpec(Frozen):
+class BaseSpec(FrozenModel):
     """Which base model, down to the bytes of its weights and tokenizer."""
 
     ref: str = Field(description="what finds the model again: a shipped model's name, a folder, or a hub name")
@@ -55,11 +55,11 @@ class BaseSpec(Frozen):
         return Path(self.ref).name
 
 
-class Grant(Frozen):
+class BudgetLimits(FrozenModel):
     """The budget every method of a comparison is granted alike; null means no limit."""
 
     examples: PositiveInt | None = Field(None, description="training examples, drawn by the seed")
-    passes: PositiveInt | None = Field(None, description="passes over the training examples")
+    epochs: PositiveInt | None = Field(None, description="passes over the training examples")
     steps: PositiveInt | None = Field(None, description="optimiser steps")
     tokens: PositiveInt | None = Field(None, description="non-padding tokens trained on")
     seconds: PositiveFloat | None = Field(
@@ -75,7 +75,7 @@ class Grant(Frozen):
     new_tokens: PositiveInt | None = Field(None, description="tokens per answer; null takes the task's own limit")
 
 
-class Decoding(Frozen):
+class Decoding(FrozenModel):
     """Every setting that decides how answers are decoded; nothing is inherited from a model's own configuration."""
 
     do_sample: Literal[False] = False
@@ -85,16 +85,16 @@ class Decoding(Frozen):
     stop: tuple[str, ...] = Field(description="texts that end an answer, besides the end-of-sequence token")
 
 
-class Spec(Frozen):
+class Spec(FrozenModel):
     """One run, fully resolved: equal specs give equal answers on one machine with one set of libraries."""
 
     task: TaskSpec
     method: MethodSpec
     base: BaseSpec
-    budget: Grant
+    budget: BudgetLimits
     decoding: Decoding
     seed: NonNegativeInt
-    exam: Literal["test", "validation"] = Field("test", description="the split that is answered; trials see no other")
+    split: Literal["test", "validation"] = Field("test", description="the split that is answered; trials see no other")
 
     @cached_property
     def key(self) -> str:
@@ -110,7 +110,7 @@ class Spec(Frozen):
         return f"{self.task.name}-{self.method.name.replace(':', '-')}-{self.key}-s{self.seed}"
 
 
-class Point(Frozen):
+class CurvePoint(FrozenModel):
     """One point of the training curve: loss in nats per token learnt, of an encoder per row."""
 
     step: NonNegativeInt
@@ -123,7 +123,7 @@ class Point(Frozen):
     next_token_accuracy: float | None = Field(description="share of answer tokens predicted right on validation")
 
 
-class Forgetting(Frozen):
+class Forgetting(FrozenModel):
     """What adapting did to the model's grasp of general text: the same text, read before and after."""
 
     text_sha256: str = Field(description="digest of the file of general text")
@@ -132,7 +132,7 @@ class Forgetting(Frozen):
     nats_after: float | None = Field(description="the same of the model as adapted; null where it diverged")
 
 
-class Env(Frozen):
+class Env(FrozenModel):
     """Where and with what the run was made."""
 
     started: str = Field(description="ISO 8601, UTC")
@@ -152,11 +152,11 @@ class Env(Frozen):
     matmul_flops_per_s: NonNegativeFloat | None = Field(
         None, description="of a large float32 matrix product, measured after the run; null: no torch was used"
     )
-    others_cores: NonNegativeFloat = Field(description="cores that other processes kept busy meanwhile, on average")
+    background_cores: NonNegativeFloat = Field(description="cores that other processes kept busy meanwhile, on average")
     packages: dict[str, str]
 
 
-class Failure(Frozen):
+class Failure(FrozenModel):
     """Why a run is not ok, in words a user can act on."""
 
     kind: str
@@ -164,17 +164,17 @@ class Failure(Frozen):
     trace: str | None
 
 
-class Range(Frozen):
+class SearchRange(FrozenModel):
     """Where a hyper-parameter is looked for: between two bounds, or among choices."""
 
     low: float | None = None
     high: float | None = None
-    whole: bool = Field(False, description="whole numbers only")
+    integer: bool = Field(False, description="whole numbers only")
     log: bool = Field(False, description="looked for by factors, not by differences")
     choices: tuple[str | float | int | bool, ...] | None = None
 
 
-class Attempt(Frozen):
+class Trial(FrozenModel):
     """One trial: what was tried and what validation made of it."""
 
     params: dict[str, Any]
@@ -182,31 +182,31 @@ class Attempt(Frozen):
     score: float | None = Field(description="main metric on validation; null: it failed or diverged")
 
 
-class Tuning(Frozen):
+class Tuning(FrozenModel):
     """How the hyper-parameters of a run were found."""
 
-    ranges: dict[str, Range]
-    attempts: tuple[Attempt, ...]
+    ranges: dict[str, SearchRange]
+    trials: tuple[Trial, ...]
 
 
-class Record(Frozen):
+class Record(FrozenModel):
     """One run, whole. Header first, samples last, one sample per line."""
 
     schema_: Literal[1] = Field(1, alias="schema")
     id: str
     status: Status
     spec: Spec
-    asked: tuple[str, ...] = Field(description="the command as typed")
+    command: tuple[str, ...] = Field(description="the command as typed")
     scores: dict[str, float] = Field(description="mean of every per-example score")
     cost: Cost | None
     env: Env | None
-    curve: tuple[Point, ...]
+    curve: tuple[CurvePoint, ...]
     forgetting: Forgetting | None = Field(None, description="null: not measured, or the model was not trained")
     tuning: Tuning | None = Field(None, description="null: the hyper-parameters were not tuned")
     error: Failure | None
     samples: Samples
 
-    def text(self) -> str:
+    def to_json(self) -> str:
         """The record as JSON: readable header, then one sample per line (so that diffs and `grep` work)."""
         header = self.model_dump_json(indent=1, exclude={"samples"}).removesuffix("\n}")
         samples = ",\n  ".join(sample.model_dump_json() for sample in self.samples)
@@ -220,7 +220,7 @@ class Record(Frozen):
         fresh = folder / f".{self.id}.{os.getpid()}.part"
         try:
             with fresh.open("w", encoding="utf-8") as file:
-                file.write(self.text())
+                file.write(self.to_json())
                 file.flush()
                 os.fsync(file.fileno())
             fresh.replace(place)
@@ -253,7 +253,7 @@ def _hidden(file: Path, folder: Path) -> bool:
     """Whether a file is in the making, of a baseline's folder, or of one that bears the name of a record."""
     above = [folder / place for place in file.parents[:-1]]
     return any(part.startswith(".") for part in file.parts) or any(
-        (place / REASONS).is_file() or place.with_name(f"{place.name}.json").is_file() for place in above
+        (place / BASELINE_MARKER).is_file() or place.with_name(f"{place.name}.json").is_file() for place in above
     )
 
 

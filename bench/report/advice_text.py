@@ -6,15 +6,15 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from bench import units
-from bench.analysis.advice import Advice, Candidate, Labels
-from bench.analysis.constraints import Wishes, limits
-from bench.analysis.task_results import Section
-from bench.i18n import Say, english
+from bench.analysis.advice import Advice, Candidate, LabelingAdvice
+from bench.analysis.constraints import Constraints, describe_constraints
+from bench.analysis.task_results import TaskResults
+from bench.i18n import Translate, untranslated
 
 
-def sentences(made: Advice, section: Section, wishes: Wishes, say: Say = english) -> list[str]:
+def advice_sentences(made: Advice, section: TaskResults, wishes: Constraints, say: Translate = untranslated) -> list[str]:
     """The answer first."""
-    said = _answered(made, wishes, say) if made.use else _nearest(made, section, wishes, say)
+    said = _answered(made, wishes, say) if made.recommended else _nearest(made, section, wishes, say)
     if met := made.break_even:
         said.append(
             say(
@@ -32,16 +32,16 @@ def sentences(made: Advice, section: Section, wishes: Wishes, say: Say = english
             say("The runs were made on machines that differ, so what they cost was not compared: the best is named.")
         )
     controls = [one for one in made.candidates if one.control]
-    if controls and controls[0].name != made.use:
+    if controls and controls[0].name != made.recommended:
         said.append(say("Beside it, the best control: {name} with {score:.3f}, {total} in all.", **_told(controls[0])))
-    open_to = [cell for cell in section.found.cells if cell.name not in made.out or cell.name in made.beyond]
-    if made.best and open_to[0].name in made.beyond:
+    open_to = [cell for cell in section.comparison.results if cell.name not in made.excluded or cell.name in made.excluded_by_limit]
+    if made.best and open_to[0].name in made.excluded_by_limit:
         best = open_to[0]
         said.append(say("Without the limits: {name} with {score:.3f}.", name=best.name, score=best.interval.mean))
-    return [*said, _labels(made.more_labels, say)] if made.use else said
+    return [*said, _labels(made.more_labels, say)] if made.recommended else said
 
 
-def table(title: str, made: Advice, say: Say = english) -> Table:
+def candidates_table(title: str, made: Advice, say: Translate = untranslated) -> Table:
     """Every method within the limits, best first."""
     shown = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
     shown.add_column(say("method"), overflow="fold")
@@ -58,39 +58,39 @@ def table(title: str, made: Advice, say: Say = english) -> Table:
             units.time(one.once_s),
             units.time(each),
             units.time(one.total_s),
-            style="bold" if one.name == made.use else None,
+            style="bold" if one.name == made.recommended else None,
         )
     return shown
 
 
-def out(made: Advice, say: Say = english) -> list[str]:
+def excluded_sentences(made: Advice, say: Translate = untranslated) -> list[str]:
     """Why the others are out."""
-    return [say("Out: {name} ({reason})", name=name, reason=reason) for name, reason in made.out.items()]
+    return [say("Out: {name} ({reason})", name=name, reason=reason) for name, reason in made.excluded.items()]
 
 
-def _answered(made: Advice, wishes: Wishes, say: Say) -> list[str]:
-    chosen = next(one for one in made.candidates if one.name == made.use)
+def _answered(made: Advice, wishes: Constraints, say: Translate) -> list[str]:
+    chosen = next(one for one in made.candidates if one.name == made.recommended)
     facts = _told(chosen) | {"metric": made.metric, "queries": wishes.queries, "points": 100 * wishes.tolerance}
     if made.answer == "undecided":
         said = [
             say(
                 "Undecided between {name} and {others}, which would be cheaper and may be worse by more than "
                 "{points:g} points. Until more is known, use {name}.",
-                others=", ".join(made.instead),
+                others=", ".join(made.cheaper_candidates),
                 **facts,
             )
         ]
-        some = [one for one in made.candidates if one.name in made.instead]
+        some = [one for one in made.candidates if one.name in made.cheaper_candidates]
         said += [
-            say("About {items:,} test questions would tell for {name}.", name=one.name, items=units.about(one.items))
-            if one.items
+            say("About {items:,} test questions would tell for {name}.", name=one.name, items=units.about(one.questions_needed))
+            if one.questions_needed
             else say("For {name}, more test questions would not tell; more seeds might.", name=one.name)
             for one in some
         ]
     else:
         said = [say("Use {name}.", **facts)]
     said.append(say("{name} scored {score:.3f} {metric} ({low:.3f} to {high:.3f}).", **facts))
-    if made.best != made.use:
+    if made.best != made.recommended:
         facts |= {"best": made.best, "behind": 100 * chosen.behind}
         said.append(
             say(
@@ -104,7 +104,7 @@ def _answered(made: Advice, wishes: Wishes, say: Say) -> list[str]:
         if chosen.total_s is not None
         else say("What it costs was not measured.")
     )
-    if chosen.control and not made.contended:
+    if chosen.control and not made.has_contender:
         said.append(say("{name} is a control, and no other method was run.", **facts))
     elif chosen.control:
         said.append(
@@ -118,13 +118,13 @@ def _told(one: Candidate) -> dict[str, object]:
     return one.model_dump() | {name: units.time(value) for name, value in times.items()}
 
 
-def _nearest(made: Advice, section: Section, wishes: Wishes, say: Say) -> list[str]:
+def _nearest(made: Advice, section: TaskResults, wishes: Constraints, say: Translate) -> list[str]:
     """Nothing fits: what each limit would have to be for one method at least."""
-    if not made.beyond:
+    if not made.excluded_by_limit:
         return [say("No method ended well.")]
     said = [say("Nothing fits the limits.")]
     okay = [row for row in section.rows if row.status == "ok"]
-    for limit in limits(wishes, say):
+    for limit in describe_constraints(wishes, say):
         found = [(amount, row.label) for row in okay if (amount := limit.of(row)) is not None]
         if limit.granted is not None and found:
             amount, name = min(found)
@@ -133,14 +133,14 @@ def _nearest(made: Advice, section: Section, wishes: Wishes, say: Say) -> list[s
                     "{what}: the least was {least}, by {name}.", what=limit.what, least=limit.written(amount), name=name
                 )
             )
-    for metric in wishes.least:
+    for metric in wishes.min_scores:
         if some := [(row.scores[metric], row.label) for row in okay if metric in row.scores]:
             score, name = max(some)
             said.append(say("{metric}: the most was {score:.3f}, by {name}.", metric=metric, score=score, name=name))
     return said
 
 
-def _labels(known: Labels | None, say: Say) -> str:
+def _labels(known: LabelingAdvice | None, say: Translate) -> str:
     if known is None:
         return say(
             "Whether more labels would help was not measured: the same runs with --examples 250,500,1000 would tell."

@@ -5,23 +5,23 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from bench.analysis import tuning_curve
-from bench.analysis.task_results import Section
-from bench.i18n import Say, english
+from bench.analysis.task_results import TaskResults
+from bench.i18n import Translate, untranslated
 from bench.records import comparability
 from bench.records.record import Record
 
 BUSY = 0.2
 
 
-def notes(section: Section, say: Say = english) -> list[str]:
+def caveats(section: TaskResults, say: Translate = untranslated) -> list[str]:
     """Every remark on one comparison."""
     records = section.records
     said = [f"{row.label}: {row.status}: {row.reason}" for row in section.rows if row.status != "ok"]
     said += [line for record in records for line in _of_run(record, say)]
-    said += disturbances(records, say)
+    said += describe_disturbances(records, say)
     names = {row.key: row.label for row in section.rows}
     tuned = {record.spec.key: record for record in records if record.tuning is not None}
-    said += [tuning(record, names[key], say) for key, record in tuned.items()]
+    said += [describe_tuning(record, names[key], say) for key, record in tuned.items()]
     items = min((len(record.samples) for record in records if record.status == "ok"), default=0)
     if items:
         said.append(
@@ -29,7 +29,7 @@ def notes(section: Section, say: Say = english) -> list[str]:
                 "With {items} test questions, differences below about {points:.1f} points cannot be seen in one seed "
                 "(paired, 80 % power at 10 % discordance).",
                 items=items,
-                points=100 * tuning_curve.visible_difference(items),
+                points=100 * tuning_curve.detectable_difference(items),
             )
         )
     for size, shown in list(section.rows_by_size.items())[:-1]:
@@ -38,48 +38,48 @@ def notes(section: Section, say: Say = english) -> list[str]:
     return said
 
 
-def _of_run(record: Record, say: Say) -> Iterator[str]:
+def _of_run(record: Record, say: Translate) -> Iterator[str]:
     """What a reader must know of one run."""
     name = f"{record.spec.method.name} seed {record.spec.seed}"
-    spent, answering = (record.cost.spent, record.cost.answering) if record.cost else (None, None)
+    spent, answering = (record.cost.budget_usage, record.cost.answering) if record.cost else (None, None)
     if spent and spent.stopped_by in ("seconds", "tokens"):
         facts: dict[str, object] = {"limit": spent.stopped_by, "steps": spent.steps}
         yield say("{name}: its budget of {limit} was used up after {steps} steps.", name=name, **facts)
-    if answering and answering.cut_prompts:
-        facts = {"cut": answering.cut_prompts, "all": answering.queries}
+    if answering and answering.truncated_prompts:
+        facts = {"cut": answering.truncated_prompts, "all": answering.queries}
         yield say(
             "{name}: {cut} of {all} prompts were longer than the context and lost their beginning.", name=name, **facts
         )
-    if record.cost and record.cost.adapter_failure:
-        why = record.cost.adapter_failure
+    if record.cost and record.cost.adapter_serving_error:
+        why = record.cost.adapter_serving_error
         yield say("{name}: its adapter could not be put in service: {why}", name=name, why=why)
 
 
-def disturbances(records: Sequence[Record], say: Say = english) -> list[str]:
+def describe_disturbances(records: Sequence[Record], say: Translate = untranslated) -> list[str]:
     """Why seconds and rates may not be what they seem."""
     said = []
-    busy = [record for record in records if record.env and record.env.others_cores > BUSY * record.env.cores]
+    busy = [record for record in records if record.env and record.env.background_cores > BUSY * record.env.cores]
     if busy:
         said.append(
             say(
                 "Other processes kept up to {most:.0%} of the cores busy during {busy} of {all} runs; their seconds "
                 "and rates are not the machine's.",
-                most=max(min(record.env.others_cores / record.env.cores, 1.0) for record in busy if record.env),
+                most=max(min(record.env.background_cores / record.env.cores, 1.0) for record in busy if record.env),
                 busy=len(busy),
                 all=len(records),
             )
         )
-    unlike = comparability.strangers(records)
+    unlike = comparability.environment_differences(records)
     if unlike:
         told = "; ".join(f"{name}: {', '.join(values)}" for name, values in unlike.items())
         said.append(say("Not all runs were made alike, so seconds and memory do not compare ({unlike}).", unlike=told))
     return said
 
 
-def tuning(record: Record, name: str, say: Say = english) -> str:
+def describe_tuning(record: Record, name: str, say: Translate = untranslated) -> str:
     """How a method's hyper-parameters were found: E[best] of 1, 2, … trials, the best, and whether it is at an edge."""
     assert record.tuning is not None
-    attempts = record.tuning.attempts
+    attempts = record.tuning.trials
     if not attempts:
         return say("{name}: nothing to tune.", name=name)
     curve = " ".join(
@@ -106,7 +106,7 @@ def tuning(record: Record, name: str, say: Say = english) -> str:
     edges = [
         key
         for key, place in record.tuning.ranges.items()
-        if place.choices is None and tuning_curve.at_edge(chosen[key], place)
+        if place.choices is None and tuning_curve.is_at_edge(chosen[key], place)
     ]
     if edges:
         said.append(say("at the edge of its range: {edges}", edges=", ".join(edges)))

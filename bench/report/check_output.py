@@ -9,9 +9,9 @@ from xml.etree import ElementTree
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from bench.analysis.regression.check import Outcome
-from bench.analysis.regression.gates import Finding
-from bench.i18n import cell
+from bench.analysis.regression.check import CheckOutcome
+from bench.analysis.regression.gates import GateFinding
+from bench.i18n import escape_markdown
 
 QUIET = ("same", "shown")
 ILLEGAL = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")  # in XML 1.0
@@ -28,18 +28,18 @@ SIGNS = {
 COLOURS = {"worse": "red", "missing": "yellow", "incomparable": "yellow", "unsure": "yellow", "better": "green"}
 
 
-def table(outcome: Outcome, everything: bool = False) -> Table:
+def findings_table(outcome: CheckOutcome, everything: bool = False) -> Table:
     """What was found, worst first; what is as before only where asked for."""
     shown = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
     for heading in ("verdict", "where", "what", "says"):
         shown.add_column(heading, overflow="fold")
     for one in outcome.findings:
         if everything or one.verdict not in QUIET:
-            shown.add_row(one.verdict, one.name, one.gate, one.says, style=COLOURS.get(one.verdict))
+            shown.add_row(one.verdict, one.name, one.gate, one.details, style=COLOURS.get(one.verdict))
     return shown
 
 
-def markdown(outcome: Outcome) -> str:
+def to_markdown(outcome: CheckOutcome) -> str:
     """For a pull request: the sentence, what changed, and what did not, folded."""
     loud = [one for one in outcome.findings if one.verdict not in QUIET]
     quiet = [one for one in outcome.findings if one.verdict in QUIET]
@@ -52,7 +52,7 @@ def markdown(outcome: Outcome) -> str:
     return "\n".join(parts)
 
 
-def junit(outcome: Outcome) -> str:
+def to_junit(outcome: CheckOutcome) -> str:
     """Worse is a failure, missing and incomparable are errors, unsure is skipped."""
     kinds = {"worse": "failure", "missing": "error", "incomparable": "error", "unsure": "skipped"}
     root = ElementTree.Element("testsuites")
@@ -67,7 +67,7 @@ def junit(outcome: Outcome) -> str:
         )  # fmt: skip
         for number, one in enumerate(cases, start=1):
             case = ElementTree.SubElement(suite, "testcase", classname=name, name=f"{number} {one.gate}")
-            says = ILLEGAL.sub("\ufffd", one.says)
+            says = ILLEGAL.sub("\ufffd", one.details)
             if kind := kinds.get(one.verdict):
                 ElementTree.SubElement(case, kind, message=says, type=one.verdict)
             else:
@@ -76,10 +76,10 @@ def junit(outcome: Outcome) -> str:
     return ElementTree.tostring(root, encoding="unicode", xml_declaration=True) + "\n"
 
 
-def _lines(found: list[Finding]) -> str:
+def _lines(found: list[GateFinding]) -> str:
     rows = ["| | where | what | says |", "|---|---|---|---|"]
     rows += [
-        f"| {SIGNS[one.verdict]} {one.verdict} | {cell(one.name)} | {cell(one.gate)} | {cell(one.says)} |"
+        f"| {SIGNS[one.verdict]} {one.verdict} | {escape_markdown(one.name)} | {escape_markdown(one.gate)} | {escape_markdown(one.details)} |"
         for one in found
     ]
     return "\n".join(rows) + "\n"

@@ -6,45 +6,45 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from bench import units
-from bench.analysis.summary import Row
-from bench.i18n import Say
+from bench.analysis.summary import MethodSummary
+from bench.i18n import Translate
 
 
 @dataclass(frozen=True)
-class Column:
+class TableColumn:
     """One column; `of` gives None where nothing was measured."""
 
     heading: str
     help: str
-    of: Callable[[Row], float | None]
+    of: Callable[[MethodSummary], float | None]
     written: Callable[[float | None], str]
 
 
-def columns(rows: Sequence[Row], main: str, say: Say) -> list[Column]:
+def build_columns(rows: Sequence[MethodSummary], main: str, say: Translate) -> list[TableColumn]:
     """Scores first, the main metric left out since it stands with its interval; then costs that some row has."""
     metrics = dict.fromkeys(metric for row in rows for metric in row.scores if metric != main)
-    made = [Column(metric, "", lambda row, metric=metric: row.scores.get(metric), units.decimal) for metric in metrics]  # type: ignore[misc]
+    made = [TableColumn(metric, "", lambda row, metric=metric: row.scores.get(metric), units.decimal) for metric in metrics]  # type: ignore[misc]
     made += [
-        Column(
+        TableColumn(
             say("forgets"),
             say("nats that a token of general text costs more after adapting"),
-            lambda row: row.forgets,
+            lambda row: row.forgetting_nats,
             units.signed,
         ),
-        Column(say("trained"), say("parameters trained"), lambda row: row.trainable, units.count),
-        Column(say("fit"), say("time to adapt, mean over seeds"), lambda row: row.fit_s, units.time),
-        Column(
+        TableColumn(say("trained"), say("parameters trained"), lambda row: row.trainable, units.count),
+        TableColumn(say("fit"), say("time to adapt, mean over seeds"), lambda row: row.train_s, units.time),
+        TableColumn(
             say("peak memory"),
             say("highest of all phases and seeds, MiB"),
             lambda row: row.peak_mib,
             units.whole,
         ),
-        Column(say("tokens/s"), say("answer tokens per second, in batches"), lambda row: row.tokens_per_s, units.whole),
-        Column(say("answer"), say("median time of one question, alone"), lambda row: row.query_p50_ms, _milliseconds),
-        Column(
+        TableColumn(say("tokens/s"), say("answer tokens per second, in batches"), lambda row: row.tokens_per_s, units.whole),
+        TableColumn(say("answer"), say("median time of one question, alone"), lambda row: row.query_p50_ms, _milliseconds),
+        TableColumn(
             say("answer 95 %"), say("95 of 100 questions took no longer"), lambda row: row.query_p95_ms, _milliseconds
         ),
-        Column(say("kept"), say("bytes on disk"), lambda row: row.artefact_bytes, units.size),
+        TableColumn(say("kept"), say("bytes on disk"), lambda row: row.artifact_bytes, units.size),
     ]
     return [column for column in made if any(column.of(row) is not None for row in rows)]
 

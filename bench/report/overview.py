@@ -9,11 +9,11 @@ from statistics import fmean
 
 from bench.analysis.advice import Advice
 from bench.analysis.significance import Interval
-from bench.analysis.task_results import Section
+from bench.analysis.task_results import TaskResults
 
 
 @dataclass(frozen=True)
-class Standing:
+class MethodStanding:
     """A method on one task."""
 
     name: str
@@ -28,7 +28,7 @@ class Standing:
 
 
 @dataclass(frozen=True)
-class Outline:
+class TaskOutline:
     """One task on one model, in a line; small, since it comes from another process."""
 
     title: str
@@ -49,11 +49,11 @@ class Outline:
     questions: int
     failed: int
     """Runs that are not ok."""
-    standings: tuple[Standing, ...]
+    standings: tuple[MethodStanding, ...]
 
 
 @dataclass(frozen=True)
-class Method:
+class MethodOverview:
     """A method over all tasks: on how many of them it was what."""
 
     name: str
@@ -67,20 +67,20 @@ class Method:
     failed: int
 
 
-def outline(section: Section, made: Advice) -> Outline:
+def outline_task(section: TaskResults, made: Advice) -> TaskOutline:
     """What there is to say of a section in a line."""
-    found = section.found
-    return Outline(
+    found = section.comparison
+    return TaskOutline(
         title=section.title,
         slug=section.slug,
         metric=section.metric,
-        use=made.use,
+        use=made.recommended,
         answer=made.answer,
         leader=found.leader.name if found.leader else None,
         score=found.leader.interval if found.leader else None,
         control=found.control.name if found.control else None,
         control_score=found.control.interval.mean if found.control else None,
-        ranks=found.ranks,
+        ranks=found.can_rank,
         methods=len({row.label for row in section.rows}),
         seeds=len({record.spec.seed for record in section.records}),
         questions=max(len(record.samples) for record in section.records),
@@ -89,9 +89,9 @@ def outline(section: Section, made: Advice) -> Outline:
     )
 
 
-def methods(outlines: Sequence[Outline]) -> list[Method]:
+def overview_methods(outlines: Sequence[TaskOutline]) -> list[MethodOverview]:
     """Every method over all tasks, best mean place first."""
-    known: dict[tuple[str, bool], list[Standing]] = defaultdict(list)
+    known: dict[tuple[str, bool], list[MethodStanding]] = defaultdict(list)
     for one in outlines:
         for standing in one.standings:
             known[standing.name, standing.control].append(standing)
@@ -99,17 +99,17 @@ def methods(outlines: Sequence[Outline]) -> list[Method]:
     return sorted(made, key=lambda one: (one.place is None, one.place or 0.0, one.name))
 
 
-def _standings(section: Section) -> list[Standing]:
+def _standings(section: TaskResults) -> list[MethodStanding]:
     """By the name of the method alone: settings that differ within a task are its best ones'."""
-    found = section.found
-    best: dict[str, Standing] = {}
+    found = section.comparison
+    best: dict[str, MethodStanding] = {}
     for place, row in enumerate(section.rows, start=1):
         ok = row.status == "ok"
         leads = found.leader is not None and row.key == found.leader.key
         leader, control = found.against_leader.get(row.key), found.against_control.get(row.key)
         best.setdefault(
             row.method,
-            Standing(
+            MethodStanding(
                 name=row.method,
                 control=row.control,
                 place=place if ok else None,
@@ -121,9 +121,9 @@ def _standings(section: Section) -> list[Standing]:
     return list(best.values())
 
 
-def _method(name: str, control: bool, some: Sequence[Standing]) -> Method:
+def _method(name: str, control: bool, some: Sequence[MethodStanding]) -> MethodOverview:
     places = [one.place for one in some if one.place is not None]
-    return Method(
+    return MethodOverview(
         name=name,
         control=control,
         place=fmean(places) if places else None,

@@ -20,16 +20,16 @@ from markupsafe import Markup
 from threadpoolctl import threadpool_limits
 
 from bench import __version__, units
-from bench.analysis.summary import Row, rows
-from bench.analysis.task_results import Section
-from bench.i18n import Say, cell, speaker
-from bench.records.flatten import flat
+from bench.analysis.summary import MethodSummary, summarize_methods
+from bench.analysis.task_results import TaskResults
+from bench.i18n import Translate, escape_markdown, translator
+from bench.records.flatten import flatten_record
 from bench.records.record import Spec
 from bench.report import overview
-from bench.report.overview import Outline
-from bench.report.plot_style import settle, style
-from bench.report.plots import every
-from bench.report.section_view import Picture, View
+from bench.report.overview import TaskOutline
+from bench.report.plot_style import finish_figure, plot_style
+from bench.report.plots import all_plots
+from bench.report.section_view import Picture, SectionView
 
 TEMPLATES = Path(__file__).parent / "templates"
 FEW = 12  # tasks that stand on one page, with all their pictures
@@ -40,18 +40,18 @@ Line = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Desk:
+class PageWriter:
     """What all parts of one report need; processes that make parts inherit it, since sections are large."""
 
-    sections: Sequence[Section]
+    sections: Sequence[TaskResults]
     out: Path
-    say: Say
+    say: Translate
     questions: Questions
     pages: Environment
 
 
 @dataclass(frozen=True)
-class Part:
+class TaskPage:
     """One section, as it stands in a report."""
 
     title: str
@@ -60,26 +60,26 @@ class Part:
     markdown: str
 
 
-_desk: Desk
+_desk: PageWriter
 
 
-def write(sections: Sequence[Section], out: Path, language: str = "en", questions: Questions = lambda spec: {}) -> None:
+def write_report(sections: Sequence[TaskResults], out: Path, language: str = "en", questions: Questions = lambda spec: {}) -> None:
     """Write the whole report into a folder, over one that is there, on all cores.
 
     Few sections stand on one page. Of many each has its own, and the first page says what they have in common.
     """
     global _desk
-    say = speaker(language)
-    _desk = Desk(sections, out, say, questions, _pages(say, language))
+    say = translator(language)
+    _desk = PageWriter(sections, out, say, questions, _pages(say, language))
     (out / "plots").mkdir(parents=True, exist_ok=True)
     with ProcessPoolExecutor(len(os.sched_getaffinity(0)), get_context("fork"), threadpool_limits, (1,)) as pool:
         if len(sections) > FEW:
             (out / "tasks").mkdir(exist_ok=True)
             made = list(pool.map(_task, range(len(sections))))
             outlines, lines = [one for one, _ in made], [line for _, some in made for line in some]
-            _tell("overview.html", "overview.md", tasks=outlines, methods=overview.methods(outlines), few=FEW)
+            _tell("overview.html", "overview.md", tasks=outlines, methods=overview.overview_methods(outlines), few=FEW)
         else:
-            jobs = [(place, plot.name) for place in range(len(sections)) for plot in every()]
+            jobs = [(place, plot.name) for place in range(len(sections)) for plot in all_plots()]
             drawn = pool.map(_draw, *zip(*jobs, strict=True))
             lines = [line for section in sections for line in _lines(section)]
             pictures: dict[int, list[Picture]] = {place: [] for place in range(len(sections))}
@@ -90,7 +90,7 @@ def write(sections: Sequence[Section], out: Path, language: str = "en", question
     _tables(sections, lines, out)
 
 
-def _pages(say: Say, language: str) -> Environment:
+def _pages(say: Translate, language: str) -> Environment:
     pages = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=lambda name: bool(name and name.endswith(".html")),
@@ -98,7 +98,7 @@ def _pages(say: Say, language: str) -> Environment:
         lstrip_blocks=True,
         undefined=StrictUndefined,
     )
-    pages.filters["cell"] = cell
+    pages.filters["cell"] = escape_markdown
     pages.globals |= {
         "say": say,
         "units": units,
@@ -117,23 +117,23 @@ def _tell(page: str, markdown: str, **what: Any) -> None:
         (_desk.out / file).write_text(_desk.pages.get_template(template).render(what), "utf-8")
 
 
-def _task(place: int) -> tuple[Outline, list[Line]]:
+def _task(place: int) -> tuple[TaskOutline, list[Line]]:
     """One section of many: its pictures and its page are written, and what others need of it is told."""
     section = _desk.sections[place]
-    drawn = [_draw(place, plot.name) for plot in every()[:FIRST]]
+    drawn = [_draw(place, plot.name) for plot in all_plots()[:FIRST]]
     view = _view(section, [picture for picture in drawn if picture], FIRST)
     page = _desk.pages.get_template("index.html").render(parts=[_part(view)], up="../index.html")
     (_desk.out / "tasks" / f"{section.slug}.html").write_text(page, "utf-8")
-    return overview.outline(section, view.advice), _lines(section)
+    return overview.outline_task(section, view.advice), _lines(section)
 
 
-def _view(section: Section, pictures: list[Picture], seeds: int | None = None) -> View:
-    return View(section, pictures, _desk.questions(section.records[0].spec), _desk.say, seeds)
+def _view(section: TaskResults, pictures: list[Picture], seeds: int | None = None) -> SectionView:
+    return SectionView(section, pictures, _desk.questions(section.records[0].spec), _desk.say, seeds)
 
 
-def _part(view: View) -> Part:
+def _part(view: SectionView) -> TaskPage:
     page, markdown = (_desk.pages.get_template(f"section.{kind}").render(view=view) for kind in ("html", "md"))
-    return Part(view.section.title, view.section.slug, Markup(page.rstrip("\n")), markdown)
+    return TaskPage(view.section.title, view.section.slug, Markup(page.rstrip("\n")), markdown)
 
 
 def _draw(place: int, name: str) -> Picture | None:
@@ -141,12 +141,12 @@ def _draw(place: int, name: str) -> Picture | None:
     from matplotlib import pyplot
 
     section, say, folder = _desk.sections[place], _desk.say, _desk.out / "plots"
-    plot = next(plot for plot in every() if plot.name == name)
-    with style():
+    plot = next(plot for plot in all_plots() if plot.name == name)
+    with plot_style():
         figure = plot.draw(section, say)
         if figure is None:
             return None
-        settle(figure)
+        finish_figure(figure)
         file, text = f"{section.slug}-{plot.name}", StringIO()
         figure.savefig(text, format="svg", metadata={"Date": None})
         if len(_desk.sections) <= FEW:  # which takes as long again
@@ -156,7 +156,7 @@ def _draw(place: int, name: str) -> Picture | None:
     return Picture(plot.name, file, plot.caption(say), _inline(text.getvalue(), section))
 
 
-def _inline(svg: str, section: Section) -> Markup:
+def _inline(svg: str, section: TaskResults) -> Markup:
     """A picture as a part of a page: marks tell what they stand for, and no two pictures have the same ids."""
     told = {row.key: _told(row, section.metric) for row in section.rows if row.status == "ok"}
     body = svg[svg.index("<svg") :]
@@ -168,19 +168,19 @@ def _inline(svg: str, section: Section) -> Markup:
     return Markup(re.sub(r'<g id="[^"]*">', "<g>", body))
 
 
-def _told(row: Row, metric: str) -> str:
+def _told(row: MethodSummary, metric: str) -> str:
     each = None if row.query_p50_ms is None else row.query_p50_ms / 1000
     memory = units.UNMEASURED if row.peak_mib is None else f"{row.peak_mib:,.0f} MiB"
-    figures = [f"{metric} {row.scores[metric]:.3f}", f"{units.time(row.fit_s)} + {units.time(each)}", memory]
+    figures = [f"{metric} {row.scores[metric]:.3f}", f"{units.time(row.train_s)} + {units.time(each)}", memory]
     return f"{row.label}: {' · '.join(figures)}"
 
 
-def _lines(section: Section) -> list[Line]:
+def _lines(section: TaskResults) -> list[Line]:
     """Every row of a section, with all training sizes."""
     lines = []
     for records, cells in section.by_size:
         bounds = {cell.key: cell.interval for cell in cells}
-        for row in rows(records):
+        for row in summarize_methods(records):
             line: Line = {"task": section.task, "model": records[0].spec.base.ref}
             line |= row.model_dump(exclude={"scores", "params", "seeds"})
             line |= {"params": json.dumps(row.params), "seeds": " ".join(map(str, row.seeds))}
@@ -190,10 +190,10 @@ def _lines(section: Section) -> list[Line]:
     return lines
 
 
-def _tables(sections: Sequence[Section], lines: list[Line], out: Path) -> None:
+def _tables(sections: Sequence[TaskResults], lines: list[Line], out: Path) -> None:
     """Every row as CSV and every run as Parquet."""
     import pandas
 
     pandas.DataFrame(lines).to_csv(out / "table.csv", index=False)
-    runs = [flat(record) for section in sections for record in section.every]
+    runs = [flatten_record(record) for section in sections for record in section.all_records]
     pandas.DataFrame(runs).to_parquet(out / "records.parquet", index=False)

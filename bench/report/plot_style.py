@@ -23,9 +23,9 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter
 
 from bench import units
-from bench.analysis.comparison import Cell
-from bench.analysis.task_results import Section
-from bench.i18n import Say
+from bench.analysis.comparison import MethodResult
+from bench.analysis.task_results import TaskResults
+from bench.i18n import Translate
 
 seconds = FuncFormatter(lambda value, _: units.time(value))
 milliseconds = FuncFormatter(lambda value, _: units.time(value / 1000))
@@ -38,7 +38,7 @@ GREY = "#767676"
 GREYISH = 7  # of seaborn's palette: it would pass for a control
 LONGEST = 32  # characters of a name in a picture
 
-Draw = Callable[[Section, Say], Figure | None]
+Draw = Callable[[TaskResults, Translate], Figure | None]
 """Draws one picture of a section; None where nothing was measured that it could show."""
 
 
@@ -49,11 +49,11 @@ class Plot:
     place: int
     name: str
     draw: Draw
-    caption: Callable[[Say], str]
+    caption: Callable[[Translate], str]
 
 
 @contextmanager
-def style() -> Iterator[None]:
+def plot_style() -> Iterator[None]:
     """How all pictures look: colours that colour-blind readers tell apart, and letters for Korean."""
     _know_korean_letters()
     look = {
@@ -73,7 +73,7 @@ def style() -> Iterator[None]:
 
 
 @dataclass(frozen=True)
-class Look:
+class MethodLook:
     """A method's colour and shape; controls are hollow."""
 
     key: str
@@ -90,30 +90,30 @@ class Look:
         line.set_gid(f"mark:{self.key}")
 
 
-def looks(section: Section) -> dict[str, Look]:
+def method_looks(section: TaskResults) -> dict[str, MethodLook]:
     """Nine colours and fifteen shapes, by the order of names, so that a method looks the same in every picture."""
     colours = [colour for place, colour in enumerate(seaborn.color_palette("colorblind", 10)) if place != GREYISH]
-    ordered = sorted(section.found.cells, key=lambda cell: cell.name)
+    ordered = sorted(section.comparison.results, key=lambda cell: cell.name)
     return {
-        cell.key: Look(
+        cell.key: MethodLook(
             cell.key, GREY if cell.control else colours[place % len(colours)], SHAPES[place % 15], cell.control
         )
         for place, cell in enumerate(ordered)
     }
 
 
-def sheet(height: float = 3.6) -> tuple[Figure, Axes]:
+def new_figure(height: float = 3.6) -> tuple[Figure, Axes]:
     """One empty pair of axes, of a height in inches."""
     figure, axes = pyplot.subplots(figsize=(WIDTH, height))
     return figure, axes
 
 
-def short(name: str) -> str:
+def shorten_name(name: str) -> str:
     """A method's name, cut where it is longer than a picture bears."""
     return name if len(name) <= LONGEST else f"{name[: LONGEST - 1]}…"
 
 
-def settle(figure: Figure) -> None:
+def finish_figure(figure: Figure) -> None:
     """Lay the sheet out once and for all; matplotlib would do it again for every file."""
     if (engine := figure.get_layout_engine()) is not None:
         engine.execute(figure)
@@ -123,22 +123,22 @@ def settle(figure: Figure) -> None:
 def scatter(
     figure: Figure,
     axes: Axes,
-    section: Section,
-    cells: Sequence[Cell],
+    section: TaskResults,
+    cells: Sequence[MethodResult],
     points: dict[str, tuple[float, float]],
     named: set[str],
 ) -> None:
     """A mark for each method, and names beside those that matter; all else on the sheet must be there already."""
     from adjustText import adjust_text
 
-    look, texts = looks(section), []
+    look, texts = method_looks(section), []
     for cell in cells:
         x, y = points[cell.key]
         look[cell.key].mark(axes, x, y)
         if cell.key in named:
-            texts.append(axes.text(x, y, short(cell.name), fontsize=9, zorder=5))
+            texts.append(axes.text(x, y, shorten_name(cell.name), fontsize=9, zorder=5))
     axes.margins(x=0.15, y=0.12)
-    settle(figure)  # names are moved apart on the sheet as it will be
+    finish_figure(figure)  # names are moved apart on the sheet as it will be
     xs, ys = zip(*points.values(), strict=True)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -154,9 +154,9 @@ def scatter(
         )
 
 
-def legend_key(look: Look, label: str) -> Line2D:
+def legend_key(look: MethodLook, label: str) -> Line2D:
     """A method's line in a legend."""
-    return Line2D([], [], color=look.colour, marker=look.shape, markersize=5, label=short(label))
+    return Line2D([], [], color=look.colour, marker=look.shape, markersize=5, label=shorten_name(label))
 
 
 @cache

@@ -10,15 +10,15 @@ from markupsafe import Markup
 
 from bench.analysis import advice, comparison
 from bench.analysis.advice import Advice
-from bench.analysis.constraints import Wishes
+from bench.analysis.constraints import Constraints
 from bench.analysis.significance import Verdict
-from bench.analysis.summary import Row
-from bench.analysis.task_results import Section
-from bench.i18n import Say
+from bench.analysis.summary import MethodSummary
+from bench.analysis.task_results import TaskResults
+from bench.i18n import Translate
 from bench.records.record import Record
 from bench.records.samples import Sample
 from bench.report import advice_text, caveats
-from bench.report.columns import Column, columns
+from bench.report.columns import TableColumn, build_columns
 
 SAMPLES, WRONG = 10, 7
 
@@ -34,40 +34,40 @@ class Picture:
 
 
 @dataclass(frozen=True)
-class View:
+class SectionView:
     """What a page says of one section."""
 
-    section: Section
+    section: TaskResults
     pictures: list[Picture]
     questions: dict[str, str]
-    say: Say
+    say: Translate
     seeds: int | None = None
     """Of each method, so many runs' answers are shown; None: all."""
 
     @cached_property
     def advice(self) -> Advice:
         """What to use where nothing is limited."""
-        return advice.decide(self.section, Wishes(), self.say)
+        return advice.advise(self.section, Constraints(), self.say)
 
     @cached_property
     def answer(self) -> list[str]:
         """The advice in words."""
-        return advice_text.sentences(self.advice, self.section, Wishes(), self.say)
+        return advice_text.advice_sentences(self.advice, self.section, Constraints(), self.say)
 
     @cached_property
     def findings(self) -> list[str]:
         """Who leads, and who is shown better or worse than whom."""
-        return comparison.sentences(self.section.found, self.say)
+        return comparison.comparison_sentences(self.section.comparison, self.say)
 
     @cached_property
     def notes(self) -> list[str]:
         """What must be known beside the table."""
-        return caveats.notes(self.section, self.say)
+        return caveats.caveats(self.section, self.say)
 
     @cached_property
-    def columns(self) -> list[Column]:
+    def columns(self) -> list[TableColumn]:
         """The table's, beside the method, the main metric and the verdicts."""
-        return columns(self.section.rows, self.section.metric, self.say)
+        return build_columns(self.section.rows, self.section.metric, self.say)
 
     @cached_property
     def methods(self) -> dict[str, list[Record]]:
@@ -78,16 +78,16 @@ class View:
             found[names[record.spec.key]].append(record)
         return found
 
-    def interval(self, row: Row) -> tuple[float, float, float] | None:
+    def interval(self, row: MethodSummary) -> tuple[float, float, float] | None:
         """Mean and 95 % bounds of the main metric."""
-        cell = next((cell for cell in self.section.found.cells if cell.key == row.key), None)
+        cell = next((cell for cell in self.section.comparison.results if cell.key == row.key), None)
         if cell is None or row.status != "ok":
             return None
         return cell.interval.mean, cell.interval.low, cell.interval.high
 
-    def verdicts(self, row: Row) -> tuple[Verdict | None, Verdict | None]:
+    def verdicts(self, row: MethodSummary) -> tuple[Verdict | None, Verdict | None]:
         """Against the leader and against the best control."""
-        found = self.section.found
+        found = self.section.comparison
         leader, control = found.against_leader.get(row.key), found.against_control.get(row.key)
         ok = row.status == "ok"
         return leader.verdict if leader and ok else None, control.verdict if control and ok else None
@@ -131,7 +131,7 @@ class View:
         wrong = [place for place, score in enumerate(scores) if score < 1]
         right = [place for place, score in enumerate(scores) if score >= 1]
         some = wrong[: max(WRONG, SAMPLES - len(right))]
-        return record.samples.at(some + right[: SAMPLES - len(some)])
+        return record.samples.take(some + right[: SAMPLES - len(some)])
 
     def wrong(self, record: Record) -> int:
         """How many answers are not fully right."""

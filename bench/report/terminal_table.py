@@ -7,17 +7,17 @@ from rich.table import Table
 from rich.text import Text
 
 from bench import units
-from bench.analysis.summary import Row
-from bench.analysis.task_results import Section
+from bench.analysis.summary import MethodSummary
+from bench.analysis.task_results import TaskResults
 
 LEGEND = (
     "° control. – not measured. trained: parameters. peak: of any phase. tok/s: answer tokens, in batches. ms/ask: "
     "median, one question at a time. artefact: bytes kept."
 )
-FORGETS = "forgets: nats by which a token of general text costs more after adapting than before."
+LOSS_CHANGE = "forgets: nats by which a token of general text costs more after adapting than before."
 
 
-def render(section: Section) -> Table:
+def render_table(section: TaskResults) -> Table:
     """The rows of one comparison."""
     spec, shown = section.records[0].spec, section.rows
     seeds = len({record.spec.seed for record in section.records})
@@ -26,7 +26,7 @@ def render(section: Section) -> Table:
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=0, show_edge=False)
     table.add_column("method", overflow="fold")  # rather than a figure, a name gives way
     metrics = list(dict.fromkeys(metric for row in shown for metric in row.scores))
-    forgets = ["for-\ngets"] if any(row.forgets is not None for row in shown) else []
+    forgets = ["for-\ngets"] if any(row.forgetting_nats is not None for row in shown) else []
     costs = ["trai-\nned", "fit\ns", "peak\nMiB", "tok\n/s", "ms/\nask", "arte-\nfact"]
     for heading in [*map(_broken, metrics), *forgets, *costs]:
         table.add_column(heading, justify="right", no_wrap=True)
@@ -34,12 +34,12 @@ def render(section: Section) -> Table:
         scores: list[str | Text] = [units.decimal(row.scores.get(metric)) for metric in metrics]
         if row.status != "ok":
             scores[:1] = [Text(row.status, style="bold red")]
-        scores += [units.signed(row.forgets) for _ in forgets]
+        scores += [units.signed(row.forgetting_nats) for _ in forgets]
         table.add_row(f"{row.label} °" if row.control else row.label, *scores, *_costs(row))
     return table
 
 
-def by_size(section: Section) -> Table:
+def render_by_train_size(section: TaskResults) -> Table:
     """The main metric of each method for each number of training examples."""
     sizes = section.rows_by_size
     shown = {size: {row.label: row for row in some if row.status == "ok"} for size, some in sizes.items()}
@@ -56,19 +56,19 @@ def by_size(section: Section) -> Table:
     return table
 
 
-def legend(section: Section) -> list[str]:
+def legend(section: TaskResults) -> list[str]:
     """What its signs and headings mean."""
-    return [LEGEND, FORGETS] if any(row.forgets is not None for row in section.rows) else [LEGEND]
+    return [LEGEND, LOSS_CHANGE] if any(row.forgetting_nats is not None for row in section.rows) else [LEGEND]
 
 
-def _costs(row: Row) -> list[str]:
+def _costs(row: MethodSummary) -> list[str]:
     return [
         units.count(row.trainable),
-        units.figures(row.fit_s),
+        units.figures(row.train_s),
         units.UNMEASURED if row.peak_mib is None else f"{row.peak_mib:.0f}",
         units.UNMEASURED if row.tokens_per_s is None else f"{row.tokens_per_s:.0f}",
         units.figures(row.query_p50_ms),
-        units.size(row.artefact_bytes),
+        units.size(row.artifact_bytes),
     ]
 
 

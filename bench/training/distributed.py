@@ -14,13 +14,13 @@ from typing import Any, TypeVar
 
 from bench.measurement import environment
 
-PATIENCE = timedelta(days=7)  # the others wait while the first measures; the launcher ends what takes too long
+JOIN_TIMEOUT = timedelta(days=7)  # the others wait while the first measures; the launcher ends what takes too long
 FLOAT = 4  # bytes
 
 Told = TypeVar("Told")
 
 
-def here(processes: int) -> int | None:
+def is_distributed(processes: int) -> int | None:
     """The number of this process on its machine, where a run has so many; None where it is alone.
 
     Raises `RuntimeError` where accelerate started another number of them.
@@ -40,44 +40,44 @@ def join(processes: int, device: str) -> None:
     from torch import distributed
 
     backend = "cpu:gloo,cuda:nccl" if device.partition(":")[0] == "cuda" else "gloo"
-    distributed.init_process_group(backend, timeout=PATIENCE)
+    distributed.init_process_group(backend, timeout=JOIN_TIMEOUT)
 
 
-def count() -> int:
+def world_size() -> int:
     """Processes that train together now."""
     group = _group()
     return int(group.get_world_size()) if group else 1
 
 
-def number() -> int:
+def rank() -> int:
     """Which of them this is, from 0."""
     group = _group()
     return int(group.get_rank()) if group else 0
 
 
-def told(make: Callable[[], Told]) -> Told:
+def broadcast_from_first(make: Callable[[], Told]) -> Told:
     """What the first process makes; the others make nothing and are told."""
     group = _group()
     if group is None:
         return make()
     import torch
 
-    said: list[Any] = [make() if number() == 0 else None]
+    said: list[Any] = [make() if rank() == 0 else None]
     group.broadcast_object_list(said, src=0, device=torch.device("cpu"))
     return said[0]  # type: ignore[no-any-return]
 
 
-def least(amount: int) -> int:
+def all_reduce_min(amount: int) -> int:
     """The smallest of what the processes name."""
     return int(min(_gathered(amount)))
 
 
-def meet() -> None:
+def barrier() -> None:
     """Wait until all are here."""
     _gathered(0)
 
 
-def leave() -> float:
+def leave_group() -> float:
     """Part for good, once all are here; the processor seconds that the others have used by now.
 
     This process then has the cores of all.
@@ -87,7 +87,7 @@ def leave() -> float:
     import torch
 
     spent = _gathered(time.process_time())
-    del spent[number()]
+    del spent[rank()]
     torch.distributed.destroy_process_group()
     torch.set_num_threads(int(os.environ.get(environment.ALL_THREADS) or torch.get_num_threads()))
     return sum(spent)
@@ -106,7 +106,7 @@ def _gathered(mine: float) -> list[float]:
     import torch
 
     # In a tensor of the CPU: objects would be gathered by way of the GPUs.
-    named = [torch.zeros(1, dtype=torch.float64) for _ in range(count())]
+    named = [torch.zeros(1, dtype=torch.float64) for _ in range(world_size())]
     group.all_gather(named, torch.tensor([mine], dtype=torch.float64))
     return [float(amount) for amount in named]
 

@@ -9,16 +9,16 @@ from typing import Any
 from datasets import Dataset
 from trl import DPOConfig, DPOTrainer
 
-from bench.method import LM, Budget, Lesson
-from bench.records.record import Point
-from bench.training.gradient import Choice
-from bench.training.sampler import ByLength, Ordered
-from bench.training.trainer import Warden, arguments, fit_in, run
+from bench.method import LM, Budget, TrainingData
+from bench.records.record import CurvePoint
+from bench.training.gradient import PreferencePair
+from bench.training.sampler import LengthGroupedSampler, SamplerMixin
+from bench.training.trainer import BudgetCallback, training_arguments, fit_in, run_trainer
 
 REFERENCE = "ref"  # the name that TRL gives the adapter it compares with
 
 
-class Trainer(Ordered, DPOTrainer):
+class BudgetedDPOTrainer(SamplerMixin, DPOTrainer):
     """Takes token ids as they come: the prompt's are those of answering."""
 
     def _prepare_dataset(self, dataset: Any, *how: Any, **more: Any) -> Any:
@@ -33,9 +33,9 @@ class Trainer(Ordered, DPOTrainer):
             del self.accelerator.gather, self.accelerator.gather_for_metrics
 
 
-def prefer(
-    lm: LM, lesson: Lesson, budget: Budget, choices: Sequence[Choice], *, lr: float, decay: float, beta: float
-) -> list[Point]:
+def train_dpo(
+    lm: LM, lesson: TrainingData, budget: Budget, choices: Sequence[PreferencePair], *, lr: float, decay: float, beta: float
+) -> list[CurvePoint]:
     """Train the adapter of `lm.model` on what is left of the budget; returns the curve.
 
     Direct preference optimisation (https://arxiv.org/abs/2305.18290) against the adapter as it arrives. The curve has
@@ -43,17 +43,17 @@ def prefer(
     """
     lengths = [2 * len(head) + len(good) + len(bad) for head, good, bad in choices]
     steps = budget.planned_steps - budget.steps
-    warden = Quiet(lm, lesson, budget, lengths, examples=len(choices), steps=steps, of=budget.planned_steps)
+    warden = DPOBudgetCallback(lm, lesson, budget, lengths, examples=len(choices), steps=steps, of=budget.planned_steps)
     columns = dict(
         zip(("prompt_ids", "chosen_ids", "rejected_ids"), map(list, zip(*choices, strict=True)), strict=True)
     )
     groups = [[(head, good), (head, bad)] for head, good, bad in choices]
     fit_in(lm, budget, groups, max(lengths))
     with TemporaryDirectory() as scratch:
-        trainer = Trainer(
+        trainer = BudgetedDPOTrainer(
             model=lm.model,
             args=DPOConfig(
-                **arguments(
+                **training_arguments(
                     budget,
                     lesson.seed,
                     scratch,
@@ -69,14 +69,14 @@ def prefer(
             train_dataset=Dataset.from_dict(columns),
             processing_class=lm.tokenizer,
             callbacks=[warden],
-            order=ByLength(lengths, budget.batch, lesson.seed),
+            order=LengthGroupedSampler(lengths, budget.batch, lesson.seed),
         )
-        run(trainer, warden)
+        run_trainer(trainer, warden)
     lm.model.delete_adapter(REFERENCE)
     return warden.curve
 
 
-class Quiet(Warden):
+class DPOBudgetCallback(BudgetCallback):
     """Keeps the train loss out of the curve."""
 
     def note(self, train_loss: float | None) -> None:

@@ -9,12 +9,12 @@ from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat
 
-from bench.method import LM, Budget, Lesson, Method, param
+from bench.method import LM, Budget, TrainingData, Method, param
 from bench.records.artifacts import save_prompt
-from bench.records.record import Point
+from bench.records.record import CurvePoint
 
 Rows = list[tuple[list[int], list[int]]]
-Choice = tuple[list[int], list[int], list[int]]
+PreferencePair = tuple[list[int], list[int], list[int]]
 """Token ids of a prompt, of the answer that is wanted, and of one that is not."""
 
 WIDTH = 256  # of the model for which learning rates by width are named
@@ -27,7 +27,7 @@ def task_type(model: Any) -> str:
 
 
 @dataclass
-class Gradient(Method):
+class GradientMethod(Method):
     """Trains what `adapt` unfreezes on prompt and answer, with the loss on the answer and its end token only."""
 
     spreads: ClassVar[bool] = True
@@ -49,29 +49,29 @@ class Gradient(Method):
         """
         raise NotImplementedError
 
-    def peak(self, model: Any) -> float:
+    def peak_learning_rate(self, model: Any) -> float:
         """The peak learning rate for this model."""
         return self.lr * WIDTH / int(model.config.get_text_config().hidden_size) if self.by_width else self.lr
 
-    def rows(self) -> Rows | None:
+    def training_rows(self) -> Rows | None:
         """Token ids (read, learnt) of each training row; None for prompt and answer of every example."""
         return None
 
-    def fit(self, lm: LM, lesson: Lesson, budget: Budget) -> Self:
+    def fit(self, lm: LM, lesson: TrainingData, budget: Budget) -> Self:
         """Train; what was learnt lives in `lm_.model`, the training curve in `curve_`."""
         from bench.training.trainer import train
 
         self.lm_, self.lesson_ = lm, lesson
         lm.prepare(lesson)
         lm.model = self.adapt(lm.model)
-        lr = self.peak(lm.model)
+        lr = self.peak_learning_rate(lm.model)
         how = {"lr": lr, "warmup": self.warmup, "decay": self.weight_decay}
-        self.curve_: list[Point] = train(lm, lesson, budget, rows=self.rows(), **how)
+        self.curve_: list[CurvePoint] = train(lm, lesson, budget, rows=self.training_rows(), **how)
         return self
 
     def predict(self, inputs: Sequence[str]) -> list[str]:
         """Answer as the base would: same template, same decoding."""
-        return self.lm_.answer([self.lesson_.prompt(text) for text in inputs])
+        return self.lm_.generate([self.lesson_.prompt(text) for text in inputs])
 
     def save(self, folder: Path) -> None:
         """Save what was trained: PEFT's adapter, or the whole model, or those weights alone, named as in the model.

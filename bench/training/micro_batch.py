@@ -22,7 +22,7 @@ def micro_batch(lm: LM, groups: Sequence[Group], batch: int) -> int:
 
     Nothing is tried where memory cannot run out; if not even one group fits, the error of that is raised.
     """
-    if not memory_limit.limited(str(lm.model.device)):
+    if not memory_limit.can_recover_from_oom(str(lm.model.device)):
         return batch
     longest = sorted(groups, key=lambda group: sum(len(head) + len(tail) for head, tail in group), reverse=True)
     for size in (size for size in range(batch, 0, -1) if batch % size == 0):
@@ -30,7 +30,7 @@ def micro_batch(lm: LM, groups: Sequence[Group], batch: int) -> int:
             _rehearse(lm, [row for group in longest[:size] for row in group])
             return size
         except Exception as error:
-            if size == 1 or not memory_limit.out_of_memory(error):
+            if size == 1 or not memory_limit.is_out_of_memory(error):
                 raise
         finally:
             lm.model.zero_grad(set_to_none=True)
@@ -44,7 +44,7 @@ def micro_batch(lm: LM, groups: Sequence[Group], batch: int) -> int:
 def _rehearse(lm: LM, rows: Group) -> None:
     """A step on these rows in full: states, gradients and what AdamW will hold, but nothing is changed."""
     weights = [weight for weight in lm.model.parameters() if weight.requires_grad]
-    copies = 2 + (distributed.count() > 1)  # the moments of AdamW, and what adds up gradients over processes
+    copies = 2 + (distributed.world_size() > 1)  # the moments of AdamW, and what adds up gradients over processes
     moments = [torch.zeros_like(weight, dtype=torch.float32) for weight in weights for _ in range(copies)]
     reserve = torch.empty(RESERVE, dtype=torch.uint8, device=lm.model.device)
     lm.model.train()

@@ -12,7 +12,7 @@ from bench.method import Unsupported
 FULL = torch.float32
 
 
-def of(model: Any) -> torch.dtype:
+def training_dtype(model: Any) -> torch.dtype:
     """The precision that a model was loaded in, whatever has become of its weights."""
     loaded = getattr(model.config, "dtype", None)
     return loaded if isinstance(loaded, torch.dtype) else FULL
@@ -20,7 +20,7 @@ def of(model: Any) -> torch.dtype:
 
 def check(model: Any) -> None:
     """Raise `Unsupported` for a precision in which gradients vanish."""
-    if of(model) is torch.float16:
+    if training_dtype(model) is torch.float16:
         raise Unsupported(
             "gradients of float16 are rounded to nothing without a scaling of the loss, which is not done here; "
             "--dtype bfloat16 takes the same memory"
@@ -29,7 +29,7 @@ def check(model: Any) -> None:
 
 def computing(model: Any) -> AbstractContextManager[Any]:
     """A context in which weights of float32 are used in the precision of the run (automatic mixed precision)."""
-    dtype = of(model)
+    dtype = training_dtype(model)
     return nullcontext() if dtype is FULL else torch.autocast(model.device.type, dtype=dtype)
 
 
@@ -51,7 +51,7 @@ def settle(model: Any) -> None:
 
     Adapters stay float32: PEFT's layers bring what they read and write into their precision and back.
     """
-    adapter, dtype = hasattr(model, "peft_config"), of(model)
+    adapter, dtype = hasattr(model, "peft_config"), training_dtype(model)
     for name, weight in model.named_parameters():
         own = not adapter or "modules_to_save" in name or "ln_tuning" in name
         if weight.requires_grad and own and weight.dtype is FULL:

@@ -13,14 +13,14 @@ from typing import Any, ClassVar
 import torch
 from torch.utils.data import Sampler
 
-from bench.modeling.causal_lm import IGNORED
+from bench.modeling.causal_lm import IGNORE_INDEX
 from bench.training import distributed
 
 POOL = 4  # batches whose rows are sorted by length among themselves
 WEIGHT = "weight"  # of a batch: the factor that makes its loss a part of its step's
 
 
-class ByLength(Sampler[int]):
+class LengthGroupedSampler(Sampler[int]):
     """Every row once a pass; pools of rows drawn by the seed are cut into batches by length, which come in any order.
 
     Little is padded then, and which rows stand together in a batch is still decided anew in every pass.
@@ -48,7 +48,7 @@ class ByLength(Sampler[int]):
         yield from order[whole:]
 
 
-class Share:
+class RankShard:
     """What one of several processes shows of every step, a batch at a time: to a trainer, its loader.
 
     Each step has the rows that it has with one process. They go round the processes, so that none gets all the long
@@ -58,7 +58,7 @@ class Share:
 
     def __init__(
         self,
-        order: ByLength,
+        order: LengthGroupedSampler,
         rows: Any,
         collate: Callable[[list[Any]], Any],
         *,
@@ -87,7 +87,7 @@ class Share:
             if not places:
                 batch["attention_mask"].zero_()
                 if "labels" in batch:
-                    batch["labels"].fill_(IGNORED)
+                    batch["labels"].fill_(IGNORE_INDEX)
             yield batch
 
     def parts(self) -> Iterator[tuple[list[int], float]]:
@@ -107,30 +107,30 @@ class Share:
         return ceil(ceil(rows / self.of) / self.at_once)
 
 
-class Ordered:
+class SamplerMixin:
     """Makes a trainer show its rows in a given order, and each of several processes its part of them."""
 
     by_rows: ClassVar[bool] = True
     """Whether the loss of a batch is the mean over its rows; otherwise it is a part of its step's."""
 
-    def __init__(self, *args: Any, order: ByLength, **named: Any) -> None:
+    def __init__(self, *args: Any, order: LengthGroupedSampler, **named: Any) -> None:
         self.order = order
         super().__init__(*args, **named)
 
-    def _get_train_sampler(self, train_dataset: Any = None) -> ByLength:
+    def _get_train_sampler(self, train_dataset: Any = None) -> LengthGroupedSampler:
         return self.order
 
     def get_train_dataloader(self) -> Any:
         """The trainer's own, or this process' share."""
         trainer: Any = super()
-        if distributed.count() == 1:
+        if distributed.world_size() == 1:
             return trainer.get_train_dataloader()
         me: Any = self
         me.model_accepts_loss_kwargs &= not self.by_rows
         me.compute_loss = _weighed(me.compute_loss)
         size = me.args.per_device_train_batch_size
-        of = {"number": distributed.number(), "of": distributed.count()}
-        return Share(self.order, me.train_dataset, me.data_collator, at_once=size, by_rows=self.by_rows, **of)
+        of = {"number": distributed.rank(), "of": distributed.world_size()}
+        return RankShard(self.order, me.train_dataset, me.data_collator, at_once=size, by_rows=self.by_rows, **of)
 
 
 def _weighed(loss: Callable[..., Any]) -> Callable[..., Any]:

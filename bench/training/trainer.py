@@ -14,13 +14,13 @@ from transformers import DataCollatorWithPadding, PrinterCallback, Trainer, Trai
 from trl import SFTConfig, SFTTrainer
 
 from bench.measurement import memory_estimate
-from bench.measurement.flops import FirstPass
-from bench.method import LM, Budget, Lesson
-from bench.modeling.causal_lm import IGNORED
-from bench.records.record import Point
+from bench.measurement.flops import FlopCounter
+from bench.method import LM, Budget, TrainingData
+from bench.modeling.causal_lm import IGNORE_INDEX
+from bench.records.record import CurvePoint
 from bench.training import distributed, precision
 from bench.training.micro_batch import Group, micro_batch
-from bench.training.sampler import ByLength, Ordered
+from bench.training.sampler import LengthGroupedSampler, SamplerMixin
 
 CURVE_POINTS = 10  # at the most, and the start
 CURVE_AFTER = 4  # times as much training as a point takes, at the least, before the next
@@ -32,7 +32,7 @@ Pairs = list[tuple[list[int], list[int]]]
 
 def train(
     lm: LM,
-    lesson: Lesson,
+    data: TrainingData,
     budget: Budget,
     *,
     lr: float,
@@ -40,36 +40,36 @@ def train(
     decay: float,
     rows: Pairs | None = None,
     share: float = 1.0,
-) -> list[Point]:
+) -> list[CurvePoint]:
     """Train what is unfrozen in `lm.model` until the budget ends; returns the training curve.
 
     The loss is the mean cross-entropy (nats) over answer tokens, end-of-sequence included, of every training example,
     or over what follows the heads of `rows` made from them. The seed of the lesson fixes the order; AdamW
     (https://arxiv.org/abs/1711.05101), linear decay after a warm-up. `share` of the steps are taken.
     """
-    rows = pairs(lm, lesson, lesson.train) if rows is None else rows
+    rows = encode_examples(lm, data, data.train) if rows is None else rows
     lengths = [len(head) + len(tail) for head, tail in rows]
-    whole = budget.plan(len(rows))
+    whole = budget.plan_steps(len(rows))
     steps = round(share * whole)
-    warden = Warden(lm, lesson, budget, lengths, examples=len(lesson.train), steps=steps, of=whole)
+    warden = BudgetCallback(lm, data, budget, lengths, examples=len(data.train), steps=steps, of=whole)
     fit_in(lm, budget, [[pair] for pair in rows], max(lengths))
     with TemporaryDirectory() as scratch:
-        said = arguments(
-            budget, lesson.seed, scratch, lm.model.device.type, steps=steps, lr=lr, warmup=warmup, decay=decay
+        said = training_arguments(
+            budget, data.seed, scratch, lm.model.device.type, steps=steps, lr=lr, warmup=warmup, decay=decay
         )
-        order = ByLength(lengths, budget.batch, lesson.seed)
-        run((Writer if lm.writes else Reader)(lm, rows, said, order=order, callbacks=[warden]), warden)
+        order = LengthGroupedSampler(lengths, budget.batch, data.seed)
+        run_trainer((CausalTrainer if lm.can_generate else LabelTrainer)(lm, rows, said, order=order, callbacks=[warden]), warden)
     return warden.curve
 
 
-class Writer(Ordered, SFTTrainer):
+class CausalTrainer(SamplerMixin, SFTTrainer):
     """Learns to write what follows: TRL's trainer, without what it computes and nobody here reads."""
 
     by_rows = False
 
     def __init__(self, lm: LM, rows: Pairs, said: dict[str, Any], **named: Any) -> None:
         self.lm = lm
-        columns = {"input_ids": [head + tail for head, tail in rows], "labels": [mask(pair) for pair in rows]}
+        columns = {"input_ids": [head + tail for head, tail in rows], "labels": [mask_prompt(pair) for pair in rows]}
         super().__init__(
             model=lm.model,
             args=SFTConfig(**said, max_length=None, packing=False),
@@ -84,12 +84,12 @@ class Writer(Ordered, SFTTrainer):
         """Mean cross-entropy (nats) over the tokens to be learnt; `num_items_in_batch` are those of the whole step."""
         plain, self.lm.model = self.lm.model, model  # the same, or what adds up its gradients over several processes
         try:
-            return self.lm.error(**{key: inputs[key] for key in SEEN}, count=num_items_in_batch)
+            return self.lm.summed_loss(**{key: inputs[key] for key in SEEN}, count=num_items_in_batch)
         finally:
             self.lm.model = plain
 
 
-class Reader(Ordered, Trainer):
+class LabelTrainer(SamplerMixin, Trainer):
     """Learns to tell labels apart."""
 
     def __init__(self, lm: LM, rows: Pairs, said: dict[str, Any], **named: Any) -> None:
@@ -104,7 +104,7 @@ class Reader(Ordered, Trainer):
         )
 
 
-def run(trainer: Any, warden: Warden) -> None:
+def run_trainer(trainer: Any, warden: BudgetCallback) -> None:
     """Train as the warden allows, and leave the model ready to answer."""
     trainer.remove_callback(PrinterCallback)
     trainer.compute_loss_context_manager = lambda: precision.computing(trainer.model)
@@ -113,7 +113,7 @@ def run(trainer: Any, warden: Warden) -> None:
     if warden.may_begin(step=0):
         counted = _counting(trainer)
         trainer.train()
-        warden.budget.flops = (warden.budget.flops or 0.0) + counted.of(warden.tokens)
+        warden.budget.flops = (warden.budget.flops or 0.0) + counted.scaled_to(warden.tokens)
     precision.settle(warden.lm.model)
     warden.lm.model.eval()
 
@@ -127,25 +127,25 @@ def fit_in(lm: LM, budget: Budget, groups: Sequence[Group], longest: int) -> Non
     grown = precision.keep(lm.model) + distributed.buckets(lm.model)
     with precision.computing(lm.model):
         # the least that it takes, should that be too much
-        budget.forecast = grown + memory_estimate.training(lm.model, longest)
-        most = budget.micro_batch or budget.batch // distributed.count()
-        budget.micro_batch = distributed.least(micro_batch(lm, groups, most))
-        budget.forecast = grown + memory_estimate.training(lm.model, budget.micro_batch * longest)
+        budget.estimated_bytes = grown + memory_estimate.training_bytes(lm.model, longest)
+        most = budget.micro_batch or budget.batch // distributed.world_size()
+        budget.micro_batch = distributed.all_reduce_min(micro_batch(lm, groups, most))
+        budget.estimated_bytes = grown + memory_estimate.training_bytes(lm.model, budget.micro_batch * longest)
 
 
-def _counting(trainer: Any) -> FirstPass:
+def _counting(trainer: Any) -> FlopCounter:
     """Counts the operations of the trainer's first pass, forward and back."""
-    counted, step = FirstPass(), trainer.training_step
+    counted, step = FlopCounter(), trainer.training_step
 
     def training_step(model: Any, inputs: Any, *more: Any, **named: Any) -> Any:
-        with counted.once(int(inputs["attention_mask"].sum())):
+        with counted.count_once(int(inputs["attention_mask"].sum())):
             return step(model, inputs, *more, **named)
 
     trainer.training_step = training_step
     return counted
 
 
-def pairs(lm: LM, lesson: Lesson, examples: Any) -> Pairs:
+def encode_examples(lm: LM, lesson: TrainingData, examples: Any) -> Pairs:
     """Token ids of prompt and completion of every example, just as answering encodes the prompt."""
     return [lm.encode(lesson.prompt(example.input), lesson.completion(example)) for example in examples]
 
@@ -156,29 +156,29 @@ def enough(rows: Pairs) -> Pairs:
     return rows[: next((place for place, tokens in enumerate(sums, start=1) if tokens >= CURVE_TOKENS), None)]
 
 
-def mask(pair: tuple[list[int], list[int]]) -> list[int]:
+def mask_prompt(pair: tuple[list[int], list[int]]) -> list[int]:
     """Training labels: the completion by position (never by id, which would lose an end token used as padding)."""
     head, tail = pair
-    return [IGNORED] * len(head) + tail
+    return [IGNORE_INDEX] * len(head) + tail
 
 
-class Warden(TrainerCallback):
+class BudgetCallback(TrainerCallback):
     """Draws on the budget before each step, stops training in time, and keeps the training curve."""
 
     def __init__(
-        self, lm: LM, lesson: Lesson, budget: Budget, lengths: Sequence[int], *, examples: int, steps: int, of: int
+        self, lm: LM, lesson: TrainingData, budget: Budget, lengths: Sequence[int], *, examples: int, steps: int, of: int
     ) -> None:
         """`lengths` are the rows' tokens; the rows show so many `examples`; `steps` are to come, `of`
         all that the budget has."""
         self.lm, self.budget = lm, budget
-        self.validation = enough(pairs(lm, lesson, lesson.validation[:CURVE_EXAMPLES]))
+        self.validation = enough(encode_examples(lm, lesson, lesson.validation[:CURVE_EXAMPLES]))
         self.rows, self.examples = len(lengths), examples
         self.longest_step = sum(nlargest(budget.batch, lengths))
         self.steps = steps
         # A row that is only read takes a third of one that is learnt.
         self.grid = max(ceil(of / CURVE_POINTS), ceil(CURVE_AFTER * len(self.validation) / (3 * budget.batch)))
         self.tokens = 0
-        self.curve: list[Point] = []
+        self.curve: list[CurvePoint] = []
 
     def shown(self, steps: int) -> int:
         """Examples that so many steps show: those in their rows, of which the last batch of a pass may have fewer."""
@@ -193,16 +193,16 @@ class Warden(TrainerCallback):
     def may_begin(self, step: int) -> bool:
         """Whether the step that follows `step` steps is within the budget, however long its examples are."""
         coming = self.coming(step)
-        return distributed.told(lambda: self.budget.affords(steps=1, examples=coming, tokens=self.longest_step))
+        return distributed.broadcast_from_first(lambda: self.budget.can_afford(steps=1, examples=coming, tokens=self.longest_step))
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **rest: Any) -> None:
         """Draw before working."""
-        self.budget.draw(steps=1, examples=self.coming(state.global_step))
+        self.budget.spend(steps=1, examples=self.coming(state.global_step))
 
     def on_step_end(self, args: Any, state: Any, control: Any, **rest: Any) -> None:
         """Count the tokens seen and stop where no further step is affordable."""
         seen = int(state.num_input_tokens_seen)
-        self.budget.draw(tokens=seen - self.tokens)
+        self.budget.spend(tokens=seen - self.tokens)
         self.tokens = seen
         control.should_training_stop |= not self.may_begin(state.global_step)
         control.should_log = control.should_training_stop or state.global_step % self.grid == 0
@@ -214,12 +214,12 @@ class Warden(TrainerCallback):
 
     def note(self, train_loss: float | None) -> None:
         """Add a point to the curve, off the clock; of several processes the first does."""
-        if distributed.number() > 0:
+        if distributed.rank() > 0:
             return
         with self.budget.off_clock(), precision.computing(self.lm.model):
-            loss, accuracy = self.lm.measure(self.validation)
+            loss, accuracy = self.lm.evaluate_loss(self.validation)
         self.curve.append(
-            Point(
+            CurvePoint(
                 step=self.budget.steps,
                 tokens=self.budget.tokens,
                 seconds=round(self.budget.seconds, 4),
@@ -230,16 +230,16 @@ class Warden(TrainerCallback):
         )
 
 
-def arguments(
+def training_arguments(
     budget: Budget, seed: int, scratch: str, device: str, *, steps: int, lr: float, warmup: float, decay: float
 ) -> dict[str, Any]:
     """Everything that a trainer of TRL would otherwise choose by itself is said here."""
-    at_once = budget.micro_batch or budget.batch // distributed.count()
+    at_once = budget.micro_batch or budget.batch // distributed.world_size()
     return dict(
         output_dir=scratch,
         max_steps=steps,
         per_device_train_batch_size=at_once,
-        gradient_accumulation_steps=budget.batch // distributed.count() // at_once,
+        gradient_accumulation_steps=budget.batch // distributed.world_size() // at_once,
         learning_rate=lr,
         warmup_steps=round(warmup * steps),
         weight_decay=decay,

@@ -11,7 +11,7 @@ from collections import defaultdict
 from pathlib import Path
 from statistics import fmean
 
-from bench.analysis.summary import forgotten
+from bench.analysis.summary import forgetting_nats
 from bench.records.record import Record, read_all
 
 HERE = Path(__file__).parent
@@ -59,7 +59,7 @@ def _row(group: list[Record]) -> str:
     trained = cost.parameters.trainable if cost and cost.parameters else 0
     cells = [spec.task.name, name, f"**{_mean(group, 'em'):.3f}**", seeds]
     cells.append(f"{_mean(group, 'format'):.2f}" if "format" in group[0].scores else "–")
-    forgot = [told for record in group if (told := forgotten(record)) is not None]
+    forgot = [told for record in group if (told := forgetting_nats(record)) is not None]
     cells.append(f"{fmean(forgot):+.2f}" if forgot else "–")
     cells.append(f"{trained:,}" if trained else "–")
     cells.append(f"{fmean(record.cost.phases['fit'].wall_s for record in group if record.cost):.1f}")

@@ -10,10 +10,10 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from bench.analysis.regression import baseline, gates, score_drop, speed
-from bench.analysis.regression.gates import BASELINE, FACTS, Finding, Policy, Verdict
-from bench.analysis.regression.pairing import pair
+from bench.analysis.regression.gates import BASELINE, FACTS, GateFinding, Policy, GateVerdict
+from bench.analysis.regression.pairing import pair_records
 from bench.analysis.regression.score_drop import SHIFT
-from bench.errors import Refused
+from bench.errors import UserError
 from bench.records.record import Record
 
 ORDER = ("worse", "missing", "incomparable", "unsure", "better", "new", "shown", "same")
@@ -21,12 +21,12 @@ WORSE, CANNOT_TELL = 1, 3
 
 
 @dataclass(frozen=True)
-class Outcome:
+class CheckOutcome:
     """Everything that was found, worst first."""
 
-    findings: tuple[Finding, ...]
+    findings: tuple[GateFinding, ...]
 
-    def of(self, *verdicts: str) -> list[Finding]:
+    def of(self, *verdicts: str) -> list[GateFinding]:
         """Those with one of these verdicts."""
         return [one for one in self.findings if one.verdict in verdicts]
 
@@ -42,7 +42,7 @@ class Outcome:
     @property
     def summary(self) -> str:
         """One sentence, and what could have been seen."""
-        seen = [one.sees for one in self.findings if one.sees is not None and one.gate != SHIFT]
+        seen = [one.smallest_drop for one in self.findings if one.smallest_drop is not None and one.gate != SHIFT]
         least = f" A fall of about {100 * max(seen):.1f} points in any one method is seen." if seen else ""
         if self.code == WORSE:
             return f"Worse: {self._names('worse')}.{least}"
@@ -59,39 +59,39 @@ class Outcome:
         return ", ".join(dict.fromkeys(one.name for one in self.of(*verdicts)))
 
 
-def weigh(new: str, against: str, first: bool, rounds: Path | None = None) -> Outcome:
+def check_against_baseline(new: str, baseline_ref: str, allow_missing_baseline: bool, rounds: Path | None = None) -> CheckOutcome:
     """The records of a place against a baseline; `first`: there may be none yet. `rounds` took turns, and tell speed.
 
     Raises `Refused` where the baseline lies within what it judges: it would be compared with itself.
     """
-    rules = policy(Path.cwd())
-    inside, outside = Path(against).resolve(), Path(new).resolve()
+    rules = read_policy(Path.cwd())
+    inside, outside = Path(baseline_ref).resolve(), Path(new).resolve()
     if inside != outside and inside.is_relative_to(outside):
-        raise Refused(
-            f"the baseline {against} lies within {new}, and would be compared with itself",
-            mend="keep the records of now in a folder of their own: bench run … --out results/ci",
+        raise UserError(
+            f"the baseline {baseline_ref} lies within {new}, and would be compared with itself",
+            hint="keep the records of now in a folder of their own: bench run … --out results/ci",
         )
     if Path(new).is_dir() and not baseline.exists(new):
         return _nothing(new, "there is no record in it", "missing")
-    fresh = baseline.records(new)
-    if not baseline.exists(against):
-        says = f"there is none yet; make it: bench bless {new} --into {against} --why …"
-        return _nothing(against, says, "same" if first else "missing")
-    return judge(baseline.records(against), fresh, rules, speed.look(rounds, rules) if rounds else ())
+    fresh = baseline.load_baseline(new)
+    if not baseline.exists(baseline_ref):
+        says = f"there is none yet; make it: bench bless {new} --into {baseline_ref} --why …"
+        return _nothing(baseline_ref, says, "same" if allow_missing_baseline else "missing")
+    return judge_records(baseline.load_baseline(baseline_ref), fresh, rules, speed.compare_speed(rounds, rules) if rounds else ())
 
 
-def _nothing(name: str, says: str, verdict: Verdict) -> Outcome:
-    return Outcome((Finding(name=name, gate=BASELINE, verdict=verdict, says=says),))
+def _nothing(name: str, says: str, verdict: GateVerdict) -> CheckOutcome:
+    return CheckOutcome((GateFinding(name=name, gate=BASELINE, verdict=verdict, details=says),))
 
 
-def judge(old: Sequence[Record], new: Sequence[Record], policy: Policy, more: Sequence[Finding] = ()) -> Outcome:
+def judge_records(old: Sequence[Record], new: Sequence[Record], policy: Policy, more: Sequence[GateFinding] = ()) -> CheckOutcome:
     """Records of before and after, compared; `more` was found besides."""
-    pairs = pair(old, new)
-    found = [*gates.look(pairs, policy), *score_drop.look(pairs, policy), *more]
-    return Outcome(tuple(sorted(found, key=lambda one: (ORDER.index(one.verdict), one.change, one.name))))
+    pairs = pair_records(old, new)
+    found = [*gates.check_gates(pairs, policy), *score_drop.find_score_drops(pairs, policy), *more]
+    return CheckOutcome(tuple(sorted(found, key=lambda one: (ORDER.index(one.verdict), one.change, one.name))))
 
 
-def policy(folder: Path) -> Policy:
+def read_policy(folder: Path) -> Policy:
     """`[tool.bench.check]` of the nearest pyproject.toml from a folder upwards; the defaults where there is none."""
     for place in (folder, *folder.parents):
         file = place / "pyproject.toml"
@@ -101,16 +101,16 @@ def policy(folder: Path) -> Policy:
                 for name in ("tool", "bench", "check"):
                     table = table.get(name, {})
                     if not isinstance(table, dict):
-                        raise Refused(f"'{name}' is no table", where=str(file), mend="[tool.bench.check]")
+                        raise UserError(f"'{name}' is no table", location=str(file), hint="[tool.bench.check]")
                 return Policy.model_validate(table)
             except tomllib.TOMLDecodeError as error:
-                raise Refused(f"no TOML: {error}", where=str(file)) from None
+                raise UserError(f"no TOML: {error}", location=str(file)) from None
             except ValidationError as error:
                 first = error.errors()[0]
                 name = ".".join(map(str, first["loc"]))
-                raise Refused(
+                raise UserError(
                     f"[tool.bench.check] {name}: {first['msg'].lower()}",
-                    where=str(file),
-                    mend=f"Valid: {', '.join(Policy.model_fields)}",
+                    location=str(file),
+                    hint=f"Valid: {', '.join(Policy.model_fields)}",
                 ) from None
     return Policy()

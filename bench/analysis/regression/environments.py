@@ -12,28 +12,28 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import bench
-from bench.errors import Refused
+from bench.errors import UserError
 
 OWN = ("harness", "environments", "rounds")  # what lies beside the folders of records
 
 
-def run(requirements: Sequence[Path], command: str, out: Path) -> list[Path]:
+def run_in_environments(requirements: Sequence[Path], command: str, out: Path) -> list[Path]:
     """Run `bench run` with these options in an environment for each file of requirements; the folders of the records.
 
     Raises `Refused` where a file is missing, cannot be installed, or the command is refused.
     """
     for file in requirements:
         if not file.is_file():
-            raise Refused(f"{file}: no such file of requirements")
+            raise UserError(f"{file}: no such file of requirements")
     names = [file.stem for file in requirements]
     if len({*names, *OWN}) < len(names) + len(OWN):
         told = f"the files of requirements name the folders of their records: {', '.join(names)}"
-        raise Refused(told, mend=f"call them by what they hold, two names, and none of {', '.join(OWN)}")
+        raise UserError(told, hint=f"call them by what they hold, two names, and none of {', '.join(OWN)}")
     harness = out / "harness"
     if out.exists() and any(out.iterdir()) and not (harness / "bench").is_symlink():
-        raise Refused(
+        raise UserError(
             f"--out {out}: holds something else, which would be lost",
-            mend="name a folder that is new, or one that a comparison of stacks has made",
+            hint="name a folder that is new, or one that a comparison of stacks has made",
         )
     if out.exists():
         shutil.rmtree(out)  # what is left of other stacks would be kept by pip, and by runs
@@ -45,11 +45,11 @@ def run(requirements: Sequence[Path], command: str, out: Path) -> list[Path]:
         folders.append(out / name)
         _bench(python, harness, ["run", *shlex.split(command), "--out", str(out / name)])
         if not any(folders[-1].glob("*.json")):
-            raise Refused(f"bench run left no record in {out / name}", where=str(python))
+            raise UserError(f"bench run left no record in {out / name}", location=str(python))
     return folders
 
 
-def rounds(requirements: Sequence[Path], command: str, out: Path, first: int, count: int) -> Path:
+def run_rounds(requirements: Sequence[Path], command: str, out: Path, first: int, count: int) -> Path:
     """Run the same in both environments again, in turns, A B, B A, A B, …; the folder of the rounds' records.
 
     `run` must have made the environments; `first` is the number of the first round.
@@ -74,7 +74,7 @@ def _environment(file: Path, place: Path) -> Path:
     done = subprocess.run(pip, capture_output=True, text=True, check=False)
     if done.returncode:
         last = done.stderr.strip().splitlines()[-1:]
-        raise Refused(f"{file}: pip could not install it: {' '.join(last)}")
+        raise UserError(f"{file}: pip could not install it: {' '.join(last)}")
     return python
 
 
@@ -83,4 +83,4 @@ def _bench(python: Path, harness: Path, arguments: Sequence[str]) -> None:
     path = {"PYTHONPATH": str(harness.resolve())}
     done = subprocess.run([str(python), "-m", "bench", *arguments], env=os.environ | path, check=False)
     if done.returncode not in (0, 1):
-        raise Refused(f"bench {shlex.join(arguments)} ended with exit code {done.returncode}", where=str(python))
+        raise UserError(f"bench {shlex.join(arguments)} ended with exit code {done.returncode}", location=str(python))

@@ -7,13 +7,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from bench.analysis.summary import labels
+from bench.analysis.summary import method_labels
 from bench.records import comparability
 from bench.records.record import Record, Spec
 
 
 @dataclass(frozen=True)
-class Pair:
+class RecordPair:
     """One method on one task and model, before and after; empty where it is missing or new."""
 
     task: str
@@ -41,9 +41,9 @@ class Pair:
         return sorted(before & after)
 
     @property
-    def company(self) -> str:
+    def comparison_group(self) -> str:
         """What methods must have in common for a shift of all of them to mean something."""
-        return repr(comparability.of((self.new or self.old)[0].spec)) if self.new or self.old else ""
+        return repr(comparability.comparison_terms((self.new or self.old)[0].spec)) if self.new or self.old else ""
 
     @property
     def trained(self) -> bool:
@@ -60,7 +60,7 @@ class Pair:
             yield sides[0][seed], sides[1][seed]
 
 
-def pair(old: Sequence[Record], new: Sequence[Record]) -> list[Pair]:
+def pair_records(old: Sequence[Record], new: Sequence[Record]) -> list[RecordPair]:
     """Runs of equal keys belong together; of those left, runs of one method on one task do not compare."""
     names = _names([*old, *new])
     before, after = _grouped(old), _grouped(new)
@@ -69,24 +69,24 @@ def pair(old: Sequence[Record], new: Sequence[Record]) -> list[Pair]:
         mine, yours = before.get(cell, {}), after.get(cell, {})
         for key in mine:
             if key in yours:
-                made.append(Pair(*cell[:2], names[key], tuple(mine[key]), tuple(yours[key]), {}))
+                made.append(RecordPair(*cell[:2], names[key], tuple(mine[key]), tuple(yours[key]), {}))
         gone, come = ([key for key in side if key not in other] for side, other in ((mine, yours), (yours, mine)))
         for place in range(max(len(gone), len(come))):
             left = tuple(mine[gone[place]]) if place < len(gone) else ()
             right = tuple(yours[come[place]]) if place < len(come) else ()
             unlike = _unlike(left[0].spec, right[0].spec) if left and right else {}
-            made.append(Pair(*cell[:2], names[(left or right)[0].spec.key], left, right, unlike))
+            made.append(RecordPair(*cell[:2], names[(left or right)[0].spec.key], left, right, unlike))
     return made
 
 
 def _names(records: Sequence[Record]) -> dict[str, str]:
     """A name for every key, no two alike in one task, model and method: with the settings and terms that differ."""
-    named, specs = labels(records), {record.spec.key: record.spec for record in records}
+    named, specs = method_labels(records), {record.spec.key: record.spec for record in records}
     families: dict[tuple[str, str, str], list[str]] = defaultdict(list)
     for key, spec in specs.items():
         families[spec.task.name, spec.base.name, named[key]].append(key)
     for keys in families.values():
-        all_terms = {key: comparability.of(specs[key]) for key in keys}
+        all_terms = {key: comparability.comparison_terms(specs[key]) for key in keys}
         differing = [name for name in all_terms[keys[0]] if len({repr(of[name]) for of in all_terms.values()}) > 1]
         for key in keys:
             named[key] = " ".join([named[key], *(f"{name}={str(all_terms[key][name])[:8]}" for name in differing)])
@@ -103,7 +103,7 @@ def _grouped(records: Sequence[Record]) -> dict[tuple[str, str, str], dict[str, 
 
 
 def _unlike(old: Spec, new: Spec) -> dict[str, tuple[Any, Any]]:
-    before, after = (comparability.of(spec) | _settings(spec) for spec in (old, new))
+    before, after = (comparability.comparison_terms(spec) | _settings(spec) for spec in (old, new))
     return {
         name: (before.get(name), after.get(name))
         for name in dict.fromkeys([*before, *after])

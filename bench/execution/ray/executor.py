@@ -16,13 +16,13 @@ from urllib.parse import urlsplit
 
 from filelock import FileLock
 
-from bench.errors import Refused
+from bench.errors import UserError
 from bench.execution import launcher
 from bench.execution.job import Job
-from bench.execution.plan import done
+from bench.execution.plan import find_finished_record
 from bench.execution.ray import node, resources
-from bench.execution.ray.resources import Asked
-from bench.method import Watch
+from bench.execution.ray.resources import RayResources
+from bench.method import ProgressCallback
 from bench.records.record import Failure, Record
 
 RETRIES = 3  # of a run whose node or Ray worker was lost
@@ -39,11 +39,11 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
-class Ended(Exception):
+class RunEnded(Exception):
     """The command is over, and this run with it."""
 
 
-class Board:
+class ProgressBoard:
     """An actor that runs tell how far they are."""
 
     def __init__(self) -> None:
@@ -58,21 +58,21 @@ class Board:
         return self.states
 
 
-class Cluster:
+class RayExecutor:
     """The nodes of a Ray cluster, as an executor."""
 
-    def __init__(self, asked: Asked) -> None:
+    def __init__(self, asked: RayResources) -> None:
         self.asked = asked
         self.folder = None if asked.ship else os.getcwd()
         self.held: dict[Path, FileLock] = {}
-        self.work: dict[str, tuple[Any, Watch]] = {}
+        self.work: dict[str, tuple[Any, ProgressCallback]] = {}
         self.mutex, self.ended = threading.Lock(), threading.Event()
         self.names: dict[str, str] = {}
 
     def check(self, device: str) -> None:
         """Refuse a device by number: Ray says which of a node's GPUs is whose."""
         if device not in ("auto", "cpu", "cuda"):
-            raise Refused(f"--device {device}: not on a cluster, which gives each run its own", mend="--device cuda")
+            raise UserError(f"--device {device}: not on a cluster, which gives each run its own", hint="--device cuda")
 
     @contextmanager
     def open(self, jobs: Sequence[Job]) -> Iterator[str]:
@@ -80,27 +80,27 @@ class Cluster:
         import ray
 
         if any(job.accelerate for job in jobs):
-            raise Refused(
-                f"--on {self.asked.on}: a run has one process on a cluster", mend="leave out --accelerate, or --on"
+            raise UserError(
+                f"--on {self.asked.on}: a run has one process on a cluster", hint="leave out --accelerate, or --on"
             )
         _connect(self.asked)
         try:
-            nodes, share = resources.shared(self.asked, ray.nodes(), jobs[0].device)
+            nodes, share = resources.resources_per_run(self.asked, ray.nodes(), jobs[0].device)
             self.names = {one["NodeID"]: f"{one['NodeManagerAddress']} {one['NodeID'][:4]}" for one in nodes}
             _inspect(self.names, jobs, self.folder)
             self.task = ray.remote(_run).options(max_retries=RETRIES, **share)
-            self.board: Any = ray.remote(Board).options(num_cpus=0, max_restarts=-1).remote()
-            yield resources.told(nodes, share)
+            self.board: Any = ray.remote(ProgressBoard).options(num_cpus=0, max_restarts=-1).remote()
+            yield resources.describe_share(nodes, share)
         finally:
             self._end()
             ray.shutdown()
             for lock in self.held.values():
                 lock.release()
 
-    def launch(self, job: Job, out: Path, *, force: bool = False, show: Watch) -> tuple[Record, bool]:
+    def launch(self, job: Job, out: Path, *, force: bool = False, show: ProgressCallback) -> tuple[Record, bool]:
         """The job's record, and whether it had to be run for it; this command alone writes into `out` meanwhile."""
         self._hold(out, show)
-        record = None if force else done(job, out)
+        record = None if force else find_finished_record(job, out)
         if record is not None:
             return record, False
         record, kept = self._run(job, show)
@@ -122,26 +122,26 @@ class Cluster:
                 self._end()
                 raise
 
-    def _hold(self, out: Path, show: Watch) -> None:
+    def _hold(self, out: Path, show: ProgressCallback) -> None:
         with self.mutex:
             if out in self.held:
                 return
-            lock = launcher.queue(out, show)
+            lock = launcher.folder_lock(out, show)
             while True:
                 try:
                     lock.acquire(timeout=POLL_S)
                     break
                 except TimeoutError:
                     if self.ended.is_set():
-                        raise Ended from None
+                        raise RunEnded from None
             self.held[out] = lock
 
-    def _run(self, job: Job, show: Watch) -> tuple[Record, bytes | None]:
+    def _run(self, job: Job, show: ProgressCallback) -> tuple[Record, bytes | None]:
         import ray
 
         with self.mutex:
             if self.ended.is_set():
-                raise Ended
+                raise RunEnded
             task = self.task.remote(job, self.folder, self.board)
             self.work[job.spec.id] = task, show
         try:
@@ -149,10 +149,10 @@ class Cluster:
             return result
         except (ray.exceptions.RayError, ConnectionError) as error:
             if self.ended.is_set():
-                raise Ended from None
+                raise RunEnded from None
             if isinstance(error, ConnectionError) or not ray.is_initialized():
                 raise _lost() from None
-            return launcher.failed(job, "error", _failure(error)), None
+            return launcher.failed_record(job, "error", _failure(error)), None
         finally:
             del self.work[job.spec.id]
 
@@ -183,15 +183,15 @@ class Cluster:
             left = ray.wait(left, num_returns=len(left), timeout=END_S)[1] if left else []
 
 
-def asked(on: str) -> Cluster:
+def parse_executor(on: str) -> RayExecutor:
     """The cluster of `--on`, not connected to; raises `Refused` where that is no address, or Ray is not installed."""
-    found = resources.asked(on)
+    found = resources.parse_resources(on)
     if importlib.util.find_spec("ray") is None:
-        raise Refused(f"--on {on}: Ray is not installed", mend="pip install 'adaptbench[ray]'")
-    return Cluster(found)
+        raise UserError(f"--on {on}: Ray is not installed", hint="pip install 'adaptbench[ray]'")
+    return RayExecutor(found)
 
 
-def _connect(asked: Asked) -> None:
+def _connect(asked: RayResources) -> None:
     """Be a driver of the cluster, quietly; refuse an address at which none answers."""
     for setting, value in SILENCE.items():
         os.environ.setdefault(setting, value)
@@ -210,15 +210,15 @@ def _connect(asked: Asked) -> None:
     try:
         ray.init(address, **how)
     except (ConnectionError, RuntimeError, ValueError, TimeoutError, ray.exceptions.RayError) as error:
-        raise Refused(
+        raise UserError(
             f"--on {asked.on}: no cluster was found there: {_short(error)}",
-            mend="ray start --head begins one; ray://auto is for its own machines, ray://HOST:10001 for others",
+            hint="ray start --head begins one; ray://auto is for its own machines, ray://HOST:10001 for others",
         ) from None
     finally:
         signal.signal(signal.SIGTERM, handler)
 
 
-def _reach(asked: Asked, address: str) -> None:
+def _reach(asked: RayResources, address: str) -> None:
     """Refuse an address where nobody listens, which Ray would try for minutes."""
     parts = urlsplit(address if "://" in address else f"//{address}")
     if parts.port is None:
@@ -226,9 +226,9 @@ def _reach(asked: Asked, address: str) -> None:
     try:
         socket.create_connection((str(parts.hostname), parts.port), timeout=REACH_S).close()
     except OSError as error:
-        raise Refused(
+        raise UserError(
             f"--on {asked.on}: nobody answers at {parts.hostname}:{parts.port} ({error})",
-            mend="is the cluster up (ray start --head --ray-client-server-port 10001), and its port open?",
+            hint="is the cluster up (ray start --head --ray-client-server-port 10001), and its port open?",
         ) from None
 
 
@@ -237,7 +237,7 @@ def _inspect(names: dict[str, str], jobs: Sequence[Job], folder: str | None) -> 
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy as On
 
-    look = ray.remote(node.refuses)
+    look = ray.remote(node.find_obstacle)
     asked = {
         name: look.options(num_cpus=0, scheduling_strategy=On(id, soft=False), max_retries=0)
         for id, name in names.items()
@@ -247,10 +247,10 @@ def _inspect(names: dict[str, str], jobs: Sequence[Job], folder: str | None) -> 
         try:
             refusal = ray.get(answer, timeout=LOOK_S)
         except ray.exceptions.RayError as error:
-            refusal = Refused(_first_line(error), mend="is adaptbench installed on every node?")
+            refusal = UserError(_first_line(error), hint="is adaptbench installed on every node?")
         if refusal is not None:
             where = f"{name}: {refusal.where}" if refusal.where else name
-            raise Refused(f"node {name} cannot make these runs: {refusal.what}", where=where, mend=refusal.mend)
+            raise UserError(f"node {name} cannot make these runs: {refusal.what}", location=where, hint=refusal.mend)
 
 
 def _run(job: Job, folder: str | None, board: Any) -> tuple[Record, bytes | None]:
@@ -260,7 +260,7 @@ def _run(job: Job, folder: str | None, board: Any) -> tuple[Record, bytes | None
     # What a shell has begun in its background ignores interrupts, and by one of them Ray ends a task.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     here = ray.get_runtime_context().get_node_id()
-    return node.run(job, folder, lambda state: board.tell.remote(job.spec.id, state | {"node": here}))
+    return node.run_job(job, folder, lambda state: board.tell.remote(job.spec.id, state | {"node": here}))
 
 
 def _failure(error: Exception) -> Failure:
@@ -269,8 +269,8 @@ def _failure(error: Exception) -> Failure:
     return Failure(kind=type(cause).__name__, message=_first_line(cause), trace=str(error))
 
 
-def _lost() -> Refused:
-    return Refused("the cluster was lost", mend="what is finished is kept; the same command runs only the rest")
+def _lost() -> UserError:
+    return UserError("the cluster was lost", hint="what is finished is kept; the same command runs only the rest")
 
 
 def _short(error: BaseException) -> str:

@@ -16,10 +16,10 @@ from typing import Any
 import bench
 from bench import registry
 from bench.data import hub_tasks
-from bench.errors import Refused
+from bench.errors import UserError
 from bench.execution.job import Job
-from bench.execution.launcher import launch
-from bench.method import Watch
+from bench.execution.launcher import launch_run
+from bench.method import ProgressCallback
 from bench.modeling import checkpoint
 from bench.records.record import Record
 
@@ -27,28 +27,28 @@ TELL_S = 1.0
 SHARE = "a folder that all nodes share under the same path, or ship=FOLDER behind the address, brings it there"
 
 
-def refuses(jobs: Sequence[Job], folder: str | None, harness: str) -> Refused | None:
+def find_obstacle(jobs: Sequence[Job], folder: str | None, harness: str) -> UserError | None:
     """Why this node cannot make these runs, as it would be made from `folder`; None where it can."""
     try:
         if harness != source_sha256():
-            raise Refused(
+            raise UserError(
                 f"another version of adaptbench (here {bench.__version__} of other sources)",
-                where=str(Path(bench.__file__).parent),
-                mend="install the same one on every node",
+                location=str(Path(bench.__file__).parent),
+                hint="install the same one on every node",
             )
         with _standing_in(folder):
             for job in {(job.spec.method.ref, job.spec.task.ref, job.spec.base.ref): job for job in jobs}.values():
                 _compare(job)
-    except Refused as refusal:
+    except UserError as refusal:
         return refusal
     return None
 
 
-def run(job: Job, folder: str | None, tell: Watch) -> tuple[Record, bytes | None]:
+def run_job(job: Job, folder: str | None, tell: ProgressCallback) -> tuple[Record, bytes | None]:
     """The record of a job, and what it kept as a tar archive; nothing of it stays on the node."""
     with _standing_in(folder), tempfile.TemporaryDirectory(prefix="bench-") as out:
         _compare_method(job)  # task and model are compared by the worker
-        record, _ = launch(job, Path(out), show=_now_and_then(tell))
+        record, _ = launch_run(job, Path(out), show=_now_and_then(tell))
         kept = Path(out) / record.id
         return record, pack(kept) if kept.is_dir() else None
 
@@ -84,21 +84,21 @@ def unpack(archive: bytes, folder: Path) -> None:
 def _compare(job: Job) -> None:
     """Refuse what is not here, or is not what the job was planned with."""
     _compare_method(job)
-    if missing := registry.missing(registry.method(job.spec.method.ref)):
-        raise Refused(f"what {job.spec.method.ref} needs is not installed: {', '.join(missing)}")
-    place = registry.task(job.spec.task.ref)
-    if hub_tasks.load(place, fetch=False).sha256 != job.spec.task.sha256:
-        raise Refused(f"the task '{job.spec.task.ref}' is another one", where=str(place.absolute()), mend=SHARE)
-    base = registry.model(job.spec.base.ref)
-    checkpoint.check_folder(base)
-    if checkpoint.digest(base) != job.spec.base.sha256:
-        raise Refused(f"the model '{job.spec.base.ref}' is another one", where=str(base.absolute()), mend=SHARE)
+    if missing := registry.missing_modules(registry.find_method(job.spec.method.ref)):
+        raise UserError(f"what {job.spec.method.ref} needs is not installed: {', '.join(missing)}")
+    place = registry.find_task(job.spec.task.ref)
+    if hub_tasks.load_task(place, fetch=False).sha256 != job.spec.task.sha256:
+        raise UserError(f"the task '{job.spec.task.ref}' is another one", location=str(place.absolute()), hint=SHARE)
+    base = registry.find_model(job.spec.base.ref)
+    checkpoint.check_model_folder(base)
+    if checkpoint.weights_digest(base) != job.spec.base.sha256:
+        raise UserError(f"the model '{job.spec.base.ref}' is another one", location=str(base.absolute()), hint=SHARE)
 
 
 def _compare_method(job: Job) -> None:
-    cls = registry.method(job.spec.method.ref)
+    cls = registry.find_method(job.spec.method.ref)
     if registry.source_sha256(cls) != job.method_sha256:
-        raise Refused(f"the method '{job.spec.method.ref}' is another one", where=cls.__module__, mend=SHARE)
+        raise UserError(f"the method '{job.spec.method.ref}' is another one", location=cls.__module__, hint=SHARE)
 
 
 @contextlib.contextmanager
@@ -108,12 +108,12 @@ def _standing_in(folder: str | None) -> Iterator[None]:
         yield
         return
     if not os.path.isdir(folder):
-        raise Refused("the folder that the command was given in is not there", where=folder, mend=SHARE)
+        raise UserError("the folder that the command was given in is not there", location=folder, hint=SHARE)
     with contextlib.chdir(folder):
         yield
 
 
-def _now_and_then(tell: Watch) -> Watch:
+def _now_and_then(tell: ProgressCallback) -> ProgressCallback:
     """Tells at once what is new in kind, and not more than once a second how far it is."""
     last: dict[str, Any] = {"at": 0.0}
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
-from bench.errors import Refused, did_you_mean
+from bench.errors import UserError, did_you_mean
 from bench.units import parse_bytes
 
 KEYS = ("cpus", "gpus", "memory", "ship")
@@ -20,7 +20,7 @@ Node = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Asked:
+class RayResources:
     """What `--on` says: which cluster, and what of a node a run is given; None: decided by the nodes."""
 
     on: str
@@ -32,12 +32,12 @@ class Asked:
     """A folder that Ray brings to every node, where runs then stand in it."""
 
 
-def asked(on: str) -> Asked:
+def parse_resources(on: str) -> RayResources:
     """Read `ray`, `ray://auto` or `ray://HOST:PORT`, with what a run is given behind a question mark."""
     address, _, query = on.partition("?")
     given = dict(parse_qsl(query, keep_blank_values=True))
     if unknown := given.keys() - set(KEYS):
-        raise Refused(f"--on {on}: no such thing to say of a run", mend=did_you_mean(min(unknown), KEYS))
+        raise UserError(f"--on {on}: no such thing to say of a run", hint=did_you_mean(min(unknown), KEYS))
     parts = urlsplit(address)
     try:
         if address not in ("ray", "ray://auto") and not (parts.scheme == "ray" and parts.hostname and parts.port):
@@ -47,13 +47,13 @@ def asked(on: str) -> Asked:
         if (cpus is not None and cpus < 1) or (gpus is not None and gpus < 0):
             raise ValueError("a run takes a core at least, and GPUs or none")
     except ValueError as error:
-        raise Refused(f"--on {on}: {error}", mend=f"Valid: {VALID}") from None
+        raise UserError(f"--on {on}: {error}", hint=f"Valid: {VALID}") from None
     if "ship" in given and not Path(given["ship"]).is_dir():
-        raise Refused(f"--on {on}: no folder to ship", where=str(Path(given["ship"]).absolute()))
-    return Asked(on, address, cpus, gpus, memory, given.get("ship"))
+        raise UserError(f"--on {on}: no folder to ship", location=str(Path(given["ship"]).absolute()))
+    return RayResources(on, address, cpus, gpus, memory, given.get("ship"))
 
 
-def shared(asked: Asked, nodes: Sequence[Node], device: str) -> tuple[list[Node], dict[str, int]]:
+def resources_per_run(asked: RayResources, nodes: Sequence[Node], device: str) -> tuple[list[Node], dict[str, int]]:
     """The nodes that can make runs, and what each run is given of one, as options of a task.
 
     All cores of a node, if not said otherwise: then no run disturbs what is measured of another. Raises `Refused`
@@ -67,20 +67,20 @@ def shared(asked: Asked, nodes: Sequence[Node], device: str) -> tuple[list[Node]
     able = [node for node in nodes if _room(node, share)]
     there = "; ".join(_listed({option: _has(node, option) for option in NAMES}) for node in nodes) or "none"
     if not able:
-        raise Refused(f"--on {asked.on}: no node has {_listed(share)} for a run", where=f"nodes: {there}")
+        raise UserError(f"--on {asked.on}: no node has {_listed(share)} for a run", location=f"nodes: {there}")
     if asked.cpus is None:
         share["num_cpus"] = min(_has(node, "num_cpus") for node in able)
         most = max(_has(node, "num_cpus") for node in able)
         if most >= 2 * share["num_cpus"]:
-            raise Refused(
+            raise UserError(
                 f"--on {asked.on}: the nodes are too unlike for one run on each",
-                where=f"nodes: {there}",
-                mend=f"say what a run takes: cpus={most} leaves smaller nodes out, fewer share larger ones",
+                location=f"nodes: {there}",
+                hint=f"say what a run takes: cpus={most} leaves smaller nodes out, fewer share larger ones",
             )
     return able, {option: amount for option, amount in share.items() if amount or option == "num_gpus"}
 
 
-def told(nodes: Sequence[Node], share: dict[str, int]) -> str:
+def describe_share(nodes: Sequence[Node], share: dict[str, int]) -> str:
     """How many runs there are at once, and on what."""
     rooms = sum(_room(node, share) for node in nodes)
     return f"Ray: nodes: {len(nodes)}, runs at once: {rooms}, each with {_listed(share)}"

@@ -8,7 +8,7 @@ from pkgutil import iter_modules
 from bench.report.plot_style import Plot
 
 
-def every() -> list[Plot]:
+def all_plots() -> list[Plot]:
     """All plots, in the order in which a reader should see them."""
     found: list[Plot] = []
     for module in iter_modules(__path__):

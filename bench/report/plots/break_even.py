@@ -8,19 +8,19 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 
 from bench.analysis import break_even
-from bench.analysis.summary import Row
-from bench.analysis.task_results import Section
-from bench.i18n import Say
-from bench.report.plot_style import Plot, legend_key, looks, seconds, sheet
+from bench.analysis.summary import MethodSummary
+from bench.analysis.task_results import TaskResults
+from bench.i18n import Translate
+from bench.report.plot_style import Plot, legend_key, method_looks, seconds, new_figure
 
 
-def costs(section: Section, say: Say) -> Figure | None:
+def costs(section: TaskResults, say: Translate) -> Figure | None:
     """Seconds of adapting and answering together: the best of each kind in colour, all others in grey."""
-    priced = {row.label: (row, price) for row in section.rows if (price := break_even.price(row))}
+    priced = {row.label: (row, price) for row in section.rows if (price := break_even.cost_model(row))}
     if not priced:
         return None
-    figure, axes = sheet(height=4.0)
-    look, volumes = looks(section), [10 ** (step / 8) for step in range(49)]
+    figure, axes = new_figure(height=4.0)
+    look, volumes = method_looks(section), [10 ** (step / 8) for step in range(49)]
     best = _best([row for row, _ in priced.values()])
     for row, price in priced.values():
         totals = [price.total(volume) for volume in volumes]
@@ -30,7 +30,7 @@ def costs(section: Section, say: Say) -> Figure | None:
         else:
             axes.plot(volumes, totals, color="#cccccc", linewidth=0.7, zorder=1)
     for ours, theirs in pairwise(row for row in best if not row.control):
-        at = break_even.crossing(priced[ours.label][1], priced[theirs.label][1])
+        at = break_even.break_even_queries(priced[ours.label][1], priced[theirs.label][1])
         if at is not None and 1 <= at <= volumes[-1]:
             total = priced[ours.label][1].total(at)
             axes.plot([at], [total], "o", markerfacecolor="none", markeredgecolor="black", markersize=9, zorder=4)
@@ -49,7 +49,7 @@ def costs(section: Section, say: Say) -> Figure | None:
     return figure
 
 
-def _best(found: list[Row]) -> list[Row]:
+def _best(found: list[MethodSummary]) -> list[MethodSummary]:
     """The best control, the best method that trains nothing and the best that trains."""
     kinds = (
         [row for row in found if row.control],

@@ -4,23 +4,23 @@ from __future__ import annotations
 
 from matplotlib.figure import Figure
 
-from bench.analysis.comparison import Cell
-from bench.analysis.summary import forgotten
-from bench.analysis.task_results import Section
-from bench.i18n import Say
-from bench.report.plot_style import GREY, Plot, scatter, sheet
+from bench.analysis.comparison import MethodResult
+from bench.analysis.summary import forgetting_nats
+from bench.analysis.task_results import TaskResults
+from bench.i18n import Translate
+from bench.report.plot_style import GREY, Plot, scatter, new_figure
 
 ROOM = 10  # names that can stand beside each other
 
 
-def forgetting(section: Section, say: Say) -> Figure | None:
+def forgetting(section: TaskResults, say: Translate) -> Figure | None:
     """What adapting took from the model's grasp of general text, against what it brought on the task."""
-    lost = {cell.key: _lost(cell) for cell in section.found.cells}
-    cells = [cell for cell in section.found.cells if lost[cell.key] is not None]
+    lost = {cell.key: _lost(cell) for cell in section.comparison.results}
+    cells = [cell for cell in section.comparison.results if lost[cell.key] is not None]
     if not cells:
         return None
-    figure, axes = sheet()
-    untouched = next(filter(_untouched, section.found.cells), None)
+    figure, axes = new_figure()
+    untouched = next(filter(_untouched, section.comparison.results), None)
     base = untouched.interval.mean if untouched else 0.0
     points = {cell.key: (lost[cell.key] or 0.0, cell.interval.mean - base) for cell in cells}
     axes.axvline(0, color=GREY, linewidth=0.8, linestyle=":")
@@ -39,14 +39,14 @@ def _named(points: dict[str, tuple[float, float]]) -> set[str]:
     return {key for key, (x, y) in points.items() if not any(a <= x and b > y for a, b in points.values())}
 
 
-def _untouched(cell: Cell) -> bool:
+def _untouched(cell: MethodResult) -> bool:
     """Whether it is the model itself that answers, and nothing of it was trained."""
     parameters = [record.cost.parameters for record in cell.records if record.cost]
     return cell.control and all(one is not None and one.trainable == 0 for one in parameters)
 
 
-def _lost(cell: Cell) -> float | None:
-    told = [nats for record in cell.records if (nats := forgotten(record)) is not None]
+def _lost(cell: MethodResult) -> float | None:
+    told = [nats for record in cell.records if (nats := forgetting_nats(record)) is not None]
     return sum(told) / len(told) if told else None
 
 

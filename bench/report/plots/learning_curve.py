@@ -5,18 +5,18 @@ from __future__ import annotations
 from matplotlib.figure import Figure
 
 from bench.analysis import learning_curve
-from bench.analysis.task_results import Section
-from bench.i18n import Say
-from bench.report.plot_style import Plot, looks, sheet, short
+from bench.analysis.task_results import TaskResults
+from bench.i18n import Translate
+from bench.report.plot_style import Plot, method_looks, new_figure, shorten_name
 
 
-def labels(section: Section, say: Say) -> Figure | None:
+def labels(section: TaskResults, say: Translate) -> Figure | None:
     """Quality against training size, with intervals."""
-    found = learning_curve.curves(section)
+    found = learning_curve.learning_curves(section)
     if not found:
         return None
-    figure, axes = sheet(height=4.4)
-    look = looks(section)
+    figure, axes = new_figure(height=4.4)
+    look = method_looks(section)
     for key, curve in sorted(found.items(), key=lambda one: -one[1].cells[-1].interval.mean):
         bounds = [cell.interval for cell in curve.cells]
         axes.fill_between(
@@ -29,7 +29,7 @@ def labels(section: Section, say: Say) -> Figure | None:
             marker=look[key].shape,
             markersize=5,
             linestyle=":" if curve.control else "-",
-            label=f"{short(curve.name)} °" if curve.control else short(curve.name),
+            label=f"{shorten_name(curve.name)} °" if curve.control else shorten_name(curve.name),
         )
     axes.set_xscale("log")
     axes.set_xticks(sizes := sorted(section.sizes), [f"{size:,}" for size in sizes])

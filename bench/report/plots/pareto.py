@@ -8,24 +8,24 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import Formatter, NullFormatter
 
-from bench.analysis.task_results import Section
-from bench.i18n import Say
-from bench.report.plot_style import GREY, Draw, Plot, counts, mebibytes, milliseconds, scatter, seconds, sheet
+from bench.analysis.task_results import TaskResults
+from bench.i18n import Translate
+from bench.report.plot_style import GREY, Draw, Plot, counts, mebibytes, milliseconds, scatter, seconds, new_figure
 
 
-def pareto(measure: str, least: float, written: Formatter, label: Callable[[Say], str]) -> Draw:
+def pareto(measure: str, least: float, written: Formatter, label: Callable[[Translate], str]) -> Draw:
     """Draws quality against a cost; on the line stand those that no other one beats in both.
 
     What costs less than `least` stands there: it makes no difference, and a logarithm has no place for nothing.
     """
 
-    def draw(section: Section, say: Say) -> Figure | None:
+    def draw(section: TaskResults, say: Translate) -> Figure | None:
         costs = {row.key: getattr(row, measure) for row in section.rows if row.status == "ok"}
-        cells = [cell for cell in section.found.cells if costs[cell.key] is not None]
+        cells = [cell for cell in section.comparison.results if costs[cell.key] is not None]
         if not cells:
             return None
         points = {cell.key: (max(costs[cell.key], least), cell.interval.mean) for cell in cells}
-        figure, axes = sheet()
+        figure, axes = new_figure()
         axes.set(xscale="log", xlabel=label(say), ylabel=section.metric)
         axes.xaxis.set_major_formatter(written)
         axes.xaxis.set_minor_formatter(NullFormatter())

@@ -10,17 +10,17 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
-from bench.analysis.task_results import Section
-from bench.i18n import Say
-from bench.records.record import Point
-from bench.report.plot_style import WIDTH, Plot, looks, short
+from bench.analysis.task_results import TaskResults
+from bench.i18n import Translate
+from bench.records.record import CurvePoint
+from bench.report.plot_style import WIDTH, Plot, method_looks, shorten_name
 
 OVERFIT = 1.05  # validation loss at the end that exceeds its least by more than this has turned
 
 
-def curves(section: Section, say: Say) -> Figure | None:
+def curves(section: TaskResults, say: Translate) -> Figure | None:
     """Loss while training, dashed, and on validation; a ring where validation was at its least before it turned."""
-    runs = {cell.key: cell for cell in section.found.cells if cell.records[0].curve}
+    runs = {cell.key: cell for cell in section.comparison.results if cell.records[0].curve}
     if not runs:
         return None
     columns = 3
@@ -30,11 +30,11 @@ def curves(section: Section, say: Say) -> Figure | None:
         lines, columns, figsize=(WIDTH, height), sharex=True, sharey=True, squeeze=False, layout="none"
     )  # so many axes take the layout engine longer than all else
     figure.subplots_adjust(0.13, 0.5 / height, 0.99, 1 - 0.2 / height, wspace=0.08, hspace=0.35)
-    look = looks(section)
+    look = method_looks(section)
     for axes, (key, cell) in zip(grid.flat, runs.items(), strict=False):
         for record in cell.records:
             _curve(axes, record.curve, look[key].colour)
-        axes.set_title(short(cell.name), fontsize=9, loc="left", pad=2)
+        axes.set_title(shorten_name(cell.name), fontsize=9, loc="left", pad=2)
         axes.set_yscale("log")
         axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 3.0)))
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
@@ -47,7 +47,7 @@ def curves(section: Section, say: Say) -> Figure | None:
     return figure
 
 
-def _curve(axes: Axes, curve: Sequence[Point], colour: Any) -> None:
+def _curve(axes: Axes, curve: Sequence[CurvePoint], colour: Any) -> None:
     seen = [(point.step, point.validation_loss) for point in curve if point.validation_loss is not None]
     taught = [(point.step, point.train_loss) for point in curve if point.train_loss is not None]
     if taught:

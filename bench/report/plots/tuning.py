@@ -6,19 +6,19 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from bench.analysis import tuning_curve
-from bench.analysis.task_results import Section
-from bench.i18n import Say
-from bench.report.plot_style import Plot, legend_key, looks, sheet
+from bench.analysis.task_results import TaskResults
+from bench.i18n import Translate
+from bench.report.plot_style import Plot, legend_key, method_looks, new_figure
 
 
-def trials(section: Section, say: Say) -> Figure | None:
+def trials(section: TaskResults, say: Translate) -> Figure | None:
     """E[best of k] on validation for each tuned method; a trial that failed counts as 0."""
-    known = [(cell, cell.records[0].tuning) for cell in section.found.cells]
-    tuned = [(cell, tuning.attempts) for cell, tuning in known if tuning and tuning.attempts]
+    known = [(cell, cell.records[0].tuning) for cell in section.comparison.results]
+    tuned = [(cell, tuning.trials) for cell, tuning in known if tuning and tuning.trials]
     if not tuned:
         return None
-    figure, axes = sheet(height=4.0)
-    look = looks(section)
+    figure, axes = new_figure(height=4.0)
+    look = method_looks(section)
     for cell, attempts in tuned:
         best = tuning_curve.expected_best([attempt.score or 0.0 for attempt in attempts])
         axes.plot(range(1, len(best) + 1), best, color=look[cell.key].colour, marker=look[cell.key].shape, markersize=5)

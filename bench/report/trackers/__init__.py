@@ -14,8 +14,8 @@ from importlib import import_module
 from pathlib import Path
 from pkgutil import iter_modules
 
-from bench.errors import Refused, did_you_mean
-from bench.records.flatten import flat
+from bench.errors import UserError, did_you_mean
+from bench.records.flatten import flatten_record
 from bench.records.record import Record
 
 NAMES = tuple(module.name for module in iter_modules(__path__))
@@ -25,7 +25,7 @@ CURVE = ("train_loss", "validation_loss", "next_token_accuracy", "tokens", "seco
 
 
 @dataclass(frozen=True)
-class Run:
+class TrackerRun:
     """What a tracker is told of a record."""
 
     id: str
@@ -41,37 +41,37 @@ class Run:
     """Steps, and what was measured there."""
 
 
-Tracker = Callable[[Run, Path], None]
+Tracker = Callable[[TrackerRun, Path], None]
 """Writes a run below a folder of results, in place of what it wrote of that run before."""
 
 
-def chosen(names: str | None) -> dict[str, Tracker]:
+def resolve_trackers(names: str | None) -> dict[str, Tracker]:
     """The trackers that are named, with commas between; raises `Refused` where one is unknown or not installed."""
     found = {}
     for name in filter(None, map(str.strip, (names or "").split(","))):
         if name not in NAMES:
-            raise Refused(f"--log-to {name}: no such tracker", mend=did_you_mean(name, NAMES))
+            raise UserError(f"--log-to {name}: no such tracker", hint=did_you_mean(name, NAMES))
         if importlib.util.find_spec(name) is None:
-            raise Refused(f"--log-to {name}: it is not installed", mend=f"pip install 'adaptbench[{name}]'")
+            raise UserError(f"--log-to {name}: it is not installed", hint=f"pip install 'adaptbench[{name}]'")
         found[name] = _late(name)
     return found
 
 
-def log(record: Record, trackers: dict[str, Tracker], out: Path) -> list[str]:
+def log_record(record: Record, trackers: dict[str, Tracker], out: Path) -> list[str]:
     """Tell trackers of a record; says which failed, since a record is kept whatever becomes of its copies."""
     failed = []
     for name, write in trackers.items():
         try:
-            write(told(record), out)
+            write(to_tracker_run(record), out)
         except Exception as error:  # theirs, of any kind: a server out of reach, a full disk
             why = f"{type(error).__name__}: {error}".splitlines()[0]
             failed.append(f"{name} was not told of {record.id} ({why}); the same command tells it again")
     return failed
 
 
-def told(record: Record) -> Run:
+def to_tracker_run(record: Record) -> TrackerRun:
     """A record as trackers want it: settings, figures, and the curve by steps."""
-    everything = flat(record)
+    everything = flatten_record(record)
     params = {name: value for name, value in everything.items() if name.startswith("spec.") and value is not None}
     del params["spec.method.params"]
     figures = {
@@ -80,7 +80,7 @@ def told(record: Record) -> Run:
         if name.startswith(("cost.", "forgetting.")) and isinstance(value, int | float) and not isinstance(value, bool)
     }
     curve = [(point.step, {name: getattr(point, name) for name in CURVE}) for point in record.curve]
-    return Run(
+    return TrackerRun(
         id=record.id,
         task=record.spec.task.name,
         status=record.status,
@@ -94,7 +94,7 @@ def told(record: Record) -> Run:
 def _late(name: str) -> Tracker:
     """A tracker whose library is imported when there is something to write."""
 
-    def write(run: Run, out: Path) -> None:
+    def write(run: TrackerRun, out: Path) -> None:
         for setting, value in SILENCE.items():
             os.environ.setdefault(setting, value)
         import_module(f"{__name__}.{name}").write(run, out)

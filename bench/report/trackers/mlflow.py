@@ -8,13 +8,13 @@ from pathlib import Path
 from mlflow.entities import Metric, Param, RunTag
 from mlflow.tracking import MlflowClient
 
-from bench.report.trackers import Run
+from bench.report.trackers import TrackerRun
 
 MOST = 100  # params, or metrics, that a store takes at once
 OURS = "adaptbench.id"
 
 
-def write(run: Run, out: Path) -> None:
+def write(run: TrackerRun, out: Path) -> None:
     """A run in the experiment of its task, with its settings, its figures and its curve."""
     client = MlflowClient(os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{out.absolute()}/mlflow.db")
     known = client.get_experiment_by_name(run.task)

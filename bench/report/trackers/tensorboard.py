@@ -10,10 +10,10 @@ from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.plugins.hparams.summary_v2 import hparams_pb
 from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
-from bench.report.trackers import Run
+from bench.report.trackers import TrackerRun
 
 
-def write(run: Run, out: Path) -> None:
+def write(run: TrackerRun, out: Path) -> None:
     """One file of events: settings, figures at the last step, the curve step by step."""
     folder = out / "tensorboard" / run.id
     shutil.rmtree(folder, ignore_errors=True)

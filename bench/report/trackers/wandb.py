@@ -8,10 +8,10 @@ from pathlib import Path
 
 import wandb
 
-from bench.report.trackers import Run
+from bench.report.trackers import TrackerRun
 
 
-def write(run: Run, out: Path) -> None:
+def write(run: TrackerRun, out: Path) -> None:
     """A run in the project `adaptbench`, with its settings, its figures as summary, and its curve."""
     # Hidden, since it writes JSON files that are no records.
     folder = out / ".wandb"

@@ -14,7 +14,7 @@ class LastWords(Method):
         return None  # needs no model
 
     def fit(self, lm, lesson, budget):
-        budget.draw(examples=len(lesson.train))
+        budget.spend(examples=len(lesson.train))
         self.words_ = max(1, median_low(len(one.target.split()) for one in lesson.train) + self.more)
         return self
 
