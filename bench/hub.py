@@ -66,7 +66,9 @@ def fetch_dataset(name: str, config: str | None, revision: str | None, splits: S
         return [datasets.load_dataset(name, config, split=split, revision=revision) for split in splits]
     except Exception as error:
         said = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise HubUnreachable(f"the hub did not give {name}: {said}", location=where, hint=_mend(error, name, said)) from None
+        raise HubUnreachable(
+            f"the hub did not give {name}: {said}", location=where, hint=_mend(error, name, said)
+        ) from None
 
 
 def files(found: Any) -> list[str]:

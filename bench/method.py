@@ -156,7 +156,9 @@ class LM(Protocol):
     def loglikelihood(self, prompt: str, completions: Sequence[str]) -> list[float]:
         """Mean log-probability (nats per token) of each completion after the prompt, without its end token."""
 
-    def choose_label(self, prompts: Sequence[str], completions: Sequence[str], prior: Sequence[float] = ()) -> list[int]:
+    def choose_label(
+        self, prompts: Sequence[str], completions: Sequence[str], prior: Sequence[float] = ()
+    ) -> list[int]:
         """For each prompt the place of the completion that `rate` finds likeliest, less a `prior` for each of them."""
 
     def count_parameters(self) -> tuple[int, int]:

@@ -18,7 +18,7 @@ _KORQUAD_QUOTES = str.maketrans(dict.fromkeys("'\"《》<>〈〉()‘’", " "))
 _QUOTING_SYMBOLS = frozenset("<>＜＞≪≫`´｀❛❜❝❞⌜⌝")
 
 
-def normalize(text: str, rule: Normalizer) -> str:
+def normalize_text(text: str, rule: Normalizer) -> str:
     """Strip `text` of what must not decide whether an answer is right.
 
     `squad` is the SQuAD v1.1 script (Rajpurkar et al. 2016), `korquad` the KorQuAD 1.0 script (Lim et al. 2019);
@@ -40,8 +40,8 @@ def score(prediction: str, references: str | Sequence[str], normalize: Normalize
     golds = [references] if isinstance(references, str) else list(references)
     if not golds:
         raise ValueError("an answer cannot be scored without a reference")
-    answer = normalize(prediction, normalize)
-    golds = [normalize(gold, normalize) for gold in golds]
+    answer = normalize_text(prediction, normalize)
+    golds = [normalize_text(gold, normalize) for gold in golds]
     units = _UNITS[normalize]
     return {
         "em": max(float(answer == gold) for gold in golds),

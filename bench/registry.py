@@ -162,11 +162,15 @@ def _entry_points(kind: Kind) -> list[RegistryEntry]:
         origin = f"package {point.dist.name}" if point.dist else "a package"
         file = _locate(point.module)
         if file is None:
-            found.append(RegistryEntry(point.name, origin, point.value, "", f"broken plugin: there is no {point.module}"))
+            found.append(
+                RegistryEntry(point.name, origin, point.value, "", f"broken plugin: there is no {point.module}")
+            )
         elif kind == "methods":
             found.append(RegistryEntry(point.name, origin, point.value, *_described(file)))
         else:
-            found.append(RegistryEntry(point.name, origin, str(file.parent), _summary(file.parent), hub=_hub(file.parent)))
+            found.append(
+                RegistryEntry(point.name, origin, str(file.parent), _summary(file.parent), hub=_hub(file.parent))
+            )
     return found
 
 
@@ -229,7 +233,9 @@ def _import(module: str, ref: str) -> ModuleType:
     try:
         return importlib.import_module(module)
     except Exception as error:
-        raise UserError(f"the method '{ref}' does not import: {type(error).__name__}: {error}", location=module) from error
+        raise UserError(
+            f"the method '{ref}' does not import: {type(error).__name__}: {error}", location=module
+        ) from error
 
 
 def _import_file(file: Path) -> ModuleType:

@@ -61,7 +61,8 @@ class TaskTrainingData:
     def prompt(self, input: str, shots: Sequence[Any] = (), *, with_rationale: bool = False) -> str:
         """Instruction, solved shots, and the question up to where its answer begins."""
         shown = "".join(
-            self.prompt_head(shot.input) + self.completion(shot, with_rationale=with_rationale) + self.card.end for shot in shots
+            self.prompt_head(shot.input) + self.completion(shot, with_rationale=with_rationale) + self.card.end
+            for shot in shots
         )
         return f"{self.card.instruction}\n\n{shown}{self.prompt_head(input)}"
 
@@ -171,7 +172,9 @@ def load_task(folder: Path, rows: Path | None = None) -> Task:
 
 def _read_split(file: Path, card: TaskCard, ids: dict[str, str]) -> tuple[TaskRow, ...]:
     if not file.is_file():
-        raise UserError(f"the split '{file.stem}' is missing", location=str(file), hint="add it, one JSON object per line")
+        raise UserError(
+            f"the split '{file.stem}' is missing", location=str(file), hint="add it, one JSON object per line"
+        )
     rows = []
     try:
         lines = file.read_text(encoding="utf-8-sig").split("\n")
@@ -182,7 +185,9 @@ def _read_split(file: Path, card: TaskCard, ids: dict[str, str]) -> tuple[TaskRo
             where = f"{file}:{number}"
             row = _read_row(line, where, card)
             if row.id in ids:
-                raise UserError(f"the id '{row.id}' is given twice", location=where, hint=f"it stands at {ids[row.id]} too")
+                raise UserError(
+                    f"the id '{row.id}' is given twice", location=where, hint=f"it stands at {ids[row.id]} too"
+                )
             ids[row.id] = where
             rows.append(row)
     if not rows:
@@ -243,7 +248,9 @@ def _read_row(line: str, where: str, card: TaskCard) -> TaskRow:
             raise UserError(f"unknown key '{key}'", location=where, hint=did_you_mean(key, valid))
     for key in ("id", "input"):
         if not isinstance(content.get(key), str) or not content[key].strip():
-            raise UserError(f"'{key}' must be a text that is not empty", location=where, hint="fill it in, or drop the line")
+            raise UserError(
+                f"'{key}' must be a text that is not empty", location=where, hint="fill it in, or drop the line"
+            )
     target = content.get("target")
     references: list[Any] = target if isinstance(target, list) else [target]
     if not references or not all(isinstance(text, str) and text.strip() for text in references):
@@ -257,7 +264,9 @@ def _read_row(line: str, where: str, card: TaskCard) -> TaskRow:
             raise UserError(f"the target contains {card.end!r}, which ends an answer in the template", location=where)
         if card.labels is not None and text not in card.labels:
             raise UserError(f"the target '{text}' is none of the labels", location=where, hint=", ".join(card.labels))
-    return TaskRow(content["id"], content["input"], tuple(references), content.get("rationale"), content.get("rejected"))
+    return TaskRow(
+        content["id"], content["input"], tuple(references), content.get("rationale"), content.get("rejected")
+    )
 
 
 def _read_scorer(file: Path) -> Scorer:

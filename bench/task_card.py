@@ -35,7 +35,7 @@ class DatasetColumn(FrozenSection):
     remove: str | None = Field(None, description="regex: what matches is taken out first")
     pattern: str | None = Field(None, description="regex whose one group is kept; null: all of it")
 
-    @field_validator("drop", "pattern")
+    @field_validator("remove", "pattern")
     @classmethod
     def _compiles(cls, pattern: str | None) -> str | None:
         return _compiled(pattern)
@@ -114,7 +114,9 @@ class TaskCard(FrozenSection):
     answer: str | None = Field(None, description="regex whose one group is what em compares; null: the whole answer")
     format: str | None = Field(None, description="regex a well-formed answer matches as a whole")
     new_tokens: PositiveInt = Field(description="tokens an answer may take")
-    data: HubDataset | None = Field(None, description="a data set of the hub; null: the examples stand beside this file")
+    data: HubDataset | None = Field(
+        None, description="a data set of the hub; null: the examples stand beside this file"
+    )
 
     @field_validator("template")
     @classmethod

@@ -13,7 +13,7 @@ from bench.execution.budget import BudgetTracker
 from bench.execution.worker import seed_all
 from bench.method import LM, BudgetExhausted, Method, Unsupported
 from bench.modeling.checkpoint import Checkpoint
-from bench.records.record import Decoding, BudgetLimits
+from bench.records.record import BudgetLimits, Decoding
 from bench.task import TaskRow, TaskTrainingData
 from bench.task_card import TaskCard
 

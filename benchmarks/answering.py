@@ -20,7 +20,7 @@ from bench import registry, task
 from bench.execution.budget import BudgetTracker
 from bench.measurement import environment
 from bench.modeling import checkpoint
-from bench.records.record import Decoding, BudgetLimits
+from bench.records.record import BudgetLimits, Decoding
 
 ROUNDS, QUESTIONS, PLAIN_BATCH = 3, 192, 16
 Way = Callable[[Any, Sequence[str]], list[str]]
@@ -52,7 +52,9 @@ def lm_eval() -> Way:
     from lm_eval.api.instance import Instance
     from lm_eval.models.huggingface import HFLM
 
-    harness = HFLM(pretrained=str(registry.find_model("bookworm")), batch_size=PLAIN_BATCH, device="cpu", dtype="float32")
+    harness = HFLM(
+        pretrained=str(registry.find_model("bookworm")), batch_size=PLAIN_BATCH, device="cpu", dtype="float32"
+    )
 
     def answer(lm: Any, prompts: Sequence[str]) -> list[str]:
         until = {"until": list(lm.decoding.stop), "max_gen_toks": lm.max_new_tokens, "do_sample": False}
@@ -69,7 +71,9 @@ def main(shots: int) -> None:
     lesson, card = what.training_data(0), what.card
     decoding = Decoding(max_new_tokens=card.new_tokens, stop=(card.end,))
     lm: Any = checkpoint.Checkpoint(registry.find_model("bookworm"), "float32", "cpu", decoding).load()
-    method: Any = registry.find_method("few-shot")(k=shots).fit(lm, lesson, BudgetTracker(BudgetLimits(epochs=1), len(lesson.train)))
+    method: Any = registry.find_method("few-shot")(k=shots).fit(
+        lm, lesson, BudgetTracker(BudgetLimits(epochs=1), len(lesson.train))
+    )
     prompts = [method.shots_.prompt(row.input) for row in what.splits["test"][:QUESTIONS]]
     tokens = [len(lm.tokens(prompt)) for prompt in prompts]
     print(f"{len(prompts)} prompts of {min(tokens)} to {max(tokens)} tokens, {len(method.shots_.examples)} shots each")

@@ -29,9 +29,9 @@ from bench.execution.worker import seed_all
 from bench.measurement import environment
 from bench.method import TrainingData
 from bench.modeling import checkpoint
-from bench.records.record import Decoding, BudgetLimits
+from bench.records.record import BudgetLimits, Decoding
 from bench.training.sampler import LengthGroupedSampler
-from bench.training.trainer import IGNORE_INDEX, mask_prompt, encode_examples, train
+from bench.training.trainer import IGNORE_INDEX, encode_examples, mask_prompt, train
 
 BATCH = 16
 SHAPE = {"hidden_size": 768, "intermediate_size": 2048, "num_hidden_layers": 14, "num_attention_heads": 12}

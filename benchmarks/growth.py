@@ -23,7 +23,7 @@ from bench.execution.budget import BudgetTracker
 from bench.execution.worker import seed_all
 from bench.measurement import environment, flops
 from bench.modeling import checkpoint
-from bench.records.record import Decoding, BudgetLimits
+from bench.records.record import BudgetLimits, Decoding
 from bench.training.trainer import train
 
 SIZES = {3: (256, 4), 12: (384, 7), 41: (640, 8), 101: (768, 14)}  # million weights: width, layers
@@ -103,7 +103,9 @@ def main() -> None:
     print("\nshots   tokens of a prompt   a question ms, together   alone")
     for shots in (0, 1, 2, 4, 8):
         lm = load(ships, decoding)
-        method: Any = registry.find_method("few-shot")(k=shots).fit(lm, lesson, BudgetTracker(BudgetLimits(epochs=1), len(lesson.train)))
+        method: Any = registry.find_method("few-shot")(k=shots).fit(
+            lm, lesson, BudgetTracker(BudgetLimits(epochs=1), len(lesson.train))
+        )
         prompts = [method.shots_.prompt(row.input) for row in what.splits["test"][:QUESTIONS]]
         tokens = sum(len(lm.tokens(prompt)) for prompt in prompts) / len(prompts)
         together, alone = answer(lm, prompts)

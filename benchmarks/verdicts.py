@@ -13,7 +13,7 @@ from itertools import combinations
 import numpy
 
 from bench.analysis import significance
-from bench.analysis.seed_variance import SeedVariancePrior, Scores
+from bench.analysis.seed_variance import Scores, SeedVariancePrior
 from bench.analysis.significance import SIGNIFICANCE_LEVEL
 
 ITEMS = 500

@@ -8,7 +8,7 @@ from typing import ClassVar, Self
 
 from pydantic import PositiveFloat, PositiveInt
 
-from bench.method import LM, Budget, Example, TrainingData, Method, Unsupported, param
+from bench.method import LM, Budget, Example, Method, TrainingData, Unsupported, param
 
 from .few_shot import choose_shots
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, PositiveInt
 
-from bench.method import LM, Budget, TrainingData, Method, Unsupported, param
+from bench.method import LM, Budget, Method, TrainingData, Unsupported, param
 from bench.records.artifacts import save_numbers, save_prompt
 
 BATCH = 32
@@ -97,7 +97,9 @@ def questions(lm: LM, prompts: Sequence[str]) -> list[list[int]]:
     rows = [lm.encode(prompt, "")[0] for prompt in prompts]
     lm.token_usage.prompt_tokens += sum(map(len, rows))
     lm.token_usage.longest_prompt = max(lm.token_usage.longest_prompt, *map(len, rows))
-    lm.token_usage.cut_prompts += sum(len(lm.tokens(prompt)) > len(row) for prompt, row in zip(prompts, rows, strict=True))
+    lm.token_usage.cut_prompts += sum(
+        len(lm.tokens(prompt)) > len(row) for prompt, row in zip(prompts, rows, strict=True)
+    )
     return rows
 
 

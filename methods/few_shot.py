@@ -10,7 +10,7 @@ from typing import ClassVar, Self
 
 from pydantic import PositiveInt
 
-from bench.method import LM, Budget, Example, TrainingData, Method, Unsupported, param
+from bench.method import LM, Budget, Example, Method, TrainingData, Unsupported, param
 from bench.records.artifacts import save_prompt
 
 from .zero_shot import reply

@@ -80,7 +80,9 @@ class Head(GradientMethod):
         train = self.lesson_.train
         rows = [self.lm_.encode(self.lesson_.prompt(example.input), "")[0] for example in train]
         wanted = torch.tensor([self.labels_.index(example.target) for example in train])
-        optimiser = torch.optim.AdamW(layer.parameters(), lr=self.peak_learning_rate(self.lm_.model), weight_decay=self.weight_decay)
+        optimiser = torch.optim.AdamW(
+            layer.parameters(), lr=self.peak_learning_rate(self.lm_.model), weight_decay=self.weight_decay
+        )
         steps = budget.planned_steps
         schedule = get_linear_schedule_with_warmup(optimiser, round(self.warmup * steps), steps)
         known: dict[int, Any] = {}

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Self
 
-from bench.method import LM, Base, Budget, TrainingData, Method
+from bench.method import LM, Base, Budget, Method, TrainingData
 
 
 @dataclass

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Self
 
 from pydantic import PositiveInt
 
-from bench.method import LM, Base, Budget, TrainingData, Method, param
+from bench.method import LM, Base, Budget, Method, TrainingData, param
 
 
 @dataclass

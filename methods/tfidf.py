@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Self
 
 from pydantic import PositiveFloat, PositiveInt
 
-from bench.method import LM, Base, Budget, TrainingData, Method, Unsupported, param
+from bench.method import LM, Base, Budget, Method, TrainingData, Unsupported, param
 from bench.records.artifacts import save_numbers
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Self
 
-from bench.method import LM, Budget, TrainingData, Method
+from bench.method import LM, Budget, Method, TrainingData
 from bench.records.artifacts import save_prompt
 
 

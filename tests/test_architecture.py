@@ -145,5 +145,9 @@ def test_method_imports_other_methods_relatively(file: Path) -> None:
 
 def test_no_folder_holds_more_files_than_fit_on_a_screen() -> None:
     folders = {file.parent for file in MODULES}
-    crowded = {relative(folder): count for folder in folders if (count := len(list(folder.glob("*.py")))) > MAX_FILES_PER_FOLDER}
+    crowded = {
+        relative(folder): count
+        for folder in folders
+        if (count := len(list(folder.glob("*.py")))) > MAX_FILES_PER_FOLDER
+    }
     assert not crowded

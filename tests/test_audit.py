@@ -19,10 +19,10 @@ from rich.console import Console
 from bench import task
 from bench.cli import options, validate
 from bench.data.task_checks import FAULTS, REMARKS, TaskFinding, check_task
-from bench.data.text import NEAR, blemish, excerpt, form, match_key, near_duplicates, find_answer
+from bench.data.text import NEAR, blemish, excerpt, find_answer, form, match_key, near_duplicates
 from bench.errors import UserError
 from bench.modeling.checkpoint import Checkpoint
-from bench.task import SPLITS, TaskRow, Task
+from bench.task import SPLITS, Task, TaskRow
 from bench.task_card import TaskCard
 
 ROOT = Path(__file__).parents[1]
@@ -263,7 +263,8 @@ def test_as_many_leaks_are_found_as_were_planted(
             text = f" {unicodedata.normalize(form, row['input']).upper()}!"  # type: ignore[arg-type]
             splits[split].append(row | {"id": f"{split} {number}", "input": text})
     rows = {
-        split: tuple(TaskRow(row["id"], row["input"], (row["target"],)) for row in some) for split, some in splits.items()
+        split: tuple(TaskRow(row["id"], row["input"], (row["target"],)) for row in some)
+        for split, some in splits.items()
     }
     found = check_task(Task(TaskCard.model_validate(CARD | card), ROOT, "", rows), tiny.folder)
     counts = {finding.check: finding.count for finding in found}
@@ -418,7 +419,11 @@ def test_texts_that_mean_different_things_have_different_keys(left: str, right: 
 
 @given(st.text(min_size=1))
 def test_a_key_does_not_see_case_or_form(text: str) -> None:
-    assert match_key(text) == match_key(unicodedata.normalize("NFD", text)) == match_key(unicodedata.normalize("NFC", text))
+    assert (
+        match_key(text)
+        == match_key(unicodedata.normalize("NFD", text))
+        == match_key(unicodedata.normalize("NFC", text))
+    )
     assert match_key(f" {text} ") == match_key(text)
 
 

@@ -70,7 +70,9 @@ def test_a_budget_that_makes_no_sense_is_refused_with_its_place_and_mend(text: s
 
 
 @given(GRANTS, st.integers(1, 20), DRAWS)
-def test_no_sequence_of_draws_exceeds_any_limit(grant: BudgetLimits, examples: int, draws: list[dict[str, int]]) -> None:
+def test_no_sequence_of_draws_exceeds_any_limit(
+    grant: BudgetLimits, examples: int, draws: list[dict[str, int]]
+) -> None:
     budget = BudgetTracker(grant, examples)
     for draw in draws:
         before, afforded = drawn(budget), budget.can_afford(**draw)

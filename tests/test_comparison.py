@@ -12,7 +12,13 @@ from conftest import MakeRecord
 
 from bench import units
 from bench.analysis import significance
-from bench.analysis.comparison import Comparison, contrast_between, scores_by_question, compare_methods, comparison_sentences
+from bench.analysis.comparison import (
+    Comparison,
+    compare_methods,
+    comparison_sentences,
+    contrast_between,
+    scores_by_question,
+)
 from bench.analysis.seed_variance import SeedVariancePrior
 from bench.errors import UserError
 from bench.records.record import Record
@@ -26,7 +32,9 @@ def side_by_side(make_record: MakeRecord) -> Any:
     """A comparison of methods by their rates of right answers; names in capitals are controls."""
 
     def make(rates: dict[str, float], seeds: int = 2, **changes: Any) -> Comparison:
-        return compare_methods([record(name, rate, seed, **changes) for name, rate in rates.items() for seed in range(seeds)])
+        return compare_methods(
+            [record(name, rate, seed, **changes) for name, rate in rates.items() for seed in range(seeds)]
+        )
 
     def record(name: str, rate: float, seed: int, **changes: Any) -> Record:
         made = make_record(name, items=ITEMS, seed=seed, method__control=name.isupper(), **changes)
@@ -67,7 +75,8 @@ def test_what_is_close_is_undecided_and_says_what_would_decide(side_by_side: Any
     assert one.verdict == "open"
     assert one.items > ITEMS
     assert any(
-        "Not told apart from lora: " in line and "test questions would tell" in line for line in comparison_sentences(found)
+        "Not told apart from lora: " in line and "test questions would tell" in line
+        for line in comparison_sentences(found)
     )
 
 
@@ -92,9 +101,13 @@ def test_what_is_told_of_a_contrast_is_what_the_statistics_say(side_by_side: Any
     assert all(len(cell.records) == len(cell.seeds) == 3 for cell in found.cells)
     contenders, controls = found.cells[:3], found.cells[3:]
     pairs = [*combinations(contenders, 2), *((ours, theirs) for ours in contenders for theirs in controls)]
-    assert found.prior == SeedVariancePrior.fit([ours.scores - theirs.scores for ours, theirs in pairs], len(found.cells))
+    assert found.prior == SeedVariancePrior.fit(
+        [ours.scores - theirs.scores for ours, theirs in pairs], len(found.cells)
+    )
     assert found.prior.freedom > 0
-    ps = significance.holm_adjust([significance.p_value(ours.scores, theirs.scores, found.prior) for ours, theirs in pairs])
+    ps = significance.holm_adjust(
+        [significance.p_value(ours.scores, theirs.scores, found.prior) for ours, theirs in pairs]
+    )
     adjusted = {(ours.key, theirs.key): p for (ours, theirs), p in zip(pairs, ps, strict=True)}
     for ours, theirs, one in (
         *((cell, found.control, found.against_control[cell.key]) for cell in contenders),

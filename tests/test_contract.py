@@ -11,11 +11,13 @@ from typing import Any, ClassVar, Self
 import pytest
 
 from bench import registry
-from bench.method import LM, Base, Budget, TrainingData, Method, Unsupported, param
+from bench.method import LM, Base, Budget, Method, TrainingData, Unsupported, param
 from bench.testing import check_method
 
 FAMILIES = ("peft:VERA", "peft:LN_TUNING", "peft:IA3", "peft:ADALORA")
-SHIPPED = sorted(name for name, claim in registry.list_entries("methods").items() if not claim.is_family) + list(FAMILIES)
+SHIPPED = sorted(name for name, claim in registry.list_entries("methods").items() if not claim.is_family) + list(
+    FAMILIES
+)
 
 
 @dataclass

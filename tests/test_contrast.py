@@ -46,7 +46,10 @@ def test_what_seeds_add_is_a_component_of_statsmodels_analysis_of_variance() -> 
     squares = anova_lm(ols("score ~ C(seed) + C(item)", frame).fit())["mean_sq"]
     component = (squares["C(seed)"] - squares["Residual"]) / items
     assert component > squares["C(seed)"] / items / 3, "or a third would be kept"
-    assert significance._wobble(scores, seed_variance.NO_PRIOR) == (pytest.approx((component / seeds) ** 0.5), seeds - 1)
+    assert significance._wobble(scores, seed_variance.NO_PRIOR) == (
+        pytest.approx((component / seeds) ** 0.5),
+        seeds - 1,
+    )
 
 
 def test_the_interval_of_one_seed_is_scipys_bootstrap() -> None:
@@ -74,7 +77,9 @@ def test_one_seed_of_right_or_wrong_is_mcnemars_exact_test() -> None:
 
 def test_scores_between_right_and_wrong_are_scipys_paired_test() -> None:
     ours, theirs = DICE.random((1, 300)), DICE.random((1, 300))
-    assert significance.paired_difference(ours, theirs).p == pytest.approx(scipy_stats.ttest_rel(ours[0], theirs[0]).pvalue)
+    assert significance.paired_difference(ours, theirs).p == pytest.approx(
+        scipy_stats.ttest_rel(ours[0], theirs[0]).pvalue
+    )
 
 
 @pytest.mark.parametrize("ps", [[0.001, 0.04, 0.03, 0.2], [0.9, 0.8, 0.7], [0.3], [0.6, 0.02]])
@@ -159,7 +164,9 @@ def test_tails_of_both_are_those_of_their_sum(far: float, freedom: float) -> Non
         return float(density * 2 * scipy_stats.norm.sf((far - of_seeds * seeds) / of_items))
 
     expected, _ = integrate.quad(beyond, -400, 400, points=[0, far / of_seeds], limit=500)
-    told = significance.two_sided_tail(far, significance.Noise(questions=400, question_std=0.4, seed_stderr=of_seeds, dof=freedom))
+    told = significance.two_sided_tail(
+        far, significance.Noise(questions=400, question_std=0.4, seed_stderr=of_seeds, dof=freedom)
+    )
     assert told == pytest.approx(expected, rel=0.03)
 
 
@@ -302,9 +309,13 @@ def test_a_verdict_may_be_nearer_as_a_difference_or_as_none() -> None:
     assert significance.questions_to_decide(gap) == significance.questions_to_detect(gap, 0.05, 0.025)
     assert significance.questions_to_decide(gap, contrasts=10) == significance.questions_to_detect(gap, 0.05, 0.0025)
     hardly = noisy(0.001, 0.0)
-    assert significance.questions_to_decide(hardly) == significance.questions_to_detect(hardly, significance.EQUIVALENCE_MARGIN - 0.001, 0.05)
+    assert significance.questions_to_decide(hardly) == significance.questions_to_detect(
+        hardly, significance.EQUIVALENCE_MARGIN - 0.001, 0.05
+    )
     edge = noisy(significance.EQUIVALENCE_MARGIN, 0.0)
-    assert significance.questions_to_decide(edge) == significance.questions_to_detect(edge, significance.EQUIVALENCE_MARGIN, 0.025)
+    assert significance.questions_to_decide(edge) == significance.questions_to_detect(
+        edge, significance.EQUIVALENCE_MARGIN, 0.025
+    )
 
 
 def test_no_number_of_questions_helps_where_seeds_differ_too_much() -> None:
@@ -363,7 +374,9 @@ def test_intervals_with_a_prior_cover_the_truth() -> None:
     for _ in range(120):
         methods = family(dice, [0.0] * 8)
         known = seed_variance.SeedVariancePrior.fit(methods, 8)
-        hits += sum(found.low <= 0.5 <= found.high for found in (significance.score_interval(one, known) for one in methods))
+        hits += sum(
+            found.low <= 0.5 <= found.high for found in (significance.score_interval(one, known) for one in methods)
+        )
     assert 0.93 <= hits / 960 <= 0.97
 
 

@@ -33,7 +33,9 @@ def lesson(*rationales: str | None, **changes: Any) -> TaskTrainingData:
 
 
 def fitted(base: Checkpoint, what: TaskTrainingData, **params: Any) -> Any:
-    return registry.find_method("cot")(**params).fit(base.load(), what, BudgetTracker(BudgetLimits(epochs=1), len(what.train)))
+    return registry.find_method("cot")(**params).fit(
+        base.load(), what, BudgetTracker(BudgetLimits(epochs=1), len(what.train))
+    )
 
 
 @given(WORDS, WORDS)

@@ -24,7 +24,7 @@ from bench.cli import app, new
 from bench.errors import UserError
 from bench.report import columns, terminal_table
 from bench.task import TaskRow as Example
-from bench.task_card import TaskCard, HubDataset
+from bench.task_card import HubDataset, TaskCard
 from bench.testing import check_method
 
 ROOT = Path(__file__).parents[1]

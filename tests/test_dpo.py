@@ -21,7 +21,9 @@ LESSON = tiny_training_data()
 REJECTED = replace(LESSON, train=tuple(replace(row, rejected="never") for row in LESSON.train))
 
 
-def fit(base: Checkpoint, grant: BudgetLimits, lesson: TaskTrainingData = LESSON, **params: Any) -> tuple[Any, BudgetTracker]:
+def fit(
+    base: Checkpoint, grant: BudgetLimits, lesson: TaskTrainingData = LESSON, **params: Any
+) -> tuple[Any, BudgetTracker]:
     method: Any = registry.find_method("dpo")(**params)
     seed_all(0)
     budget = BudgetTracker(grant, len(lesson.train))
@@ -35,7 +37,9 @@ def margin(lm: CausalLM, row: Any) -> float:
     return good - bad
 
 
-@pytest.mark.parametrize("grant", [BudgetLimits(steps=9, batch=4), BudgetLimits(epochs=4, batch=4), BudgetLimits(epochs=2, batch=3)])
+@pytest.mark.parametrize(
+    "grant", [BudgetLimits(steps=9, batch=4), BudgetLimits(epochs=4, batch=4), BudgetLimits(epochs=2, batch=3)]
+)
 def test_both_lessons_share_one_budget(lively: Checkpoint, grant: BudgetLimits) -> None:
     method, budget = fit(lively, grant, REJECTED, share=0.67)
     first = round(0.67 * budget.planned_steps)

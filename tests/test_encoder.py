@@ -18,7 +18,7 @@ from bench.export import export, provenance
 from bench.method import Unsupported
 from bench.modeling import checkpoint
 from bench.modeling.checkpoint import Checkpoint
-from bench.records.record import Decoding, BudgetLimits, Record
+from bench.records.record import BudgetLimits, Decoding, Record
 from bench.task import TaskTrainingData
 from bench.testing import QUESTIONS, tiny_training_data
 from bench.training.trainer import encode_examples

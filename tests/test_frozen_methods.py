@@ -40,7 +40,9 @@ def separable(*, open_answers: bool = False, train: Sequence[TaskRow] = ()) -> T
     return TaskTrainingData(card, tuple(train) or colours(0, 24), colours(50, 4), seed=0)
 
 
-def fit(name: str, base: Checkpoint, lesson: TaskTrainingData, grant: BudgetLimits, **params: Any) -> tuple[Any, BudgetTracker]:
+def fit(
+    name: str, base: Checkpoint, lesson: TaskTrainingData, grant: BudgetLimits, **params: Any
+) -> tuple[Any, BudgetTracker]:
     method: Any = registry.find_method(name)(**params)
     seed_all(lesson.seed)
     lm = method.load(base)
@@ -59,7 +61,9 @@ def features() -> Any:
 @pytest.mark.parametrize("open_answers", [False, True], ids=["closed", "open"])
 @pytest.mark.parametrize("name", METHODS)
 def test_every_weight_of_the_base_keeps_every_bit(lively: Checkpoint, name: str, open_answers: bool) -> None:
-    method, _ = fit(name, lively, separable(open_answers=open_answers), BudgetLimits(steps=3, batch=4), **changing(name))
+    method, _ = fit(
+        name, lively, separable(open_answers=open_answers), BudgetLimits(steps=3, batch=4), **changing(name)
+    )
     method.predict(QUESTIONS)
     after, before = dict(method.lm_.model.named_parameters()), lively.load().model.named_parameters()
     assert all(torch.equal(after[key], weight) for key, weight in before)

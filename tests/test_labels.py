@@ -53,7 +53,9 @@ def opened() -> TaskTrainingData:
 
 
 def fitted(name: str, lm: CausalLM, lesson: TaskTrainingData, **params: Any) -> Any:
-    return registry.find_method(name)(**params).fit(lm, lesson, BudgetTracker(BudgetLimits(epochs=1), len(lesson.train)))
+    return registry.find_method(name)(**params).fit(
+        lm, lesson, BudgetTracker(BudgetLimits(epochs=1), len(lesson.train))
+    )
 
 
 @pytest.mark.parametrize("prompt", [*PROMPTS, "x" * 500])

@@ -92,7 +92,9 @@ def test_file_has_no_banned_words(file: Path) -> None:
     assert not banned_words(file.read_text("utf-8"))
 
 
-@pytest.mark.parametrize("planted", ["def mend_row():", "how the house is built", "two nurseries", "Sham: no", "artefact"])
+@pytest.mark.parametrize(
+    "planted", ["def mend_row():", "how the house is built", "two nurseries", "Sham: no", "artefact"]
+)
 def test_banned_words_planted_word_is_found(planted: str) -> None:
     assert banned_words(planted)
 
@@ -135,7 +137,9 @@ def test_help_has_no_banned_words() -> None:
 
 def test_help_of_options_is_a_short_phrase() -> None:
     options = {name: text for name, text in HELP.items() if name.split()[-1] != "help" and name in HELP}
-    long = {name: text for name, text in options.items() if len(text.split()) > 16 and "\n" not in text and "." not in text}
+    long = {
+        name: text for name, text in options.items() if len(text.split()) > 16 and "\n" not in text and "." not in text
+    }
     assert not long
 
 

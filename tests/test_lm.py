@@ -273,7 +273,11 @@ def test_the_tally_counts_the_tokens_of_each_question_and_no_filling(lively: Che
     for prompt in PROMPTS:
         one.generate([prompt])
     many.generate(PROMPTS)
-    assert one.token_usage.prompt_tokens == many.token_usage.prompt_tokens == sum(len(one.tokens(prompt)) for prompt in PROMPTS)
+    assert (
+        one.token_usage.prompt_tokens
+        == many.token_usage.prompt_tokens
+        == sum(len(one.tokens(prompt)) for prompt in PROMPTS)
+    )
     assert one.token_usage.answer_tokens < 8 * len(PROMPTS), "one answer must end early, or this test cannot fail"
     assert many.token_usage.answer_tokens == one.token_usage.answer_tokens
 

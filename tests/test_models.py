@@ -32,7 +32,7 @@ from bench.measurement import memory_estimate
 from bench.method import Unsupported
 from bench.modeling import adapter_checkpoint, checkpoint, weight_files
 from bench.modeling.checkpoint import Checkpoint
-from bench.records.record import Decoding, BudgetLimits
+from bench.records.record import BudgetLimits, Decoding
 from bench.testing import QUESTIONS, tiny_training_data
 
 LESSON = tiny_training_data()

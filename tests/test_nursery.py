@@ -34,7 +34,9 @@ def anew() -> Iterator[None]:
 
 def one(method: str, make_task: MakeTask, base: Checkpoint, folder: Path) -> Record:
     make_task(folder / "feelings")
-    jobs = plan.plan_jobs(method, str(folder / "feelings"), str(base.folder), seeds=1, budget_text="steps=3", settings=[])
+    jobs = plan.plan_jobs(
+        method, str(folder / "feelings"), str(base.folder), seeds=1, budget_text="steps=3", settings=[]
+    )
     return launcher.launch_run(next(job for job in jobs if job.spec.method.name == method), folder, force=True)[0]
 
 
@@ -96,7 +98,9 @@ def test_what_methods_have_in_common_is_imported_once(monkeypatch: pytest.Monkey
     monkeypatch.setattr(fork_server, "Nursery", Noted)
     with (tmp_path / "log").open("w") as log:
         for needs in (("json", "wave"), ("json",), ("json", "wave", "plistlib"), ("json", "json.decoder"), ("wave",)):
-            child = fork_server.start_worker([tmp_path / "none", tmp_path, tmp_path / "progress"], log, needs, ENVIRONMENT)
+            child = fork_server.start_worker(
+                [tmp_path / "none", tmp_path, tmp_path / "progress"], log, needs, ENVIRONMENT
+            )
             assert child.wait(60) == 1
     # The one that has all of it serves for more of the same; one that has more than is needed serves nobody.
     assert made == [

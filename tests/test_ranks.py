@@ -142,7 +142,9 @@ SIZES = st.integers(1, 12)
 @given(st.integers(1, 60), SIZES, st.integers(1, 5), SIZES, st.booleans())
 def test_together_the_processes_show_the_steps_of_one(n: int, part: int, of: int, at_once: int, by_rows: bool) -> None:
     order = LengthGroupedSampler([place % 7 + 1 for place in range(n)], part * of, 0)
-    shares = [RankShard(order, None, list, at_once=at_once, by_rows=by_rows, number=number, of=of) for number in range(of)]
+    shares = [
+        RankShard(order, None, list, at_once=at_once, by_rows=by_rows, number=number, of=of) for number in range(of)
+    ]
     shown = [list(share.parts()) for share in shares]
     assert {len(batches) for batches in shown} == {len(share) for share in shares}
     whole, place = list(order), 0

@@ -267,7 +267,9 @@ def test_a_kept_data_set_is_run_without_a_hub_by_the_command(hub: Hub, run_bench
     done = run_bench("run", "--methods", "majority", "--task", "./mine", XDG_CACHE_HOME=str(tmp_path / "cache"))
     assert done.returncode == 0, done.stderr
     (record,) = (tmp_path / "results").glob("*.json")
-    assert json.loads(record.read_text("utf-8"))["spec"]["task"]["sha256"] == hub_tasks.load_task(tmp_path / "mine").sha256
+    assert (
+        json.loads(record.read_text("utf-8"))["spec"]["task"]["sha256"] == hub_tasks.load_task(tmp_path / "mine").sha256
+    )
     checked = run_bench("validate", "./mine", "--format", "json", XDG_CACHE_HOME=str(tmp_path / "cache"))
     assert json.loads(checked.stdout)["rows"] == {"train": 25, "validation": 5, "test": 10}
 

@@ -17,7 +17,7 @@ from markdown_it import MarkdownIt
 from bench.analysis.regression import baseline
 from bench.analysis.task_results import group_by_task, read_records
 from bench.errors import UserError
-from bench.i18n import untranslated, translator
+from bench.i18n import translator, untranslated
 from bench.records.record import Record
 from bench.report import pages, plots, section_view
 
@@ -202,7 +202,9 @@ def test_trials_are_no_results(make_record: MakeRecord, tmp_path: Path) -> None:
 
 
 def test_two_models_of_one_name_are_told_apart_and_one_by_two_names_is_one(make_record: MakeRecord) -> None:
-    twins = group_by_task([make_record("lora", base__ref="/a/x"), make_record("lora", base__ref="/b/x", base__sha256="c" * 64)])
+    twins = group_by_task(
+        [make_record("lora", base__ref="/a/x"), make_record("lora", base__ref="/b/x", base__sha256="c" * 64)]
+    )
     assert [section.title for section in twins] == ["feelings · x bbbbbb", "feelings · x cccccc"]
     assert len(group_by_task([make_record("lora", base__ref="/a/x"), make_record("full", base__ref="x")])) == 1
 

@@ -149,4 +149,6 @@ def test_the_table_fits_a_terminal_of_80_columns(make_record: MakeRecord) -> Non
 @pytest.mark.parametrize(("items", "points"), [(200, 6.3), (500, 4.0), (1000, 2.8)])
 def test_the_smallest_visible_difference_is_mcnemars(make_record: MakeRecord, items: int, points: float) -> None:
     assert round(100 * tuning_curve.detectable_difference(items), 1) == points
-    assert any(f"below about {points} points" in note for note in caveats.caveats(group_by_task([make_record(items=items)])[0]))
+    assert any(
+        f"below about {points} points" in note for note in caveats.caveats(group_by_task([make_record(items=items)])[0])
+    )

@@ -248,7 +248,9 @@ def test_a_strangers_method_is_handed_over_without_a_script_and_the_page_says_so
     assert (tmp_path / "again" / "mine.txt").read_bytes() == (tmp_path / "kept" / "mine.txt").read_bytes()
     assert "There is no script" in (tmp_path / "again" / "README.md").read_text("utf-8")
     found = provenance.find_provenance(Record.read(file), file)
-    assert export.answer_questions(found, ["pink"], lambda state: None)[0] == [Record.read(file).samples[0].raw[:4] + "pink"]
+    assert export.answer_questions(found, ["pink"], lambda state: None)[0] == [
+        Record.read(file).samples[0].raw[:4] + "pink"
+    ]
 
 
 def test_what_was_not_kept_is_fitted_again(tasks: dict[str, Path], base: Path, tmp_path: Path) -> None:

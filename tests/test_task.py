@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from bench import task
 from bench.errors import UserError
-from bench.task import TaskRow, Task, TaskTrainingData
+from bench.task import Task, TaskRow, TaskTrainingData
 from bench.task_card import TaskCard
 
 SCORER = "def score(prediction, references):\n    return {'em': float(len(prediction) / 100), 'mine': 1.0}\n"

@@ -76,7 +76,9 @@ def test_an_adapter_that_could_not_be_served_is_told_and_costs_no_run(make_recor
     assert record.cost is not None
     broken = record.model_copy(update={"cost": record.cost.model_copy(update={"adapter_failure": "KeyError: 'x'"})})
     assert [
-        line for line in caveats.caveats(group_by_task([broken])[0]) if "KeyError: 'x'" in line and line.startswith("lora seed 0")
+        line
+        for line in caveats.caveats(group_by_task([broken])[0])
+        if "KeyError: 'x'" in line and line.startswith("lora seed 0")
     ]
     assert summary.summarize_methods([broken])[0].status == "ok"
 
@@ -84,7 +86,12 @@ def test_an_adapter_that_could_not_be_served_is_told_and_costs_no_run(make_recor
 def test_a_package_that_a_run_did_not_need_is_no_difference(make_record: MakeRecord) -> None:
     less = {name: version for name, version in ENV.packages.items() if name != "torch"}
     envs = ENV, ENV.model_copy(update={"packages": less, "threads": None}), None
-    assert comparability.environment_differences([make_record("lora", env=env.model_dump() if env else None) for env in envs]) == {}
+    assert (
+        comparability.environment_differences(
+            [make_record("lora", env=env.model_dump() if env else None) for env in envs]
+        )
+        == {}
+    )
 
 
 def test_what_computes_without_torch_is_at_home_on_any_device(make_record: MakeRecord) -> None:

@@ -25,7 +25,9 @@ def lesson(labels: tuple[str, ...] | None, rows: list[tuple[str, str]]) -> TaskT
 
 
 def fit(what: TaskTrainingData) -> Any:
-    return registry.find_method("tfidf")().fit(cast(LM, None), what, BudgetTracker(BudgetLimits(epochs=1), len(what.train)))
+    return registry.find_method("tfidf")().fit(
+        cast(LM, None), what, BudgetTracker(BudgetLimits(epochs=1), len(what.train))
+    )
 
 
 ROWS = [(f"{colour} {place}", answer) for place in range(6) for colour, answer in (("red", "warm"), ("blue", "cold"))]

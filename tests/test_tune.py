@@ -12,7 +12,7 @@ from conftest import Bench, MakeTask
 from bench import registry
 from bench.execution.plan import search_ranges
 from bench.modeling.checkpoint import Checkpoint
-from bench.records.record import SearchRange, Record, read_all
+from bench.records.record import Record, SearchRange, read_all
 
 METHOD = '''
 """Answers the more questions right the nearer its setting is to 0.6."""

@@ -8,7 +8,7 @@ from typing import Literal
 from pydantic import BaseModel
 
 from bench.analysis import break_even, comparison, learning_curve, significance
-from bench.analysis.comparison import MethodResult, Comparison
+from bench.analysis.comparison import Comparison, MethodResult
 from bench.analysis.constraints import Constraints, describe_exceeding, describe_failed
 from bench.analysis.learning_curve import LearningCurve
 from bench.analysis.significance import SIGNIFICANCE_LEVEL
@@ -128,7 +128,9 @@ def _labels(curve: LearningCurve) -> LabelingAdvice:
     return LabelingAdvice(verdict=curve.verdict, less=less, more=more, gain=mean, low=low, high=high)
 
 
-def _candidate(row: MethodSummary, cell: MethodResult, best: MethodResult, found: Comparison, wishes: Constraints) -> Candidate:
+def _candidate(
+    row: MethodSummary, cell: MethodResult, best: MethodResult, found: Comparison, wishes: Constraints
+) -> Candidate:
     standing, items, behind = _standing(cell, best, found, wishes.tolerance)
     cost = break_even.cost_model(row)
     return Candidate(
@@ -146,12 +148,16 @@ def _candidate(row: MethodSummary, cell: MethodResult, best: MethodResult, found
     )
 
 
-def _standing(cell: MethodResult, best: MethodResult, found: Comparison, tolerance: float) -> tuple[Standing, int | None, float]:
+def _standing(
+    cell: MethodResult, best: MethodResult, found: Comparison, tolerance: float
+) -> tuple[Standing, int | None, float]:
     """How a method stands to the best, by the bounds of 90 of 100 (one-sided tests at the 5 % level)."""
     if cell.key == best.key:
         return "as good", None, 0.0
     known = found.against_leader.get(cell.key)
-    gap = known.difference if known and known.theirs == best.key else comparison.contrast_between(cell, best, found.prior)
+    gap = (
+        known.difference if known and known.theirs == best.key else comparison.contrast_between(cell, best, found.prior)
+    )
     if gap.ci90.low >= -tolerance:
         return "as good", None, -gap.interval.mean
     if gap.ci90.high < -tolerance:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from bench import units
 from bench.analysis import significance
-from bench.analysis.seed_variance import NO_PRIOR, SeedVariancePrior, Scores
+from bench.analysis.seed_variance import NO_PRIOR, Scores, SeedVariancePrior
 from bench.analysis.significance import Difference, Interval, Verdict
 from bench.analysis.summary import method_labels
 from bench.i18n import Translate, untranslated
@@ -86,7 +86,9 @@ def compare_methods(records: Sequence[Record]) -> Comparison:
     contenders, controls = ([cell for cell in every if cell.control is control] for control in (False, True))
     leader, control = (some[0] if some else None for some in (contenders, controls))
     pairs = [*combinations(contenders, 2), *((ours, theirs) for ours in contenders for theirs in controls)]
-    prior = SeedVariancePrior.fit([ours - theirs for ours, theirs in (_paired(*pair) for pair in pairs)], _varying(every))
+    prior = SeedVariancePrior.fit(
+        [ours - theirs for ours, theirs in (_paired(*pair) for pair in pairs)], _varying(every)
+    )
     ps = significance.holm_adjust([significance.p_value(*_paired(ours, theirs), prior) for ours, theirs in pairs])
     adjusted = {frozenset((ours.key, theirs.key)): p for (ours, theirs), p in zip(pairs, ps, strict=True)}
 
@@ -196,7 +198,9 @@ def contrast_between(ours: MethodResult, theirs: MethodResult, prior: SeedVarian
     return contrasts_with([ours], theirs, prior)[0]
 
 
-def contrasts_with(some: Sequence[MethodResult], theirs: MethodResult, prior: SeedVariancePrior = NO_PRIOR) -> list[Difference]:
+def contrasts_with(
+    some: Sequence[MethodResult], theirs: MethodResult, prior: SeedVariancePrior = NO_PRIOR
+) -> list[Difference]:
     """The scores of several methods, each less those of one."""
     return significance.paired_differences([_paired(ours, theirs) for ours in some], prior)
 
@@ -235,13 +239,19 @@ def _sorted(contrasts: dict[str, Contrast], names: dict[str, str], other: str, s
     """A sentence for each verdict that was reached, with what would settle the rest."""
     kinds: dict[Verdict, list[str]] = {"better": [], "same": [], "worse": [], "open": []}
     for key, one in contrasts.items():
-        more = say(" (some {items:,} test questions would tell)", items=units.about(one.questions_needed)) if one.questions_needed else ""
+        more = (
+            say(" (some {items:,} test questions would tell)", items=units.about(one.questions_needed))
+            if one.questions_needed
+            else ""
+        )
         kinds[one.verdict].append(names[key] + more)
     told = {kind: {"other": other, "names": ", ".join(some)} for kind, some in kinds.items() if some}
     words = {
         "better": lambda facts: say("Better than {other}: {names}.", **facts),
         "same": lambda facts: say(
-            "The same as {other} within {points:.0f} points: {names}.", points=100 * significance.EQUIVALENCE_MARGIN, **facts
+            "The same as {other} within {points:.0f} points: {names}.",
+            points=100 * significance.EQUIVALENCE_MARGIN,
+            **facts,
         ),
         "worse": lambda facts: say("Worse than {other}: {names}.", **facts),
         "open": lambda facts: say("Not told apart from {other}: {names}.", **facts),

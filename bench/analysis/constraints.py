@@ -31,9 +31,9 @@ class Constraints:
     def parse(
         cls,
         memory: str | None,
-        fit: str | None,
+        train_time: str | None,
         latency: str | None,
-        least: Sequence[str],
+        min_scores: Sequence[str],
         *,
         queries: int,
         tolerance: float,
@@ -43,9 +43,9 @@ class Constraints:
         wait = _read("--max-latency", latency, units.parse_seconds)
         return cls(
             memory_mib=None if size is None else size / 2**20,
-            fit_s=_read("--max-fit", fit, units.parse_seconds),
+            train_s=_read("--max-train-time", train_time, units.parse_seconds),
             latency_ms=None if wait is None else wait * 1000,
-            least=dict(_least(text) for text in least),
+            min_scores=dict(_least(text) for text in min_scores),
             queries=queries,
             tolerance=tolerance,
         )

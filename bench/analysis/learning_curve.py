@@ -47,7 +47,9 @@ def learning_curves(section: TaskResults) -> dict[str, LearningCurve]:
             points.setdefault(one, {})[size] = cell
             keys[one] = cell.key
     return {
-        keys[one]: LearningCurve(next(reversed(found.values())).name, next(iter(found.values())).control, *_parted(found))
+        keys[one]: LearningCurve(
+            next(reversed(found.values())).name, next(iter(found.values())).control, *_parted(found)
+        )
         for one, found in points.items()
         if len(found) > 1 and largest in found
     }

@@ -12,7 +12,7 @@ import numpy
 from numpy.typing import NDArray
 from scipy import special
 
-from bench.analysis.seed_variance import NO_PRIOR, TINY, SeedVariancePrior, Scores
+from bench.analysis.seed_variance import NO_PRIOR, TINY, Scores, SeedVariancePrior
 
 BOOTSTRAP_DRAWS = 4000
 MANY = 5000

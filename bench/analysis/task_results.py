@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 
 from bench.analysis import comparison
-from bench.analysis.comparison import MethodResult, Comparison
+from bench.analysis.comparison import Comparison, MethodResult
 from bench.analysis.summary import MethodSummary, summarize_methods
 from bench.errors import UserError
 from bench.records import comparability, reader
@@ -59,7 +59,10 @@ class TaskResults:
     def by_size(self) -> list[tuple[tuple[Record, ...], tuple[MethodResult, ...]]]:
         """All records and what they scored, by training size, fewest examples first: the last is what is compared."""
         smaller = list(self.sizes.values())[:-1]
-        return [*((some, tuple(comparison.method_results(some))) for some in smaller), (self.records, self.comparison.results)]
+        return [
+            *((some, tuple(comparison.method_results(some))) for some in smaller),
+            (self.records, self.comparison.results),
+        ]
 
     @cached_property
     def rows(self) -> list[MethodSummary]:

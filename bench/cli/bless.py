@@ -16,4 +16,6 @@ def command(
     """Make records the baseline: the only way to move one."""
     from bench.analysis.regression import baseline
 
-    print(f"{len(baseline.bless_baseline(baseline.load_baseline(new), into, why))} runs are the baseline in {into}/ now.")
+    print(
+        f"{len(baseline.bless_baseline(baseline.load_baseline(new), into, why))} runs are the baseline in {into}/ now."
+    )

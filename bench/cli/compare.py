@@ -50,4 +50,6 @@ def command(
             speeds = speed.compare_speed(stacks.run_rounds(files, run, out, 1, rounds), rules)
             if speed.is_slower(speeds):  # to be confirmed once
                 speeds = speed.compare_speed(stacks.run_rounds(files, run, out, rounds + 1, rounds), rules)
-    print_outcome(judge_records(baseline.load_baseline(old), baseline.load_baseline(new), rules, speeds), format, everything=True)
+    print_outcome(
+        judge_records(baseline.load_baseline(old), baseline.load_baseline(new), rules, speeds), format, everything=True
+    )

@@ -185,7 +185,11 @@ def _show(records: list[Record], out: Path, format: Format) -> None:
 
     console = Console(markup=False)
     console.print(terminal_table.render_table(part))
-    for line in [*comparison.comparison_sentences(part.comparison), *terminal_table.legend(part), *caveats.caveats(part)]:
+    for line in [
+        *comparison.comparison_sentences(part.comparison),
+        *terminal_table.legend(part),
+        *caveats.caveats(part),
+    ]:
         console.print(line, highlight=False)
     if part.sizes:
         console.print("", terminal_table.render_by_train_size(part))

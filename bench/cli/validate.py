@@ -120,7 +120,9 @@ def _origin(card: TaskCard) -> list[TaskFinding]:
     if not told["left_out"]:
         return []
     said = f"Rows of {told['hub']} at {told['revision']} that were left out or joined."
-    return [TaskFinding("hub", False, sum(told["left_out"].values()), said, tuple(map(_count, told["left_out"].items())))]
+    return [
+        TaskFinding("hub", False, sum(told["left_out"].values()), said, tuple(map(_count, told["left_out"].items())))
+    ]
 
 
 def _count(part: tuple[str, int]) -> str:

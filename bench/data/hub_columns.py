@@ -23,7 +23,10 @@ def read_columns(data: HubDataset, table: Any, split: str, where: str, left_out:
 
     Raises `Refused` where a column is missing, or a row has no text where one is needed.
     """
-    ask = {name: _reader(DatasetColumn(column=name), table, "data.input", where) for name in PLACE.findall(data.input_template)}
+    ask = {
+        name: _reader(DatasetColumn(column=name), table, "data.input", where)
+        for name in PLACE.findall(data.input_template)
+    }
     target = _reader(data.target, table, "data.target", where, data.labels)
     rationale = _reader(data.rationale, table, "data.rationale", where) if data.rationale else None
     keep = [
@@ -94,7 +97,9 @@ def _text(value: Any, names: list[str] | None, key: str, where: str) -> str | No
             raise UserError(f"key '{key}': class {value} has no name", location=where, hint=mend)
         return str(names[value])
     if not isinstance(value, str | int | float):
-        raise UserError(f"key '{key}': a text is wanted, not {type(value).__name__}", location=where, hint="name.deeper")
+        raise UserError(
+            f"key '{key}': a text is wanted, not {type(value).__name__}", location=where, hint="name.deeper"
+        )
     return str(value)
 
 

@@ -100,7 +100,9 @@ def _write(kept: Path, splits: dict[str, list[dict[str, Any]]], told: dict[str, 
         shutil.rmtree(made, ignore_errors=True)
 
 
-def _split(data: HubDataset, tables: dict[str, Any], where: str) -> tuple[dict[str, list[dict[str, Any]]], dict[str, int]]:
+def _split(
+    data: HubDataset, tables: dict[str, Any], where: str
+) -> tuple[dict[str, list[dict[str, Any]]], dict[str, int]]:
     """Rows of each split; the test is drawn first, and no question stands twice, in one split or in two."""
     seen: set[str] = set()
     splits, left_out = {}, Counter[str]()

@@ -66,7 +66,7 @@ def read_source(text: str, input: str | None = None, target: str | None = None) 
     if common is None and instructions:
         # Instructions that differ are part of what is asked.
         pairs = [
-            SourceRow(pair.where, "\n".join(filter(None, [unpack(row)[2], pair.input])), pair.targets)
+            SourceRow(pair.location, "\n".join(filter(None, [unpack(row)[2], pair.input])), pair.targets)
             for pair, (_, row) in zip(pairs, rows, strict=True)
         ]
     return RowSource(shape, tuple(pairs), common)
@@ -177,7 +177,9 @@ def _table(path: Path, delimiter: str) -> Iterator[tuple[str, dict[str, Any]]]:
                     )
                 yield f"{path}:{lines.line_num}", dict(zip(head, cells, strict=True))
     except csv.Error as error:
-        raise UserError(f"no table: {error}", location=f"{path}:{lines.line_num}", hint="save it as CSV in UTF-8") from None
+        raise UserError(
+            f"no table: {error}", location=f"{path}:{lines.line_num}", hint="save it as CSV in UTF-8"
+        ) from None
 
 
 def _check_head(names: Sequence[str], where: str) -> None:

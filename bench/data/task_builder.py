@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from bench.data.readers import SourceRow, RowSource, deduplicate
+from bench.data.readers import RowSource, SourceRow, deduplicate
 from bench.data.text import excerpt
 from bench.errors import UserError
 
@@ -54,7 +54,9 @@ class TaskDraft:
             (folder / f"{split}.jsonl").write_text(lines, "utf-8")
 
 
-def build_task(source: RowSource, name: str, tokens: Callable[[str], int], seed: int = 0, context: int = sys.maxsize) -> TaskDraft:
+def build_task(
+    source: RowSource, name: str, tokens: Callable[[str], int], seed: int = 0, context: int = sys.maxsize
+) -> TaskDraft:
     """A task of a source's rows; `tokens` counts those of a text for the model that will answer, `context` is its own.
 
     Raises `Refused` where there are too few rows, all answers are the same, or one does not fit into the context.

@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.data.text import NEAR, blemish, excerpt, form, match_key, near_duplicates, find_answer
+from bench.data.text import NEAR, blemish, excerpt, find_answer, form, match_key, near_duplicates
 from bench.modeling.checkpoint import context_length, load_tokenizer
-from bench.task import SPLITS, TaskRow, Task
+from bench.task import SPLITS, Task, TaskRow
 
 EXAMPLES, LABELS, SHORT = 3, 20, 22
 CLOSED, SMALL = 0.9, 500

@@ -121,7 +121,9 @@ class BudgetTracker:
     def spend(self, *, steps: int = 0, examples: int = 0, tokens: int = 0) -> None:
         """Take from the grant before working; raises `BudgetSpent`, and takes nothing, if it would exceed it."""
         if not self.can_afford(steps=steps, examples=examples, tokens=tokens):
-            raise BudgetExhausted(f"the budget of {self.stopped_by} is used up: {self.limits.model_dump(exclude_none=True)}")
+            raise BudgetExhausted(
+                f"the budget of {self.stopped_by} is used up: {self.limits.model_dump(exclude_none=True)}"
+            )
         if steps:
             self._lately.append(self._last())
             self._begun = self.seconds, steps
@@ -154,7 +156,7 @@ class BudgetTracker:
         if grant.steps and self.steps + steps > grant.steps:
             return "steps"
         if grant.epochs and self.examples + examples > grant.epochs * self.train_size:
-            return "passes"
+            return "epochs"
         if grant.tokens and self.tokens + tokens > grant.tokens:
             return "tokens"
         # Only new work can come too late; tokens are counted after the fact. A step cannot be cut in the middle,

@@ -115,7 +115,9 @@ def _prompted(method: Any, lm: Any, tokens: int) -> Iterator[Peaks]:
 def _read(_: Any, lm: Any, tokens: int) -> Iterator[Peaks]:
     """States of every layer are read off."""
     load = memory_estimate.model_bytes(lm.model)
-    yield Peaks(load, load + memory_estimate.encoding_bytes(lm.model, READ_BATCH, tokens), load + _answering(lm, tokens))
+    yield Peaks(
+        load, load + memory_estimate.encoding_bytes(lm.model, READ_BATCH, tokens), load + _answering(lm, tokens)
+    )
 
 
 def _trained(method: Any, lm: Any, tokens: int, load: int | None = None) -> Iterator[Peaks]:

@@ -149,7 +149,9 @@ def _nurseries(environment: tuple[tuple[str, str], ...], thread: int) -> dict[tu
     return {}
 
 
-def _having(needs: tuple[str, ...], known: dict[tuple[str, ...], ForkServer], environment: dict[str, str]) -> ForkServer:
+def _having(
+    needs: tuple[str, ...], known: dict[tuple[str, ...], ForkServer], environment: dict[str, str]
+) -> ForkServer:
     """One that has imported `needs`, and nothing that was not imported for them.
 
     Nothing is imported twice: it is one that was asked for less and has all of it (more of the same would change

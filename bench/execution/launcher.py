@@ -26,7 +26,9 @@ GRACE_S = 60.0
 TAIL_LINES = 30
 
 
-def launch_run(job: Job, out: Path, *, force: bool = False, show: ProgressCallback = lambda state: None) -> tuple[Record, bool]:
+def launch_run(
+    job: Job, out: Path, *, force: bool = False, show: ProgressCallback = lambda state: None
+) -> tuple[Record, bool]:
     """The job's record, and whether it had to be run for it.
 
     One run at a time in a folder, whoever asks: runs side by side would disturb each other's measurements, and what
@@ -81,7 +83,9 @@ def _start(job: Job, files: list[Path], log: IO[str]) -> fork_server.Process:
         around = accelerate_launcher.rank_environment(job.device, job.processes)
         return accelerate_launcher.start_ranks(job.accelerate, files, log, _environment(job.spec) | around)
     needs = registry.find_method(job.spec.method.ref).preload_modules
-    return fork_server.start_worker(files, log, needs, _environment(job.spec) | device.visible_gpu_environment(job.device))
+    return fork_server.start_worker(
+        files, log, needs, _environment(job.spec) | device.visible_gpu_environment(job.device)
+    )
 
 
 def _wait(worker: fork_server.Process, job: Job, file: Path, show: ProgressCallback) -> bool:

@@ -18,7 +18,17 @@ from bench.execution.job import Job
 from bench.measurement import device as places
 from bench.method import Method
 from bench.modeling import checkpoint
-from bench.records.record import BaseSpec, Decoding, Dtype, BudgetLimits, MethodSpec, SearchRange, Record, Spec, TaskSpec
+from bench.records.record import (
+    BaseSpec,
+    BudgetLimits,
+    Decoding,
+    Dtype,
+    MethodSpec,
+    Record,
+    SearchRange,
+    Spec,
+    TaskSpec,
+)
 from bench.task_card import TaskCard, read_card
 
 ALL = "all"  # every method that is known by name alone, but for shams, which join when named
@@ -83,7 +93,12 @@ def _base(ref: str, dtype: str) -> tuple[Path, BaseSpec]:
         raise UserError(f"--dtype {dtype}: there is no such precision", hint=did_you_mean(dtype, get_args(Dtype)))
     folder = registry.find_model(ref)
     checkpoint.check_model_folder(folder)
-    said: Any = {"ref": ref, "revision": hub.commit_of(folder), "sha256": checkpoint.weights_digest(folder), "dtype": dtype}
+    said: Any = {
+        "ref": ref,
+        "revision": hub.commit_of(folder),
+        "sha256": checkpoint.weights_digest(folder),
+        "dtype": dtype,
+    }
     return folder, BaseSpec.model_validate(said)
 
 
@@ -174,7 +189,9 @@ def _methods(text: str, *, closed: bool) -> dict[str, type[Method]]:
     """The methods asked for, in order, and the controls that a comparison on closed labels or open answers carries."""
     refs = [ref for part in text.split(",") if (ref := part.strip())]
     if not refs:
-        raise UserError("--methods names no method", hint=f"Valid: {', '.join(registry.list_entries('methods'))}, {ALL}")
+        raise UserError(
+            "--methods names no method", hint=f"Valid: {', '.join(registry.list_entries('methods'))}, {ALL}"
+        )
     known = [claim for claim in registry.list_entries("methods").values() if not claim.is_family]
     everything = [claim.name for claim in known if ALL in refs and not claim.warning]
     real = [name for name in everything if not registry.find_method(name).negative_control]

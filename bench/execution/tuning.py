@@ -11,7 +11,7 @@ from typing import Any
 
 from bench.execution.job import Job
 from bench.method import ProgressCallback
-from bench.records.record import Trial, SearchRange, Record, Tuning
+from bench.records.record import Record, SearchRange, Trial, Tuning
 
 SEED = 1_000_000  # of all trials: no run that counts has it
 FOLDER = "trials"
@@ -64,8 +64,8 @@ def run_trials(job: Job, out: Path, launch: Launch, show: ProgressCallback) -> T
         trial = study.ask()
         params = job.spec.method.params | {name: _draw(trial, name, place) for name, place in job.ranges.items()}
         told = _telling(show, number + 1)
-        spec = {"seed": SEED, "exam": "validation", "budget": alone}
-        record, _ = launch(_changed(job, {"keep": False}, params, spec), out, show=told)
+        spec = {"seed": SEED, "split": "validation", "budget": alone}
+        record, _ = launch(_changed(job, {"save_artifacts": False}, params, spec), out, show=told)
         attempts.append(Trial(params=params, status=record.status, score=_score(record)))
         failed = None if attempts[-1].score is not None else optuna.trial.TrialState.FAIL
         study.tell(trial, attempts[-1].score, state=failed)

@@ -21,11 +21,11 @@ from bench.execution.progress import ProgressFile
 from bench.measurement import adapter_serving, device, environment, memory_limit
 from bench.measurement.forgetting import ForgettingProbe
 from bench.measurement.meter import MIB, Meter, measure_latency
-from bench.method import LM, TrainingData, Method, Unsupported, ProgressCallback
+from bench.method import LM, Method, ProgressCallback, TrainingData, Unsupported
 from bench.modeling import checkpoint, loaded_model
 from bench.records import artifacts
 from bench.records.cost import AdapterServing, Answering, Cost, Parameters, Phase
-from bench.records.record import Env, Failure, Forgetting, BudgetLimits, Record, Status
+from bench.records.record import BudgetLimits, Env, Failure, Forgetting, Record, Status
 from bench.records.samples import Sample
 from bench.training import distributed
 
@@ -43,7 +43,9 @@ def main(job_file: str, out: str, progress_file: str, imported: Phase | None = N
 class Run:
     """The steps of a run in their order; keeps what each of them yields, so that a failed run keeps it too."""
 
-    def __init__(self, job: Job, watch: ProgressCallback, saved: Path | None = None, imported: Phase | None = None) -> None:
+    def __init__(
+        self, job: Job, watch: ProgressCallback, saved: Path | None = None, imported: Phase | None = None
+    ) -> None:
         """What is fitted is left in `saved`, an empty folder, if given; `imported` is what importing cost before."""
         self.job, self.spec, self.watch, self.saved, self.imported = job, job.spec, watch, saved, imported
         self.started = datetime.now(UTC).isoformat(timespec="seconds")
@@ -195,15 +197,17 @@ class Run:
         assert self.answering is not None
         self.watch({"phase": "latency"})
         with self.meter.phase("latency"):
-            self.alone, latency = measure_latency(method.predict, [row.input for row in self.task.splits[self.spec.split]])
+            self.alone, latency = measure_latency(
+                method.predict, [row.input for row in self.task.splits[self.spec.split]]
+            )
         self.answering = self.answering.model_copy(update={"latency_ms": latency})
 
     def remember(self) -> None:
         """Read the general text with the model as loaded: whether the method will train it is not known yet."""
         text = registry.general_text_file()
         if self.lm is not None and self.lm.can_generate and text is not None:
-            self.watch({"phase": "remember"})
-            with self.meter.phase("remember"):
+            self.watch({"phase": "general_text_before"})
+            with self.meter.phase("general_text_before"):
                 self.recall = ForgettingProbe.before(self.lm, text)
             if (torch := sys.modules.get("torch")) is not None:
                 torch.cuda.empty_cache()  # or what reading had reserved would count as fitting's
@@ -211,8 +215,8 @@ class Run:
     def forget(self) -> None:
         """Read the general text again if the model has been trained."""
         if self.lm is not None and self.recall is not None and self.lm.count_parameters()[1] > 0:
-            self.watch({"phase": "forget"})
-            with self.meter.phase("forget"):
+            self.watch({"phase": "general_text_after"})
+            with self.meter.phase("general_text_after"):
                 self.forgetting = self.recall.after(self.lm)
 
     def serve(self, method: Method, saved: Path) -> None:
@@ -220,10 +224,12 @@ class Run:
         if self.lm is None or not adapter_serving.can_serve(self.lm.model, saved):
             return
         questions = [row.input for row in self.task.splits[self.spec.split]][: len(self.alone)]
-        self.watch({"phase": "serve"})
-        with self.meter.phase("serve"):
+        self.watch({"phase": "adapter_serving"})
+        with self.meter.phase("adapter_serving"):
             try:
-                self.adapter = adapter_serving.measure_serving(self.lm.model, saved, questions, self.alone, method.predict)
+                self.adapter = adapter_serving.measure_serving(
+                    self.lm.model, saved, questions, self.alone, method.predict
+                )
             except Exception as error:  # all that counts has been measured by now, and must not be lost for this
                 self.adapter_failure = f"{type(error).__name__}: {error}"
 
@@ -249,7 +255,9 @@ class Run:
 
     def cost(self) -> Cost:
         """All that was measured up to now."""
-        added = self.added | ({"fit": self.budget.estimated_bytes} if self.budget and self.budget.estimated_bytes else {})
+        added = self.added | (
+            {"fit": self.budget.estimated_bytes} if self.budget and self.budget.estimated_bytes else {}
+        )
         return Cost(
             phases={name: _beside(phase, added.get(name)) for name, phase in (self.phases | self.meter.phases).items()},
             memory_source=self.meter.instrument,
@@ -291,7 +299,7 @@ def _beside(phase: Phase, added: int | None) -> Phase:
     """The phase with the peak that was to be expected."""
     if added is None or phase.start_mib is None:
         return phase
-    return phase.model_copy(update={"forecast_mib": round(phase.start_mib + added / MIB, 3)})
+    return phase.model_copy(update={"estimated_mib": round(phase.start_mib + added / MIB, 3)})
 
 
 if __name__ == "__main__":

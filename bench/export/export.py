@@ -34,7 +34,9 @@ def check_target(folder: Path) -> None:
         with tempfile.TemporaryFile(dir=next(place for place in folder.absolute().parents if place.exists())):
             pass
     except OSError as error:
-        raise UserError(f"--to {folder}: cannot be written: {error.strerror}", location=str(folder.absolute())) from None
+        raise UserError(
+            f"--to {folder}: cannot be written: {error.strerror}", location=str(folder.absolute())
+        ) from None
 
 
 def export_record(found: Provenance, to: Path, *, merge: bool, check: int, show: ProgressCallback) -> ExportResult:

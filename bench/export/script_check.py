@@ -30,7 +30,9 @@ def run_script(script: Path, questions: Sequence[str]) -> list[tuple[str, str]]:
     )
     if done.returncode:
         last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
-        raise UserError(f"the script does not run: {last}", location=str(script), hint="run it by hand to see the whole")
+        raise UserError(
+            f"the script does not run: {last}", location=str(script), hint="run it by hand to see the whole"
+        )
     return [(raw, trimmed) for raw, trimmed in json.loads(done.stdout.splitlines()[-1])]
 
 

@@ -23,7 +23,9 @@ def can_serve(model: Any, saved: Path) -> bool:
     return hasattr(model, "peft_config") and (saved / "adapter_config.json").is_file()
 
 
-def measure_serving(model: Any, saved: Path, questions: Sequence[str], expected: Sequence[str], answer: Answer) -> AdapterServing:
+def measure_serving(
+    model: Any, saved: Path, questions: Sequence[str], expected: Sequence[str], answer: Answer
+) -> AdapterServing:
     """Put the saved adapter on its loaded base a second time, switch between both, and merge the first into the base.
 
     `answer` asks the model as it is by then; one by one it gave the `expected` answers to the questions. The model
@@ -45,7 +47,7 @@ def measure_serving(model: Any, saved: Path, questions: Sequence[str], expected:
     if model.active_peft_config.is_prompt_learning or not _merged(model):
         return found
     merged, latency = ask()
-    return found.model_copy(update={"merged_same": _share(expected, merged), "merged_latency_ms": latency})
+    return found.model_copy(update={"merge_agreement": _share(expected, merged), "merged_latency_ms": latency})
 
 
 def _merged(model: Any) -> bool:

@@ -46,9 +46,13 @@ def find_adapter_base(folder: Path) -> Path:
         try:
             found = registry.find_model(f"{name}@{revision}" if revision else name)
         except UserError as reason:
-            raise UserError(f"the adapter's base '{name}' is not here: {reason.what}", location=where, hint=mend) from None
+            raise UserError(
+                f"the adapter's base '{name}' is not here: {reason.what}", location=where, hint=mend
+            ) from None
     if is_adapter(found):
-        raise UserError(f"the adapter's base '{name}' is an adapter itself", location=where, hint="merge that one first")
+        raise UserError(
+            f"the adapter's base '{name}' is an adapter itself", location=where, hint="merge that one first"
+        )
     return found
 
 
@@ -57,7 +61,9 @@ def check_adapter(folder: Path, beneath: Path) -> None:
     config, where = model_config.read_config(folder, CONFIG), str(folder / CONFIG)
     kind = str(config.get("peft_type"))
     if kind not in _types():
-        raise UserError(f"the installed PEFT has no type of adapter '{kind}'", location=where, hint="pip install -U peft")
+        raise UserError(
+            f"the installed PEFT has no type of adapter '{kind}'", location=where, hint="pip install -U peft"
+        )
     if kind in BEFORE | ROUTED or config.get("alora_invocation_tokens"):
         why = "it stands before the prompt" if kind in BEFORE else "it works differently on different tokens"
         raise UserError(
@@ -71,7 +77,9 @@ def check_adapter(folder: Path, beneath: Path) -> None:
             "adapters are merged into models that write, and this one's base reads only", location=where, hint=mend
         )
     if any((folder / name).is_file() for name in weight_files.MODEL):
-        raise UserError("the folder holds an adapter and a whole model", location=str(folder), hint="give each a folder")
+        raise UserError(
+            "the folder holds an adapter and a whole model", location=str(folder), hint="give each a folder"
+        )
     (file,) = weight_files.find_weight_files(folder, weight_files.ADAPTER)
     weight_files.check_weight_files([file])
     below = weight_files.find_weight_files(beneath)
@@ -121,7 +129,9 @@ def merge_adapter(model: Any, folder: Path) -> Any:
     return merged
 
 
-def _fit(tensors: Mapping[str, weight_files.TensorHeader], below: Mapping[str, weight_files.TensorHeader], file: Path) -> None:
+def _fit(
+    tensors: Mapping[str, weight_files.TensorHeader], below: Mapping[str, weight_files.TensorHeader], file: Path
+) -> None:
     """Refuse an adapter with a layer that its base has not, or has in another size.
 
     Loading may rename what files hold, so a kind of layer that is strange here is left to that, unless all are.

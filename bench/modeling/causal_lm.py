@@ -35,7 +35,9 @@ class CausalLM(LoadedModel):
         super().__post_init__()
         self._ends = self._end_tokens()
         if not self._ends:
-            raise UserError("the model names no end-of-sequence token", hint="set eos_token in its tokenizer_config.json")
+            raise UserError(
+                "the model names no end-of-sequence token", hint="set eos_token in its tokenizer_config.json"
+            )
         if self.tokenizer.pad_token_id is None:
             # Any token can fill: padding is masked by position, never by id.
             self.tokenizer.pad_token = self.tokenizer.convert_ids_to_tokens(self._ends[0])
@@ -104,7 +106,9 @@ class CausalLM(LoadedModel):
                 answers[place] = text
         return answers
 
-    def choose_label(self, prompts: Sequence[str], completions: Sequence[str], prior: Sequence[float] = ()) -> list[int]:
+    def choose_label(
+        self, prompts: Sequence[str], completions: Sequence[str], prior: Sequence[float] = ()
+    ) -> list[int]:
         """For each prompt the place of the completion that `rate` finds likeliest, less a `prior` for each of them.
 
         Counted as if it had been answered: the prompt once, and the tokens of the completion that is chosen.
@@ -116,7 +120,9 @@ class CausalLM(LoadedModel):
         rows = memory_estimate.max_batch_rows(self.model, longest + self.max_new_tokens) // len(completions)
         for _, alike in groupby(order, key=lambda place: len(queue[place][0])):
             for places in in_chunks(list(alike), max(rows, 1)):
-                rated = memory_limit.run_halving_on_oom(lambda some: self._rate(some, head), [queue[place] for place in places])
+                rated = memory_limit.run_halving_on_oom(
+                    lambda some: self._rate(some, head), [queue[place] for place in places]
+                )
                 for place, nats in zip(places, rated, strict=True):
                     chosen[place] = int((torch.tensor(nats) - torch.tensor(prior or [0.0])).argmax())
         for (ids, tails), choice in zip(queue, chosen, strict=True):
@@ -229,7 +235,9 @@ class CausalLM(LoadedModel):
         """The model that reads on where an adapter's own positions have been read."""
         return self.model.get_base_model() if self.num_virtual_tokens else self.model
 
-    def _continue(self, batch: Sequence[list[int]], head: SharedPrefix | None, dice: Sequence[GumbelSampler] = ()) -> list[str]:
+    def _continue(
+        self, batch: Sequence[list[int]], head: SharedPrefix | None, dice: Sequence[GumbelSampler] = ()
+    ) -> list[str]:
         ids, mask = self._pad([row[len(head.ids) if head else 0 :] for row in batch], left=True)
         if head:  # padding stands between what has been read and the rest; positions follow from the mask
             before = [self.tokenizer.pad_token_id] * head.num_virtual_tokens + head.ids
@@ -245,7 +253,9 @@ class CausalLM(LoadedModel):
         written = [self._written(tokens) for tokens in fresh]
         self.token_usage.answer_tokens += sum(length for _, length, _ in written)
         self.token_usage.prompt_tokens += int(mask.sum()) - self.num_virtual_tokens * len(batch)
-        self.token_usage.longest_prompt_tokens = max(self.token_usage.longest_prompt_tokens, ids.shape[1] - self.num_virtual_tokens)
+        self.token_usage.longest_prompt_tokens = max(
+            self.token_usage.longest_prompt_tokens, ids.shape[1] - self.num_virtual_tokens
+        )
         return [text for text, _, _ in written]
 
     def _written(self, tokens: list[int]) -> tuple[str, int, bool]:

@@ -84,7 +84,9 @@ class Encoder(LoadedModel):
         """Beyond an encoder."""
         raise Unsupported(MUTE)
 
-    def choose_label(self, prompts: Sequence[str], completions: Sequence[str], prior: Sequence[float] = ()) -> list[int]:
+    def choose_label(
+        self, prompts: Sequence[str], completions: Sequence[str], prior: Sequence[float] = ()
+    ) -> list[int]:
         """Beyond an encoder."""
         raise Unsupported(MUTE)
 
@@ -105,7 +107,9 @@ class Encoder(LoadedModel):
             [
                 row
                 for batch in in_chunks(ordered, READ_BATCH)
-                for row in memory_limit.run_halving_on_oom(lambda part: list(self._logits([head for head, _ in part])), batch)
+                for row in memory_limit.run_halving_on_oom(
+                    lambda part: list(self._logits([head for head, _ in part])), batch
+                )
             ]
         )
         self.model.train(training)

@@ -29,7 +29,9 @@ def read_config(folder: Path, name: str = "config.json") -> dict[str, Any]:
     try:
         said = json.loads(file.read_text("utf-8"))
     except ValueError as error:
-        raise UserError(f"{name} is not valid JSON: {error}", location=str(file), hint="copy or save it again") from None
+        raise UserError(
+            f"{name} is not valid JSON: {error}", location=str(file), hint="copy or save it again"
+        ) from None
     if not isinstance(said, dict):
         raise UserError(f"{name} is not a JSON object", location=str(file), hint="copy or save it again")
     return said

@@ -94,7 +94,9 @@ def _index(file: Path) -> dict[str, str]:
         names = json.loads(file.read_text("utf-8"))["weight_map"]
         return {str(name): str(shard) for name, shard in names.items()}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"the index of the weights does not read: {error!r}", location=str(file), hint=SAVE_AGAIN) from None
+        raise UserError(
+            f"the index of the weights does not read: {error!r}", location=str(file), hint=SAVE_AGAIN
+        ) from None
 
 
 def _check_pickle(file: Path) -> None:
@@ -126,4 +128,6 @@ def _named(pickled: bytes) -> set[str]:
 
 
 def _broken(file: Path, why: str) -> UserError:
-    return UserError(f"the weights are cut off or broken: {why}", location=str(file), hint="copy or download the file again")
+    return UserError(
+        f"the weights are cut off or broken: {why}", location=str(file), hint="copy or download the file again"
+    )

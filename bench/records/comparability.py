@@ -13,7 +13,7 @@ MACHINE_FIELDS = ("processor", "cores", "threads", "device", "processes")
 
 def comparison_terms(spec: Spec) -> dict[str, Any]:
     """The terms of a comparison by their dotted names: data, weights, precision, budget, decoding and exam."""
-    whole = spec.model_dump(mode="json", include={"task", "base", "budget", "decoding", "exam"})
+    whole = spec.model_dump(mode="json", include={"task", "base", "budget", "decoding", "split"})
     for found_by in (("task", "ref"), ("base", "ref"), ("base", "revision")):
         del whole[found_by[0]][found_by[1]]  # where a thing lies does not change what it is
     return dict(_flat(whole, ""))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field, NonNegativeFloat, NonNegativeInt, PositiveInt
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, NonNegativeInt, PositiveInt
 
 
 class FrozenModel(BaseModel):
@@ -33,7 +33,6 @@ class Phase(FrozenModel):
     reserved_mib: NonNegativeFloat | None = Field(description="highest memory the CUDA allocator had reserved")
     estimated_mib: NonNegativeFloat | None = Field(
         None,
-        validation_alias=AliasChoices("forecast_mib", "predicted_mib"),  # as it was called
         description="the peak as reckoned beforehand: what was held at the start and what the phase should add",
     )
     energy_j: NonNegativeFloat | None = Field(
@@ -119,7 +118,9 @@ class Cost(FrozenModel):
     budget_usage: BudgetUsage | None
     answering: Answering | None
     artifact_bytes: NonNegativeInt | None
-    adapter_serving: AdapterServing | None = Field(None, description="null: what was learnt is no adapter beside a base")
+    adapter_serving: AdapterServing | None = Field(
+        None, description="null: what was learnt is no adapter beside a base"
+    )
     adapter_serving_error: str | None = Field(
         None, description="why an adapter's service could not be measured, if it failed"
     )

@@ -10,11 +10,11 @@ from bench.records.record import Record
 
 def flatten_record(record: Record) -> dict[str, Any]:
     """Everything of a run but its command, answers, curve and latencies; lists as JSON."""
-    whole = record.model_dump(mode="json", exclude={"samples", "curve", "asked"})
+    whole = record.model_dump(mode="json", exclude={"samples", "curve", "command"})
     if record.cost and record.cost.answering:
         del whole["cost"]["answering"]["latency_ms"]
     if record.cost and record.cost.adapter_serving:
-        del whole["cost"]["adapter"]["merged_latency_ms"]
+        del whole["cost"]["adapter_serving"]["merged_latency_ms"]
     whole["spec"]["method"]["params"] = json.dumps(record.spec.method.params)
     whole["spec"]["decoding"]["stop"] = json.dumps(record.spec.decoding.stop)
     whole["tuning"] = record.tuning.model_dump_json() if record.tuning else None

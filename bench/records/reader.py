@@ -45,6 +45,7 @@ class _Spec(msgspec.Struct):
 
 
 _HEADER = [field.alias or name for name, field in Record.model_fields.items() if name != "samples"]
+_HEADER += ["asked"]  # the name of `command` in schema 1
 _Whole = msgspec.defstruct(
     "_Whole",
     [("samples", list[_Sample]), *((name, msgspec.Raw, msgspec.Raw()) for name in _HEADER)],
@@ -91,7 +92,7 @@ def read_file(file: Path) -> Record:
 def _record(file: Path, page: Page, kept: dict[Ids, Ids]) -> Record:
     """A record whose texts stay in its file."""
     try:
-        record = Record.model_validate_json(page.header)
+        record = Record.from_json(page.header)
     except ValidationError:
         return read_file(file)  # which refuses it
     ids, whole = kept.setdefault(page.ids, page.ids), partial(_Texts.of, file, page.said)
@@ -112,7 +113,9 @@ class _Texts(Sequence[Sample]):
         except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
             parsed = []
         if digest_answers([one.raw for one in parsed]) != said:
-            raise UserError("the record changed while it was read", location=str(file), hint="read it when its run is over")
+            raise UserError(
+                "the record changed while it was read", location=str(file), hint="read it when its run is over"
+            )
         return cls(parsed)
 
     def __len__(self) -> int:

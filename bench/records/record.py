@@ -11,10 +11,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, ValidationError
 
 from bench.records.cost import Cost, FrozenModel
 from bench.records.samples import Samples
+from bench.records.schema_1 import upgrade_json
 
 Dtype = Literal["float32", "bfloat16", "float16"]
 Status = Literal["ok", "unsupported", "did-not-fit", "timeout", "error"]
@@ -27,7 +28,9 @@ class MethodSpec(FrozenModel):
     name: str
     ref: str = Field(description="what finds the method again: its name, a path, or module:Class")
     control: bool = Field(description="what others have to beat, not a contender")
-    negative_control: bool = Field(False, description="a control that shows what learning nothing looks like: not to be used")
+    negative_control: bool = Field(
+        False, description="a control that shows what learning nothing looks like: not to be used"
+    )
     params: dict[str, Any]
 
 
@@ -98,10 +101,17 @@ class Spec(FrozenModel):
 
     @cached_property
     def key(self) -> str:
-        """Digest of all that decides the outcome but the seed; records of equal keys differ by seed alone."""
-        identity = self.model_dump(
-            mode="json", exclude={"seed": True, "task": {"ref"}, "method": {"ref", "sham"}, "base": {"ref", "revision"}}
-        )
+        """Digest of everything that decides the outcome except the seed; specs with equal keys differ by seed only."""
+        unused: Any = {
+            "seed": True,
+            "task": {"ref"},
+            "method": {"ref", "negative_control"},
+            "base": {"ref", "revision"},
+        }
+        identity = self.model_dump(mode="json", exclude=unused)
+        # The names of schema 1, so that the ids of earlier records stay valid.
+        identity["exam"] = identity.pop("split")
+        identity["budget"]["passes"] = identity["budget"].pop("epochs")
         return hashlib.sha256(json.dumps(identity, sort_keys=True, ensure_ascii=False).encode()).hexdigest()[:12]
 
     @property
@@ -192,7 +202,7 @@ class Tuning(FrozenModel):
 class Record(FrozenModel):
     """One run, whole. Header first, samples last, one sample per line."""
 
-    schema_: Literal[1] = Field(1, alias="schema")
+    schema_: Literal[2] = Field(2, alias="schema")
     id: str
     status: Status
     spec: Spec
@@ -229,9 +239,24 @@ class Record(FrozenModel):
         return place
 
     @classmethod
+    def from_json(cls, content: bytes) -> Record:
+        """Parse a record of this schema or of schema 1.
+
+        Raises:
+            pydantic.ValidationError: If the content is neither.
+        """
+        try:
+            return cls.model_validate_json(content)
+        except ValidationError:
+            upgraded = upgrade_json(content)
+            if upgraded is None:
+                raise
+        return cls.model_validate_json(upgraded)
+
+    @classmethod
     def read(cls, path: Path) -> Record:
         """The record in `path`; raises `pydantic.ValidationError` if it is none of this schema."""
-        return cls.model_validate_json(path.read_bytes())
+        return cls.from_json(path.read_bytes())
 
 
 def read_all(folder: Path) -> Iterator[Record]:

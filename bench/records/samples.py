@@ -31,7 +31,7 @@ class Samples(Sequence[Sample]):
     by whoever goes through the samples.
     """
 
-    __slots__ = ("_columns", "_whole", "ids", "digest")
+    __slots__ = ("_columns", "_whole", "digest", "ids")
 
     def __init__(
         self, ids: tuple[str, ...], said: bytes, columns: dict[str, array[float]], whole: Callable[[], Sequence[Sample]]

@@ -12,7 +12,9 @@ from bench.analysis.task_results import TaskResults
 from bench.i18n import Translate, untranslated
 
 
-def advice_sentences(made: Advice, section: TaskResults, wishes: Constraints, say: Translate = untranslated) -> list[str]:
+def advice_sentences(
+    made: Advice, section: TaskResults, wishes: Constraints, say: Translate = untranslated
+) -> list[str]:
     """The answer first."""
     said = _answered(made, wishes, say) if made.recommended else _nearest(made, section, wishes, say)
     if met := made.break_even:
@@ -34,7 +36,11 @@ def advice_sentences(made: Advice, section: TaskResults, wishes: Constraints, sa
     controls = [one for one in made.candidates if one.control]
     if controls and controls[0].name != made.recommended:
         said.append(say("Beside it, the best control: {name} with {score:.3f}, {total} in all.", **_told(controls[0])))
-    open_to = [cell for cell in section.comparison.results if cell.name not in made.excluded or cell.name in made.excluded_by_limit]
+    open_to = [
+        cell
+        for cell in section.comparison.results
+        if cell.name not in made.excluded or cell.name in made.excluded_by_limit
+    ]
     if made.best and open_to[0].name in made.excluded_by_limit:
         best = open_to[0]
         said.append(say("Without the limits: {name} with {score:.3f}.", name=best.name, score=best.interval.mean))
@@ -82,7 +88,11 @@ def _answered(made: Advice, wishes: Constraints, say: Translate) -> list[str]:
         ]
         some = [one for one in made.candidates if one.name in made.cheaper_candidates]
         said += [
-            say("About {items:,} test questions would tell for {name}.", name=one.name, items=units.about(one.questions_needed))
+            say(
+                "About {items:,} test questions would tell for {name}.",
+                name=one.name,
+                items=units.about(one.questions_needed),
+            )
             if one.questions_needed
             else say("For {name}, more test questions would not tell; more seeds might.", name=one.name)
             for one in some

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from bench import units
 from bench.analysis.summary import MethodSummary
@@ -23,7 +24,7 @@ class TableColumn:
 def build_columns(rows: Sequence[MethodSummary], main: str, say: Translate) -> list[TableColumn]:
     """Scores first, the main metric left out since it stands with its interval; then costs that some row has."""
     metrics = dict.fromkeys(metric for row in rows for metric in row.scores if metric != main)
-    made = [TableColumn(metric, "", lambda row, metric=metric: row.scores.get(metric), units.decimal) for metric in metrics]  # type: ignore[misc]
+    made = [TableColumn(metric, "", partial(_score, metric=metric), units.decimal) for metric in metrics]
     made += [
         TableColumn(
             say("forgets"),
@@ -39,14 +40,22 @@ def build_columns(rows: Sequence[MethodSummary], main: str, say: Translate) -> l
             lambda row: row.peak_mib,
             units.whole,
         ),
-        TableColumn(say("tokens/s"), say("answer tokens per second, in batches"), lambda row: row.tokens_per_s, units.whole),
-        TableColumn(say("answer"), say("median time of one question, alone"), lambda row: row.query_p50_ms, _milliseconds),
+        TableColumn(
+            say("tokens/s"), say("answer tokens per second, in batches"), lambda row: row.tokens_per_s, units.whole
+        ),
+        TableColumn(
+            say("answer"), say("median time of one question, alone"), lambda row: row.query_p50_ms, _milliseconds
+        ),
         TableColumn(
             say("answer 95 %"), say("95 of 100 questions took no longer"), lambda row: row.query_p95_ms, _milliseconds
         ),
         TableColumn(say("kept"), say("bytes on disk"), lambda row: row.artifact_bytes, units.size),
     ]
     return [column for column in made if any(column.of(row) is not None for row in rows)]
+
+
+def _score(row: MethodSummary, metric: str) -> float | None:
+    return row.scores.get(metric)
 
 
 def _milliseconds(value: float | None) -> str:

@@ -42,7 +42,7 @@ class TaskOutline:
     control: str | None
     """The best control."""
     control_score: float | None
-    ranks: bool
+    can_rank: bool
     """Whether some method is shown better than the best control."""
     methods: int
     seeds: int
@@ -80,7 +80,7 @@ def outline_task(section: TaskResults, made: Advice) -> TaskOutline:
         score=found.leader.interval if found.leader else None,
         control=found.control.name if found.control else None,
         control_score=found.control.interval.mean if found.control else None,
-        ranks=found.can_rank,
+        can_rank=found.can_rank,
         methods=len({row.label for row in section.rows}),
         seeds=len({record.spec.seed for record in section.records}),
         questions=max(len(record.samples) for record in section.records),

@@ -63,7 +63,9 @@ class TaskPage:
 _desk: PageWriter
 
 
-def write_report(sections: Sequence[TaskResults], out: Path, language: str = "en", questions: Questions = lambda spec: {}) -> None:
+def write_report(
+    sections: Sequence[TaskResults], out: Path, language: str = "en", questions: Questions = lambda spec: {}
+) -> None:
     """Write the whole report into a folder, over one that is there, on all cores.
 
     Few sections stand on one page. Of many each has its own, and the first page says what they have in common.

@@ -13,7 +13,7 @@ from bench.method import LM, Budget, TrainingData
 from bench.records.record import CurvePoint
 from bench.training.gradient import PreferencePair
 from bench.training.sampler import LengthGroupedSampler, SamplerMixin
-from bench.training.trainer import BudgetCallback, training_arguments, fit_in, run_trainer
+from bench.training.trainer import BudgetCallback, fit_in, run_trainer, training_arguments
 
 REFERENCE = "ref"  # the name that TRL gives the adapter it compares with
 
@@ -34,7 +34,14 @@ class BudgetedDPOTrainer(SamplerMixin, DPOTrainer):
 
 
 def train_dpo(
-    lm: LM, lesson: TrainingData, budget: Budget, choices: Sequence[PreferencePair], *, lr: float, decay: float, beta: float
+    lm: LM,
+    lesson: TrainingData,
+    budget: Budget,
+    choices: Sequence[PreferencePair],
+    *,
+    lr: float,
+    decay: float,
+    beta: float,
 ) -> list[CurvePoint]:
     """Train the adapter of `lm.model` on what is left of the budget; returns the curve.
 

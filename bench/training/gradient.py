@@ -9,7 +9,7 @@ from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat
 
-from bench.method import LM, Budget, TrainingData, Method, param
+from bench.method import LM, Budget, Method, TrainingData, param
 from bench.records.artifacts import save_prompt
 from bench.records.record import CurvePoint
 

@@ -58,7 +58,10 @@ def train(
             budget, data.seed, scratch, lm.model.device.type, steps=steps, lr=lr, warmup=warmup, decay=decay
         )
         order = LengthGroupedSampler(lengths, budget.batch, data.seed)
-        run_trainer((CausalTrainer if lm.can_generate else LabelTrainer)(lm, rows, said, order=order, callbacks=[warden]), warden)
+        run_trainer(
+            (CausalTrainer if lm.can_generate else LabelTrainer)(lm, rows, said, order=order, callbacks=[warden]),
+            warden,
+        )
     return warden.curve
 
 
@@ -166,7 +169,15 @@ class BudgetCallback(TrainerCallback):
     """Draws on the budget before each step, stops training in time, and keeps the training curve."""
 
     def __init__(
-        self, lm: LM, lesson: TrainingData, budget: Budget, lengths: Sequence[int], *, examples: int, steps: int, of: int
+        self,
+        lm: LM,
+        lesson: TrainingData,
+        budget: Budget,
+        lengths: Sequence[int],
+        *,
+        examples: int,
+        steps: int,
+        of: int,
     ) -> None:
         """`lengths` are the rows' tokens; the rows show so many `examples`; `steps` are to come, `of`
         all that the budget has."""
@@ -193,7 +204,9 @@ class BudgetCallback(TrainerCallback):
     def may_begin(self, step: int) -> bool:
         """Whether the step that follows `step` steps is within the budget, however long its examples are."""
         coming = self.coming(step)
-        return distributed.broadcast_from_first(lambda: self.budget.can_afford(steps=1, examples=coming, tokens=self.longest_step))
+        return distributed.broadcast_from_first(
+            lambda: self.budget.can_afford(steps=1, examples=coming, tokens=self.longest_step)
+        )
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **rest: Any) -> None:
         """Draw before working."""

@@ -62,7 +62,9 @@ def bless_baseline(new: Sequence[Record], into: Path, reason: str) -> list[Path]
     Raises `Refused` where the reason is empty or a run is not a result that can be relied on.
     """
     if not reason.strip():
-        raise UserError("--why is empty", hint='say why the baseline moves: --why "transformers 5.24, scores as before"')
+        raise UserError(
+            "--why is empty", hint='say why the baseline moves: --why "transformers 5.24, scores as before"'
+        )
     broken = [record.id for record in new if record.status in ("error", "timeout")]
     if broken:
         raise UserError(f"runs that ended in an error are no baseline: {', '.join(broken)}", hint="run them again")

@@ -10,7 +10,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from bench.analysis.regression import baseline, gates, score_drop, speed
-from bench.analysis.regression.gates import BASELINE, FACTS, GateFinding, Policy, GateVerdict
+from bench.analysis.regression.gates import BASELINE, FACTS, GateFinding, GateVerdict, Policy
 from bench.analysis.regression.pairing import pair_records
 from bench.analysis.regression.score_drop import SHIFT
 from bench.errors import UserError
@@ -59,7 +59,9 @@ class CheckOutcome:
         return ", ".join(dict.fromkeys(one.name for one in self.of(*verdicts)))
 
 
-def check_against_baseline(new: str, baseline_ref: str, allow_missing_baseline: bool, rounds: Path | None = None) -> CheckOutcome:
+def check_against_baseline(
+    new: str, baseline_ref: str, allow_missing_baseline: bool, rounds: Path | None = None
+) -> CheckOutcome:
     """The records of a place against a baseline; `first`: there may be none yet. `rounds` took turns, and tell speed.
 
     Raises `Refused` where the baseline lies within what it judges: it would be compared with itself.
@@ -77,14 +79,18 @@ def check_against_baseline(new: str, baseline_ref: str, allow_missing_baseline: 
     if not baseline.exists(baseline_ref):
         says = f"there is none yet; make it: bench bless {new} --into {baseline_ref} --why …"
         return _nothing(baseline_ref, says, "same" if allow_missing_baseline else "missing")
-    return judge_records(baseline.load_baseline(baseline_ref), fresh, rules, speed.compare_speed(rounds, rules) if rounds else ())
+    return judge_records(
+        baseline.load_baseline(baseline_ref), fresh, rules, speed.compare_speed(rounds, rules) if rounds else ()
+    )
 
 
 def _nothing(name: str, says: str, verdict: GateVerdict) -> CheckOutcome:
     return CheckOutcome((GateFinding(name=name, gate=BASELINE, verdict=verdict, details=says),))
 
 
-def judge_records(old: Sequence[Record], new: Sequence[Record], policy: Policy, more: Sequence[GateFinding] = ()) -> CheckOutcome:
+def judge_records(
+    old: Sequence[Record], new: Sequence[Record], policy: Policy, more: Sequence[GateFinding] = ()
+) -> CheckOutcome:
     """Records of before and after, compared; `more` was found besides."""
     pairs = pair_records(old, new)
     found = [*gates.check_gates(pairs, policy), *score_drop.find_score_drops(pairs, policy), *more]

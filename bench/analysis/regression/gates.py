@@ -14,14 +14,14 @@ from bench.records.record import Record
 
 GateVerdict = Literal["worse", "missing", "incomparable", "unsure", "better", "new", "same", "shown"]
 BASELINE = "baseline"
-FACTS = (BASELINE, "run", "status", "counts", "artefact", "memory", "speed", "curve")  # gates that look at no score
+FACTS = (BASELINE, "run", "status", "counts", "artifact", "memory", "speed", "curve")  # gates that look at no score
 COUNTED = (
     "parameters.total",
     "parameters.trainable",
-    "parameters.kept",
-    "spent.steps",
-    "spent.examples",
-    "spent.tokens",
+    "parameters.saved",
+    "budget_usage.steps",
+    "budget_usage.examples",
+    "budget_usage.tokens",
 )
 
 
@@ -31,7 +31,9 @@ class Policy(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     level: float = Field(0.05, gt=0, lt=1, strict=True, description="chance of a false alarm in a whole check")
-    max_score_drop: float = Field(0.01, ge=0, lt=1, strict=True, description="a smaller fall of the main metric never fails")
+    max_score_drop: float = Field(
+        0.01, ge=0, lt=1, strict=True, description="a smaller fall of the main metric never fails"
+    )
     artifact: float = Field(0.01, ge=0, lt=1, strict=True, description="growth of what is kept, as a share")
     cuda_memory: float = Field(0.02, ge=0, lt=1, strict=True, description="growth of a peak on CUDA, as a share")
     cuda_mib: float = Field(16, ge=0, strict=True, allow_inf_nan=False, description="and by at least so much")
@@ -100,7 +102,7 @@ def _counts(one: RecordPair) -> Iterator[GateFinding]:
         timed = before.spec.budget.seconds is not None  # the clock, and not the code, decides how far training comes
         for name in COUNTED:
             old, new = (_cost(record, name) for record in (before, now))
-            if old != new and not (timed and name.startswith("spent.")):
+            if old != new and not (timed and name.startswith("budget_usage.")):
                 unlike[name] = f"{name}: {_short(old)} → {_short(new)}"
     if one.seeds:
         says = "; ".join(unlike.values()) or "parameters, steps, examples and tokens are as before"
@@ -115,13 +117,13 @@ def _artefact(one: RecordPair, policy: Policy) -> Iterator[GateFinding]:
     ]
     if any(new is None for _, new in sizes):
         says = "its size was recorded before, and is not now"
-        yield GateFinding(name=one.name, gate="artefact", verdict="worse", details=says)
+        yield GateFinding(name=one.name, gate="artifact", verdict="worse", details=says)
     elif sizes:
         old, new = max(sizes, key=lambda pair: (pair[1] or 0) / pair[0])
         grown = (new or 0) / old - 1
         verdict: GateVerdict = "worse" if grown > policy.artifact else "same"
         says = f"{units.size(old)} → {units.size(new)} ({grown:+.1%})"
-        yield GateFinding(name=one.name, gate="artefact", verdict=verdict, details=says)
+        yield GateFinding(name=one.name, gate="artifact", verdict=verdict, details=says)
 
 
 def _memory(one: RecordPair, policy: Policy) -> Iterator[GateFinding]:
@@ -164,7 +166,8 @@ def _curve(one: RecordPair) -> Iterator[GateFinding]:
 
 def _cost(record: Record, name: str) -> object:
     part, field = name.split(".")
-    return getattr(getattr(record.cost, part, None), field, None)
+    found = getattr(record.cost, part) if record.cost else None
+    return getattr(found, field) if found else None
 
 
 def _peak(record: Record, phase: str) -> float:

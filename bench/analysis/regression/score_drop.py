@@ -11,9 +11,9 @@ import numpy
 from scipy import special
 
 from bench.analysis import comparison, significance
-from bench.analysis.regression.gates import GateFinding, Policy, GateVerdict
+from bench.analysis.regression.gates import GateFinding, GateVerdict, Policy
 from bench.analysis.regression.pairing import RecordPair
-from bench.analysis.seed_variance import NO_PRIOR, SeedVariancePrior, Scores
+from bench.analysis.seed_variance import NO_PRIOR, Scores, SeedVariancePrior
 from bench.analysis.significance import POWER, Noise
 from bench.records.record import Record
 
@@ -77,7 +77,9 @@ class ScoreDrop:
             verdict = "better"
         least = self.visible(level / company)
         says = f"{change(self.gap)}, p = {worse:.2g}; a fall of about {100 * least:.1f} points is seen with 80 % power"
-        return GateFinding(name=self.name, gate=self.gate, verdict=verdict, details=says, change=mean, smallest_drop=least)
+        return GateFinding(
+            name=self.name, gate=self.gate, verdict=verdict, details=says, change=mean, smallest_drop=least
+        )
 
 
 @dataclass(frozen=True)

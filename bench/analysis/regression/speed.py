@@ -10,7 +10,7 @@ import numpy
 from scipy import special
 
 from bench.analysis import task_results
-from bench.analysis.regression.gates import GateFinding, Policy, GateVerdict
+from bench.analysis.regression.gates import GateFinding, GateVerdict, Policy
 from bench.analysis.significance import SIGNIFICANCE_LEVEL
 from bench.errors import UserError
 from bench.records.comparability import same_machine

@@ -11,7 +11,7 @@ from bench.analysis import break_even
 from bench.analysis.summary import MethodSummary
 from bench.analysis.task_results import TaskResults
 from bench.i18n import Translate
-from bench.report.plot_style import Plot, legend_key, method_looks, seconds, new_figure
+from bench.report.plot_style import Plot, legend_key, method_looks, new_figure, seconds
 
 
 def costs(section: TaskResults, say: Translate) -> Figure | None:

@@ -8,7 +8,7 @@ from bench.analysis.comparison import MethodResult
 from bench.analysis.summary import forgetting_nats
 from bench.analysis.task_results import TaskResults
 from bench.i18n import Translate
-from bench.report.plot_style import GREY, Plot, scatter, new_figure
+from bench.report.plot_style import GREY, Plot, new_figure, scatter
 
 ROOM = 10  # names that can stand beside each other
 

@@ -10,7 +10,7 @@ from matplotlib.ticker import Formatter, NullFormatter
 
 from bench.analysis.task_results import TaskResults
 from bench.i18n import Translate
-from bench.report.plot_style import GREY, Draw, Plot, counts, mebibytes, milliseconds, scatter, seconds, new_figure
+from bench.report.plot_style import GREY, Draw, Plot, counts, mebibytes, milliseconds, new_figure, scatter, seconds
 
 
 def pareto(measure: str, least: float, written: Formatter, label: Callable[[Translate], str]) -> Draw:
@@ -60,7 +60,7 @@ PLOTS = [
     Plot(
         30,
         "pareto-fit",
-        pareto("fit_s", 0.1, seconds, lambda say: say("time to adapt (0.1 s or less at the left edge)")),
+        pareto("train_s", 0.1, seconds, lambda say: say("time to adapt (0.1 s or less at the left edge)")),
         lambda say: say("Quality and the time to adapt. No method is better in both than those on the line."),
     ),
     Plot(

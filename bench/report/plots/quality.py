@@ -24,7 +24,9 @@ def quality(section: TaskResults, say: Translate) -> Figure | None:
     axes.plot(*zip(*dots, strict=True), ".", color="black", markersize=2.5, zorder=4)
     if section.comparison.control:
         axes.axvline(section.comparison.control.interval.mean, color=GREY, linewidth=0.8, linestyle=":", zorder=1)
-    axes.set_yticks(places, [f"{shorten_name(cell.name)} °" if cell.control else shorten_name(cell.name) for cell in cells])
+    axes.set_yticks(
+        places, [f"{shorten_name(cell.name)} °" if cell.control else shorten_name(cell.name) for cell in cells]
+    )
     axes.set_xlabel(section.metric)
     axes.set_xlim(left=min(0.0, axes.get_xlim()[0]))
     axes.margins(y=0.02)
