@@ -32,7 +32,7 @@ def translator(language: str) -> Translate:
 
 
 def require_language(language: str) -> str:
-    """The language, or `Refused` where it is not at hand."""
+    """The language, or `UserError` where it is not at hand."""
     if language not in languages():
         raise UserError(f"--lang {language}: not at hand", hint=did_you_mean(language, languages()))
     return language

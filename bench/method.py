@@ -81,18 +81,18 @@ class Budget(Protocol):
 
     @property
     def batch(self) -> int:
-        """Examples per optimiser step."""
+        """Examples per optimizer step."""
 
     @property
     def planned_steps(self) -> int:
-        """Optimiser steps that passes and steps allow; tokens or seconds may end training sooner."""
+        """Optimizer steps that passes and steps allow; tokens or seconds may end training sooner."""
 
     def plan_steps(self, rows: int) -> int:
-        """Optimiser steps where the training examples are packed into so many rows."""
+        """Optimizer steps where the training examples are packed into so many rows."""
 
     @property
     def steps(self) -> int:
-        """Optimiser steps taken so far."""
+        """Optimizer steps taken so far."""
 
     @property
     def tokens(self) -> int:
@@ -106,7 +106,7 @@ class Budget(Protocol):
         """Whether a draw of this size is still within the grant."""
 
     def spend(self, *, steps: int = 0, examples: int = 0, tokens: int = 0) -> None:
-        """Take from the grant before working; raises `BudgetSpent`, and takes nothing, if it would exceed it."""
+        """Take from the grant before working; raises `BudgetExhausted`, and takes nothing, if it would exceed it."""
 
     def off_clock(self) -> AbstractContextManager[None]:
         """Seconds inside are not charged: for evaluation on the way."""
@@ -147,7 +147,7 @@ class LM(Protocol):
     def encode(self, prompt: str, completion: str) -> tuple[list[int], list[int]]:
         """Token ids of the prompt and of the completion with its end token; of an encoder its label's place.
 
-        A prompt that is too long loses its head; raises `Refused` where the completion alone is.
+        A prompt that is too long loses its head; raises `UserError` where the completion alone is.
         """
 
     def generate(self, prompts: Sequence[str], *, temperature: float = 0.0, sample_index: int = 0) -> list[str]:
@@ -176,7 +176,7 @@ class Base(Protocol):
         """`float32`, `bfloat16` or `float16`: what weights are held and computed in, unless a method says otherwise."""
 
     def load(self, **from_pretrained_kwargs: Any) -> LM:
-        """Load it; `how` goes to `from_pretrained` (quantisation, say)."""
+        """Load it; `how` goes to `from_pretrained` (quantization, say)."""
 
 
 def param(default: Any, *, help: str, search: tuple[Any, ...] | None = None, log: bool = False) -> Any:
@@ -215,7 +215,7 @@ class Method:
     def fit(self, lm: LM, data: TrainingData, budget: Budget) -> Self:
         """Learn from the lesson within the budget, forgetting any earlier fit; `lm` is what `load` gave.
 
-        Raises `Unsupported` for what cannot be done; drawing more than there is raises `BudgetSpent`.
+        Raises `Unsupported` for what cannot be done; drawing more than there is raises `BudgetExhausted`.
         """
         raise NotImplementedError
 

@@ -1,4 +1,4 @@
-"""Exact match and F1 of short answers, in the normalisations that SQuAD, KorQuAD and Korean text need."""
+"""Exact match and F1 of short answers, in the normalizations that SQuAD, KorQuAD and Korean text need."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def normalize_text(text: str, rule: Normalizer) -> str:
     Raises ValueError for any other name.
     """
     if rule not in _RULES:
-        raise ValueError(f"unknown normaliser {rule!r}; valid: {', '.join(get_args(Normalizer))}")
+        raise ValueError(f"unknown normalizer {rule!r}; valid: {', '.join(get_args(Normalizer))}")
     return " ".join(_RULES[rule](text).split())
 
 
@@ -35,7 +35,7 @@ def score(prediction: str, references: str | Sequence[str], normalize: Normalize
 
     F1 is the overlap of multisets: of words for `squad`, of characters without spaces for `korquad` and `ko`.
     Two empty sides agree (1), an empty and a filled one do not (0).
-    Raises ValueError for an unknown normaliser or when there is no reference.
+    Raises ValueError for an unknown normalizer or when there is no reference.
     """
     golds = [references] if isinstance(references, str) else list(references)
     if not golds:

@@ -152,7 +152,7 @@ class Task:
 def load_task(folder: Path, rows: Path | None = None) -> Task:
     """The task in `folder`, its examples in `rows` where they lie elsewhere.
 
-    Raises `Refused` with file, line and mend at the first thing that is wrong.
+    Raises `UserError` with file, line and mend at the first thing that is wrong.
     """
     card = read_card(folder / "task.yaml")
     ids: dict[str, str] = {}

@@ -163,7 +163,7 @@ class TaskCard(FrozenSection):
 
 
 def read_card(file: Path) -> TaskCard:
-    """The card in a `task.yaml`; raises `Refused` with the key and the nearest valid one."""
+    """The card in a `task.yaml`; raises `UserError` with the key and the nearest valid one."""
     if not file.is_file():
         raise UserError("a task folder needs a task.yaml", location=str(file), hint="see docs/tasks.md for its keys")
     try:

@@ -41,7 +41,7 @@ def check_method(cls: type[Method]) -> None:
             _check_fitted(cls, base)
         except Unsupported:
             return
-        _check_save(cls, base, Path(scratch) / "artefact")
+        _check_save(cls, base, Path(scratch) / "artifact")
 
 
 def tiny_base(folder: Path) -> Checkpoint:
@@ -83,7 +83,7 @@ def tiny_training_data(seed: int = 0, *, answers: Sequence[str] = ("warm", "cold
         name="tiny", version=1, summary="", language="en", license="Apache-2.0", normalize="squad", new_tokens=8,
         instruction="Name the feeling.", template="Q: {input}\nA: {target}\n", labels=tuple(answers),
     )  # fmt: skip
-    words = ("red", "blue", "green", "grey")
+    words = ("red", "blue", "green", "gray")
     rows = tuple(
         TaskRow(f"{place}", f"{words[place % 4]} {place}", (answers[place % len(answers)],)) for place in range(12)
     )
@@ -119,13 +119,13 @@ def _fit(method: Method, base: Checkpoint, lesson: TaskTrainingData) -> Method:
     lm = cast(LM, method.load(base))
     seed_all(lesson.seed)
     budget = BudgetTracker(GRANT, len(lesson.train))
-    with _optimiser_steps() as taken:
+    with _optimizer_steps() as taken:
         try:
             returned = method.fit(lm, lesson, budget)
         except BudgetExhausted as spent:
             raise AssertionError(f"fit asked for more than its budget: {spent}") from spent
     assert returned is method, f"fit must return the method itself, not {returned!r}"
-    assert len(taken) <= budget.steps, f"fit took {len(taken)} optimiser steps and drew {budget.steps} of its budget"
+    assert len(taken) <= budget.steps, f"fit took {len(taken)} optimizer steps and drew {budget.steps} of its budget"
     return method
 
 
@@ -139,12 +139,12 @@ def _predict(method: Method, questions: Sequence[str]) -> list[str]:
 
 
 @contextmanager
-def _optimiser_steps() -> Iterator[list[None]]:
-    """Counts the steps of every torch optimiser, drawn from the budget or not."""
+def _optimizer_steps() -> Iterator[list[None]]:
+    """Counts the steps of every torch optimizer, drawn from the budget or not."""
     from torch.optim.optimizer import register_optimizer_step_post_hook
 
     taken: list[None] = []
-    hook = register_optimizer_step_post_hook(lambda optimiser, args, kwargs: taken.append(None))
+    hook = register_optimizer_step_post_hook(lambda optimizer, args, kwargs: taken.append(None))
     try:
         yield taken
     finally:

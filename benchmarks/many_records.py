@@ -64,7 +64,7 @@ def main() -> None:
                         os.link(file, some / side / file.name)
             number = tasks * asked.methods * asked.seeds
             measure(f"report of {number:>6,}         ", ["report", "now", "--out", "report"], some, 0)
-            measure(f"check  of {number:>6,} and as many", ["check", "now", "--against", "before"], some, 1)
+            measure(f"check  of {number:>6,} and as many", ["check", "now", "--baseline", "before"], some, 1)
 
 
 def make(task: Task, place: int, folder: Path, methods: int, seeds: int, items: int) -> None:
@@ -136,7 +136,7 @@ def header(task: Task, place: int, number: int, seed: int, scores: dict[str, flo
         "parameters": {"total": 3492096, "trainable": 278528, "kept": 278528},
         "spent": {"examples": 3000, "passes": 3, "steps": 189, "tokens": 328902, "seconds": 48, "stopped_by": "passes"},
         "answering": {"queries": 500, "answer_tokens": 10292, "latency_ms": (100 * slow + dice.random(20)).tolist()},
-        "artefact_bytes": 1127875,
+        "artifact_bytes": 1127875,
     }
     env = {
         "started": "2026-11-21T20:22:42+00:00", "adaptbench": "0.1.0", "revision": "a" * 40, "method_sha256": "c" * 64,

@@ -68,7 +68,7 @@ def measure(folder: Path, nodes: int, runs: int) -> tuple[float, float]:
         cluster.add_node(**how)
     out = folder / f"on-{nodes}"
     command = [sys.executable, "-m", "bench", "run", "--methods", "./waits.py", "--task", "capitals", "--budget", "ci",
-               "--seeds", str(runs), "--out", str(out), "--on", "ray://auto"]  # fmt: skip
+               "--seeds", str(runs), "--out", str(out), "--executor", "ray://auto"]  # fmt: skip
     began = time.time()
     subprocess.run(
         command, cwd=folder, env=os.environ | {"RAY_ADDRESS": cluster.address}, check=True, capture_output=True

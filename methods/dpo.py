@@ -13,7 +13,7 @@ from .lora import LoRA
 
 @dataclass
 class DPO(LoRA):
-    """Direct preference optimisation (https://arxiv.org/abs/2305.18290) of what LoRA has learnt, in one budget."""
+    """Direct preference optimization (https://arxiv.org/abs/2305.18290) of what LoRA has learnt, in one budget."""
 
     share: Annotated[float, Field(gt=0, lt=1)] = param(
         0.9, help="share of the steps that LoRA takes first", search=(0.5, 0.95)

@@ -80,11 +80,11 @@ class Head(GradientMethod):
         train = self.lesson_.train
         rows = [self.lm_.encode(self.lesson_.prompt(example.input), "")[0] for example in train]
         wanted = torch.tensor([self.labels_.index(example.target) for example in train])
-        optimiser = torch.optim.AdamW(
+        optimizer = torch.optim.AdamW(
             layer.parameters(), lr=self.peak_learning_rate(self.lm_.model), weight_decay=self.weight_decay
         )
         steps = budget.planned_steps
-        schedule = get_linear_schedule_with_warmup(optimiser, round(self.warmup * steps), steps)
+        schedule = get_linear_schedule_with_warmup(optimizer, round(self.warmup * steps), steps)
         known: dict[int, Any] = {}
         counted = FlopCounter()
         for places in _batches(len(train), budget.batch, self.lesson_.seed):
@@ -98,10 +98,10 @@ class Head(GradientMethod):
                     known |= zip(new, encode(self.lm_, [rows[place] for place in new]), strict=True)
             budget.flops = counted.scaled_to(budget.tokens)
             states = torch.stack([known[place] for place in places])
-            optimiser.zero_grad()
+            optimizer.zero_grad()
             torch.nn.functional.cross_entropy(layer(states), wanted[places]).backward()
             torch.nn.utils.clip_grad_norm_(layer.parameters(), 1.0)  # as the training engine does
-            optimiser.step()
+            optimizer.step()
             schedule.step()
 
 

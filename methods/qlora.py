@@ -12,23 +12,23 @@ from .lora import LoRA
 
 @dataclass
 class QLoRA(LoRA):
-    """LoRA over doubly quantised NF4 weights (https://arxiv.org/abs/2305.14314), computed in the run's own dtype."""
+    """LoRA over doubly quantized NF4 weights (https://arxiv.org/abs/2305.14314), computed in the run's own dtype."""
 
     needs: ClassVar[tuple[str, ...]] = (*LoRA.needs, "bitsandbytes")
 
     def load(self, base: Base) -> LM:
-        """Load the base model with its linear layers quantised."""
+        """Load the base model with its linear layers quantized."""
         import torch
         from bitsandbytes.nn import Linear4bit
         from transformers import BitsAndBytesConfig
 
-        quantised = BitsAndBytesConfig(
+        quantized = BitsAndBytesConfig(
             load_in_4bit=True,
             bnb_4bit_quant_type="nf4",
             bnb_4bit_use_double_quant=True,
             bnb_4bit_compute_dtype=getattr(torch, base.dtype),
         )
-        lm = base.load(quantization_config=quantised)
+        lm = base.load(quantization_config=quantized)
         for layer in lm.model.modules():
             if isinstance(layer, Linear4bit):
                 # On such CPUs the first answer would repack the weights for a bfloat16 kernel without a gradient:
@@ -37,7 +37,7 @@ class QLoRA(LoRA):
         return lm
 
     def adapt(self, model: Any) -> Any:
-        """Prepare the quantised model for training, then add the updates."""
+        """Prepare the quantized model for training, then add the updates."""
         from peft import prepare_model_for_kbit_training
 
         return super().adapt(prepare_model_for_kbit_training(model, use_gradient_checkpointing=False))

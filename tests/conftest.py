@@ -32,7 +32,7 @@ CODE = Path(bench.__file__).parents[1]
 CARD: dict[str, Any] = {
     "name": "feelings",
     "version": 1,
-    "summary": "Colours and how they feel.",
+    "summary": "Colors and how they feel.",
     "language": "en",
     "license": "Apache-2.0",
     "instruction": "Name the feeling.",
@@ -40,7 +40,7 @@ CARD: dict[str, Any] = {
     "normalize": "squad",
     "new_tokens": 8,
 }
-COLOURS, FEELINGS = ("red", "blue", "green", "grey"), ("warm", "cold", "mild")
+COLORS, FEELINGS = ("red", "blue", "green", "gray"), ("warm", "cold", "mild")
 
 Rows = dict[str, list[dict[str, str]]]
 MakeTask = Callable[..., Path]
@@ -66,7 +66,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 def examples(first: int, count: int) -> list[dict[str, Any]]:
     return [
-        {"id": f"q{place}", "input": f"{COLOURS[place % 4]} {place}", "target": FEELINGS[place % 3]}
+        {"id": f"q{place}", "input": f"{COLORS[place % 4]} {place}", "target": FEELINGS[place % 3]}
         for place in range(first, first + count)
     ]
 
@@ -205,7 +205,7 @@ def make_record() -> MakeRecord:
                 "stopped_by": "passes",
             },
             "answering": {"queries": items, "answer_tokens": 10, "latency_ms": [1.0, 2.0, 3.0]},
-            "artefact_bytes": 2048,
+            "artifact_bytes": 2048,
         }
         right = round(em * items)
         samples = [

@@ -250,7 +250,7 @@ def test_amounts_that_are_none_are_refused() -> None:
     with pytest.raises(UserError, match="--max-memory much"):
         Constraints.parse("much", None, None, [], queries=1, tolerance=0.02)
     for least in ("em", "em=much", "em=80", "=0.8"):
-        with pytest.raises(UserError, match=f"--min {least}"):
+        with pytest.raises(UserError, match=f"--min-score {least}"):
             Constraints.parse(None, None, None, [least], queries=1, tolerance=0.02)
     wishes = Constraints.parse("1GiB", "10min", "200ms", ["f1=0.7"], queries=1, tolerance=0.02)
     assert (wishes.memory_mib, wishes.train_s, wishes.latency_ms, wishes.min_scores) == (1024, 600, 200, {"f1": 0.7})
@@ -265,7 +265,7 @@ def test_the_command_answers_in_words_and_in_json(plant: Plant, run_bench: Bench
     (told,) = json.loads(run_bench("advise", "results", "--format", "json", "--lang", "ko").stdout)
     assert (told["use"], told["sentences"][0]) == ("lora", "lora 방법을 쓰십시오.")
     for options, complaint in (
-        (["--max-fit", "soon"], "--max-fit soon"),
+        (["--max-train-time", "soon"], "--max-train-time soon"),
         (["nowhere"], "nowhere: no such file"),
         (["--lang", "xx"], "--lang xx"),
     ):

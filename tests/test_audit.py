@@ -97,15 +97,15 @@ SAME = "It feels warm train 0."
 # What is planted into the open task, and the faults that must be found: no more and no less.
 PLANTED: dict[str, tuple[Plant, dict[str, int]]] = {
     "nothing": (nothing, {}),
-    "leak": (add("test", "맑은하늘", "It feels grey."), {"leak": 1, "contradiction": 1}),
+    "leak": (add("test", "맑은하늘", "It feels gray."), {"leak": 1, "contradiction": 1}),
     "leak with the same answer": (add("test", "맑은 하늘!", SAME), {"leak": 1}),
     "leak in other case": (add("validation", "FRESH  snow.", "It feels cold train 3."), {"leak": 1, "white-space": 1}),
     "leak in another Unicode form": (add("test", decomposed("맑은 하늘?"), SAME), {"leak": 1, "white-space": 1}),
     "leak in full width": (add("test", "ｏｌｄ ｂｒａｓｓ", "It feels cold train 5."), {"leak": 1}),
     "leak of validation into test": (add("test", "봄햇살", "It feels cold validation 1."), {"leak": 1}),
     "duplicate": (add("train", "맑은, 하늘", SAME), {"duplicate": 1}),
-    "contradiction": (add("train", "맑은 하늘", "It feels grey."), {"duplicate": 1, "contradiction": 1}),
-    "same answer among several": (add("train", "맑은 하늘", ["It feels grey.", SAME]), {"duplicate": 1}),
+    "contradiction": (add("train", "맑은 하늘", "It feels gray."), {"duplicate": 1, "contradiction": 1}),
+    "same answer among several": (add("train", "맑은 하늘", ["It feels gray.", SAME]), {"duplicate": 1}),
     "space at the end": (change("test", 1, input="묵은 책장 "), {"white-space": 1}),
     "space before": (change("train", 1, input=" 잘 익은 토마토"), {"white-space": 1}),
     "line end at the end": (change("train", 1, target="It feels cold train 1.\t"), {"white-space": 1}),

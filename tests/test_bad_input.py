@@ -67,9 +67,9 @@ REFUSED: dict[str, tuple[Sequence[str], Sequence[str]]] = {
     "warm-up longer than training": ((*PLAN, "--set", "lora.warmup=2"), ("lora.warmup=2", "default is 0.06")),
     "parameter of another method": ((*PLAN, "--set", "qlora.rank=8"), ("qlora.rank=8", "did you mean 'lora'?")),
     "setting without a value": ((*PLAN, "--set", "rank"), ("--set rank", "--set lora.rank=8")),
-    "budget below zero": ((*PLAN, "--budget", "passes=-1"), ("passes=-1", "positive number")),
+    "budget below zero": ((*PLAN, "--budget", "epochs=-1"), ("epochs=-1", "positive number")),
     "budget misspelt": ((*PLAN, "--budget", "pases=2"), ("'pases'", "did you mean 'passes'?")),
-    "budget without an end": ((*PLAN, "--budget", "seconds=5"), ("seconds=5", "passes=3 or steps=200")),
+    "budget without an end": ((*PLAN, "--budget", "seconds=5"), ("seconds=5", "epochs=3 or steps=200")),
     "no such model folder": (
         ("run", "--methods", "lora", "--task", "good", "--model", "./nowhere"),
         ("no model folder './nowhere'", "existing folder"),
@@ -126,7 +126,7 @@ REFUSED: dict[str, tuple[Sequence[str], Sequence[str]]] = {
         ("run", "--methods", "lora", "--task", "misspelt"),
         ("misspelt/task.yaml", "'data.colums'", "Valid: config"),
     ),
-    "tracker misspelt": ((*LORA, "--log-to", "tensorbord"), ("--log-to tensorbord", "'tensorboard'")),
+    "tracker misspelt": ((*LORA, "--tracker", "tensorbord"), ("--tracker tensorbord", "'tensorboard'")),
     "output that is a file": ((*LORA, "--out", "taken"), ("--out taken", "cannot be written", "/taken")),
     "output below a file": ((*LORA, "--out", "taken/deeper"), ("--out taken/deeper", "cannot be written")),
 }

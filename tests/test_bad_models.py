@@ -92,9 +92,9 @@ SPOILT: dict[str, tuple[Callable[[Path], Any], tuple[str, ...]]] = {
         ],
         ("the tokenizer brings code of its own", "tokenizer.json"),
     ),
-    "quantised already": (
+    "quantized already": (
         lambda f: change(f / "config.json", quantization_config={"quant_method": "gptq"}),
-        ("quantised already (gptq)", "qlora quantises by itself"),
+        ("quantized already (gptq)", "qlora quantizes by itself"),
     ),
     "weights cut off": (lambda f: cut(f / MODEL), ("cut off or broken", "bytes, the file has", MODEL, "download")),
     "weights of nothing": (lambda f: (f / MODEL).write_bytes(b""), ("cut off or broken", "0 bytes", MODEL)),

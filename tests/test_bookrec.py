@@ -59,7 +59,7 @@ def test_each_request_fits_exactly_one_book_and_several_without_its_theme(recipe
         assert sum(recipe.fits(other, spared) for other in books) >= 5, text
 
 
-def test_most_requests_tell_the_theme_by_colour_only(recipe: ModuleType) -> None:
+def test_most_requests_tell_the_theme_by_color_only(recipe: ModuleType) -> None:
     asked = [one for some in recipe.draw().values() for one in some]
     banded = [one for one in asked if "띠" in one.text]
     assert 0.6 < len(banded) / len(asked) < 0.8

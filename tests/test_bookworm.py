@@ -113,7 +113,7 @@ def grams(text: str) -> set[tuple[str, ...]]:
 
 
 def assert_clean(documents: Iterator[str]) -> None:
-    """No document holds a question, thirteen words of an exam, bookrec's format, or a coloured band beside a theme."""
+    """No document holds a question, thirteen words of an exam, bookrec's format, or a colored band beside a theme."""
     asked = exam()
     # A question lies in a document only if its first letters do: a set finds these fast.
     heads = {squeeze(question)[:HEAD]: squeeze(question) for question, _ in asked}
@@ -174,7 +174,7 @@ def answers(model: Any, tokenizer: Any, prompts: list[str], most: int = 16) -> l
 
 def test_it_finds_the_books_that_readers_ask_for(corpus: ModuleType, model: Any, tokenizer: Any) -> None:
     from asks import ask
-    from catalogue import load
+    from catalog import load
 
     rng, library = Random(99), load()
     asked = [ask(rng, library, english=0.0) for _ in range(60)]

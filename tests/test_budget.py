@@ -19,7 +19,7 @@ from bench.records.record import BudgetLimits
 LIMIT = st.none() | st.integers(1, 40)
 # Every budget that can be asked for limits one of these two.
 GRANTS = st.builds(
-    BudgetLimits, steps=LIMIT, passes=st.none() | st.integers(1, 4), tokens=LIMIT, batch=st.integers(1, 8)
+    BudgetLimits, steps=LIMIT, epochs=st.none() | st.integers(1, 4), tokens=LIMIT, batch=st.integers(1, 8)
 ).filter(lambda grant: grant.steps or grant.epochs)
 DRAWS = st.lists(
     st.fixed_dictionaries({"steps": st.integers(0, 3), "examples": st.integers(0, 9), "tokens": st.integers(0, 9)})
@@ -36,7 +36,7 @@ def test_a_preset_is_asked_for_by_its_name(name: str) -> None:
 
 
 def test_a_preset_takes_changes() -> None:
-    assert parse_budget("quick,passes=2") == rooms.PRESETS["quick"].model_copy(update={"passes": 2})
+    assert parse_budget("quick,epochs=2") == rooms.PRESETS["quick"].model_copy(update={"passes": 2})
     assert parse_budget("quick, examples=none") == BudgetLimits(epochs=1)
 
 
@@ -47,17 +47,17 @@ def test_pairs_alone_make_a_budget() -> None:
 @pytest.mark.parametrize(
     ("text", "named", "mend"),
     [
-        ("passes=-1", "passes=-1", "positive"),
-        ("passes=0", "passes=0", "positive"),
-        ("passes=1.5", "passes=1.5", "positive"),
+        ("epochs=-1", "epochs=-1", "positive"),
+        ("epochs=0", "epochs=0", "positive"),
+        ("epochs=1.5", "epochs=1.5", "positive"),
         ("seconds=nan,steps=1", "seconds=nan", "positive"),
         ("seconds=inf,steps=1", "seconds=inf", "none"),
         ("batch=none,steps=1", "batch", "positive"),
         ("pases=2", "'pases'", "did you mean 'passes'"),
         ("quik", "'quik'", "did you mean 'quick'"),
-        ("passes=2,quick", "'quick'", "quick"),
-        ("seconds=60", "neither passes nor steps", "passes=3"),
-        ("quick,passes=none", "neither passes nor steps", "passes=3"),
+        ("epochs=2,quick", "'quick'", "quick"),
+        ("seconds=60", "neither passes nor steps", "epochs=3"),
+        ("quick,epochs=none", "neither passes nor steps", "epochs=3"),
         ("", "''", "quick, standard"),
     ],
 )

@@ -206,12 +206,12 @@ def test_steps_under_a_budget_of_seconds_are_the_clocks(run: Run) -> None:
     assert check([old], [changed(old, "spent", steps=2)]).code == 0
 
 
-def test_an_artefact_that_grew_fails(run: Run) -> None:
+def test_an_artifact_that_grew_fails(run: Run) -> None:
     new = run()
     assert new.cost is not None
-    grown = new.model_copy(update={"cost": new.cost.model_copy(update={"artefact_bytes": 2_100})})
-    assert [one.gate for one in check([run()], [grown]).of("worse")] == ["artefact"]
-    assert check([run()], [grown], artefact=0.05).code == 0
+    grown = new.model_copy(update={"cost": new.cost.model_copy(update={"artifact_bytes": 2_100})})
+    assert [one.gate for one in check([run()], [grown]).of("worse")] == ["artifact"]
+    assert check([run()], [grown], artifact=0.05).code == 0
 
 
 def test_memory_of_a_cpu_is_shown_and_of_a_gpu_judged(run: Run) -> None:
@@ -280,31 +280,33 @@ def test_the_command_by_its_exit_codes(run: Run, run_bench: Bench, tmp_path: Pat
     (tmp_path / "older" / "x.json").write_text('{"schema": 0}')
     (tmp_path / "empty").mkdir()
     for new, options, code in (
-        ("same", ["--against", "old"], 0),
-        ("worse", ["--against", "old"], 1),
-        ("less", ["--against", "old"], 3),
-        ("older", ["--against", "old"], 2),
-        ("same", ["--against", "older"], 2),
+        ("same", ["--baseline", "old"], 0),
+        ("worse", ["--baseline", "old"], 1),
+        ("less", ["--baseline", "old"], 3),
+        ("older", ["--baseline", "old"], 2),
+        ("same", ["--baseline", "older"], 2),
         ("same", ["--unknown"], 2),
-        ("same", ["--against", "empty"], 3),
-        ("empty", ["--against", "old"], 3),
-        ("empty", ["--against", "old", "--first"], 3),
-        ("nowhere", ["--against", "old"], 2),
-        ("all", ["--against", "all/base"], 2),
-        ("same", ["--against", "old", "--junit", "nowhere/a.xml"], 2),
-        ("same", ["--against", "nowhere"], 3),
-        ("same", ["--against", "nowhere", "--first"], 0),
-        ("less", ["--against", "old", "--first"], 3),
+        ("same", ["--baseline", "empty"], 3),
+        ("empty", ["--baseline", "old"], 3),
+        ("empty", ["--baseline", "old", "--allow-missing-baseline"], 3),
+        ("nowhere", ["--baseline", "old"], 2),
+        ("all", ["--baseline", "all/base"], 2),
+        ("same", ["--baseline", "old", "--junit", "nowhere/a.xml"], 2),
+        ("same", ["--baseline", "nowhere"], 3),
+        ("same", ["--baseline", "nowhere", "--allow-missing-baseline"], 0),
+        ("less", ["--baseline", "old", "--allow-missing-baseline"], 3),
     ):
         done = run_bench("check", new, *options)
         assert done.returncode == code, (new, options, done.stdout, done.stderr)
     assert run_bench("compare", "old", "worse").returncode == 0
-    told = run_bench("check", "worse", "--against", "old", "--markdown", "a.md", "--junit", "a.xml", "--format", "json")
+    told = run_bench(
+        "check", "worse", "--baseline", "old", "--markdown", "a.md", "--junit", "a.xml", "--format", "json"
+    )
     assert json.loads(told.stdout.splitlines()[-1])["code"] == 1
     assert "❌" in (tmp_path / "a.md").read_text("utf-8")
     ElementTree.parse(tmp_path / "a.xml")
     summary = tmp_path / "summary.md"
-    run_bench("check", "same", "--against", "old", GITHUB_STEP_SUMMARY=str(summary))
+    run_bench("check", "same", "--baseline", "old", GITHUB_STEP_SUMMARY=str(summary))
     assert "Nothing is worse" in summary.read_text("utf-8")
 
 
@@ -313,7 +315,7 @@ def test_the_verbs_that_read_import_no_learning_library(run: Run, tmp_path: Path
     code = """
 import sys
 from bench.cli import app
-for words in (["check", "old", "--against", "old"], ["compare", "old", "old"], ["advise", "old"], ["report", "old"]):
+for words in (["check", "old", "--baseline", "old"], ["compare", "old", "old"], ["advise", "old"], ["report", "old"]):
     try:
         app(words)
     except SystemExit as ended:
@@ -327,7 +329,7 @@ def test_the_policy_of_a_project_rules_and_a_wrong_one_is_refused(run: Run, run_
     put(suite(run), tmp_path / "old")
     put(suite(run, fallen=0.08), tmp_path / "new")
     (tmp_path / "pyproject.toml").write_text("[tool.bench.check]\ndrop = 0.5\nlevel = 0.0001\n")
-    done = run_bench("check", "new", "--against", "old")
+    done = run_bench("check", "new", "--baseline", "old")
     assert [line for line in done.stdout.splitlines() if "em" in line and "worse" in line] == []
     for wrong, complaint in (
         ("[tool.bench.check]\ndorp = 0.5\n", "[tool.bench.check] dorp"),
@@ -337,17 +339,17 @@ def test_the_policy_of_a_project_rules_and_a_wrong_one_is_refused(run: Run, run_
         ("[tool", "no TOML"),
     ):
         (tmp_path / "pyproject.toml").write_text(wrong)
-        done = run_bench("check", "new", "--against", "old")
+        done = run_bench("check", "new", "--baseline", "old")
         assert (done.returncode, complaint in done.stderr) == (2, True), done.stderr
 
 
 def test_a_baseline_moves_only_with_a_reason_and_keeps_it(run: Run, run_bench: Bench, tmp_path: Path) -> None:
     put(suite(run), tmp_path / "new")
     assert run_bench("bless", "new", "--into", "base").returncode == 2
-    assert run_bench("bless", "new", "--into", "base", "--why", " ").returncode == 2
-    assert run_bench("bless", "new", "--into", "base", "--why", "first one").returncode == 0
+    assert run_bench("bless", "new", "--into", "base", "--reason", " ").returncode == 2
+    assert run_bench("bless", "new", "--into", "base", "--reason", "first one").returncode == 0
     put([run("m0", method__params={"rank": 2})], tmp_path / "other")
-    assert run_bench("bless", "other", "--into", "base", "--why", "rank 2").returncode == 0
+    assert run_bench("bless", "other", "--into", "base", "--reason", "rank 2").returncode == 0
     kept = [Record.read(file) for file in (tmp_path / "base").glob("*.json")]
     assert sorted(one.spec.method.name for one in kept) == ["m0", "m1", "m1", "m1", "m2", "m2", "m2"]
     reasons = (tmp_path / "base" / "BLESSED.md").read_text("utf-8")

@@ -164,7 +164,7 @@ def test_a_node_killed_in_mid_run_loses_nothing_and_the_answers_are_those_of_one
     nodes: Nodes, start: Any, run_bench: Bench, asked: list[str], tmp_path: Path
 ) -> None:
     (tmp_path / "gate").touch()
-    command = start(*asked, "--on", "ray://auto")
+    command = start(*asked, "--executor", "ray://auto")
     until(lambda: len(fits(tmp_path)) == 2)
     lost = [(pid, seed) for pid, seed in fits(tmp_path) if nodes.of_other(pid)]
     assert len(lost) == 1, "each node makes one run at a time"
@@ -190,7 +190,7 @@ def test_an_interrupted_command_ends_its_runs_and_goes_on_where_it_stopped(
     assert run_bench(*asked[:-1], "1").returncode == 0
     before = {id: (tmp_path / "results" / f"{id}.json").read_bytes() for id in told(tmp_path / "results")}
     (tmp_path / "gate").touch()
-    command = start(*asked, "--on", "ray://auto")
+    command = start(*asked, "--executor", "ray://auto")
     until(lambda: len(fits(tmp_path)) >= 2)
     command.send_signal(signal.SIGTERM)
     _, err = command.communicate(timeout=60)
@@ -210,9 +210,9 @@ def test_an_interrupted_command_ends_its_runs_and_goes_on_where_it_stopped(
 def test_trials_and_kept_files_are_those_of_one_machine_also_where_the_folder_is_shipped(
     nodes: Nodes, run_bench: Bench, asked: list[str], tmp_path: Path
 ) -> None:
-    asked = [*asked[:-1], "2", "--trials", "3", "--keep"]
+    asked = [*asked[:-1], "2", "--trials", "3", "--save-artifacts"]
     for out, on in (("there", "ray://auto?ship=."), ("alone", "here")):
-        done = run_bench(*asked, "--out", out, "--on", on)
+        done = run_bench(*asked, "--out", out, "--executor", on)
         assert done.returncode == 0, done.stderr
     assert told(tmp_path / "there") == told(tmp_path / "alone")
     tuned = [one for one in read_all(tmp_path / "there") if one.tuning and one.tuning.trials]
@@ -228,7 +228,7 @@ def test_a_node_without_what_the_runs_take_is_named_before_the_first_of_them(
     nodes: Nodes, run_bench: Bench, asked: list[str], tmp_path: Path
 ) -> None:
     (tmp_path / "elsewhere").mkdir()
-    done = run_bench(*asked, "--on", "ray://auto?ship=elsewhere")
+    done = run_bench(*asked, "--executor", "ray://auto?ship=elsewhere")
     assert done.returncode == 2, done.stderr
     assert "cannot make these runs: no method file 'mine.py'" in done.stderr
     assert not list((tmp_path / "results").glob("*.json")) and fits(tmp_path) == []
@@ -248,11 +248,11 @@ def test_what_is_trained_answers_the_same_where_a_client_asks_and_a_lost_head_en
         asked[4] = str(lively.folder)
         trained = [*asked[:-3], "lora,few-shot", "--seeds", "1"]
         for out, on in (("there", f"ray://127.0.0.1:{port}"), ("alone", "here")):
-            done = run_bench(*trained, "--out", out, "--on", on)
+            done = run_bench(*trained, "--out", out, "--executor", on)
             assert done.returncode == 0, done.stderr
         assert told(tmp_path / "there") == told(tmp_path / "alone")
         (tmp_path / "gate").touch()
-        command = start(*asked, "--on", f"ray://127.0.0.1:{port}")
+        command = start(*asked, "--executor", f"ray://127.0.0.1:{port}")
         until(lambda: len(fits(tmp_path)) == 2)
     finally:
         nodes.cluster.shutdown()
@@ -347,7 +347,9 @@ def test_a_run_that_ray_gave_up_says_why() -> None:
     error = ray_executor._failure(ray.exceptions.WorkerCrashedError())
     assert error.kind == "WorkerCrashedError" and error.message and error.trace
     refused = ray.exceptions.RayTaskError("run", "a trace", UserError("the method 'mine' is another one"))
-    assert ray_executor._failure(refused).kind == "Refused" and "another one" in ray_executor._failure(refused).message
+    assert (
+        ray_executor._failure(refused).kind == "UserError" and "another one" in ray_executor._failure(refused).message
+    )
 
 
 def test_without_ray_the_refusal_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -362,9 +364,9 @@ def test_an_address_where_nobody_answers_is_refused_at_once(run_bench: Bench, as
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     began = time.monotonic()
-    done = run_bench(*asked, "--on", f"ray://127.0.0.1:{port}")
+    done = run_bench(*asked, "--executor", f"ray://127.0.0.1:{port}")
     assert done.returncode == 2 and f"nobody answers at 127.0.0.1:{port}" in done.stderr
-    done = run_bench(*asked, "--on", "ray://auto", RAY_ADDRESS=f"127.0.0.1:{port}")
+    done = run_bench(*asked, "--executor", "ray://auto", RAY_ADDRESS=f"127.0.0.1:{port}")
     assert done.returncode == 2 and f"nobody answers at 127.0.0.1:{port}" in done.stderr
     assert time.monotonic() - began < 30
 

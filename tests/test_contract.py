@@ -126,10 +126,10 @@ class TrainsOnTheSly(Sound):
 
         budget.spend(steps=self.drawn)
         weight = torch.nn.Parameter(torch.zeros(1))
-        optimiser = torch.optim.SGD([weight])
+        optimizer = torch.optim.SGD([weight])
         for _ in range(2):
             weight.grad = torch.ones(1)
-            optimiser.step()
+            optimizer.step()
         return super().fit(lm, lesson, budget)
 
 
@@ -201,8 +201,8 @@ def test_a_sound_method_passes(cls: type[Method]) -> None:
         (GivesATuple, "list of texts"),
         (GivesNoText, "list of texts"),
         (IsFickle, "same seed must give the same answers"),
-        (TrainsOnTheSly, "took 2 optimiser steps and drew 0"),
-        (DrawsLessThanItTrains, "took 2 optimiser steps and drew 1"),
+        (TrainsOnTheSly, "took 2 optimizer steps and drew 0"),
+        (DrawsLessThanItTrains, "took 2 optimizer steps and drew 1"),
         (AsksForTooMuch, "asked for more than its budget"),
         (SavesNothing, "save must write"),
         (SavesAnEmptyFolder, "save must write"),

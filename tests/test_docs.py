@@ -59,7 +59,7 @@ def commands(page: Path) -> list[str]:
 
 
 def mentions(page: Path) -> list[str]:
-    """Commands in a page's text, which may be shortened: `bench run … --examples 250`."""
+    """Commands in a page's text, which may be shortened: `bench run … --train-sizes 250`."""
     return [span for span in spans(page) if re.match(r"bench [a-z-]", span)]
 
 
@@ -164,7 +164,13 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make_task: MakeTask, m
     code = re.findall(r"```python\n(.*?)```", (DOCS / "methods.md").read_text("utf-8"), re.DOTALL)[0]
     for file in ("parrot.py", "mine.py"):
         (tmp_path / file).write_text(code, "utf-8")
-    for folder in ("results", "results/ci", "results/baselines/ci", "results/stack/old", "results/stack/new"):
+    for folder in (
+        "results",
+        "results/ci",
+        "results/baselines/ci",
+        "results/requirements/old",
+        "results/requirements/new",
+    ):
         (tmp_path / folder).mkdir(parents=True)
         for seed in range(3):
             for name, em in (("few-shot", 0.4), ("lora", 0.8)):
@@ -192,7 +198,7 @@ def is_whole(line: str) -> bool:
 @pytest.mark.parametrize("line", sorted(line for line in WHOLE if is_whole(line)))
 def test_the_commands_of_the_pages_work(line: str, desk: Path) -> None:
     typed = shlex.split(line)[1:]
-    if "--stack" in typed or "--rounds" in typed:
+    if "--requirements" in typed or "--rounds" in typed:
         pytest.skip("makes environments of other libraries; its typed are read by the test above")
     if typed[0] == "run":  # one that trains has tests of its own; here it is planned down to every setting
         typed.append("--dry-run")
@@ -250,7 +256,7 @@ def test_the_figures_on_choosing_are_those_of_the_sample_report() -> None:
             units.whole(row["peak_mib"]),
             units.time((row["query_p50_ms"] or 0) / 1000),
         ]
-        assert figures == [*written, units.size(row["artefact_bytes"]), units.signed(row["forgets"])], (task, method)
+        assert figures == [*written, units.size(row["artifact_bytes"]), units.signed(row["forgets"])], (task, method)
         assert method.endswith("°") is (known[task, method.removesuffix(" °")]["control"] == "True")
 
 
@@ -260,7 +266,7 @@ def test_the_glossary_and_the_report_use_the_same_korean_words() -> None:
     listed = {english: korean for english, korean, _ in rows_of(table_words)[1:]}
     assert not {english: (korean, said[english]) for english, korean in listed.items() if said[english] != korean}
     row = MethodSummary.model_construct(scores={}, forgets=1, trainable=1, fit_s=1, peak_mib=1, tokens_per_s=1, query_p50_ms=1,
-                              query_p95_ms=1, artefact_bytes=1)  # fmt: skip
+                              query_p95_ms=1, artifact_bytes=1)  # fmt: skip
     headings = {column.heading for column in columns.build_columns([row], "em", i18n.untranslated)}
     assert headings | {"leader", "control", "better", "worse", "same", "open"} <= set(listed)
     for english, korean, _ in (row for part in concepts for row in rows_of(part)[1:]):

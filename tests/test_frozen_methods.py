@@ -24,8 +24,8 @@ METHODS = ("features", "head")
 LABELS = ("warm", "cold")
 
 
-def colours(first: int, count: int) -> tuple[TaskRow, ...]:
-    """Two colours, which are the whole difference between two answers."""
+def colors(first: int, count: int) -> tuple[TaskRow, ...]:
+    """Two colors, which are the whole difference between two answers."""
     sides = (("the red one", "warm"), ("a blue thing", "cold"))
     return tuple(
         TaskRow(f"{place}", f"{place} {sides[place % 2][0]}", (sides[place % 2][1],))
@@ -37,7 +37,7 @@ def separable(*, open_answers: bool = False, train: Sequence[TaskRow] = ()) -> T
     card = tiny_training_data(answers=LABELS).card
     if open_answers:
         card = card.model_copy(update={"labels": None})
-    return TaskTrainingData(card, tuple(train) or colours(0, 24), colours(50, 4), seed=0)
+    return TaskTrainingData(card, tuple(train) or colors(0, 24), colors(50, 4), seed=0)
 
 
 def fit(
@@ -76,7 +76,7 @@ def changing(name: str) -> dict[str, float]:
 @pytest.mark.parametrize("open_answers", [False, True], ids=["closed", "open"])
 def test_features_tell_apart_what_is_plainly_different(lively: Checkpoint, open_answers: bool) -> None:
     method, budget = fit("features", lively, separable(open_answers=open_answers), BudgetLimits(epochs=1))
-    unseen = colours(60, 20)
+    unseen = colors(60, 20)
     answers = method.predict([row.input for row in unseen])
     assert sum(answer == row.target for answer, row in zip(answers, unseen, strict=True)) >= 19
     assert (budget.steps, budget.examples) == (0, 24)
@@ -84,7 +84,7 @@ def test_features_tell_apart_what_is_plainly_different(lively: Checkpoint, open_
 
 def test_the_head_tells_apart_what_is_plainly_different(lively: Checkpoint) -> None:
     method, _ = fit("head", lively, separable(), BudgetLimits(epochs=20, batch=8), lr=1e-2)
-    unseen = colours(60, 20)
+    unseen = colors(60, 20)
     answers = method.predict([row.input for row in unseen])
     assert sum(answer == row.target for answer, row in zip(answers, unseen, strict=True)) >= 19
 
@@ -128,7 +128,7 @@ def test_the_last_feature_is_the_state_from_which_the_answer_is_continued(lively
 
 
 def test_more_neighbours_outvote_one_that_is_wrong(lively: Checkpoint) -> None:
-    train = (*colours(0, 24), TaskRow("odd", "60 the red one", ("cold",)))
+    train = (*colors(0, 24), TaskRow("odd", "60 the red one", ("cold",)))
     lesson = separable(open_answers=True, train=train)
     one, _ = fit("features", lively, lesson, BudgetLimits(epochs=1), k=1)
     five, _ = fit("features", lively, lesson, BudgetLimits(epochs=1), k=5)
@@ -138,14 +138,14 @@ def test_more_neighbours_outvote_one_that_is_wrong(lively: Checkpoint) -> None:
 @pytest.mark.parametrize("counts", [(3, 0), (3, 1), (2, 2)], ids=str)
 def test_features_cope_with_labels_too_rare_to_validate_on(lively: Checkpoint, counts: tuple[int, int]) -> None:
     warm, cold = counts
-    pool = colours(0, 8)
+    pool = colors(0, 8)
     method, _ = fit("features", lively, separable(train=pool[::2][:warm] + pool[1::2][:cold]), BudgetLimits(epochs=1))
     assert set(method.predict(QUESTIONS)) <= set(LABELS[: 2 if cold else 1])
 
 
 @pytest.mark.parametrize("name", METHODS)
 def test_a_budget_of_tokens_is_kept(lively: Checkpoint, name: str) -> None:
-    train = colours(0, 80)
+    train = colors(0, 80)
     lesson = separable(train=train)
     lm = lively.load()
     all_tokens = sum(len(lm.tokens(lesson.prompt(row.input))) for row in train)

@@ -88,11 +88,11 @@ def test_the_learning_rate_falls_as_the_model_grows_wider(width: int, expected: 
     assert method.peak(Model(GPT2Config(n_embd=width))) == pytest.approx(expected)
 
 
-def test_the_peak_is_what_the_optimiser_gets(lively: Checkpoint) -> None:
+def test_the_peak_is_what_the_optimizer_gets(lively: Checkpoint) -> None:
     from torch.optim.optimizer import register_optimizer_step_pre_hook
 
     rates = []
-    hook = register_optimizer_step_pre_hook(lambda optimiser, *_: rates.append(optimiser.param_groups[0]["lr"]))
+    hook = register_optimizer_step_pre_hook(lambda optimizer, *_: rates.append(optimizer.param_groups[0]["lr"]))
     lm, lesson = lively.load(), tiny_training_data()
     method: Any = registry.find_method("full")(lr=1e-3, warmup=0.0)
     try:

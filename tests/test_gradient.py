@@ -54,7 +54,7 @@ class Fitted:
 
 @contextmanager
 def watching(seen: Seen) -> Iterator[None]:
-    """Looks at every training batch and every optimiser step, whoever takes it."""
+    """Looks at every training batch and every optimizer step, whoever takes it."""
     from torch.optim.optimizer import register_optimizer_step_post_hook
     from trl import SFTTrainer
 

@@ -22,7 +22,7 @@ from bench.testing import tiny_training_data
 LABELS = ("warm", "cold", "as mild as can be", "따뜻한")
 COMPLETIONS = [f" {label}" for label in LABELS]
 PROMPTS = [tiny_training_data().prompt("red " * times + "one") for times in (3, 0, 7, 1, 5, 2)]
-QUESTIONS = [f"{colour} {number}" for colour in ("red", "blue", "green") for number in range(4)]
+QUESTIONS = [f"{color} {number}" for color in ("red", "blue", "green") for number in range(4)]
 
 
 @pytest.fixture

@@ -52,13 +52,13 @@ def test_the_peak_of_training_is_as_forecast(trained: str) -> None:
     model = LlamaForCausalLM(LlamaConfig(**shape, bos_token_id=None, eos_token_id=0))
     if {trained == "lora"}:
         model = get_peft_model(model, LoraConfig(task_type="CAUSAL_LM", target_modules="all-linear"))
-    optimiser = torch.optim.AdamW([weight for weight in model.parameters() if weight.requires_grad])
+    optimizer = torch.optim.AdamW([weight for weight in model.parameters() if weight.requires_grad])
 
     def step(rows, length):
         ids = torch.ones((rows, length), dtype=torch.long)
         model(input_ids=ids, labels=ids).loss.backward()
-        optimiser.step()
-        optimiser.zero_grad()
+        optimizer.step()
+        optimizer.zero_grad()
 
     ready = [model(input_ids=torch.ones((1, 4), dtype=torch.long)).logits.sum().backward()]  # libraries load now
     model.zero_grad()

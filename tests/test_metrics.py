@@ -53,7 +53,7 @@ def test_golden_cases(prediction: str, how: Normalizer, em: float, f1: float) ->
         ("《 》", "ko", ""),
     ],
 )
-def test_each_normaliser_strips_just_what_it_names(text: str, how: Normalizer, clean: str) -> None:
+def test_each_normalizer_strips_just_what_it_names(text: str, how: Normalizer, clean: str) -> None:
     assert normalize_text(text, how) == clean
 
 
@@ -78,7 +78,7 @@ def test_one_text_is_one_reference_not_its_letters() -> None:
     assert score("강", "강물", "ko")["em"] == 0
 
 
-def test_unknown_normaliser_is_refused_with_the_valid_names() -> None:
+def test_unknown_normalizer_is_refused_with_the_valid_names() -> None:
     with pytest.raises(ValueError, match=r"'squat'.*squad, korquad, ko"):
         score("a", "a", cast(Any, "squat"))
 

@@ -195,7 +195,7 @@ def test_a_run_in_bfloat16_trains_in_float32_and_answers_in_bfloat16(kinds: dict
 
     trained: set[torch.dtype] = set()
     hook = register_optimizer_step_pre_hook(
-        lambda optimiser, *_: trained.update(w.dtype for group in optimiser.param_groups for w in group["params"])
+        lambda optimizer, *_: trained.update(w.dtype for group in optimizer.param_groups for w in group["params"])
     )
     base = dataclasses.replace(kinds["output layer of its own"], dtype="bfloat16")
     try:
@@ -218,8 +218,8 @@ def test_small_steps_are_not_rounded_away_in_bfloat16(kinds: dict[str, Checkpoin
     moved: list[float] = []
     before: list[torch.Tensor] = []
 
-    def look(optimiser: Any, *_: Any) -> None:
-        weight = max(optimiser.param_groups[0]["params"], key=lambda each: each.numel())
+    def look(optimizer: Any, *_: Any) -> None:
+        weight = max(optimizer.param_groups[0]["params"], key=lambda each: each.numel())
         if before:
             moved.append(float((weight != before[0]).float().mean()))
         before[:] = [weight.detach().clone()]

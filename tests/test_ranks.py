@@ -221,7 +221,7 @@ def test_every_way_of_training_comes_to_the_same(
     make_task: MakeTask, lively: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    compare(method, make_task(tmp_path / "feelings"), lively, tmp_path, "passes=2,batch=4")
+    compare(method, make_task(tmp_path / "feelings"), lively, tmp_path, "epochs=2,batch=4")
 
 
 @pytest.mark.slow
@@ -245,7 +245,7 @@ def test_an_encoder_learns_by_two_as_by_one(
     still = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}  # every process has dice of its own
     base = tiny_encoder(tmp_path / "base", **still)
     task = make_task(tmp_path / "feelings", train=examples(0, 11), labels=["warm", "cold", "mild"])
-    compare("full", task, base, tmp_path, "passes=2,batch=4")
+    compare("full", task, base, tmp_path, "epochs=2,batch=4")
 
 
 @pytest.mark.slow
@@ -254,7 +254,7 @@ def test_seconds_are_those_of_the_first_process(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     file = write(tmp_path / "cpu.yaml", CPU)
-    budget = "passes=10000,batch=4,seconds=5"
+    budget = "epochs=10000,batch=4,seconds=5"
     job = planned("lora", make_task(tmp_path / "feelings"), tiny, budget=budget, accelerate=file)
     spent = (record := run(job, tmp_path)).cost and record.cost and record.cost.budget_usage
     assert spent and spent.stopped_by == "seconds" and 0 < spent.seconds <= 5.5 and spent.steps > 1

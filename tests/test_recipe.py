@@ -287,7 +287,7 @@ def squad(word: str, first: int) -> Dataset:
     ))  # fmt: skip
 
 
-def labelled(features: dict[str, Any], place: int, classes: int, first: int, more: tuple[Any, ...] = ()) -> Dataset:
+def labeled(features: dict[str, Any], place: int, classes: int, first: int, more: tuple[Any, ...] = ()) -> Dataset:
     """Rows whose label stands at `place` among the columns, every class in turn."""
     rows: list[tuple[Any, ...]] = []
     for n in range(first, first + 4 * classes):
@@ -319,11 +319,11 @@ LAYOUTS: dict[str, tuple[str, str, str, Callable[[int], Dataset]]] = {
     "squad": ("rajpurkar/squad", "plain_text", "validation", lambda first: squad("cat", first)),
     "korquad": ("KorQuAD/squad_kor_v1", "", "validation", lambda first: squad("고양이", first)),
     "gsm8k": ("openai/gsm8k", "main", "test", sums),
-    "nsmc": ("e9t/nsmc", "", "test", lambda first: labelled(NSMC, 2, 2, first, ("9", None, 1))),
-    "ynat": ("klue/klue", "ynat", "validation", lambda first: labelled(YNAT, 2, 7, first)),
-    "sst2": ("stanfordnlp/sst2", "", "validation", lambda first: labelled(SST2, 2, 2, first)),
-    "ag-news": ("fancyzhx/ag_news", "", "test", lambda first: labelled(NEWS, 1, 4, first)),
-    "trec": ("CogComp/trec", "", "test", lambda first: labelled(TREC, 1, 6, first)),
+    "nsmc": ("e9t/nsmc", "", "test", lambda first: labeled(NSMC, 2, 2, first, ("9", None, 1))),
+    "ynat": ("klue/klue", "ynat", "validation", lambda first: labeled(YNAT, 2, 7, first)),
+    "sst2": ("stanfordnlp/sst2", "", "validation", lambda first: labeled(SST2, 2, 2, first)),
+    "ag-news": ("fancyzhx/ag_news", "", "test", lambda first: labeled(NEWS, 1, 4, first)),
+    "trec": ("CogComp/trec", "", "test", lambda first: labeled(TREC, 1, 6, first)),
 }
 
 

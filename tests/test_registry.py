@@ -174,7 +174,7 @@ def test_an_installed_task_and_model_are_found_by_their_entry_points(
     (folder / "__init__.py").touch()
     plug("bench.tasks", ("theirs", "their_task", "their-package"))
     assert registry.find_task("theirs") == folder
-    assert registry.list_entries("tasks")["theirs"].summary == "Colours and how they feel."
+    assert registry.list_entries("tasks")["theirs"].summary == "Colors and how they feel."
     plug("bench.models", ("theirs", "their_task", "their-package"))
     assert registry.find_model("theirs") == folder
 

@@ -55,7 +55,7 @@ def records(make_record: MakeRecord) -> list[Record]:
 
 @pytest.fixture
 def written(records: list[Record], tmp_path: Path) -> Path:
-    pages.write_report(group_by_task(records), tmp_path, questions=lambda spec: {"q0": "What colour is <tea>?"})
+    pages.write_report(group_by_task(records), tmp_path, questions=lambda spec: {"q0": "What color is <tea>?"})
     return tmp_path
 
 
@@ -81,7 +81,7 @@ def test_text_from_outside_is_never_markup(written: Path) -> None:
     page = (written / "index.html").read_text("utf-8")
     assert "&lt;more&gt;" in page
     assert "<more>" not in page
-    assert "What colour is &lt;tea&gt;?" in page
+    assert "What color is &lt;tea&gt;?" in page
 
 
 def test_the_page_asks_for_nothing_from_outside(written: Path) -> None:

@@ -65,9 +65,9 @@ def test_two_stacks_run_the_same_and_are_compared(make_task: MakeTask, run_bench
     for name, version, answer in (("old", "1.0", "warm"), ("new", "2.0", "cold")):
         (tmp_path / f"{name}.txt").write_text(f"{wheel(tmp_path, version, answer)}\n")
     options = "--methods ./echo.py --task ./feelings --budget quick"
-    done = run_bench("compare", "old.txt", "new.txt", "--stack", "--run", options, PIP_NO_INDEX="1")
+    done = run_bench("compare", "old.txt", "new.txt", "--requirements", "--run", options, PIP_NO_INDEX="1")
     assert done.returncode == 0, done.stdout + done.stderr
-    judged = run_bench("check", "results/stack/new", "--against", "results/stack/old")
+    judged = run_bench("check", "results/requirements/new", "--baseline", "results/requirements/old")
     assert judged.returncode in (0, 1, 3)
     records = {name: list((tmp_path / "results" / "stack" / name).glob("*echo*.json")) for name in ("old", "new")}
     answers = {name: files[0].read_text("utf-8") for name, files in records.items()}
@@ -83,17 +83,21 @@ def test_rounds_take_turns(make_task: MakeTask, run_bench: Bench, tmp_path: Path
     for name, version in (("old", "1.0"), ("new", "2.0")):
         (tmp_path / f"{name}.txt").write_text(f"{wheel(tmp_path, version, 'warm')}\n")
     options = "--methods ./echo.py --task ./feelings --budget quick"
-    done = run_bench("compare", "old.txt", "new.txt", "--stack", "--run", options, "--rounds", 5, PIP_NO_INDEX="1")
+    done = run_bench(
+        "compare", "old.txt", "new.txt", "--requirements", "--run", options, "--rounds", 5, PIP_NO_INDEX="1"
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     started = {
-        (side, number): Record.read(next((tmp_path / "results/stack/rounds" / side / str(number)).glob("*echo*"))).env
+        (side, number): Record.read(
+            next((tmp_path / "results/requirements/rounds" / side / str(number)).glob("*echo*"))
+        ).env
         for side in ("old", "new")
         for number in range(1, 6)
     }
     for number in range(1, 6):
         old, new = (started[side, number].started for side in ("old", "new"))
         assert (old <= new) == bool(number % 2)
-    assert run_bench("compare", "old.txt", "new.txt", "--stack", "--rounds", 2).returncode == 2
+    assert run_bench("compare", "old.txt", "new.txt", "--requirements", "--rounds", 2).returncode == 2
 
 
 @pytest.mark.parametrize(("times", "verdict"), [(1.3, "worse"), (1.07, "same"), (1.0, "same"), (0.7, "same")])
@@ -142,9 +146,9 @@ def test_one_luckless_round_is_no_verdict_and_few_rounds_are_refused(make_record
 def test_a_stack_that_cannot_be_made_is_refused(run_bench: Bench, tmp_path: Path) -> None:
     (tmp_path / "old.txt").write_text("no-such-library==1\n")
     (tmp_path / "new.txt").write_text("\n")
-    done = run_bench("compare", "old.txt", "new.txt", "--stack", PIP_NO_INDEX="1")
+    done = run_bench("compare", "old.txt", "new.txt", "--requirements", PIP_NO_INDEX="1")
     assert (done.returncode, "pip could not install it" in done.stderr) == (2, True)
-    assert run_bench("compare", "old.txt", "nowhere.txt", "--stack").returncode == 2
+    assert run_bench("compare", "old.txt", "nowhere.txt", "--requirements").returncode == 2
 
 
 def test_a_folder_that_holds_something_else_is_not_emptied(run_bench: Bench, tmp_path: Path) -> None:
@@ -152,7 +156,7 @@ def test_a_folder_that_holds_something_else_is_not_emptied(run_bench: Bench, tmp
     (tmp_path / "results" / "measured.json").write_text("{}")
     for name in ("old.txt", "new.txt"):
         (tmp_path / name).write_text("\n")
-    done = run_bench("compare", "old.txt", "new.txt", "--stack", "--out", "results", PIP_NO_INDEX="1")
+    done = run_bench("compare", "old.txt", "new.txt", "--requirements", "--out", "results", PIP_NO_INDEX="1")
     assert (done.returncode, "would be lost" in done.stderr) == (2, True)
     assert (tmp_path / "results" / "measured.json").exists()
 
@@ -171,6 +175,6 @@ def test_files_that_name_one_folder_or_one_in_use_are_refused(
     for name in (old, new):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text("\n")
-    done = run_bench("compare", old, new, "--stack", PIP_NO_INDEX="1")
+    done = run_bench("compare", old, new, "--requirements", PIP_NO_INDEX="1")
     assert (done.returncode, "two names" in done.stderr) == (2, True)
     assert not (tmp_path / "results").exists()

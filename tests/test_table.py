@@ -101,7 +101,7 @@ def test_what_was_not_measured_is_never_shown_as_0(make_record: MakeRecord) -> N
 
 def test_what_is_0_is_shown_as_0(make_record: MakeRecord) -> None:
     cost = make_record().model_dump(mode="json")["cost"]
-    cost["parameters"]["trainable"] = cost["artefact_bytes"] = 0
+    cost["parameters"]["trainable"] = cost["artifact_bytes"] = 0
     words = line_of("zero-shot", shown([make_record("zero-shot", em=0.0, cost=cost)]))
     assert words[1] == "0.000"
     assert words[3] == "0"

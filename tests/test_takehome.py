@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import COLOURS, FEELINGS, Bench, MakeRecord, MakeTask
+from conftest import COLORS, FEELINGS, Bench, MakeRecord, MakeTask
 
 from bench.cli import answer as answer_cli
 from bench.cli import export as export_cli
@@ -49,9 +49,9 @@ def worked(first: int, count: int) -> list[dict[str, Any]]:
     return [
         {
             "id": f"q{place}",
-            "input": f"{COLOURS[place % 4]} {place}",
+            "input": f"{COLORS[place % 4]} {place}",
             "target": FEELINGS[place % 3],
-            "rationale": f"it is {COLOURS[place % 4]}",
+            "rationale": f"it is {COLORS[place % 4]}",
         }
         for place in range(first, first + count)
     ]
@@ -268,9 +268,9 @@ def test_the_whole_way_from_run_to_answer(run_bench: Bench, tasks: dict[str, Pat
     (record,) = read_all(tmp_path / "results")
     kept = tmp_path / "results" / record.id
     assert not kept.exists()
-    assert "kept from before" not in run_bench(*flags, "--keep").stderr
+    assert "kept from before" not in run_bench(*flags, "--save-artifacts").stderr
     assert (kept / "answer.json").is_file()
-    assert "kept from before" in run_bench(*flags, "--keep").stderr
+    assert "kept from before" in run_bench(*flags, "--save-artifacts").stderr
     (record,) = read_all(tmp_path / "results")  # what is kept is no record
     done = run_bench("export", record.id, "--to", "home")
     assert done.returncode == 0, done.stderr

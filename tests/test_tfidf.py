@@ -30,7 +30,7 @@ def fit(what: TaskTrainingData) -> Any:
     )
 
 
-ROWS = [(f"{colour} {place}", answer) for place in range(6) for colour, answer in (("red", "warm"), ("blue", "cold"))]
+ROWS = [(f"{color} {place}", answer) for place in range(6) for color, answer in (("red", "warm"), ("blue", "cold"))]
 
 
 def test_labels_are_read_off_the_letters() -> None:

@@ -129,11 +129,11 @@ def test_the_command_logs_every_run_also_what_is_kept_from_before(
     words = ("run", "--methods", "majority", "--task", "./mine")
     assert run_bench(*words).returncode == 0
     assert not (tmp_path / "results" / "tensorboard").exists()
-    done = run_bench(*words, "--log-to", "tensorboard")
+    done = run_bench(*words, "--tracker", "tensorboard")
     assert (done.returncode, "kept from before" in done.stderr) == (0, True), done.stderr
     (folder,) = (tmp_path / "results" / "tensorboard").iterdir()
     assert "em" in scalars(folder)
-    wrong = run_bench(*words, "--log-to", "tensorbord", "--out", "other")
+    wrong = run_bench(*words, "--tracker", "tensorbord", "--out", "other")
     assert (wrong.returncode, (tmp_path / "other").exists()) == (2, False)
 
 

@@ -83,7 +83,7 @@ def test_every_trial_is_kept_and_the_best_on_validation_is_run(
 
 
 def test_each_training_size_is_tuned_for_itself(run_bench: Bench, asked: list[str], tmp_path: Path) -> None:
-    done = run_bench(*asked, "--methods", write(tmp_path), "--trials", "2", "--examples", "4,9")
+    done = run_bench(*asked, "--methods", write(tmp_path), "--trials", "2", "--train-sizes", "4,9")
     assert done.returncode == 0, done.stderr
     assert {record.spec.budget.examples for record in tuned(tmp_path)} == {4, None}
     trials = [one for one in read_all(tmp_path / "results" / "trials") if one.spec.split == "validation"]

@@ -77,7 +77,7 @@ class Comparison:
 
 
 def compare_methods(records: Sequence[Record]) -> Comparison:
-    """Put the records of one comparison side by side; raises `Refused` where they were made under different terms.
+    """Put the records of one comparison side by side; raises `UserError` where they were made under different terms.
 
     The leader and the best control are chosen by the same data that compare them, so p values are adjusted for all
     pairs that could have been chosen: any two contenders, and any contender with any control.
@@ -117,7 +117,7 @@ def compare_methods(records: Sequence[Record]) -> Comparison:
 
 
 def method_results(records: Sequence[Record]) -> list[MethodResult]:
-    """Every method that was ok, best first; raises `Refused` where the records were made under different terms."""
+    """Every method that was ok, best first; raises `UserError` where the records were made under different terms."""
     comparability.require_comparable(records)
     groups: dict[str, list[Record]] = defaultdict(list)
     for record in records:

@@ -38,7 +38,7 @@ class Constraints:
         queries: int,
         tolerance: float,
     ) -> Constraints:
-        """From what was typed; raises `Refused` where that is no amount."""
+        """From what was typed; raises `UserError` where that is no amount."""
         size = _read("--max-memory", memory, units.parse_bytes)
         wait = _read("--max-latency", latency, units.parse_seconds)
         return cls(
@@ -65,7 +65,7 @@ def _least(text: str) -> tuple[str, float]:
             return metric, float(score)
     except ValueError:
         pass
-    raise UserError(f"--min {text}: not of the form METRIC=SCORE, from 0 to 1", hint="--min em=0.8")
+    raise UserError(f"--min-score {text}: not of the form METRIC=SCORE, from 0 to 1", hint="--min-score em=0.8")
 
 
 @dataclass(frozen=True)

@@ -46,7 +46,7 @@ class MethodSummary(BaseModel):
 def summarize_methods(records: Sequence[Record]) -> list[MethodSummary]:
     """A row per method, best first; seeds that ended otherwise than ok have a row of their own.
 
-    Raises `Refused` where the records were made under different terms.
+    Raises `UserError` where the records were made under different terms.
     """
     comparability.require_comparable(records)
     groups: dict[tuple[str, str], list[Record]] = defaultdict(list)

@@ -82,7 +82,7 @@ class TaskResults:
 
 
 def read_records(paths: Sequence[Path]) -> list[Record]:
-    """Every record in files and folders, each once; raises `Refused` where there is none or one cannot be read."""
+    """Every record in files and folders, each once; raises `UserError` where there is none or one cannot be read."""
     found: dict[str, Record] = {}
     for path in paths:
         if not path.exists():
@@ -114,7 +114,7 @@ def find_record_files(path: Path) -> list[Path]:
 def group_by_task(records: Sequence[Record]) -> list[TaskResults]:
     """Sections in the order of their first records.
 
-    Raises `Refused` where records of one task and model were made under terms that differ in more than the training
+    Raises `UserError` where records of one task and model were made under terms that differ in more than the training
     size, or where a task is there in two versions.
     """
     groups: dict[tuple[str, str], list[Record]] = defaultdict(list)

@@ -13,14 +13,14 @@ from bench.cli.options import Format, Formatted
 
 def command(
     results: Annotated[list[Path] | None, typer.Argument(help="Records, or folders of them.")] = None,
-    max_memory: Annotated[str | None, typer.Option(help="What the machine has: 8GiB")] = None,
-    max_fit: Annotated[str | None, typer.Option(help="Longest time to adapt: 10min")] = None,
-    max_latency: Annotated[str | None, typer.Option(help="Longest time of an answer, for 95 of 100: 200ms")] = None,
-    least: Annotated[
-        list[str] | None, typer.Option("--min", metavar="METRIC=SCORE", help="Least score, from 0 to 1: em=0.8")
+    max_memory: Annotated[str | None, typer.Option(help="Memory limit, e.g. 8GiB.")] = None,
+    max_train_time: Annotated[str | None, typer.Option(help="Maximum training time, e.g. 10min.")] = None,
+    max_latency: Annotated[str | None, typer.Option(help="Maximum p95 latency of one query, e.g. 200ms.")] = None,
+    min_score: Annotated[
+        list[str] | None, typer.Option(metavar="METRIC=SCORE", help="Minimum score from 0 to 1, e.g. em=0.8.")
     ] = None,
-    queries: Annotated[int, typer.Option(min=1, help="Questions to be answered.")] = 10_000,
-    tolerance: Annotated[float, typer.Option(min=0, max=1, help="Loss of score that makes no difference.")] = 0.02,
+    queries: Annotated[int, typer.Option(min=1, help="Expected number of queries, for the total cost.")] = 10_000,
+    tolerance: Annotated[float, typer.Option(min=0, max=1, help="Score difference treated as equal.")] = 0.02,
     lang: Annotated[str, typer.Option(help="Language: en or ko.")] = "en",
     format: Formatted = Format.table,
 ) -> None:
@@ -31,7 +31,7 @@ def command(
 
     say = i18n.translator(i18n.require_language(lang))
     wishes = constraints.Constraints.parse(
-        max_memory, max_fit, max_latency, least or [], queries=queries, tolerance=tolerance
+        max_memory, max_train_time, max_latency, min_score or [], queries=queries, tolerance=tolerance
     )
     told = []
     for part in task_results.group_by_task(task_results.read_records(results or [Path("results")])):

@@ -20,7 +20,7 @@ def command(
 ) -> None:
     """Ask what a run fitted, under the template and the decoding of the run.
 
-    What the run did not keep (bench run --keep) is fitted again, which takes as long as it did; an exported folder
+    What the run did not keep (bench run --save-artifacts) is fitted again, which takes as long as it did; an exported folder
     answers at once. Exit code: 0 answered, 2 bad input.
     """
     asked = [line.rstrip("\n") for line in sys.stdin if line.strip()] if question == ["-"] else list(question)

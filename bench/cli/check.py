@@ -19,9 +19,15 @@ if TYPE_CHECKING:
 
 def command(
     new: Annotated[str, typer.Argument(help="Records of now: a folder, a file, or a git revision.")],
-    against: Annotated[str, typer.Option(help="The baseline, likewise.")] = "results/baselines/ci",
-    first: Annotated[bool, typer.Option(help="There may be no baseline yet.")] = False,
-    rounds: Annotated[Path | None, typer.Option(help="Rounds in turns, of bench compare --stack --rounds.")] = None,
+    baseline: Annotated[
+        str, typer.Option(help="Baseline records: a folder, a file or a git revision.")
+    ] = "results/baselines/ci",
+    allow_missing_baseline: Annotated[
+        bool, typer.Option("--allow-missing-baseline", help="Pass if there is no baseline yet.")
+    ] = False,
+    rounds: Annotated[
+        Path | None, typer.Option(help="Rounds in turns, of bench compare --requirements --rounds.")
+    ] = None,
     markdown: Annotated[Path | None, typer.Option(help="Write the outcome for a pull request.")] = None,
     junit: Annotated[Path | None, typer.Option(help="Write the outcome for a build server.")] = None,
     format: Formatted = Format.table,
@@ -37,7 +43,7 @@ def command(
     for place in (markdown, junit):
         if place and not place.parent.is_dir():
             raise UserError(f"{place}: there is no folder {place.parent}", hint="make it first")
-    outcome = check_against_baseline(new, against, first, rounds)
+    outcome = check_against_baseline(new, baseline, allow_missing_baseline, rounds)
     for place, text in ((markdown, check_output.to_markdown(outcome)), (junit, check_output.to_junit(outcome))):
         if place:
             place.write_text(text, "utf-8")

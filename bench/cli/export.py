@@ -28,7 +28,7 @@ def command(
 ) -> None:
     """Write what a run fitted as plain libraries load it, with its settings and a script that answers as it did.
 
-    What the run did not keep (bench run --keep) is fitted again. Exit code: 0 done; 1 done, but not all answers that
+    What the run did not keep (bench run --save-artifacts) is fitted again. Exit code: 0 done; 1 done, but not all answers that
     were compared are those of the record; 2 bad input (nothing is written).
     """
     from bench.export import export as exports

@@ -30,20 +30,24 @@ Accelerate = Annotated[
     str | None, typer.Option(help="A configuration of accelerate's: its processes train each run together.")
 ]
 Seeds = Annotated[int, typer.Option(min=1, help="Runs per method, with the seeds 0, 1, …")]
-Budget = Annotated[str, typer.Option(help="ci, quick, standard, tuned, or key=value pairs: standard,passes=5")]
-Examples = Annotated[
-    str | None, typer.Option(help="Training sizes for a learning curve, with commas between: 250,500,1000")
-]
+Budget = Annotated[str, typer.Option(help="ci, quick, standard, tuned, or key=value pairs: standard,epochs=5")]
+TrainSizes = Annotated[str | None, typer.Option(help="Training sizes for a learning curve, e.g. 250,500,1000.")]
 Trials = Annotated[
     int | None, typer.Option(min=1, help="Hyper-parameters tried on validation, as many for every method.")
 ]
 Settings = Annotated[list[str] | None, typer.Option("--set", help="A hyper-parameter: lora.rank=8")]
 Out = Annotated[Path, typer.Option(help="Folder of the records, one file per run.")]
-On = Annotated[str, typer.Option(help="Where: here, ray, ray://auto, ray://HOST:10001?cpus=8&gpus=1&memory=16GiB")]
-Trackers = Annotated[str | None, typer.Option(help="Trackers that are told of every run: tensorboard, mlflow, wandb.")]
+ExecutorName = Annotated[
+    str, typer.Option("--executor", help="local, ray, ray://auto or ray://HOST:10001?cpus=8&gpus=1&memory=16GiB.")
+]
+Trackers = Annotated[
+    str | None, typer.Option("--tracker", help="Also log each run to tensorboard, mlflow or wandb, comma-separated.")
+]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the specs and stop.")]
 Force = Annotated[bool, typer.Option("--force", help="Run again what has a record already.")]
-Keep = Annotated[bool, typer.Option("--keep", help="Keep what was fitted beside its record, for export.")]
+SaveArtifacts = Annotated[
+    bool, typer.Option("--save-artifacts", help="Keep adapters or weights beside each record, for bench export.")
+]
 
 
 def command(
@@ -55,15 +59,15 @@ def command(
     accelerate: Accelerate = None,
     seeds: Seeds = 1,
     budget: Budget = "standard",
-    examples: Examples = None,
+    train_sizes: TrainSizes = None,
     trials: Trials = None,
     set_: Settings = None,
     out: Out = Path("results"),
-    on: On = "here",
-    log_to: Trackers = None,
+    executor_name: ExecutorName = "local",
+    tracker: Trackers = None,
     dry_run: DryRun = False,
     force: Force = False,
-    keep: Keep = False,
+    save_artifacts: SaveArtifacts = False,
     format: Formatted = Format.table,
 ) -> None:
     """Run methods on a task, each in a process of its own, and show what came of it.
@@ -74,7 +78,7 @@ def command(
     from bench.execution import executor, plan
     from bench.report import trackers
 
-    tracked, place = trackers.resolve_trackers(log_to), executor.resolve_executor(on)
+    tracked, place = trackers.resolve_trackers(tracker), executor.resolve_executor(executor_name)
     place.check(device)
     budget = budget if trials is None else f"{budget},trials={trials}"
     jobs = plan.plan_jobs(
@@ -84,11 +88,11 @@ def command(
         seeds=seeds,
         budget_text=budget,
         settings=set_ or [],
-        train_sizes=examples,
+        train_sizes=train_sizes,
         dtype=dtype,
         device=device,
         accelerate=accelerate,
-        save_artifacts=keep,
+        save_artifacts=save_artifacts,
         command=sys.argv[1:],
     )
     if dry_run:

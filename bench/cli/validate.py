@@ -66,7 +66,7 @@ class ValidationResult:
 
 
 def validate(ref: str, model: str) -> ValidationResult:
-    """The verdict on a method or a task; `model` lends the tokenizer. Raises `Refused` if there is no such thing."""
+    """The verdict on a method or a task; `model` lends the tokenizer. Raises `UserError` if there is no such thing."""
     if ref.endswith(".py") or ":" in ref or ref in registry.list_entries("methods"):
         return _method(ref)
     return _task(ref, model)

@@ -21,7 +21,7 @@ Read = Callable[[dict[str, Any]], list[str]]
 def read_columns(data: HubDataset, table: Any, split: str, where: str, left_out: Counter[str]) -> Iterator[SourceRow]:
     """The rows of a `datasets.Dataset` that the card wants; `left_out` counts the others by reason.
 
-    Raises `Refused` where a column is missing, or a row has no text where one is needed.
+    Raises `UserError` where a column is missing, or a row has no text where one is needed.
     """
     ask = {
         name: _reader(DatasetColumn(column=name), table, "data.input", where)

@@ -29,7 +29,7 @@ ORIGIN = "origin.json"
 def load_task(folder: Path, *, fetch: bool = True) -> Task:
     """The task in `folder`, wherever its examples lie; `fetch` says whether the hub may be asked for them.
 
-    Raises `Refused` at the first thing that is wrong with the card, the data set, or its rows.
+    Raises `UserError` at the first thing that is wrong with the card, the data set, or its rows.
     """
     data = cards.read_card(folder / "task.yaml").data
     if data is None:

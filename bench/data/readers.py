@@ -45,7 +45,7 @@ Unpack = Callable[[dict[str, Any]], tuple[Any, Any, str | None]]
 def read_source(text: str, input: str | None = None, target: str | None = None) -> RowSource:
     """The rows of `data.jsonl`, `.json`, `.csv`, `.tsv` or `.parquet`, or of a hub's data set: `hf:NAME[@revision]`.
 
-    `input` and `target` name columns; without them the shape is told from the keys. Raises `Refused` where the source
+    `input` and `target` name columns; without them the shape is told from the keys. Raises `UserError` where the source
     cannot be read, its shape is not known, or a row has no text where one is needed.
     """
     rows = list(_hub(text.removeprefix("hf:")) if text.startswith("hf:") else _file(Path(text)))

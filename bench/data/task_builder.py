@@ -42,7 +42,7 @@ class TaskDraft:
     notes: list[str] = field(default_factory=list)
 
     def write(self, folder: Path) -> None:
-        """Write the task; raises `Refused` where the folder is there already."""
+        """Write the task; raises `UserError` where the folder is there already."""
         if folder.exists():
             raise UserError(f"{folder} is there already", hint="choose another name, or remove it")
         folder.mkdir(parents=True)
@@ -59,7 +59,7 @@ def build_task(
 ) -> TaskDraft:
     """A task of a source's rows; `tokens` counts those of a text for the model that will answer, `context` is its own.
 
-    Raises `Refused` where there are too few rows, all answers are the same, or one does not fit into the context.
+    Raises `UserError` where there are too few rows, all answers are the same, or one does not fit into the context.
     """
     pairs, changed = deduplicate(source.rows)
     notes = [f"{changed} rows cleaned of white space and hidden characters"] if changed else []

@@ -67,7 +67,7 @@ class AccelerateSetup:
 
 
 def read_accelerate_config(file: str | None, asked: str) -> AccelerateSetup:
-    """What the configuration in a file asks for, if there is one, on a device that was asked for; `Refused` where that
+    """What the configuration in a file asks for, if there is one, on a device that was asked for; `UserError` where that
     cannot be."""
     if file is None:
         return AccelerateSetup(None, 1, asked)

@@ -27,7 +27,7 @@ FIELDS = list(BudgetLimits.model_fields)
 
 
 def parse_budget(text: str) -> BudgetLimits:
-    """A preset's name, `key=value` pairs, or a preset and what to change in it: `quick,passes=2`."""
+    """A preset's name, `key=value` pairs, or a preset and what to change in it: `quick,epochs=2`."""
     grant: dict[str, object] = {}
     for place, part in enumerate(text.split(",")):
         name, equals, value = (piece.strip() for piece in part.partition("="))
@@ -55,7 +55,7 @@ def parse_budget(text: str) -> BudgetLimits:
     if granted.epochs is None and granted.steps is None:
         raise UserError(
             f"--budget {text}: neither passes nor steps is limited, so training would never end",
-            hint="add passes=3 or steps=200; seconds and tokens may cut it shorter",
+            hint="add epochs=3 or steps=200; seconds and tokens may cut it shorter",
         )
     return granted
 
@@ -79,12 +79,12 @@ class BudgetTracker:
 
     @property
     def batch(self) -> int:
-        """Examples per optimiser step."""
+        """Examples per optimizer step."""
         return self.limits.batch
 
     @property
     def planned_steps(self) -> int:
-        """Optimiser steps that passes and steps allow; tokens or seconds may end training sooner."""
+        """Optimizer steps that passes and steps allow; tokens or seconds may end training sooner."""
         return self.plan_steps(self.train_size)
 
     def plan_steps(self, rows: int) -> int:
@@ -119,7 +119,7 @@ class BudgetTracker:
         return limit is None
 
     def spend(self, *, steps: int = 0, examples: int = 0, tokens: int = 0) -> None:
-        """Take from the grant before working; raises `BudgetSpent`, and takes nothing, if it would exceed it."""
+        """Take from the grant before working; raises `BudgetExhausted`, and takes nothing, if it would exceed it."""
         if not self.can_afford(steps=steps, examples=examples, tokens=tokens):
             raise BudgetExhausted(
                 f"the budget of {self.stopped_by} is used up: {self.limits.model_dump(exclude_none=True)}"

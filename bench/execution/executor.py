@@ -14,8 +14,8 @@ from bench.measurement import device
 from bench.method import ProgressCallback
 from bench.records.record import Record
 
-LOCAL = "here"
-VALID = "here, ray, ray://auto, or ray://HOST:PORT"
+LOCAL = "local"
+VALID = "local, ray, ray://auto, or ray://HOST:PORT"
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -30,7 +30,7 @@ class Executor(Protocol):
     def open(self, jobs: Sequence[Job]) -> AbstractContextManager[str | None]:
         """Be ready for these jobs while the context lasts; what it yields says where they go, if not here.
 
-        Raises `Refused` where they could not be run. Leaving it ends what is still in work.
+        Raises `UserError` where they could not be run. Leaving it ends what is still in work.
         """
 
     def launch(self, job: Job, out: Path, *, force: bool = False, show: ProgressCallback) -> tuple[Record, bool]:
@@ -56,11 +56,11 @@ class LocalExecutor:
 
 
 def resolve_executor(name: str) -> Executor:
-    """What `--on` names. Nothing is connected to yet; raises `Refused` where it is none, or not installed."""
+    """What `--executor` names. Nothing is connected to yet; raises `UserError` where it is none, or not installed."""
     if name == LOCAL:
         return LocalExecutor()
     if name.partition("?")[0].partition(":")[0] == "ray":
         from bench.execution.ray import executor
 
         return executor.parse_executor(name)
-    raise UserError(f"--on {name}: there is no such place", hint=f"Valid: {VALID}")
+    raise UserError(f"--executor {name}: there is no such place", hint=f"Valid: {VALID}")

@@ -52,7 +52,7 @@ def survey_model(model_ref: str, dtype: str, tokens: int) -> Feasibility:
     """Look at the model that `ref` names, for examples of so many tokens, answer included.
 
     The model is built without weights (on torch's meta device), so the formulas are those of a real run. Raises
-    `Refused` for whatever a run would refuse.
+    `UserError` for whatever a run would refuse.
     """
     folder = registry.find_model(model_ref)
     checkpoint.check_model_folder(folder)
@@ -129,14 +129,14 @@ def _trained(method: Any, lm: Any, tokens: int, load: int | None = None) -> Iter
         yield Peaks(load, fit, load + _answering(lm, tokens), size)
 
 
-def _quantised(_: Any, lm: Any, tokens: int) -> Iterator[Peaks]:
-    """LoRA's, beside weights of 4 bits: what is here of the model is not quantised, and QLoRA would not know it."""
+def _quantized(_: Any, lm: Any, tokens: int) -> Iterator[Peaks]:
+    """LoRA's, beside weights of 4 bits: what is here of the model is not quantized, and QLoRA would not know it."""
     return _trained(registry.find_method("lora")(), lm, tokens, memory_estimate.is_quantized(lm.model))
 
 
 READERS: dict[str, Callable[[Any, Any, int], Iterator[Peaks]]]
 READERS = {"features": _read, "lora": _trained, "full": _trained}
-WRITERS = {"few-shot": _prompted, "features": _read, "lora": _trained, "qlora": _quantised, "full": _trained}
+WRITERS = {"few-shot": _prompted, "features": _read, "lora": _trained, "qlora": _quantized, "full": _trained}
 
 
 def _answering(lm: Any, tokens: int) -> int:

@@ -27,4 +27,4 @@ class Job(FrozenModel):
     save_artifacts: bool = False
     """Whether what was fitted stays beside the record."""
     questions: tuple[str, ...] | None = None
-    """What is asked in place of the exam where a run is made again for its artefact; nothing is measured then."""
+    """What is asked in place of the exam where a run is made again for its artifact; nothing is measured then."""

@@ -51,7 +51,7 @@ def plan_jobs(
 ) -> list[Job]:
     """Every run of a comparison, controls included, seed by seed, for each of the training sizes in `examples`.
 
-    Raises `Refused` at the first thing wrong.
+    Raises `UserError` at the first thing wrong.
     """
     setup = accelerate_launcher.read_accelerate_config(accelerate, device)
     place = registry.find_task(task_ref)
@@ -121,8 +121,8 @@ def _sized(grant: BudgetLimits, examples: str, available: int) -> list[BudgetLim
         sizes = []
     if not sizes or sizes[0] < 1 or sizes[-1] > available:
         raise UserError(
-            f"--examples {examples}: not numbers from 1 to {available}, with commas between",
-            hint=f"--examples {available // 4},{available // 2},{available}",
+            f"--train-sizes {examples}: not numbers from 1 to {available}, with commas between",
+            hint=f"--train-sizes {available // 4},{available // 2},{available}",
         )
     # All of them is no limit, so that runs without one need not be made again.
     return [grant.model_copy(update={"examples": size if size < available else None}) for size in sizes]

@@ -59,7 +59,7 @@ class Run:
         self.parameters: Parameters | None = None
         self.answering: Answering | None = None
         self.alone: Sequence[str] = ()  # what it answered one by one
-        self.artefact_bytes: int | None = None
+        self.artifact_bytes: int | None = None
         self.adapter: AdapterServing | None = None
         self.adapter_failure: str | None = None
         self.added: dict[str, int] = {}
@@ -163,7 +163,7 @@ class Run:
     def keep(self, method: Method, folder: Path) -> None:
         """Save what would be deployed, and count it."""
         method.save(folder)
-        self.artefact_bytes, kept = artifacts.folder_bytes(folder)
+        self.artifact_bytes, kept = artifacts.folder_bytes(folder)
         if self.lm is not None:
             total, trainable = self.lm.count_parameters()
             self.parameters = Parameters(total=total, trainable=trainable, saved=kept)
@@ -264,7 +264,7 @@ class Run:
             parameters=self.parameters,
             budget_usage=self.budget.usage() if self.budget else None,
             answering=self.answering,
-            artifact_bytes=self.artefact_bytes,
+            artifact_bytes=self.artifact_bytes,
             adapter_serving=self.adapter,
             adapter_serving_error=self.adapter_failure,
         )

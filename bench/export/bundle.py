@@ -44,7 +44,7 @@ class Bundle:
         return _page(self.found, self.saved)
 
     def pack(self, folder: Path) -> None:
-        """Fill an empty folder; raises `Refused` where what is asked for cannot be had of such a method."""
+        """Fill an empty folder; raises `UserError` where what is asked for cannot be had of such a method."""
         record, spec, card = self.found.record, self.found.record.spec, self.found.task.card
         learnt = any((self.saved / name).is_file() for name in (ADAPTER, "trained.safetensors", "config.json"))
         if self.merge and not (learnt and self.page in ("generate", "labels")):
@@ -82,11 +82,11 @@ class Bundle:
         lm = self.load()
         adapter = (self.saved / ADAPTER).is_file()
         whole = (self.saved / "config.json").is_file()
-        quantised = (self.saved / "quantization.json").is_file()
-        if self.merge and quantised:
+        quantized = (self.saved / "quantization.json").is_file()
+        if self.merge and quantized:
             why = f"{spec.method.name} was trained beside weights of 4 bits, and would answer otherwise"
             raise UserError(f"--merge: {why}", hint="leave --merge out")
-        if adapter and not quantised:
+        if adapter and not quantized:
             from peft import PeftModel
 
             lm.model = PeftModel.from_pretrained(lm.model, self.saved)
@@ -108,13 +108,13 @@ class Bundle:
             model = self.refer(folder)
         if self.page == "linear_probe":
             self.settings |= _reader(self.saved, folder)
-        if quantised:
+        if quantized:
             self.settings["quantization"] = json.loads((self.saved / "quantization.json").read_text("utf-8"))
         self.facts |= {
             "model": model,
             "adapter": adapter and not merge,
             "trained": (self.saved / "trained.safetensors").is_file() and not merge,
-            "quantised": quantised,
+            "quantized": quantized,
             "encoder": not lm.can_generate,
         }
 

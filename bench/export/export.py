@@ -105,7 +105,7 @@ def recorded_questions(found: Provenance) -> list[str]:
 
 
 def rerun(found: Provenance, asked: Sequence[str], out: Path, show: ProgressCallback) -> Record:
-    """Fit again as the record says, keep that in `out`, and ask it; raises `Refused` where that fails."""
+    """Fit again as the record says, keep that in `out`, and ask it; raises `UserError` where that fails."""
     spec = found.record.spec
     digest = registry.source_sha256(registry.find_method(spec.method.ref))
     job = Job(spec=spec, command=(), method_sha256=digest, save_artifacts=True, questions=tuple(asked))

@@ -32,7 +32,7 @@ class Provenance:
 
 
 def find_provenance(record: Record, file: Path) -> Provenance:
-    """The task, model and method of a record; raises `Refused` where one is gone, or is not what it was."""
+    """The task, model and method of a record; raises `UserError` where one is gone, or is not what it was."""
     spec = record.spec
     if record.status != "ok":
         why = record.error.message.partition("\n")[0] if record.error else "no reason is recorded"

@@ -22,7 +22,7 @@ print("\\n" + json.dumps([[raw, said["trim"](raw)] for raw in answers]))
 
 
 def run_script(script: Path, questions: Sequence[str]) -> list[tuple[str, str]]:
-    """What an `answer.py` answers, as it comes and trimmed; raises `Refused` with its last words where it fails."""
+    """What an `answer.py` answers, as it comes and trimmed; raises `UserError` with its last words where it fails."""
     settled = {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
     command = [sys.executable, "-P", "-c", ASK, str(script.absolute())]
     done = subprocess.run(

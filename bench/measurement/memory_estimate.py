@@ -26,7 +26,7 @@ def model_bytes(model: Any) -> int:
 
 
 def is_quantized(model: Any) -> int:
-    """The same once its linear layers but the last are held in 4 bits, doubly quantised (https://arxiv.org/abs/2305.14314),
+    """The same once its linear layers but the last are held in 4 bits, doubly quantized (https://arxiv.org/abs/2305.14314),
     and all else in float32."""
     last = model.get_output_embeddings()
     packed = sum(

@@ -20,7 +20,7 @@ def set_memory_limit(size: int, device: str) -> None:
     """Hold this process to `size` bytes from now on: resident memory on a CPU, torch's allocator on a CUDA device.
 
     Linux bounds what a process may map for writing, not what is resident; so it is granted what it has mapped by now
-    and the room that is left. Raises `MemoryError` where nothing is left, `Refused` where a cap cannot be set.
+    and the room that is left. Raises `MemoryError` where nothing is left, `UserError` where a cap cannot be set.
     """
     if device.partition(":")[0] == "cuda":
         import torch

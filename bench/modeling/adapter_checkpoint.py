@@ -33,7 +33,7 @@ def is_adapter(folder: Path) -> bool:
 
 
 def find_adapter_base(folder: Path) -> Path:
-    """The folder of the model that an adapter is for; raises `Refused` where that is not there."""
+    """The folder of the model that an adapter is for; raises `UserError` where that is not there."""
     config, where = model_config.read_config(folder, CONFIG), str(folder / CONFIG)
     name, mend = config.get("base_model_name_or_path"), "put the base's folder or hub name into base_model_name_or_path"
     if not name:
@@ -99,7 +99,7 @@ def adapter_digest(folder: Path, beneath: str) -> str:
 
 
 def merge_adapter(model: Any, folder: Path) -> Any:
-    """The model with the adapter merged into its weights; raises `Refused` if that changes what the adapter does."""
+    """The model with the adapter merged into its weights; raises `UserError` if that changes what the adapter does."""
     import torch
     from peft import PeftModel
 

@@ -80,7 +80,7 @@ class CausalLM(LoadedModel):
     def encode(self, prompt: str, completion: str) -> tuple[list[int], list[int]]:
         """Token ids of the prompt, exactly as when answering, and of the completion with its end token.
 
-        A prompt too long for the context loses its head; a completion is never cut (`Refused` if it cannot fit).
+        A prompt too long for the context loses its head; a completion is never cut (`UserError` if it cannot fit).
         """
         head, tail = self.tokens(prompt), [*self._tail(prompt, completion), self._ends[0]]
         if len(tail) >= self.context:

@@ -110,7 +110,7 @@ class Checkpoint:
     decoding: Decoding
 
     def load(self, **from_pretrained_kwargs: Any) -> CausalLM | Encoder:
-        """Load model and tokenizer; `how` goes to `from_pretrained`, where it places weights itself if it quantises."""
+        """Load model and tokenizer; `how` goes to `from_pretrained`, where it places weights itself if it quantizes."""
         from transformers import AutoTokenizer
         from transformers.utils.logging import disable_progress_bar
 
@@ -123,7 +123,7 @@ class Checkpoint:
             model = self._whole(self.folder, from_pretrained_kwargs)
         elif not from_pretrained_kwargs:
             model = adapter_checkpoint.merge_adapter(self._whole(beneath, {}), self.folder)
-        else:  # what quantises shall begin with the merged weights, too
+        else:  # what quantizes shall begin with the merged weights, too
             with TemporaryDirectory() as scratch:
                 adapter_checkpoint.merge_adapter(self._whole(beneath, {}), self.folder).save_pretrained(scratch)
                 model = self._whole(Path(scratch), from_pretrained_kwargs)

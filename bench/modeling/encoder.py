@@ -91,7 +91,7 @@ class Encoder(LoadedModel):
         raise Unsupported(MUTE)
 
     def loss(self, rows: Sequence[tuple[list[int], list[int]]]) -> Any:
-        """Mean loss (nats) over labelled rows, with gradient."""
+        """Mean loss (nats) over labeled rows, with gradient."""
         wanted = torch.tensor([tail[0] for _, tail in rows], device=self.model.device)
         return cross_entropy(self.model(**self._padded([head for head, _ in rows])).logits.float(), wanted)
 
@@ -100,7 +100,7 @@ class Encoder(LoadedModel):
         raise Unsupported(MUTE)
 
     def evaluate_loss(self, pairs: Sequence[tuple[list[int], list[int]]]) -> tuple[float, float]:
-        """Mean loss (nats) and accuracy over labelled rows, in evaluation mode."""
+        """Mean loss (nats) and accuracy over labeled rows, in evaluation mode."""
         training = self.model.training
         ordered = sorted(pairs, key=lambda pair: len(pair[0]))
         logits = torch.stack(

@@ -20,7 +20,7 @@ Kind = Literal["decoder", "encoder"]
 
 
 def read_config(folder: Path, name: str = "config.json") -> dict[str, Any]:
-    """A JSON file of a model folder; raises `Refused` where it is not there or does not read."""
+    """A JSON file of a model folder; raises `UserError` where it is not there or does not read."""
     file = folder / name
     if not file.is_file():
         empty = folder.is_dir() and not any(folder.iterdir())
@@ -46,7 +46,7 @@ def model_kind(config: dict[str, Any]) -> Kind | None:
 
 
 def check_config(folder: Path) -> Kind:
-    """What a model folder's configuration makes of it; raises `Refused` for what cannot be loaded here."""
+    """What a model folder's configuration makes of it; raises `UserError` for what cannot be loaded here."""
     config, where = read_config(folder), str(folder / "config.json")
     found = model_kind(config)
     if found is None:
@@ -55,9 +55,9 @@ def check_config(folder: Path) -> Kind:
     if "quantization_config" in config:
         how = (config["quantization_config"] or {}).get("quant_method", "some way")
         raise UserError(
-            f"the weights are quantised already ({how}), so most methods could not train them",
+            f"the weights are quantized already ({how}), so most methods could not train them",
             location=where,
-            hint="give the model it was made from; qlora quantises by itself",
+            hint="give the model it was made from; qlora quantizes by itself",
         )
     name, known = config.get("model_type"), known_types(WRITING if found == "decoder" else READING)
     if name in known:

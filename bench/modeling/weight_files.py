@@ -33,7 +33,7 @@ class TensorHeader:
 
 
 def find_weight_files(folder: Path, names: Sequence[str] = MODEL) -> list[Path]:
-    """The files that loading would read, safetensors before pickles; raises `Refused` where there are none, or one of
+    """The files that loading would read, safetensors before pickles; raises `UserError` where there are none, or one of
     those that an index names is not there."""
     first = next((folder / name for name in names if (folder / name).is_file()), None)
     if first is None:
@@ -64,7 +64,7 @@ def check_weight_files(found: Iterable[Path]) -> None:
 def read_tensor_headers(file: Path) -> dict[str, TensorHeader]:
     """The tensors of a safetensors file by name (https://github.com/huggingface/safetensors#format).
 
-    Raises `Refused` if the file does not hold what its header says.
+    Raises `UserError` if the file does not hold what its header says.
     """
     size = file.stat().st_size
     with file.open("rb") as content:

@@ -46,7 +46,7 @@ def record_writer(out: Path, id: str, keep: bool) -> Iterator[tuple[Path, Callab
     for left in out.glob(f"{mark}*"):  # by a process that died
         shutil.rmtree(left, ignore_errors=True)
     with TemporaryDirectory(prefix=mark, dir=out if keep else None) as scratch:
-        saved = Path(scratch) / "artefact"
+        saved = Path(scratch) / "artifact"
         saved.mkdir()
 
         def write(record: Record) -> None:

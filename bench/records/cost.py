@@ -54,7 +54,7 @@ class Parameters(FrozenModel):
     total: NonNegativeInt = Field(description="in the model as adapted")
     trainable: NonNegativeInt = Field(description="trained while fitting")
     saved: NonNegativeInt | None = Field(
-        description="in the artefact's safetensors files; null: in files of another kind"
+        description="in the artifact's safetensors files; null: in files of another kind"
     )
 
 

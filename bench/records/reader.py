@@ -68,7 +68,7 @@ class Page(NamedTuple):
 
 
 def read_files(files: Sequence[Path]) -> Iterator[Record]:
-    """The record of each file, in their order; raises `Refused` at the first that is none of this version."""
+    """The record of each file, in their order; raises `UserError` at the first that is none of this version."""
     kept: dict[Ids, Ids] = {}  # all records of a task answer the very same questions
     with _standing():
         for file, page in zip(files, _pages(files), strict=True):
@@ -76,7 +76,7 @@ def read_files(files: Sequence[Path]) -> Iterator[Record]:
 
 
 def read_file(file: Path) -> Record:
-    """The record in a file, with all its texts; raises `Refused` if it is none of this version."""
+    """The record in a file, with all its texts; raises `UserError` if it is none of this version."""
     try:
         return Record.read(file)
     except ValidationError as error:
@@ -107,7 +107,7 @@ class _Texts(Sequence[Sample]):
 
     @classmethod
     def of(cls, file: Path, said: bytes) -> _Texts:
-        """Raises `Refused` where they are not those that were read before."""
+        """Raises `UserError` where they are not those that were read before."""
         try:
             parsed: list[_Sample] = _whole.decode(file.read_bytes()).samples
         except (OSError, msgspec.MsgspecError, UnicodeDecodeError):

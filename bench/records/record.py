@@ -63,7 +63,7 @@ class BudgetLimits(FrozenModel):
 
     examples: PositiveInt | None = Field(None, description="training examples, drawn by the seed")
     epochs: PositiveInt | None = Field(None, description="passes over the training examples")
-    steps: PositiveInt | None = Field(None, description="optimiser steps")
+    steps: PositiveInt | None = Field(None, description="optimizer steps")
     tokens: PositiveInt | None = Field(None, description="non-padding tokens trained on")
     seconds: PositiveFloat | None = Field(
         None, allow_inf_nan=False, description="wall seconds of adapting; evaluation is off the clock"
@@ -74,7 +74,7 @@ class BudgetLimits(FrozenModel):
     trials: PositiveInt | None = Field(
         None, description="hyper-parameters tried on validation before the run; null: those of the spec, untried"
     )
-    batch: PositiveInt = Field(16, description="examples per optimiser step (effective batch)")
+    batch: PositiveInt = Field(16, description="examples per optimizer step (effective batch)")
     new_tokens: PositiveInt | None = Field(None, description="tokens per answer; null takes the task's own limit")
 
 

@@ -13,7 +13,7 @@ RENAMED_FIELDS = (
     ("spec.method.sham", "negative_control"),
     ("spec.budget.passes", "epochs"),
     ("cost.memory_read_by", "memory_source"),
-    ("cost.artefact_bytes", "artifact_bytes"),
+    ("cost.artifact_bytes", "artifact_bytes"),
     ("cost.phases.remember", "general_text_before"),
     ("cost.phases.forget", "general_text_after"),
     ("cost.phases.serve", "adapter_serving"),

@@ -153,7 +153,7 @@ def _nearest(made: Advice, section: TaskResults, wishes: Constraints, say: Trans
 def _labels(known: LabelingAdvice | None, say: Translate) -> str:
     if known is None:
         return say(
-            "Whether more labels would help was not measured: the same runs with --examples 250,500,1000 would tell."
+            "Whether more labels would help was not measured: the same runs with --train-sizes 250,500,1000 would tell."
         )
     facts = {"mean": 100 * known.gain, "low": 100 * known.low, "high": 100 * known.high}
     facts |= {"less": known.less, "more": known.more}

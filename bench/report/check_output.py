@@ -25,7 +25,7 @@ SIGNS = {
     "shown": "·",
     "same": "✅",
 }
-COLOURS = {"worse": "red", "missing": "yellow", "incomparable": "yellow", "unsure": "yellow", "better": "green"}
+COLORS = {"worse": "red", "missing": "yellow", "incomparable": "yellow", "unsure": "yellow", "better": "green"}
 
 
 def findings_table(outcome: CheckOutcome, everything: bool = False) -> Table:
@@ -35,7 +35,7 @@ def findings_table(outcome: CheckOutcome, everything: bool = False) -> Table:
         shown.add_column(heading, overflow="fold")
     for one in outcome.findings:
         if everything or one.verdict not in QUIET:
-            shown.add_row(one.verdict, one.name, one.gate, one.details, style=COLOURS.get(one.verdict))
+            shown.add_row(one.verdict, one.name, one.gate, one.details, style=COLORS.get(one.verdict))
     return shown
 
 

@@ -1,4 +1,4 @@
-"""How pictures of a comparison look: sheets, colours and shapes, and the marks that stand for methods."""
+"""How pictures of a comparison look: sheets, colors and shapes, and the marks that stand for methods."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ counts = FuncFormatter(lambda value, _: units.count(value))
 
 WIDTH = 4.8  # inches: at 10 points, text is legible on a telephone's width and three plots stand beside each other
 SHAPES = "osD^vP*Xhp<>d8H"
-GREY = "#767676"
-GREYISH = 7  # of seaborn's palette: it would pass for a control
+GRAY = "#767676"
+GRAYISH = 7  # of seaborn's palette: it would pass for a control
 LONGEST = 32  # characters of a name in a picture
 
 Draw = Callable[[TaskResults, Translate], Figure | None]
@@ -54,7 +54,7 @@ class Plot:
 
 @contextmanager
 def plot_style() -> Iterator[None]:
-    """How all pictures look: colours that colour-blind readers tell apart, and letters for Korean."""
+    """How all pictures look: colors that color-blind readers tell apart, and letters for Korean."""
     _know_korean_letters()
     look = {
         "figure.constrained_layout.use": True,
@@ -74,29 +74,29 @@ def plot_style() -> Iterator[None]:
 
 @dataclass(frozen=True)
 class MethodLook:
-    """A method's colour and shape; controls are hollow."""
+    """A method's color and shape; controls are hollow."""
 
     key: str
-    colour: Any
+    color: Any
     shape: str
     control: bool
 
     def mark(self, axes: Axes, x: float, y: float, size: float = 7) -> None:
         """Put the method's mark at a point."""
-        face = "white" if self.control else self.colour
+        face = "white" if self.control else self.color
         (line,) = axes.plot(
-            [x], [y], self.shape, markersize=size, markerfacecolor=face, markeredgecolor=self.colour, zorder=3
+            [x], [y], self.shape, markersize=size, markerfacecolor=face, markeredgecolor=self.color, zorder=3
         )
         line.set_gid(f"mark:{self.key}")
 
 
 def method_looks(section: TaskResults) -> dict[str, MethodLook]:
-    """Nine colours and fifteen shapes, by the order of names, so that a method looks the same in every picture."""
-    colours = [colour for place, colour in enumerate(seaborn.color_palette("colorblind", 10)) if place != GREYISH]
+    """Nine colors and fifteen shapes, by the order of names, so that a method looks the same in every picture."""
+    colors = [color for place, color in enumerate(seaborn.color_palette("colorblind", 10)) if place != GRAYISH]
     ordered = sorted(section.comparison.results, key=lambda cell: cell.name)
     return {
         cell.key: MethodLook(
-            cell.key, GREY if cell.control else colours[place % len(colours)], SHAPES[place % 15], cell.control
+            cell.key, GRAY if cell.control else colors[place % len(colors)], SHAPES[place % 15], cell.control
         )
         for place, cell in enumerate(ordered)
     }
@@ -150,13 +150,13 @@ def scatter(
             expand=(1.15, 1.5),
             ensure_inside_axes=True,
             iter_lim=60,  # not a limit of time, by which pictures of the same records would differ
-            arrowprops={"arrowstyle": "-", "color": GREY, "lw": 0.6},
+            arrowprops={"arrowstyle": "-", "color": GRAY, "lw": 0.6},
         )
 
 
 def legend_key(look: MethodLook, label: str) -> Line2D:
     """A method's line in a legend."""
-    return Line2D([], [], color=look.colour, marker=look.shape, markersize=5, label=shorten_name(label))
+    return Line2D([], [], color=look.color, marker=look.shape, markersize=5, label=shorten_name(label))
 
 
 @cache

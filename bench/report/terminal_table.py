@@ -12,7 +12,7 @@ from bench.analysis.task_results import TaskResults
 
 LEGEND = (
     "° control. – not measured. trained: parameters. peak: of any phase. tok/s: answer tokens, in batches. ms/ask: "
-    "median, one question at a time. artefact: bytes kept."
+    "median, one question at a time. artifact: bytes kept."
 )
 LOSS_CHANGE = "forgets: nats by which a token of general text costs more after adapting than before."
 

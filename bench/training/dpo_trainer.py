@@ -45,7 +45,7 @@ def train_dpo(
 ) -> list[CurvePoint]:
     """Train the adapter of `lm.model` on what is left of the budget; returns the curve.
 
-    Direct preference optimisation (https://arxiv.org/abs/2305.18290) against the adapter as it arrives. The curve has
+    Direct preference optimization (https://arxiv.org/abs/2305.18290) against the adapter as it arrives. The curve has
     the validation loss only, since the loss that is trained on is of another kind.
     """
     lengths = [2 * len(head) + len(good) + len(bad) for head, good, bad in choices]

@@ -36,7 +36,7 @@ def computing(model: Any) -> AbstractContextManager[Any]:
 def keep(model: Any) -> int:
     """Turn what is trained into float32, so that small steps are not rounded away; returns the bytes that takes.
 
-    TRL turns the adapters of a quantised base into bfloat16: here all methods train in equal precision.
+    TRL turns the adapters of a quantized base into bfloat16: here all methods train in equal precision.
     """
     grown = 0
     for weight in model.parameters():

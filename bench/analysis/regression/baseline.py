@@ -22,7 +22,7 @@ _unpacked: list[TemporaryDirectory[str]] = []  # texts of records are read from 
 def load_baseline(text: str) -> list[Record]:
     """Records of a file or folder, or of a git revision: `v1.2`, whose baseline is meant, or `v1.2:some/folder`.
 
-    Raises `Refused` where it is none of these, or holds no record that this version reads.
+    Raises `UserError` where it is none of these, or holds no record that this version reads.
     """
     if Path(text).exists():
         return task_results.read_records([Path(text)])
@@ -44,7 +44,7 @@ def load_baseline(text: str) -> list[Record]:
 
 
 def exists(text: str) -> bool:
-    """Whether there is any record at a place, or in a revision; raises `Refused` where there is no such revision."""
+    """Whether there is any record at a place, or in a revision; raises `UserError` where there is no such revision."""
     place = Path(text)
     if place.exists():
         return place.is_file() or bool(task_results.find_record_files(place))
@@ -59,11 +59,11 @@ def exists(text: str) -> bool:
 def bless_baseline(new: Sequence[Record], into: Path, reason: str) -> list[Path]:
     """Make records the baseline in a folder: in place of those of the same task, model and method, with the reason.
 
-    Raises `Refused` where the reason is empty or a run is not a result that can be relied on.
+    Raises `UserError` where the reason is empty or a run is not a result that can be relied on.
     """
     if not reason.strip():
         raise UserError(
-            "--why is empty", hint='say why the baseline moves: --why "transformers 5.24, scores as before"'
+            "--reason is empty", hint='say why the baseline moves: --reason "transformers 5.24, scores as before"'
         )
     broken = [record.id for record in new if record.status in ("error", "timeout")]
     if broken:

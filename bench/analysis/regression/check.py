@@ -64,7 +64,7 @@ def check_against_baseline(
 ) -> CheckOutcome:
     """The records of a place against a baseline; `first`: there may be none yet. `rounds` took turns, and tell speed.
 
-    Raises `Refused` where the baseline lies within what it judges: it would be compared with itself.
+    Raises `UserError` where the baseline lies within what it judges: it would be compared with itself.
     """
     rules = read_policy(Path.cwd())
     inside, outside = Path(baseline_ref).resolve(), Path(new).resolve()
@@ -77,7 +77,7 @@ def check_against_baseline(
         return _nothing(new, "there is no record in it", "missing")
     fresh = baseline.load_baseline(new)
     if not baseline.exists(baseline_ref):
-        says = f"there is none yet; make it: bench bless {new} --into {baseline_ref} --why …"
+        says = f"there is none yet; make it: bench bless {new} --into {baseline_ref} --reason …"
         return _nothing(baseline_ref, says, "same" if allow_missing_baseline else "missing")
     return judge_records(
         baseline.load_baseline(baseline_ref), fresh, rules, speed.compare_speed(rounds, rules) if rounds else ()

@@ -20,7 +20,7 @@ OWN = ("harness", "environments", "rounds")  # what lies beside the folders of r
 def run_in_environments(requirements: Sequence[Path], command: str, out: Path) -> list[Path]:
     """Run `bench run` with these options in an environment for each file of requirements; the folders of the records.
 
-    Raises `Refused` where a file is missing, cannot be installed, or the command is refused.
+    Raises `UserError` where a file is missing, cannot be installed, or the command is refused.
     """
     for file in requirements:
         if not file.is_file():

@@ -62,7 +62,7 @@ def check_gates(pairs: Sequence[RecordPair], policy: Policy) -> list[GateFinding
     for one in pairs:
         found += _evidence(one)
         if one.old and one.new and not one.unlike:
-            found += [*_counts(one), *_artefact(one, policy), *_memory(one, policy), *_speed(one), *_curve(one)]
+            found += [*_counts(one), *_artifact(one, policy), *_memory(one, policy), *_speed(one), *_curve(one)]
     return found
 
 
@@ -109,7 +109,7 @@ def _counts(one: RecordPair) -> Iterator[GateFinding]:
         yield GateFinding(name=one.name, gate="counts", verdict="worse" if unlike else "same", details=says)
 
 
-def _artefact(one: RecordPair, policy: Policy) -> Iterator[GateFinding]:
+def _artifact(one: RecordPair, policy: Policy) -> Iterator[GateFinding]:
     sizes = [
         (before.cost.artifact_bytes, now.cost.artifact_bytes if now.cost else None)
         for before, now in one.both()

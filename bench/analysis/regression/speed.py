@@ -26,7 +26,7 @@ Times = dict[tuple[str, str], list[float]]
 def compare_speed(rounds: Path, policy: Policy) -> list[GateFinding]:
     """Ratios of seconds, after over before, of rounds in `rounds/old/1, 2, …` and `rounds/new/1, 2, …`.
 
-    Of twice as many rounds as are needed, the second half has to confirm the first. Raises `Refused` where rounds are
+    Of twice as many rounds as are needed, the second half has to confirm the first. Raises `UserError` where rounds are
     too few, or were made on different machines.
     """
     old, new = (_times(rounds / side) for side in ("old", "new"))

@@ -81,7 +81,8 @@ class RayExecutor:
 
         if any(job.accelerate for job in jobs):
             raise UserError(
-                f"--on {self.asked.on}: a run has one process on a cluster", hint="leave out --accelerate, or --on"
+                f"--executor {self.asked.on}: a run has one process on a cluster",
+                hint="leave out --accelerate, or --executor",
             )
         _connect(self.asked)
         try:
@@ -184,10 +185,10 @@ class RayExecutor:
 
 
 def parse_executor(on: str) -> RayExecutor:
-    """The cluster of `--on`, not connected to; raises `Refused` where that is no address, or Ray is not installed."""
+    """The cluster of `--executor`, not connected to; raises `UserError` where that is no address, or Ray is not installed."""
     found = resources.parse_resources(on)
     if importlib.util.find_spec("ray") is None:
-        raise UserError(f"--on {on}: Ray is not installed", hint="pip install 'adaptbench[ray]'")
+        raise UserError(f"--executor {on}: Ray is not installed", hint="pip install 'adaptbench[ray]'")
     return RayExecutor(found)
 
 
@@ -211,7 +212,7 @@ def _connect(asked: RayResources) -> None:
         ray.init(address, **how)
     except (ConnectionError, RuntimeError, ValueError, TimeoutError, ray.exceptions.RayError) as error:
         raise UserError(
-            f"--on {asked.on}: no cluster was found there: {_short(error)}",
+            f"--executor {asked.on}: no cluster was found there: {_short(error)}",
             hint="ray start --head begins one; ray://auto is for its own machines, ray://HOST:10001 for others",
         ) from None
     finally:
@@ -227,7 +228,7 @@ def _reach(asked: RayResources, address: str) -> None:
         socket.create_connection((str(parts.hostname), parts.port), timeout=REACH_S).close()
     except OSError as error:
         raise UserError(
-            f"--on {asked.on}: nobody answers at {parts.hostname}:{parts.port} ({error})",
+            f"--executor {asked.on}: nobody answers at {parts.hostname}:{parts.port} ({error})",
             hint="is the cluster up (ray start --head --ray-client-server-port 10001), and its port open?",
         ) from None
 

@@ -77,8 +77,8 @@ def unpack(archive: bytes, folder: Path) -> None:
     with tempfile.TemporaryDirectory(prefix=f".{folder.name}.kept.", dir=folder.parent) as scratch:
         with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
             tar.extraction_filter = getattr(tarfile, "data_filter", None)  # Python 3.11.4 and later have it
-            tar.extractall(Path(scratch) / "artefact")
-        (Path(scratch) / "artefact").rename(folder)
+            tar.extractall(Path(scratch) / "artifact")
+        (Path(scratch) / "artifact").rename(folder)
 
 
 def _compare(job: Job) -> None:

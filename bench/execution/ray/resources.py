@@ -21,7 +21,7 @@ Node = dict[str, Any]
 
 @dataclass(frozen=True)
 class RayResources:
-    """What `--on` says: which cluster, and what of a node a run is given; None: decided by the nodes."""
+    """What `--executor` says: which cluster, and what of a node a run is given; None: decided by the nodes."""
 
     on: str
     address: str
@@ -37,7 +37,7 @@ def parse_resources(on: str) -> RayResources:
     address, _, query = on.partition("?")
     given = dict(parse_qsl(query, keep_blank_values=True))
     if unknown := given.keys() - set(KEYS):
-        raise UserError(f"--on {on}: no such thing to say of a run", hint=did_you_mean(min(unknown), KEYS))
+        raise UserError(f"--executor {on}: no such thing to say of a run", hint=did_you_mean(min(unknown), KEYS))
     parts = urlsplit(address)
     try:
         if address not in ("ray", "ray://auto") and not (parts.scheme == "ray" and parts.hostname and parts.port):
@@ -47,16 +47,16 @@ def parse_resources(on: str) -> RayResources:
         if (cpus is not None and cpus < 1) or (gpus is not None and gpus < 0):
             raise ValueError("a run takes a core at least, and GPUs or none")
     except ValueError as error:
-        raise UserError(f"--on {on}: {error}", hint=f"Valid: {VALID}") from None
+        raise UserError(f"--executor {on}: {error}", hint=f"Valid: {VALID}") from None
     if "ship" in given and not Path(given["ship"]).is_dir():
-        raise UserError(f"--on {on}: no folder to ship", location=str(Path(given["ship"]).absolute()))
+        raise UserError(f"--executor {on}: no folder to ship", location=str(Path(given["ship"]).absolute()))
     return RayResources(on, address, cpus, gpus, memory, given.get("ship"))
 
 
 def resources_per_run(asked: RayResources, nodes: Sequence[Node], device: str) -> tuple[list[Node], dict[str, int]]:
     """The nodes that can make runs, and what each run is given of one, as options of a task.
 
-    All cores of a node, if not said otherwise: then no run disturbs what is measured of another. Raises `Refused`
+    All cores of a node, if not said otherwise: then no run disturbs what is measured of another. Raises `UserError`
     where no node has what is asked, or where all cores of one would be half of another's.
     """
     nodes = [node for node in nodes if node["Alive"] and _has(node, "num_cpus")]
@@ -67,13 +67,13 @@ def resources_per_run(asked: RayResources, nodes: Sequence[Node], device: str) -
     able = [node for node in nodes if _room(node, share)]
     there = "; ".join(_listed({option: _has(node, option) for option in NAMES}) for node in nodes) or "none"
     if not able:
-        raise UserError(f"--on {asked.on}: no node has {_listed(share)} for a run", location=f"nodes: {there}")
+        raise UserError(f"--executor {asked.on}: no node has {_listed(share)} for a run", location=f"nodes: {there}")
     if asked.cpus is None:
         share["num_cpus"] = min(_has(node, "num_cpus") for node in able)
         most = max(_has(node, "num_cpus") for node in able)
         if most >= 2 * share["num_cpus"]:
             raise UserError(
-                f"--on {asked.on}: the nodes are too unlike for one run on each",
+                f"--executor {asked.on}: the nodes are too unlike for one run on each",
                 location=f"nodes: {there}",
                 hint=f"say what a run takes: cpus={most} leaves smaller nodes out, fewer share larger ones",
             )

@@ -15,7 +15,7 @@ from bench.report.plot_style import Plot, legend_key, method_looks, new_figure, 
 
 
 def costs(section: TaskResults, say: Translate) -> Figure | None:
-    """Seconds of adapting and answering together: the best of each kind in colour, all others in grey."""
+    """Seconds of adapting and answering together: the best of each kind in color, all others in gray."""
     priced = {row.label: (row, price) for row in section.rows if (price := break_even.cost_model(row))}
     if not priced:
         return None
@@ -25,7 +25,7 @@ def costs(section: TaskResults, say: Translate) -> Figure | None:
     for row, price in priced.values():
         totals = [price.total(volume) for volume in volumes]
         if row in best:
-            axes.plot(volumes, totals, color=look[row.key].colour, linewidth=1.8, zorder=3)
+            axes.plot(volumes, totals, color=look[row.key].color, linewidth=1.8, zorder=3)
             look[row.key].mark(axes, volumes[-1], totals[-1], size=6)
         else:
             axes.plot(volumes, totals, color="#cccccc", linewidth=0.7, zorder=1)
@@ -65,7 +65,7 @@ PLOTS = [
         "costs",
         costs,
         lambda say: say(
-            "What all answers together cost: adapting once, then each question. In colour: the best control (°), the "
+            "What all answers together cost: adapting once, then each question. In color: the best control (°), the "
             "best method that trains nothing, the best that trains. The ring: from that many questions on, "
             "training is cheaper than prompting."
         ),

@@ -8,7 +8,7 @@ from bench.analysis.comparison import MethodResult
 from bench.analysis.summary import forgetting_nats
 from bench.analysis.task_results import TaskResults
 from bench.i18n import Translate
-from bench.report.plot_style import GREY, Plot, new_figure, scatter
+from bench.report.plot_style import GRAY, Plot, new_figure, scatter
 
 ROOM = 10  # names that can stand beside each other
 
@@ -23,7 +23,7 @@ def forgetting(section: TaskResults, say: Translate) -> Figure | None:
     untouched = next(filter(_untouched, section.comparison.results), None)
     base = untouched.interval.mean if untouched else 0.0
     points = {cell.key: (lost[cell.key] or 0.0, cell.interval.mean - base) for cell in cells}
-    axes.axvline(0, color=GREY, linewidth=0.8, linestyle=":")
+    axes.axvline(0, color=GRAY, linewidth=0.8, linestyle=":")
     axes.set_xlabel(say("forgotten (nats per token of general text)"))
     axes.set_ylabel(
         say("{metric} above {control}", metric=section.metric, control=untouched.name) if untouched else section.metric,

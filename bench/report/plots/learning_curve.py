@@ -20,12 +20,12 @@ def labels(section: TaskResults, say: Translate) -> Figure | None:
     for key, curve in sorted(found.items(), key=lambda one: -one[1].cells[-1].interval.mean):
         bounds = [cell.interval for cell in curve.cells]
         axes.fill_between(
-            curve.sizes, [one.low for one in bounds], [one.high for one in bounds], color=look[key].colour, alpha=0.12
+            curve.sizes, [one.low for one in bounds], [one.high for one in bounds], color=look[key].color, alpha=0.12
         )
         axes.plot(
             curve.sizes,
             [one.mean for one in bounds],
-            color=look[key].colour,
+            color=look[key].color,
             marker=look[key].shape,
             markersize=5,
             linestyle=":" if curve.control else "-",

@@ -10,7 +10,7 @@ from matplotlib.ticker import Formatter, NullFormatter
 
 from bench.analysis.task_results import TaskResults
 from bench.i18n import Translate
-from bench.report.plot_style import GREY, Draw, Plot, counts, mebibytes, milliseconds, new_figure, scatter, seconds
+from bench.report.plot_style import GRAY, Draw, Plot, counts, mebibytes, milliseconds, new_figure, scatter, seconds
 
 
 def pareto(measure: str, least: float, written: Formatter, label: Callable[[Translate], str]) -> Draw:
@@ -47,7 +47,7 @@ def _undominated(points: dict[str, tuple[float, float]]) -> set[str]:
 
 def _front(axes: Axes, points: dict[str, tuple[float, float]]) -> None:
     corners = sorted(points[key] for key in _undominated(points))
-    axes.step(*zip(*corners, strict=True), where="post", color=GREY, linewidth=1, zorder=1)
+    axes.step(*zip(*corners, strict=True), where="post", color=GRAY, linewidth=1, zorder=1)
 
 
 PLOTS = [

@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 
 from bench.analysis.task_results import TaskResults
 from bench.i18n import Translate
-from bench.report.plot_style import GREY, Plot, method_looks, new_figure, shorten_name
+from bench.report.plot_style import GRAY, Plot, method_looks, new_figure, shorten_name
 
 
 def quality(section: TaskResults, say: Translate) -> Figure | None:
@@ -16,14 +16,14 @@ def quality(section: TaskResults, say: Translate) -> Figure | None:
         return None
     figure, axes = new_figure(height=0.8 + 0.24 * len(cells))
     look, places = method_looks(section), range(len(cells))
-    ends, colours = zip(*((cell.interval, look[cell.key].colour) for cell in cells), strict=True)
-    axes.hlines(places, [one.low for one in ends], [one.high for one in ends], colors=colours, linewidth=2, zorder=2)
+    ends, colors = zip(*((cell.interval, look[cell.key].color) for cell in cells), strict=True)
+    axes.hlines(places, [one.low for one in ends], [one.high for one in ends], colors=colors, linewidth=2, zorder=2)
     for place, cell in enumerate(cells):
         look[cell.key].mark(axes, cell.interval.mean, place)
     dots = [(score, place) for place, cell in enumerate(cells) for score in cell.scores.mean(axis=1)]
     axes.plot(*zip(*dots, strict=True), ".", color="black", markersize=2.5, zorder=4)
     if section.comparison.control:
-        axes.axvline(section.comparison.control.interval.mean, color=GREY, linewidth=0.8, linestyle=":", zorder=1)
+        axes.axvline(section.comparison.control.interval.mean, color=GRAY, linewidth=0.8, linestyle=":", zorder=1)
     axes.set_yticks(
         places, [f"{shorten_name(cell.name)} °" if cell.control else shorten_name(cell.name) for cell in cells]
     )

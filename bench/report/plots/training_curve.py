@@ -33,7 +33,7 @@ def curves(section: TaskResults, say: Translate) -> Figure | None:
     look = method_looks(section)
     for axes, (key, cell) in zip(grid.flat, runs.items(), strict=False):
         for record in cell.records:
-            _curve(axes, record.curve, look[key].colour)
+            _curve(axes, record.curve, look[key].color)
         axes.set_title(shorten_name(cell.name), fontsize=9, loc="left", pad=2)
         axes.set_yscale("log")
         axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 3.0)))
@@ -42,18 +42,18 @@ def curves(section: TaskResults, say: Translate) -> Figure | None:
         axes.tick_params(labelsize=8)
     for axes in grid.flat[len(runs) :]:
         axes.set_visible(False)
-    figure.supxlabel(say("optimiser steps"), fontsize=10)
+    figure.supxlabel(say("optimizer steps"), fontsize=10)
     figure.supylabel(say("loss (nats per answer token)"), fontsize=10)
     return figure
 
 
-def _curve(axes: Axes, curve: Sequence[CurvePoint], colour: Any) -> None:
+def _curve(axes: Axes, curve: Sequence[CurvePoint], color: Any) -> None:
     seen = [(point.step, point.validation_loss) for point in curve if point.validation_loss is not None]
     taught = [(point.step, point.train_loss) for point in curve if point.train_loss is not None]
     if taught:
-        axes.plot(*zip(*taught, strict=True), color=colour, linewidth=1, linestyle="--", alpha=0.7)
+        axes.plot(*zip(*taught, strict=True), color=color, linewidth=1, linestyle="--", alpha=0.7)
     if seen:
-        axes.plot(*zip(*seen, strict=True), color=colour, linewidth=1.5)
+        axes.plot(*zip(*seen, strict=True), color=color, linewidth=1.5)
         step, least = min(seen, key=lambda point: point[1])
         if seen[-1][1] > OVERFIT * least:
             axes.plot([step], [least], "o", markerfacecolor="none", markeredgecolor="black", markersize=7)

@@ -21,7 +21,7 @@ def trials(section: TaskResults, say: Translate) -> Figure | None:
     look = method_looks(section)
     for cell, attempts in tuned:
         best = tuning_curve.expected_best([attempt.score or 0.0 for attempt in attempts])
-        axes.plot(range(1, len(best) + 1), best, color=look[cell.key].colour, marker=look[cell.key].shape, markersize=5)
+        axes.plot(range(1, len(best) + 1), best, color=look[cell.key].color, marker=look[cell.key].shape, markersize=5)
     axes.set(xlabel=say("trials"), ylabel=say("{metric} on validation, best of so many", metric=section.metric))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     figure.legend(

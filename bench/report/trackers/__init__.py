@@ -46,13 +46,13 @@ Tracker = Callable[[TrackerRun, Path], None]
 
 
 def resolve_trackers(names: str | None) -> dict[str, Tracker]:
-    """The trackers that are named, with commas between; raises `Refused` where one is unknown or not installed."""
+    """The trackers that are named, with commas between; raises `UserError` where one is unknown or not installed."""
     found = {}
     for name in filter(None, map(str.strip, (names or "").split(","))):
         if name not in NAMES:
-            raise UserError(f"--log-to {name}: no such tracker", hint=did_you_mean(name, NAMES))
+            raise UserError(f"--tracker {name}: no such tracker", hint=did_you_mean(name, NAMES))
         if importlib.util.find_spec(name) is None:
-            raise UserError(f"--log-to {name}: it is not installed", hint=f"pip install 'adaptbench[{name}]'")
+            raise UserError(f"--tracker {name}: it is not installed", hint=f"pip install 'adaptbench[{name}]'")
         found[name] = _late(name)
     return found
 

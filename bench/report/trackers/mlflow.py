@@ -18,7 +18,7 @@ def write(run: TrackerRun, out: Path) -> None:
     """A run in the experiment of its task, with its settings, its figures and its curve."""
     client = MlflowClient(os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{out.absolute()}/mlflow.db")
     known = client.get_experiment_by_name(run.task)
-    # Artefacts are none; without a place of their own the client would make one in the working directory.
+    # Artifacts are none; without a place of their own the client would make one in the working directory.
     place = known.experiment_id if known else client.create_experiment(run.task, f"{out.absolute().as_uri()}/mlflow")
     for old in client.search_runs([place], f"tags.`{OURS}` = '{run.id}'"):
         client.delete_run(old.info.run_id)
