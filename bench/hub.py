@@ -15,7 +15,8 @@ UNWANTED = ["*/*", "consolidated*"]  # the same weights once more, for other pro
 
 def fetch_model(name: str, revision: str | None = None) -> Path:
     """The folder of a model in the cache, at a commit, branch or tag; only weights in safetensors, configuration and
-    tokenizer are downloaded. Raises `UserError` where the hub or the cache does not give it."""
+    tokenizer are downloaded. Raises `UserError` where the hub or the cache does not give it.
+    """
     from huggingface_hub import errors, snapshot_download
 
     try:

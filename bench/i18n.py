@@ -12,7 +12,7 @@ from bench.errors import UserError, did_you_mean
 
 FOLDER = Path(__file__).parent
 Translate = Callable[..., str]
-"""`say("{name} leads", name="lora")`: the sentence in the reader's language, with the facts filled in."""
+"""`translate("{name} leads", name="lora")`: the sentence in the reader's language, with the facts filled in."""
 
 
 def untranslated(text: str, /, **facts: object) -> str:
@@ -23,7 +23,7 @@ def untranslated(text: str, /, **facts: object) -> str:
 def translator(language: str) -> Translate:
     """Who says things in a language.
 
-    A sentence without a translation, of a plot that somebody added, say, stays English.
+    A sentence without a translation, of a plot that somebody added, translate, stays English.
     """
     if language == "en":
         return untranslated

@@ -209,7 +209,8 @@ def _check_labels(splits: dict[str, tuple[TaskRow, ...]], train: Path, card: Tas
 
 def _check_scores(task: Task, code: Path) -> tuple[str, ...]:
     """Names of the scores; refuses a scorer that cannot score rows' own targets, and a main metric that is none of
-    them."""
+    them.
+    """
     mend = "score(prediction, references) returns a dict of the same names for all, and numbers from 0 to 1"
     found: dict[str, float] = {}
     for row in task.splits["test"][:LOOKED_AT]:

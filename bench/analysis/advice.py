@@ -17,7 +17,7 @@ from bench.analysis.task_results import TaskResults
 from bench.i18n import Translate, untranslated
 from bench.records import comparability
 
-Standing = Literal["as good", "open", "worse"]
+Standing = Literal["as good", "inconclusive", "worse"]
 Answer = Literal["use", "undecided", "nothing"]
 
 
@@ -53,7 +53,7 @@ class LabelingAdvice(BaseModel):
     """Whether more labels would help, by what a doubling of them brought between two training sizes."""
 
     verdict: str
-    """"yes", "no" or "open"."""
+    """"yes", "no" or "inconclusive"."""
     less: int
     more: int
     gain: float
@@ -88,10 +88,12 @@ class Advice(BaseModel):
     """Of the method to use; None: only one training size was measured."""
 
 
-def advise(section: TaskResults, wishes: Constraints, say: Translate = untranslated) -> Advice:
+def advise(section: TaskResults, wishes: Constraints, translate: Translate = untranslated) -> Advice:
     """The advice for one section."""
-    broken, beyond = describe_failed(section.rows, say), describe_exceeding(section.rows, wishes, say)
-    shams = {row.label: say("shows what learning nothing looks like") for row in section.rows if row.negative_control}
+    broken, beyond = describe_failed(section.rows, translate), describe_exceeding(section.rows, wishes, translate)
+    shams = {
+        row.label: translate("shows what learning nothing looks like") for row in section.rows if row.negative_control
+    }
     out = shams | beyond | broken
     cells = {cell.key: cell for cell in section.comparison.results}
     fits = [row for row in section.rows if row.status == "ok" and row.label not in out]
@@ -101,7 +103,7 @@ def advise(section: TaskResults, wishes: Constraints, say: Translate = untransla
     alike = comparability.same_machine(section.records)
     use = min(good, key=_dearness if alike else _rank, default=None)
     cheaper = [one for one in candidates if alike and use and _dearness(one) < _dearness(use)]
-    instead = [one for one in cheaper if one.standing == "open"]
+    instead = [one for one in cheaper if one.standing == "inconclusive"]
     chosen = next((row for row in fits if use and row.label == use.name), None)
     curve = learning_curve.learning_curves(section).get(chosen.key) if chosen else None
     return Advice(
@@ -163,7 +165,7 @@ def _standing(
     if gap.ci90.high < -tolerance:
         return "worse", None, -gap.interval.mean
     items = significance.questions_to_detect(gap, abs(gap.interval.mean + tolerance), SIGNIFICANCE_LEVEL)
-    return "open", items, -gap.interval.mean
+    return "inconclusive", items, -gap.interval.mean
 
 
 def _dearness(one: Candidate) -> tuple[bool, float, float]:

@@ -78,13 +78,13 @@ class Violation:
     written: Callable[[float], str]
 
 
-def describe_constraints(wishes: Constraints, say: Translate) -> tuple[Violation, ...]:
+def describe_constraints(wishes: Constraints, translate: Translate) -> tuple[Violation, ...]:
     """Those that have a number, whether it was given or not."""
     return (
-        Violation(say("memory"), wishes.memory_mib, lambda row: row.peak_mib, lambda mib: f"{mib:,.0f} MiB"),
-        Violation(say("adapting"), wishes.train_s, lambda row: row.train_s, units.time),
+        Violation(translate("memory"), wishes.memory_mib, lambda row: row.peak_mib, lambda mib: f"{mib:,.0f} MiB"),
+        Violation(translate("adapting"), wishes.train_s, lambda row: row.train_s, units.time),
         Violation(
-            say("an answer (95 of 100)"),
+            translate("an answer (95 of 100)"),
             wishes.latency_ms,
             lambda row: row.query_p95_ms,
             lambda ms: units.time(ms / 1000),
@@ -92,36 +92,40 @@ def describe_constraints(wishes: Constraints, say: Translate) -> tuple[Violation
     )
 
 
-def _too_much(row: MethodSummary, wishes: Constraints, say: Translate) -> str | None:
+def _too_much(row: MethodSummary, wishes: Constraints, translate: Translate) -> str | None:
     """The first limit that a method exceeds."""
-    for limit in describe_constraints(wishes, say):
+    for limit in describe_constraints(wishes, translate):
         found = limit.of(row)
         if limit.granted is None:
             continue
         if found is None:
-            return say("{what}: not measured", what=limit.what)
+            return translate("{what}: not measured", what=limit.what)
         if found > limit.granted:
             told = {"found": limit.written(found), "limit": limit.written(limit.granted)}
-            return say("{what}: {found}, over {limit}", what=limit.what, **told)
+            return translate("{what}: {found}, over {limit}", what=limit.what, **told)
     for metric, least in wishes.min_scores.items():
         if metric not in row.scores:
-            return say("{what}: not measured", what=metric)
+            return translate("{what}: not measured", what=metric)
         if row.scores[metric] < least:
-            return say("{metric}: {found:.3f}, under {least:g}", metric=metric, found=row.scores[metric], least=least)
+            return translate(
+                "{metric}: {found:.3f}, under {least:g}", metric=metric, found=row.scores[metric], least=least
+            )
     return None
 
 
-def describe_failed(rows: Sequence[MethodSummary], say: Translate) -> dict[str, str]:
+def describe_failed(rows: Sequence[MethodSummary], translate: Translate) -> dict[str, str]:
     """Methods of which a seed did not end well, with every reason."""
     why: dict[str, list[str]] = {}
     for row in rows:
         if row.status != "ok":
             told, seeds = f"{row.status}: {row.reason}", ", ".join(map(str, row.seeds))
             whole = not any(other.key == row.key and other is not row for other in rows)
-            why.setdefault(row.label, []).append(told if whole else say("seeds {seeds}: {why}", seeds=seeds, why=told))
+            why.setdefault(row.label, []).append(
+                told if whole else translate("seeds {seeds}: {why}", seeds=seeds, why=told)
+            )
     return {name: "; ".join(reasons) for name, reasons in why.items()}
 
 
-def describe_exceeding(rows: Sequence[MethodSummary], wishes: Constraints, say: Translate) -> dict[str, str]:
+def describe_exceeding(rows: Sequence[MethodSummary], wishes: Constraints, translate: Translate) -> dict[str, str]:
     """Methods that exceed a limit, with the first."""
-    return {row.label: reason for row in rows if row.status == "ok" and (reason := _too_much(row, wishes, say))}
+    return {row.label: reason for row in rows if row.status == "ok" and (reason := _too_much(row, wishes, translate))}

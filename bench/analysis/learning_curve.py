@@ -31,9 +31,9 @@ class LearningCurve:
 
     @property
     def verdict(self) -> str:
-        """Whether more labels would help: "yes", "no" (a doubling brings less than makes a difference), or "open"."""
+        """Whether more labels would help: "yes", "no" (a doubling brings less than makes a difference), or "inconclusive"."""
         gain = self.gain
-        return "yes" if gain.low > 0 else "no" if gain.high < significance.EQUIVALENCE_MARGIN else "open"
+        return "yes" if gain.low > 0 else "no" if gain.high < significance.EQUIVALENCE_MARGIN else "inconclusive"
 
 
 def learning_curves(section: TaskResults) -> dict[str, LearningCurve]:

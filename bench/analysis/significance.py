@@ -23,7 +23,7 @@ POWER = 0.80
 EQUIVALENCE_MARGIN = 0.02  # a difference smaller than this makes no difference, if nothing else is said
 
 Draws = NDArray[numpy.float64]
-Verdict = Literal["better", "worse", "same", "open"]
+Verdict = Literal["better", "worse", "equivalent", "inconclusive"]
 
 
 @dataclass(frozen=True)
@@ -151,7 +151,7 @@ def two_sided_tail(mean: float, noise: Noise) -> float:
 
 
 def holm_adjust(ps: Sequence[float]) -> list[float]:
-    """p values adjusted for having asked so many questions (Holm, https://www.jstor.org/stable/4615733)."""
+    """P values adjusted for having asked so many questions (Holm, https://www.jstor.org/stable/4615733)."""
     adjusted, least = [1.0] * len(ps), 0.0
     for rank, place in enumerate(sorted(range(len(ps)), key=ps.__getitem__)):
         least = max(least, min((len(ps) - rank) * ps[place], 1.0))
@@ -167,8 +167,8 @@ def judge_difference(found: Difference, p: float, margin: float = EQUIVALENCE_MA
     if p < SIGNIFICANCE_LEVEL and found.interval.mean:
         return "better" if found.interval.mean > 0 else "worse"
     if -margin < found.ci90.low and found.ci90.high < margin:
-        return "same"
-    return "open"
+        return "equivalent"
+    return "inconclusive"
 
 
 def questions_to_decide(found: Difference, contrasts: int = 1, within: float = EQUIVALENCE_MARGIN) -> int | None:

@@ -29,14 +29,14 @@ def command(
     from bench.analysis import advice, constraints, task_results
     from bench.report import advice_text
 
-    say = i18n.translator(i18n.require_language(lang))
+    translate = i18n.translator(i18n.require_language(lang))
     wishes = constraints.Constraints.parse(
         max_memory, max_train_time, max_latency, min_score or [], queries=queries, tolerance=tolerance
     )
     told = []
     for part in task_results.group_by_task(task_results.read_records(results or [Path("results")])):
-        made = advice.advise(part, wishes, say)
-        told.append((part.title, made, advice_text.advice_sentences(made, part, wishes, say)))
+        made = advice.advise(part, wishes, translate)
+        told.append((part.title, made, advice_text.advice_sentences(made, part, wishes, translate)))
     if format is Format.json:
         print(
             json.dumps(
@@ -47,6 +47,6 @@ def command(
     from rich.console import Console
 
     for title, made, said in told:
-        Console(markup=False).print(advice_text.candidates_table(title, made, say))
-        for line in [*said, *advice_text.excluded_sentences(made, say)]:
+        Console(markup=False).print(advice_text.candidates_table(title, made, translate))
+        for line in [*said, *advice_text.excluded_sentences(made, translate)]:
             Console(markup=False).print(line, highlight=False)

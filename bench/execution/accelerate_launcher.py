@@ -68,7 +68,8 @@ class AccelerateSetup:
 
 def read_accelerate_config(file: str | None, asked: str) -> AccelerateSetup:
     """What the configuration in a file asks for, if there is one, on a device that was asked for; `UserError` where that
-    cannot be."""
+    cannot be.
+    """
     if file is None:
         return AccelerateSetup(None, 1, asked)
     device.check_device(asked)

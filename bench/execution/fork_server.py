@@ -244,7 +244,8 @@ def _await(child: int, ear: socket.socket) -> int:
 
 def _file_pages() -> Iterator[tuple[int, int]]:
     """Addresses and sizes of what this process holds of files: a fork does not inherit those pages, and would seem
-    smaller than a process that has imported the same."""
+    smaller than a process that has imported the same.
+    """
     size = mmap.PAGESIZE
     with open("/proc/self/maps", encoding="utf-8") as areas, open("/proc/self/pagemap", "rb") as pagemap:
         for area in areas:

@@ -27,7 +27,8 @@ def model_bytes(model: Any) -> int:
 
 def is_quantized(model: Any) -> int:
     """The same once its linear layers but the last are held in 4 bits, doubly quantized (https://arxiv.org/abs/2305.14314),
-    and all else in float32."""
+    and all else in float32.
+    """
     last = model.get_output_embeddings()
     packed = sum(
         layer.weight.numel() for layer in model.modules() if isinstance(layer, torch.nn.Linear) and layer is not last
@@ -51,7 +52,8 @@ def training_bytes(model: Any, tokens: int) -> int:
 
 def generation_bytes(model: Any, rows: int, length: int) -> int:
     """Bytes that answering `rows` at once adds, each of `length` tokens with its answer: keys, values, a block's states
-    and the last logits."""
+    and the last logits.
+    """
     config = model.config.get_text_config()
     width = config.hidden_size
     inner = getattr(config, "intermediate_size", None) or 4 * width
@@ -121,7 +123,8 @@ def _kept(model: Any, length: int) -> int:
 @contextmanager
 def _fused(model: Any) -> Iterator[None]:
     """Let attention on torch's meta device keep what the fused kernels of real devices keep; by itself it keeps all
-    of its weights."""
+    of its weights.
+    """
     plain = functional.scaled_dot_product_attention
     if model.device.type == "meta":
         functional.scaled_dot_product_attention = _attend

@@ -101,7 +101,8 @@ def measure_latency(
 
 class _Gauge(Protocol):
     """Reads memory in MiB, from `start` (what is held; None if not `fresh`, which keeps the peak there was) to `stop`
-    (the peak of what was held, and of what an allocator had reserved, None where there is no such thing)."""
+    (the peak of what was held, and of what an allocator had reserved, None where there is no such thing).
+    """
 
     name: str
 
@@ -220,7 +221,7 @@ def _age_s() -> float:
 
 
 def _cuda() -> Any:
-    """torch's CUDA module (whose types are incomplete), imported only where a CUDA device is asked for."""
+    """Torch's CUDA module (whose types are incomplete), imported only where a CUDA device is asked for."""
     import torch
 
     return torch.cuda

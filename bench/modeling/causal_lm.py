@@ -259,7 +259,7 @@ class CausalLM(LoadedModel):
         return [text for text, _, _ in written]
 
     def _written(self, tokens: list[int]) -> tuple[str, int, bool]:
-        """What new tokens say, how many it took with the one that ends it, and whether it has ended.
+        """Text of new tokens, how many it took with the one that ends it, and whether it has ended.
 
         Rows that have ended are filled with padding until others do.
         """

@@ -48,7 +48,8 @@ def words(folder: Path) -> Path:
 
 def weights_digest(folder: Path) -> str:
     """SHA-256 over everything in a model folder that decides its answers: weights, configuration, tokenizer, and over
-    the base as well where it holds an adapter."""
+    the base as well where it holds an adapter.
+    """
     if adapter_checkpoint.is_adapter(folder):
         beneath = base_model_folder(folder)
         both = _digest(beneath) if words(folder) == beneath else _digest(beneath) + _digest(folder, TOKENS)

@@ -157,7 +157,8 @@ def attend(module: Any, query: Any, key: Any, value: Any, attention_mask: Any, *
 
 def _bias(mask: Any, length: int, known: int, dtype: Any) -> Any:
     """What is added to attention weights (rows, 1, tokens, known): of tokens before it each sees those of the mask, or
-    all; None where nothing is hidden."""
+    all; None where nothing is hidden.
+    """
     if mask is None and length == 1:
         return None
     seen = torch.ones(1, 1, length, known, dtype=torch.bool).tril(known - length) if mask is None else mask

@@ -34,7 +34,8 @@ class TensorHeader:
 
 def find_weight_files(folder: Path, names: Sequence[str] = MODEL) -> list[Path]:
     """The files that loading would read, safetensors before pickles; raises `UserError` where there are none, or one of
-    those that an index names is not there."""
+    those that an index names is not there.
+    """
     first = next((folder / name for name in names if (folder / name).is_file()), None)
     if first is None:
         wanted = f"{names[0]} (or shards with {names[1]})" if names is MODEL else names[0]

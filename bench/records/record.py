@@ -266,7 +266,8 @@ def read_all(folder: Path) -> Iterator[Record]:
 
 def record_files(folder: Path) -> list[Path]:
     """The files of records in a folder and below, without what runs have kept beside theirs, and without baselines:
-    those are read where they are named."""
+    those are read where they are named.
+    """
     return [
         file
         for file in sorted(folder.rglob("*.json"))

@@ -21,35 +21,44 @@ class TableColumn:
     written: Callable[[float | None], str]
 
 
-def build_columns(rows: Sequence[MethodSummary], main: str, say: Translate) -> list[TableColumn]:
+def build_columns(rows: Sequence[MethodSummary], main: str, translate: Translate) -> list[TableColumn]:
     """Scores first, the main metric left out since it stands with its interval; then costs that some row has."""
     metrics = dict.fromkeys(metric for row in rows for metric in row.scores if metric != main)
     made = [TableColumn(metric, "", partial(_score, metric=metric), units.decimal) for metric in metrics]
     made += [
         TableColumn(
-            say("forgets"),
-            say("nats that a token of general text costs more after adapting"),
+            translate("forgets"),
+            translate("nats that a token of general text costs more after adapting"),
             lambda row: row.forgetting_nats,
             units.signed,
         ),
-        TableColumn(say("trained"), say("parameters trained"), lambda row: row.trainable, units.count),
-        TableColumn(say("fit"), say("time to adapt, mean over seeds"), lambda row: row.train_s, units.time),
+        TableColumn(translate("trained"), translate("parameters trained"), lambda row: row.trainable, units.count),
+        TableColumn(translate("fit"), translate("time to adapt, mean over seeds"), lambda row: row.train_s, units.time),
         TableColumn(
-            say("peak memory"),
-            say("highest of all phases and seeds, MiB"),
+            translate("peak memory"),
+            translate("highest of all phases and seeds, MiB"),
             lambda row: row.peak_mib,
             units.whole,
         ),
         TableColumn(
-            say("tokens/s"), say("answer tokens per second, in batches"), lambda row: row.tokens_per_s, units.whole
+            translate("tokens/s"),
+            translate("answer tokens per second, in batches"),
+            lambda row: row.tokens_per_s,
+            units.whole,
         ),
         TableColumn(
-            say("answer"), say("median time of one question, alone"), lambda row: row.query_p50_ms, _milliseconds
+            translate("answer"),
+            translate("median time of one question, alone"),
+            lambda row: row.query_p50_ms,
+            _milliseconds,
         ),
         TableColumn(
-            say("answer 95 %"), say("95 of 100 questions took no longer"), lambda row: row.query_p95_ms, _milliseconds
+            translate("answer 95 %"),
+            translate("95 of 100 questions took no longer"),
+            lambda row: row.query_p95_ms,
+            _milliseconds,
         ),
-        TableColumn(say("kept"), say("bytes on disk"), lambda row: row.artifact_bytes, units.size),
+        TableColumn(translate("kept"), translate("bytes on disk"), lambda row: row.artifact_bytes, units.size),
     ]
     return [column for column in made if any(column.of(row) is not None for row in rows)]
 

@@ -45,7 +45,7 @@ class PageWriter:
 
     sections: Sequence[TaskResults]
     out: Path
-    say: Translate
+    translate: Translate
     questions: Questions
     pages: Environment
 
@@ -71,8 +71,8 @@ def write_report(
     Few sections stand on one page. Of many each has its own, and the first page says what they have in common.
     """
     global _desk
-    say = translator(language)
-    _desk = PageWriter(sections, out, say, questions, _pages(say, language))
+    translate = translator(language)
+    _desk = PageWriter(sections, out, translate, questions, _pages(translate, language))
     (out / "plots").mkdir(parents=True, exist_ok=True)
     with ProcessPoolExecutor(len(os.sched_getaffinity(0)), get_context("fork"), threadpool_limits, (1,)) as pool:
         if len(sections) > FEW:
@@ -92,7 +92,7 @@ def write_report(
     _tables(sections, lines, out)
 
 
-def _pages(say: Translate, language: str) -> Environment:
+def _pages(translate: Translate, language: str) -> Environment:
     pages = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=lambda name: bool(name and name.endswith(".html")),
@@ -102,7 +102,7 @@ def _pages(say: Translate, language: str) -> Environment:
     )
     pages.filters["cell"] = escape_markdown
     pages.globals |= {
-        "say": say,
+        "translate": translate,
         "units": units,
         "language": language,
         "version": __version__,
@@ -130,7 +130,7 @@ def _task(place: int) -> tuple[TaskOutline, list[Line]]:
 
 
 def _view(section: TaskResults, pictures: list[Picture], seeds: int | None = None) -> SectionView:
-    return SectionView(section, pictures, _desk.questions(section.records[0].spec), _desk.say, seeds)
+    return SectionView(section, pictures, _desk.questions(section.records[0].spec), _desk.translate, seeds)
 
 
 def _part(view: SectionView) -> TaskPage:
@@ -142,10 +142,10 @@ def _draw(place: int, name: str) -> Picture | None:
     """One plot of one section, also as files; None where it has nothing to show."""
     from matplotlib import pyplot
 
-    section, say, folder = _desk.sections[place], _desk.say, _desk.out / "plots"
+    section, translate, folder = _desk.sections[place], _desk.translate, _desk.out / "plots"
     plot = next(plot for plot in all_plots() if plot.name == name)
     with plot_style():
-        figure = plot.draw(section, say)
+        figure = plot.draw(section, translate)
         if figure is None:
             return None
         finish_figure(figure)
@@ -155,7 +155,7 @@ def _draw(place: int, name: str) -> Picture | None:
             figure.savefig(folder / f"{file}.png")
         pyplot.close(figure)
     (folder / f"{file}.svg").write_text(text.getvalue(), "utf-8")
-    return Picture(plot.name, file, plot.caption(say), _inline(text.getvalue(), section))
+    return Picture(plot.name, file, plot.caption(translate), _inline(text.getvalue(), section))
 
 
 def _inline(svg: str, section: TaskResults) -> Markup:

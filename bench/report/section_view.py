@@ -40,34 +40,34 @@ class SectionView:
     section: TaskResults
     pictures: list[Picture]
     questions: dict[str, str]
-    say: Translate
+    translate: Translate
     seeds: int | None = None
     """Of each method, so many runs' answers are shown; None: all."""
 
     @cached_property
     def advice(self) -> Advice:
         """What to use where nothing is limited."""
-        return advice.advise(self.section, Constraints(), self.say)
+        return advice.advise(self.section, Constraints(), self.translate)
 
     @cached_property
     def answer(self) -> list[str]:
         """The advice in words."""
-        return advice_text.advice_sentences(self.advice, self.section, Constraints(), self.say)
+        return advice_text.advice_sentences(self.advice, self.section, Constraints(), self.translate)
 
     @cached_property
     def findings(self) -> list[str]:
         """Who leads, and who is shown better or worse than whom."""
-        return comparison.comparison_sentences(self.section.comparison, self.say)
+        return comparison.comparison_sentences(self.section.comparison, self.translate)
 
     @cached_property
     def notes(self) -> list[str]:
         """What must be known beside the table."""
-        return caveats.caveats(self.section, self.say)
+        return caveats.caveats(self.section, self.translate)
 
     @cached_property
     def columns(self) -> list[TableColumn]:
         """The table's, beside the method, the main metric and the verdicts."""
-        return build_columns(self.section.rows, self.section.metric, self.say)
+        return build_columns(self.section.rows, self.section.metric, self.translate)
 
     @cached_property
     def methods(self) -> dict[str, list[Record]]:
@@ -95,27 +95,29 @@ class SectionView:
     def verdict(self, one: Verdict | None) -> str:
         """A verdict in one word; nothing where nothing was compared."""
         words = {
-            "better": self.say("better"),
-            "worse": self.say("worse"),
-            "same": self.say("same"),
-            "open": self.say("open"),
+            "better": self.translate("better"),
+            "worse": self.translate("worse"),
+            "equivalent": self.translate("equivalent"),
+            "inconclusive": self.translate("inconclusive"),
         }
         return words[one] if one else ""
 
     @cached_property
     def setting(self) -> list[str]:
         """Under which terms it was measured, and where."""
-        spec, say = self.section.records[0].spec, self.say
+        spec, translate = self.section.records[0].spec, self.translate
         granted = spec.budget.model_dump(exclude_none=True)
         told = [
-            say("{methods} methods", methods=len(self.methods)),
-            say("seeds {seeds}", seeds=", ".join(map(str, sorted({one.spec.seed for one in self.section.records})))),
-            say("{items} test questions", items=max(len(one.samples) for one in self.section.records)),
-            say("budget: {budget}", budget=", ".join(f"{name} {value}" for name, value in granted.items())),
+            translate("{methods} methods", methods=len(self.methods)),
+            translate(
+                "seeds {seeds}", seeds=", ".join(map(str, sorted({one.spec.seed for one in self.section.records})))
+            ),
+            translate("{items} test questions", items=max(len(one.samples) for one in self.section.records)),
+            translate("budget: {budget}", budget=", ".join(f"{name} {value}" for name, value in granted.items())),
             spec.base.dtype,
         ]
         machines = dict.fromkeys(
-            say("{processor}, {cores} cores, {device}", **one.env.model_dump())
+            translate("{processor}, {cores} cores, {device}", **one.env.model_dump())
             for one in self.section.records
             if one.env
         )

@@ -112,7 +112,7 @@ def _gathered(mine: float) -> list[float]:
 
 
 def _group() -> Any:
-    """torch's module for processes that work together, where they do."""
+    """Torch's module for processes that work together, where they do."""
     torch = sys.modules.get("torch")
     found = torch.distributed if torch else None
     return found if found and found.is_available() and found.is_initialized() else None

@@ -68,7 +68,8 @@ class RankShard:
         of: int,
     ) -> None:
         """`at_once` rows go into a batch at the most; `by_rows` if a batch's loss is the mean over its rows, otherwise
-        it is a part of its step's. This is process `number` (from 0) `of` so many."""
+        it is a part of its step's. This is process `number` (from 0) `of` so many.
+        """
         self.order, self.rows, self.collate, self.at_once, self.by_rows = order, rows, collate, at_once, by_rows
         self.number, self.of = number, of
 

@@ -180,7 +180,8 @@ class BudgetCallback(TrainerCallback):
         of: int,
     ) -> None:
         """`lengths` are the rows' tokens; the rows show so many `examples`; `steps` are to come, `of`
-        all that the budget has."""
+        all that the budget has.
+        """
         self.lm, self.budget = lm, budget
         self.validation = enough(encode_examples(lm, lesson, lesson.validation[:CURVE_EXAMPLES]))
         self.rows, self.examples = len(lengths), examples

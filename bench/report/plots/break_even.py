@@ -14,7 +14,7 @@ from bench.i18n import Translate
 from bench.report.plot_style import Plot, legend_key, method_looks, new_figure, seconds
 
 
-def costs(section: TaskResults, say: Translate) -> Figure | None:
+def costs(section: TaskResults, translate: Translate) -> Figure | None:
     """Seconds of adapting and answering together: the best of each kind in color, all others in gray."""
     priced = {row.label: (row, price) for row in section.rows if (price := break_even.cost_model(row))}
     if not priced:
@@ -36,7 +36,7 @@ def costs(section: TaskResults, say: Translate) -> Figure | None:
             axes.plot([at], [total], "o", markerfacecolor="none", markeredgecolor="black", markersize=9, zorder=4)
             axes.annotate(f"{at:,}", (at, total), (0, 9), textcoords="offset points", ha="right", fontsize=9)
     least = min(price.total(1) for row, price in priced.values() if row in best)
-    axes.set(xscale="log", yscale="log", xlabel=say("questions answered"), ylabel=say("time in all"))
+    axes.set(xscale="log", yscale="log", xlabel=translate("questions answered"), ylabel=translate("time in all"))
     axes.set_ylim(bottom=max(least / 2, 1e-4))
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))
     axes.yaxis.set_major_formatter(seconds)
@@ -64,7 +64,7 @@ PLOTS = [
         60,
         "costs",
         costs,
-        lambda say: say(
+        lambda translate: translate(
             "What all answers together cost: adapting once, then each question. In color: the best control (°), the "
             "best method that trains nothing, the best that trains. The ring: from that many questions on, "
             "training is cheaper than prompting."

@@ -13,7 +13,7 @@ from bench.report.plot_style import GRAY, Plot, new_figure, scatter
 ROOM = 10  # names that can stand beside each other
 
 
-def forgetting(section: TaskResults, say: Translate) -> Figure | None:
+def forgetting(section: TaskResults, translate: Translate) -> Figure | None:
     """What adapting took from the model's grasp of general text, against what it brought on the task."""
     lost = {cell.key: _lost(cell) for cell in section.comparison.results}
     cells = [cell for cell in section.comparison.results if lost[cell.key] is not None]
@@ -24,9 +24,11 @@ def forgetting(section: TaskResults, say: Translate) -> Figure | None:
     base = untouched.interval.mean if untouched else 0.0
     points = {cell.key: (lost[cell.key] or 0.0, cell.interval.mean - base) for cell in cells}
     axes.axvline(0, color=GRAY, linewidth=0.8, linestyle=":")
-    axes.set_xlabel(say("forgotten (nats per token of general text)"))
+    axes.set_xlabel(translate("forgotten (nats per token of general text)"))
     axes.set_ylabel(
-        say("{metric} above {control}", metric=section.metric, control=untouched.name) if untouched else section.metric,
+        translate("{metric} above {control}", metric=section.metric, control=untouched.name)
+        if untouched
+        else section.metric,
     )
     scatter(figure, axes, section, cells, points, named=_named(points))
     return figure
@@ -55,7 +57,7 @@ PLOTS = [
         100,
         "forgetting",
         forgetting,
-        lambda say: say(
+        lambda translate: translate(
             "What a method gains on the task and what the model forgets of general text. Of many, those are named that "
             "gain more than any that forget as little."
         ),

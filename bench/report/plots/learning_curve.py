@@ -10,7 +10,7 @@ from bench.i18n import Translate
 from bench.report.plot_style import Plot, method_looks, new_figure, shorten_name
 
 
-def labels(section: TaskResults, say: Translate) -> Figure | None:
+def labels(section: TaskResults, translate: Translate) -> Figure | None:
     """Quality against training size, with intervals."""
     found = learning_curve.learning_curves(section)
     if not found:
@@ -34,7 +34,7 @@ def labels(section: TaskResults, say: Translate) -> Figure | None:
     axes.set_xscale("log")
     axes.set_xticks(sizes := sorted(section.sizes), [f"{size:,}" for size in sizes])
     axes.minorticks_off()
-    axes.set_xlabel(say("training examples"))
+    axes.set_xlabel(translate("training examples"))
     axes.set_ylabel(section.metric)
     figure.legend(loc="outside lower center", ncols=3, fontsize=9)
     return figure
@@ -45,6 +45,6 @@ PLOTS = [
         70,
         "labels",
         labels,
-        lambda say: say("What more training examples bring, with 95 % intervals."),
+        lambda translate: translate("What more training examples bring, with 95 % intervals."),
     )
 ]

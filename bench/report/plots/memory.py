@@ -14,7 +14,7 @@ from bench.report.plot_style import Plot, new_figure, shorten_name
 SHOWN_PHASES = ("load", "fit", "predict")
 
 
-def memory(section: TaskResults, say: Translate) -> Figure | None:
+def memory(section: TaskResults, translate: Translate) -> Figure | None:
     """The peak of each phase, and a line where it was forecast."""
     measured = [cell for cell in section.comparison.results[::-1] if _peaks(cell)]
     if not measured:
@@ -32,7 +32,7 @@ def memory(section: TaskResults, say: Translate) -> Figure | None:
     axes.set_xlabel("MiB")
     axes.margins(y=0.01)
     keys = [Line2D([], [], color=shade, linewidth=5, label=phase) for phase, shade in shades.items()]
-    keys.append(Line2D([], [], color="black", marker="|", linestyle="", label=say("forecast")))
+    keys.append(Line2D([], [], color="black", marker="|", linestyle="", label=translate("forecast")))
     figure.legend(handles=keys, loc="outside upper center", ncols=4, fontsize=9, handlelength=1)
     return figure
 
@@ -54,6 +54,8 @@ PLOTS = [
         90,
         "memory",
         memory,
-        lambda say: say("Peak memory of loading, fitting and answering; black lines: as forecast beforehand."),
+        lambda translate: translate(
+            "Peak memory of loading, fitting and answering; black lines: as forecast beforehand."
+        ),
     )
 ]

@@ -19,14 +19,14 @@ def pareto(measure: str, least: float, written: Formatter, label: Callable[[Tran
     What costs less than `least` stands there: it makes no difference, and a logarithm has no place for nothing.
     """
 
-    def draw(section: TaskResults, say: Translate) -> Figure | None:
+    def draw(section: TaskResults, translate: Translate) -> Figure | None:
         costs = {row.key: getattr(row, measure) for row in section.rows if row.status == "ok"}
         cells = [cell for cell in section.comparison.results if costs[cell.key] is not None]
         if not cells:
             return None
         points = {cell.key: (max(costs[cell.key], least), cell.interval.mean) for cell in cells}
         figure, axes = new_figure()
-        axes.set(xscale="log", xlabel=label(say), ylabel=section.metric)
+        axes.set(xscale="log", xlabel=label(translate), ylabel=section.metric)
         axes.xaxis.set_major_formatter(written)
         axes.xaxis.set_minor_formatter(NullFormatter())
         _front(axes, points)
@@ -54,25 +54,31 @@ PLOTS = [
     Plot(
         20,
         "pareto-latency",
-        pareto("query_p50_ms", 0.1, milliseconds, lambda say: say("time of an answer (median)")),
-        lambda say: say("Quality and the time of an answer. No method is better in both than those on the line."),
+        pareto("query_p50_ms", 0.1, milliseconds, lambda translate: translate("time of an answer (median)")),
+        lambda translate: translate(
+            "Quality and the time of an answer. No method is better in both than those on the line."
+        ),
     ),
     Plot(
         30,
         "pareto-fit",
-        pareto("train_s", 0.1, seconds, lambda say: say("time to adapt (0.1 s or less at the left edge)")),
-        lambda say: say("Quality and the time to adapt. No method is better in both than those on the line."),
+        pareto("train_s", 0.1, seconds, lambda translate: translate("time to adapt (0.1 s or less at the left edge)")),
+        lambda translate: translate(
+            "Quality and the time to adapt. No method is better in both than those on the line."
+        ),
     ),
     Plot(
         40,
         "pareto-memory",
-        pareto("peak_mib", 1.0, mebibytes, lambda say: say("peak memory of all phases")),
-        lambda say: say("Quality and memory. No method is better in both than those on the line."),
+        pareto("peak_mib", 1.0, mebibytes, lambda translate: translate("peak memory of all phases")),
+        lambda translate: translate("Quality and memory. No method is better in both than those on the line."),
     ),
     Plot(
         50,
         "pareto-trainable",
-        pareto("trainable", 100, counts, lambda say: say("trained parameters (none at the left edge)")),
-        lambda say: say("Quality and trained parameters. No method is better in both than those on the line."),
+        pareto("trainable", 100, counts, lambda translate: translate("trained parameters (none at the left edge)")),
+        lambda translate: translate(
+            "Quality and trained parameters. No method is better in both than those on the line."
+        ),
     ),
 ]

@@ -9,7 +9,7 @@ from bench.i18n import Translate
 from bench.report.plot_style import GRAY, Plot, method_looks, new_figure, shorten_name
 
 
-def quality(section: TaskResults, say: Translate) -> Figure | None:
+def quality(section: TaskResults, translate: Translate) -> Figure | None:
     """The main metric with its interval, and each seed's own value as a dot."""
     cells = section.comparison.results[::-1]
     if not cells:
@@ -38,7 +38,7 @@ PLOTS = [
         10,
         "quality",
         quality,
-        lambda say: say(
+        lambda translate: translate(
             "How good each method is. Bars: 95 % intervals over questions and seeds. Dots: single seeds. Dotted line: "
             "the best control (°)."
         ),

@@ -18,7 +18,7 @@ from bench.report.plot_style import WIDTH, Plot, method_looks, shorten_name
 OVERFIT = 1.05  # validation loss at the end that exceeds its least by more than this has turned
 
 
-def curves(section: TaskResults, say: Translate) -> Figure | None:
+def curves(section: TaskResults, translate: Translate) -> Figure | None:
     """Loss while training, dashed, and on validation; a ring where validation was at its least before it turned."""
     runs = {cell.key: cell for cell in section.comparison.results if cell.records[0].curve}
     if not runs:
@@ -42,8 +42,8 @@ def curves(section: TaskResults, say: Translate) -> Figure | None:
         axes.tick_params(labelsize=8)
     for axes in grid.flat[len(runs) :]:
         axes.set_visible(False)
-    figure.supxlabel(say("optimizer steps"), fontsize=10)
-    figure.supylabel(say("loss (nats per answer token)"), fontsize=10)
+    figure.supxlabel(translate("optimizer steps"), fontsize=10)
+    figure.supylabel(translate("loss (nats per answer token)"), fontsize=10)
     return figure
 
 
@@ -64,7 +64,7 @@ PLOTS = [
         80,
         "curves",
         curves,
-        lambda say: say(
+        lambda translate: translate(
             "Loss on training (dashed) and validation examples. A ring marks the least validation loss where it rose "
             "afterwards: overfitting."
         ),

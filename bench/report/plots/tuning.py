@@ -11,7 +11,7 @@ from bench.i18n import Translate
 from bench.report.plot_style import Plot, legend_key, method_looks, new_figure
 
 
-def trials(section: TaskResults, say: Translate) -> Figure | None:
+def trials(section: TaskResults, translate: Translate) -> Figure | None:
     """E[best of k] on validation for each tuned method; a trial that failed counts as 0."""
     known = [(cell, cell.records[0].tuning) for cell in section.comparison.results]
     tuned = [(cell, tuning.trials) for cell, tuning in known if tuning and tuning.trials]
@@ -22,7 +22,9 @@ def trials(section: TaskResults, say: Translate) -> Figure | None:
     for cell, attempts in tuned:
         best = tuning_curve.expected_best([attempt.score or 0.0 for attempt in attempts])
         axes.plot(range(1, len(best) + 1), best, color=look[cell.key].color, marker=look[cell.key].shape, markersize=5)
-    axes.set(xlabel=say("trials"), ylabel=say("{metric} on validation, best of so many", metric=section.metric))
+    axes.set(
+        xlabel=translate("trials"), ylabel=translate("{metric} on validation, best of so many", metric=section.metric)
+    )
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     figure.legend(
         handles=[legend_key(look[cell.key], cell.name) for cell, _ in tuned],
@@ -38,6 +40,8 @@ PLOTS = [
         75,
         "trials",
         trials,
-        lambda say: say("What the best of so many trials of hyper-parameters scores on average, on validation."),
+        lambda translate: translate(
+            "What the best of so many trials of hyper-parameters scores on average, on validation."
+        ),
     )
 ]

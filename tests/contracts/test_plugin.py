@@ -14,7 +14,7 @@ from conftest import Bench
 
 from bench.modeling.checkpoint import Checkpoint
 
-EXAMPLE = Path(__file__).parents[1] / "docs" / "example-plugin"
+EXAMPLE = Path(__file__).parents[2] / "docs" / "example-plugin"
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ import pytest
 
 import bench
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 LEFT_BEHIND = (".git", ".venv", ".*_cache", ".hypothesis", "__pycache__", "dist", "build", "*.egg-info")
 MODEL = (
     "config.json",

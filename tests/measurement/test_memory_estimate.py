@@ -25,7 +25,7 @@ from bench.records.record import BudgetLimits
 from bench.testing import QUESTIONS, tiny_training_data
 
 LESSON = tiny_training_data()
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 MERGED = ("lora", "dora", "ia3")
 linux = pytest.mark.skipif(sys.platform != "linux", reason="resident memory is read from /proc")
 

@@ -25,7 +25,7 @@ from bench.modeling.checkpoint import Checkpoint
 from bench.task import SPLITS, Task, TaskRow
 from bench.task_card import TaskCard
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 ASKED = {
     "train": (
         "맑은 하늘",

@@ -234,14 +234,14 @@ def test_all_right_has_no_width_and_no_difference_no_doubt() -> None:
     assert (bounds.mean, bounds.high) == (1, 1)
     assert bounds.low == pytest.approx(0.025 ** (1 / 50))
     found = significance.paired_difference(sure, sure)
-    assert (found.p, significance.judge_difference(found, found.p)) == (1, "same")
+    assert (found.p, significance.judge_difference(found, found.p)) == (1, "equivalent")
     found = significance.paired_difference(sure, 0 * sure)
     assert (found.p, significance.judge_difference(found, found.p)) == (0, "better")
 
 
 @pytest.mark.parametrize(
     ("gap", "items", "expected"),
-    [(0.12, 500, "better"), (-0.12, 500, "worse"), (0.0, 40_000, "same"), (0.02, 100, "open")],
+    [(0.12, 500, "better"), (-0.12, 500, "worse"), (0.0, 40_000, "equivalent"), (0.02, 100, "inconclusive")],
 )
 def test_verdicts_come_out_as_designed(gap: float, items: int, expected: str) -> None:
     dice = numpy.random.default_rng(3)

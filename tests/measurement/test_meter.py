@@ -14,7 +14,7 @@ import pytest
 
 from bench.measurement.meter import Meter
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 LINUX = pytest.mark.skipif(Meter().instrument != "VmHWM", reason="the high-water mark of /proc is not readable here")
 
 REPORT = """

@@ -21,7 +21,7 @@ from bench.modeling.checkpoint import Checkpoint
 from bench.records.record import Record
 
 pytestmark = pytest.mark.skipif(not fork_server.can_fork(), reason="runs cannot be forked here")
-ENVIRONMENT = dict(os.environ) | {"PYTHONPATH": str(Path(__file__).parents[1])}
+ENVIRONMENT = dict(os.environ) | {"PYTHONPATH": str(Path(__file__).parents[2])}
 
 
 @pytest.fixture(autouse=True)

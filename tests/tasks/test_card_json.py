@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from bench.task import Task, load_task
 
-FOLDER = Path(__file__).parents[1] / "tasks" / "card-json"
+FOLDER = Path(__file__).parents[2] / "tasks" / "card-json"
 GOLD = {"name": "김민수", "title": "어린 왕자", "copies": 2, "day": "3-05", "act": "대출", "desk": "A1"}
 RIGHT = {"em": 1.0, "f1": 1.0, "parsed": 1.0, "format": 1.0}
 

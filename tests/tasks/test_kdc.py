@@ -9,7 +9,7 @@ import pytest
 import yaml
 from conftest import Rows
 
-FOLDER = Path(__file__).parents[1] / "tasks" / "kdc"
+FOLDER = Path(__file__).parents[2] / "tasks" / "kdc"
 SPLITS = {"train": 1000, "validation": 200, "test": 500}
 
 

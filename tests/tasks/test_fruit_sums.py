@@ -13,7 +13,7 @@ from conftest import Rows, imported
 
 from bench.task import Task, load_task
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "tasks" / "fruit-sums"
 
 

@@ -27,7 +27,7 @@ from bench.task import TaskRow as Example
 from bench.task_card import HubDataset, TaskCard
 from bench.testing import check_method
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 PAGES = sorted(
     [*ROOT.glob("[!.]*.md"), *DOCS.rglob("*.md"), *ROOT.glob("models/*/README.md"), *ROOT.glob("reports/*.md")]

@@ -9,7 +9,7 @@ import pytest
 import yaml
 from conftest import Rows
 
-FOLDER = Path(__file__).parents[1] / "tasks" / "capitals"
+FOLDER = Path(__file__).parents[2] / "tasks" / "capitals"
 
 
 def test_targets_have_the_form_and_the_name(recipe: ModuleType, rows: Rows) -> None:

@@ -20,7 +20,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "models" / "bookworm"
 GRAM = 13  # words: what counts as contamination (https://arxiv.org/abs/2005.14165)
 HEAD = 12  # letters

@@ -9,7 +9,7 @@ import pytest
 import yaml
 from conftest import Rows
 
-FOLDER = Path(__file__).parents[1] / "tasks" / "bookrec"
+FOLDER = Path(__file__).parents[2] / "tasks" / "bookrec"
 
 
 @pytest.fixture(scope="module")

@@ -21,7 +21,7 @@ from bench.i18n import translator, untranslated
 from bench.records.record import Record
 from bench.report import pages, plots, section_view
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 CURVE = [
     {
@@ -127,7 +127,7 @@ def test_pandas_and_datasets_open_the_runs_with_the_columns_that_the_docs_name(
     )
     assert by_datasets.column_names == list(by_pandas.columns)
     assert by_datasets["id"][:] == list(by_pandas["id"]) == [record.id for record in records]
-    docs = (Path(__file__).parents[1] / "docs" / "reports.md").read_text("utf-8").partition("## The runs as a table")[2]
+    docs = (Path(__file__).parents[2] / "docs" / "reports.md").read_text("utf-8").partition("## The runs as a table")[2]
     named = re.findall(r"^\| `([\w.]+)` \|", docs.partition("\n## ")[0], re.MULTILINE)
     assert len(named) > 10
     assert set(named) <= set(by_pandas.columns)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "bench"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 SOURCES = sorted(file for folder in ("bench", "methods") for file in (ROOT / folder).rglob("*.py"))
@@ -125,8 +125,11 @@ def test_folder_imports_form_no_cycle() -> None:
 
 @pytest.mark.parametrize("file", MODULES, ids=relative)
 def test_contracts_and_reading_tower_import_no_learning_library(file: Path) -> None:
-    if folder_of(module_name(file)) in ("contracts", "records", "analysis", "report"):
-        assert not {name.split(".")[0] for name in imports_of(file)} & LEARNING_LIBRARIES
+    folder = folder_of(module_name(file))
+    if folder in ("contracts", "records", "analysis", "report"):
+        # A contract may reach for one in a function: `bench/hub.py` fetches data sets.
+        names = imports_of(file, top_level=folder == "contracts")
+        assert not {name.split(".")[0] for name in names} & LEARNING_LIBRARIES
 
 
 @pytest.mark.parametrize("file", MODULES, ids=relative)

@@ -8,7 +8,7 @@ from conftest import imported
 
 from bench.task import load_task
 
-TASKS = Path(__file__).parents[1] / "tasks"
+TASKS = Path(__file__).parents[2] / "tasks"
 SHIPPED = sorted(file.parent for file in TASKS.glob("*/make.py") if (file.parent / "task.yaml").is_file())
 SIZES = {"train": 1000, "validation": 200, "test": 500}
 

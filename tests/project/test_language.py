@@ -13,7 +13,7 @@ import typer
 from bench.cli import app
 from bench.report import columns, terminal_table
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 # Words of a private vocabulary or of translated English, and what to write instead.
 BANNED = {

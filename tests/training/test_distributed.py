@@ -30,7 +30,7 @@ from bench.records.record import Record
 from bench.training import distributed
 from bench.training.sampler import LengthGroupedSampler, RankShard
 
-PAGE = Path(__file__).parents[1] / "docs" / "several-gpus.md"
+PAGE = Path(__file__).parents[2] / "docs" / "several-gpus.md"
 CPU: dict[str, Any] = {"distributed_type": "MULTI_CPU", "use_cpu": True, "num_processes": 2}
 GPU: dict[str, Any] = {"distributed_type": "MULTI_GPU", "num_processes": 2, "mixed_precision": "no"}
 # As LoRA, a row at a time, so that a step takes several batches and some processes have none for the last.
@@ -396,7 +396,7 @@ def test_a_missing_configuration_is_refused_without_torch(run_bench: Bench, tmp_
         "'--accelerate', 'none.yaml']\n"
         "try: main()\nexcept SystemExit as end: print(end.code, {'torch', 'accelerate'} & {*sys.modules})"
     )
-    paths = {"PYTHONPATH": str(Path(__file__).parents[1])}
+    paths = {"PYTHONPATH": str(Path(__file__).parents[2])}
     done = subprocess.run([sys.executable, "-c", code], env=os.environ | paths, capture_output=True, text=True)
     assert done.stdout.strip() == "2 set()", done.stderr
     assert "none.yaml: no such file" in done.stderr and "accelerate config" in done.stderr
