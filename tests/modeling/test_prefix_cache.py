@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 import transformers
-from test_models import LETTERS, tokenizer
+from test_model_kinds import LETTERS, tokenizer
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 from bench.modeling import generation, prefix_cache
