@@ -20,9 +20,9 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from bench import registry, task
 from bench.execution.budget import BudgetTracker
-from bench.execution.worker import seed_all
 from bench.measurement import environment, flops
 from bench.modeling import checkpoint
+from bench.modeling.seed import seed_all
 from bench.records.record import BudgetLimits, Decoding
 from bench.training.trainer import train
 

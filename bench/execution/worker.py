@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import random
 import sys
 import traceback
 from collections.abc import Sequence
@@ -23,6 +22,7 @@ from bench.measurement.forgetting import ForgettingProbe
 from bench.measurement.meter import MIB, Meter, measure_latency
 from bench.method import LM, Method, ProgressCallback, TrainingData, Unsupported
 from bench.modeling import checkpoint, loaded_model
+from bench.modeling.seed import seed_all
 from bench.records import artifacts
 from bench.records.cost import AdapterServing, Answering, Cost, Parameters, Phase
 from bench.records.record import BudgetLimits, Env, Failure, Forgetting, Record, Status
@@ -284,15 +284,6 @@ class Run:
             matmul = flops.measure_peak_flops(self.device)
         others, digest = self.bystander.background_cores(), self.job.method_sha256
         return environment.describe_environment(self.started, digest, self.device, others, matmul, self.job.processes)
-
-
-def seed_all(seed: int) -> None:
-    """Set every random generator that is in use."""
-    random.seed(seed)
-    if (numpy := sys.modules.get("numpy")) is not None:
-        numpy.random.seed(seed)
-    if (torch := sys.modules.get("torch")) is not None:
-        torch.manual_seed(seed)
 
 
 def _beside(phase: Phase, added: int | None) -> Phase:

@@ -120,7 +120,7 @@ class Bundle:
 
     def load(self) -> LM:
         """The base model as the run loaded it, also where its checkpoint left something to chance."""
-        from bench.execution.worker import seed_all
+        from bench.modeling.seed import seed_all
 
         spec = self.found.record.spec
         seed_all(spec.seed)

@@ -16,11 +16,11 @@ from conftest import MakeTask
 from bench import registry
 from bench.execution import plan, worker
 from bench.execution.budget import BudgetTracker
-from bench.execution.worker import seed_all
 from bench.measurement import adapter_serving, environment, flops, memory_estimate
 from bench.measurement.flops import FlopCounter
 from bench.measurement.meter import FEWEST, QUERIES, measure_latency
 from bench.modeling.checkpoint import Checkpoint
+from bench.modeling.seed import seed_all
 from bench.records.record import BudgetLimits
 from bench.testing import QUESTIONS, tiny_training_data
 

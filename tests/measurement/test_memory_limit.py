@@ -13,10 +13,10 @@ from bench import registry
 from bench.errors import UserError
 from bench.execution import budget
 from bench.execution.budget import BudgetTracker
-from bench.execution.worker import seed_all
 from bench.measurement import memory_limit
 from bench.modeling.causal_lm import CausalLM
 from bench.modeling.checkpoint import Checkpoint
+from bench.modeling.seed import seed_all
 from bench.records.record import BudgetLimits
 from bench.testing import QUESTIONS, tiny_training_data
 from bench.training import micro_batch

@@ -9,9 +9,9 @@ import pytest
 
 from bench import registry
 from bench.execution.budget import BudgetTracker
-from bench.execution.worker import seed_all
 from bench.method import Unsupported
 from bench.modeling.checkpoint import Checkpoint
+from bench.modeling.seed import seed_all
 from bench.records.record import BudgetLimits
 from bench.testing import QUESTIONS, tiny_training_data
 from bench.training.trainer import encode_examples

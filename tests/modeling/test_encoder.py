@@ -13,11 +13,11 @@ from bench import registry
 from bench.errors import UserError
 from bench.execution import plan, worker
 from bench.execution.budget import BudgetTracker
-from bench.execution.worker import seed_all
 from bench.export import export, provenance
 from bench.method import Unsupported
 from bench.modeling import checkpoint
 from bench.modeling.checkpoint import Checkpoint
+from bench.modeling.seed import seed_all
 from bench.records.record import BudgetLimits, Decoding, Record
 from bench.task import TaskTrainingData
 from bench.testing import QUESTIONS, tiny_training_data
