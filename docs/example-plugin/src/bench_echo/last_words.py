@@ -13,9 +13,9 @@ class LastWords(Method):
     def load(self, base):
         return None  # needs no model
 
-    def fit(self, lm, lesson, budget):
-        budget.spend(examples=len(lesson.train))
-        self.words_ = max(1, median_low(len(one.target.split()) for one in lesson.train) + self.more)
+    def fit(self, lm, data, budget):
+        budget.spend(examples=len(data.train))
+        self.words_ = max(1, median_low(len(one.target.split()) for one in data.train) + self.more)
         return self
 
     def predict(self, inputs):
