@@ -14,7 +14,7 @@ from filelock import FileLock
 
 import bench
 from bench import registry
-from bench.execution import accelerate_launcher, fork_server, progress
+from bench.execution import accelerate_launcher, fork_client, progress
 from bench.execution.job import Job
 from bench.execution.plan import find_finished_record
 from bench.measurement import device
@@ -77,18 +77,18 @@ def _run(job: Job, out: Path, show: ProgressCallback) -> Record:
     return record
 
 
-def _start(job: Job, files: list[Path], log: IO[str]) -> fork_server.Process:
+def _start(job: Job, files: list[Path], log: IO[str]) -> fork_client.Process:
     """The process of a job, or those that train it together."""
     if job.accelerate is not None:
         around = accelerate_launcher.rank_environment(job.device, job.processes)
         return accelerate_launcher.start_ranks(job.accelerate, files, log, _environment(job.spec) | around)
     needs = registry.find_method(job.spec.method.ref).preload_modules
-    return fork_server.start_worker(
+    return fork_client.start_worker(
         files, log, needs, _environment(job.spec) | device.visible_gpu_environment(job.device)
     )
 
 
-def _wait(worker: fork_server.Process, job: Job, file: Path, show: ProgressCallback) -> bool:
+def _wait(worker: fork_client.Process, job: Job, file: Path, show: ProgressCallback) -> bool:
     """Wait for the worker, mostly asleep; True if it had to be killed for ignoring its budget of seconds."""
     granted = job.spec.budget.seconds
     while True:

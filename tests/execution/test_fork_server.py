@@ -1,4 +1,4 @@
-"""Runs that are forked from a process that has imported what they need: the same runs, sooner."""
+"""Runs forked from a process that has imported their modules are the same as cold runs and start sooner."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,23 +17,25 @@ import psutil
 import pytest
 from conftest import MakeTask
 
-from bench.execution import fork_server, launcher, plan
+from bench.execution import fork_client, fork_server, launcher, plan
+from bench.execution.fork_client import ForkServer
 from bench.modeling.checkpoint import Checkpoint
 from bench.records.record import Record
 
-pytestmark = pytest.mark.skipif(not fork_server.can_fork(), reason="runs cannot be forked here")
+pytestmark = pytest.mark.skipif(not fork_client.can_fork(), reason="runs cannot be forked here")
 ENVIRONMENT = dict(os.environ) | {"PYTHONPATH": str(Path(__file__).parents[2])}
 
 
 @pytest.fixture(autouse=True)
-def anew() -> Iterator[None]:
-    """No test finds the nursery of another."""
-    fork_server._nurseries.cache_clear()
+def close_servers() -> Iterator[None]:
+    """No test uses a fork server that another test has started."""
+    fork_client.close_servers()
     yield
-    fork_server._nurseries.cache_clear()
+    fork_client.close_servers()
 
 
-def one(method: str, make_task: MakeTask, base: Checkpoint, folder: Path) -> Record:
+def run_method(method: str, make_task: MakeTask, base: Checkpoint, folder: Path) -> Record:
+    """The record of a new run of the method, made in a process of its own."""
     make_task(folder / "feelings")
     jobs = plan.plan_jobs(
         method, str(folder / "feelings"), str(base.folder), seeds=1, budget_text="steps=3", settings=[]
@@ -40,13 +43,18 @@ def one(method: str, make_task: MakeTask, base: Checkpoint, folder: Path) -> Rec
     return launcher.launch_run(next(job for job in jobs if job.spec.method.name == method), folder, force=True)[0]
 
 
+def missing_job(folder: Path) -> list[Path]:
+    """Arguments of a worker whose job file does not exist, so that it ends at once with exit code 1."""
+    return [folder / "none", folder, folder / "progress"]
+
+
 @pytest.mark.parametrize("method", ["lora", "nearest"])
-def test_a_forked_run_is_the_run_that_a_cold_start_makes(
+def test_forked_run_gives_the_record_of_a_cold_run(
     monkeypatch: pytest.MonkeyPatch, make_task: MakeTask, lively: Checkpoint, tmp_path: Path, method: str
 ) -> None:
-    forked = one(method, make_task, lively, tmp_path)
-    monkeypatch.setattr(fork_server, "forks", lambda: False)
-    cold = one(method, make_task, lively, tmp_path)
+    forked = run_method(method, make_task, lively, tmp_path)
+    monkeypatch.setattr(fork_client, "can_fork", lambda: False)
+    cold = run_method(method, make_task, lively, tmp_path)
     assert forked.status == cold.status == "ok"
     assert (forked.samples, forked.curve and forked.curve[-1].train_loss) == (
         cold.samples,
@@ -58,52 +66,50 @@ def test_a_forked_run_is_the_run_that_a_cold_start_makes(
         assert phase.peak_mib == pytest.approx(cold.cost.phases[name].peak_mib, rel=0.05, abs=8), name
 
 
-def test_importing_is_told_as_it_was_and_not_done_again(
+def test_second_forked_run_reports_import_cost_without_importing(
     make_task: MakeTask, tiny: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made: list[fork_server.ForkServer] = []
+    servers: list[ForkServer] = []
 
-    class Counted(fork_server.ForkServer):
-        def __init__(self, *how: Any) -> None:
-            super().__init__(*how)
-            made.append(self)
+    class CountedServer(ForkServer):
+        def __init__(self, *args: Any) -> None:
+            super().__init__(*args)
+            servers.append(self)
 
-    monkeypatch.setattr(fork_server, "Nursery", Counted)
-    first, second = (one("nearest", make_task, tiny, tmp_path) for _ in range(2))
-    assert len(made) == 1
+    monkeypatch.setattr(fork_client, "ForkServer", CountedServer)
+    first, second = (run_method("nearest", make_task, tiny, tmp_path) for _ in range(2))
+    assert len(servers) == 1
     assert first.cost and second.cost
     assert second.cost.phases["import"].cpu_s > first.cost.phases["import"].cpu_s / 2
 
 
-def test_a_nursery_grows_out_of_another_and_dies_alone(tmp_path: Path) -> None:
-    trunk = fork_server.ForkServer(["json"], ENVIRONMENT)
-    grown = fork_server.ForkServer(["json", "wave"], ENVIRONMENT, trunk)
-    assert grown.has(["json", "wave"]) and grown.has(["json.decoder"])
-    assert trunk.has(["json"]) and not trunk.has(["wave"])
-    for made in (trunk, grown, trunk):
-        child = made.start([tmp_path / "none", tmp_path, tmp_path / "progress"], str(tmp_path / "log"))
-        assert child is not None and child.wait(60) == 1
-    broken = fork_server.ForkServer(["json", "no_such_module"], ENVIRONMENT, trunk)
-    assert not broken.has(["json"]) and trunk.has(["json"])
+def test_forked_server_failing_import_leaves_its_parent_alive(tmp_path: Path) -> None:
+    parent = ForkServer(["json"], ENVIRONMENT)
+    child = ForkServer(["json", "wave"], ENVIRONMENT, parent)
+    assert child.has_imported(["json", "wave"]) and child.has_imported(["json.decoder"])
+    assert parent.has_imported(["json"]) and not parent.has_imported(["wave"])
+    for server in (parent, child, parent):
+        run = server.start_run(missing_job(tmp_path), str(tmp_path / "log"))
+        assert run is not None and run.wait(60) == 1
+    broken = ForkServer(["json", "no_such_module"], ENVIRONMENT, parent)
+    assert not broken.has_imported(["json"]) and parent.has_imported(["json"])
 
 
-def test_what_methods_have_in_common_is_imported_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    made: list[tuple[tuple[str, ...], bool]] = []
+def test_start_worker_imports_common_modules_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    servers: list[tuple[tuple[str, ...], bool]] = []
 
-    class Noted(fork_server.ForkServer):
-        def __init__(self, needs: Any, environment: Any, trunk: Any = None) -> None:
-            super().__init__(needs, environment, trunk)
-            made.append((tuple(needs), trunk is not None))
+    class NotedServer(ForkServer):
+        def __init__(self, modules: Any, environment: Any, parent: Any = None) -> None:
+            super().__init__(modules, environment, parent)
+            servers.append((tuple(modules), parent is not None))
 
-    monkeypatch.setattr(fork_server, "Nursery", Noted)
+    monkeypatch.setattr(fork_client, "ForkServer", NotedServer)
     with (tmp_path / "log").open("w") as log:
-        for needs in (("json", "wave"), ("json",), ("json", "wave", "plistlib"), ("json", "json.decoder"), ("wave",)):
-            child = fork_server.start_worker(
-                [tmp_path / "none", tmp_path, tmp_path / "progress"], log, needs, ENVIRONMENT
-            )
-            assert child.wait(60) == 1
-    # The one that has all of it serves for more of the same; one that has more than is needed serves nobody.
-    assert made == [
+        for modules in (("json", "wave"), ("json",), ("json", "wave", "plistlib"), ("json", "json.decoder"), ("wave",)):
+            assert fork_client.start_worker(missing_job(tmp_path), log, modules, ENVIRONMENT).wait(60) == 1
+    # A server that has imported all modules of a larger request serves it too; one with modules beyond a request does
+    # not serve it.
+    assert servers == [
         (("json",), False),
         (("json", "wave"), True),
         (("json", "wave", "plistlib"), True),
@@ -111,79 +117,101 @@ def test_what_methods_have_in_common_is_imported_once(monkeypatch: pytest.Monkey
     ]
 
 
-def test_a_run_that_dies_takes_no_other_with_it(tmp_path: Path) -> None:
-    made = fork_server.ForkServer(["json"], ENVIRONMENT)
+def test_fork_servers_of_a_thread_end_with_the_thread(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    processes: list[psutil.Process] = []
+
+    class NotedServer(ForkServer):
+        def __init__(self, *args: Any) -> None:
+            super().__init__(*args)
+            processes.append(psutil.Process(self._process.pid))
+
+    def start_and_wait() -> None:
+        with (tmp_path / "log").open("w") as log:
+            fork_client.start_worker(missing_job(tmp_path), log, ("json",), ENVIRONMENT).wait(60)
+
+    monkeypatch.setattr(fork_client, "ForkServer", NotedServer)
+    for _ in range(2):
+        thread = threading.Thread(target=start_and_wait)
+        thread.start()
+        thread.join()
+    assert len(processes) == 2
+    ended, alive = psutil.wait_procs(processes, timeout=10)
+    assert len(ended) == 2 and not alive
+
+
+def test_run_that_fails_leaves_the_server_alive(tmp_path: Path) -> None:
+    server = ForkServer(["json"], ENVIRONMENT)
     log = tmp_path / "log"
     for _ in range(2):
-        child = made.start([tmp_path / "none", tmp_path, tmp_path / "progress"], str(log))
-        assert child is not None and child.wait(60) == 1
+        run = server.start_run(missing_job(tmp_path), str(log))
+        assert run is not None and run.wait(60) == 1
     assert log.read_text("utf-8").count("FileNotFoundError") == 2
 
 
-def test_a_run_that_is_over_before_anyone_looks_is_heard_of(tmp_path: Path) -> None:
-    made = fork_server.ForkServer([], ENVIRONMENT)
-    made.tell(fork_server.RUN, [str(tmp_path / "none"), "", "", str(tmp_path / "log")])
-    time.sleep(3)  # both answers lie there
-    assert int(made.hear(1)) > 1
-    assert made.hear(1) == "1"
+def test_run_that_ended_before_wait_still_reports_its_exit_code(tmp_path: Path) -> None:
+    server = ForkServer([], ENVIRONMENT)
+    server.send(fork_server.RUN, [str(tmp_path / "none"), "", "", str(tmp_path / "log")])
+    time.sleep(3)  # by now both responses, pid and exit code, are in the socket
+    assert int(server.receive(1)) > 1
+    assert server.receive(1) == "1"
 
 
-def test_a_run_is_ended_when_told_or_when_nobody_is_left(tmp_path: Path) -> None:
+def test_run_is_killed_on_request_or_when_the_client_disconnects(tmp_path: Path) -> None:
     job = tmp_path / "job"
-    os.mkfifo(job)  # reading it takes for ever
-    made = fork_server.ForkServer([], ENVIRONMENT)
-    child = made.start([job, tmp_path, tmp_path], str(tmp_path / "log"))
-    assert child is not None
+    os.mkfifo(job)  # reading a pipe without a writer never ends
+    server = ForkServer([], ENVIRONMENT)
+    run = server.start_run([job, tmp_path, tmp_path], str(tmp_path / "log"))
+    assert run is not None
     with pytest.raises(subprocess.TimeoutExpired):
-        child.wait(0.1)
-    child.kill()
-    assert child.wait(10) == -signal.SIGKILL
-    assert made.start([job, tmp_path, tmp_path], str(tmp_path / "log")) is not None
-    process = psutil.Process(made._process.pid)
-    (run,) = process.children()
-    made._line.close()
-    gone, left = psutil.wait_procs([process, run], timeout=10)
-    assert len(gone) == 2 and not left
+        run.wait(0.1)
+    run.kill()
+    assert run.wait(10) == -signal.SIGKILL
+    assert server.start_run([job, tmp_path, tmp_path], str(tmp_path / "log")) is not None
+    server_process = psutil.Process(server._process.pid)
+    (run_process,) = server_process.children()
+    server.close()
+    ended, alive = psutil.wait_procs([server_process, run_process], timeout=10)
+    assert len(ended) == 2 and not alive
 
 
-def test_where_importing_fails_a_cold_start_is_made_to_tell_why(tmp_path: Path) -> None:
+def test_start_worker_failing_import_starts_cold_and_shows_the_error(tmp_path: Path) -> None:
     (tmp_path / "broken.py").write_text("raise RuntimeError('not today')", "utf-8")
     environment = ENVIRONMENT | {"PYTHONPATH": f"{ENVIRONMENT['PYTHONPATH']}:{tmp_path}"}
     with (tmp_path / "log").open("w") as log:
         files = [tmp_path / "job", tmp_path, tmp_path / "progress"]
-        made = fork_server.start_worker(files, log, ("broken",), environment)
-        assert isinstance(made, subprocess.Popen)
-        assert made.wait(60) == 1
+        process = fork_client.start_worker(files, log, ("broken",), environment)
+        assert isinstance(process, subprocess.Popen)
+        assert process.wait(60) == 1
 
 
-def test_where_there_is_a_driver_of_nvidia_nothing_is_forked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    driver = tmp_path / "nvidiactl"
-    driver.touch()
-    monkeypatch.setattr(fork_server, "DRIVERS", (str(driver),))
-    assert not fork_server.can_fork()
+def test_can_fork_with_nvidia_driver_is_false(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    device_file = tmp_path / "nvidiactl"
+    device_file.touch()
+    monkeypatch.setattr(fork_client, "NVIDIA_DEVICE_FILES", (str(device_file),))
+    assert not fork_client.can_fork()
 
 
-def test_where_a_run_could_not_be_waited_for_nothing_is_forked(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_can_fork_without_pidfd_is_false(monkeypatch: pytest.MonkeyPatch) -> None:
     def missing(_: int) -> int:
         raise OSError(38, "Function not implemented")
 
     monkeypatch.setattr(os, "pidfd_open", missing)
-    assert not fork_server.can_fork()
+    assert not fork_client.can_fork()
 
 
-def test_pages_of_files_that_importing_touched_count_in_the_fork() -> None:
+def test_populate_maps_the_file_pages_that_a_fork_lacks() -> None:
     code = """if True:
         import json, os, sys
         import numpy
-        from bench import nursery
-        held = lambda: next(int(l.split()[1]) for l in open("/proc/self/status") if l.startswith("VmRSS")) / 1024
-        before, pages = held(), list(nursery._file_pages())
+        from bench.execution import fork_server
+        resident = lambda: next(int(l.split()[1]) for l in open("/proc/self/status") if l.startswith("VmRSS")) / 1024
+        before, pages = resident(), list(fork_server._file_pages())
         if not os.fork():
-            bare = held()
-            nursery._touch(pages)
-            print(json.dumps([before, bare, held()]))
+            forked = resident()
+            fork_server._populate(pages)
+            print(json.dumps([before, forked, resident()]))
     """
     done = subprocess.run([sys.executable, "-c", code], env=ENVIRONMENT, capture_output=True, text=True, check=True)
-    before, bare, touched = json.loads(done.stdout)
-    assert bare < before - 4
-    assert touched == pytest.approx(before, abs=4)
+    before, forked, populated = json.loads(done.stdout)
+    assert forked < before - 4
+    assert populated == pytest.approx(before, abs=4)
