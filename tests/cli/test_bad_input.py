@@ -2,52 +2,23 @@
 
 from __future__ import annotations
 
-import json
 import shutil
-import subprocess
-import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 from conftest import MakeTask
+from support import CommandResult, run_commands
 
 from bench import registry
 from bench.errors import UserError
 from bench.execution import plan
 from bench.modeling.checkpoint import Checkpoint
 
-# Runs every command line of argv[1] one after the other, in one process: whatever imports torch is seen at once.
-RUNNER = """
-import contextlib, io, json, sys
-from bench.cli import main
-results = []
-for line in json.loads(sys.argv[1]):
-    sys.argv = ["bench", *line]
-    out, err, code = io.StringIO(), io.StringIO(), None
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        try:
-            main()
-        except SystemExit as end:
-            code = end.code
-    heavy = sorted({"torch", "transformers", "peft", "trl", "sklearn", "datasets", "ray"} & set(sys.modules))
-    results.append([code, out.getvalue(), err.getvalue(), heavy])
-print(json.dumps(results))
-"""
-
 RUN = ("run", "--task", "good", "--model", "model")
 LORA = (*RUN, "--methods", "lora")
 PLAN = (*LORA, "--dry-run")
-
-
-@dataclass
-class Result:
-    code: int | None
-    out: str
-    err: str
-    heavy: list[str]
 
 
 # What is typed, what the refusal must name, and what its mend must say.
@@ -176,25 +147,15 @@ def wreck(folder: Path, make_task: MakeTask, base: Path) -> None:
 @pytest.fixture(scope="module")
 def results(
     tmp_path_factory: pytest.TempPathFactory, make_task: MakeTask, tiny: Checkpoint, environment: dict[str, str]
-) -> dict[str, Result]:
+) -> dict[str, CommandResult]:
     folder = tmp_path_factory.mktemp("wrecked")
     wreck(folder, make_task, tiny.folder)
     asked = {name: line for cases in (REFUSED, ANSWERED) for name, (line, _) in cases.items()}
-    done = subprocess.run(
-        [sys.executable, "-c", RUNNER, json.dumps(list(asked.values()))],
-        cwd=folder,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-    )
-    assert done.returncode == 0, done.stderr
-    return {name: Result(*result) for name, result in zip(asked, json.loads(done.stdout), strict=True)}
+    return run_commands(asked, folder, environment)
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_bad_input_is_refused_with_its_place_and_mend(results: dict[str, Result], name: str) -> None:
+def test_bad_input_is_refused_with_its_place_and_mend(results: dict[str, CommandResult], name: str) -> None:
     result = results[name]
     assert (result.code, result.out) == (2, "")
     assert result.err.startswith("bench: "), result.err
@@ -204,14 +165,14 @@ def test_bad_input_is_refused_with_its_place_and_mend(results: dict[str, Result]
 
 
 @pytest.mark.parametrize("name", ANSWERED)
-def test_what_needs_no_model_is_answered(results: dict[str, Result], name: str) -> None:
+def test_what_needs_no_model_is_answered(results: dict[str, CommandResult], name: str) -> None:
     result = results[name]
     assert result.code in (0, None), result.err
     assert ANSWERED[name][1] in result.out
 
 
 @pytest.mark.parametrize("name", [*REFUSED, *ANSWERED])
-def test_refusing_and_listing_import_no_learning_library(results: dict[str, Result], name: str) -> None:
+def test_refusing_and_listing_import_no_learning_library(results: dict[str, CommandResult], name: str) -> None:
     assert results[name].heavy == []
 
 

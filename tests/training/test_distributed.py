@@ -19,9 +19,10 @@ import yaml
 from conftest import Bench, MakeTask, examples
 from hypothesis import given
 from hypothesis import strategies as st
+from support import tiny_encoder
 
 from bench.errors import UserError
-from bench.execution import accelerate_launcher, fork_server, launcher, plan
+from bench.execution import accelerate_launcher, fork_client, launcher, plan
 from bench.execution.job import Job
 from bench.measurement import device, environment
 from bench.modeling.checkpoint import Checkpoint
@@ -40,9 +41,9 @@ from bench.methods.lora import LoRA
 
 @dataclass
 class Pieces(LoRA):
-    def fit(self, lm, lesson, budget):
+    def fit(self, lm, data, budget):
         budget.micro_batch = 1
-        return super().fit(lm, lesson, budget)
+        return super().fit(lm, data, budget)
 """
 # Needs no model; the second process does something else.
 OTHER = """
@@ -56,17 +57,17 @@ from bench.method import Method
 @dataclass
 class Other(Method):
     control: ClassVar[bool] = True
-    spreads: ClassVar[bool] = True
+    supports_ddp: ClassVar[bool] = True
 
     def load(self, base):
         return None
 
-    def fit(self, lm, lesson, budget):
+    def fit(self, lm, data, budget):
         Path(f"pid{{ranks.number()}}").write_text(str(os.getpid()))
         if ranks.number() == 1:
             {body}
         ranks.meet()
-        budget.draw(examples=1)
+        budget.spend(examples=1)
         return self
 
     def predict(self, inputs):
@@ -81,7 +82,7 @@ class Other(Method):
 def anew() -> Iterator[None]:
     """No process that runs were forked from outlives its test."""
     yield
-    fork_server._nurseries.cache_clear()
+    fork_client.close_servers()
 
 
 def write(file: Path, said: Any) -> str:
@@ -232,15 +233,13 @@ def test_preferences_are_learnt_by_two_as_by_one(
     task = make_task(tmp_path / "feelings", train=examples(0, 11))
     alone, _ = compare("dpo", task, lively, tmp_path, "steps=12,batch=4", "dpo.share=0.5", "dpo.pace=0.5")
     assert alone.cost and alone.cost.budget_usage and alone.cost.budget_usage.steps == 12
-    assert any(point.train_loss is None for point in alone.curve[1:])  # of the second lesson
+    assert any(point.train_loss is None for point in alone.curve[1:])  # of the DPO steps
 
 
 @pytest.mark.slow
 def test_an_encoder_learns_by_two_as_by_one(
     make_task: MakeTask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from test_encoder import tiny_encoder
-
     monkeypatch.chdir(tmp_path)
     still = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}  # every process has dice of its own
     base = tiny_encoder(tmp_path / "base", **still)
