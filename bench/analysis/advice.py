@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import BaseModel
 
-from bench.analysis import break_even, comparison, learning_curve, significance
+from bench.analysis import break_even, comparison, learning_curve, power
 from bench.analysis.comparison import Comparison, MethodResult
 from bench.analysis.constraints import Constraints, describe_exceeding, describe_failed
 from bench.analysis.learning_curve import LearningCurve
@@ -164,7 +164,7 @@ def _standing(
         return "as good", None, -gap.interval.mean
     if gap.ci90.high < -tolerance:
         return "worse", None, -gap.interval.mean
-    items = significance.questions_to_detect(gap, abs(gap.interval.mean + tolerance), SIGNIFICANCE_LEVEL)
+    items = power.questions_to_detect(gap, abs(gap.interval.mean + tolerance), SIGNIFICANCE_LEVEL)
     return "inconclusive", items, -gap.interval.mean
 
 

@@ -11,12 +11,10 @@ from itertools import combinations
 import numpy
 from numpy.typing import NDArray
 
-from bench import units
-from bench.analysis import significance
+from bench.analysis import power, significance
 from bench.analysis.seed_variance import NO_PRIOR, Scores, SeedVariancePrior
 from bench.analysis.significance import Difference, Interval, Verdict
 from bench.analysis.summary import method_labels
-from bench.i18n import Translate, untranslated
 from bench.records import comparability
 from bench.records.record import Record
 from bench.records.samples import Samples
@@ -99,7 +97,7 @@ def compare_methods(records: Sequence[Record]) -> Comparison:
         for ours, found in zip(some, contrasts_with(some, theirs, prior), strict=True):
             p = adjusted[frozenset((ours.key, theirs.key))]
             said = significance.judge_difference(found, p)
-            items = significance.questions_to_decide(found, len(pairs)) if said == "inconclusive" else None
+            items = power.questions_to_decide(found, len(pairs)) if said == "inconclusive" else None
             made[ours.key] = Contrast(ours.key, theirs.key, found, p, said, items)
         return made
 
@@ -203,57 +201,3 @@ def contrasts_with(
 ) -> list[Difference]:
     """The scores of several methods, each less those of one."""
     return significance.paired_differences([_paired(ours, theirs) for ours in some], prior)
-
-
-def comparison_sentences(found: Comparison, translate: Translate = untranslated) -> list[str]:
-    """What a comparison says, in words: who leads, who is shown worse, and what stays open."""
-    leader, control = found.leader, found.control
-    if leader is None:
-        return []
-    told = vars(leader.interval) | {"name": leader.name, "metric": found.metric, "seeds": len(leader.seeds)}
-    said = [
-        translate(
-            "{name} leads with {mean:.3f} {metric}, 95 % interval {low:.3f} to {high:.3f} ({seeds} seeds).",
-            **told,
-        )
-        if len(leader.seeds) > 1
-        else translate(
-            "{name} leads with {mean:.3f} {metric}, 95 % interval {low:.3f} to {high:.3f} (one seed, which says "
-            "nothing of others).",
-            **told,
-        )
-    ]
-    names = {cell.key: cell.name for cell in found.results}
-    said += _sorted(found.against_leader, names, leader.name, translate)
-    if control is None:
-        return said
-    said.append(
-        translate("The best control is {name} with {mean:.3f}.", name=control.name, mean=control.interval.mean)
-        if found.can_rank
-        else translate("No method is shown better than {name}: this task cannot rank methods.", name=control.name)
-    )
-    return said + _sorted(found.against_control, names, control.name, translate)
-
-
-def _sorted(contrasts: dict[str, Contrast], names: dict[str, str], other: str, translate: Translate) -> list[str]:
-    """A sentence for each verdict that was reached, with what would settle the rest."""
-    kinds: dict[Verdict, list[str]] = {"better": [], "equivalent": [], "worse": [], "inconclusive": []}
-    for key, one in contrasts.items():
-        more = (
-            translate(" (some {items:,} test questions would tell)", items=units.about(one.questions_needed))
-            if one.questions_needed
-            else ""
-        )
-        kinds[one.verdict].append(names[key] + more)
-    told = {kind: {"other": other, "names": ", ".join(some)} for kind, some in kinds.items() if some}
-    words = {
-        "better": lambda facts: translate("Better than {other}: {names}.", **facts),
-        "equivalent": lambda facts: translate(
-            "The same as {other} within {points:.0f} points: {names}.",
-            points=100 * significance.EQUIVALENCE_MARGIN,
-            **facts,
-        ),
-        "worse": lambda facts: translate("Worse than {other}: {names}.", **facts),
-        "inconclusive": lambda facts: translate("Not told apart from {other}: {names}.", **facts),
-    }
-    return [words[kind](facts) for kind, facts in told.items()]

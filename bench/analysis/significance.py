@@ -16,10 +16,8 @@ from bench.analysis.seed_variance import NO_PRIOR, TINY, Scores, SeedVariancePri
 
 BOOTSTRAP_DRAWS = 4000
 MANY = 5000
-MOST = 10_000_000  # nobody labels more test questions
 FEW = 10  # right or wrong answers, below which draws of them say too little
 SIGNIFICANCE_LEVEL = 0.05
-POWER = 0.80
 EQUIVALENCE_MARGIN = 0.02  # a difference smaller than this makes no difference, if nothing else is said
 
 Draws = NDArray[numpy.float64]
@@ -169,40 +167,6 @@ def judge_difference(found: Difference, p: float, margin: float = EQUIVALENCE_MA
     if -margin < found.ci90.low and found.ci90.high < margin:
         return "equivalent"
     return "inconclusive"
-
-
-def questions_to_decide(found: Difference, contrasts: int = 1, within: float = EQUIVALENCE_MARGIN) -> int | None:
-    """About how many test questions would settle an undecided difference if it is what it seems to be.
-
-    The fewer of: enough to tell it from zero with 80 % power at the level left by `contrasts` (Bonferroni), and
-    enough to show it smaller than `within`. None where no number would: the seeds alone leave it open.
-    """
-    gap = abs(found.interval.mean)
-    ways = [questions_to_detect(found, gap, SIGNIFICANCE_LEVEL / 2 / contrasts)]
-    ways += [questions_to_detect(found, within - gap, SIGNIFICANCE_LEVEL)] if gap < within else []
-    return min((items for items in ways if items), default=None)
-
-
-def questions_to_detect(found: Difference, far: float, level: float) -> int | None:
-    """About how many test questions show, one-sided, that a mean is not `far` off; with 80 % power, None: none do.
-
-    The error is that of questions, which shrinks with their number, and of seeds, which does not; how well both are
-    known together is Satterthwaite's approximation.
-    """
-
-    def enough(items: float) -> bool:
-        questions, seeds = found.question_std**2 / items, found.seed_stderr**2
-        freedom = (questions + seeds) ** 2 / (questions**2 / items + seeds**2 / found.dof)
-        needed = special.stdtrit(freedom, 1 - level) + special.ndtri(POWER)
-        return bool(far >= needed * sqrt(questions + seeds))
-
-    if not enough(MOST):
-        return None
-    low, high = found.questions + 1, MOST
-    while high - low > 1 + low // 100:
-        middle = (low + high) // 2
-        low, high = (low, middle) if enough(middle) else (middle, high)
-    return low if enough(low) else high
 
 
 def _draws(some: Sequence[Scores], prior: SeedVariancePrior) -> Iterator[Draws]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import comb, log, sqrt
+from math import comb, log
 
 from bench.records.record import SearchRange
 
@@ -30,11 +30,3 @@ def is_at_edge(value: float, place: SearchRange) -> bool:
         return True
     low, high, here = (log(x) if place.log else x for x in (place.low, place.high, value))
     return not EDGE <= (here - low) / (high - low) <= 1 - EDGE
-
-
-def detectable_difference(items: int, discordance: float = 0.10) -> float:
-    """Smallest true difference of a paired yes/no score seen with 80 % power at the 5 % level.
-
-    Normal approximation of McNemar's test: (z.975 + z.80) · √(discordance / items).
-    """
-    return (1.959964 + 0.841621) * sqrt(discordance / items)

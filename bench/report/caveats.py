@@ -1,115 +1,138 @@
-"""What a reader must know beside a table: what failed, ended early or was disturbed, and what can be seen at all."""
+"""Caveats below a table: failures, exhausted budgets, disturbed measurements, and the power of the test set."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
-from bench.analysis import tuning_curve
+from bench.analysis import power, tuning_curve
 from bench.analysis.task_results import TaskResults
 from bench.i18n import Translate, untranslated
 from bench.records import comparability
 from bench.records.record import Record
 
-BUSY = 0.2
+MAX_BACKGROUND_SHARE = 0.2
+"""Share of the cores that other processes may use before the times of a run are called unreliable."""
 
 
-def caveats(section: TaskResults, translate: Translate = untranslated) -> list[str]:
-    """Every remark on one comparison."""
-    records = section.records
-    said = [f"{row.label}: {row.status}: {row.reason}" for row in section.rows if row.status != "ok"]
-    said += [line for record in records for line in _of_run(record, translate)]
-    said += describe_disturbances(records, translate)
-    names = {row.key: row.label for row in section.rows}
+def list_caveats(task_results: TaskResults, translate: Translate = untranslated) -> list[str]:
+    """Return a sentence for everything that limits what the results of a task say."""
+    records = task_results.records
+    caveats = [f"{row.label}: {row.status}: {row.reason}" for row in task_results.rows if row.status != "ok"]
+    for record in records:
+        caveats += _run_caveats(record, translate)
+    caveats += describe_disturbances(records, translate)
+    labels = {row.key: row.label for row in task_results.rows}
     tuned = {record.spec.key: record for record in records if record.tuning is not None}
-    said += [describe_tuning(record, names[key], translate) for key, record in tuned.items()]
-    items = min((len(record.samples) for record in records if record.status == "ok"), default=0)
-    if items:
-        said.append(
+    caveats += [describe_tuning(record, labels[key], translate) for key, record in tuned.items()]
+    num_questions = min((len(record.samples) for record in records if record.status == "ok"), default=0)
+    if num_questions:
+        caveats.append(
             translate(
-                "With {items} test questions, differences below about {points:.1f} points cannot be seen in one seed "
-                "(paired, 80 % power at 10 % discordance).",
-                items=items,
-                points=100 * tuning_curve.detectable_difference(items),
+                "With {items} test questions and one seed, differences below about {points:.1f} points cannot be "
+                "detected (paired test, 80 % power, 10 % discordance).",
+                items=num_questions,
+                points=100 * power.detectable_difference(num_questions),
             )
         )
-    for size, shown in list(section.rows_by_size.items())[:-1]:
-        failed = [f"{row.label}: {row.status}: {row.reason}" for row in shown if row.status != "ok"]
-        said += [translate("with {size:,} examples: {what}", size=size, what=what) for what in failed]
-    return said
+    # The largest training size comes last, and its failures stand at the top of the list.
+    for size, rows in list(task_results.rows_by_size.items())[:-1]:
+        failures = [f"{row.label}: {row.status}: {row.reason}" for row in rows if row.status != "ok"]
+        caveats += [
+            translate("with {size:,} training examples: {failure}", size=size, failure=failure) for failure in failures
+        ]
+    return caveats
 
 
-def _of_run(record: Record, translate: Translate) -> Iterator[str]:
-    """What a reader must know of one run."""
+def _run_caveats(record: Record, translate: Translate) -> Iterator[str]:
+    """Yield the caveats of one run."""
+    if record.cost is None:
+        return
     name = f"{record.spec.method.name} seed {record.spec.seed}"
-    spent, answering = (record.cost.budget_usage, record.cost.answering) if record.cost else (None, None)
-    if spent and spent.stopped_by in ("seconds", "tokens"):
-        facts: dict[str, object] = {"limit": spent.stopped_by, "steps": spent.steps}
-        yield translate("{name}: its budget of {limit} was used up after {steps} steps.", name=name, **facts)
-    if answering and answering.truncated_prompts:
-        facts = {"cut": answering.truncated_prompts, "all": answering.queries}
+    usage, answering = record.cost.budget_usage, record.cost.answering
+    if usage and usage.stopped_by in ("seconds", "tokens"):
         yield translate(
-            "{name}: {cut} of {all} prompts were longer than the context and lost their beginning.", name=name, **facts
+            "{name}: the budget of {limit} was used up after {steps} steps.",
+            name=name,
+            limit=usage.stopped_by,
+            steps=usage.steps,
         )
-    if record.cost and record.cost.adapter_serving_error:
-        why = record.cost.adapter_serving_error
-        yield translate("{name}: its adapter could not be put in service: {why}", name=name, why=why)
+    if answering and answering.truncated_prompts:
+        yield translate(
+            "{name}: {cut} of {all} prompts were longer than the context and were truncated at the start.",
+            name=name,
+            cut=answering.truncated_prompts,
+            all=answering.queries,
+        )
+    if record.cost.adapter_serving_error:
+        yield translate(
+            "{name}: adapter serving was not measured: {why}", name=name, why=record.cost.adapter_serving_error
+        )
 
 
 def describe_disturbances(records: Sequence[Record], translate: Translate = untranslated) -> list[str]:
-    """Why seconds and rates may not be what they seem."""
-    said = []
-    busy = [record for record in records if record.env and record.env.background_cores > BUSY * record.env.cores]
-    if busy:
-        said.append(
+    """Return sentences on background load and on environments that differ between the runs."""
+    sentences = []
+    shares = [record.env.background_cores / record.env.cores for record in records if record.env]
+    high_shares = [share for share in shares if share > MAX_BACKGROUND_SHARE]
+    if high_shares:
+        sentences.append(
             translate(
-                "Other processes kept up to {most:.0%} of the cores busy during {busy} of {all} runs; their seconds "
-                "and rates are not the machine's.",
-                most=max(min(record.env.background_cores / record.env.cores, 1.0) for record in busy if record.env),
-                busy=len(busy),
+                "Other processes used up to {most:.0%} of the cores during {busy} of {all} runs; the times and rates of "
+                "these runs are not reliable.",
+                most=min(max(high_shares), 1.0),
+                busy=len(high_shares),
                 all=len(records),
             )
         )
-    unlike = comparability.environment_differences(records)
-    if unlike:
-        told = "; ".join(f"{name}: {', '.join(values)}" for name, values in unlike.items())
-        said.append(
-            translate("Not all runs were made alike, so seconds and memory do not compare ({unlike}).", unlike=told)
+    differences = comparability.environment_differences(records)
+    if differences:
+        values_by_field = "; ".join(f"{field}: {', '.join(values)}" for field, values in differences.items())
+        sentences.append(
+            translate(
+                "The runs have different environments, so times and memory are not comparable ({differences}).",
+                differences=values_by_field,
+            )
         )
-    return said
+    return sentences
 
 
-def describe_tuning(record: Record, name: str, translate: Translate = untranslated) -> str:
-    """How a method's hyper-parameters were found: E[best] of 1, 2, … trials, the best, and whether it is at an edge."""
+def describe_tuning(record: Record, label: str, translate: Translate = untranslated) -> str:
+    """Describe the tuning of a method: expected best score, failed trials, chosen values, values at an edge.
+
+    Args:
+        record: A run of the tuned method; its `tuning` is not None.
+        label: Label of the method in the table.
+        translate: Translates a sentence and fills in its values.
+    """
     assert record.tuning is not None
-    attempts = record.tuning.trials
-    if not attempts:
-        return translate("{name}: nothing to tune.", name=name)
-    curve = " ".join(
-        f"{score:.3f}" for score in tuning_curve.expected_best([attempt.score or 0.0 for attempt in attempts])
-    )
-    failed = [attempt.status for attempt in attempts if attempt.score is None]
-    chosen = {key: record.spec.method.params[key] for key in record.tuning.ranges}
-    said = [
+    trials = record.tuning.trials
+    if not trials:
+        return translate("{name}: no hyper-parameters to tune.", name=label)
+    best_scores = tuning_curve.expected_best([trial.score or 0.0 for trial in trials])
+    parts = [
         translate(
-            "{name}: best of 1 to {trials} trials on validation, on average: {curve}",
-            name=name,
-            trials=len(attempts),
-            curve=curve,
+            "{name}: expected best validation score after 1 to {trials} trials: {curve}",
+            name=label,
+            trials=len(trials),
+            curve=" ".join(f"{score:.3f}" for score in best_scores),
         )
     ]
+    failed = [trial.status for trial in trials if trial.score is None]
     if failed:
-        kinds = ", ".join(sorted(set(failed)))
-        said.append(translate("{failed} of them failed and count as 0: {kinds}", failed=len(failed), kinds=kinds))
-    said.append(
-        ", ".join(
-            f"{key}={value:.4g}" if isinstance(value, float) else f"{key}={value}" for key, value in chosen.items()
-        )
-    )
+        statuses = ", ".join(sorted(set(failed)))
+        parts.append(translate("{failed} failed trials count as 0: {statuses}", failed=len(failed), statuses=statuses))
+    params = {name: record.spec.method.params[name] for name in record.tuning.ranges}
+    parts.append(", ".join(f"{name}={_format_param(value)}" for name, value in params.items()))
     edges = [
-        key
-        for key, place in record.tuning.ranges.items()
-        if place.choices is None and tuning_curve.is_at_edge(chosen[key], place)
+        name
+        for name, search_range in record.tuning.ranges.items()
+        if search_range.choices is None and tuning_curve.is_at_edge(params[name], search_range)
     ]
     if edges:
-        said.append(translate("at the edge of its range: {edges}", edges=", ".join(edges)))
-    return "; ".join(said) + "."
+        parts.append(translate("at the edge of the search range: {edges}", edges=", ".join(edges)))
+    return "; ".join(parts) + "."
+
+
+def _format_param(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else f"{value}"

@@ -8,7 +8,7 @@ from functools import cached_property
 
 from markupsafe import Markup
 
-from bench.analysis import advice, comparison
+from bench.analysis import advice
 from bench.analysis.advice import Advice
 from bench.analysis.constraints import Constraints
 from bench.analysis.significance import Verdict
@@ -17,7 +17,7 @@ from bench.analysis.task_results import TaskResults
 from bench.i18n import Translate
 from bench.records.record import Record
 from bench.records.samples import Sample
-from bench.report import advice_text, caveats
+from bench.report import advice_text, caveats, findings
 from bench.report.columns import TableColumn, build_columns
 
 SAMPLES, WRONG = 10, 7
@@ -57,7 +57,7 @@ class SectionView:
     @cached_property
     def findings(self) -> list[str]:
         """Who leads, and who is shown better or worse than whom."""
-        return comparison.comparison_sentences(self.section.comparison, self.translate)
+        return findings.comparison_sentences(self.section.comparison, self.translate)
 
     @cached_property
     def notes(self) -> list[str]:

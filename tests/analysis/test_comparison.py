@@ -15,7 +15,6 @@ from bench.analysis import significance
 from bench.analysis.comparison import (
     Comparison,
     compare_methods,
-    comparison_sentences,
     contrast_between,
     scores_by_question,
 )
@@ -23,6 +22,7 @@ from bench.analysis.seed_variance import SeedVariancePrior
 from bench.errors import UserError
 from bench.records.record import Record
 from bench.records.samples import Samples
+from bench.report.findings import comparison_sentences
 
 ITEMS = 400
 
@@ -75,7 +75,7 @@ def test_what_is_close_is_undecided_and_says_what_would_decide(side_by_side: Any
     assert one.verdict == "inconclusive"
     assert one.items > ITEMS
     assert any(
-        "Not told apart from lora: " in line and "test questions would tell" in line
+        "No significant difference from lora: " in line and "test questions would be needed" in line
         for line in comparison_sentences(found)
     )
 

@@ -15,7 +15,7 @@ from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.proportion import proportion_confint
 
-from bench.analysis import seed_variance, significance
+from bench.analysis import power, seed_variance, significance
 
 DICE = numpy.random.default_rng(7)
 THROWN = DICE.bit_generator.state
@@ -261,7 +261,7 @@ def test_so_many_questions_decide() -> None:
         interval=significance.Interval(0.04, 0, 0), ci90=significance.Interval(0.04, 0, 0), p=0.3, seeds=1, questions=100,
         question_std=0.5, seed_stderr=0.0, dof=1,
     )  # fmt: skip
-    items = significance.questions_to_decide(found)
+    items = power.questions_to_decide(found)
     assert items is not None
     for _ in range(300):
         gap = 0.04 + 0.5 * dice.standard_normal((1, items))
@@ -293,34 +293,32 @@ def noisy(mean: float, wobble: float, freedom: float = 2.0, spread: float = 0.5)
 def test_questions_to_see_are_those_that_counting_up_finds(far: float, wobble: float, freedom: float) -> None:
     found = noisy(far, wobble, freedom)
     for level in (0.025, 0.005):
-        least, told = counted_up(found, far, level), significance.questions_to_detect(found, far, level)
+        least, told = counted_up(found, far, level), power.questions_to_detect(found, far, level)
         assert (told is None) == (least is None)
         assert told is None or least is None or least <= told <= 1.011 * least + 2
 
 
 def test_seeds_that_lie_apart_ask_for_more_questions_and_then_for_more_than_there_are() -> None:
-    told = [significance.questions_to_detect(noisy(0.05, wobble), 0.05, 0.025) for wobble in (0.0, 0.004, 0.008, 0.02)]
+    told = [power.questions_to_detect(noisy(0.05, wobble), 0.05, 0.025) for wobble in (0.0, 0.004, 0.008, 0.02)]
     assert told[-1] is None and None not in told[:-1]
     assert told[:-1] == sorted(told[:-1])  # type: ignore[type-var]
 
 
 def test_a_verdict_may_be_nearer_as_a_difference_or_as_none() -> None:
     gap = noisy(0.05, 0.0)
-    assert significance.questions_to_decide(gap) == significance.questions_to_detect(gap, 0.05, 0.025)
-    assert significance.questions_to_decide(gap, contrasts=10) == significance.questions_to_detect(gap, 0.05, 0.0025)
+    assert power.questions_to_decide(gap) == power.questions_to_detect(gap, 0.05, 0.025)
+    assert power.questions_to_decide(gap, contrasts=10) == power.questions_to_detect(gap, 0.05, 0.0025)
     hardly = noisy(0.001, 0.0)
-    assert significance.questions_to_decide(hardly) == significance.questions_to_detect(
+    assert power.questions_to_decide(hardly) == power.questions_to_detect(
         hardly, significance.EQUIVALENCE_MARGIN - 0.001, 0.05
     )
     edge = noisy(significance.EQUIVALENCE_MARGIN, 0.0)
-    assert significance.questions_to_decide(edge) == significance.questions_to_detect(
-        edge, significance.EQUIVALENCE_MARGIN, 0.025
-    )
+    assert power.questions_to_decide(edge) == power.questions_to_detect(edge, significance.EQUIVALENCE_MARGIN, 0.025)
 
 
 def test_no_number_of_questions_helps_where_seeds_differ_too_much() -> None:
     seeds = numpy.array([[0.4], [0.5], [0.7]]) + numpy.zeros((3, 100))
-    assert significance.questions_to_decide(significance.paired_difference(seeds, 0 * seeds + 0.5)) is None
+    assert power.questions_to_decide(significance.paired_difference(seeds, 0 * seeds + 0.5)) is None
 
 
 @pytest.mark.parametrize("seeds", [1, 3, 5])

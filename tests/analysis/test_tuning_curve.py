@@ -8,7 +8,7 @@ from statistics import fmean
 import pytest
 from scipy.stats import norm
 
-from bench.analysis import tuning_curve
+from bench.analysis import power, tuning_curve
 from bench.records.record import SearchRange
 
 
@@ -43,5 +43,5 @@ def test_the_edge_of_a_range_is_seen(value: float, place: SearchRange, edge: boo
 @pytest.mark.parametrize(("items", "discordance"), [(200, 0.1), (500, 0.1), (500, 0.25)])
 def test_the_smallest_visible_difference_is_mcnemars(items: int, discordance: float) -> None:
     expected = (norm.ppf(0.975) + norm.ppf(0.8)) * (discordance / items) ** 0.5
-    assert tuning_curve.detectable_difference(items, discordance) == pytest.approx(expected, rel=1e-5)
-    assert tuning_curve.detectable_difference(500) == pytest.approx(0.0396, abs=5e-4)
+    assert power.detectable_difference(items, discordance) == pytest.approx(expected, rel=1e-5)
+    assert power.detectable_difference(500) == pytest.approx(0.0396, abs=5e-4)

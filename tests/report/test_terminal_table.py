@@ -8,7 +8,7 @@ import pytest
 from conftest import MakeRecord
 from rich.console import Console
 
-from bench.analysis import summary, tuning_curve
+from bench.analysis import power, summary
 from bench.analysis.task_results import group_by_task
 from bench.records.record import Record
 from bench.report import caveats, terminal_table
@@ -148,7 +148,7 @@ def test_the_table_fits_a_terminal_of_80_columns(make_record: MakeRecord) -> Non
 
 @pytest.mark.parametrize(("items", "points"), [(200, 6.3), (500, 4.0), (1000, 2.8)])
 def test_the_smallest_visible_difference_is_mcnemars(make_record: MakeRecord, items: int, points: float) -> None:
-    assert round(100 * tuning_curve.detectable_difference(items), 1) == points
+    assert round(100 * power.detectable_difference(items), 1) == points
     assert any(
         f"below about {points} points" in note for note in caveats.caveats(group_by_task([make_record(items=items)])[0])
     )

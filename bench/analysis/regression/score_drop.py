@@ -11,10 +11,11 @@ import numpy
 from scipy import special
 
 from bench.analysis import comparison, significance
+from bench.analysis.power import POWER
 from bench.analysis.regression.gates import GateFinding, GateVerdict, Policy
 from bench.analysis.regression.pairing import RecordPair
 from bench.analysis.seed_variance import NO_PRIOR, Scores, SeedVariancePrior
-from bench.analysis.significance import POWER, Noise
+from bench.analysis.significance import Noise
 from bench.records.record import Record
 
 SEEDS = 3
