@@ -28,7 +28,7 @@ Way = Callable[[Any, Sequence[str]], list[str]]
 
 def ours(lm: Any, prompts: Sequence[str]) -> list[str]:
     """Sorted by length, what all begin with read once."""
-    return list(lm.answer(prompts))
+    return list(lm.generate(prompts))
 
 
 def plain(lm: Any, prompts: Sequence[str]) -> list[str]:
@@ -68,11 +68,11 @@ def main(shots: int) -> None:
     """Interleave the ways, so that a slow moment of the machine hits them alike."""
     torch.set_num_threads(environment.available_cores())
     what = task.load_task(registry.find_task("capitals"))
-    lesson, card = what.training_data(0), what.card
+    data, card = what.training_data(0), what.card
     decoding = Decoding(max_new_tokens=card.new_tokens, stop=(card.end,))
     lm: Any = checkpoint.Checkpoint(registry.find_model("bookworm"), "float32", "cpu", decoding).load()
     method: Any = registry.find_method("few-shot")(k=shots).fit(
-        lm, lesson, BudgetTracker(BudgetLimits(epochs=1), len(lesson.train))
+        lm, data, BudgetTracker(BudgetLimits(epochs=1), len(data.train))
     )
     prompts = [method.shots_.prompt(row.input) for row in what.splits["test"][:QUESTIONS]]
     tokens = [len(lm.tokens(prompt)) for prompt in prompts]

@@ -47,10 +47,10 @@ def fresh(folder: Path) -> Any:
     return lm
 
 
-def batches(lm: Any, lesson: TrainingData, steps: int) -> Any:
+def batches(lm: Any, data: TrainingData, steps: int) -> Any:
     """Ids, mask and labels of every step, in the order in which the harness shows them."""
-    examples = encode_examples(lm, lesson, lesson.train)
-    order = LengthGroupedSampler([len(head) + len(tail) for head, tail in examples], BATCH, lesson.seed)
+    examples = encode_examples(lm, data, data.train)
+    order = LengthGroupedSampler([len(head) + len(tail) for head, tail in examples], BATCH, data.seed)
     places = [
         place for epoch in range(steps * BATCH // len(order) + 1) if not order.set_epoch(epoch) for place in order
     ]
@@ -65,31 +65,31 @@ def batches(lm: Any, lesson: TrainingData, steps: int) -> Any:
         )
 
 
-def loop(lm: Any, lesson: TrainingData, steps: int, lose: Callable[..., Any]) -> None:
+def loop(lm: Any, data: TrainingData, steps: int, lose: Callable[..., Any]) -> None:
     """Forward, backward, clip, step."""
     optimizer = torch.optim.AdamW([weight for weight in lm.model.parameters() if weight.requires_grad], lr=1e-3)
     lm.model.train()
-    for ids, real, labels in batches(lm, lesson, steps):
+    for ids, real, labels in batches(lm, data, steps):
         lose(ids, real, labels).backward()
         torch.nn.utils.clip_grad_norm_(lm.model.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad()
 
 
-def bare(lm: Any, lesson: TrainingData, steps: int) -> None:
+def bare(lm: Any, data: TrainingData, steps: int) -> None:
     """With the loss that transformers computes."""
-    loop(lm, lesson, steps, lambda ids, real, labels: lm.model(
+    loop(lm, data, steps, lambda ids, real, labels: lm.model(
         input_ids=ids, attention_mask=real, labels=labels, use_cache=False).loss)  # fmt: skip
 
 
-def lean(lm: Any, lesson: TrainingData, steps: int) -> None:
+def lean(lm: Any, data: TrainingData, steps: int) -> None:
     """With the loss of answer tokens alone."""
-    loop(lm, lesson, steps, lm.error)
+    loop(lm, data, steps, lm.summed_loss)
 
 
-def trl(lm: Any, lesson: TrainingData, steps: int) -> None:
+def trl(lm: Any, data: TrainingData, steps: int) -> None:
     """TRL's trainer as its own examples use it, without evaluation."""
-    examples = encode_examples(lm, lesson, lesson.train)
+    examples = encode_examples(lm, data, data.train)
     rows = Dataset.from_dict(
         {"input_ids": [head + tail for head, tail in examples], "labels": list(map(mask_prompt, examples))}
     )
@@ -116,7 +116,7 @@ def big(folder: Path) -> Path:
 def main(steps: int, rounds: int, size: str) -> None:
     """Interleave the ways, so that a slow moment of the machine hits them alike."""
     torch.set_num_threads(environment.threads())
-    lesson = task.load_task(registry.find_task("bookrec")).training_data(seed=0)
+    data = task.load_task(registry.find_task("bookrec")).training_data(seed=0)
     ways: dict[str, Way] = (
         {"bare loop": bare} if size == "big" else {"bare loop": bare, "answers alone": lean, "TRL": trl}
     )
@@ -127,11 +127,11 @@ def main(steps: int, rounds: int, size: str) -> None:
         for _ in range(rounds):
             for name, way in ways.items():
                 lm, began = fresh(folder), time.perf_counter()
-                way(lm, lesson, steps)
+                way(lm, data, steps)
                 times[name].append(time.perf_counter() - began)
             lm, began = fresh(folder), time.perf_counter()
-            budget = BudgetTracker(BudgetLimits(steps=steps, batch=BATCH), len(lesson.train))
-            train(lm, lesson, budget, lr=1e-3, warmup=0.0, decay=0.0)
+            budget = BudgetTracker(BudgetLimits(steps=steps, batch=BATCH), len(data.train))
+            train(lm, data, budget, lr=1e-3, warmup=0.0, decay=0.0)
             budget.stop()
             times["bench"].append(budget.seconds)
             times["with its curve"].append(time.perf_counter() - began)

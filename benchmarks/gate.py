@@ -14,7 +14,7 @@ import numpy
 from bench.analysis.regression import score_drop
 from bench.analysis.regression.gates import Policy
 from bench.analysis.regression.pairing import RecordPair
-from bench.analysis.regression.score_drop import SHIFT, ChangedPair
+from bench.analysis.regression.score_drop import COMMON_SHIFT, ChangedPair
 from bench.analysis.seed_variance import Scores
 
 ITEMS, SEEDS = 500, 3
@@ -61,7 +61,7 @@ def main() -> None:
         found = [check(dice, asked.methods, every, asked.jitter) for _ in range(asked.rounds)]
         shift = numpy.mean([any("all methods" in name for name in names) for names in found])
         alone = numpy.mean([len(names - {"task · model · all methods"}) / asked.methods for names in found])
-        print(f"all fell by {100 * fall:.1f} points: {SHIFT} seen in {shift:.1%}, one of the methods in {alone:.1%}")
+        print(f"all fell by {100 * fall:.1f} points: {COMMON_SHIFT} seen in {shift:.1%}, one of the methods in {alone:.1%}")
     sys.exit(int(alarms > 0.06))
 
 

@@ -62,24 +62,24 @@ def models(folder: Path) -> Iterator[tuple[int, Path]]:
         yield million, folder / str(million)
 
 
-def fit(lm: Any, lesson: Any, grant: BudgetLimits) -> BudgetTracker:
+def fit(lm: Any, data: Any, grant: BudgetLimits) -> BudgetTracker:
     """What training a LoRA draws."""
     lm.model = registry.find_method("lora")().adapt(lm.model)  # type: ignore[attr-defined]
-    budget = BudgetTracker(grant, len(lesson.train))
-    train(lm, lesson, budget, lr=1e-3, warmup=0.0, decay=0.0)
+    budget = BudgetTracker(grant, len(data.train))
+    train(lm, data, budget, lr=1e-3, warmup=0.0, decay=0.0)
     budget.stop()
     return budget
 
 
 def answer(lm: Any, prompts: list[str]) -> tuple[float, float]:
     """Milliseconds a question, all together and one at a time."""
-    lm.answer(prompts[:8])
+    lm.generate(prompts[:8])
     began = time.perf_counter()
-    lm.answer(prompts)
+    lm.generate(prompts)
     together = (time.perf_counter() - began) / len(prompts)
     began = time.perf_counter()
     for prompt in prompts[:8]:
-        lm.answer([prompt])
+        lm.generate([prompt])
     return together * 1000, (time.perf_counter() - began) / 8 * 1000
 
 
@@ -96,15 +96,15 @@ def main() -> None:
     ships = registry.find_model("bookworm")
     print("\nexamples   fit s   a step ms")
     for examples in (125, 250, 500, 1000):
-        lesson = what.training_data(0, examples)
-        drawn = fit(load(ships, decoding), lesson, BudgetLimits(epochs=1))
+        data = what.training_data(0, examples)
+        drawn = fit(load(ships, decoding), data, BudgetLimits(epochs=1))
         print(f"{examples:8} {drawn.seconds:7.1f} {1000 * drawn.seconds / drawn.steps:11.1f}", flush=True)
-    lesson = what.training_data(0)
+    data = what.training_data(0)
     print("\nshots   tokens of a prompt   a question ms, together   alone")
     for shots in (0, 1, 2, 4, 8):
         lm = load(ships, decoding)
         method: Any = registry.find_method("few-shot")(k=shots).fit(
-            lm, lesson, BudgetTracker(BudgetLimits(epochs=1), len(lesson.train))
+            lm, data, BudgetTracker(BudgetLimits(epochs=1), len(data.train))
         )
         prompts = [method.shots_.prompt(row.input) for row in what.splits["test"][:QUESTIONS]]
         tokens = sum(len(lm.tokens(prompt)) for prompt in prompts) / len(prompts)
@@ -117,9 +117,9 @@ def main() -> None:
     with TemporaryDirectory() as scratch:
         for million, folder in models(Path(scratch)):
             lm = load(folder, decoding)
-            together, alone = answer(lm, [lesson.prompt(row.input) for row in what.splits["test"][:QUESTIONS]])
+            together, alone = answer(lm, [data.prompt(row.input) for row in what.splits["test"][:QUESTIONS]])
             read = million * 4e6 * what.card.new_tokens / alone * 1000 / 1e9  # every token reads all weights once
-            drawn = fit(lm, lesson, BudgetLimits(steps=max(3, 60 // million)))
+            drawn = fit(lm, data, BudgetLimits(steps=max(3, 60 // million)))
             rate = (drawn.flops or 0.0) / drawn.seconds
             print(f"{million:15} {drawn.tokens / drawn.seconds:19,.0f} {rate / 1e9:9.0f} {100 * rate / peak:11.0f} % "
                   f"{together:24.1f} {alone:7.1f} {read:19.1f}", flush=True)  # fmt: skip

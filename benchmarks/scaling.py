@@ -16,7 +16,7 @@ import time
 from datetime import datetime
 from pathlib import Path
 
-from bench.records.record import read_all
+from bench.records.collect import read_all
 
 WORK_S = 1.0
 METHOD = f'''
@@ -33,7 +33,7 @@ class Waits(Method):
     def load(self, base):
         return None
 
-    def fit(self, lm, lesson, budget):
+    def fit(self, lm, data, budget):
         time.sleep({WORK_S})
         return self
 

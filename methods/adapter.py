@@ -13,7 +13,7 @@ from bench.training.gradient import LR_BY_WIDTH, GradientMethod
 class Adapter(GradientMethod):
     """Adapters (https://arxiv.org/abs/1902.00751), one behind each block; the first step starts from the base."""
 
-    script = "bottleneck"
+    export_template = "bottleneck"
     by_width: ClassVar[bool] = True
 
     lr: PositiveFloat = param(5e-3, help=LR_BY_WIDTH, search=(5e-4, 2e-2), log=True)

@@ -16,13 +16,13 @@ class BaseFT(Full):
 
     block: PositiveInt = param(256, help="tokens of a block; never more than the context", search=(64, 1024), log=True)
 
-    def rows(self) -> Rows:
+    def training_rows(self) -> Rows:
         """All training examples as one text, each with its end token, cut into blocks; a short rest is a block too."""
         if not self.lm_.can_generate:
             raise Unsupported("an encoder does not read on, so pre-training cannot go on like this")
         told = [
-            self.lm_.encode(self.lesson_.prompt(example.input), self.lesson_.completion(example))
-            for example in self.lesson_.train
+            self.lm_.encode(self.data_.prompt(example.input), self.data_.completion(example))
+            for example in self.data_.train
         ]
         text = [token for head, tail in told for token in head + tail]
         size = min(self.block, self.lm_.context)

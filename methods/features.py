@@ -24,13 +24,13 @@ Pool = Literal["last", "mean"]
 class Features(Method):
     """Probing (https://arxiv.org/abs/1610.01644): logistic regression on closed labels, neighbours on open answers."""
 
-    needs: ClassVar[tuple[str, ...]] = (
+    preload_modules: ClassVar[tuple[str, ...]] = (
         "bench.modeling.causal_lm",
         "bench.measurement.flops",
         "sklearn.linear_model",
         "sklearn.model_selection",
     )
-    script = "linear_probe"
+    export_template = "linear_probe"
 
     layer: Annotated[float, Field(ge=0, le=1)] = param(
         1.0, help="where features are taken, as a share of the depth", search=(0.5, 0.7, 1.0)
@@ -38,13 +38,13 @@ class Features(Method):
     pool: Pool = param("last", help="of a prompt's tokens: the last, or the mean over all", search=("last", "mean"))
     k: PositiveInt = param(1, help="neighbours that vote on an open answer", search=(1, 5, 15))
 
-    def fit(self, lm: LM, lesson: TrainingData, budget: Budget) -> Self:
+    def fit(self, lm: LM, data: TrainingData, budget: Budget) -> Self:
         """Encode the training questions once, as many as the budget pays for, and fit a reader on them."""
-        self.lm_, self.lesson_ = lm, lesson
+        self.lm_, self.data_ = lm, data
         vectors, answers = self._encode(budget)
-        if lesson.labels is not None and len(set(answers)) > 1:
+        if data.labels is not None and len(set(answers)) > 1:
             self.voters_ = 1
-            self.mean_, self.scale_, self.weights_, self.bias_, self.answers_ = regress(vectors, answers, lesson.seed)
+            self.mean_, self.scale_, self.weights_, self.bias_, self.answers_ = regress(vectors, answers, data.seed)
         else:
             self.voters_, self.answers_ = self.k, answers
             self.mean_, self.scale_, self.weights_, self.bias_ = remember(vectors)
@@ -52,7 +52,7 @@ class Features(Method):
 
     def predict(self, inputs: Sequence[str]) -> list[str]:
         """The label, or the neighbours, with the highest score; of equally frequent answers the nearer one wins."""
-        rows = questions(self.lm_, [self.lesson_.prompt(text) for text in inputs])
+        rows = questions(self.lm_, [self.data_.prompt(text) for text in inputs])
         vectors = encode(self.lm_, rows, layer=self.layer, pool=self.pool).numpy()
         scores = (vectors - self.mean_) / self.scale_ @ self.weights_.T + self.bias_
         best = (-scores).argsort(axis=1, kind="stable")[:, : self.voters_]
@@ -64,7 +64,7 @@ class Features(Method):
         save_numbers(folder / "reader.safetensors", numbers)
         words = {"layer": self.layer, "pool": self.pool, "voters": self.voters_, "answers": self.answers_}
         (folder / "reader.json").write_text(json.dumps(words, ensure_ascii=False, indent=1), "utf-8")
-        save_prompt(folder, self.lesson_.prompt("{input}"))
+        save_prompt(folder, self.data_.prompt("{input}"))
 
     def _encode(self, budget: Budget) -> tuple[Any, list[str]]:
         """Vectors (examples, width) and answers, in an order by the seed: a part of them is a fair sample."""
@@ -72,13 +72,13 @@ class Features(Method):
 
         from bench.measurement.flops import FlopCounter
 
-        train = random.Random(self.lesson_.seed).sample(list(self.lesson_.train), len(self.lesson_.train))
+        train = random.Random(self.data_.seed).sample(list(self.data_.train), len(self.data_.train))
         vectors: list[Any] = []
         answers: list[str] = []
         counted = FlopCounter()
         for start in range(0, len(train), BATCH):
             batch = train[start : start + BATCH]
-            rows = [self.lm_.encode(self.lesson_.prompt(example.input), "")[0] for example in batch]
+            rows = [self.lm_.encode(self.data_.prompt(example.input), "")[0] for example in batch]
             tokens = sum(map(len, rows))
             if not budget.can_afford(examples=len(batch), tokens=tokens):
                 break
@@ -96,8 +96,8 @@ def questions(lm: LM, prompts: Sequence[str]) -> list[list[int]]:
     """Token ids of prompts, cut and counted as when they are answered word by word."""
     rows = [lm.encode(prompt, "")[0] for prompt in prompts]
     lm.token_usage.prompt_tokens += sum(map(len, rows))
-    lm.token_usage.longest_prompt = max(lm.token_usage.longest_prompt, *map(len, rows))
-    lm.token_usage.cut_prompts += sum(
+    lm.token_usage.longest_prompt_tokens = max(lm.token_usage.longest_prompt_tokens, *map(len, rows))
+    lm.token_usage.truncated_prompts += sum(
         len(lm.tokens(prompt)) > len(row) for prompt, row in zip(prompts, rows, strict=True)
     )
     return rows

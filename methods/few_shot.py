@@ -22,29 +22,29 @@ NO_QUESTION = "N/A"
 class FewShot(Method):
     """In-context learning (https://arxiv.org/abs/2005.14165) with one set of shots for all questions."""
 
-    needs: ClassVar[tuple[str, ...]] = ("bench.modeling.causal_lm",)
-    script = "prompted"
+    preload_modules: ClassVar[tuple[str, ...]] = ("bench.modeling.causal_lm",)
+    export_template = "prompted"
 
     k: PositiveInt = param(4, help="solved examples in the prompt", search=(1, 16), log=True)
     calibrate: bool = param(
         False, help="closed labels: subtract what each scores without a question (https://arxiv.org/abs/2102.09690)"
     )
 
-    def fit(self, lm: LM, lesson: TrainingData, budget: Budget) -> Self:
+    def fit(self, lm: LM, data: TrainingData, budget: Budget) -> Self:
         """Choose the shots, and find out which labels they favour by themselves."""
-        self.lm_, self.lesson_ = lm, lesson
-        self.shots_ = choose_shots(lm, lesson, lesson.train, self.k)
+        self.lm_, self.data_ = lm, data
+        self.shots_ = choose_shots(lm, data, data.train, self.k)
         budget.spend(examples=len(self.shots_.examples))
         self.prior_: list[float] = []
         if self.calibrate:
-            if lesson.labels is None:
+            if data.labels is None:
                 raise Unsupported("calibration compares labels, and the answers of this task are open")
-            self.prior_ = lm.loglikelihood(self.shots_.prompt(NO_QUESTION), lesson.options)
+            self.prior_ = lm.loglikelihood(self.shots_.prompt(NO_QUESTION), data.options)
         return self
 
     def predict(self, inputs: Sequence[str]) -> list[str]:
         """Answer instruction, shots and question."""
-        return reply(self.lm_, self.lesson_, [self.shots_.prompt(text) for text in inputs], self.prior_)
+        return reply(self.lm_, self.data_, [self.shots_.prompt(text) for text in inputs], self.prior_)
 
     def save(self, folder: Path) -> None:
         """Save the prompt, and what calibration subtracts from each label."""
@@ -58,13 +58,13 @@ class Shots:
     """Solved examples to stand before every question, with their steps if they are `worked`."""
 
     lm: LM
-    lesson: TrainingData
+    data: TrainingData
     examples: Sequence[Example]
     worked: bool = False
 
     def prompt(self, text: str) -> str:
         """Instruction, as many shots as the context holds, and the question."""
-        return self.lesson.prompt(text, self.beside(text).examples, with_rationale=self.worked)
+        return self.data.prompt(text, self.beside(text).examples, with_rationale=self.worked)
 
     def beside(self, text: str) -> Self:
         """The shots that fit into the context together with a question: whole ones only, the last go first."""
@@ -79,20 +79,20 @@ class Shots:
         save_prompt(folder, self._show("{input}", len(self.examples)))
 
     def _show(self, text: str, count: int) -> str:
-        return self.lesson.prompt(text, self.examples[:count], with_rationale=self.worked)
+        return self.data.prompt(text, self.examples[:count], with_rationale=self.worked)
 
 
-def choose_shots(lm: LM, lesson: TrainingData, pool: Sequence[Example], k: int, *, worked: bool = False) -> Shots:
-    """Shots drawn by the lesson's seed, balanced over labels; no more than fit beside the longest question."""
-    shots = Shots(lm, lesson, _draw(lesson, pool, k), worked)
-    return shots.beside(max((example.input for example in lesson.validation), key=lambda text: len(lm.tokens(text))))
+def choose_shots(lm: LM, data: TrainingData, pool: Sequence[Example], k: int, *, worked: bool = False) -> Shots:
+    """Shots drawn by the data's seed, balanced over labels; no more than fit beside the longest question."""
+    shots = Shots(lm, data, _draw(data, pool, k), worked)
+    return shots.beside(max((example.input for example in data.validation), key=lambda text: len(lm.tokens(text))))
 
 
-def _draw(lesson: TrainingData, pool: Sequence[Example], k: int) -> list[Example]:
+def _draw(data: TrainingData, pool: Sequence[Example], k: int) -> list[Example]:
     """`k` examples in random order, as evenly over the labels of a closed task as can be."""
-    dice = random.Random(lesson.seed)
+    dice = random.Random(data.seed)
     shuffled = dice.sample(list(pool), len(pool))
-    if lesson.labels is None:
+    if data.labels is None:
         return shuffled[:k]
     by_label: dict[str, list[Example]] = defaultdict(list)
     for example in shuffled:

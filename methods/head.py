@@ -19,7 +19,7 @@ from .features import encode, questions
 class Head(GradientMethod):
     """Linear probing by gradient: a layer over the labels of a closed task, the output layer for open answers."""
 
-    spreads: ClassVar[bool] = False  # each question is encoded once, which leaves little to share
+    supports_ddp: ClassVar[bool] = False  # each question is encoded once, which leaves little to share
 
     lr: PositiveFloat = param(1e-2, help="peak learning rate of AdamW", search=(1e-3, 3e-2), log=True)
 
@@ -37,15 +37,15 @@ class Head(GradientMethod):
         head.requires_grad_(True)
         return model
 
-    def fit(self, lm: LM, lesson: TrainingData, budget: Budget) -> Self:
+    def fit(self, lm: LM, data: TrainingData, budget: Budget) -> Self:
         """Train a layer of the kind that the task's answers need."""
-        self.labels_ = lesson.labels
+        self.labels_ = data.labels
         if self.labels_ is None:
-            return super().fit(lm, lesson, budget)
+            return super().fit(lm, data, budget)
         from torch.nn import Linear
         from torch.nn.init import zeros_
 
-        self.lm_, self.lesson_ = lm, lesson
+        self.lm_, self.data_ = lm, data
         layer = Linear(lm.model.config.get_text_config().hidden_size, len(self.labels_))
         for weight in layer.parameters():
             zeros_(weight)  # the loss has one minimum, so chance need not enter
@@ -59,7 +59,7 @@ class Head(GradientMethod):
         """The label that scores highest, or what the model continues."""
         if self.labels_ is None:
             return super().predict(inputs)
-        rows = questions(self.lm_, [self.lesson_.prompt(text) for text in inputs])
+        rows = questions(self.lm_, [self.data_.prompt(text) for text in inputs])
         best = self.lm_.model.labels(encode(self.lm_, rows)).argmax(-1).tolist()
         return [self.labels_[place] for place in best]
 
@@ -77,8 +77,8 @@ class Head(GradientMethod):
         from bench.measurement.flops import FlopCounter
 
         assert self.labels_ is not None
-        train = self.lesson_.train
-        rows = [self.lm_.encode(self.lesson_.prompt(example.input), "")[0] for example in train]
+        train = self.data_.train
+        rows = [self.lm_.encode(self.data_.prompt(example.input), "")[0] for example in train]
         wanted = torch.tensor([self.labels_.index(example.target) for example in train])
         optimizer = torch.optim.AdamW(
             layer.parameters(), lr=self.peak_learning_rate(self.lm_.model), weight_decay=self.weight_decay
@@ -87,7 +87,7 @@ class Head(GradientMethod):
         schedule = get_linear_schedule_with_warmup(optimizer, round(self.warmup * steps), steps)
         known: dict[int, Any] = {}
         counted = FlopCounter()
-        for places in _batches(len(train), budget.batch, self.lesson_.seed):
+        for places in _batches(len(train), budget.batch, self.data_.seed):
             new = [place for place in places if place not in known]
             tokens = sum(len(rows[place]) for place in new)
             if not budget.can_afford(steps=1, examples=len(places), tokens=tokens):

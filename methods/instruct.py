@@ -13,18 +13,18 @@ from .lora import LoRA
 class Instruct(LoRA):
     """Supervised fine-tuning (https://arxiv.org/abs/2203.02155) in the tokenizer's own chat template."""
 
-    def fit(self, lm: LM, lesson: TrainingData, budget: Budget) -> Self:
+    def fit(self, lm: LM, data: TrainingData, budget: Budget) -> Self:
         """Train as LoRA does; the prompt of the task is what the user says, the answer what the assistant does."""
         if not lm.tokenizer.chat_template:
             raise Unsupported("the tokenizer has no chat template; lora trains in the task's own")
 
-        def prompt(input: str, shots: Any = (), *, worked: bool = False) -> str:
-            return chat(lm.tokenizer, lesson.prompt(input, shots, with_rationale=worked))
+        def prompt(input: str, shots: Any = (), *, with_rationale: bool = False) -> str:
+            return chat(lm.tokenizer, data.prompt(input, shots, with_rationale=with_rationale))
 
-        def completion(example: Example, *, worked: bool = False) -> str:
-            return lesson.completion(example, with_rationale=worked).lstrip()
+        def completion(example: Example, *, with_rationale: bool = False) -> str:
+            return data.completion(example, with_rationale=with_rationale).lstrip()
 
-        return super().fit(lm, retold(lesson, prompt=prompt, completion=completion), budget)
+        return super().fit(lm, retold(data, prompt=prompt, completion=completion), budget)
 
 
 def chat(tokenizer: Any, said: str) -> str:

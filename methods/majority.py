@@ -15,16 +15,16 @@ class Majority(Method):
     """What ignoring the question earns."""
 
     control: ClassVar[bool] = True
-    script = "majority"
+    export_template = "majority"
 
     def load(self, base: Base) -> None:
         """Needs no model."""
         return None
 
-    def fit(self, lm: LM, lesson: TrainingData, budget: Budget) -> Self:
+    def fit(self, lm: LM, data: TrainingData, budget: Budget) -> Self:
         """Count the answers; of equally frequent ones the first in the data wins."""
-        budget.spend(examples=len(lesson.train))
-        self.answer_ = Counter(example.target for example in lesson.train).most_common(1)[0][0]
+        budget.spend(examples=len(data.train))
+        self.answer_ = Counter(example.target for example in data.train).most_common(1)[0][0]
         return self
 
     def predict(self, inputs: Sequence[str]) -> list[str]:

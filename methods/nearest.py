@@ -16,8 +16,8 @@ class Nearest(Method):
     """What copying from the training data earns: TF-IDF over character n-grams within words, cosine similarity."""
 
     control: ClassVar[bool] = True
-    needs: ClassVar[tuple[str, ...]] = ("sklearn.feature_extraction.text",)
-    script = "nearest"
+    preload_modules: ClassVar[tuple[str, ...]] = ("sklearn.feature_extraction.text",)
+    export_template = "nearest"
 
     longest: PositiveInt = param(4, help="characters in the longest n-gram", search=(2, 5))
 
@@ -25,12 +25,12 @@ class Nearest(Method):
         """Needs no model."""
         return None
 
-    def fit(self, lm: LM, lesson: TrainingData, budget: Budget) -> Self:
+    def fit(self, lm: LM, data: TrainingData, budget: Budget) -> Self:
         """Weigh the n-grams of the training questions."""
         from sklearn.feature_extraction.text import TfidfVectorizer
 
-        budget.spend(examples=len(lesson.train))
-        self.pairs_ = [(example.input, example.target) for example in lesson.train]
+        budget.spend(examples=len(data.train))
+        self.pairs_ = [(example.input, example.target) for example in data.train]
         self.vectorizer_ = TfidfVectorizer(analyzer="char_wb", ngram_range=(1, self.longest), sublinear_tf=True)
         self.vectors_: Any = self.vectorizer_.fit_transform(question for question, _ in self.pairs_)
         return self

@@ -27,7 +27,7 @@ class Prefix(GradientMethod):
         from peft import PrefixTuningConfig, get_peft_model
         from peft.tuners.cartridge.utils import initialize_kv_prefix_from_past_key_values
 
-        ids = torch.tensor([opening(self.lm_, self.lesson_, self.tokens)], device=model.device)
+        ids = torch.tensor([opening(self.lm_, self.data_, self.tokens)], device=model.device)
         with torch.no_grad():
             read = getattr(model(input_ids=ids, use_cache=True), "past_key_values", None)
         adapted: Any = get_peft_model(
@@ -38,12 +38,12 @@ class Prefix(GradientMethod):
         return adapted
 
 
-def opening(lm: LM, lesson: TrainingData, size: int) -> list[int]:
+def opening(lm: LM, data: TrainingData, size: int) -> list[int]:
     """The first `size` token ids of the task told as text: solved training examples in the task's own form."""
     if size >= lm.context:
         raise Unsupported(f"{size} positions before the prompt leave none of the model's {lm.context}")
-    last, *shown = islice(lesson.train, 32)
-    ids: Sequence[int] = lm.tokens(lesson.prompt(last.input, shown))
+    last, *shown = islice(data.train, 32)
+    ids: Sequence[int] = lm.tokens(data.prompt(last.input, shown))
     if len(ids) < size:
         raise Unsupported(f"{size} positions are more than the {len(ids)} tokens of the training examples")
     return list(ids[:size])

@@ -23,7 +23,7 @@ class PromptTuning(GradientMethod):
         import torch
         from peft import PromptTuningConfig, get_peft_model
 
-        ids = torch.tensor(opening(self.lm_, self.lesson_, self.tokens), device=model.device)
+        ids = torch.tensor(opening(self.lm_, self.data_, self.tokens), device=model.device)
         start = model.get_input_embeddings()(ids).detach()
         adapted: Any = get_peft_model(
             model, PromptTuningConfig(task_type=task_type(model), num_virtual_tokens=self.tokens)

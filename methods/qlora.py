@@ -14,7 +14,7 @@ from .lora import LoRA
 class QLoRA(LoRA):
     """LoRA over doubly quantized NF4 weights (https://arxiv.org/abs/2305.14314), computed in the run's own dtype."""
 
-    needs: ClassVar[tuple[str, ...]] = (*LoRA.needs, "bitsandbytes")
+    preload_modules: ClassVar[tuple[str, ...]] = (*LoRA.preload_modules, "bitsandbytes")
 
     def load(self, base: Base) -> LM:
         """Load the base model with its linear layers quantized."""

@@ -13,7 +13,7 @@ class RandomWeights(Full):
     """The base's architecture and tokenizer without its knowledge."""
 
     control: ClassVar[bool] = True
-    sham: ClassVar[bool] = True
+    negative_control: ClassVar[bool] = True
 
     def load(self, base: Base) -> LM:
         """Load the base and overwrite it with weights as its architecture draws them before any training."""

@@ -27,11 +27,11 @@ class ShuffledLabels(LoRA):
     """Training on shuffled answers (https://arxiv.org/abs/1611.03530): nothing can be learnt of how they follow."""
 
     control: ClassVar[bool] = True
-    sham: ClassVar[bool] = True
+    negative_control: ClassVar[bool] = True
 
-    def fit(self, lm: LM, lesson: TrainingData, budget: Budget) -> Self:
+    def fit(self, lm: LM, data: TrainingData, budget: Budget) -> Self:
         """Train as LoRA does, on the same questions and the same answers in another order."""
-        return super().fit(lm, retold(lesson, train=shuffled(lesson.train, lesson.seed)), budget)
+        return super().fit(lm, retold(data, train=shuffled(data.train, data.seed)), budget)
 
 
 def shuffled(examples: Sequence[Example], seed: int) -> list[Misled]:

@@ -18,8 +18,8 @@ class Tfidf(Method):
 
     control: ClassVar[bool] = True
     closed_only: ClassVar[bool] = True
-    needs: ClassVar[tuple[str, ...]] = ("sklearn.feature_extraction.text", "sklearn.linear_model")
-    script = "tfidf"
+    preload_modules: ClassVar[tuple[str, ...]] = ("sklearn.feature_extraction.text", "sklearn.linear_model")
+    export_template = "tfidf"
 
     longest: PositiveInt = param(4, help="characters in the longest n-gram", search=(2, 5))
     c: PositiveFloat = param(10.0, help="inverse strength of the L2 penalty", search=(0.1, 100.0), log=True)
@@ -28,19 +28,19 @@ class Tfidf(Method):
         """Needs no model."""
         return None
 
-    def fit(self, lm: LM, lesson: TrainingData, budget: Budget) -> Self:
+    def fit(self, lm: LM, data: TrainingData, budget: Budget) -> Self:
         """Weigh the n-grams of the training questions by what they say about the label."""
         from sklearn.feature_extraction.text import TfidfVectorizer
         from sklearn.linear_model import LogisticRegression
 
-        if lesson.labels is None:
+        if data.labels is None:
             raise Unsupported("open answers: see nearest")
-        answers = [example.target for example in lesson.train]
+        answers = [example.target for example in data.train]
         if len(set(answers)) == 1:
             raise Unsupported("all training examples have the same label: see majority")
         budget.spend(examples=len(answers))
         self.vectorizer_ = TfidfVectorizer(analyzer="char_wb", ngram_range=(1, self.longest), sublinear_tf=True)
-        vectors = self.vectorizer_.fit_transform(example.input for example in lesson.train)
+        vectors = self.vectorizer_.fit_transform(example.input for example in data.train)
         self.regression_: Any = LogisticRegression(C=self.c, max_iter=1000).fit(vectors, answers)
         return self
 

@@ -30,12 +30,12 @@ def task_type(model: Any) -> str:
 class GradientMethod(Method):
     """Trains what `adapt` unfreezes on prompt and answer, with the loss on the answer and its end token only."""
 
-    spreads: ClassVar[bool] = True
-    needs: ClassVar[tuple[str, ...]] = ("bench.modeling.causal_lm", "bench.training.trainer")
+    supports_ddp: ClassVar[bool] = True
+    preload_modules: ClassVar[tuple[str, ...]] = ("bench.modeling.causal_lm", "bench.training.trainer")
     by_width: ClassVar[bool] = False
     """Whether `lr` is right at a width of `WIDTH` and a wider model gets less (https://arxiv.org/abs/2203.03466): Adam
     moves every weight by about its learning rate, and a wider layer adds up more of such moves."""
-    script = "generate"
+    export_template = "generate"
 
     lr: PositiveFloat = param(1e-3, help="peak learning rate of AdamW", search=(1e-5, 1e-1), log=True)
     warmup: Annotated[float, Field(ge=0, le=1)] = param(0.06, help="share of the steps that warm up")
@@ -45,7 +45,7 @@ class GradientMethod(Method):
         """The model with that unfrozen or added which is to be trained; all of `model` arrives frozen, but
         for a new output layer where the model is an encoder.
 
-        `lm_` and `lesson_` are there already, for what starts from the task's own text.
+        `lm_` and `data_` are there already, for what starts from the task's own text.
         """
         raise NotImplementedError
 
@@ -57,28 +57,28 @@ class GradientMethod(Method):
         """Token ids (read, learnt) of each training row; None for prompt and answer of every example."""
         return None
 
-    def fit(self, lm: LM, lesson: TrainingData, budget: Budget) -> Self:
+    def fit(self, lm: LM, data: TrainingData, budget: Budget) -> Self:
         """Train; what was learnt lives in `lm_.model`, the training curve in `curve_`."""
         from bench.training.trainer import train
 
-        self.lm_, self.lesson_ = lm, lesson
-        lm.prepare(lesson)
+        self.lm_, self.data_ = lm, data
+        lm.prepare(data)
         lm.model = self.adapt(lm.model)
         lr = self.peak_learning_rate(lm.model)
         how = {"lr": lr, "warmup": self.warmup, "decay": self.weight_decay}
-        self.curve_: list[CurvePoint] = train(lm, lesson, budget, rows=self.training_rows(), **how)
+        self.curve_: list[CurvePoint] = train(lm, data, budget, rows=self.training_rows(), **how)
         return self
 
     def predict(self, inputs: Sequence[str]) -> list[str]:
         """Answer as the base would: same template, same decoding."""
-        return self.lm_.generate([self.lesson_.prompt(text) for text in inputs])
+        return self.lm_.generate([self.data_.prompt(text) for text in inputs])
 
     def save(self, folder: Path) -> None:
         """Save what was trained: PEFT's adapter, or the whole model, or those weights alone, named as in the model.
 
         Beside it the prompt that it was trained on, with a hole where the question goes.
         """
-        save_prompt(folder, self.lesson_.prompt("{input}"))
+        save_prompt(folder, self.data_.prompt("{input}"))
         model = self.lm_.model
         if hasattr(model, "peft_config") or all(weight.requires_grad for weight in model.parameters()):
             model.save_pretrained(folder)

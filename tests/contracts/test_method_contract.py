@@ -29,9 +29,9 @@ class Sound(Method):
     def load(self, base: Base) -> None:
         return None
 
-    def fit(self, lm: LM, lesson: TrainingData, budget: Budget) -> Self:
+    def fit(self, lm: LM, data: TrainingData, budget: Budget) -> Self:
         budget.spend(examples=1)
-        self.taught_ = lesson.train[0].target
+        self.taught_ = data.train[0].target
         return self
 
     def predict(self, inputs: Sequence[str]) -> list[str]:
@@ -54,33 +54,33 @@ class HasNoDefault(Sound):
 
 @dataclass
 class FitReturnsNone(Sound):
-    def fit(self, lm: LM, lesson: TrainingData, budget: Budget) -> Self:
-        super().fit(lm, lesson, budget)
+    def fit(self, lm: LM, data: TrainingData, budget: Budget) -> Self:
+        super().fit(lm, data, budget)
         return None  # type: ignore[return-value]
 
 
 @dataclass
 class FitReturnsAnother(Sound):
-    def fit(self, lm: LM, lesson: TrainingData, budget: Budget) -> Self:
-        return type(self)().fit_for_good(lm, lesson, budget)
+    def fit(self, lm: LM, data: TrainingData, budget: Budget) -> Self:
+        return type(self)().fit_for_good(lm, data, budget)
 
-    def fit_for_good(self, lm: LM, lesson: TrainingData, budget: Budget) -> Self:
-        return super().fit(lm, lesson, budget)
+    def fit_for_good(self, lm: LM, data: TrainingData, budget: Budget) -> Self:
+        return super().fit(lm, data, budget)
 
 
 @dataclass
 class Remembers(Sound):
-    def fit(self, lm: LM, lesson: TrainingData, budget: Budget) -> Self:
+    def fit(self, lm: LM, data: TrainingData, budget: Budget) -> Self:
         if not hasattr(self, "taught_"):
-            super().fit(lm, lesson, budget)
+            super().fit(lm, data, budget)
         return self
 
 
 @dataclass
 class ChangesItself(Sound):
-    def fit(self, lm: LM, lesson: TrainingData, budget: Budget) -> Self:
+    def fit(self, lm: LM, data: TrainingData, budget: Budget) -> Self:
         self.words = 2
-        return super().fit(lm, lesson, budget)
+        return super().fit(lm, data, budget)
 
 
 @dataclass
@@ -111,8 +111,8 @@ class GivesNoText(Sound):
 class IsFickle(Sound):
     mood: ClassVar[Any] = itertools.count()
 
-    def fit(self, lm: LM, lesson: TrainingData, budget: Budget) -> Self:
-        super().fit(lm, lesson, budget)
+    def fit(self, lm: LM, data: TrainingData, budget: Budget) -> Self:
+        super().fit(lm, data, budget)
         self.taught_ += str(next(self.mood))
         return self
 
@@ -121,7 +121,7 @@ class IsFickle(Sound):
 class TrainsOnTheSly(Sound):
     drawn: ClassVar[int] = 0
 
-    def fit(self, lm: LM, lesson: TrainingData, budget: Budget) -> Self:
+    def fit(self, lm: LM, data: TrainingData, budget: Budget) -> Self:
         import torch
 
         budget.spend(steps=self.drawn)
@@ -130,7 +130,7 @@ class TrainsOnTheSly(Sound):
         for _ in range(2):
             weight.grad = torch.ones(1)
             optimizer.step()
-        return super().fit(lm, lesson, budget)
+        return super().fit(lm, data, budget)
 
 
 @dataclass
@@ -140,7 +140,7 @@ class DrawsLessThanItTrains(TrainsOnTheSly):
 
 @dataclass
 class AsksForTooMuch(Sound):
-    def fit(self, lm: LM, lesson: TrainingData, budget: Budget) -> Self:
+    def fit(self, lm: LM, data: TrainingData, budget: Budget) -> Self:
         while True:
             budget.spend(steps=1)
 
@@ -162,17 +162,17 @@ class AsksTheModelInTheWrongOrder(Sound):
     def load(self, base: Base) -> LM:
         return base.load()
 
-    def fit(self, lm: LM, lesson: TrainingData, budget: Budget) -> Self:
-        self.lm_, self.lesson_ = lm, lesson
-        return super().fit(lm, lesson, budget)
+    def fit(self, lm: LM, data: TrainingData, budget: Budget) -> Self:
+        self.lm_, self.data_ = lm, data
+        return super().fit(lm, data, budget)
 
     def predict(self, inputs: Sequence[str]) -> list[str]:
-        return self.lm_.generate([self.lesson_.prompt(text) for text in sorted(inputs)])
+        return self.lm_.generate([self.data_.prompt(text) for text in sorted(inputs)])
 
 
 @dataclass
 class CannotDoIt(Sound):
-    def fit(self, lm: LM, lesson: TrainingData, budget: Budget) -> Self:
+    def fit(self, lm: LM, data: TrainingData, budget: Budget) -> Self:
         raise Unsupported("only open answers")
 
 

@@ -275,17 +275,17 @@ def made(**changes: Any) -> TaskTrainingData:
 @given(TEXTS, TEXTS, st.tuples(TEXTS, TEXTS, TEXTS))
 def test_prompt_and_completion_join_to_the_template(asked: str, target: str, around: tuple[str, str, str]) -> None:
     before, between, end = around
-    lesson = made(template=before + "{input}" + between + "{target}" + end)
-    joined = lesson.prompt(asked) + lesson.completion(TaskRow("one", asked, (target,))) + lesson.card.end
+    data = made(template=before + "{input}" + between + "{target}" + end)
+    joined = data.prompt(asked) + data.completion(TaskRow("one", asked, (target,))) + data.card.end
     assert joined == "Name the feeling.\n\n" + before + asked + between + target + end
 
 
 @given(st.lists(st.tuples(TEXTS, TEXTS), max_size=3))
 def test_shots_stand_before_the_question_just_as_they_are_learnt(shots: list[tuple[str, str]]) -> None:
-    lesson = made()
+    data = made()
     examples = [TaskRow(str(place), asked, (target,)) for place, (asked, target) in enumerate(shots)]
     shown = "".join(f"Q: {asked}\nA: {target}\n" for asked, target in shots)
-    assert lesson.prompt("red", examples) == f"Name the feeling.\n\n{shown}Q: red\nA:"
+    assert data.prompt("red", examples) == f"Name the feeling.\n\n{shown}Q: red\nA:"
 
 
 def test_a_prompt_never_ends_in_white_space() -> None:
@@ -295,24 +295,24 @@ def test_a_prompt_never_ends_in_white_space() -> None:
 
 
 def test_every_label_has_the_completion_of_an_example_with_that_answer() -> None:
-    lesson = made(labels=["warm", "cold"])
-    assert lesson.options == [lesson.completion(TaskRow("one", "red", (label,))) for label in ("warm", "cold")]
+    data = made(labels=["warm", "cold"])
+    assert data.options == [data.completion(TaskRow("one", "red", (label,))) for label in ("warm", "cold")]
     assert not made().options
 
 
 def test_braces_in_the_data_are_left_alone() -> None:
     example = TaskRow("one", "{target} {input} {}", ("{input}",))
-    lesson = made()
-    assert lesson.prompt(example.input) == "Name the feeling.\n\nQ: {target} {input} {}\nA:"
-    assert lesson.completion(example) == " {input}"
+    data = made()
+    assert data.prompt(example.input) == "Name the feeling.\n\nQ: {target} {input} {}\nA:"
+    assert data.completion(example) == " {input}"
 
 
 def test_the_lesson_holds_no_test_row(folder: Path) -> None:
     loaded = task.load_task(folder)
-    lesson = loaded.training_data(seed=0)
-    seen = {row.id for row in (*lesson.train, *lesson.validation)}
+    data = loaded.training_data(seed=0)
+    seen = {row.id for row in (*data.train, *data.validation)}
     assert not seen & {row.id for row in loaded.splits["test"]}
-    assert not [value for value in vars(lesson).values() if isinstance(value, Task | dict)]
+    assert not [value for value in vars(data).values() if isinstance(value, Task | dict)]
 
 
 @given(st.integers(0, 99), st.integers(1, 12))

@@ -41,13 +41,13 @@ def separable(*, open_answers: bool = False, train: Sequence[TaskRow] = ()) -> T
 
 
 def fit(
-    name: str, base: Checkpoint, lesson: TaskTrainingData, grant: BudgetLimits, **params: Any
+    name: str, base: Checkpoint, data: TaskTrainingData, grant: BudgetLimits, **params: Any
 ) -> tuple[Any, BudgetTracker]:
     method: Any = registry.find_method(name)(**params)
-    seed_all(lesson.seed)
+    seed_all(data.seed)
     lm = method.load(base)
-    budget = BudgetTracker(grant, len(lesson.train))
-    return method.fit(lm, lesson, budget), budget
+    budget = BudgetTracker(grant, len(data.train))
+    return method.fit(lm, data, budget), budget
 
 
 @pytest.fixture(scope="module")
@@ -90,10 +90,10 @@ def test_the_head_tells_apart_what_is_plainly_different(lively: Checkpoint) -> N
 
 
 def test_the_scaler_and_the_reader_know_the_training_questions_only(lively: Checkpoint, features: Any) -> None:
-    lesson = separable()
-    method, _ = fit("features", lively, lesson, BudgetLimits(epochs=1))
+    data = separable()
+    method, _ = fit("features", lively, data, BudgetLimits(epochs=1))
     lm = lively.load()
-    rows = [lm.tokens(lesson.prompt(row.input)) for row in lesson.train]
+    rows = [lm.tokens(data.prompt(row.input)) for row in data.train]
     vectors = features.encode(lm, rows, layer=method.layer, pool=method.pool).double()
     assert method.mean_ == pytest.approx(vectors.mean(0).numpy(), abs=1e-4)
     assert method.scale_ == pytest.approx(vectors.std(0, correction=0).numpy(), abs=1e-4)
@@ -129,9 +129,9 @@ def test_the_last_feature_is_the_state_from_which_the_answer_is_continued(lively
 
 def test_more_neighbours_outvote_one_that_is_wrong(lively: Checkpoint) -> None:
     train = (*colors(0, 24), TaskRow("odd", "60 the red one", ("cold",)))
-    lesson = separable(open_answers=True, train=train)
-    one, _ = fit("features", lively, lesson, BudgetLimits(epochs=1), k=1)
-    five, _ = fit("features", lively, lesson, BudgetLimits(epochs=1), k=5)
+    data = separable(open_answers=True, train=train)
+    one, _ = fit("features", lively, data, BudgetLimits(epochs=1), k=1)
+    five, _ = fit("features", lively, data, BudgetLimits(epochs=1), k=5)
     assert (one.predict(["60 the red one"]), five.predict(["60 the red one"])) == (["cold"], ["warm"])
 
 
@@ -146,10 +146,10 @@ def test_features_cope_with_labels_too_rare_to_validate_on(lively: Checkpoint, c
 @pytest.mark.parametrize("name", METHODS)
 def test_a_budget_of_tokens_is_kept(lively: Checkpoint, name: str) -> None:
     train = colors(0, 80)
-    lesson = separable(train=train)
+    data = separable(train=train)
     lm = lively.load()
-    all_tokens = sum(len(lm.tokens(lesson.prompt(row.input))) for row in train)
-    method, budget = fit(name, lively, lesson, BudgetLimits(epochs=3, tokens=all_tokens // 2, batch=16))
+    all_tokens = sum(len(lm.tokens(data.prompt(row.input))) for row in train)
+    method, budget = fit(name, lively, data, BudgetLimits(epochs=3, tokens=all_tokens // 2, batch=16))
     assert 0 < budget.tokens <= all_tokens // 2
     assert budget.stopped_by == "tokens"
     assert set(method.predict(QUESTIONS)) <= set(LABELS)
@@ -161,20 +161,20 @@ def test_features_that_cannot_be_paid_for_are_unsupported(lively: Checkpoint) ->
 
 
 def test_the_head_encodes_each_question_once_and_keeps_to_its_steps(lively: Checkpoint) -> None:
-    lesson = separable()
-    method, budget = fit("head", lively, lesson, BudgetLimits(steps=5, batch=12))
+    data = separable()
+    method, budget = fit("head", lively, data, BudgetLimits(steps=5, batch=12))
     assert (budget.steps, budget.examples, budget.stopped_by) == (5, 60, "steps")
-    assert budget.tokens == sum(len(method.lm_.tokens(lesson.prompt(row.input))) for row in lesson.train)
+    assert budget.tokens == sum(len(method.lm_.tokens(data.prompt(row.input))) for row in data.train)
 
 
 def test_what_the_head_trains_is_one_layer_and_that_is_what_it_counts(lively: Checkpoint) -> None:
     base, width = lively.load(), 64
     closed, _ = fit("head", lively, separable(), BudgetLimits(steps=1))
     added = len(LABELS) * (width + 1)
-    assert closed.lm_.count() == (base.count_parameters()[0] + added, added)
+    assert closed.lm_.count_parameters() == (base.count_parameters()[0] + added, added)
     opened, _ = fit("head", lively, separable(open_answers=True), BudgetLimits(steps=1))
     untied = base.model.config.vocab_size * width
-    assert opened.lm_.count() == (base.count_parameters()[0] + untied, untied)
+    assert opened.lm_.count_parameters() == (base.count_parameters()[0] + untied, untied)
 
 
 def test_a_head_over_a_body_of_lower_precision_answers_in_that(lively: Checkpoint) -> None:
@@ -191,13 +191,13 @@ def test_a_saved_head_and_the_base_give_the_same_answers(
 ) -> None:
     from safetensors.torch import load_file
 
-    lesson = separable(open_answers=open_answers)
-    method, _ = fit("head", lively, lesson, BudgetLimits(steps=4, batch=8), lr=1e-2)
+    data = separable(open_answers=open_answers)
+    method, _ = fit("head", lively, data, BudgetLimits(steps=4, batch=8), lr=1e-2)
     method.save(tmp_path)
     saved = load_file(tmp_path / "trained.safetensors")
-    assert sum(weight.numel() for weight in saved.values()) == method.lm_.count()[1]
-    swapped = [dataclasses.replace(row, references=(LABELS[row.target == "warm"],)) for row in lesson.train]
-    fresh, _ = fit("head", lively, dataclasses.replace(lesson, train=tuple(swapped)), BudgetLimits(steps=1), lr=1e-2)
+    assert sum(weight.numel() for weight in saved.values()) == method.lm_.count_parameters()[1]
+    swapped = [dataclasses.replace(row, references=(LABELS[row.target == "warm"],)) for row in data.train]
+    fresh, _ = fit("head", lively, dataclasses.replace(data, train=tuple(swapped)), BudgetLimits(steps=1), lr=1e-2)
     assert fresh.predict(QUESTIONS) != method.predict(QUESTIONS), "alike before: this test could not fail"
     fresh.lm_.model.load_state_dict(saved, strict=False)
     assert fresh.predict(QUESTIONS) == method.predict(QUESTIONS)
@@ -209,12 +209,12 @@ def test_a_saved_reader_is_numbers_and_words_that_answer_alike(
 ) -> None:
     from safetensors.numpy import load_file
 
-    lesson = separable()
-    method, _ = fit("features", lively, lesson, BudgetLimits(epochs=1))
+    data = separable()
+    method, _ = fit("features", lively, data, BudgetLimits(epochs=1))
     method.save(tmp_path)
     numbers, words = load_file(tmp_path / "reader.safetensors"), json.loads((tmp_path / "reader.json").read_text())
     lm = lively.load()
-    rows = [lm.tokens(lesson.prompt(question)) for question in QUESTIONS]
+    rows = [lm.tokens(data.prompt(question)) for question in QUESTIONS]
     vectors = features.encode(lm, rows, layer=words["layer"], pool=words["pool"]).numpy()
     scores = (vectors - numbers["mean"]) / numbers["scale"] @ numbers["weights"].T + numbers["bias"]
     assert [words["answers"][place] for place in scores.argmax(1)] == method.predict(QUESTIONS)
@@ -222,11 +222,11 @@ def test_a_saved_reader_is_numbers_and_words_that_answer_alike(
 
 @pytest.mark.parametrize("name", METHODS)
 def test_tokens_read_while_answering_are_counted_and_those_of_fitting_are_not(lively: Checkpoint, name: str) -> None:
-    lesson = separable()
-    method, _ = fit(name, lively, lesson, BudgetLimits(steps=1, epochs=1, batch=4))
-    assert method.lm_.tally.prompt_tokens == 0
+    data = separable()
+    method, _ = fit(name, lively, data, BudgetLimits(steps=1, epochs=1, batch=4))
+    assert method.lm_.token_usage.prompt_tokens == 0
     method.predict(QUESTIONS)
-    assert method.lm_.tally.prompt_tokens == sum(len(method.lm_.tokens(lesson.prompt(text))) for text in QUESTIONS)
-    assert (method.lm_.tally.answer_tokens, method.lm_.tally.cut_prompts) == (0, 0)
+    assert method.lm_.token_usage.prompt_tokens == sum(len(method.lm_.tokens(data.prompt(text))) for text in QUESTIONS)
+    assert (method.lm_.token_usage.answer_tokens, method.lm_.token_usage.truncated_prompts) == (0, 0)
     method.predict(["x" * 500])
-    assert method.lm_.tally.cut_prompts == 1
+    assert method.lm_.token_usage.truncated_prompts == 1

@@ -40,9 +40,9 @@ def fitted(lively: Checkpoint) -> Fit:
 
     def once(name: str) -> Any:
         if name not in made:
-            lm, lesson = load(name, lively), tiny_training_data()
-            budget = BudgetTracker(BudgetLimits(steps=3, batch=4), len(lesson.train))
-            made[name] = registry.find_method(name)().fit(lm, lesson, budget)
+            lm, data = load(name, lively), tiny_training_data()
+            budget = BudgetTracker(BudgetLimits(steps=3, batch=4), len(data.train))
+            made[name] = registry.find_method(name)().fit(lm, data, budget)
             assert budget.steps == 3
         return made[name]
 
@@ -52,7 +52,7 @@ def fitted(lively: Checkpoint) -> Fit:
 @pytest.mark.parametrize("name", METHODS)
 def test_every_weight_is_trained_and_the_embedding_stays_tied(fitted: Fit, lively: Checkpoint, name: str) -> None:
     lm = fitted(name).lm_
-    assert lm.count()[1] == lm.count()[0] == lively.load().count_parameters()[0]
+    assert lm.count_parameters()[1] == lm.count_parameters()[0] == lively.load().count_parameters()[0]
     assert lm.model.lm_head.weight is lm.model.get_input_embeddings().weight
     before = dict(load(name, lively).model.named_parameters())
     assert not [key for key, weight in lm.model.named_parameters() if torch.equal(weight, before[key])]
@@ -72,7 +72,7 @@ def test_what_is_saved_is_a_whole_model_with_the_same_answers(
     method.save(tmp_path)
     again = CausalLM(AutoModelForCausalLM.from_pretrained(tmp_path), method.lm_.tokenizer, lively.decoding)
     assert again.generate(PROMPTS) == answers
-    assert again.count_parameters()[0] == method.lm_.count()[0]
+    assert again.count_parameters()[0] == method.lm_.count_parameters()[0]
 
 
 @pytest.mark.parametrize(("width", "expected"), [(128, 2e-3), (256, 1e-3), (4096, 6.25e-5)])
@@ -84,8 +84,8 @@ def test_the_learning_rate_falls_as_the_model_grows_wider(width: int, expected: 
             self.config = config
 
     method: Any = registry.find_method("full")(lr=1e-3)
-    assert method.peak(Model(LlamaConfig(hidden_size=width))) == pytest.approx(expected)
-    assert method.peak(Model(GPT2Config(n_embd=width))) == pytest.approx(expected)
+    assert method.peak_learning_rate(Model(LlamaConfig(hidden_size=width))) == pytest.approx(expected)
+    assert method.peak_learning_rate(Model(GPT2Config(n_embd=width))) == pytest.approx(expected)
 
 
 def test_the_peak_is_what_the_optimizer_gets(lively: Checkpoint) -> None:
@@ -93,10 +93,10 @@ def test_the_peak_is_what_the_optimizer_gets(lively: Checkpoint) -> None:
 
     rates = []
     hook = register_optimizer_step_pre_hook(lambda optimizer, *_: rates.append(optimizer.param_groups[0]["lr"]))
-    lm, lesson = lively.load(), tiny_training_data()
+    lm, data = lively.load(), tiny_training_data()
     method: Any = registry.find_method("full")(lr=1e-3, warmup=0.0)
     try:
-        method.fit(lm, lesson, BudgetTracker(BudgetLimits(steps=1, batch=4), len(lesson.train)))
+        method.fit(lm, data, BudgetTracker(BudgetLimits(steps=1, batch=4), len(data.train)))
     finally:
         hook.remove()
     assert rates == pytest.approx([4e-3])  # the tiny base is 64 wide

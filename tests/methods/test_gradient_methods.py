@@ -93,7 +93,7 @@ def fit(
 ) -> Fitted:
     """Just as the worker does it."""
     method: Method = registry.find_method(name)(**({"lr": 2e-2, "rank": 4} | params))
-    lesson: TaskTrainingData = tiny_training_data(seed=seed)
+    data: TaskTrainingData = tiny_training_data(seed=seed)
     seed_all(seed)
     lm: Any = method.load(base)
     if fills_with_end:
@@ -101,9 +101,9 @@ def fit(
     frozen = [(name, weight, weight.detach().clone()) for name, weight in lm.model.named_parameters()]
     seen = Seen(working=working)
     seed_all(seed)
-    budget = BudgetTracker(grant, len(lesson.train))
+    budget = BudgetTracker(grant, len(data.train))
     with watching(seen):
-        method.fit(lm, lesson, budget)
+        method.fit(lm, data, budget)
     budget.stop()
     changed = [name for name, weight, before in frozen if not torch.equal(weight, before)]
     return Fitted(method, lm, budget, seen, changed)
@@ -184,7 +184,7 @@ def test_qlora_learns_the_same_whether_or_not_the_model_has_answered_before(live
             if "lora_B" in name:
                 torch.nn.init.normal_(weight, std=0.1)
         if answers_first:
-            lm.answer(PROMPTS[:1])
+            lm.generate(PROMPTS[:1])
         ids = torch.tensor([lm.tokens(PROMPTS[0])])
         lm.model.train()(input_ids=ids, labels=ids).loss.backward()
         return {name: weight.grad for name, weight in lm.model.named_parameters() if weight.requires_grad}
@@ -196,10 +196,10 @@ def test_qlora_learns_the_same_whether_or_not_the_model_has_answered_before(live
 
 @pytest.mark.parametrize("name", METHODS)
 def test_the_labels_that_are_trained_on_are_answer_and_end_and_no_more(fitted: Fit, name: str) -> None:
-    run, lesson = fitted(name), tiny_training_data()
+    run, data = fitted(name), tiny_training_data()
     end = run.lm.tokenizer.eos_token
     expected = {
-        (lesson.prompt(row.input) + lesson.completion(row) + end, lesson.completion(row) + end) for row in lesson.train
+        (data.prompt(row.input) + data.completion(row) + end, data.completion(row) + end) for row in data.train
     }
     seen = set()
     for ids, mask, labels in run.seen.rows:
@@ -212,8 +212,8 @@ def test_the_labels_that_are_trained_on_are_answer_and_end_and_no_more(fitted: F
 
 def test_an_end_that_also_fills_is_still_learnt_and_counted_once(lively: Checkpoint) -> None:
     run = fit("lora", lively, BudgetLimits(epochs=1, batch=3), fills_with_end=True)
-    lesson = tiny_training_data()
-    pairs = [run.lm.encode(lesson.prompt(row.input), lesson.completion(row)) for row in lesson.train]
+    data = tiny_training_data()
+    pairs = [run.lm.encode(data.prompt(row.input), data.completion(row)) for row in data.train]
     learnt = sorted([label for label in labels if label != -100] for _, _, labels in run.seen.rows)
     assert learnt == sorted(tail for _, tail in pairs)
     assert run.budget.tokens == sum(len(head) + len(tail) for head, tail in pairs)
@@ -267,9 +267,9 @@ def test_the_curve_goes_from_the_untrained_model_to_the_last_step(fitted: Fit, l
     assert (steps[0], steps[-1]) == (0, run.budget.steps)
     first, *rest = run.method.curve_
     assert (first.train_loss, first.tokens) == (None, 0)
-    lesson, untrained = tiny_training_data(), run.method.load(lively)
-    held_out = [untrained.encode(lesson.prompt(row.input), lesson.completion(row)) for row in lesson.validation]
-    loss, accuracy = untrained.measure(held_out)
+    data, untrained = tiny_training_data(), run.method.load(lively)
+    held_out = [untrained.encode(data.prompt(row.input), data.completion(row)) for row in data.validation]
+    loss, accuracy = untrained.evaluate_loss(held_out)
     assert first.validation_loss == pytest.approx(loss, abs=1e-3)
     assert first.next_token_accuracy == pytest.approx(accuracy, abs=1e-6)
     assert all(point.train_loss is not None and point.validation_loss is not None for point in rest)
@@ -278,8 +278,8 @@ def test_the_curve_goes_from_the_untrained_model_to_the_last_step(fitted: Fit, l
 
 def test_the_train_loss_is_the_mean_over_answer_tokens(lively: Checkpoint) -> None:
     run = fit("lora", lively, BudgetLimits(steps=1, batch=8), lr=1e-9)
-    lesson, untrained = tiny_training_data(), lively.load()
-    seen = [untrained.encode(lesson.prompt(row.input), lesson.completion(row)) for row in lesson.train]
+    data, untrained = tiny_training_data(), lively.load()
+    seen = [untrained.encode(data.prompt(row.input), data.completion(row)) for row in data.train]
     assert run.method.curve_[-1].train_loss == pytest.approx(untrained.evaluate_loss(seen)[0], rel=1e-3)
 
 
@@ -292,7 +292,7 @@ def test_what_is_saved_gives_the_same_answers_with_peft_alone(
     run = fitted(name)
     answers = run.method.predict(QUESTIONS)
     base: Any = run.method.load(lively)
-    assert base.answer(PROMPTS) != answers, "training changed no answer, so this test could not fail"
+    assert base.generate(PROMPTS) != answers, "training changed no answer, so this test could not fail"
     run.method.save(tmp_path)
     saved = CausalLM(PeftModel.from_pretrained(base.model, tmp_path), base.tokenizer, lively.decoding)
     assert saved.generate(PROMPTS) == answers

@@ -48,13 +48,13 @@ def closed() -> TaskTrainingData:
 
 
 def opened() -> TaskTrainingData:
-    lesson = tiny_training_data()
-    return dataclasses.replace(lesson, card=lesson.card.model_copy(update={"labels": None}))
+    data = tiny_training_data()
+    return dataclasses.replace(data, card=data.card.model_copy(update={"labels": None}))
 
 
-def fitted(name: str, lm: CausalLM, lesson: TaskTrainingData, **params: Any) -> Any:
+def fitted(name: str, lm: CausalLM, data: TaskTrainingData, **params: Any) -> Any:
     return registry.find_method(name)(**params).fit(
-        lm, lesson, BudgetTracker(BudgetLimits(epochs=1), len(lesson.train))
+        lm, data, BudgetTracker(BudgetLimits(epochs=1), len(data.train))
     )
 
 
@@ -107,9 +107,9 @@ def test_completions_are_rated_behind_what_an_adapter_puts_before_the_prompt(lm:
 
 @pytest.mark.parametrize("name", ["zero-shot", "few-shot"])
 def test_prompting_answers_a_closed_task_with_the_likeliest_label(lm: CausalLM, name: str) -> None:
-    method, lesson = fitted(name, lm, closed()), closed()
+    method, data = fitted(name, lm, closed()), closed()
     shots = method.shots_.examples if name == "few-shot" else ()
-    prompts = [lesson.prompt(question, shots) for question in QUESTIONS]
+    prompts = [data.prompt(question, shots) for question in QUESTIONS]
     wanted = [LABELS[best([plain(lm, prompt, one) for one in COMPLETIONS])] for prompt in prompts]
     assert method.predict(QUESTIONS) == wanted
 

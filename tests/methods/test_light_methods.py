@@ -24,8 +24,8 @@ LIKE_THE_BASE = ("dora", "ia3", "bitfit", "adapter")
 BEFORE_THE_PROMPT = ("prefix", "prompt-tuning")
 BY_PEFT = ("dora", "ia3", *BEFORE_THE_PROMPT)
 ALL = (*LIKE_THE_BASE, *BEFORE_THE_PROMPT)
-LESSON = tiny_training_data()
-PROMPTS = [LESSON.prompt(question) for question in QUESTIONS]
+DATA = tiny_training_data()
+PROMPTS = [DATA.prompt(question) for question in QUESTIONS]
 WIDTH, DEPTH, LINEARS = 64, 2, 64 + 32 + 32 + 64 + 128 + 128 + 64
 
 
@@ -33,7 +33,7 @@ def ready(name: str, base: Checkpoint, **params: Any) -> tuple[Any, CausalLM]:
     """A method with its model, all but trained: a budget without a step adapts and no more."""
     method: Any = registry.find_method(name)(**params)
     lm: Any = method.load(base)
-    method.lm_, method.lesson_ = lm, LESSON
+    method.lm_, method.data_ = lm, DATA
     lm.model = method.adapt(lm.model)
     return method, lm
 
@@ -44,7 +44,7 @@ def fit(name: str, base: Checkpoint, steps: int = 3, **params: Any) -> tuple[Any
     seed_all(0)
     lm: Any = method.load(base)
     own = [(name, weight, weight.detach().clone()) for name, weight in lm.model.named_parameters()]
-    method.fit(lm, LESSON, BudgetTracker(BudgetLimits(steps=steps, batch=4), len(LESSON.train)))
+    method.fit(lm, DATA, BudgetTracker(BudgetLimits(steps=steps, batch=4), len(DATA.train)))
     return method, lm, [name for name, weight, before in own if not torch.equal(weight, before)]
 
 
@@ -75,7 +75,7 @@ def test_the_first_step_starts_from_the_base_itself(lively: Checkpoint, name: st
 def test_the_first_step_starts_as_if_the_training_text_stood_before_the_prompt(lively: Checkpoint, name: str) -> None:
     base = lively.load()
     _, lm = ready(name, lively, tokens=12)
-    shown = base.tokens(LESSON.prompt(LESSON.train[0].input, LESSON.train[1:]))[:12]
+    shown = base.tokens(DATA.prompt(DATA.train[0].input, DATA.train[1:]))[:12]
     for prompt in PROMPTS:
         ids = base.tokens(prompt)
         with torch.inference_mode():
@@ -88,9 +88,9 @@ def test_the_first_step_starts_as_if_the_training_text_stood_before_the_prompt(l
 def test_what_stands_before_the_prompt_takes_room_in_the_context(lively: Checkpoint, name: str) -> None:
     _, lm = ready(name, lively, tokens=100)
     assert lm.context == lively.load().context - 100
-    long = lm.encode(LESSON.prompt("long " * 100), " warm")
+    long = lm.encode(DATA.prompt("long " * 100), " warm")
     assert len(long[0]) + lm.max_new_tokens == lm.context
-    assert lm.generate([LESSON.prompt("long " * 100)]) != [""]
+    assert lm.generate([DATA.prompt("long " * 100)]) != [""]
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -106,7 +106,7 @@ def test_what_stands_before_the_prompt_is_read_once_and_answers_as_peft_itself_d
 ) -> None:
     more = {"num_virtual_tokens": 12, "encoder_hidden_size": 16} if name.startswith("peft:") else {"tokens": 12}
     _, lm, _ = fit(name, lively, **more)
-    prompts = [LESSON.prompt(f"{'long ' * (place % 5)}red {place}") for place in range(8)]
+    prompts = [DATA.prompt(f"{'long ' * (place % 5)}red {place}") for place in range(8)]
     alone = []
     for prompt in prompts:
         ids = torch.tensor([lm.tokens(prompt)])
@@ -117,8 +117,8 @@ def test_what_stands_before_the_prompt_is_read_once_and_answers_as_peft_itself_d
         alone.append(lm.tokenizer.decode(whole[0, ids.shape[1] :], skip_special_tokens=True))
     for bare in (prompts, [prompt[place:] for place, prompt in enumerate(prompts)]):
         if bare is prompts:
-            assert lm.answer(bare) == alone
-        assert [lm.answer([prompt])[0] for prompt in bare] == lm.answer(bare)
+            assert lm.generate(bare) == alone
+        assert [lm.generate([prompt])[0] for prompt in bare] == lm.generate(bare)
 
 
 @pytest.mark.parametrize("name", BEFORE_THE_PROMPT)
@@ -148,7 +148,7 @@ def test_so_many_numbers_are_trained_and_kept(
     fitted: Callable[[str], Any], tmp_path: Path, name: str, numbers: int
 ) -> None:
     method, lm, _ = fitted(name)
-    assert lm.count()[1] == numbers
+    assert lm.count_parameters()[1] == numbers
     method.save(tmp_path)
     kept = load_file(next(tmp_path.glob("*.safetensors")))
     assert sum(weight.numel() for weight in kept.values()) == numbers
@@ -157,9 +157,9 @@ def test_so_many_numbers_are_trained_and_kept(
 @pytest.mark.parametrize("name", ALL)
 def test_training_lowers_the_loss_on_what_is_trained_on(lively: Checkpoint, name: str) -> None:
     _, untrained = ready(name, lively)
-    before = untrained.evaluate_loss(encode_examples(untrained, LESSON, LESSON.train))[0]
+    before = untrained.evaluate_loss(encode_examples(untrained, DATA, DATA.train))[0]
     _, lm, _ = fit(name, lively, steps=40)
-    assert lm.measure(encode_examples(lm, LESSON, LESSON.train))[0] < 0.9 * before
+    assert lm.evaluate_loss(encode_examples(lm, DATA, DATA.train))[0] < 0.9 * before
 
 
 @pytest.mark.parametrize("name", BY_PEFT)

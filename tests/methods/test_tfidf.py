@@ -18,7 +18,7 @@ from bench.task import TaskRow, TaskTrainingData
 from bench.testing import tiny_training_data
 
 
-def lesson(labels: tuple[str, ...] | None, rows: list[tuple[str, str]]) -> TaskTrainingData:
+def training_data(labels: tuple[str, ...] | None, rows: list[tuple[str, str]]) -> TaskTrainingData:
     card = tiny_training_data().card.model_copy(update={"labels": labels})
     train = tuple(TaskRow(f"{place}", question, (answer,)) for place, (question, answer) in enumerate(rows))
     return TaskTrainingData(card, train, train[:1], seed=0)
@@ -34,13 +34,13 @@ ROWS = [(f"{color} {place}", answer) for place in range(6) for color, answer in 
 
 
 def test_labels_are_read_off_the_letters() -> None:
-    assert fit(lesson(("warm", "cold"), ROWS)).predict(["a bluish 9", "reddish 8"]) == ["cold", "warm"]
+    assert fit(training_data(("warm", "cold"), ROWS)).predict(["a bluish 9", "reddish 8"]) == ["cold", "warm"]
 
 
 def test_what_is_saved_is_numbers_for_n_grams_and_no_code(tmp_path: Path) -> None:
     from safetensors.numpy import load_file
 
-    fit(lesson(("warm", "cold"), ROWS)).save(tmp_path)
+    fit(training_data(("warm", "cold"), ROWS)).save(tmp_path)
     assert {file.suffix for file in tmp_path.iterdir()} == {".safetensors", ".json"}
     words = json.loads((tmp_path / "regression.json").read_text("utf-8"))
     assert words["labels"] == ["cold", "warm"]
@@ -49,7 +49,7 @@ def test_what_is_saved_is_numbers_for_n_grams_and_no_code(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize(
     ("what", "reason"),
-    [(lesson(None, ROWS), "nearest"), (lesson(("warm", "cold"), ROWS[::2]), "majority")],
+    [(training_data(None, ROWS), "nearest"), (training_data(("warm", "cold"), ROWS[::2]), "majority")],
     ids=["open", "one label"],
 )
 def test_where_it_cannot_be_a_yardstick_it_names_the_one_that_can(what: TaskTrainingData, reason: str) -> None:
