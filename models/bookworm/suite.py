@@ -26,7 +26,7 @@ RUNS = (
     ("capitals", "few-shot", "few-shot.k=1"),
     ("capitals", "few-shot", "few-shot.k=8"),
 )
-HEAD = "| task | method | em | per seed | format | forgets | trained | fit s | ms/query |"
+HEAD = "| task | method | em | per seed | format | Δ loss | params | train s | ms/query |"
 MARKED = re.compile(r"(?<=<!-- suite -->\n).*?(?=<!-- /suite -->)", re.DOTALL)
 
 
