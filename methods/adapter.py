@@ -14,7 +14,7 @@ class Adapter(GradientMethod):
     """Adapters (https://arxiv.org/abs/1902.00751), one behind each block; the first step starts from the base."""
 
     export_template = "bottleneck"
-    by_width: ClassVar[bool] = True
+    scale_lr_by_width: ClassVar[bool] = True
 
     lr: PositiveFloat = param(5e-3, help=LR_BY_WIDTH, search=(5e-4, 2e-2), log=True)
     size: PositiveInt = param(64, help="width of the bottleneck", search=(8, 128), log=True)

@@ -13,7 +13,7 @@ from bench.training.gradient import LR_BY_WIDTH, GradientMethod
 class BitFit(GradientMethod):
     """Bias-only fine-tuning (https://arxiv.org/abs/2106.10199); linear layers that have no bias get one of zeros."""
 
-    by_width: ClassVar[bool] = True
+    scale_lr_by_width: ClassVar[bool] = True
 
     lr: PositiveFloat = param(1e-2, help=LR_BY_WIDTH, search=(1e-3, 5e-2), log=True)
 

@@ -32,11 +32,13 @@ class DPO(LoRA):
         self.lm_, self.data_ = lm, data
         lm.model = self.adapt(lm.model)
         lr = self.peak_learning_rate(lm.model)
-        self.curve_ = train(lm, data, budget, lr=lr, warmup=self.warmup, decay=self.weight_decay, share=self.share)
+        self.curve_ = train(
+            lm, data, budget, lr=lr, warmup=self.warmup, weight_decay=self.weight_decay, step_fraction=self.share
+        )
         choices = distributed.broadcast_from_first(lambda: self.choices(lm, data))
         if choices and budget.steps < budget.planned_steps:
             self.curve_ += train_dpo(
-                lm, data, budget, choices, lr=self.pace * lr, decay=self.weight_decay, beta=self.beta
+                lm, data, budget, choices, lr=self.pace * lr, weight_decay=self.weight_decay, beta=self.beta
             )
         return self
 

@@ -13,7 +13,7 @@ from bench.training.gradient import LR_BY_WIDTH, GradientMethod
 class Full(GradientMethod):
     """All weights by AdamW, at a learning rate that falls as models grow wider."""
 
-    by_width: ClassVar[bool] = True
+    scale_lr_by_width: ClassVar[bool] = True
 
     lr: PositiveFloat = param(1e-3, help=LR_BY_WIDTH, search=(1e-4, 3e-3), log=True)
 

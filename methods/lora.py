@@ -13,7 +13,7 @@ from bench.training.gradient import LR_BY_WIDTH, GradientMethod, task_type
 class LoRA(GradientMethod):
     """Low-rank adaptation (https://arxiv.org/abs/2106.09685); its first step starts from the base model itself."""
 
-    by_width: ClassVar[bool] = True
+    scale_lr_by_width: ClassVar[bool] = True
 
     lr: PositiveFloat = param(6e-3, help=LR_BY_WIDTH, search=(1e-3, 2e-2), log=True)
     rank: PositiveInt = param(16, help="rank of the updates", search=(4, 64), log=True)

@@ -1,4 +1,4 @@
-"""What an adapter is worth in service: how fast it is put on a loaded base, and what merging it into the base saves."""
+"""Measurements of a saved adapter in service: loading it, switching adapters and merging it into the base."""
 
 from __future__ import annotations
 
@@ -12,46 +12,71 @@ from typing import Any
 from bench.measurement.meter import measure_latency
 from bench.records.cost import AdapterServing
 
-ANEW = "anew"
-SWITCHES = 5
+RELOADED_ADAPTER = "reloaded"  # name of the second copy of the adapter
+SWITCH_COUNT = 5
 
-Answer = Callable[[Sequence[str]], list[str]]
+Predict = Callable[[Sequence[str]], list[str]]
+"""Answers one query per input, in order, with the model as it is at the moment of the call."""
 
 
 def can_serve(model: Any, saved: Path) -> bool:
-    """Whether the model is a base with an adapter beside it that was saved alone."""
+    """Tell if the model is a base with a PEFT adapter and the adapter was saved without the base."""
     return hasattr(model, "peft_config") and (saved / "adapter_config.json").is_file()
 
 
 def measure_serving(
-    model: Any, saved: Path, questions: Sequence[str], expected: Sequence[str], answer: Answer
+    model: Any, saved: Path, questions: Sequence[str], expected: Sequence[str], predict: Predict
 ) -> AdapterServing:
-    """Put the saved adapter on its loaded base a second time, switch between both, and merge the first into the base.
+    """Measure loading, switching and merging of a saved adapter; the model stays merged.
 
-    `answer` asks the model as it is by then; one by one it gave the `expected` answers to the questions. The model
-    stays merged. Where PEFT cannot merge, what merging does is not measured.
+    The saved adapter is loaded beside the fitted one, both are activated in turn, and the fitted one is merged into
+    the base weights.
+
+    Args:
+        model: PEFT model with the fitted adapter.
+        saved: Folder of the saved adapter.
+        questions: Queries to answer one at a time.
+        expected: Answers of the fitted adapter to `questions`, given one at a time.
+        predict: Answers queries with `model`.
+
+    Returns:
+        Milliseconds of loading and of one switch, and the share of answers that agree with `expected`. The merged
+        figures are None and empty if PEFT cannot merge this adapter.
     """
-    first, ask = model.active_adapter, partial(measure_latency, answer, questions, inf)
-    began = time.perf_counter()
-    model.load_adapter(saved, adapter_name=ANEW)
-    model.set_adapter(ANEW)
-    loaded = time.perf_counter() - began
-    same = _share(expected, ask()[0])
-    began = time.perf_counter()
-    for place in range(SWITCHES):
-        model.set_adapter(first if place % 2 == 0 else ANEW)
-    switched = (time.perf_counter() - began) / SWITCHES
-    model.set_adapter(first)
-    model.delete_adapter(ANEW)
-    found = AdapterServing(load_ms=_ms(loaded), switch_ms=_ms(switched), reload_agreement=same, queries=len(expected))
-    if model.active_peft_config.is_prompt_learning or not _merged(model):
-        return found
-    merged, latency = ask()
-    return found.model_copy(update={"merge_agreement": _share(expected, merged), "merged_latency_ms": latency})
+    fitted_adapter = model.active_adapter
+    answer_all = partial(measure_latency, predict, questions, inf)
+    load_start = time.perf_counter()
+    model.load_adapter(saved, adapter_name=RELOADED_ADAPTER)
+    model.set_adapter(RELOADED_ADAPTER)
+    load_seconds = time.perf_counter() - load_start
+    reloaded_answers, _ = answer_all()
+    switch_seconds = _measure_switch(model, fitted_adapter)
+    model.set_adapter(fitted_adapter)
+    model.delete_adapter(RELOADED_ADAPTER)
+    serving = AdapterServing(
+        load_ms=_milliseconds(load_seconds),
+        switch_ms=_milliseconds(switch_seconds),
+        reload_agreement=_agreement(expected, reloaded_answers),
+        queries=len(expected),
+    )
+    if model.active_peft_config.is_prompt_learning or not _try_merge(model):
+        return serving
+    merged_answers, merged_latency_ms = answer_all()
+    return serving.model_copy(
+        update={"merge_agreement": _agreement(expected, merged_answers), "merged_latency_ms": merged_latency_ms}
+    )
 
 
-def _merged(model: Any) -> bool:
-    """Merge the adapter into the weights it stands beside, where PEFT knows how."""
+def _measure_switch(model: Any, fitted_adapter: str) -> float:
+    """Return the mean seconds of activating the other one of two loaded adapters."""
+    start = time.perf_counter()
+    for index in range(SWITCH_COUNT):
+        model.set_adapter(fitted_adapter if index % 2 == 0 else RELOADED_ADAPTER)
+    return (time.perf_counter() - start) / SWITCH_COUNT
+
+
+def _try_merge(model: Any) -> bool:
+    """Merge the active adapter into the base weights; return False if PEFT cannot merge this type."""
     try:
         model.merge_adapter()
     except (AttributeError, NotImplementedError, ValueError, TypeError):
@@ -59,9 +84,11 @@ def _merged(model: Any) -> bool:
     return True
 
 
-def _share(expected: Sequence[str], answers: Sequence[str]) -> float:
-    return sum(one == other for one, other in zip(expected, answers, strict=True)) / max(len(expected), 1)
+def _agreement(expected: Sequence[str], answers: Sequence[str]) -> float:
+    """Return the share of answers that are the same text."""
+    same = sum(answer == expected_answer for answer, expected_answer in zip(answers, expected, strict=True))
+    return same / max(len(expected), 1)
 
 
-def _ms(seconds: float) -> float:
+def _milliseconds(seconds: float) -> float:
     return round(1000 * seconds, 3)

@@ -1,4 +1,4 @@
-"""The device that a run computes on: whether it is there, told without torch, and how a worker sees it alone."""
+"""Devices that a run computes on: checked without importing torch, and shown to a worker one at a time."""
 
 from __future__ import annotations
 
@@ -12,70 +12,90 @@ from pathlib import Path
 
 from bench.errors import UserError
 
-VALID = "auto, cpu, cuda, cuda:0, mps"
+DEVICE_EXAMPLES = "auto, cpu, cuda, cuda:0, mps"
 
 
-def check_device(asked: str) -> None:
-    """Refuse a device that is not here; `auto` is the first GPU of CUDA, or else the CPU."""
-    if asked in ("auto", "cpu"):
-        return
-    mend = "--device auto takes what is there"
-    if asked == "mps":
-        if (sys.platform, platform.machine()) != ("darwin", "arm64"):
-            raise UserError("--device mps: this is no Mac with Apple silicon", hint=mend)
-        return
-    number = re.fullmatch(r"cuda(?::(\d+))?", asked)
-    if number is None:
-        raise UserError(f"--device {asked}: there is no such device", hint=f"Valid: {VALID}, …")
-    if not _torch_has_cuda():
-        raise UserError(
-            f"--device {asked}: the installed torch is built without CUDA",
-            hint=f"{mend}; or install torch's CUDA build",
-        )
-    count = count_gpus()
-    if int(number[1] or 0) >= count:
-        there = f"{count} GPU{'s are' if count > 1 else ' is'}" if count else "no GPU is"
-        raise UserError(f"--device {asked}: {there} here", hint=mend)
+def check_device(device: str) -> None:
+    """Check that the device named by `--device` is present.
 
+    Args:
+        device: `auto` (the first CUDA GPU, or else the CPU), `cpu`, `cuda`, `cuda:<index>` or `mps`.
 
-def visible_gpu_environment(asked: str) -> dict[str, str]:
-    """What a worker's environment says so that it sees that device and no other.
-
-    A trainer that sees several GPUs would use them all, and runs would not be of one device.
+    Raises:
+        UserError: If there is no such device here, or torch cannot use it.
     """
-    if asked in ("cpu", "mps"):
+    if device in ("auto", "cpu"):
+        return
+    hint = "use --device auto to take the first GPU, or else the CPU"
+    if device == "mps":
+        if (sys.platform, platform.machine()) != ("darwin", "arm64"):
+            raise UserError("--device mps: this machine is not a Mac with Apple silicon", hint=hint)
+        return
+    match = re.fullmatch(r"cuda(?::(\d+))?", device)
+    if match is None:
+        raise UserError(f"--device {device}: unknown device", hint=f"valid: {DEVICE_EXAMPLES}, …")
+    if not torch_has_cuda():
+        raise UserError(
+            f"--device {device}: the installed torch is built without CUDA",
+            hint=f"{hint}; or install the CUDA build of torch",
+        )
+    gpus = count_gpus()
+    if int(match[1] or 0) >= gpus:
+        count = f"only {gpus} GPU{'s' if gpus > 1 else ''}" if gpus else "no GPU"
+        raise UserError(f"--device {device}: {count} found", hint=hint)
+
+
+def visible_gpu_environment(device: str) -> dict[str, str]:
+    """Return the environment variables that show a worker this device and no other GPU.
+
+    Trainers use all GPUs that they see, so the run would not be on one device otherwise.
+    """
+    if device in ("cpu", "mps"):
         return {"CUDA_VISIBLE_DEVICES": ""}
-    number = int(asked.partition(":")[2] or 0)
-    shown = os.environ.get("CUDA_VISIBLE_DEVICES")
-    # In the order of the bus, as NVML and nvidia-smi count them.
-    chosen = str(number) if shown is None else shown.split(",")[number].strip()
-    return {"CUDA_VISIBLE_DEVICES": chosen, "CUDA_DEVICE_ORDER": os.environ.get("CUDA_DEVICE_ORDER", "PCI_BUS_ID")}
+    index = int(device.partition(":")[2] or 0)
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    gpu = str(index) if visible is None else visible.split(",")[index].strip()
+    # NVML and nvidia-smi number the GPUs in the order of the bus, and the energy counter has to find the same GPU.
+    return {"CUDA_VISIBLE_DEVICES": gpu, "CUDA_DEVICE_ORDER": os.environ.get("CUDA_DEVICE_ORDER", "PCI_BUS_ID")}
 
 
-def torch_device(asked: str, number: int | None = None) -> str:
-    """Torch's name of the device, in a worker; several of them on one machine each take the GPU of their `number`."""
+def torch_device(device: str, local_rank: int | None = None) -> str:
+    """Return torch's name of the device, called in a worker.
+
+    Args:
+        device: Value of `--device`.
+        local_rank: Rank of this process on the machine, which takes the GPU of that index; None for a single process.
+
+    Raises:
+        RuntimeError: If a GPU is required and torch finds none.
+    """
     import torch
 
-    if asked == "mps":
+    if device == "mps":
         return "mps"
-    if torch.cuda.is_available() and number is not None:
-        torch.cuda.set_device(number)
-        return f"cuda:{number}"
+    if torch.cuda.is_available() and local_rank is not None:
+        torch.cuda.set_device(local_rank)
+        return f"cuda:{local_rank}"
     if torch.cuda.is_available():
         return "cuda"
-    if asked.startswith("cuda"):
-        raise RuntimeError(f"--device {asked}: torch finds no GPU in the worker")
+    if device.startswith("cuda"):
+        raise RuntimeError(f"--device {device}: torch finds no GPU in the worker")
     return "cpu"
 
 
-def is_same_device(asked: str, made_on: str) -> bool:
-    """Whether a run made on `made_on` (`cpu`, `mps` or a GPU's name) is what was asked for."""
-    kind = asked.partition(":")[0]
-    return kind == "auto" or made_on == kind or (kind == "cuda" and made_on not in ("cpu", "mps"))
+def is_same_device(requested: str, recorded: str) -> bool:
+    """Tell if a recorded run was made on the requested device.
+
+    Args:
+        requested: Value of `--device`.
+        recorded: `cpu`, `mps` or the name of a GPU, as in the record.
+    """
+    kind = requested.partition(":")[0]
+    return kind == "auto" or recorded == kind or (kind == "cuda" and recorded not in ("cpu", "mps"))
 
 
 def count_gpus() -> int:
-    """GPUs that the CUDA driver shows; it honours CUDA_VISIBLE_DEVICES."""
+    """Return the number of GPUs that the CUDA driver shows; CUDA_VISIBLE_DEVICES is respected."""
     try:
         driver = ctypes.CDLL("libcuda.so.1")
     except OSError:
@@ -84,8 +104,21 @@ def count_gpus() -> int:
     return count.value if driver.cuInit(0) == 0 and driver.cuDeviceGetCount(ctypes.byref(count)) == 0 else 0
 
 
-def _torch_has_cuda() -> bool:
+def torch_has_cuda() -> bool:
+    """Tell if the installed torch is built with CUDA.
+
+    The answer is read from `torch/version.py`, because importing torch takes seconds. torch is imported only if that
+    file is missing or has no line for CUDA.
+    """
     spec = importlib.util.find_spec("torch")
-    assert spec is not None and spec.origin is not None
-    built = (Path(spec.origin).parent / "version.py").read_text("utf-8")
-    return re.search(r"^cuda\b[^=]*= *None", built, re.MULTILINE) is None
+    version_file = Path(spec.origin).parent / "version.py" if spec and spec.origin else None
+    try:
+        source = version_file.read_text("utf-8") if version_file else ""
+    except OSError:
+        source = ""
+    cuda_line = re.search(r"^cuda\b[^=\n]*=\s*(\S+)", source, re.MULTILINE)
+    if cuda_line is not None:
+        return cuda_line[1] != "None"
+    import torch
+
+    return torch.version.cuda is not None

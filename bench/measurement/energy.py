@@ -1,4 +1,4 @@
-"""Energy that the machine's own counters tell; most machines tell ordinary users nothing, and then nothing is said."""
+"""Energy counters of GPUs (NVML) and processors (RAPL); most machines hide them from ordinary users."""
 
 from __future__ import annotations
 
@@ -8,58 +8,65 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-_RAPL = Path("/sys/class/powercap")
+_RAPL_FOLDER = Path("/sys/class/powercap")
 
-Counter = Callable[[], float]
-"""Joules since some moment in the past."""
+EnergyCounter = Callable[[], float]
+"""Returns joules since some fixed moment; only differences of two readings have a meaning."""
 
 
-def energy_counter(device: str, rapl: Path = _RAPL, gpus: int = 1) -> Counter | None:
-    """What counts the energy that a run on `device` draws: the GPU's counter (NVML), or those of all processor packages
-    (RAPL, https://www.kernel.org/doc/html/latest/power/powercap/powercap.html); None where there is none to be read.
+def energy_counter(device: str, rapl_folder: Path = _RAPL_FOLDER, gpus: int = 1) -> EnergyCounter | None:
+    """Return a counter of the energy that a device draws, or None if no counter can be read.
 
-    Both count what everything on the device draws, not this process alone. Of a run on several `gpus`, of which this is
-    the first, all are counted.
+    A GPU is read by NVML. On a CPU all processor packages are added up (RAPL,
+    https://www.kernel.org/doc/html/latest/power/powercap/powercap.html). Both count everything that runs on the
+    device, not this process alone.
+
+    Args:
+        device: Torch device name; for several GPUs the first of them.
+        rapl_folder: Folder of the kernel's power capping zones.
+        gpus: Number of GPUs of the run, all of which are counted.
     """
     try:
-        return _gpus(device, gpus) if device.partition(":")[0] == "cuda" else _packages(rapl)
-    except Exception:  # a driver or kernel without the counter may fail in ways of its own
+        return _gpus_counter(device, gpus) if device.partition(":")[0] == "cuda" else _packages_counter(rapl_folder)
+    except Exception:  # drivers and kernels without the counter raise errors of their own types
         return None
 
 
-def _gpus(device: str, count: int) -> Counter:
+def _gpus_counter(device: str, gpus: int) -> EnergyCounter:
     first = int(device.partition(":")[2] or 0)
-    counters = [_gpu(number) for number in range(first, first + count)]
-    return lambda: sum(joules() for joules in counters)
+    counters = [_gpu_counter(index) for index in range(first, first + gpus)]
+    return lambda: sum(read_joules() for read_joules in counters)
 
 
-def _gpu(number: int) -> Counter:
+def _gpu_counter(torch_index: int) -> EnergyCounter:
+    """Return the counter of one GPU, by torch's index of it."""
     nvml: Any = importlib.import_module("pynvml")
     nvml.nvmlInit()
-    # NVML counts all GPUs of the machine, and torch those that it is shown.
-    shown = [part.strip() for part in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")]
-    chosen = shown[number] if len(shown) > number and shown[number] else str(number)
-    index = chosen.isdecimal()
-    handle = nvml.nvmlDeviceGetHandleByIndex(int(chosen)) if index else nvml.nvmlDeviceGetHandleByUUID(chosen)
-    nvml.nvmlDeviceGetTotalEnergyConsumption(handle)
+    # NVML numbers all GPUs of the machine, but torch only those in CUDA_VISIBLE_DEVICES, which may name them by UUID.
+    visible = [part.strip() for part in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")]
+    gpu = visible[torch_index] if len(visible) > torch_index and visible[torch_index] else str(torch_index)
+    get_handle = nvml.nvmlDeviceGetHandleByIndex if gpu.isdecimal() else nvml.nvmlDeviceGetHandleByUUID
+    handle = get_handle(int(gpu) if gpu.isdecimal() else gpu)
+    nvml.nvmlDeviceGetTotalEnergyConsumption(handle)  # fails here and not in a run if the GPU has no counter
     return lambda: nvml.nvmlDeviceGetTotalEnergyConsumption(handle) / 1e3
 
 
-def _packages(rapl: Path) -> Counter | None:
-    packages = [_Package(folder) for folder in sorted(rapl.glob("intel-rapl:?"))]
-    return (lambda: sum(package.joules() for package in packages)) if packages else None
+def _packages_counter(rapl_folder: Path) -> EnergyCounter | None:
+    packages = [_ProcessorPackage(folder) for folder in sorted(rapl_folder.glob("intel-rapl:?"))]
+    return (lambda: sum(package.read_joules() for package in packages)) if packages else None
 
 
-class _Package:
-    """One processor package, whose counter starts over when it is full."""
+class _ProcessorPackage:
+    """One processor package; its counter in microjoules starts again at 0 after a maximum."""
 
     def __init__(self, folder: Path) -> None:
         self._file = folder / "energy_uj"
-        self._full = int((folder / "max_energy_range_uj").read_text("ascii"))
+        self._range = int((folder / "max_energy_range_uj").read_text("ascii"))
         self._last, self._total = int(self._file.read_text("ascii")), 0
 
-    def joules(self) -> float:
+    def read_joules(self) -> float:
+        """Return joules since this object was made."""
         now = int(self._file.read_text("ascii"))
-        self._total += (now - self._last) % self._full
+        self._total += (now - self._last) % self._range
         self._last = now
         return self._total / 1e6

@@ -1,4 +1,4 @@
-"""Where and with what a run was made."""
+"""Machine, packages and code behind a run, and the load that other processes put on the machine."""
 
 from __future__ import annotations
 
@@ -15,100 +15,133 @@ import psutil
 import bench
 from bench.records.record import Env
 
-ALL_THREADS = "ADAPTBENCH_THREADS"  # says how many the processes of a run have together
-STACK = ("torch", "transformers", "peft", "trl", "bitsandbytes", "datasets", "accelerate", "tokenizers", "scikit-learn")
-_STATUS = Path("/proc/self/status")
+RUN_THREADS_VARIABLE = "ADAPTBENCH_THREADS"
+"""Environment variable with the number of threads that all ranks of a run have together."""
+RECORDED_PACKAGES = (
+    "torch",
+    "transformers",
+    "peft",
+    "trl",
+    "bitsandbytes",
+    "datasets",
+    "accelerate",
+    "tokenizers",
+    "scikit-learn",
+)
+_STATUS_FILE = Path("/proc/self/status")
 
 
 class BackgroundLoad:
-    """Watches, from when it is made, how busy other processes keep the machine."""
+    """Load of other processes on the machine, measured from the moment this object is made."""
 
     def __init__(self) -> None:
-        self.began, self.busy, self.own = time.monotonic(), _busy_seconds(), time.process_time()
+        self._start_time = time.monotonic()
+        self._start_busy_seconds = _busy_seconds()
+        self._start_own_seconds = time.process_time()
+
+    def exclude(self, cpu_seconds: float) -> None:
+        """Count CPU seconds of other processes as the run's own, such as those of its other ranks."""
+        self._start_own_seconds -= cpu_seconds
 
     def background_cores(self) -> float:
-        """Cores that other processes kept busy up to now, on average."""
-        elapsed = max(time.monotonic() - self.began, 1e-9)
-        own = time.process_time() - self.own
-        return max(0.0, _busy_seconds() - self.busy - own) / elapsed
+        """Return the mean number of cores that other processes have kept busy so far."""
+        elapsed = max(time.monotonic() - self._start_time, 1e-9)
+        own_seconds = time.process_time() - self._start_own_seconds
+        return max(0.0, _busy_seconds() - self._start_busy_seconds - own_seconds) / elapsed
 
 
 def describe_environment(
     started: str,
     method_sha256: str,
     device: str,
-    others_cores: float,
-    matmul: float | None = None,
+    background_cores: float,
+    matmul_flops_per_s: float | None = None,
     processes: int = 1,
 ) -> Env:
-    """The machine, the packages and the code behind a run; torch is asked only if the run has imported it."""
+    """Describe the machine, the packages and the code of a run; torch is used only if the run has imported it.
+
+    Args:
+        started: Start time of the run, in ISO format.
+        method_sha256: Digest of the method's source.
+        device: Torch device name.
+        background_cores: Mean number of cores that other processes kept busy.
+        matmul_flops_per_s: Measured float32 operations per second of the machine; None if not measured.
+        processes: Number of ranks that trained together.
+    """
     torch = sys.modules.get("torch")
     return Env(
         started=started,
         adaptbench=bench.__version__,
-        revision=_revision(),
+        revision=_git_revision(),
         method_sha256=method_sha256,
         python=platform.python_version(),
         platform=platform.platform(),
-        processor=_processor(),
+        processor=_processor_name(),
         cores=available_cores(),
         threads=torch.get_num_threads() if torch else None,
         memory_mib=psutil.virtual_memory().total // 2**20,
         device=torch.cuda.get_device_name(device) if torch and device.startswith("cuda") else device,
         processes=processes,
-        matmul_flops_per_s=matmul,
-        background_cores=round(others_cores, 2),
+        matmul_flops_per_s=matmul_flops_per_s,
+        background_cores=round(background_cores, 2),
         packages=package_versions(),
     )
 
 
 def package_versions() -> dict[str, str]:
-    """The versions of the libraries that decide what a run does."""
-    return {name: version for name in STACK if (version := _version(name))}
+    """Return the installed versions of the libraries that influence results."""
+    return {name: version for name in RECORDED_PACKAGES if (version := _package_version(name))}
 
 
 def available_cores() -> int:
-    """Cores this process may run on, which can be fewer than the machine has."""
+    """Return the number of cores that this process may run on, which can be fewer than the machine has."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def available_memory() -> int:
-    """Bytes that processes may still take on this machine, or in this container."""
+    """Return the bytes of memory that are still free on this machine, or in this container if that is less."""
     free = psutil.virtual_memory().available
+    cgroup = Path("/sys/fs/cgroup")
     try:
-        most, held = (Path(f"/sys/fs/cgroup/memory.{name}").read_text("ascii").strip() for name in ("max", "current"))
-        return min(free, int(most) - int(held)) if most != "max" else free
+        limit = (cgroup / "memory.max").read_text("ascii").strip()
+        used = (cgroup / "memory.current").read_text("ascii").strip()
+        return free if limit == "max" else min(free, int(limit) - int(used))
     except (OSError, ValueError):
         return free
 
 
 def process_memory(field: str) -> int:
-    """Bytes in a field of /proc/self/status such as `VmRSS`; raises LookupError where there is none (Linux has it)."""
-    for line in _STATUS.read_text("ascii", "replace").splitlines():
+    """Return the bytes in a field of /proc/self/status, such as `VmRSS`.
+
+    Raises:
+        LookupError: If there is no such field; only Linux has the file.
+    """
+    for line in _STATUS_FILE.read_text("ascii", "replace").splitlines():
         if line.startswith(f"{field}:"):
-            return int(line.split()[1]) * 1024  # the file says kB and means KiB
-    raise LookupError(f"{_STATUS} has no {field}")
+            return int(line.split()[1]) * 1024  # the file writes kB and means KiB
+    raise LookupError(f"{_STATUS_FILE} has no {field}")
 
 
-def threads() -> int:
-    """Threads that a run computes with: one for each core, or fewer where OMP_NUM_THREADS says so."""
-    said = os.environ.get("OMP_NUM_THREADS", "")
-    return min(available_cores(), int(said)) if said.isdecimal() and int(said) else available_cores()
+def compute_threads() -> int:
+    """Return the number of threads that a run computes with: one per core, or fewer if OMP_NUM_THREADS is lower."""
+    setting = os.environ.get("OMP_NUM_THREADS", "")
+    return min(available_cores(), int(setting)) if setting.isdecimal() and int(setting) else available_cores()
 
 
 def _busy_seconds() -> float:
+    """Return the CPU seconds that all processes of the machine have used since boot."""
     times = psutil.cpu_times()
     return float(times.user + times.system + getattr(times, "nice", 0.0))
 
 
-def _version(package: str) -> str | None:
+def _package_version(package: str) -> str | None:
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
         return None
 
 
-def _processor() -> str:
+def _processor_name() -> str:
     try:
         lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
     except OSError:
@@ -117,16 +150,18 @@ def _processor() -> str:
     return next(names, platform.machine())
 
 
-def _revision() -> str | None:
-    """Git revision of the harness where it runs from a checkout, '+dirty' if tracked files differ from it."""
+def _git_revision() -> str | None:
+    """Return the git commit of this checkout, with '+dirty' if tracked files are changed; None outside a checkout."""
     root = Path(bench.__file__).parent.parent
     if not (root / ".git").exists():
         return None
     try:
-        revision, changes = (
-            subprocess.run(["git", "-C", root, *ask], capture_output=True, text=True, check=True).stdout.strip()
-            for ask in (("rev-parse", "HEAD"), ("status", "--porcelain", "--untracked-files=no"))
-        )
+        commit = _git_output(root, "rev-parse", "HEAD")
+        changes = _git_output(root, "status", "--porcelain", "--untracked-files=no")
     except (OSError, subprocess.CalledProcessError):
         return None
-    return revision + ("+dirty" if changes else "")
+    return commit + ("+dirty" if changes else "")
+
+
+def _git_output(root: Path, *arguments: str) -> str:
+    return subprocess.run(["git", "-C", root, *arguments], capture_output=True, text=True, check=True).stdout.strip()

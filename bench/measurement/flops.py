@@ -1,4 +1,4 @@
-"""Floating-point operations: those of training, counted by torch in one pass, and the most this machine does."""
+"""Floating-point operations: those of training, counted by torch in one step, and the peak rate of the machine."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from bench.measurement.meter import synchronize
 
-PEAK_SIDE = 1024
-PEAK_TRIES = 8
+MATRIX_SIDE = 1024
+REPEATS = 8
 
 
 class FlopCounter:
-    """Counts the matrix products of the first pass through a model, forward and back, and scales them to all passes.
+    """Counter of the operations of the first training step, which estimates those of all steps by their tokens.
 
-    Fused attention kernels of the CPU are not counted; all other products of matrices and convolutions are.
+    Matrix products and convolutions are counted, forward and backward. Fused attention kernels of the CPU are not.
     """
 
     def __init__(self) -> None:
@@ -27,7 +27,7 @@ class FlopCounter:
 
     @contextmanager
     def count_once(self, tokens: int) -> Iterator[None]:
-        """Count in the body, which works on so many tokens, if nothing has been counted before."""
+        """Count the operations of the body, which processes `tokens` tokens; later calls count nothing."""
         if self.tokens:
             yield
             return
@@ -36,18 +36,18 @@ class FlopCounter:
         self.flops, self.tokens = counter.get_total_flops(), tokens
 
     def scaled_to(self, tokens: int) -> float:
-        """Operations on so many tokens."""
+        """Return the operations that `tokens` tokens take, in proportion to those counted; 0 if none were counted."""
         return self.flops / self.tokens * tokens if self.tokens else 0.0
 
 
 def measure_peak_flops(device: str) -> float:
-    """Floating-point operations per second of a large float32 matrix product on `device`: the best of a few."""
-    matrix = torch.rand(PEAK_SIDE, PEAK_SIDE, device=device)
-    best = float("inf")
-    for _ in range(PEAK_TRIES):
+    """Return the operations per second of a large float32 matrix product on a torch device, the best of a few."""
+    matrix = torch.rand(MATRIX_SIDE, MATRIX_SIDE, device=device)
+    best_seconds = float("inf")
+    for _ in range(REPEATS):
         synchronize(device)
-        began = time.perf_counter()
+        start = time.perf_counter()
         matrix @ matrix
         synchronize(device)
-        best = min(best, time.perf_counter() - began)
-    return float(2 * PEAK_SIDE**3 / best)
+        best_seconds = min(best_seconds, time.perf_counter() - start)
+    return float(2 * MATRIX_SIDE**3 / best_seconds)

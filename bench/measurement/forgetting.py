@@ -1,4 +1,4 @@
-"""What a model forgets while it adapts: its loss on general text that has nothing to do with the task."""
+"""Forgetting: the increase of a model's loss on general text that has nothing to do with the task."""
 
 from __future__ import annotations
 
@@ -11,43 +11,58 @@ from typing import Self
 from bench.method import LM
 from bench.records.record import Forgetting
 
-WINDOW = 128
-TOKENS = 8_000
+WINDOW_TOKENS = 128
+MAX_TEXT_TOKENS = 8_000
 
 Windows = list[tuple[list[int], list[int]]]
+"""Beginnings of texts: the first token, and the tokens to predict after it."""
 
 
 @dataclass(frozen=True)
 class ForgettingProbe:
-    """The windows that a model has read before it was adapted, and how well it did, in nats per token."""
+    """Windows of general text and the loss of the model on them before training."""
 
     text_sha256: str
     windows: Windows
-    nats: float
+    nats_before: float
+    """Mean loss in nats per token."""
 
     @classmethod
-    def before(cls, lm: LM, file: Path) -> Self | None:
-        """What the model makes of the texts in a file of general text; None if there are none."""
+    def measure_before(cls, lm: LM, file: Path) -> Self | None:
+        """Measure the loss of the model as loaded.
+
+        Args:
+            lm: Model before training.
+            file: JSONL file with a `text` per line.
+
+        Returns:
+            The probe; None if the file holds no text.
+        """
         content = file.read_bytes()
-        windows = cut(lm, [json.loads(line)["text"] for line in content.splitlines() if line.strip()])
+        texts = [json.loads(line)["text"] for line in content.splitlines() if line.strip()]
+        windows = cut_windows(lm, texts)
         if not windows:
             return None
         return cls(hashlib.sha256(content).hexdigest(), windows, lm.evaluate_loss(windows)[0])
 
-    def after(self, lm: LM) -> Forgetting:
-        """What the adapted model makes of the very same windows."""
-        tokens = sum(len(tail) for _, tail in self.windows)
-        after = lm.evaluate_loss(self.windows)[0]
-        return Forgetting(text_sha256=self.text_sha256, tokens=tokens, nats_before=self.nats, nats_after=after)
+    def measure_after(self, lm: LM) -> Forgetting:
+        """Measure the loss of the trained model on the same windows."""
+        tokens = sum(len(targets) for _, targets in self.windows)
+        nats_after = lm.evaluate_loss(self.windows)[0]
+        return Forgetting(
+            text_sha256=self.text_sha256, tokens=tokens, nats_before=self.nats_before, nats_after=nats_after
+        )
 
 
-def cut(lm: LM, texts: list[str]) -> Windows:
-    """The beginning of each text as its first token and those to be predicted, until there are enough of them."""
-    # Half the context leaves room for what an adapted model puts before the text.
-    window, windows, room = min(WINDOW, lm.context // 2), Windows(), TOKENS
+def cut_windows(lm: LM, texts: list[str]) -> Windows:
+    """Cut the beginning of each text, at most `WINDOW_TOKENS` long, until `MAX_TEXT_TOKENS` are to be predicted."""
+    # Half of the context is left for the virtual tokens that some adapters put before the text.
+    window_tokens = min(WINDOW_TOKENS, lm.context // 2)
+    windows = Windows()
+    remaining_tokens = MAX_TEXT_TOKENS
     for text in texts:
-        ids = lm.tokens(text)[: min(window, room + 1)]
+        ids = lm.tokens(text)[: min(window_tokens, remaining_tokens + 1)]
         if len(ids) > 1:
             windows.append((ids[:1], ids[1:]))
-            room -= len(ids) - 1
+            remaining_tokens -= len(ids) - 1
     return windows

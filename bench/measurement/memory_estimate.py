@@ -10,13 +10,15 @@ from typing import Any
 import torch
 from torch.nn import functional
 
-PROBES = 16, 48  # tokens of the rows that are passed through the model
-FLOAT = 4  # bytes
-STATES = 3  # of every trained weight: its gradient, and the two moments of AdamW
-LOSS = 2  # times the logits: what the loss makes of them on the way back
-PASSING = 12  # times a block's width: what a block holds at once where nothing is kept for training
-ANSWERING = 2**29  # bytes that answering may add to a small model; to a large one, as much as its weights take
-FEWEST, MOST = 8, 128  # rows answered at once
+PROBE_LENGTHS = 16, 48  # tokens of the rows that are passed through the model
+FLOAT32_BYTES = 4  # bytes
+TRAINING_COPIES = 3  # of every trained weight: its gradient, and the two moments of AdamW
+LOGIT_COPIES = 2  # times the logits: what the loss makes of them on the way back
+BLOCK_WIDTHS = 12  # times a block's width: what a block holds at once where nothing is kept for training
+MIN_GENERATION_BYTES = (
+    2**29
+)  # bytes that answering may add to a small model; to a large one, as much as its weights take
+MIN_BATCH_ROWS, MAX_BATCH_ROWS = 8, 128  # rows answered at once
 
 
 def model_bytes(model: Any) -> int:
@@ -25,7 +27,7 @@ def model_bytes(model: Any) -> int:
     return sum(_bytes(tensor) for tensor in tensors.values())
 
 
-def is_quantized(model: Any) -> int:
+def quantized_bytes(model: Any) -> int:
     """The same once its linear layers but the last are held in 4 bits, doubly quantized (https://arxiv.org/abs/2305.14314),
     and all else in float32.
     """
@@ -34,7 +36,7 @@ def is_quantized(model: Any) -> int:
         layer.weight.numel() for layer in model.modules() if isinstance(layer, torch.nn.Linear) and layer is not last
     )
     rest = {id(tensor): tensor.numel() for tensor in chain(model.parameters(), model.buffers())}
-    return int(packed * (0.5 + 1 / 64 + FLOAT / (64 * 256)) + (sum(rest.values()) - packed) * FLOAT)
+    return int(packed * (0.5 + 1 / 64 + FLOAT32_BYTES / (64 * 256)) + (sum(rest.values()) - packed) * FLOAT32_BYTES)
 
 
 def training_bytes(model: Any, tokens: int) -> int:
@@ -44,10 +46,10 @@ def training_bytes(model: Any, tokens: int) -> int:
     rows; that grows with the tokens in proportion, but for an attention that keeps all its weights.
     """
     trained = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
-    loss = LOSS * FLOAT * model.config.get_text_config().vocab_size if model.can_generate() else 0
-    few, more = (_kept(model, length) for length in PROBES)
-    each = (more - few) / (PROBES[1] - PROBES[0])
-    return int(trained * STATES * FLOAT + few - PROBES[0] * each + tokens * (each + loss))
+    loss = LOGIT_COPIES * FLOAT32_BYTES * model.config.get_text_config().vocab_size if model.can_generate() else 0
+    few, more = (_kept(model, length) for length in PROBE_LENGTHS)
+    each = (more - few) / (PROBE_LENGTHS[1] - PROBE_LENGTHS[0])
+    return int(trained * TRAINING_COPIES * FLOAT32_BYTES + few - PROBE_LENGTHS[0] * each + tokens * (each + loss))
 
 
 def generation_bytes(model: Any, rows: int, length: int) -> int:
@@ -58,13 +60,13 @@ def generation_bytes(model: Any, rows: int, length: int) -> int:
     width = config.hidden_size
     inner = getattr(config, "intermediate_size", None) or 4 * width
     if not model.can_generate():
-        return int(rows * length * FLOAT * (PASSING * width + 2 * inner))
+        return int(rows * length * FLOAT32_BYTES * (BLOCK_WIDTHS * width + 2 * inner))
     heads = config.num_attention_heads
     shared = getattr(config, "num_key_value_heads", None) or heads
     cache = 2 * config.num_hidden_layers * shared * (getattr(config, "head_dim", None) or width // heads)
     size = torch.finfo(model.dtype).bits // 8
-    each = size * cache + FLOAT * (PASSING * width + 2 * inner)
-    return int(rows * (length * each + FLOAT * config.vocab_size))
+    each = size * cache + FLOAT32_BYTES * (BLOCK_WIDTHS * width + 2 * inner)
+    return int(rows * (length * each + FLOAT32_BYTES * config.vocab_size))
 
 
 def max_batch_rows(model: Any, length: int) -> int:
@@ -72,15 +74,15 @@ def max_batch_rows(model: Any, length: int) -> int:
 
     It depends on the model and the rows alone, and not on the machine, so that answers do neither.
     """
-    room = max(ANSWERING, model_bytes(model))
-    return min(MOST, max(FEWEST, room // generation_bytes(model, 1, length)))
+    room = max(MIN_GENERATION_BYTES, model_bytes(model))
+    return min(MAX_BATCH_ROWS, max(MIN_BATCH_ROWS, room // generation_bytes(model, 1, length)))
 
 
 def length_batches(model: Any, lengths: Sequence[int]) -> Iterator[range]:
     """Places of rows of these tokens, shortest first, as they are answered at once."""
     start = 0
     while start < len(lengths):
-        stop = min(start + MOST, len(lengths))
+        stop = min(start + MAX_BATCH_ROWS, len(lengths))
         while stop - start > (fits := max_batch_rows(model, lengths[stop - 1])):
             stop = start + fits  # whose longest is shorter
         yield range(start, stop)
@@ -92,7 +94,7 @@ def encoding_bytes(model: Any, rows: int, length: int) -> int:
     config = model.config.get_text_config()
     inner = getattr(config, "intermediate_size", None) or 4 * config.hidden_size
     states = (config.num_hidden_layers + 1) * torch.finfo(model.dtype).bits // 8 * config.hidden_size
-    return int(rows * length * (states + FLOAT * (PASSING * config.hidden_size + 2 * inner)))
+    return int(rows * length * (states + FLOAT32_BYTES * (BLOCK_WIDTHS * config.hidden_size + 2 * inner)))
 
 
 def _kept(model: Any, length: int) -> int:

@@ -19,8 +19,8 @@ from bench.measurement.environment import process_memory
 from bench.records.cost import Phase
 
 MIB = 2**20
-QUERIES, FEWEST = 20, 5  # timed one by one at the most, and however long they take
-SECONDS = 2.0  # after which no more are begun
+MAX_TIMED_QUERIES, MIN_TIMED_QUERIES = 20, 5  # timed one by one at the most, and however long they take
+MAX_TIMING_SECONDS = 2.0  # after which no more are begun
 _CLEAR_REFS = Path("/proc/self/clear_refs")
 _STAT = Path("/proc/self/stat")
 
@@ -40,7 +40,7 @@ class Meter:
         self._joules = energy.energy_counter(device, gpus=devices)
 
     @property
-    def instrument(self) -> str:
+    def memory_source(self) -> str:
         """How memory is read: `VmHWM`, `cuda-allocator` or `psutil-sampling`; unlike ones do not compare."""
         return self._gauge.name
 
@@ -80,7 +80,7 @@ class Meter:
 
 
 def measure_latency(
-    answer: Callable[[list[str]], list[str]], questions: Sequence[str], seconds: float = SECONDS
+    answer: Callable[[list[str]], list[str]], questions: Sequence[str], seconds: float = MAX_TIMING_SECONDS
 ) -> tuple[list[str], tuple[float, ...]]:
     """Answers to the first `QUERIES` questions and milliseconds of each, one at a time, after a warm-up.
 
@@ -90,9 +90,9 @@ def measure_latency(
         return [], ()
     answer([questions[0]])
     answers, times, since = list[str](), list[float](), time.perf_counter()
-    for question in questions[:QUERIES]:
+    for question in questions[:MAX_TIMED_QUERIES]:
         began = time.perf_counter()
-        if began - since > seconds and len(times) >= FEWEST:
+        if began - since > seconds and len(times) >= MIN_TIMED_QUERIES:
             break
         answers += answer([question])
         times.append(round((time.perf_counter() - began) * 1000, 3))

@@ -20,7 +20,7 @@ FLOAT = 4  # bytes
 Told = TypeVar("Told")
 
 
-def is_distributed(processes: int) -> int | None:
+def local_rank(processes: int) -> int | None:
     """The number of this process on its machine, where a run has so many; None where it is alone.
 
     Raises `RuntimeError` where accelerate started another number of them.
@@ -33,7 +33,7 @@ def is_distributed(processes: int) -> int | None:
     return int(os.environ["LOCAL_RANK"])
 
 
-def join(processes: int, device: str) -> None:
+def join_group(processes: int, device: str) -> None:
     """Meet the other processes of the run: tensors go from GPU to GPU by NCCL, all else by Gloo."""
     if processes == 1:
         return
@@ -89,11 +89,11 @@ def leave_group() -> float:
     spent = _gathered(time.process_time())
     del spent[rank()]
     torch.distributed.destroy_process_group()
-    torch.set_num_threads(int(os.environ.get(environment.ALL_THREADS) or torch.get_num_threads()))
+    torch.set_num_threads(int(os.environ.get(environment.RUN_THREADS_VARIABLE) or torch.get_num_threads()))
     return sum(spent)
 
 
-def buckets(model: Any) -> int:
+def gradient_bucket_bytes(model: Any) -> int:
     """Bytes that each process holds to add up gradients with the others: a second copy of its own."""
     return FLOAT * sum(weight.numel() for weight in model.parameters() if weight.requires_grad) if _group() else 0
 

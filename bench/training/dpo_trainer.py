@@ -13,9 +13,9 @@ from bench.method import LM, Budget, TrainingData
 from bench.records.record import CurvePoint
 from bench.training.gradient import PreferencePair
 from bench.training.sampler import LengthGroupedSampler, SamplerMixin
-from bench.training.trainer import BudgetCallback, fit_in, run_trainer, training_arguments
+from bench.training.trainer import BudgetCallback, plan_memory, run_trainer, training_arguments
 
-REFERENCE = "ref"  # the name that TRL gives the adapter it compares with
+REFERENCE_ADAPTER = "ref"  # the name that TRL gives the adapter it compares with
 
 
 class BudgetedDPOTrainer(SamplerMixin, DPOTrainer):
@@ -35,12 +35,12 @@ class BudgetedDPOTrainer(SamplerMixin, DPOTrainer):
 
 def train_dpo(
     lm: LM,
-    lesson: TrainingData,
+    data: TrainingData,
     budget: Budget,
-    choices: Sequence[PreferencePair],
+    pairs: Sequence[PreferencePair],
     *,
     lr: float,
-    decay: float,
+    weight_decay: float,
     beta: float,
 ) -> list[CurvePoint]:
     """Train the adapter of `lm.model` on what is left of the budget; returns the curve.
@@ -48,27 +48,25 @@ def train_dpo(
     Direct preference optimization (https://arxiv.org/abs/2305.18290) against the adapter as it arrives. The curve has
     the validation loss only, since the loss that is trained on is of another kind.
     """
-    lengths = [2 * len(head) + len(good) + len(bad) for head, good, bad in choices]
+    lengths = [2 * len(head) + len(good) + len(bad) for head, good, bad in pairs]
     steps = budget.planned_steps - budget.steps
-    warden = DPOBudgetCallback(lm, lesson, budget, lengths, examples=len(choices), steps=steps, of=budget.planned_steps)
-    columns = dict(
-        zip(("prompt_ids", "chosen_ids", "rejected_ids"), map(list, zip(*choices, strict=True)), strict=True)
-    )
-    groups = [[(head, good), (head, bad)] for head, good, bad in choices]
-    fit_in(lm, budget, groups, max(lengths))
+    warden = DPOBudgetCallback(lm, data, budget, lengths, examples=len(pairs), steps=steps, of=budget.planned_steps)
+    columns = dict(zip(("prompt_ids", "chosen_ids", "rejected_ids"), map(list, zip(*pairs, strict=True)), strict=True))
+    groups = [[(head, good), (head, bad)] for head, good, bad in pairs]
+    plan_memory(lm, budget, groups, max(lengths))
     with TemporaryDirectory() as scratch:
         trainer = BudgetedDPOTrainer(
             model=lm.model,
             args=DPOConfig(
                 **training_arguments(
                     budget,
-                    lesson.seed,
+                    data.seed,
                     scratch,
                     lm.model.device.type,
                     steps=warden.steps,
                     lr=lr,
                     warmup=0.0,
-                    decay=decay,
+                    weight_decay=weight_decay,
                 ),
                 max_length=None,
                 beta=beta,
@@ -76,16 +74,16 @@ def train_dpo(
             train_dataset=Dataset.from_dict(columns),
             processing_class=lm.tokenizer,
             callbacks=[warden],
-            order=LengthGroupedSampler(lengths, budget.batch, lesson.seed),
+            order=LengthGroupedSampler(lengths, budget.batch, data.seed),
         )
         run_trainer(trainer, warden)
-    lm.model.delete_adapter(REFERENCE)
+    lm.model.delete_adapter(REFERENCE_ADAPTER)
     return warden.curve
 
 
 class DPOBudgetCallback(BudgetCallback):
     """Keeps the train loss out of the curve."""
 
-    def note(self, train_loss: float | None) -> None:
+    def add_curve_point(self, train_loss: float | None) -> None:
         """Add a point to the curve, off the clock."""
-        super().note(None)
+        super().add_curve_point(None)

@@ -17,8 +17,8 @@ Rows = list[tuple[list[int], list[int]]]
 PreferencePair = tuple[list[int], list[int], list[int]]
 """Token ids of a prompt, of the answer that is wanted, and of one that is not."""
 
-WIDTH = 256  # of the model for which learning rates by width are named
-LR_BY_WIDTH = f"peak learning rate of AdamW at a width of {WIDTH}; a model of another gets lr * {WIDTH} / width"
+REFERENCE_WIDTH = 256  # of the model for which learning rates by width are named
+LR_BY_WIDTH = f"peak learning rate of AdamW at a width of {REFERENCE_WIDTH}; a model of another gets lr * {REFERENCE_WIDTH} / width"
 
 
 def task_type(model: Any) -> str:
@@ -32,7 +32,7 @@ class GradientMethod(Method):
 
     supports_ddp: ClassVar[bool] = True
     preload_modules: ClassVar[tuple[str, ...]] = ("bench.modeling.causal_lm", "bench.training.trainer")
-    by_width: ClassVar[bool] = False
+    scale_lr_by_width: ClassVar[bool] = False
     """Whether `lr` is right at a width of `WIDTH` and a wider model gets less (https://arxiv.org/abs/2203.03466): Adam
     moves every weight by about its learning rate, and a wider layer adds up more of such moves."""
     export_template = "generate"
@@ -51,7 +51,11 @@ class GradientMethod(Method):
 
     def peak_learning_rate(self, model: Any) -> float:
         """The peak learning rate for this model."""
-        return self.lr * WIDTH / int(model.config.get_text_config().hidden_size) if self.by_width else self.lr
+        return (
+            self.lr * REFERENCE_WIDTH / int(model.config.get_text_config().hidden_size)
+            if self.scale_lr_by_width
+            else self.lr
+        )
 
     def training_rows(self) -> Rows | None:
         """Token ids (read, learnt) of each training row; None for prompt and answer of every example."""
@@ -65,7 +69,7 @@ class GradientMethod(Method):
         lm.prepare(data)
         lm.model = self.adapt(lm.model)
         lr = self.peak_learning_rate(lm.model)
-        how = {"lr": lr, "warmup": self.warmup, "decay": self.weight_decay}
+        how = {"lr": lr, "warmup": self.warmup, "weight_decay": self.weight_decay}
         self.curve_: list[CurvePoint] = train(lm, data, budget, rows=self.training_rows(), **how)
         return self
 

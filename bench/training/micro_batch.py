@@ -11,13 +11,15 @@ from bench.measurement import memory_limit
 from bench.method import LM
 from bench.training import distributed
 
-RESERVE = 64 * 2**20  # bytes kept free for what a rehearsal does not see: libraries that load late, odd ends of memory
+RESERVE_BYTES = (
+    64 * 2**20
+)  # bytes kept free for what a rehearsal does not see: libraries that load late, odd ends of memory
 
-Group = Sequence[tuple[list[int], list[int]]]
+RowGroup = Sequence[tuple[list[int], list[int]]]
 """Token ids (read, learnt) of the rows that have to go through the model together."""
 
 
-def micro_batch(lm: LM, groups: Sequence[Group], batch: int) -> int:
+def find_micro_batch(lm: LM, groups: Sequence[RowGroup], batch: int) -> int:
     """The largest divisor of `batch` for which the longest groups can be learnt from in the memory at hand.
 
     Nothing is tried where memory cannot run out; if not even one group fits, the error of that is raised.
@@ -41,12 +43,12 @@ def micro_batch(lm: LM, groups: Sequence[Group], batch: int) -> int:
     raise AssertionError("1 divides every batch")
 
 
-def _rehearse(lm: LM, rows: Group) -> None:
+def _rehearse(lm: LM, rows: RowGroup) -> None:
     """A step on these rows in full: states, gradients and what AdamW will hold, but nothing is changed."""
     weights = [weight for weight in lm.model.parameters() if weight.requires_grad]
     copies = 2 + (distributed.world_size() > 1)  # the moments of AdamW, and what adds up gradients over processes
     moments = [torch.zeros_like(weight, dtype=torch.float32) for weight in weights for _ in range(copies)]
-    reserve = torch.empty(RESERVE, dtype=torch.uint8, device=lm.model.device)
+    reserve = torch.empty(RESERVE_BYTES, dtype=torch.uint8, device=lm.model.device)
     lm.model.train()
     devices = [lm.model.device] if lm.model.device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):  # dropout must not move the dice of the run

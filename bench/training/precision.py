@@ -18,7 +18,7 @@ def training_dtype(model: Any) -> torch.dtype:
     return loaded if isinstance(loaded, torch.dtype) else FULL
 
 
-def check(model: Any) -> None:
+def check_precision(model: Any) -> None:
     """Raise `Unsupported` for a precision in which gradients vanish."""
     if training_dtype(model) is torch.float16:
         raise Unsupported(
@@ -27,13 +27,13 @@ def check(model: Any) -> None:
         )
 
 
-def computing(model: Any) -> AbstractContextManager[Any]:
+def autocast(model: Any) -> AbstractContextManager[Any]:
     """A context in which weights of float32 are used in the precision of the run (automatic mixed precision)."""
     dtype = training_dtype(model)
     return nullcontext() if dtype is FULL else torch.autocast(model.device.type, dtype=dtype)
 
 
-def keep(model: Any) -> int:
+def cast_trainable_to_float32(model: Any) -> int:
     """Turn what is trained into float32, so that small steps are not rounded away; returns the bytes that takes.
 
     TRL turns the adapters of a quantized base into bfloat16: here all methods train in equal precision.
@@ -46,7 +46,7 @@ def keep(model: Any) -> int:
     return grown
 
 
-def settle(model: Any) -> None:
+def cast_trained_to_model_dtype(model: Any) -> None:
     """Turn the trained weights of the model itself back into the run's precision: in that it is kept and answers.
 
     Adapters stay float32: PEFT's layers bring what they read and write into their precision and back.

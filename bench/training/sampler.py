@@ -16,7 +16,7 @@ from torch.utils.data import Sampler
 from bench.modeling.causal_lm import IGNORE_INDEX
 from bench.training import distributed
 
-POOL = 4  # batches whose rows are sorted by length among themselves
+POOL_BATCHES = 4  # batches whose rows are sorted by length among themselves
 WEIGHT = "weight"  # of a batch: the factor that makes its loss a part of its step's
 
 
@@ -40,8 +40,8 @@ class LengthGroupedSampler(Sampler[int]):
         dice = random.Random(f"{self.seed} {self.epoch}")
         order = dice.sample(range(len(self)), len(self))
         whole = len(order) - len(order) % self.batch
-        for start in range(0, whole, POOL * self.batch):
-            pool = sorted(order[start : min(start + POOL * self.batch, whole)], key=self.lengths.__getitem__)
+        for start in range(0, whole, POOL_BATCHES * self.batch):
+            pool = sorted(order[start : min(start + POOL_BATCHES * self.batch, whole)], key=self.lengths.__getitem__)
             batches = [pool[place : place + self.batch] for place in range(0, len(pool), self.batch)]
             for batch in dice.sample(batches, len(batches)):
                 yield from batch

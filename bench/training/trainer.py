@@ -19,13 +19,13 @@ from bench.method import LM, Budget, TrainingData
 from bench.modeling.causal_lm import IGNORE_INDEX
 from bench.records.record import CurvePoint
 from bench.training import distributed, precision
-from bench.training.micro_batch import Group, micro_batch
+from bench.training.micro_batch import RowGroup, find_micro_batch
 from bench.training.sampler import LengthGroupedSampler, SamplerMixin
 
-CURVE_POINTS = 10  # at the most, and the start
-CURVE_AFTER = 4  # times as much training as a point takes, at the least, before the next
-CURVE_EXAMPLES, CURVE_TOKENS = 128, 1500  # of validation at the most, and answer tokens that are enough
-SEEN = ("input_ids", "attention_mask", "labels")
+MAX_CURVE_POINTS = 10  # at the most, and the start
+TRAINING_PER_CURVE_POINT = 4  # times as much training as a point takes, at the least, before the next
+MAX_CURVE_EXAMPLES, MAX_CURVE_TOKENS = 128, 1500  # of validation at the most, and answer tokens that are enough
+MODEL_INPUTS = ("input_ids", "attention_mask", "labels")
 
 Pairs = list[tuple[list[int], list[int]]]
 
@@ -37,9 +37,9 @@ def train(
     *,
     lr: float,
     warmup: float,
-    decay: float,
+    weight_decay: float,
     rows: Pairs | None = None,
-    share: float = 1.0,
+    step_fraction: float = 1.0,
 ) -> list[CurvePoint]:
     """Train what is unfrozen in `lm.model` until the budget ends; returns the training curve.
 
@@ -50,12 +50,19 @@ def train(
     rows = encode_examples(lm, data, data.train) if rows is None else rows
     lengths = [len(head) + len(tail) for head, tail in rows]
     whole = budget.plan_steps(len(rows))
-    steps = round(share * whole)
+    steps = round(step_fraction * whole)
     warden = BudgetCallback(lm, data, budget, lengths, examples=len(data.train), steps=steps, of=whole)
-    fit_in(lm, budget, [[pair] for pair in rows], max(lengths))
+    plan_memory(lm, budget, [[pair] for pair in rows], max(lengths))
     with TemporaryDirectory() as scratch:
         said = training_arguments(
-            budget, data.seed, scratch, lm.model.device.type, steps=steps, lr=lr, warmup=warmup, decay=decay
+            budget,
+            data.seed,
+            scratch,
+            lm.model.device.type,
+            steps=steps,
+            lr=lr,
+            warmup=warmup,
+            weight_decay=weight_decay,
         )
         order = LengthGroupedSampler(lengths, budget.batch, data.seed)
         run_trainer(
@@ -87,7 +94,7 @@ class CausalTrainer(SamplerMixin, SFTTrainer):
         """Mean cross-entropy (nats) over the tokens to be learnt; `num_items_in_batch` are those of the whole step."""
         plain, self.lm.model = self.lm.model, model  # the same, or what adds up its gradients over several processes
         try:
-            return self.lm.summed_loss(**{key: inputs[key] for key in SEEN}, count=num_items_in_batch)
+            return self.lm.summed_loss(**{key: inputs[key] for key in MODEL_INPUTS}, count=num_items_in_batch)
         finally:
             self.lm.model = plain
 
@@ -107,32 +114,32 @@ class LabelTrainer(SamplerMixin, Trainer):
         )
 
 
-def run_trainer(trainer: Any, warden: BudgetCallback) -> None:
+def run_trainer(trainer: Any, callback: BudgetCallback) -> None:
     """Train as the warden allows, and leave the model ready to answer."""
     trainer.remove_callback(PrinterCallback)
-    trainer.compute_loss_context_manager = lambda: precision.computing(trainer.model)
-    precision.keep(warden.lm.model)
-    warden.note(None)
-    if warden.may_begin(step=0):
+    trainer.compute_loss_context_manager = lambda: precision.autocast(trainer.model)
+    precision.cast_trainable_to_float32(callback.lm.model)
+    callback.add_curve_point(None)
+    if callback.can_afford_step(step=0):
         counted = _counting(trainer)
         trainer.train()
-        warden.budget.flops = (warden.budget.flops or 0.0) + counted.scaled_to(warden.tokens)
-    precision.settle(warden.lm.model)
-    warden.lm.model.eval()
+        callback.budget.flops = (callback.budget.flops or 0.0) + counted.scaled_to(callback.tokens)
+    precision.cast_trained_to_model_dtype(callback.lm.model)
+    callback.lm.model.eval()
 
 
-def fit_in(lm: LM, budget: Budget, groups: Sequence[Group], longest: int) -> None:
+def plan_memory(lm: LM, budget: Budget, groups: Sequence[RowGroup], longest: int) -> None:
     """Tell how much memory training should take, and find how many rows at once the memory of every process holds.
 
     `longest` are the tokens of the longest group.
     """
-    precision.check(lm.model)
-    grown = precision.keep(lm.model) + distributed.buckets(lm.model)
-    with precision.computing(lm.model):
+    precision.check_precision(lm.model)
+    grown = precision.cast_trainable_to_float32(lm.model) + distributed.gradient_bucket_bytes(lm.model)
+    with precision.autocast(lm.model):
         # the least that it takes, should that be too much
         budget.estimated_bytes = grown + memory_estimate.training_bytes(lm.model, longest)
         most = budget.micro_batch or budget.batch // distributed.world_size()
-        budget.micro_batch = distributed.all_reduce_min(micro_batch(lm, groups, most))
+        budget.micro_batch = distributed.all_reduce_min(find_micro_batch(lm, groups, most))
         budget.estimated_bytes = grown + memory_estimate.training_bytes(lm.model, budget.micro_batch * longest)
 
 
@@ -153,10 +160,10 @@ def encode_examples(lm: LM, lesson: TrainingData, examples: Any) -> Pairs:
     return [lm.encode(lesson.prompt(example.input), lesson.completion(example)) for example in examples]
 
 
-def enough(rows: Pairs) -> Pairs:
+def take_curve_rows(rows: Pairs) -> Pairs:
     """The first of them that have `CURVE_TOKENS` to be learnt between them: a curve needs no more."""
     sums = accumulate(len(tail) for _, tail in rows)
-    return rows[: next((place for place, tokens in enumerate(sums, start=1) if tokens >= CURVE_TOKENS), None)]
+    return rows[: next((place for place, tokens in enumerate(sums, start=1) if tokens >= MAX_CURVE_TOKENS), None)]
 
 
 def mask_prompt(pair: tuple[list[int], list[int]]) -> list[int]:
@@ -183,54 +190,56 @@ class BudgetCallback(TrainerCallback):
         all that the budget has.
         """
         self.lm, self.budget = lm, budget
-        self.validation = enough(encode_examples(lm, lesson, lesson.validation[:CURVE_EXAMPLES]))
+        self.validation = take_curve_rows(encode_examples(lm, lesson, lesson.validation[:MAX_CURVE_EXAMPLES]))
         self.rows, self.examples = len(lengths), examples
         self.longest_step = sum(nlargest(budget.batch, lengths))
         self.steps = steps
         # A row that is only read takes a third of one that is learnt.
-        self.grid = max(ceil(of / CURVE_POINTS), ceil(CURVE_AFTER * len(self.validation) / (3 * budget.batch)))
+        self.grid = max(
+            ceil(of / MAX_CURVE_POINTS), ceil(TRAINING_PER_CURVE_POINT * len(self.validation) / (3 * budget.batch))
+        )
         self.tokens = 0
         self.curve: list[CurvePoint] = []
 
-    def shown(self, steps: int) -> int:
+    def examples_after(self, steps: int) -> int:
         """Examples that so many steps show: those in their rows, of which the last batch of a pass may have fewer."""
         passes, rest = divmod(steps, ceil(self.rows / self.budget.batch))
         rows = min(rest * self.budget.batch, self.rows)
         return passes * self.examples + rows * self.examples // self.rows
 
-    def coming(self, step: int) -> int:
+    def examples_in_step(self, step: int) -> int:
         """Examples of the step that follows `step` steps."""
-        return self.shown(step + 1) - self.shown(step)
+        return self.examples_after(step + 1) - self.examples_after(step)
 
-    def may_begin(self, step: int) -> bool:
+    def can_afford_step(self, step: int) -> bool:
         """Whether the step that follows `step` steps is within the budget, however long its examples are."""
-        coming = self.coming(step)
+        coming = self.examples_in_step(step)
         return distributed.broadcast_from_first(
             lambda: self.budget.can_afford(steps=1, examples=coming, tokens=self.longest_step)
         )
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **rest: Any) -> None:
         """Draw before working."""
-        self.budget.spend(steps=1, examples=self.coming(state.global_step))
+        self.budget.spend(steps=1, examples=self.examples_in_step(state.global_step))
 
     def on_step_end(self, args: Any, state: Any, control: Any, **rest: Any) -> None:
         """Count the tokens seen and stop where no further step is affordable."""
         seen = int(state.num_input_tokens_seen)
         self.budget.spend(tokens=seen - self.tokens)
         self.tokens = seen
-        control.should_training_stop |= not self.may_begin(state.global_step)
+        control.should_training_stop |= not self.can_afford_step(state.global_step)
         control.should_log = control.should_training_stop or state.global_step % self.grid == 0
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **rest: Any) -> None:
         """The trainer tells its mean loss since the point before."""
         if logs and "loss" in logs:
-            self.note(float(logs["loss"]))
+            self.add_curve_point(float(logs["loss"]))
 
-    def note(self, train_loss: float | None) -> None:
+    def add_curve_point(self, train_loss: float | None) -> None:
         """Add a point to the curve, off the clock; of several processes the first does."""
         if distributed.rank() > 0:
             return
-        with self.budget.off_clock(), precision.computing(self.lm.model):
+        with self.budget.off_clock(), precision.autocast(self.lm.model):
             loss, accuracy = self.lm.evaluate_loss(self.validation)
         self.curve.append(
             CurvePoint(
@@ -245,7 +254,7 @@ class BudgetCallback(TrainerCallback):
 
 
 def training_arguments(
-    budget: Budget, seed: int, scratch: str, device: str, *, steps: int, lr: float, warmup: float, decay: float
+    budget: Budget, seed: int, scratch: str, device: str, *, steps: int, lr: float, warmup: float, weight_decay: float
 ) -> dict[str, Any]:
     """Everything that a trainer of TRL would otherwise choose by itself is said here."""
     at_once = budget.micro_batch or budget.batch // distributed.world_size()
@@ -256,7 +265,7 @@ def training_arguments(
         gradient_accumulation_steps=budget.batch // distributed.world_size() // at_once,
         learning_rate=lr,
         warmup_steps=round(warmup * steps),
-        weight_decay=decay,
+        weight_decay=weight_decay,
         lr_scheduler_type="linear",
         optim="adamw_torch",
         max_grad_norm=1.0,
