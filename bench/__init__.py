@@ -1,10 +1,10 @@
-"""adaptbench: compare the ways of adapting a language model on your own machine."""
+"""adaptbench: compare ways of adapting a language model on your own machine."""
 
 from pathlib import Path
 
 __version__ = "0.1.0"
 
-_HERE = Path(__file__).resolve().parent
-if not (_HERE / "methods").is_dir():
-    # A checkout keeps methods/, tasks/ and models/ beside bench/, a wheel inside it: one import name for both.
-    __path__.append(str(_HERE.parent))
+_PACKAGE = Path(__file__).resolve().parent
+if not (_PACKAGE / "methods").is_dir():
+    # A checkout keeps methods/, tasks/ and models/ beside bench/, a wheel inside it; both import as bench.methods.
+    __path__.append(str(_PACKAGE.parent))

@@ -1,4 +1,4 @@
-"""`python -m bench`: the same command as `bench`, for where the scripts folder is not on the path."""
+"""`python -m bench`: the command `bench` where the folder of scripts is not on the PATH."""
 
 from bench.cli import main
 

@@ -1,4 +1,4 @@
-"""How the harness says no: what is wrong, where, and how to mend it, before anything slow starts."""
+"""The error for invalid user input, with its location and a hint."""
 
 from __future__ import annotations
 
@@ -7,24 +7,42 @@ from collections.abc import Iterable
 
 
 class UserError(Exception):
-    """Bad input. The command line prints it and ends with exit code 2."""
+    """Invalid input; the command line prints it and exits with code 2.
+
+    Raise it before any slow work starts.
+
+    Args:
+        message: The problem, e.g. `method 'lroa' not found`.
+        location: File, file and line, or option where the problem is; None if the message names it.
+        hint: Action that solves the problem, best something to type; None if there is no general one.
+    """
 
     def __init__(self, message: str, *, location: str | None = None, hint: str | None = None) -> None:
         super().__init__(message)
-        self.what, self.where, self.mend = message, location, hint
+        self.message = message
+        self.location = location
+        self.hint = hint
 
     def __str__(self) -> str:
-        lines = [self.what]
-        if self.where:
-            lines.append(f"  where: {self.where}")
-        if self.mend:
-            lines.append(f"  mend:  {self.mend}")
+        lines = [self.message]
+        if self.location:
+            lines.append(f"at: {self.location}")
+        if self.hint:
+            lines.append(f"hint: {self.hint}")
         return "\n".join(lines)
 
 
 def did_you_mean(word: str, valid: Iterable[str]) -> str:
-    """The nearest valid word as a question, and all valid ones: `did you mean 'lora'? Valid: full, lora, …`."""
+    """Return a hint with the closest valid word and all valid words.
+
+    Args:
+        word: The word that is not valid.
+        valid: All valid words.
+
+    Returns:
+        `did you mean 'lora'? Valid: full, lora, …`; without the question if no word is close.
+    """
     names = sorted(valid)
-    near = difflib.get_close_matches(word, names, n=1, cutoff=0.5)
-    question = f"did you mean '{near[0]}'? " if near else ""
+    closest = difflib.get_close_matches(word, names, n=1, cutoff=0.5)
+    question = f"did you mean '{closest[0]}'? " if closest else ""
     return f"{question}Valid: {', '.join(names) or 'none'}"

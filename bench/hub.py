@@ -1,4 +1,4 @@
-"""What the Hugging Face hub gives, fetched once and then read from the cache: models, and data sets by `datasets`."""
+"""Models and data sets of the Hugging Face hub, downloaded once and then read from its cache."""
 
 from __future__ import annotations
 
@@ -9,45 +9,42 @@ from typing import Any
 
 from bench.errors import UserError
 
-WANTED = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
-UNWANTED = ["*/*", "consolidated*"]  # the same weights once more, for other programs
+MODEL_FILES = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
+IGNORED_MODEL_FILES = ["*/*", "consolidated*"]  # the same weights again, in the formats of other programs
 
 
 def fetch_model(name: str, revision: str | None = None) -> Path:
-    """The folder of a model in the cache, at a commit, branch or tag; only weights in safetensors, configuration and
-    tokenizer are downloaded. Raises `UserError` where the hub or the cache does not give it.
+    """Return the cached folder of a model; download it if it is not there.
+
+    Only weights in safetensors, configuration and tokenizer are downloaded.
+
+    Args:
+        name: Name on the hub, `org/model`.
+        revision: Commit, branch or tag; None for the default branch.
+
+    Raises:
+        UserError: Neither the cache nor the hub has the model.
     """
-    from huggingface_hub import errors, snapshot_download
+    from huggingface_hub import snapshot_download
 
     try:
-        found = snapshot_download(name, revision=revision, allow_patterns=WANTED, ignore_patterns=UNWANTED)
+        folder = snapshot_download(
+            name, revision=revision, allow_patterns=MODEL_FILES, ignore_patterns=IGNORED_MODEL_FILES
+        )
     except Exception as error:
-        asked = f"{name}@{revision}" if revision else name
-        if isinstance(error, errors.RevisionNotFoundError):
-            why, mend = f"the hub has no revision '{revision}' of it", "give a commit, a branch or a tag of its page"
-        elif isinstance(error, errors.GatedRepoError):
-            why, mend = "its owners ask for your consent first", "accept the terms on its page, then: hf auth login"
-        elif isinstance(error, errors.RepositoryNotFoundError):
-            why, mend = "the hub has no such model, or it is private", "check the name, or log in: hf auth login"
-        elif isinstance(error, errors.LocalEntryNotFoundError):
-            why = "no folder, not in the hub's cache, and the hub cannot be reached"
-            mend = "fetch it once while online (and without HF_HUB_OFFLINE), or give a local folder"
-        else:
-            why, mend = (
-                f"{type(error).__name__}: {str(error).partition(chr(10))[0]}",
-                "check the name, or give a folder",
-            )
-        raise UserError(f"no model '{asked}' here: {why}", hint=mend) from None
-    return Path(found)
+        full_name = f"{name}@{revision}" if revision else name
+        reason, hint = _explain_model_error(error, revision)
+        raise UserError(f"model '{full_name}' not found: {reason}", hint=hint) from None
+    return Path(folder)
 
 
 def commit_of(folder: Path) -> str | None:
-    """The commit that a folder of the cache holds; None for a folder that is none of the cache."""
+    """Return the commit of a model folder in the cache; None for a folder outside the cache."""
     return folder.name if folder.parent.name == "snapshots" else None
 
 
 def cached_models() -> list[str]:
-    """Names of the models that the cache holds, whole or in part."""
+    """Return the names of the models in the cache, including incomplete downloads."""
     from huggingface_hub import constants
 
     folders = Path(constants.HF_HUB_CACHE).glob("models--*--*/snapshots")
@@ -55,36 +52,65 @@ def cached_models() -> list[str]:
 
 
 class HubUnreachable(UserError):
-    """The hub did not give what was asked for: no fault of a task."""
+    """The hub did not return a data set; the task itself may be correct."""
 
 
 def fetch_dataset(name: str, config: str | None, revision: str | None, splits: Sequence[str]) -> list[Any]:
-    """A `datasets.Dataset` for each of the splits, slices too (`train[-500:]`); raises `Unreached` where it cannot."""
+    """Return one `datasets.Dataset` per split; download them if they are not in the cache.
+
+    Args:
+        name: Name on the hub, `org/name`.
+        config: Configuration of the data set; None for the default.
+        revision: Commit, branch or tag; None for the default branch.
+        splits: Names of splits or slices of them, e.g. `train[-500:]`.
+
+    Raises:
+        HubUnreachable: A split cannot be loaded.
+    """
     import datasets
 
-    where = name + (f", config {config}" if config else "") + (f", revision {revision}" if revision else "")
+    location = name + (f", config {config}" if config else "") + (f", revision {revision}" if revision else "")
     try:
         return [datasets.load_dataset(name, config, split=split, revision=revision) for split in splits]
     except Exception as error:
-        said = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise HubUnreachable(
-            f"the hub did not give {name}: {said}", location=where, hint=_mend(error, name, said)
-        ) from None
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        hint = _dataset_hint(error, name, reason)
+        raise HubUnreachable(f"data set {name} cannot be loaded: {reason}", location=location, hint=hint) from None
 
 
-def files(found: Any) -> list[str]:
-    """The addresses that a data set was made of, with the commit in them as far as `datasets` tells."""
-    return sorted(map(str, found.info.download_checksums or {}))
+def dataset_files(dataset: Any) -> list[str]:
+    """Return the URLs a data set was read from, with the commit in them if `datasets` records it."""
+    return sorted(map(str, dataset.info.download_checksums or {}))
 
 
-def _mend(error: Exception, name: str, said: str) -> str:
+def _explain_model_error(error: Exception, revision: str | None) -> tuple[str, str]:
+    """Return the reason and the hint for an error of `snapshot_download`."""
+    from huggingface_hub import errors
+
+    if isinstance(error, errors.RevisionNotFoundError):
+        return f"the hub has no revision '{revision}' of it", "use a commit, a branch or a tag from its page"
+    if isinstance(error, errors.GatedRepoError):
+        return "its owners require that you accept their terms", "accept the terms on its page, then: hf auth login"
+    if isinstance(error, errors.RepositoryNotFoundError):
+        return "the hub has no such model, or it is private", "check the name, or log in: hf auth login"
+    if isinstance(error, errors.LocalEntryNotFoundError):
+        return (
+            "not a folder, not in the cache of the hub, and the hub cannot be reached",
+            "download it once while online (without HF_HUB_OFFLINE), or use a local folder",
+        )
+    first_line = str(error).partition("\n")[0]
+    return f"{type(error).__name__}: {first_line}", "check the name, or use a local folder"
+
+
+def _dataset_hint(error: Exception, name: str, reason: str) -> str:
+    """Return the hint for an error of `datasets.load_dataset`, which has no error class per cause."""
     page = f"https://huggingface.co/datasets/{name}"
-    if re.search(r"unknown split|split .*not|instruction", said, re.IGNORECASE):
-        return f"name a split that it has: {page}"
-    if re.search(r"config", said, re.IGNORECASE):
-        return f"name a config that it has: {page}"
-    if "scripts are no longer supported" in said:
-        return "its rows are made by a script, which is not run; try the revision refs/convert/parquet"
-    if re.search(r"revision|404|not found|doesn't exist", said, re.IGNORECASE):
-        return f"check name and revision: {page}; a gated set wants `hf auth login`"
-    return f"is the hub in reach ({type(error).__name__})? Once fetched, a task's rows stay on this machine"
+    if re.search(r"unknown split|split .*not|instruction", reason, re.IGNORECASE):
+        return f"use a split from its page: {page}"
+    if re.search(r"config", reason, re.IGNORECASE):
+        return f"use a config from its page: {page}"
+    if "scripts are no longer supported" in reason:
+        return "its rows are generated by a script, which is not run; try revision: refs/convert/parquet"
+    if re.search(r"revision|404|not found|doesn't exist", reason, re.IGNORECASE):
+        return f"check name and revision: {page}; a gated data set needs `hf auth login`"
+    return f"check the network connection ({type(error).__name__}); after one download a task works offline"

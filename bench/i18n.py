@@ -1,4 +1,4 @@
-"""What a reader is told, in the reader's language: English stands in the code, the others in `i18n_*.yaml`."""
+"""Translation of what users read: English sentences in the code, other languages in `i18n_*.yaml`."""
 
 from __future__ import annotations
 
@@ -8,48 +8,70 @@ from pathlib import Path
 
 import yaml
 
+from bench import units
 from bench.errors import UserError, did_you_mean
 
 FOLDER = Path(__file__).parent
 Translate = Callable[..., str]
-"""`translate("{name} leads", name="lora")`: the sentence in the reader's language, with the facts filled in."""
+"""`translate("{name} leads", name="lora")` returns the sentence in one language with its fields filled in."""
 
 
-def untranslated(text: str, /, **facts: object) -> str:
-    """The sentence as it stands in the code."""
-    return text.format(**facts)
+def untranslated(text: str, /, **fields: object) -> str:
+    """Fill in the fields of an English sentence."""
+    return text.format(**fields)
 
 
 def translator(language: str) -> Translate:
-    """Who says things in a language.
+    """Return the function that translates into a language.
 
-    A sentence without a translation, of a plot that somebody added, translate, stays English.
+    A sentence without a translation, e.g. of a plot that a user added, stays English.
     """
     if language == "en":
         return untranslated
-    known = catalog(language)
-    return lambda text, /, **facts: known.get(text, text).format(**facts)
+    translations = catalog(language)
+    return lambda text, /, **fields: translations.get(text, text).format(**fields)
 
 
 def require_language(language: str) -> str:
-    """The language, or `UserError` where it is not at hand."""
+    """Return the language of `--lang`.
+
+    Raises:
+        UserError: There is no translation into the language.
+    """
     if language not in languages():
-        raise UserError(f"--lang {language}: not at hand", hint=did_you_mean(language, languages()))
+        raise UserError(f"--lang {language}: language not available", hint=did_you_mean(language, languages()))
     return language
 
 
 def languages() -> list[str]:
-    """What `speaker` knows."""
+    """Return the codes of all available languages, English first."""
     return ["en", *sorted(file.stem.removeprefix("i18n_") for file in FOLDER.glob("i18n_*.yaml"))]
 
 
 @lru_cache
 def catalog(language: str) -> dict[str, str]:
-    """Each English sentence and what it is called in the language."""
-    found: dict[str, str] = yaml.safe_load((FOLDER / f"i18n_{language}.yaml").read_text("utf-8"))
-    return found
+    """Return the translation of each English sentence."""
+    translations: dict[str, str] = yaml.safe_load((FOLDER / f"i18n_{language}.yaml").read_text("utf-8"))
+    return translations
+
+
+def format_duration(seconds: float | None, translate: Translate) -> str:
+    """Format seconds in the unit with the fewest digits, e.g. `28 s`, in Korean `28초`."""
+    text = units.format_seconds(seconds)
+    number, _, unit = text.partition(" ")
+    if unit == "ms":
+        return translate("{number} ms", number=number)
+    if unit == "s":
+        return translate("{number} s", number=number)
+    if unit == "min":
+        return translate("{number} min", number=number)
+    if unit == "h":
+        return translate("{number} h", number=number)
+    if unit == "d":
+        return translate("{number} d", number=number)
+    return text
 
 
 def escape_markdown(text: str) -> str:
-    """Text that stays what it is in Markdown, also in a table."""
+    """Escape text for Markdown, including the cells of a table."""
     return text.replace("|", "\\|").replace("<", "&lt;").replace("\n", " ")

@@ -1,4 +1,8 @@
-"""The contract of a way to adapt a language model to a task."""
+"""The interface of a method: a way of adapting a language model to a task.
+
+A method derives from `Method`. It gets the other classes of this module as arguments: `Base` in `load`; `LM`,
+`TrainingData` and `Budget` in `fit`. `bench.testing.check_method` tests that a method keeps the interface.
+"""
 
 from __future__ import annotations
 
@@ -11,73 +15,110 @@ from typing import Any, ClassVar, Protocol, Self
 
 
 class Unsupported(Exception):
-    """What a method cannot do on this task or model, and why. A result shown in the table, not a crash."""
+    """A method cannot handle this task or model; the message says why.
+
+    The result table shows the message. The run counts as unsupported, not as failed.
+    """
 
 
 class BudgetExhausted(Exception):
-    """Raised by a draw that would exceed the grant."""
+    """Raised by `Budget.spend` if the budget does not allow the requested amount."""
 
 
 class Example(Protocol):
     """One row of a task."""
 
     @property
-    def id(self) -> str: ...
+    def id(self) -> str:
+        """Identifier of the row, unique within the task."""
+
     @property
-    def input(self) -> str: ...
+    def input(self) -> str:
+        """The question, without the prompt template."""
+
     @property
-    def target(self) -> str: ...
+    def target(self) -> str:
+        """The correct answer to learn; the first one if several are accepted."""
+
     @property
     def rationale(self) -> str | None:
-        """A worked solution, if there is one."""
+        """Reasoning steps that lead to the answer; None if the task has none."""
 
     @property
     def rejected(self) -> str | None:
-        """An answer that is not wanted, if one is known."""
+        """A wrong answer for preference training; None if the task has none."""
 
 
 class TrainingData(Protocol):
-    """The task without its exam: what a method may learn from."""
+    """The part of a task that a method may learn from; it contains no test rows."""
 
     @property
-    def train(self) -> Sequence[Example]: ...
+    def train(self) -> Sequence[Example]:
+        """Training examples, at most as many as the budget allows."""
+
     @property
-    def validation(self) -> Sequence[Example]: ...
+    def validation(self) -> Sequence[Example]:
+        """Validation examples, e.g. for early stopping."""
+
     @property
     def labels(self) -> Sequence[str] | None:
-        """The closed set of answers; None where they are open."""
+        """All possible answers of a task with closed labels; None for open answers."""
 
     @property
-    def seed(self) -> int: ...
+    def seed(self) -> int:
+        """Seed of the run. Use it for every random choice, so that a run can be repeated."""
+
     @property
     def options(self) -> Sequence[str]:
-        """What follows a prompt, for each label in their order; none where answers are open."""
+        """The completion of each label, in the order of `labels`; empty for open answers."""
 
     def prompt(self, input: str, shots: Sequence[Example] = (), *, with_rationale: bool = False) -> str:
-        """The one template of the task, up to where the answer begins; `shots` are shown solved before it."""
+        """Return the text that the model completes with the answer.
+
+        Args:
+            input: The question.
+            shots: Solved examples that stand before the question.
+            with_rationale: Show the rationale of each shot before its answer; each of them must have one.
+        """
 
     def completion(self, example: Example, *, with_rationale: bool = False) -> str:
-        """What follows the prompt when the answer is right, without the end-of-sequence token.
+        r"""Return the text after the prompt for a correct answer, without end-of-sequence token.
 
-        A `worked` one holds the example's rationale, on a line of its own, before the answer.
+        Args:
+            example: The example with the answer.
+            with_rationale: Put the rationale before the answer, on one line, followed by `\n`.
         """
 
     def trim(self, text: str) -> str:
-        """An answer up to where the template ends it, without surrounding white space."""
+        """Return generated text up to the end of the answer, stripped.
+
+        The answer ends where the text after `{target}` in the task's template begins.
+        """
 
     def final_answer(self, solution: str) -> str:
-        """The answer at the end of a worked completion; empty where it broke off before."""
+        """Return the answer after the rationale of a generated completion.
+
+        Args:
+            solution: Text that the model generated after a prompt whose shots have rationales.
+
+        Returns:
+            The last line; empty if the text has only one line, because it was cut off before the answer.
+        """
 
 
 class Budget(Protocol):
-    """What the run grants the method and holds it to."""
+    """The limits of a run and what the method has used of them.
+
+    A method calls `spend` before each step of its work. The attributes `micro_batch`, `flops` and `estimated_bytes`
+    are set by the training loop, for the record.
+    """
 
     micro_batch: int | None
-    """Examples that go through the model at once; what trains writes it down."""
+    """Examples in one forward pass; None if nothing was trained."""
     flops: float | None
-    """Floating-point operations of adapting; what trains writes them down."""
+    """Floating-point operations of the training; None if not counted."""
     estimated_bytes: int | None
-    """Bytes that training is expected to add to what is held; what trains writes it down beforehand."""
+    """Estimated peak of the memory that training adds; None if not estimated."""
 
     @property
     def batch(self) -> int:
@@ -85,148 +126,274 @@ class Budget(Protocol):
 
     @property
     def planned_steps(self) -> int:
-        """Optimizer steps that passes and steps allow; tokens or seconds may end training sooner."""
+        """Optimizer steps allowed by the limits on epochs and steps.
+
+        Limits on tokens or seconds may stop training earlier.
+        """
 
     def plan_steps(self, rows: int) -> int:
-        """Optimizer steps where the training examples are packed into so many rows."""
+        """Return `planned_steps` for training examples that are packed into another number of rows.
+
+        Args:
+            rows: Rows of one epoch.
+        """
 
     @property
     def steps(self) -> int:
-        """Optimizer steps taken so far."""
+        """Optimizer steps so far."""
 
     @property
     def tokens(self) -> int:
-        """Tokens drawn so far."""
+        """Tokens so far."""
 
     @property
     def seconds(self) -> float:
-        """Seconds on the clock so far."""
+        """Seconds so far, without those inside `off_clock`."""
 
     def can_afford(self, *, steps: int = 0, examples: int = 0, tokens: int = 0) -> bool:
-        """Whether a draw of this size is still within the grant."""
+        """Return True if the budget allows these amounts in addition to those already spent.
+
+        Args:
+            steps: Optimizer steps.
+            examples: Training examples; an example that is read again counts again.
+            tokens: Tokens that go through the model.
+        """
 
     def spend(self, *, steps: int = 0, examples: int = 0, tokens: int = 0) -> None:
-        """Take from the grant before working; raises `BudgetExhausted`, and takes nothing, if it would exceed it."""
+        """Record these amounts; call it before the work, with arguments as in `can_afford`.
+
+        Raises:
+            BudgetExhausted: The budget does not allow them. Nothing is recorded.
+        """
 
     def off_clock(self) -> AbstractContextManager[None]:
-        """Seconds inside are not charged: for evaluation on the way."""
+        """Return a context manager that stops the clock, e.g. for evaluation during training."""
 
 
 class LM(Protocol):
-    """A loaded language model, its weights frozen; a method unfreezes what it trains."""
+    """A loaded language model with frozen weights; a method unfreezes the weights it trains."""
 
     model: Any
+    """The model of transformers; a method may replace it, e.g. by a `PeftModel`."""
     tokenizer: Any
+    """The tokenizer of transformers."""
     token_usage: Any
-    """Tokens in and out while answering: a `bench.loaded.Tally`."""
+    """Numbers of prompt and answer tokens so far, a `bench.modeling.loaded_model.TokenUsage`."""
 
     @property
     def can_generate(self) -> bool:
-        """Whether it continues text; an encoder only reads, and names a label."""
+        """True for a decoder; False for an encoder, which can only choose a label."""
 
     def prepare(self, data: TrainingData) -> None:
-        """Before training, with whatever the lesson's answers need; raises `Unsupported` where they are beyond it."""
+        """Add what training on this task needs: for an encoder, a new classification layer.
+
+        Raises:
+            Unsupported: The model is an encoder and the task has open answers.
+        """
 
     def loss(self, rows: Sequence[tuple[list[int], list[int]]]) -> Any:
-        """Mean loss (nats) over what is learnt of `encode`d rows, with gradient."""
+        """Return the mean loss per target token, with gradient.
+
+        Args:
+            rows: Token ids of prompts and completions, as `encode` returns them. Only completions are targets.
+
+        Returns:
+            A scalar tensor, in nats.
+        """
 
     def summed_loss(self, input_ids: Any, attention_mask: Any, labels: Any, count: Any = None) -> Any:
-        """Summed loss (nats) over the labels to be learnt of a padded batch, per one of them or of `count`."""
+        """Return the loss summed over the targets of a padded batch and divided by a count.
+
+        Args:
+            input_ids: Token ids, tensor (rows, positions).
+            attention_mask: 1 for real tokens and 0 for padding, tensor (rows, positions).
+            labels: Targets, -100 where there is none, tensor (rows, positions).
+            count: Divisor, e.g. the targets of all micro-batches of a step; None for the targets of this batch.
+
+        Returns:
+            A scalar tensor, in nats, with gradient.
+
+        Raises:
+            Unsupported: The model is an encoder.
+        """
 
     @property
     def context(self) -> int:
-        """Positions available to prompt and answer together."""
+        """Positions for prompt and answer together, without those that an adapter adds."""
 
     @property
     def max_new_tokens(self) -> int:
-        """Tokens an answer may take; 0 where it is read off and not written."""
+        """Maximum tokens of an answer; 0 for an encoder."""
 
     def tokens(self, prompt: str) -> list[int]:
-        """Token ids of a prompt, with a beginning-of-sequence token where the model's tokenizer uses one."""
+        """Return the token ids of a prompt, with the special tokens that the tokenizer adds."""
 
     def encode(self, prompt: str, completion: str) -> tuple[list[int], list[int]]:
-        """Token ids of the prompt and of the completion with its end token; of an encoder its label's place.
+        """Return the token ids of a prompt and of its completion.
 
-        A prompt that is too long loses its head; raises `UserError` where the completion alone is.
+        A prompt that is too long is truncated at its start.
+
+        Returns:
+            Token ids of the prompt; token ids of the completion with end-of-sequence token. For an encoder the
+            second list holds the index of the label, or nothing if the completion is empty.
+
+        Raises:
+            UserError: The completion alone is longer than the context.
         """
 
     def generate(self, prompts: Sequence[str], *, temperature: float = 0.0, sample_index: int = 0) -> list[str]:
-        """Continuations, one per prompt, in order: greedy, or the `draw`-th sample at a `temperature` above zero."""
+        """Return one continuation per prompt, in order; for an encoder the most likely label.
+
+        Args:
+            prompts: Texts to continue.
+            temperature: Temperature of sampling; 0 for greedy decoding.
+            sample_index: Number of the sample. Different numbers give independent samples, the same number the
+                same sample.
+
+        Raises:
+            Unsupported: The model is an encoder and `prepare` was not called.
+        """
 
     def loglikelihood(self, prompt: str, completions: Sequence[str]) -> list[float]:
-        """Mean log-probability (nats per token) of each completion after the prompt, without its end token."""
+        """Return the mean log-probability per token of each completion, in nats.
+
+        The end-of-sequence token is not included.
+
+        Raises:
+            Unsupported: The model is an encoder.
+        """
 
     def choose_label(
         self, prompts: Sequence[str], completions: Sequence[str], prior: Sequence[float] = ()
     ) -> list[int]:
-        """For each prompt the place of the completion that `rate` finds likeliest, less a `prior` for each of them."""
+        """Return the index of the most likely completion for each prompt.
+
+        Args:
+            prompts: Texts before the label.
+            completions: One completion per label, e.g. `TrainingData.options`.
+            prior: One value per completion, in nats per token, that is subtracted from `loglikelihood`; empty for
+                none.
+
+        Raises:
+            Unsupported: The model is an encoder.
+        """
 
     def count_parameters(self) -> tuple[int, int]:
-        """Parameters in the model, and those that are trained."""
+        """Return the number of all parameters and of those that require a gradient."""
 
     def evaluate_loss(self, pairs: Sequence[tuple[list[int], list[int]]]) -> tuple[float, float]:
-        """Mean loss (nats) and accuracy per completion token over `encode`d pairs."""
+        """Return loss (nats) and accuracy, both means over the completion tokens, in evaluation mode.
+
+        Args:
+            pairs: Token ids of prompts and completions, as `encode` returns them.
+        """
 
 
 class Base(Protocol):
-    """A base model that can be loaded, ready to answer under the run's decoding settings."""
+    """A base model on disk and the decoding settings of the run."""
 
     @property
     def dtype(self) -> str:
-        """`float32`, `bfloat16` or `float16`: what weights are held and computed in, unless a method says otherwise."""
+        """Data type of weights and computation: `float32`, `bfloat16` or `float16`."""
 
     def load(self, **from_pretrained_kwargs: Any) -> LM:
-        """Load it; `how` goes to `from_pretrained` (quantization, say)."""
+        """Load the model with frozen weights.
+
+        Args:
+            **from_pretrained_kwargs: Arguments for `from_pretrained` of transformers, e.g. `quantization_config`.
+        """
 
 
 def param(default: Any, *, help: str, search: tuple[Any, ...] | None = None, log: bool = False) -> Any:
-    """A hyper-parameter: its default, what it does, and the range (low, high) or the choices it may be tuned over."""
+    """Define a hyper-parameter as a dataclass field.
+
+    Args:
+        default: Default value.
+        help: Description in a few words.
+        search: For tuning: range `(low, high)` of a number, or all choices; None if it is not tuned.
+        log: True if the range is searched on a logarithmic scale.
+    """
     return dataclasses.field(default=default, metadata={"help": help, "search": search, "log": log})
 
 
 @dataclass
 class Method:
-    """A way of adapting. Fields are hyper-parameters and nothing else; what `fit` learns ends in an underscore."""
+    """Base class of all methods.
+
+    A method is a dataclass whose fields are its hyper-parameters, each with a default. `__init__` does no work.
+    Attributes that `fit` sets end in an underscore, as in scikit-learn.
+    """
 
     control: ClassVar[bool] = False
-    """True for what others have to beat; those that ship join every comparison."""
+    """True for a simple baseline that other methods have to beat.
+
+    Shipped ones are added to every comparison.
+    """
 
     negative_control: ClassVar[bool] = False
-    """True for a control that shows what learning nothing looks like: it joins when asked for, and is never advised."""
+    """True for a baseline that cannot learn the task, e.g. from shuffled labels.
+
+    It runs only if it is named and is never recommended.
+    """
 
     closed_only: ClassVar[bool] = False
-    """True for a control that joins only where the task names its labels."""
+    """True for a `control` that is added only to comparisons on tasks with closed labels."""
 
     supports_ddp: ClassVar[bool] = False
-    """True if several processes can fit it together, each on a part of every step."""
+    """True if several processes can run `fit` together, each with a part of every batch."""
 
     preload_modules: ClassVar[tuple[str, ...]] = ()
-    """Modules imported before the clock starts, so that importing is a phase of its own."""
+    """Modules imported before the clock starts, so that importing does not count as training time."""
 
     @property
     def export_template(self) -> str | None:
-        """Template in `bench/export/templates` that answers with plain libraries from what `save` writes, if any."""
+        """Template in `bench/export/templates` for a script that answers from the files of `save`.
+
+        `prompted` stands for `choose_label` on closed labels and `generate` on open answers. None if there is no
+        template.
+        """
         return None
 
     def load(self, base: Base) -> LM | None:
-        """The model to adapt; `None` where no model is needed."""
+        """Return the loaded model; None if the method needs no model."""
         return base.load()
 
     def fit(self, lm: LM, data: TrainingData, budget: Budget) -> Self:
-        """Learn from the lesson within the budget, forgetting any earlier fit; `lm` is what `load` gave.
+        """Learn from the training data; a second call discards what the first has learned.
 
-        Raises `Unsupported` for what cannot be done; drawing more than there is raises `BudgetExhausted`.
+        Args:
+            lm: The result of `load`.
+            data: Training and validation examples, and the prompt template.
+            budget: Limits of the run.
+
+        Returns:
+            The method itself.
+
+        Raises:
+            Unsupported: The method cannot handle this task or model.
+            BudgetExhausted: The method spends more than the budget allows.
         """
         raise NotImplementedError
 
     def predict(self, inputs: Sequence[str]) -> list[str]:
-        """One answer per input (a question, not a prompt), in order; the harness trims and scores them."""
+        """Return one answer per question, in the same order.
+
+        Args:
+            inputs: Questions without the prompt template.
+
+        Returns:
+            Raw answers; the caller trims them with `TrainingData.trim` and scores them.
+        """
         raise NotImplementedError
 
     def save(self, folder: Path) -> None:
-        """Write what a user would deploy into an existing, empty folder."""
+        """Write the files a user would deploy.
+
+        Args:
+            folder: An existing, empty folder.
+        """
         raise NotImplementedError
 
 
 ProgressCallback = Callable[[dict[str, Any]], None]
-"""Receives what is going on in a run, for progress displays; never answers."""
+"""Receives progress events of a run, for display; its result is ignored."""

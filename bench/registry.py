@@ -1,4 +1,4 @@
-"""Names to things: one door for what ships with the harness and for a stranger's methods, tasks and models."""
+"""Lookup of methods, tasks and models by name: shipped ones, those of installed packages, and paths of the user."""
 
 from __future__ import annotations
 
@@ -7,13 +7,15 @@ import hashlib
 import importlib
 import importlib.util
 import inspect
-import re
 import sys
+import threading
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from types import ModuleType
-from typing import Literal, cast
+from typing import Any, Literal, cast
+
+import yaml
 
 import bench
 from bench import hub
@@ -21,116 +23,159 @@ from bench.errors import UserError, did_you_mean
 from bench.method import Method
 
 Kind = Literal["methods", "tasks", "models"]
+# The parser in C needs 5 ms for all shipped cards, the one in Python 40 ms; PyYAML may be built without the former.
+YAML_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 @dataclass(frozen=True)
 class RegistryEntry:
-    """Something that claims a name."""
+    """A named method, task or model that can be found without importing it."""
 
     name: str
     origin: str
+    """`shipped`, or the package that defines it."""
     target: str
+    """Module or `module:Class` of a method; folder of a task or model."""
     summary: str
+    """One line for `bench list`; empty if there is none."""
+    warning: str | None = None
+    """Reason it cannot be used."""
+    is_family: bool = False
+    """True for a family of methods: `name:KIND` names a member, the name alone none."""
+    hub: str | None = None
+    """Data set of the hub from which the rows of a task are fetched at first use."""
+
+
+@dataclass(frozen=True)
+class _Description:
+    """The fields of a `RegistryEntry` that are read from its files."""
+
+    summary: str = ""
     warning: str | None = None
     is_family: bool = False
-    """Whether it is a family: `name:KIND` names a member, its name alone none."""
     hub: str | None = None
-    """The data set of the hub that a task's examples are fetched from, the first time."""
 
 
 def list_entries(kind: Kind) -> dict[str, RegistryEntry]:
-    """All named things of a kind, by name. Imports none of them; a name claimed twice is refused."""
-    found: dict[str, RegistryEntry] = {}
-    for claim in [*_shipped(kind), *_entry_points(kind)]:
-        if claim.name in found:
-            first = found[claim.name]
+    """Return all methods, tasks or models by name, sorted, without importing any.
+
+    Raises:
+        UserError: Two of them have the same name.
+    """
+    entries: dict[str, RegistryEntry] = {}
+    for entry in [*_shipped_entries(kind), *_installed_entries(kind)]:
+        if entry.name in entries:
+            first = entries[entry.name]
             raise UserError(
-                f"the name '{claim.name}' is claimed twice among the {kind}",
-                location=f"{first.origin} ({first.target}) and {claim.origin} ({claim.target})",
+                f"two {kind} have the name '{entry.name}'",
+                location=f"{first.origin} ({first.target}) and {entry.origin} ({entry.target})",
                 hint="rename or uninstall one of them",
             )
-        found[claim.name] = claim
-    return dict(sorted(found.items()))
+        entries[entry.name] = entry
+    return dict(sorted(entries.items()))
 
 
 def find_method(ref: str) -> type[Method]:
-    """The method class that `ref` names: a registered name, `./file.py[:Class]`, or `module:Class`.
+    """Return the method class that `ref` names, importing its module.
 
-    A registered name is followed by a kind (`peft:VERA`) where its module has a function `variant` to make that.
+    Args:
+        ref: A registered name, a member of a family (`peft:VERA`), `./file.py[:Class]`, or `module:Class`.
+
+    Raises:
+        UserError: There is no such method, or it cannot be imported.
     """
-    path, _, name = ref.partition(":")
-    if path.endswith(".py"):
-        return _only_method(_import_file(Path(path)), name, ref)
-    known = list_entries("methods")
-    if path in known:
-        return _registered(known[path], name, ref)
+    target, _, name = ref.partition(":")
+    if target.endswith(".py"):
+        return _select_method(_import_file(Path(target)), name, ref)
+    entries = list_entries("methods")
+    if target in entries:
+        return _import_registered(entries[target], name, ref)
     if name:
-        return _only_method(_import(path, ref), name, ref)
-    raise UserError(f"no method '{ref}'", hint=f"{did_you_mean(ref, known)}; or a path such as ./mine.py")
+        return _select_method(_import_module(target, ref), name, ref)
+    raise UserError(f"method '{ref}' not found", hint=f"{did_you_mean(ref, entries)}; or use a path such as ./mine.py")
 
 
 def missing_modules(cls: type[Method]) -> list[str]:
-    """What a method needs and this Python does not have."""
+    """Return the modules that a method imports and that are not installed."""
     return [module for module in cls.preload_modules if importlib.util.find_spec(module.partition(".")[0]) is None]
 
 
 def method_name(ref: str) -> str:
-    """The name a method goes by in tables: a file is known by its stem."""
-    path, _, name = ref.partition(":")
-    if path.endswith(".py"):
-        return Path(path).stem.replace("_", "-")
-    if path in list_entries("methods"):
+    """Return the name of a method in tables and records; for a file its stem, e.g. `my-way` for `./my_way.py`."""
+    target, _, name = ref.partition(":")
+    if target.endswith(".py"):
+        return Path(target).stem.replace("_", "-")
+    if target in list_entries("methods"):
         return ref.lower()
     return name.lower() if name else ref
 
 
 def find_task(ref: str) -> Path:
-    """The folder of the task that `ref` names: a registered name, or a path."""
-    known = list_entries("tasks")
-    if ref in known:
-        return Path(known[ref].target)
+    """Return the folder of the task that `ref` names.
+
+    Args:
+        ref: A registered name or the path of a folder.
+
+    Raises:
+        UserError: There is no such task.
+    """
+    entries = list_entries("tasks")
+    if ref in entries:
+        return Path(entries[ref].target)
     if Path(ref).is_dir():
         return Path(ref)
     if _is_path(ref):
-        raise UserError(f"no task folder '{ref}'", location=str(Path(ref).absolute()), hint="give an existing folder")
-    raise UserError(f"no task '{ref}'", hint=f"{did_you_mean(ref, known)}; or a path such as ./mytask")
+        location = str(Path(ref).absolute())
+        raise UserError(f"task folder '{ref}' not found", location=location, hint="use an existing folder")
+    raise UserError(f"task '{ref}' not found", hint=f"{did_you_mean(ref, entries)}; or use a path such as ./mytask")
 
 
 def find_model(ref: str) -> Path:
-    """The folder of the base model that `ref` names: a shipped one, a path, or one of the hub (`org/name@commit`)."""
-    known = list_entries("models")
-    if ref in known:
-        return Path(known[ref].target)
-    place = Path(ref).expanduser()
-    if place.is_dir():
-        return place
+    """Return the folder of the base model that `ref` names; a model of the hub is downloaded at first use.
+
+    Args:
+        ref: A registered name, the path of a folder, or a name of the hub (`org/model`, `org/model@commit`).
+
+    Raises:
+        UserError: There is no such model.
+    """
+    entries = list_entries("models")
+    if ref in entries:
+        return Path(entries[ref].target)
+    path = Path(ref).expanduser()
+    if path.is_dir():
+        return path
     name, at, revision = ref.partition("@")
-    if at and (name in known or Path(name).expanduser().is_dir()):
-        raise UserError(f"--model {ref}: a folder has no revisions", hint=f"--model {name}; revisions are of the hub")
-    if place.is_file():
+    if at and (name in entries or Path(name).expanduser().is_dir()):
         raise UserError(
-            f"the model '{ref}' is a file, and a model is a folder",
-            location=str(place.absolute()),
-            hint="give the folder with config.json, weights and tokenizer",
+            f"--model {ref}: a folder has no revisions", hint=f"--model {name}; only models of the hub have revisions"
+        )
+    if path.is_file():
+        raise UserError(
+            f"the model '{ref}' is a file, but a model is a folder",
+            location=str(path.absolute()),
+            hint="use the folder with config.json, weights and tokenizer",
         )
     if _is_path(ref):
-        raise UserError(f"no model folder '{ref}'", location=str(place.absolute()), hint="give an existing folder")
+        location = str(path.absolute())
+        raise UserError(f"model folder '{ref}' not found", location=location, hint="use an existing folder")
     if name.count("/") != 1 or (at and not revision):
         raise UserError(
-            f"no model '{ref}'",
-            hint=f"{did_you_mean(ref, known)}; or a folder (./model), or a hub name (org/model, org/model@commit)",
+            f"model '{ref}' not found",
+            hint=f"{did_you_mean(ref, entries)}; or use a folder (./model) or a name of the hub "
+            "(org/model, org/model@commit)",
         )
     return hub.fetch_model(name, revision or None)
 
 
 def general_text_file() -> Path | None:
-    """Text on which forgetting is measured, if it is there; it is no task, so nothing lists it."""
-    files = (root / "general" / "text.jsonl" for root in _roots("tasks"))
+    """Return the file of general text on which forgetting is measured; None if it is not installed."""
+    files = (root / "general" / "text.jsonl" for root in _search_folders("tasks"))
     return next((file for file in files if file.is_file()), None)
 
 
 def source_sha256(cls: type) -> str:
-    """Digest of the file that defines a class, so that a record tells which code made it."""
+    """Return the SHA-256 of the file that defines a class; records keep it as the version of a method."""
     return hashlib.sha256(Path(inspect.getfile(cls)).read_bytes()).hexdigest()
 
 
@@ -138,110 +183,136 @@ def _is_path(ref: str) -> bool:
     return ref.startswith((".", "/", "~"))
 
 
-def _roots(kind: Kind) -> list[Path]:
+def _search_folders(kind: Kind) -> list[Path]:
+    """Return the folders `methods`, `tasks` or `models` of the package and of a checkout."""
     return [folder for root in bench.__path__ if (folder := Path(root) / kind).is_dir()]
 
 
-def _shipped(kind: Kind) -> list[RegistryEntry]:
-    found = []
-    for root in _roots(kind):
+def _shipped_entries(kind: Kind) -> list[RegistryEntry]:
+    entries = []
+    for root in _search_folders(kind):
         if kind == "methods":
             for file in sorted(root.glob("[!_]*.py")):
-                name = file.stem.replace("_", "-")
-                found.append(RegistryEntry(name, "shipped", f"bench.methods.{file.stem}", *_described(file)))
+                name, module = file.stem.replace("_", "-"), f"bench.methods.{file.stem}"
+                entries.append(RegistryEntry(name, "shipped", module, **vars(_describe_method(file))))
         else:
-            sign = "task.yaml" if kind == "tasks" else "config.json"
-            for folder in sorted(file.parent for file in root.glob(f"*/{sign}")):
-                found.append(RegistryEntry(folder.name, "shipped", str(folder), _summary(folder), hub=_hub(folder)))
-    return found
+            required_file = "task.yaml" if kind == "tasks" else "config.json"
+            for folder in sorted(file.parent for file in root.glob(f"*/{required_file}")):
+                entries.append(RegistryEntry(folder.name, "shipped", str(folder), **vars(_describe_folder(folder))))
+    return entries
 
 
-def _entry_points(kind: Kind) -> list[RegistryEntry]:
-    found = []
+def _installed_entries(kind: Kind) -> list[RegistryEntry]:
+    """Return the entries of installed packages, which name them as entry points of the group `bench.<kind>`."""
+    entries = []
     for point in metadata.entry_points(group=f"bench.{kind}"):
         origin = f"package {point.dist.name}" if point.dist else "a package"
-        file = _locate(point.module)
+        file = _find_module_file(point.module)
         if file is None:
-            found.append(
-                RegistryEntry(point.name, origin, point.value, "", f"broken plugin: there is no {point.module}")
-            )
+            broken = _Description(warning=f"broken plugin: module {point.module} not found")
+            entries.append(RegistryEntry(point.name, origin, point.value, **vars(broken)))
         elif kind == "methods":
-            found.append(RegistryEntry(point.name, origin, point.value, *_described(file)))
+            entries.append(RegistryEntry(point.name, origin, point.value, **vars(_describe_method(file))))
         else:
-            found.append(
-                RegistryEntry(point.name, origin, str(file.parent), _summary(file.parent), hub=_hub(file.parent))
-            )
-    return found
+            folder = file.parent
+            entries.append(RegistryEntry(point.name, origin, str(folder), **vars(_describe_folder(folder))))
+    return entries
 
 
-def _locate(module: str) -> Path | None:
-    """The file of a module, found without importing it or the packages around it (`find_spec` would)."""
-    path, place = None, None
+def _find_module_file(module: str) -> Path | None:
+    """Return the file of a module without importing the packages around it, as `importlib.util.find_spec` would."""
+    search_path, file = None, None
     names = module.split(".")
     for depth in range(1, len(names) + 1):
         name = ".".join(names[:depth])
-        specs = (finder.find_spec(name, path) for finder in sys.meta_path if hasattr(finder, "find_spec"))
+        specs = (finder.find_spec(name, search_path) for finder in sys.meta_path if hasattr(finder, "find_spec"))
         spec = next((spec for spec in specs if spec is not None), None)
         if spec is None:
             return None
-        path, place = spec.submodule_search_locations, spec.origin
-    return Path(place) if place else None
+        search_path, file = spec.submodule_search_locations, spec.origin
+    return Path(file) if file else None
 
 
-def _described(file: Path) -> tuple[str, str | None, bool]:
-    """Summary, warning and whether it is a family, read off a method's source."""
+_parsed_methods: dict[Path, tuple[tuple[int, int], _Description]] = {}
+# CPython 3.11 can crash when several threads run `ast.parse` at the same time, so the lock covers the parsing as well.
+_parsed_methods_lock = threading.Lock()
+
+
+def _describe_method(file: Path) -> _Description:
+    """Describe a method from its source, which is parsed again only after the file has changed."""
+    with _parsed_methods_lock:
+        try:
+            status = file.stat()
+            version = (status.st_mtime_ns, status.st_size)
+            if file not in _parsed_methods or _parsed_methods[file][0] != version:
+                _parsed_methods[file] = (version, _parse_method(file))
+        except OSError as error:
+            return _Description(warning=f"cannot be read: {error}")
+        return _parsed_methods[file][1]
+
+
+def _parse_method(file: Path) -> _Description:
     try:
-        source = ast.parse(file.read_bytes())
-    except (OSError, SyntaxError, ValueError) as error:
-        return "", f"does not parse: {error}", False
-    kinds = any(isinstance(node, ast.FunctionDef) and node.name == "variant" for node in source.body)
-    return (ast.get_docstring(source) or "").partition("\n")[0], None, kinds
+        tree = ast.parse(file.read_bytes())
+    except (SyntaxError, ValueError) as error:
+        return _Description(warning=f"cannot be parsed: {error}")
+    is_family = any(isinstance(node, ast.FunctionDef) and node.name == "variant" for node in tree.body)
+    summary = (ast.get_docstring(tree) or "").partition("\n")[0]
+    return _Description(summary, is_family=is_family)
 
 
-def _summary(folder: Path) -> str:
-    """One line on a task or model, cheaply: the card's `summary:`, or the first sentence of its README."""
+def _describe_folder(folder: Path) -> _Description:
+    """Describe a task by its card, or a model by the first sentence of its README.
+
+    The card is not validated: that would import pydantic models for a listing.
+    """
     card, readme = folder / "task.yaml", folder / "README.md"
     if card.is_file():
-        lines = [line.partition(":")[2] for line in card.read_text("utf-8").splitlines() if line.startswith("summary:")]
-        return lines[0].strip().strip("\"'") if lines else ""
+        return _describe_card(card)
     if readme.is_file():
-        prose = [part for part in readme.read_text("utf-8").split("\n\n") if part and not part.startswith(("#", "---"))]
-        return " ".join(prose[0].split()).partition(". ")[0] if prose else ""
-    return ""
+        paragraphs = readme.read_text("utf-8").split("\n\n")
+        prose = [text for text in paragraphs if text and not text.startswith(("#", "---"))]
+        return _Description(" ".join(prose[0].split()).partition(". ")[0] if prose else "")
+    return _Description()
 
 
-def _hub(folder: Path) -> str | None:
-    """The data set that a task's card names, read as cheaply."""
-    card = folder / "task.yaml"
-    pattern = r"^(?:data:\s*\{.*?|\s+)\bhub:\s*[\"']?([\w./-]+)"
-    found = re.search(pattern, card.read_text("utf-8"), re.MULTILINE) if card.is_file() else None
-    return found[1] if found else None
+def _describe_card(card: Path) -> _Description:
+    try:
+        content = yaml.load(card.read_bytes(), YAML_LOADER)
+    except yaml.YAMLError:
+        return _Description(warning="task.yaml is not valid UTF-8 YAML")
+    if not isinstance(content, dict):
+        return _Description(warning="task.yaml must hold keys and values")
+    dataset = content.get("data")
+    hub_name = dataset.get("hub") if isinstance(dataset, dict) else None
+    return _Description(str(content.get("summary", "")), hub=None if hub_name is None else str(hub_name))
 
 
-def _registered(claim: RegistryEntry, kind: str, ref: str) -> type[Method]:
-    """The method of a claim, or one of the kinds that its module makes."""
-    path, _, name = claim.target.partition(":")
-    if kind and not claim.is_family:
-        raise UserError(f"'{ref}': {claim.name} does not come in kinds", hint=f"say {claim.name}")
-    if claim.is_family and not kind:
-        raise UserError(f"'{ref}' is a family of methods", hint=f"say which, as in: {claim.summary}")
-    module = _import(path, ref)
-    return cast(type[Method], module.variant(kind)) if kind else _only_method(module, name, ref)
+def _import_registered(entry: RegistryEntry, kind: str, ref: str) -> type[Method]:
+    """Import the method of an entry, or the member `kind` of a family."""
+    target, _, name = entry.target.partition(":")
+    if kind and not entry.is_family:
+        raise UserError(f"'{ref}': {entry.name} is not a family of methods", hint=f"use {entry.name}")
+    if entry.is_family and not kind:
+        raise UserError(f"'{ref}' is a family of methods", hint=f"name a member, as in: {entry.summary}")
+    module = _import_module(target, ref)
+    return cast(type[Method], module.variant(kind)) if kind else _select_method(module, name, ref)
 
 
-def _import(module: str, ref: str) -> ModuleType:
+def _import_module(module: str, ref: str) -> ModuleType:
     try:
         return importlib.import_module(module)
     except Exception as error:
-        raise UserError(
-            f"the method '{ref}' does not import: {type(error).__name__}: {error}", location=module
-        ) from error
+        problem = f"the method '{ref}' cannot be imported: {type(error).__name__}: {error}"
+        raise UserError(problem, location=module) from error
 
 
 def _import_file(file: Path) -> ModuleType:
+    """Import a method file under a name of its own: two folders may hold files of the same name."""
     if not file.is_file():
-        raise UserError(f"no method file '{file}'", location=str(file.absolute()), hint="give an existing .py file")
-    name = f"bench_stranger_{hashlib.sha256(str(file.absolute()).encode()).hexdigest()[:8]}_{file.stem}"
+        location = str(file.absolute())
+        raise UserError(f"method file '{file}' not found", location=location, hint="use an existing .py file")
+    name = f"bench_method_{hashlib.sha256(str(file.absolute()).encode()).hexdigest()[:8]}_{file.stem}"
     if name in sys.modules:
         return sys.modules[name]
     spec = importlib.util.spec_from_file_location(name, file)
@@ -252,21 +323,23 @@ def _import_file(file: Path) -> ModuleType:
         spec.loader.exec_module(module)
     except Exception as error:
         del sys.modules[name]
-        raise UserError(f"'{file}' does not import: {type(error).__name__}: {error}", location=str(file)) from error
+        problem = f"'{file}' cannot be imported: {type(error).__name__}: {error}"
+        raise UserError(problem, location=str(file)) from error
     return module
 
 
-def _only_method(module: ModuleType, name: str, ref: str) -> type[Method]:
-    found = {
+def _select_method(module: ModuleType, name: str, ref: str) -> type[Method]:
+    """Return the class `name` of a module; without a name the only method that the module defines itself."""
+    methods = {
         key: value
         for key, value in vars(module).items()
         if isinstance(value, type) and issubclass(value, Method)
         if (key == name if name else value.__module__ == module.__name__)
     }
-    if len(found) != 1:
+    if len(methods) != 1:
         raise UserError(
-            f"'{ref}' must name exactly one subclass of bench.method.Method, found {len(found)}: {sorted(found)}",
+            f"'{ref}' must name exactly one subclass of bench.method.Method, found {len(methods)}: {sorted(methods)}",
             location=str(module.__file__),
-            hint="name it: module:Class, or ./file.py:Class",
+            hint="name the class: module:Class, or ./file.py:Class",
         )
-    return next(iter(found.values()))
+    return next(iter(methods.values()))

@@ -1,83 +1,94 @@
-"""Amounts as people write them: `2GiB`, `10min`, `279k`; read into plain numbers and written as short as is honest."""
+"""Amounts as people write them (`2GiB`, `10min`, `279k`): parsing and short formatting."""
 
 from __future__ import annotations
 
 import math
 import re
 
-BYTES = {"b": 1, "": 1, "kib": 2**10, "mib": 2**20, "gib": 2**30, "kb": 10**3, "mb": 10**6, "gb": 10**9}
-SECONDS = {"ms": 1e-3, "s": 1, "": 1, "min": 60, "h": 3600, "d": 86400}
+BYTES_PER_UNIT = {"b": 1, "": 1, "kib": 2**10, "mib": 2**20, "gib": 2**30, "kb": 10**3, "mb": 10**6, "gb": 10**9}
+SECONDS_PER_UNIT = {"ms": 1e-3, "s": 1, "": 1, "min": 60, "h": 3600, "d": 86400}
 UNMEASURED = "–"
+"""Text of a value that is None."""
 
 
 def parse_bytes(text: str) -> int:
-    """Bytes of `2GiB`, `500 MB` or a plain number; raises `ValueError`."""
-    return int(_amount(text, BYTES, "not an amount of memory such as 2GiB or 500MB"))
+    """Return the bytes of `2GiB`, `500 MB` or a plain number.
+
+    Raises:
+        ValueError: The text is not an amount of memory.
+    """
+    return int(_parse_amount(text, BYTES_PER_UNIT, "not an amount of memory such as 2GiB or 500MB"))
 
 
 def parse_seconds(text: str) -> float:
-    """Seconds of `200ms`, `10 min` or a plain number; raises `ValueError`."""
-    return _amount(text, SECONDS, "not a time such as 200ms, 90s, 10min or 2h")
+    """Return the seconds of `200ms`, `10 min` or a plain number.
+
+    Raises:
+        ValueError: The text is not a duration.
+    """
+    return _parse_amount(text, SECONDS_PER_UNIT, "not a time such as 200ms, 90s, 10min or 2h")
 
 
-def decimal(value: float | None) -> str:
-    """A score or a share."""
+def format_score(value: float | None) -> str:
+    """Format a score or a fraction with three decimals: `0.875`."""
     return UNMEASURED if value is None else f"{value:.3f}"
 
 
-def signed(value: float | None) -> str:
-    """A change, with its sign."""
+def format_change(value: float | None) -> str:
+    """Format a difference with its sign and two decimals: `+0.12`."""
     return UNMEASURED if value is None else f"{value:+.2f}"
 
 
-def whole(value: float | None) -> str:
-    """Without a decimal, thousands parted."""
+def format_integer(value: float | None) -> str:
+    """Format a number without decimals and with commas between thousands: `12,345`."""
     return UNMEASURED if value is None else f"{value:,.0f}"
 
 
-def figures(value: float | None) -> str:
-    """With a decimal where it says something."""
-    return UNMEASURED if value is None else f"{value:.1f}" if value < 100 else f"{value:.0f}"
-
-
-def count(value: float | None) -> str:
-    """Two or three digits and a thousand's letter: 278528 → 279k."""
-    return _short(value, 1000, ("", "k", "M", "G"))
-
-
-def size(value: float | None) -> str:
-    """Bytes with two or three digits: 1127687 → 1.1M."""
-    return _short(value, 1024, ("B", "K", "M", "G"))
-
-
-def time(value: float | None) -> str:
-    """Seconds in the unit that leaves few digits: 0.12 → 120 ms, 5400 → 1.5 h."""
+def format_number(value: float | None) -> str:
+    """Format a number with one decimal below 100 and without decimals from 100 on."""
     if value is None:
         return UNMEASURED
-    unit = "ms" if value < 1 else "s" if value < 120 else "min" if value < 7200 else "h" if value < 172800 else "d"
-    scaled = value / SECONDS[unit]
+    return f"{value:.1f}" if value < 100 else f"{value:.0f}"
+
+
+def format_count(value: float | None) -> str:
+    """Format a count with two or three digits and a suffix for thousands: 278528 → `279k`."""
+    return _format_scaled(value, 1000, ("", "k", "M", "G"))
+
+
+def format_bytes(value: float | None) -> str:
+    """Format bytes with two or three digits and a binary suffix: 1127687 → `1.1M`."""
+    return _format_scaled(value, 1024, ("B", "K", "M", "G"))
+
+
+def format_seconds(value: float | None) -> str:
+    """Format a duration, given in seconds, in the unit with the fewest digits: 5400 → `90 min`."""
+    if value is None:
+        return UNMEASURED
     if 0 < value < 5e-5:
         return "<0.1 ms"
-    fine = 0 < scaled < (1 if unit == "ms" else 10)
-    return f"{scaled:.1f} {unit}" if fine else f"{scaled:,.0f} {unit}"
+    unit = "ms" if value < 1 else "s" if value < 120 else "min" if value < 7200 else "h" if value < 172800 else "d"
+    scaled = value / SECONDS_PER_UNIT[unit]
+    needs_decimal = 0 < scaled < (1 if unit == "ms" else 10)
+    return f"{scaled:.1f} {unit}" if needs_decimal else f"{scaled:,.0f} {unit}"
 
 
-def about(value: float) -> int:
-    """A whole number of which two digits are worth telling, rounded up: 8765 → 8800."""
+def round_up_to_two_digits(value: float) -> int:
+    """Round up to an integer with two significant digits: 8765 → 8800."""
     scale = 10 ** max(len(str(int(value))) - 2, 0)
     return int(math.ceil(value / scale) * scale)
 
 
-def _amount(text: str, units: dict[str, float] | dict[str, int], complaint: str) -> float:
-    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*", text.lower())
-    if not found or found[2] not in units:
-        raise ValueError(complaint)
-    return float(found[1]) * units[found[2]]
+def _parse_amount(text: str, units: dict[str, float] | dict[str, int], problem: str) -> float:
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*", text.lower())
+    if not match or match[2] not in units:
+        raise ValueError(problem)
+    return float(match[1]) * units[match[2]]
 
 
-def _short(value: float | None, base: int, units: tuple[str, ...]) -> str:
+def _format_scaled(value: float | None, base: int, suffixes: tuple[str, ...]) -> str:
     if value is None:
         return UNMEASURED
-    power = min(int(math.log(value, base)) if value >= 1 else 0, len(units) - 1)
+    power = min(int(math.log(value, base)) if value >= 1 else 0, len(suffixes) - 1)
     scaled = value / base**power
-    return f"{scaled:.1f}{units[power]}" if power and scaled < 10 else f"{scaled:.0f}{units[power]}"
+    return f"{scaled:.1f}{suffixes[power]}" if power and scaled < 10 else f"{scaled:.0f}{suffixes[power]}"

@@ -1,4 +1,4 @@
-"""Whatever is said in one language is said in every other, with the same facts in it."""
+"""Every sentence has a translation into every language, with the same fields."""
 
 from __future__ import annotations
 
@@ -13,44 +13,45 @@ import bench
 from bench import i18n
 from bench.errors import UserError
 
-ROOM = Path(bench.__file__).parent
+PACKAGE = Path(bench.__file__).parent
 
 
-def spoken() -> set[str]:
-    """Every sentence that code or a page hands to `translate`."""
-    found = set()
-    for file in ROOM.rglob("*.py"):
+def translated_sentences() -> set[str]:
+    """Every sentence that code or a template passes to `translate`."""
+    sentences = set()
+    for file in PACKAGE.rglob("*.py"):
         for node in ast.walk(ast.parse(file.read_bytes())):
             if isinstance(node, ast.Call) and getattr(node.func, "id", getattr(node.func, "attr", "")) == "translate":
                 if isinstance(node.args[0], ast.Name):  # str.translate with a table
                     continue
-                found.add(ast.literal_eval(node.args[0]))
-    for file in (ROOM / "report" / "templates").glob("*.*"):
-        found |= set(re.findall(r'\btranslate\("([^"]+)"', file.read_text("utf-8")))
-    return found
+                sentences.add(ast.literal_eval(node.args[0]))
+    for file in (PACKAGE / "report" / "templates").glob("*.*"):
+        sentences |= set(re.findall(r'\btranslate\("([^"]+)"', file.read_text("utf-8")))
+    return sentences
 
 
-def facts(text: str) -> set[str]:
+def fields(text: str) -> set[str]:
     return {name for _, name, _, _ in string.Formatter().parse(text) if name}
 
 
-OTHERS = [language for language in i18n.languages() if language != "en"]
+TRANSLATIONS = [language for language in i18n.languages() if language != "en"]
 
 
-def test_korean_is_at_hand() -> None:
-    assert "ko" in OTHERS
+def test_languages_include_korean() -> None:
+    assert "ko" in TRANSLATIONS
 
 
-@pytest.mark.parametrize("language", OTHERS)
-def test_every_sentence_is_translated_and_no_translation_is_left_over(language: str) -> None:
-    assert set(i18n.catalog(language)) == spoken()
+@pytest.mark.parametrize("language", TRANSLATIONS)
+def test_catalog_has_exactly_the_sentences_in_use(language: str) -> None:
+    assert set(i18n.catalog(language)) == translated_sentences()
 
 
-@pytest.mark.parametrize("language", OTHERS)
-def test_a_translation_has_the_same_facts(language: str) -> None:
-    assert not {text: said for text, said in i18n.catalog(language).items() if facts(text) != facts(said)}
+@pytest.mark.parametrize("language", TRANSLATIONS)
+def test_catalog_translations_keep_the_fields(language: str) -> None:
+    catalog = i18n.catalog(language)
+    assert not {text: translation for text, translation in catalog.items() if fields(text) != fields(translation)}
 
 
-def test_a_language_that_is_not_at_hand_is_refused() -> None:
+def test_require_language_unknown_language_raises() -> None:
     with pytest.raises(UserError, match="--lang xx"):
         i18n.require_language("xx")

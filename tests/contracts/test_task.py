@@ -65,8 +65,8 @@ def row(**changes: Any) -> str:
 def test_a_bad_line_is_refused_with_its_file_and_number(folder: Path, split: str, line: str, said: str) -> None:
     replace_line(folder / f"{split}.jsonl", 3, line)
     refused = refusal(folder)
-    assert said in refused.what
-    assert refused.where == f"{folder}/{split}.jsonl:3"
+    assert said in refused.message
+    assert refused.location == f"{folder}/{split}.jsonl:3"
 
 
 @pytest.mark.parametrize("split", task.SPLITS)
@@ -75,17 +75,17 @@ def test_a_label_that_is_none_of_the_labels_is_refused(make_task: MakeTask, tmp_
     task.load_task(folder)
     replace_line(folder / f"{split}.jsonl", 2, row(target="hot"))
     refused = refusal(folder)
-    assert "'hot' is none of the labels" in refused.what
-    assert refused.where == f"{folder}/{split}.jsonl:2"
-    assert refused.mend == "warm, cold, mild"
+    assert "'hot' is none of the labels" in refused.message
+    assert refused.location == f"{folder}/{split}.jsonl:2"
+    assert refused.hint == "warm, cold, mild"
 
 
 def test_an_unknown_key_of_a_row_is_refused_with_the_nearest_one(folder: Path) -> None:
     replace_line(folder / "test.jsonl", 1, row(targett="warm"))
     refused = refusal(folder)
-    assert "'targett'" in refused.what
-    assert refused.where == f"{folder}/test.jsonl:1"
-    assert "did you mean 'target'" in (refused.mend or "")
+    assert "'targett'" in refused.message
+    assert refused.location == f"{folder}/test.jsonl:1"
+    assert "did you mean 'target'" in (refused.hint or "")
 
 
 @pytest.mark.parametrize("split", task.SPLITS)
@@ -93,9 +93,9 @@ def test_an_id_given_twice_is_refused_with_both_places(folder: Path, split: str)
     first = (folder / "train.jsonl").read_text("utf-8").split("\n")[0]
     replace_line(folder / f"{split}.jsonl", 4, first)
     refused = refusal(folder)
-    assert "'q0' is given twice" in refused.what
-    assert refused.where == f"{folder}/{split}.jsonl:4"
-    assert f"{folder}/train.jsonl:1" in (refused.mend or "")
+    assert "'q0' is given twice" in refused.message
+    assert refused.location == f"{folder}/{split}.jsonl:4"
+    assert f"{folder}/train.jsonl:1" in (refused.hint or "")
 
 
 @pytest.mark.parametrize("split", task.SPLITS)
@@ -103,23 +103,23 @@ def test_a_split_that_is_missing_empty_or_not_utf8_is_refused(folder: Path, spli
     file = folder / f"{split}.jsonl"
     whole = file.read_bytes()
     file.write_bytes(whole.replace(b"red", "grün".encode("latin-1")) + b"\xff\n")
-    assert "not UTF-8" in refusal(folder).what
-    assert refusal(folder).where == str(file)
+    assert "not UTF-8" in refusal(folder).message
+    assert refusal(folder).location == str(file)
     file.write_text("\n\n", "utf-8")
-    assert "empty" in refusal(folder).what
-    assert refusal(folder).where == str(file)
+    assert "empty" in refusal(folder).message
+    assert refusal(folder).location == str(file)
     file.unlink()
-    assert f"'{split}' is missing" in refusal(folder).what
-    assert refusal(folder).where == str(file)
-    assert refusal(folder).mend
+    assert f"'{split}' is missing" in refusal(folder).message
+    assert refusal(folder).location == str(file)
+    assert refusal(folder).hint
 
 
 def test_a_folder_without_a_card_is_refused(folder: Path) -> None:
     (folder / "task.yaml").unlink()
     refused = refusal(folder)
-    assert "task.yaml" in refused.what
-    assert refused.where == str(folder / "task.yaml")
-    assert refused.mend
+    assert "task.yaml" in refused.message
+    assert refused.location == str(folder / "task.yaml")
+    assert refused.hint
 
 
 @pytest.mark.parametrize(
@@ -147,30 +147,30 @@ def test_a_wrong_value_in_the_card_is_refused_with_its_key(
 ) -> None:
     folder = make_task(tmp_path / "wrong", **changes)
     refused = refusal(folder)
-    assert said in refused.what
-    assert refused.where == str(folder / "task.yaml")
+    assert said in refused.message
+    assert refused.location == str(folder / "task.yaml")
 
 
 def test_an_unknown_key_in_the_card_is_refused_with_the_nearest_one(make_task: MakeTask, tmp_path: Path) -> None:
     folder = make_task(tmp_path / "wrong", instrution="x")
     refused = refusal(folder)
-    assert "'instrution'" in refused.what
-    assert refused.where == str(folder / "task.yaml")
-    assert "did you mean 'instruction'" in (refused.mend or "")
+    assert "'instrution'" in refused.message
+    assert refused.location == str(folder / "task.yaml")
+    assert "did you mean 'instruction'" in (refused.hint or "")
 
 
 @pytest.mark.parametrize("content", [b"a: [", b"- a", b"", b"name: \xff"])
 def test_a_card_that_is_no_mapping_in_utf8_is_refused(folder: Path, content: bytes) -> None:
     (folder / "task.yaml").write_bytes(content)
-    assert refusal(folder).where == str(folder / "task.yaml")
+    assert refusal(folder).location == str(folder / "task.yaml")
 
 
 @pytest.mark.parametrize("code", ["1 / 0", "x = 1", "def score(:"])
 def test_a_scorer_that_does_not_load_is_refused(folder: Path, code: str) -> None:
     (folder / "task.py").write_text(code, "utf-8")
     refused = refusal(folder)
-    assert refused.where == str(folder / "task.py")
-    assert "score(prediction" in (refused.mend or "")
+    assert refused.location == str(folder / "task.py")
+    assert "score(prediction" in (refused.hint or "")
 
 
 def test_a_sound_task_has_every_row_in_the_order_of_its_files(folder: Path) -> None:
@@ -210,8 +210,8 @@ def test_a_byte_order_mark_is_no_part_of_card_or_row(folder: Path) -> None:
 def test_a_scorer_that_does_not_score_is_refused_before_anything_runs(folder: Path, body: str, says: str) -> None:
     (folder / "task.py").write_text(f"def score(prediction, references):\n    return {body}\n", "utf-8")
     refused = refusal(folder)
-    assert says in refused.what
-    assert refused.where == str(
+    assert says in refused.message
+    assert refused.location == str(
         folder / ("task.yaml" if "cer" in body else "task.py:2" if "nope" in body else "task.py")
     )
 
