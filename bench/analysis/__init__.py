@@ -1,1 +1,1 @@
-"""From records to numbers and verdicts."""
+"""Comparison, significance, advice and regression checks computed from records."""

@@ -1,4 +1,4 @@
-"""What answering so many questions costs in all: adapting once, and each answer."""
+"""Total cost of training and of a number of queries, and the break-even between two methods."""
 
 from __future__ import annotations
 
@@ -10,25 +10,33 @@ from bench.analysis.summary import MethodSummary
 
 @dataclass(frozen=True)
 class CostModel:
-    """Seconds on the machine of the record; tuning trials are not in it."""
+    """Cost of a method in seconds on the machine of its records; tuning trials are not included."""
 
-    once_s: float
-    each_s: float
+    train_s: float
+    """Seconds of training, paid once."""
+    query_s: float
+    """Seconds per query, asked one at a time."""
 
-    def total(self, queries: float) -> float:
-        """Seconds of adapting and of that many answers, asked one at a time."""
-        return self.once_s + queries * self.each_s
+    def total_s(self, queries: float) -> float:
+        """Return the seconds of training and of a number of queries."""
+        return self.train_s + queries * self.query_s
 
 
-def cost_model(row: MethodSummary) -> CostModel | None:
-    """What a method costs here; None where fitting or answering was not measured."""
-    if row.status != "ok" or row.train_s is None or row.query_mean_ms is None:
+def cost_model(summary: MethodSummary) -> CostModel | None:
+    """Return the cost of a method, or None if it failed or if training or queries were not measured."""
+    if summary.status != "ok" or summary.train_s is None or summary.query_mean_ms is None:
         return None
-    return CostModel(row.train_s, row.query_mean_ms / 1000)
+    return CostModel(summary.train_s, summary.query_mean_ms / 1000)
 
 
-def break_even_queries(ours: CostModel, theirs: CostModel) -> int | None:
-    """The fewest questions from which the one dearer beforehand costs no more; None where it never does, or none is."""
-    if (ours.once_s - theirs.once_s) * (ours.each_s - theirs.each_s) >= 0:
+def break_even_queries(first: CostModel, second: CostModel) -> int | None:
+    """Return the break-even between two methods.
+
+    This is the number of queries from which the method with the higher training cost is not more expensive in total.
+
+    Returns:
+        A number of queries, or None if one method is not more expensive in both training and queries.
+    """
+    if (first.train_s - second.train_s) * (first.query_s - second.query_s) >= 0:
         return None
-    return ceil(round((ours.once_s - theirs.once_s) / (theirs.each_s - ours.each_s), 6))
+    return ceil(round((first.train_s - second.train_s) / (second.query_s - first.query_s), 6))

@@ -1,4 +1,4 @@
-"""Records of one comparison, put side by side: who leads, who beats the controls, and how sure that is."""
+"""Comparison of methods on one task: the leader, paired differences, and verdicts with adjusted p values."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from bench.analysis import power, significance
 from bench.analysis.seed_variance import NO_PRIOR, Scores, SeedVariancePrior
-from bench.analysis.significance import Difference, Interval, Verdict
+from bench.analysis.significance import Interval, PairedDifference, Verdict
 from bench.analysis.summary import method_labels
 from bench.records import comparability
 from bench.records.record import Record
@@ -22,182 +22,237 @@ from bench.records.samples import Samples
 
 @dataclass(frozen=True)
 class MethodResult:
-    """One method with one set of hyper-parameters, over its seeds."""
+    """Scores of one method with one set of hyper-parameters, over its seeds."""
 
     key: str
+    """Digest of the spec without the seed."""
     name: str
-    """The method's, with the settings that tell it from others of that name."""
+    """Name of the method, with the hyper-parameters in which it differs from others of that name."""
     control: bool
     seeds: tuple[int, ...]
+    """Seeds in ascending order."""
     scores: Scores
+    """Main metric (seeds, questions)."""
     interval: Interval
+    """Mean and 95 % confidence interval over questions and seeds."""
     records: tuple[Record, ...]
+    """One record per seed, in the order of `seeds`."""
 
 
 @dataclass(frozen=True)
 class Contrast:
-    """A method against another, as far as the seeds they share go."""
+    """A method compared with a reference method."""
 
-    ours: str
-    theirs: str
-    difference: Difference
-    p: float
-    """Adjusted for every contrast of the comparison (Holm)."""
+    method_key: str
+    reference_key: str
+    difference: PairedDifference
+    """Scores of the method minus those of the reference, over the seeds that both have."""
+    adjusted_p_value: float
+    """P value adjusted for all contrasts of the comparison (Holm)."""
     verdict: Verdict
     questions_needed: int | None
-    """Test questions that would settle what is undecided; None where nothing is, or no number would."""
+    """Test questions that would settle an inconclusive verdict; None if it is settled, or if no number would."""
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """All that one comparison says; cells best first, contenders and controls."""
+    """All methods of one task, and the verdicts on them."""
 
     metric: str
+    """Main metric of the task; empty without records."""
     results: tuple[MethodResult, ...]
+    """Contenders and controls, best first."""
     failed: tuple[Record, ...]
+    """Records without a result."""
     leader: MethodResult | None
+    """The contender with the highest mean; None if no contender has a result."""
     control: MethodResult | None
+    """The control with the highest mean; None if no control has a result."""
     against_control: dict[str, Contrast]
-    """Each contender against the best control, by the contender's key."""
+    """Each contender compared with the best control, by the key of the contender."""
     against_leader: dict[str, Contrast]
-    """Each other contender against the leader, by the other's key: "worse" is worse than the leader."""
-    contrasts: int
-    """How many contrasts p values are adjusted for."""
+    """Each other contender compared with the leader, by its key: "worse" means worse than the leader."""
+    n_contrasts: int
+    """Number of contrasts that p values are adjusted for."""
     prior: SeedVariancePrior
-    """How far apart seeds let differences be."""
+    """Prior of the variance of differences over seeds."""
 
     @property
     def can_rank(self) -> bool:
-        """Whether the task can rank methods: some contender is shown better than the best control, or lacks one."""
+        """True if a contender is significantly better than the best control, or if there is none to compare."""
         if self.leader is None or self.control is None:
             return True
-        return any(one.verdict == "better" for one in self.against_control.values())
+        return any(contrast.verdict == "better" for contrast in self.against_control.values())
 
 
 def compare_methods(records: Sequence[Record]) -> Comparison:
-    """Put the records of one comparison side by side; raises `UserError` where they were made under different terms.
+    """Compare the methods of one task and model.
 
-    The leader and the best control are chosen by the same data that compare them, so p values are adjusted for all
+    The leader and the best control are chosen with the same data that compare them. So p values are adjusted for all
     pairs that could have been chosen: any two contenders, and any contender with any control.
+
+    Raises:
+        UserError: If the records were made under different terms.
     """
-    every = method_results(records)
-    contenders, controls = ([cell for cell in every if cell.control is control] for control in (False, True))
-    leader, control = (some[0] if some else None for some in (contenders, controls))
-    pairs = [*combinations(contenders, 2), *((ours, theirs) for ours in contenders for theirs in controls)]
+    results = method_results(records)
+    contenders = [result for result in results if not result.control]
+    controls = [result for result in results if result.control]
+    leader = contenders[0] if contenders else None
+    control = controls[0] if controls else None
+    pairs = [*combinations(contenders, 2)]
+    pairs += [(contender, reference) for contender in contenders for reference in controls]
+    paired_scores = [_paired_scores(method, reference) for method, reference in pairs]
     prior = SeedVariancePrior.fit(
-        [ours - theirs for ours, theirs in (_paired(*pair) for pair in pairs)], _varying(every)
+        [scores - reference_scores for scores, reference_scores in paired_scores], _count_seed_dependent(results)
     )
-    ps = significance.holm_adjust([significance.p_value(*_paired(ours, theirs), prior) for ours, theirs in pairs])
-    adjusted = {frozenset((ours.key, theirs.key)): p for (ours, theirs), p in zip(pairs, ps, strict=True)}
-
-    def settle(some: Sequence[MethodResult], theirs: MethodResult | None) -> dict[str, Contrast]:
-        if theirs is None:
-            return {}
-        made = {}
-        for ours, found in zip(some, contrasts_with(some, theirs, prior), strict=True):
-            p = adjusted[frozenset((ours.key, theirs.key))]
-            said = significance.judge_difference(found, p)
-            items = power.questions_to_decide(found, len(pairs)) if said == "inconclusive" else None
-            made[ours.key] = Contrast(ours.key, theirs.key, found, p, said, items)
-        return made
-
+    p_values = [significance.p_value(scores, reference_scores, prior) for scores, reference_scores in paired_scores]
+    adjusted_p_values = {
+        frozenset((method.key, reference.key)): adjusted
+        for (method, reference), adjusted in zip(pairs, significance.holm_adjust(p_values), strict=True)
+    }
     return Comparison(
         metric=records[0].spec.task.metric if records else "",
-        results=tuple(every),
+        results=tuple(results),
         failed=tuple(record for record in records if record.status != "ok"),
         leader=leader,
         control=control,
-        against_control=settle(contenders, control),
-        against_leader=settle(contenders[1:], leader),
-        contrasts=len(pairs),
+        against_control=_contrasts(contenders, control, prior, adjusted_p_values),
+        against_leader=_contrasts(contenders[1:], leader, prior, adjusted_p_values),
+        n_contrasts=len(pairs),
         prior=prior,
     )
 
 
 def method_results(records: Sequence[Record]) -> list[MethodResult]:
-    """Every method that was ok, best first; raises `UserError` where the records were made under different terms."""
+    """Return the result of every method with successful runs, best first.
+
+    Raises:
+        UserError: If the records were made under different terms.
+    """
     comparability.require_comparable(records)
     groups: dict[str, list[Record]] = defaultdict(list)
     for record in records:
         if record.status == "ok":
             groups[record.spec.key].append(record)
-    named = method_labels(records)
-    scores = {key: _scores(group) for key, group in groups.items()}
-    prior = SeedVariancePrior.fit(list(scores.values()), len(scores))
-    intervals = significance.score_intervals(list(scores.values()), prior)
-    made = [
-        _cell(group, named[key], scores[key], found)
-        for (key, group), found in zip(groups.items(), intervals, strict=True)
+    for group in groups.values():
+        group.sort(key=lambda record: record.spec.seed)
+    labels = method_labels(records)
+    scores = [
+        scores_by_question([record.samples for record in group], group[0].spec.task.metric) for group in groups.values()
     ]
-    return sorted(made, key=lambda cell: -cell.interval.mean)
+    prior = SeedVariancePrior.fit(scores, len(scores))
+    intervals = significance.score_intervals(scores, prior)
+    results = [
+        MethodResult(
+            key=key,
+            name=labels[key],
+            control=group[0].spec.method.control,
+            seeds=tuple(record.spec.seed for record in group),
+            scores=method_scores,
+            interval=interval,
+            records=tuple(group),
+        )
+        for (key, group), method_scores, interval in zip(groups.items(), scores, intervals, strict=True)
+    ]
+    return sorted(results, key=lambda result: -result.interval.mean)
 
 
-def _cell(group: Sequence[Record], name: str, scores: Scores, interval: Interval) -> MethodResult:
-    ordered = sorted(group, key=_seed)
-    return MethodResult(
-        key=ordered[0].spec.key,
-        name=name,
-        control=ordered[0].spec.method.control,
-        seeds=tuple(map(_seed, ordered)),
-        scores=scores,
-        interval=interval,
-        records=tuple(ordered),
-    )
+def paired_difference_of(
+    method: MethodResult, reference: MethodResult, prior: SeedVariancePrior = NO_PRIOR
+) -> PairedDifference:
+    """Return the scores of a method minus those of a reference, over the seeds that both have.
 
-
-def _scores(group: Sequence[Record]) -> Scores:
-    """The main metric of every question, a row for each seed."""
-    return scores_by_question([record.samples for record in sorted(group, key=_seed)], group[0].spec.task.metric)
-
-
-def scores_by_question(some: Sequence[Samples], metric: str) -> Scores:
-    """A score of the same questions in several runs, a row each, questions in the order of their ids.
-
-    Raises KeyError where a question of the first run is none of another.
+    If they share no seed, the means over the seeds of each are compared.
     """
-    items, _ = _places(some[0].ids)
+    return paired_differences_from([method], reference, prior)[0]
+
+
+def paired_differences_from(
+    methods: Sequence[MethodResult], reference: MethodResult, prior: SeedVariancePrior = NO_PRIOR
+) -> list[PairedDifference]:
+    """Return the paired difference of each of several methods from one reference."""
+    return significance.paired_differences([_paired_scores(method, reference) for method in methods], prior)
+
+
+def scores_by_question(samples: Sequence[Samples], metric: str) -> Scores:
+    """Return the scores of several runs on the same questions.
+
+    Args:
+        samples: Samples of each run, in any order of questions.
+        metric: Name of the score.
+
+    Returns:
+        Scores (runs, questions), with the questions in the order of their ids.
+
+    Raises:
+        KeyError: If another run lacks a question of the first run.
+    """
+    ids, _ = _sorted_questions(samples[0].ids)
     rows = []
-    for one in some:
-        own, places = _places(one.ids)
-        if own != items:
-            known = dict(zip(own, places, strict=True))
-            places = numpy.array([known[item] for item in items])
-        rows.append(numpy.frombuffer(one.scores(metric))[places])
+    for run_samples in samples:
+        run_ids, positions = _sorted_questions(run_samples.ids)
+        if run_ids != ids:
+            position_of = dict(zip(run_ids, positions, strict=True))
+            positions = numpy.array([position_of[question_id] for question_id in ids])
+        rows.append(numpy.frombuffer(run_samples.scores(metric))[positions])
     return numpy.array(rows, dtype=numpy.float64)
 
 
 @lru_cache(maxsize=256)
-def _places(ids: tuple[str, ...]) -> tuple[tuple[str, ...], NDArray[numpy.intp]]:
-    """Questions in the order of their ids, and where each stands."""
-    known = {item: place for place, item in enumerate(ids)}
-    items = tuple(sorted(known))
-    return items, numpy.array([known[item] for item in items], dtype=numpy.intp)
+def _sorted_questions(ids: tuple[str, ...]) -> tuple[tuple[str, ...], NDArray[numpy.intp]]:
+    """Return the sorted question ids and the position of each in `ids`."""
+    position_of = {question_id: position for position, question_id in enumerate(ids)}
+    sorted_ids = tuple(sorted(position_of))
+    return sorted_ids, numpy.array([position_of[question_id] for question_id in sorted_ids], dtype=numpy.intp)
 
 
-def _seed(record: Record) -> int:
-    return record.spec.seed
+def _count_seed_dependent(results: Sequence[MethodResult]) -> int:
+    """Count the methods whose mean score differs between seeds."""
+    return sum(len(result.seeds) > 1 and bool(numpy.ptp(result.scores.mean(axis=1)) > 0) for result in results)
 
 
-def _varying(cells: Sequence[MethodResult]) -> int:
-    """How many methods depend on the seed."""
-    return sum(len(cell.seeds) > 1 and bool(numpy.ptp(cell.scores.mean(axis=1)) > 0) for cell in cells)
-
-
-def _paired(ours: MethodResult, theirs: MethodResult) -> tuple[Scores, Scores]:
-    """Scores with the seeds that both have; each one's mean over its seeds where they share none."""
-    shared = [seed for seed in ours.seeds if seed in theirs.seeds]
+def _paired_scores(method: MethodResult, reference: MethodResult) -> tuple[Scores, Scores]:
+    """Return the scores of both with the seeds that both have, or their means over seeds if they share none."""
+    shared = [seed for seed in method.seeds if seed in reference.seeds]
     if not shared:
-        return ours.scores.mean(axis=0, keepdims=True), theirs.scores.mean(axis=0, keepdims=True)
-    return tuple(cell.scores[[cell.seeds.index(seed) for seed in shared]] for cell in (ours, theirs))  # type: ignore[return-value]
+        return method.scores.mean(axis=0, keepdims=True), reference.scores.mean(axis=0, keepdims=True)
+    method_rows = [method.seeds.index(seed) for seed in shared]
+    reference_rows = [reference.seeds.index(seed) for seed in shared]
+    return method.scores[method_rows], reference.scores[reference_rows]
 
 
-def contrast_between(ours: MethodResult, theirs: MethodResult, prior: SeedVariancePrior = NO_PRIOR) -> Difference:
-    """One method's scores less another's, by the seeds that both have; of none in common, by each one's means."""
-    return contrasts_with([ours], theirs, prior)[0]
+def _contrasts(
+    methods: Sequence[MethodResult],
+    reference: MethodResult | None,
+    prior: SeedVariancePrior,
+    adjusted_p_values: dict[frozenset[str], float],
+) -> dict[str, Contrast]:
+    """Judge methods against a reference.
 
+    Args:
+        methods: Methods to judge.
+        reference: Method to compare with; None gives no contrasts.
+        prior: Prior of the variance of differences over seeds.
+        adjusted_p_values: Adjusted p value of every pair of the comparison, by its two keys.
 
-def contrasts_with(
-    some: Sequence[MethodResult], theirs: MethodResult, prior: SeedVariancePrior = NO_PRIOR
-) -> list[Difference]:
-    """The scores of several methods, each less those of one."""
-    return significance.paired_differences([_paired(ours, theirs) for ours in some], prior)
+    Returns:
+        Contrasts by the key of the method.
+    """
+    if reference is None:
+        return {}
+    contrasts = {}
+    for method, difference in zip(methods, paired_differences_from(methods, reference, prior), strict=True):
+        adjusted_p_value = adjusted_p_values[frozenset((method.key, reference.key))]
+        verdict = significance.judge_difference(difference, adjusted_p_value)
+        questions_needed = None
+        if verdict == "inconclusive":
+            questions_needed = power.questions_to_decide(difference, len(adjusted_p_values))
+        contrasts[method.key] = Contrast(
+            method_key=method.key,
+            reference_key=reference.key,
+            difference=difference,
+            adjusted_p_value=adjusted_p_value,
+            verdict=verdict,
+            questions_needed=questions_needed,
+        )
+    return contrasts

@@ -1,4 +1,4 @@
-"""What a user can afford and wants of a method, and which methods are out for it."""
+"""Limits that a user sets on a method, and the methods that do not meet them."""
 
 from __future__ import annotations
 
@@ -9,23 +9,27 @@ from bench import units
 from bench.analysis.significance import EQUIVALENCE_MARGIN
 from bench.analysis.summary import MethodSummary
 from bench.errors import UserError
-from bench.i18n import Translate
+from bench.i18n import Translate, format_duration
 
-QUERIES = 10_000
+DEFAULT_QUERIES = 10_000
 
 
 @dataclass(frozen=True)
 class Constraints:
-    """What the user can afford and wants; None and empty: no limit."""
+    """Limits and preferences of a user; None or empty means no limit."""
 
     memory_mib: float | None = None
+    """Largest peak memory of any phase, in MiB."""
     train_s: float | None = None
+    """Longest training time, in seconds."""
     latency_ms: float | None = None
-    """Of 95 of 100 questions asked one at a time."""
+    """Largest p95 latency of a query asked alone, in milliseconds."""
     min_scores: dict[str, float] = field(default_factory=dict)
-    """Scores that must be reached, by metric."""
-    queries: int = QUERIES
+    """Lowest mean score, by metric."""
+    queries: int = DEFAULT_QUERIES
+    """Number of queries that the total cost is computed for."""
     tolerance: float = EQUIVALENCE_MARGIN
+    """Loss of score that makes no difference to the user."""
 
     @classmethod
     def parse(
@@ -38,94 +42,135 @@ class Constraints:
         queries: int,
         tolerance: float,
     ) -> Constraints:
-        """From what was typed; raises `UserError` where that is no amount."""
-        size = _read("--max-memory", memory, units.parse_bytes)
-        wait = _read("--max-latency", latency, units.parse_seconds)
+        """Parse the options of `bench advise`.
+
+        Args:
+            memory: Memory with a unit, e.g. `8GiB`.
+            train_time: Time with a unit, e.g. `10min`.
+            latency: Time with a unit, e.g. `200ms`.
+            min_scores: Texts of the form METRIC=SCORE.
+            queries: Number of queries.
+            tolerance: Loss of score that makes no difference.
+
+        Raises:
+            UserError: If a value is invalid.
+        """
+        max_bytes = _parse_option("--max-memory", memory, units.parse_bytes)
+        max_latency_s = _parse_option("--max-latency", latency, units.parse_seconds)
         return cls(
-            memory_mib=None if size is None else size / 2**20,
-            train_s=_read("--max-train-time", train_time, units.parse_seconds),
-            latency_ms=None if wait is None else wait * 1000,
-            min_scores=dict(_least(text) for text in min_scores),
+            memory_mib=None if max_bytes is None else max_bytes / 2**20,
+            train_s=_parse_option("--max-train-time", train_time, units.parse_seconds),
+            latency_ms=None if max_latency_s is None else max_latency_s * 1000,
+            min_scores=dict(_parse_min_score(text) for text in min_scores),
             queries=queries,
             tolerance=tolerance,
         )
 
 
-def _read(option: str, text: str | None, how: Callable[[str], float]) -> float | None:
+@dataclass(frozen=True)
+class UpperLimit:
+    """Upper limit of one quantity that is measured for every method."""
+
+    label: str
+    value: float | None
+    """The limit; None if the user set none."""
+    measure: Callable[[MethodSummary], float | None]
+    """Returns the value of a method, in the unit of the limit; None if it was not measured."""
+    format: Callable[[float], str]
+    """Writes a value with its unit."""
+
+
+def upper_limits(constraints: Constraints, translate: Translate) -> tuple[UpperLimit, ...]:
+    """Return the limit of every limited quantity, also of those for which the user set none."""
+    return (
+        UpperLimit(
+            translate("peak memory"),
+            constraints.memory_mib,
+            lambda summary: summary.peak_mib,
+            lambda mib: f"{mib:,.0f} MiB",
+        ),
+        UpperLimit(
+            translate("training time"),
+            constraints.train_s,
+            lambda summary: summary.train_s,
+            lambda seconds: format_duration(seconds, translate),
+        ),
+        UpperLimit(
+            translate("p95 latency"),
+            constraints.latency_ms,
+            lambda summary: summary.query_p95_ms,
+            lambda milliseconds: format_duration(milliseconds / 1000, translate),
+        ),
+    )
+
+
+def failure_reasons(summaries: Sequence[MethodSummary], translate: Translate) -> dict[str, str]:
+    """Return the methods of which a run failed, with all reasons, by label."""
+    reasons: dict[str, list[str]] = {}
+    for summary in summaries:
+        if summary.status == "ok":
+            continue
+        reason = f"{summary.status}: {summary.reason}"
+        if any(other.key == summary.key and other is not summary for other in summaries):
+            reason = translate("seeds {seeds}: {reason}", seeds=", ".join(map(str, summary.seeds)), reason=reason)
+        reasons.setdefault(summary.label, []).append(reason)
+    return {label: "; ".join(method_reasons) for label, method_reasons in reasons.items()}
+
+
+def exceeded_limits(
+    summaries: Sequence[MethodSummary], constraints: Constraints, translate: Translate
+) -> dict[str, str]:
+    """Return the methods that do not meet the constraints, with the first unmet constraint, by label."""
+    reasons = {}
+    for summary in summaries:
+        if summary.status == "ok":
+            reason = _first_exceeded_limit(summary, constraints, translate)
+            if reason:
+                reasons[summary.label] = reason
+    return reasons
+
+
+def _first_exceeded_limit(summary: MethodSummary, constraints: Constraints, translate: Translate) -> str | None:
+    for limit in upper_limits(constraints, translate):
+        if limit.value is None:
+            continue
+        value = limit.measure(summary)
+        if value is None:
+            return translate("{quantity}: not measured", quantity=limit.label)
+        if value > limit.value:
+            return translate(
+                "{quantity}: {value} exceeds {limit}",
+                quantity=limit.label,
+                value=limit.format(value),
+                limit=limit.format(limit.value),
+            )
+    for metric, minimum in constraints.min_scores.items():
+        if metric not in summary.scores:
+            return translate("{quantity}: not measured", quantity=metric)
+        if summary.scores[metric] < minimum:
+            return translate(
+                "{metric}: {score:.3f} is below {minimum:g}",
+                metric=metric,
+                score=summary.scores[metric],
+                minimum=minimum,
+            )
+    return None
+
+
+def _parse_option(option: str, text: str | None, parse: Callable[[str], float]) -> float | None:
     try:
-        return None if text is None else how(text)
+        return None if text is None else parse(text)
     except ValueError as error:
         raise UserError(f"{option} {text}: {error}") from None
 
 
-def _least(text: str) -> tuple[str, float]:
+def _parse_min_score(text: str) -> tuple[str, float]:
     metric, equals, score = (part.strip() for part in text.partition("="))
     try:
         if metric and equals and 0 <= float(score) <= 1:
             return metric, float(score)
     except ValueError:
         pass
-    raise UserError(f"--min-score {text}: not of the form METRIC=SCORE, from 0 to 1", hint="--min-score em=0.8")
-
-
-@dataclass(frozen=True)
-class Violation:
-    """One of them: what it is called, what is granted, how a method's share is found and written."""
-
-    what: str
-    granted: float | None
-    of: Callable[[MethodSummary], float | None]
-    written: Callable[[float], str]
-
-
-def describe_constraints(wishes: Constraints, translate: Translate) -> tuple[Violation, ...]:
-    """Those that have a number, whether it was given or not."""
-    return (
-        Violation(translate("memory"), wishes.memory_mib, lambda row: row.peak_mib, lambda mib: f"{mib:,.0f} MiB"),
-        Violation(translate("adapting"), wishes.train_s, lambda row: row.train_s, units.time),
-        Violation(
-            translate("an answer (95 of 100)"),
-            wishes.latency_ms,
-            lambda row: row.query_p95_ms,
-            lambda ms: units.time(ms / 1000),
-        ),
+    raise UserError(
+        f"--min-score {text}: invalid; it has the form METRIC=SCORE with a score from 0 to 1", hint="--min-score em=0.8"
     )
-
-
-def _too_much(row: MethodSummary, wishes: Constraints, translate: Translate) -> str | None:
-    """The first limit that a method exceeds."""
-    for limit in describe_constraints(wishes, translate):
-        found = limit.of(row)
-        if limit.granted is None:
-            continue
-        if found is None:
-            return translate("{what}: not measured", what=limit.what)
-        if found > limit.granted:
-            told = {"found": limit.written(found), "limit": limit.written(limit.granted)}
-            return translate("{what}: {found}, over {limit}", what=limit.what, **told)
-    for metric, least in wishes.min_scores.items():
-        if metric not in row.scores:
-            return translate("{what}: not measured", what=metric)
-        if row.scores[metric] < least:
-            return translate(
-                "{metric}: {found:.3f}, under {least:g}", metric=metric, found=row.scores[metric], least=least
-            )
-    return None
-
-
-def describe_failed(rows: Sequence[MethodSummary], translate: Translate) -> dict[str, str]:
-    """Methods of which a seed did not end well, with every reason."""
-    why: dict[str, list[str]] = {}
-    for row in rows:
-        if row.status != "ok":
-            told, seeds = f"{row.status}: {row.reason}", ", ".join(map(str, row.seeds))
-            whole = not any(other.key == row.key and other is not row for other in rows)
-            why.setdefault(row.label, []).append(
-                told if whole else translate("seeds {seeds}: {why}", seeds=seeds, why=told)
-            )
-    return {name: "; ".join(reasons) for name, reasons in why.items()}
-
-
-def describe_exceeding(rows: Sequence[MethodSummary], wishes: Constraints, translate: Translate) -> dict[str, str]:
-    """Methods that exceed a limit, with the first."""
-    return {row.label: reason for row in rows if row.status == "ok" and (reason := _too_much(row, wishes, translate))}

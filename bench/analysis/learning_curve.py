@@ -1,65 +1,77 @@
-"""Quality against training size, and whether more labels would help."""
+"""Score by number of training examples, and whether more labels would help."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from math import log2
 
-from bench.analysis import comparison, significance
+from bench.analysis import comparison
 from bench.analysis.comparison import MethodResult
-from bench.analysis.significance import Interval
+from bench.analysis.significance import EQUIVALENCE_MARGIN, Interval
 from bench.analysis.task_results import TaskResults
 from bench.records.record import Record
 
 
 @dataclass(frozen=True)
 class LearningCurve:
-    """One method over training sizes, fewest examples first."""
+    """Results of one method at two or more training sizes."""
 
     name: str
+    """Label of the method at its largest size."""
     control: bool
     sizes: tuple[int, ...]
-    cells: tuple[MethodResult, ...]
+    """Numbers of training examples, ascending."""
+    results: tuple[MethodResult, ...]
+    """One result per size."""
 
     @property
     def gain(self) -> Interval:
-        """What a doubling of the labels brought between the last two sizes, paired by seed and question."""
-        less, more = self.cells[-2:]
-        found = comparison.contrast_between(more, less).interval
+        """Score gained per doubling of the labels, between the two largest sizes, with its 95 % interval.
+
+        The difference is paired by seed and question, and divided by the number of doublings.
+        """
+        smaller, larger = self.results[-2:]
+        difference = comparison.paired_difference_of(larger, smaller).ci95
         doublings = log2(self.sizes[-1] / self.sizes[-2])
-        return Interval(*(value / doublings for value in (found.mean, found.low, found.high)))
+        return Interval(difference.mean / doublings, difference.low / doublings, difference.high / doublings)
 
     @property
     def verdict(self) -> str:
-        """Whether more labels would help: "yes", "no" (a doubling brings less than makes a difference), or "inconclusive"."""
+        """Answer to the question of whether more labels would help.
+
+        "yes" if the gain is significantly above zero, "no" if it is below the equivalence margin, otherwise
+        "inconclusive".
+        """
         gain = self.gain
-        return "yes" if gain.low > 0 else "no" if gain.high < significance.EQUIVALENCE_MARGIN else "inconclusive"
+        if gain.low > 0:
+            return "yes"
+        return "no" if gain.high < EQUIVALENCE_MARGIN else "inconclusive"
 
 
-def learning_curves(section: TaskResults) -> dict[str, LearningCurve]:
-    """By the key that a method has at the largest size; methods that were ok with that and one more at least."""
-    largest = max(section.sizes, default=0)
-    points: dict[str, dict[int, MethodResult]] = {}
-    keys: dict[str, str] = {}
-    for size, (_, cells) in zip(section.sizes, section.by_size, strict=False):
-        for cell in cells:
-            one = _identity(cell.records[0])
-            points.setdefault(one, {})[size] = cell
-            keys[one] = cell.key
-    return {
-        keys[one]: LearningCurve(
-            next(reversed(found.values())).name, next(iter(found.values())).control, *_parted(found)
-        )
-        for one, found in points.items()
-        if len(found) > 1 and largest in found
-    }
+def learning_curves(task_results: TaskResults) -> dict[str, LearningCurve]:
+    """Return the curves of all methods that have a result at the largest size and at another one.
+
+    Returns:
+        Curves by the key that the method has at the largest size.
+    """
+    largest_size = max(task_results.records_by_size, default=0)
+    results_by_identity: dict[str, dict[int, MethodResult]] = {}
+    for size, (_, results) in zip(task_results.records_by_size, task_results.results_by_size, strict=False):
+        for result in results:
+            results_by_identity.setdefault(_untuned_identity(result.records[0]), {})[size] = result
+    curves = {}
+    for by_size in results_by_identity.values():
+        if len(by_size) > 1 and largest_size in by_size:
+            largest = by_size[largest_size]
+            curves[largest.key] = LearningCurve(
+                name=largest.name, control=largest.control, sizes=tuple(by_size), results=tuple(by_size.values())
+            )
+    return curves
 
 
-def _parted(found: dict[int, MethodResult]) -> tuple[tuple[int, ...], tuple[MethodResult, ...]]:
-    return tuple(found), tuple(found.values())
-
-
-def _identity(record: Record) -> str:
-    """What stays the same of a method over training sizes: all but what was tuned for each."""
-    spec, tuned = record.spec, record.tuning.ranges if record.tuning else ()
-    return repr((spec.method.name, [item for item in sorted(spec.method.params.items()) if item[0] not in tuned]))
+def _untuned_identity(record: Record) -> str:
+    """Return what a method keeps over training sizes: its name and the hyper-parameters that were not tuned."""
+    spec = record.spec
+    tuned = record.tuning.ranges if record.tuning else {}
+    fixed = [(name, value) for name, value in sorted(spec.method.params.items()) if name not in tuned]
+    return repr((spec.method.name, fixed))

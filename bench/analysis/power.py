@@ -6,13 +6,15 @@ from math import sqrt
 
 from scipy import special
 
-from bench.analysis.significance import EQUIVALENCE_MARGIN, SIGNIFICANCE_LEVEL, Difference
+from bench.analysis.significance import EQUIVALENCE_MARGIN, SIGNIFICANCE_LEVEL, PairedDifference
 
 POWER = 0.80
 MAX_QUESTIONS = 10_000_000  # A larger test set is never labeled.
 
 
-def questions_to_decide(difference: Difference, n_contrasts: int = 1, margin: float = EQUIVALENCE_MARGIN) -> int | None:
+def questions_to_decide(
+    difference: PairedDifference, n_contrasts: int = 1, margin: float = EQUIVALENCE_MARGIN
+) -> int | None:
     """Estimate the test questions that would settle an inconclusive difference.
 
     The estimate assumes that the true difference is the observed one. It is the smaller of two numbers: the questions
@@ -26,14 +28,14 @@ def questions_to_decide(difference: Difference, n_contrasts: int = 1, margin: fl
     Returns:
         A number of questions, or None if no number is enough because the seeds alone leave it inconclusive.
     """
-    observed = abs(difference.interval.mean)
+    observed = abs(difference.ci95.mean)
     estimates = [questions_to_detect(difference, observed, SIGNIFICANCE_LEVEL / 2 / n_contrasts)]
     if observed < margin:
         estimates.append(questions_to_detect(difference, margin - observed, SIGNIFICANCE_LEVEL))
     return min((questions for questions in estimates if questions), default=None)
 
 
-def questions_to_detect(difference: Difference, effect: float, level: float) -> int | None:
+def questions_to_detect(difference: PairedDifference, effect: float, level: float) -> int | None:
     """Estimate the test questions at which a one-sided test detects an effect with 80 % power.
 
     The squared standard error is that of the questions, which shrinks with their number, plus that of the seeds, which
@@ -59,7 +61,7 @@ def questions_to_detect(difference: Difference, effect: float, level: float) -> 
 
     if not is_detected(MAX_QUESTIONS):
         return None
-    low, high = difference.questions + 1, MAX_QUESTIONS
+    low, high = difference.n_questions + 1, MAX_QUESTIONS
     while high - low > 1 + low // 100:
         middle = (low + high) // 2
         low, high = (low, middle) if is_detected(middle) else (middle, high)

@@ -1,4 +1,4 @@
-"""What the seeds of a whole comparison say about how far seeds of one method lie apart."""
+"""Seed variance expected from all methods of a comparison (moderated t statistics)."""
 
 from __future__ import annotations
 
@@ -11,59 +11,86 @@ import numpy
 from numpy.typing import NDArray
 from scipy import special
 
-TINY = 1e-12  # a variance as small as this is rounding
-FEWEST = 3  # variances that can say anything of how variances differ
+MIN_VARIANCE = 1e-12
+"""A variance up to this is a rounding error."""
+MIN_VARIANCES = 3
+"""Fewer variances than this do not show how much variances differ between methods."""
 
 Scores = NDArray[numpy.float64]
-"""Per-example scores (seeds, items); every row answers the same items in the same order."""
+"""Scores by seed and question (seeds, questions); every row has the same questions in the same order."""
 
 
 @dataclass(frozen=True)
 class SeedVariancePrior:
-    """A variance of seeds to be expected, and how many degrees of freedom that is worth.
+    """Prior of the variance over seeds: an expected variance and the degrees of freedom that it counts for.
 
-    Three seeds alone know their own variance so badly that Student's t, with two degrees of freedom, would call almost
-    nothing different. All methods together know better what to expect, and each method's own variance is drawn towards
-    that as far as they agree: the moderated t of Smyth (2004), https://doi.org/10.2202/1544-6115.1027.
+    Three seeds estimate their own variance so badly that Student's t, with two degrees of freedom, finds almost no
+    difference significant. All methods together give a better estimate of the variance to expect, and the variance of
+    each method is drawn towards it, the more the methods agree: the moderated t of Smyth (2004),
+    https://doi.org/10.2202/1544-6115.1027.
     """
 
     dof: float
+    """Degrees of freedom; 0 for no prior."""
     variance: float
+    """Expected variance of the seed means, in squared units of the score."""
 
     @classmethod
-    def fit(cls, some: Sequence[Scores], methods: int) -> SeedVariancePrior:
-        """From scores or differences (seeds, items) of so many methods that depend on the seed.
+    def fit(cls, method_scores: Sequence[Scores], n_methods: int) -> SeedVariancePrior:
+        """Fit the prior to scores or score differences.
 
-        It is an estimate itself, so it is worth no more than half a degree of freedom for each other method: with more,
-        comparisons of equals saw differences in 7 of 100 cases (benchmarks/verdicts.py).
+        Only the most frequent number of seeds is used. The prior is an estimate itself, so it counts for at most half
+        a degree of freedom per other method: with more, comparisons of equal methods found a difference in 7 of 100
+        cases (benchmarks/verdicts.py).
+
+        Args:
+            method_scores: Scores of each method, or score differences of each pair (seeds, questions).
+            n_methods: Number of methods whose scores depend on the seed.
+
+        Returns:
+            The prior, or `NO_PRIOR` for fewer than two methods or fewer than three variances.
         """
-        found: dict[int, list[float]] = defaultdict(list)
-        for scores in some:
-            if len(scores) > 1 and (variance := float(scores.mean(axis=1).var(ddof=1))) > TINY:
-                found[len(scores) - 1].append(variance)
-        own, variances = max(found.items(), key=lambda one: len(one[1]), default=(0, []))
-        if methods < 2 or len(variances) < FEWEST:
+        variances_by_dof: dict[int, list[float]] = defaultdict(list)
+        for scores in method_scores:
+            if len(scores) < 2:
+                continue
+            variance = float(scores.mean(axis=1).var(ddof=1))
+            if variance > MIN_VARIANCE:
+                variances_by_dof[len(scores) - 1].append(variance)
+        own_dof, variances = max(variances_by_dof.items(), key=lambda item: len(item[1]), default=(0, []))
+        if n_methods < 2 or len(variances) < MIN_VARIANCES:
             return NO_PRIOR
-        logs = numpy.log(variances) - special.digamma(own / 2) + log(own / 2)
-        left = float(logs.var(ddof=1)) - float(special.polygamma(1, own / 2))
-        freedom = min(2 * _inverse_trigamma(left) if left > 0 else inf, (methods - 1) / 2)
-        centre = special.digamma(freedom / 2) - log(freedom / 2)
-        return cls(freedom, exp(float(logs.mean()) + float(centre)))
+        logs = numpy.log(variances) - special.digamma(own_dof / 2) + log(own_dof / 2)
+        excess = float(logs.var(ddof=1)) - float(special.polygamma(1, own_dof / 2))
+        dof = min(2 * _inverse_trigamma(excess) if excess > 0 else inf, (n_methods - 1) / 2)
+        offset = special.digamma(dof / 2) - log(dof / 2)
+        return cls(dof, exp(float(logs.mean()) + float(offset)))
 
-    def moderate(self, variance: float, own: int) -> tuple[float, float]:
-        """A variance known with `own` degrees of freedom, and with how many it is known beside the others."""
-        both = self.dof + own
-        return (self.dof * self.variance + own * variance) / both, both
+    def moderate(self, variance: float, dof: float) -> tuple[float, float]:
+        """Combine an observed variance with the prior, each weighted by its degrees of freedom.
+
+        Args:
+            variance: Observed variance.
+            dof: Degrees of freedom of the observed variance.
+
+        Returns:
+            The moderated variance and its degrees of freedom.
+        """
+        total_dof = self.dof + dof
+        return (self.dof * self.variance + dof * variance) / total_dof, total_dof
 
 
 NO_PRIOR = SeedVariancePrior(0.0, 0.0)
 
 
 def _inverse_trigamma(value: float) -> float:
-    """Where the trigamma function has this value: Newton's method on its reciprocal, as in Smyth's appendix."""
+    """Return the argument at which the trigamma function has a value.
+
+    Newton's method on the reciprocal of the function, as in the appendix of Smyth (2004).
+    """
     x, step = 0.5 + 1 / value, 1.0
     while abs(step) > 1e-10 * x:
-        here = float(special.polygamma(1, x))
-        step = here * (1 - here / value) / float(special.polygamma(2, x))
+        trigamma = float(special.polygamma(1, x))
+        step = trigamma * (1 - trigamma / value) / float(special.polygamma(2, x))
         x += step
     return x

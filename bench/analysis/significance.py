@@ -1,4 +1,4 @@
-"""How sure a score and a difference are: intervals over seeds and questions, paired differences, verdicts."""
+"""Confidence intervals and paired tests of scores over questions and seeds, and the verdicts that follow."""
 
 from __future__ import annotations
 
@@ -12,21 +12,24 @@ import numpy
 from numpy.typing import NDArray
 from scipy import special
 
-from bench.analysis.seed_variance import NO_PRIOR, TINY, Scores, SeedVariancePrior
+from bench.analysis.seed_variance import MIN_VARIANCE, NO_PRIOR, Scores, SeedVariancePrior
 
-BOOTSTRAP_DRAWS = 4000
-MANY = 5000
-FEW = 10  # right or wrong answers, below which draws of them say too little
+BOOTSTRAP_RESAMPLES = 4000
+MAX_QUESTIONS_TO_RESAMPLE = 5000
+MIN_COUNT_FOR_BOOTSTRAP = 10
+"""With fewer right answers, or fewer wrong ones, the bootstrap interval is widened to the exact one."""
 SIGNIFICANCE_LEVEL = 0.05
-EQUIVALENCE_MARGIN = 0.02  # a difference smaller than this makes no difference, if nothing else is said
+EQUIVALENCE_MARGIN = 0.02
+"""Default margin: methods whose scores differ by less are equivalent for the user."""
 
-Draws = NDArray[numpy.float64]
+Resamples = NDArray[numpy.float64]
+"""Resampled means (resamples,)."""
 Verdict = Literal["better", "worse", "equivalent", "inconclusive"]
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean and its confidence bounds."""
+    """A mean with the bounds of its confidence interval."""
 
     mean: float
     low: float
@@ -34,218 +37,278 @@ class Interval:
 
 
 @dataclass(frozen=True)
-class Noise:
-    """How far off a mean of differences may be."""
+class VarianceComponents:
+    """Error of a mean over questions and seeds, split by its source."""
 
-    questions: int
+    n_questions: int
     question_std: float
-    """Standard deviation of the questions, each averaged over the seeds."""
+    """Standard deviation over questions of the scores averaged over seeds."""
     seed_stderr: float
-    """Standard error that the seeds add; 0 where there is one."""
+    """Standard error of the mean that the seeds add; 0 for a single seed."""
     dof: float
-    """With how many degrees of freedom that is known."""
+    """Degrees of freedom of `seed_stderr`."""
 
     @classmethod
-    def of(cls, gap: Scores, prior: SeedVariancePrior = NO_PRIOR) -> Noise:
-        """From differences (seeds, items)."""
-        return cls(gap.shape[1], _spread(gap), *_wobble(gap, prior))
+    def estimate(cls, scores: Scores, prior: SeedVariancePrior = NO_PRIOR) -> VarianceComponents:
+        """Estimate the components from scores or score differences (seeds, questions)."""
+        return cls(scores.shape[1], _question_std(scores), *_seed_stderr(scores, prior))
 
 
 @dataclass(frozen=True)
-class Difference:
-    """A method's scores less another's, paired by seed and question."""
+class PairedDifference:
+    """Scores of a method minus the scores of a reference, paired by seed and question."""
 
-    interval: Interval
+    ci95: Interval
     ci90: Interval
-    """The 90 % interval, by which two one-sided tests call it the same."""
-    p: float
-    seeds: int
-    questions: int
+    """Two one-sided tests (TOST) at the 5 % level show equivalence if it lies inside the margin."""
+    p_value: float
+    """Two-sided, against a difference of zero; not adjusted for multiple comparisons."""
+    n_seeds: int
+    n_questions: int
     question_std: float
-    """Standard deviation of the questions' differences, each averaged over the seeds."""
+    """Standard deviation over questions of the differences averaged over seeds."""
     seed_stderr: float
-    """Standard error that the seeds add; 0 where there is one."""
+    """Standard error of the mean that the seeds add; 0 for a single seed."""
     dof: float
-    """With how many degrees of freedom that is known."""
+    """Degrees of freedom of `seed_stderr`."""
 
 
 def score_interval(scores: Scores, prior: SeedVariancePrior = NO_PRIOR) -> Interval:
-    """The mean of scores and its 95 % interval, on two levels: other questions, and other seeds.
+    """Return the mean score and its 95 % confidence interval over questions and seeds.
 
-    Questions are resampled (percentile bootstrap). Seeds are too few for that: what they add is drawn from Student's t
-    with the degrees of freedom that their number, and the other methods of the comparison (`prior`), allow. One seed
-    says nothing about others, and the interval is then about the questions alone. Scores from 0 to 1 have bounds from
-    0 to 1, and where nearly all are right or nearly all wrong these are at least Clopper and Pearson's.
+    Questions are resampled (percentile bootstrap). Seeds are too few to resample: their part is drawn from Student's t
+    with the degrees of freedom that their number and the prior give. With one seed, the interval covers the questions
+    only. The bounds of scores between 0 and 1 are clipped to 0 and 1; if nearly all answers are right or nearly all are
+    wrong, the interval is at least that of Clopper and Pearson (https://doi.org/10.2307/2331986).
+
+    Args:
+        scores: Scores of one method (seeds, questions).
+        prior: Seed variance expected from the other methods of the comparison.
     """
     return score_intervals([scores], prior)[0]
 
 
-def score_intervals(some: Sequence[Scores], prior: SeedVariancePrior = NO_PRIOR) -> list[Interval]:
-    """Those of several methods that answered as many questions, drawn together, which takes a fraction of the time."""
-    return [_bounded(scores, draws) for scores, draws in zip(some, _draws(some, prior), strict=True)]
+def score_intervals(method_scores: Sequence[Scores], prior: SeedVariancePrior = NO_PRIOR) -> list[Interval]:
+    """Return the interval of each of several methods, which all answered the same number of questions.
 
-
-def _bounded(scores: Scores, draws: Draws) -> Interval:
-    found = _between(scores, draws, SIGNIFICANCE_LEVEL)
-    if scores.min() < 0 or scores.max() > 1:
-        return found
-    least, most = _exact(scores)
-    return Interval(found.mean, max(min(found.low, least), 0.0), min(max(found.high, most), 1.0))
-
-
-def paired_difference(ours: Scores, theirs: Scores, prior: SeedVariancePrior = NO_PRIOR) -> Difference:
-    """The paired difference of two methods that answered the same questions with the same seeds.
-
-    Raises ValueError where the shapes differ.
+    One matrix product resamples all methods, which takes a fraction of the time of separate calls.
     """
-    return paired_differences([(ours, theirs)], prior)[0]
+    resampled = _resampled_means(method_scores, prior)
+    return [_bounded_interval(scores, means) for scores, means in zip(method_scores, resampled, strict=True)]
 
 
-def paired_differences(pairs: Sequence[tuple[Scores, Scores]], prior: SeedVariancePrior = NO_PRIOR) -> list[Difference]:
-    """Those of several pairs that answered as many questions, drawn together; raises ValueError likewise."""
-    for ours, theirs in pairs:
-        if ours.shape != theirs.shape:
-            raise ValueError(f"scores of unequal shape cannot be paired: {ours.shape} and {theirs.shape}")
-    gaps = [ours - theirs for ours, theirs in pairs]
-    return [
-        Difference(
-            interval=_between(gap, draws, SIGNIFICANCE_LEVEL),
-            ci90=_between(gap, draws, 2 * SIGNIFICANCE_LEVEL),
-            p=p_value(*pair, prior),
-            seeds=len(gap),
-            questions=gap.shape[1],
-            question_std=(noise := Noise.of(gap, prior)).question_std,
-            seed_stderr=noise.seed_stderr,
-            dof=noise.dof,
+def paired_difference(
+    scores: Scores, reference_scores: Scores, prior: SeedVariancePrior = NO_PRIOR
+) -> PairedDifference:
+    """Return the paired difference of two methods that answered the same questions with the same seeds.
+
+    Args:
+        scores: Scores of the method (seeds, questions).
+        reference_scores: Scores of the reference, of the same shape.
+        prior: Variance over seeds that differences of this comparison have.
+
+    Raises:
+        ValueError: If the shapes differ.
+    """
+    return paired_differences([(scores, reference_scores)], prior)[0]
+
+
+def paired_differences(
+    pairs: Sequence[tuple[Scores, Scores]], prior: SeedVariancePrior = NO_PRIOR
+) -> list[PairedDifference]:
+    """Return the paired difference of each of several pairs, all with the same number of questions.
+
+    Args:
+        pairs: Scores of a method and of its reference, each (seeds, questions).
+        prior: Variance over seeds that differences of this comparison have.
+
+    Raises:
+        ValueError: If the two shapes of a pair differ.
+    """
+    for scores, reference_scores in pairs:
+        if scores.shape != reference_scores.shape:
+            raise ValueError(f"scores of unequal shape cannot be paired: {scores.shape} and {reference_scores.shape}")
+    gaps = [scores - reference_scores for scores, reference_scores in pairs]
+    differences = []
+    for pair, gap, means in zip(pairs, gaps, _resampled_means(gaps, prior), strict=True):
+        components = VarianceComponents.estimate(gap, prior)
+        differences.append(
+            PairedDifference(
+                ci95=_percentile_interval(gap, means, SIGNIFICANCE_LEVEL),
+                ci90=_percentile_interval(gap, means, 2 * SIGNIFICANCE_LEVEL),
+                p_value=p_value(*pair, prior),
+                n_seeds=len(gap),
+                n_questions=gap.shape[1],
+                question_std=components.question_std,
+                seed_stderr=components.seed_stderr,
+                dof=components.dof,
+            )
         )
-        for pair, gap, draws in zip(pairs, gaps, _draws(gaps, prior), strict=True)
-    ]
+    return differences
 
 
-def p_value(ours: Scores, theirs: Scores, prior: SeedVariancePrior = NO_PRIOR) -> float:
-    """Two-sided p of a paired difference that is none.
+def p_value(scores: Scores, reference_scores: Scores, prior: SeedVariancePrior = NO_PRIOR) -> float:
+    """Return the two-sided p value of a paired difference, against a difference of zero.
 
-    For one seed and scores of right or wrong it is McNemar's exact test, otherwise that of the two levels of
-    `interval`, whose draws would be too few for the small p that many contrasts ask for.
+    For one seed and right-or-wrong scores this is McNemar's exact test. Otherwise the null distribution is the one that
+    `paired_difference` draws its intervals from, in closed form: resamples are too few for the small p values that many
+    comparisons require.
     """
-    if _right_or_wrong(ours, theirs):
-        return _mcnemar(ours, theirs)
-    gap = ours - theirs
-    return two_sided_tail(float(gap.mean()), Noise.of(gap, prior))
+    if len(scores) == 1 and _is_binary(scores) and _is_binary(reference_scores):
+        return _mcnemar_p_value(scores, reference_scores)
+    gap = scores - reference_scores
+    return two_sided_tail(float(gap.mean()), VarianceComponents.estimate(gap, prior))
 
 
-def two_sided_tail(mean: float, noise: Noise) -> float:
-    """How often a mean of zero would come out as far off as this one, on either side.
+def two_sided_tail(mean: float, components: VarianceComponents) -> float:
+    """Return the probability that a mean of zero comes out at least this far from zero, on either side.
 
-    The questions' part of the error is normal (Student's t for one seed), the seeds' part is Student's t beside it:
-    what `interval` draws, without the noise of draws.
+    The error of the questions is normal (Student's t for one seed); the error of the seeds is Student's t and is added
+    to it. The sum is integrated over quantiles of Student's t.
     """
-    far, of_items, of_seeds = abs(mean), noise.question_std / sqrt(noise.questions), noise.seed_stderr
-    if not of_items:
-        return float(2 * special.stdtr(noise.dof, -far / of_seeds)) if of_seeds else float(far == 0)
-    if not of_seeds:
-        return float(2 * special.stdtr(max(noise.questions - 1, 1), -far / of_items))
-    return float(2 * special.ndtr((of_seeds * _quantiles(noise.dof) - far) / of_items).mean())
+    distance, seed_stderr = abs(mean), components.seed_stderr
+    question_stderr = components.question_std / sqrt(components.n_questions)
+    if not question_stderr:
+        return (
+            float(2 * special.stdtr(components.dof, -distance / seed_stderr)) if seed_stderr else float(distance == 0)
+        )
+    if not seed_stderr:
+        return float(2 * special.stdtr(max(components.n_questions - 1, 1), -distance / question_stderr))
+    seed_errors = seed_stderr * _t_quantiles(components.dof)
+    return float(2 * special.ndtr((seed_errors - distance) / question_stderr).mean())
 
 
-def holm_adjust(ps: Sequence[float]) -> list[float]:
-    """P values adjusted for having asked so many questions (Holm, https://www.jstor.org/stable/4615733)."""
-    adjusted, least = [1.0] * len(ps), 0.0
-    for rank, place in enumerate(sorted(range(len(ps)), key=ps.__getitem__)):
-        least = max(least, min((len(ps) - rank) * ps[place], 1.0))
-        adjusted[place] = least
+def holm_adjust(p_values: Sequence[float]) -> list[float]:
+    """Adjust p values for multiple comparisons by Holm's method, https://www.jstor.org/stable/4615733.
+
+    Returns:
+        The adjusted p values, in the order of `p_values`.
+    """
+    adjusted, running_max = [1.0] * len(p_values), 0.0
+    for rank, index in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
+        running_max = max(running_max, min((len(p_values) - rank) * p_values[index], 1.0))
+        adjusted[index] = running_max
     return adjusted
 
 
-def judge_difference(found: Difference, p: float, margin: float = EQUIVALENCE_MARGIN) -> Verdict:
-    """What a difference says, with its p value adjusted for the company it came in.
+def judge_difference(difference: PairedDifference, p_value: float, margin: float = EQUIVALENCE_MARGIN) -> Verdict:
+    """Return the verdict on a difference.
 
-    Better and worse are told from zero; the same is shown to be smaller than `within`; all else is open.
+    Args:
+        difference: The method's scores minus those of the reference.
+        p_value: P value adjusted for all comparisons that were made.
+        margin: Equivalence margin, in units of the score.
+
+    Returns:
+        "better" or "worse" if the difference is significant, otherwise "equivalent" if the 90 % interval lies inside
+        the margin (TOST), otherwise "inconclusive".
     """
-    if p < SIGNIFICANCE_LEVEL and found.interval.mean:
-        return "better" if found.interval.mean > 0 else "worse"
-    if -margin < found.ci90.low and found.ci90.high < margin:
+    if p_value < SIGNIFICANCE_LEVEL and difference.ci95.mean:
+        return "better" if difference.ci95.mean > 0 else "worse"
+    if -margin < difference.ci90.low and difference.ci90.high < margin:
         return "equivalent"
     return "inconclusive"
 
 
-def _draws(some: Sequence[Scores], prior: SeedVariancePrior) -> Iterator[Draws]:
-    """Means as they might have come, with a seed of their own: the same data give the same draws."""
-    if not some:
+def _resampled_means(method_scores: Sequence[Scores], prior: SeedVariancePrior) -> Iterator[Resamples]:
+    """Yield resampled means for each method; the random generator is fixed, so equal data give equal resamples."""
+    if not method_scores:
         return
-    items = some[0].shape[1]
-    if items > MANY:  # the mean of so many is as good as normal, and draws would take gigabytes
-        shares = special.ndtri((numpy.arange(BOOTSTRAP_DRAWS) + 0.5) / BOOTSTRAP_DRAWS)
-        drawn = [one.mean() + shares * max(_spread(one), TINY) / sqrt(items) for one in some]
+    n_questions = method_scores[0].shape[1]
+    if n_questions > MAX_QUESTIONS_TO_RESAMPLE:
+        # The mean of so many questions is normal in practice, and the matrix of resamples would take gigabytes.
+        quantiles = special.ndtri((numpy.arange(BOOTSTRAP_RESAMPLES) + 0.5) / BOOTSTRAP_RESAMPLES)
+        resampled = [
+            scores.mean() + quantiles * max(_question_std(scores), MIN_VARIANCE) / sqrt(n_questions)
+            for scores in method_scores
+        ]
     else:
-        drawn = list(numpy.stack([one.mean(axis=0) for one in some]) @ _resampled(items).T)
-    for scores, draws in zip(some, drawn, strict=True):
-        wobble, freedom = _wobble(scores, prior)
-        yield draws + wobble * _shuffled(freedom) if len(scores) > 1 else draws
+        means = numpy.stack([scores.mean(axis=0) for scores in method_scores])
+        resampled = list(means @ _bootstrap_weights(n_questions).T)
+    for scores, question_means in zip(method_scores, resampled, strict=True):
+        seed_stderr, dof = _seed_stderr(scores, prior)
+        yield question_means + seed_stderr * _shuffled_t_quantiles(dof) if len(scores) > 1 else question_means
 
 
 @lru_cache(maxsize=2)
-def _resampled(items: int) -> Draws:
-    """How large a part each question has in each draw (draws, items)."""
-    dice = numpy.random.default_rng(0)
-    return dice.multinomial(items, numpy.full(items, 1 / items), size=BOOTSTRAP_DRAWS) / items
+def _bootstrap_weights(n_questions: int) -> Resamples:
+    """Return the weight of each question in each resample (resamples, questions)."""
+    random_generator = numpy.random.default_rng(0)
+    uniform = numpy.full(n_questions, 1 / n_questions)
+    return random_generator.multinomial(n_questions, uniform, size=BOOTSTRAP_RESAMPLES) / n_questions
 
 
-def _spread(scores: Scores) -> float:
+def _question_std(scores: Scores) -> float:
     return float(scores.mean(axis=0).std(ddof=1)) if scores.shape[1] > 1 else 0.0
 
 
-def _wobble(scores: Scores, prior: SeedVariancePrior) -> tuple[float, float]:
-    """Standard error that the seeds add to that of the questions, and with how many degrees of freedom it is known.
+def _seed_stderr(scores: Scores, prior: SeedVariancePrior) -> tuple[float, float]:
+    """Return the standard error that the seeds add to that of the questions, and its degrees of freedom.
 
-    The means of the seeds also differ by what is left over, seed by seed and question by question, and `_spread` has
-    that already: it is taken off, as in an analysis of variance. A third is kept at least, since of few seeds some
-    come close by chance; simulated coverage stands in docs/judging.md.
+    Part of the variance of the seed means is the interaction of seed and question, which `_question_std` already
+    contains. It is subtracted, as in a two-way analysis of variance. At least a third of the variance is kept, because
+    a few seeds can be close together by chance; docs/judging.md has the simulated coverage.
     """
-    seeds, items = scores.shape
-    if seeds == 1:
+    n_seeds, n_questions = scores.shape
+    if n_seeds == 1:
         return 0.0, 1
     means = scores.mean(axis=1)
-    rest = scores - scores.mean(axis=0) - means[:, None] + means.mean()
-    if (scores == scores[0]).all():  # a method that does not depend on the seed
-        return 0.0, seeds - 1
-    found, freedom = prior.moderate(float(means.var(ddof=1)), seeds - 1)
-    left_over = float((rest**2).sum()) / (seeds - 1) / max(items - 1, 1) / items
-    return sqrt(max(found - left_over, found / 3) / seeds), freedom
+    residuals = scores - scores.mean(axis=0) - means[:, None] + means.mean()
+    if (scores == scores[0]).all():  # The method does not depend on the seed.
+        return 0.0, n_seeds - 1
+    variance, dof = prior.moderate(float(means.var(ddof=1)), n_seeds - 1)
+    interaction = float((residuals**2).sum()) / (n_seeds - 1) / max(n_questions - 1, 1) / n_questions
+    return sqrt(max(variance - interaction, variance / 3) / n_seeds), dof
 
 
-def _exact(scores: Scores) -> tuple[float, float]:
-    """Bounds of a share of right answers so small, or so large, that draws of it hardly differ; else its mean."""
-    items, mean = scores.shape[1], float(scores.mean())
-    right = round(mean * items)
-    if not numpy.isin(scores, (0.0, 1.0)).all() or min(right, items - right) >= FEW:
+def _bounded_interval(scores: Scores, means: Resamples) -> Interval:
+    """Return the 95 % interval, with the bounds that scores from 0 to 1 have."""
+    interval = _percentile_interval(scores, means, SIGNIFICANCE_LEVEL)
+    if scores.min() < 0 or scores.max() > 1:
+        return interval
+    exact_low, exact_high = _exact_bounds(scores)
+    low, high = min(interval.low, exact_low), max(interval.high, exact_high)
+    return Interval(interval.mean, max(low, 0.0), min(high, 1.0))
+
+
+def _exact_bounds(scores: Scores) -> tuple[float, float]:
+    """Return Clopper-Pearson bounds if few answers are right or few are wrong, otherwise the mean twice.
+
+    Resamples of such answers hardly differ, so the bootstrap interval would be too narrow.
+    """
+    n_questions, mean = scores.shape[1], float(scores.mean())
+    n_right = round(mean * n_questions)
+    n_wrong = n_questions - n_right
+    if not _is_binary(scores) or min(n_right, n_wrong) >= MIN_COUNT_FOR_BOOTSTRAP:
         return mean, mean
-    least = special.betaincinv(right, items - right + 1, SIGNIFICANCE_LEVEL / 2) if right else 0.0
-    most = special.betaincinv(right + 1, items - right, 1 - SIGNIFICANCE_LEVEL / 2) if right < items else 1.0
-    return float(least), float(most)
+    low = special.betaincinv(n_right, n_wrong + 1, SIGNIFICANCE_LEVEL / 2) if n_right else 0.0
+    high = special.betaincinv(n_right + 1, n_wrong, 1 - SIGNIFICANCE_LEVEL / 2) if n_wrong else 1.0
+    return float(low), float(high)
 
 
-def _between(scores: Scores, draws: Draws, level: float) -> Interval:
-    low, high = numpy.quantile(draws, [level / 2, 1 - level / 2])
+def _percentile_interval(scores: Scores, means: Resamples, level: float) -> Interval:
+    low, high = numpy.quantile(means, [level / 2, 1 - level / 2])
     return Interval(float(scores.mean()), float(low), float(high))
 
 
 @lru_cache(maxsize=8)
-def _shuffled(freedom: float) -> Draws:
-    return numpy.random.default_rng(1).permutation(_quantiles(freedom))
+def _shuffled_t_quantiles(dof: float) -> Resamples:
+    return numpy.random.default_rng(1).permutation(_t_quantiles(dof))
 
 
 @lru_cache(maxsize=8)
-def _quantiles(freedom: float) -> Draws:
-    """Student's t at the middles of equal shares of its mass."""
-    found: Draws = special.stdtrit(freedom, (numpy.arange(BOOTSTRAP_DRAWS) + 0.5) / BOOTSTRAP_DRAWS)
-    return found
+def _t_quantiles(dof: float) -> Resamples:
+    """Return quantiles of Student's t at the midpoints of equal shares of its mass."""
+    quantiles: Resamples = special.stdtrit(dof, (numpy.arange(BOOTSTRAP_RESAMPLES) + 0.5) / BOOTSTRAP_RESAMPLES)
+    return quantiles
 
 
-def _right_or_wrong(ours: Scores, theirs: Scores) -> bool:
-    return len(ours) == 1 and all(bool(numpy.isin(scores, (0.0, 1.0)).all()) for scores in (ours, theirs))
+def _is_binary(scores: Scores) -> bool:
+    """Return True if every score is 0 or 1."""
+    return bool(numpy.isin(scores, (0.0, 1.0)).all())
 
 
-def _mcnemar(ours: Scores, theirs: Scores) -> float:
-    won, lost = int((ours > theirs).sum()), int((ours < theirs).sum())
-    return min(float(2 * special.bdtr(min(won, lost), won + lost, 0.5)), 1.0)
+def _mcnemar_p_value(scores: Scores, reference_scores: Scores) -> float:
+    """Return the p value of McNemar's exact test: binomial over the questions that one method alone got right."""
+    n_won, n_lost = int((scores > reference_scores).sum()), int((scores < reference_scores).sum())
+    return min(float(2 * special.bdtr(min(n_won, n_lost), n_won + n_lost, 0.5)), 1.0)

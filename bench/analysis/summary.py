@@ -1,4 +1,4 @@
-"""What each method of a comparison earned and cost: means over its seeds, nothing left out."""
+"""Scores and costs of each method, averaged over its seeds."""
 
 from __future__ import annotations
 
@@ -14,79 +14,100 @@ from bench.records.record import Record, Status
 
 
 class MethodSummary(BaseModel):
-    """One method on one task, means over its seeds but where something else is said. None means not measured."""
+    """Scores and costs of one method on one task: means over its seeds, unless a field says otherwise.
+
+    A cost is None if it was not measured.
+    """
 
     key: str
+    """Digest of the spec without the seed."""
     label: str
-    """The method's name, with the settings that tell it from others of that name."""
+    """Name of the method, with the hyper-parameters in which it differs from others of that name."""
     method: str
     params: dict[str, Any]
     control: bool
     negative_control: bool
     status: Status
     examples: int | None
-    """Training examples granted; None: all there are."""
+    """Training examples allowed by the budget; None for all."""
     seeds: list[int]
+    """Seeds in ascending order."""
     reason: str | None
+    """Error message of the first record; None if there is no error."""
     scores: dict[str, float]
+    """Mean of each metric; empty if the runs failed."""
     forgetting_nats: float | None
-    """Nats by which a token of general text costs more after adapting than before."""
+    """Increase of the loss on general text by training, in nats per token."""
     trainable: int | None
+    """Trainable parameters."""
     train_s: float | None
+    """Wall time of training in seconds."""
     peak_mib: float | None
-    """The highest of any phase and seed: what the machine must have."""
+    """Maximum over phases and seeds: the memory that a machine needs."""
     tokens_per_s: float | None
+    """Answer tokens per second, in batches."""
     query_mean_ms: float | None
+    """Mean latency of a query, asked one at a time; it and the next two pool the queries of all seeds."""
     query_p50_ms: float | None
-    """This and the next of all seeds' questions together."""
+    """Median latency; None for fewer than two queries."""
     query_p95_ms: float | None
+    """95th percentile of the latency; None for fewer than two queries."""
     artifact_bytes: float | None
+    """Size of the saved adapter or model."""
 
 
 def summarize_methods(records: Sequence[Record]) -> list[MethodSummary]:
-    """A row per method, best first; seeds that ended otherwise than ok have a row of their own.
+    """Return one summary per method and status, best first; failed seeds of a method have their own.
 
-    Raises `UserError` where the records were made under different terms.
+    Raises:
+        UserError: If the records were made under different terms.
     """
     comparability.require_comparable(records)
     groups: dict[tuple[str, str], list[Record]] = defaultdict(list)
     for record in records:
         groups[record.spec.key, record.status].append(record)
-    named = method_labels(records)
-    made = [_row(group, named[key]) for (key, _), group in groups.items()]
+    labels = method_labels(records)
+    summaries = [_summarize(group, labels[key]) for (key, _), group in groups.items()]
     metric = records[0].spec.task.metric if records else ""
-    return sorted(made, key=lambda row: (row.status != "ok", -row.scores.get(metric, 0.0), row.label))
+    return sorted(
+        summaries, key=lambda summary: (summary.status != "ok", -summary.scores.get(metric, 0.0), summary.label)
+    )
 
 
 def method_labels(records: Iterable[Record]) -> dict[str, str]:
-    """A name for every key: the method's, with those settings that differ among the keys of that name."""
-    families: dict[str, dict[str, dict[str, Any]]] = defaultdict(dict)
+    """Return a label for each key: the method's name and the hyper-parameters that differ among keys of that name."""
+    params_by_name: dict[str, dict[str, dict[str, Any]]] = defaultdict(dict)
     for record in records:
-        families[record.spec.method.name][record.spec.key] = record.spec.method.params
-    named = {}
-    for name, members in families.items():
-        settings = {setting for params in members.values() for setting in params}
-        differing = sorted(one for one in settings if len({repr(p.get(one)) for p in members.values()}) > 1)
-        for key, params in members.items():
-            told = " ".join(f"{setting}={_plain(params.get(setting))}" for setting in differing)
-            named[key] = f"{name} {told}".strip()
-    return named
+        params_by_name[record.spec.method.name][record.spec.key] = record.spec.method.params
+    labels = {}
+    for name, params_by_key in params_by_name.items():
+        params_of_keys = list(params_by_key.values())
+        param_names = {param_name for params in params_of_keys for param_name in params}
+        differing = sorted(
+            param_name
+            for param_name in param_names
+            if len({repr(params.get(param_name)) for params in params_of_keys}) > 1
+        )
+        for key, params in params_by_key.items():
+            values = " ".join(f"{param_name}={_format_value(params.get(param_name))}" for param_name in differing)
+            labels[key] = f"{name} {values}".strip()
+    return labels
 
 
 def forgetting_nats(record: Record) -> float | None:
-    """Nats per token that general text costs more after adapting than before."""
-    what = record.forgetting
-    if what is None or what.nats_before is None or what.nats_after is None:
+    """Return the increase of the loss on general text by training, in nats per token; None if not measured."""
+    forgetting = record.forgetting
+    if forgetting is None or forgetting.nats_before is None or forgetting.nats_after is None:
         return None
-    return what.nats_after - what.nats_before
+    return forgetting.nats_after - forgetting.nats_before
 
 
-def _row(group: list[Record], label: str) -> MethodSummary:
+def _summarize(group: list[Record], label: str) -> MethodSummary:
     first = group[0]
     costs = [record.cost for record in group if record.cost]
-    answering = [cost.answering for cost in costs if cost.answering]
-    latency = [ms for answers in answering for ms in answers.latency_ms]
-    fits = [cost.phases["fit"] for cost in costs if "fit" in cost.phases]
+    latencies = [latency for cost in costs if cost.answering for latency in cost.answering.latency_ms]
+    percentiles = quantiles(latencies, n=100, method="inclusive") if len(latencies) > 1 else None
+    fit_phases = [cost.phases["fit"] for cost in costs if "fit" in cost.phases]
     peaks = [phase.peak_mib for cost in costs for phase in cost.phases.values() if phase.peak_mib is not None]
     return MethodSummary(
         key=first.spec.key,
@@ -102,24 +123,25 @@ def _row(group: list[Record], label: str) -> MethodSummary:
         scores={metric: fmean(record.scores[metric] for record in group) for metric in first.scores},
         forgetting_nats=_mean(forgetting_nats(record) for record in group),
         trainable=next((cost.parameters.trainable for cost in costs if cost.parameters), None),
-        train_s=_mean(fit.wall_s for fit in fits),
+        train_s=_mean(phase.wall_s for phase in fit_phases),
         peak_mib=max(peaks, default=None),
         tokens_per_s=_mean(
             cost.answering.answer_tokens / cost.phases["predict"].wall_s
             for cost in costs
             if cost.answering and cost.answering.answer_tokens is not None
         ),
-        query_mean_ms=fmean(latency) if latency else None,
-        query_p50_ms=quantiles(latency, n=100, method="inclusive")[49] if len(latency) > 1 else None,
-        query_p95_ms=quantiles(latency, n=100, method="inclusive")[94] if len(latency) > 1 else None,
+        query_mean_ms=fmean(latencies) if latencies else None,
+        query_p50_ms=percentiles[49] if percentiles else None,
+        query_p95_ms=percentiles[94] if percentiles else None,
         artifact_bytes=_mean(cost.artifact_bytes for cost in costs),
     )
 
 
 def _mean(values: Iterable[float | None]) -> float | None:
+    """Return the mean of the measured values, or None if there are none."""
     measured = [value for value in values if value is not None]
     return fmean(measured) if measured else None
 
 
-def _plain(value: Any) -> str:
+def _format_value(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)

@@ -1,4 +1,4 @@
-"""Records to comparisons: one section for each task and model, with what was trained on fewer examples beside it."""
+"""Records grouped by task and model, with the records of smaller training sizes beside them."""
 
 from __future__ import annotations
 
@@ -7,157 +7,145 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 
 from bench.analysis import comparison
 from bench.analysis.comparison import Comparison, MethodResult
 from bench.analysis.summary import MethodSummary, summarize_methods
 from bench.errors import UserError
-from bench.records import comparability, reader
-from bench.records.record import Record, record_files
+from bench.records import comparability
+from bench.records.record import Record
 
-SIZE = "budget.examples"
+TRAINING_SIZE_TERM = "budget.examples"
 
 
 @dataclass(frozen=True)
 class TaskResults:
-    """One task on one model: what a table shows, and the same methods on fewer training examples."""
+    """Results of one task on one model."""
 
     model: str
-    """Its name, as short as tells it from the others."""
+    """Name of the model, with part of its digest if another model of the task has the same name."""
     records: tuple[Record, ...]
-    """Those of the largest training size: they are what is compared."""
-    sizes: dict[int, tuple[Record, ...]]
-    """All records by training examples, fewest first; empty where all were made with one size."""
+    """Records of the largest training size, which are the ones compared."""
+    records_by_size: dict[int, tuple[Record, ...]]
+    """All records by number of training examples, ascending; empty if all have the same size."""
 
     @property
     def task(self) -> str:
-        """The task's name."""
+        """Name of the task."""
         return self.records[0].spec.task.name
 
     @property
     def metric(self) -> str:
-        """The task's main metric."""
+        """Main metric of the task."""
         return self.records[0].spec.task.metric
 
     @property
     def title(self) -> str:
-        """The task and the model."""
+        """Names of the task and the model."""
         return f"{self.task} · {self.model}"
 
     @property
+    def slug(self) -> str:
+        """The title in a form that fits into a file name or a URL."""
+        return re.sub(r"[^\w.-]+", "-", f"{self.task}-{self.model}")
+
+    @property
     def all_records(self) -> list[Record]:
-        """All records, with those of fewer examples."""
-        return [record for some in self.sizes.values() for record in some] or list(self.records)
+        """Records of all training sizes."""
+        if not self.records_by_size:
+            return list(self.records)
+        return [record for records in self.records_by_size.values() for record in records]
 
     @cached_property
     def comparison(self) -> Comparison:
-        """Who leads, who beats the controls, and how sure that is."""
+        """Comparison of the methods at the largest training size."""
         return comparison.compare_methods(self.records)
 
     @cached_property
-    def by_size(self) -> list[tuple[tuple[Record, ...], tuple[MethodResult, ...]]]:
-        """All records and what they scored, by training size, fewest examples first: the last is what is compared."""
-        smaller = list(self.sizes.values())[:-1]
+    def results_by_size(self) -> list[tuple[tuple[Record, ...], tuple[MethodResult, ...]]]:
+        """Records and results of each training size, ascending: the last entry is the one compared."""
+        smaller = list(self.records_by_size.values())[:-1]
         return [
-            *((some, tuple(comparison.method_results(some))) for some in smaller),
+            *((records, tuple(comparison.method_results(records))) for records in smaller),
             (self.records, self.comparison.results),
         ]
 
     @cached_property
-    def rows(self) -> list[MethodSummary]:
-        """What each method earned and cost, best first."""
+    def summaries(self) -> list[MethodSummary]:
+        """Scores and costs of each method at the largest training size, best first."""
         return summarize_methods(self.records)
 
     @cached_property
-    def rows_by_size(self) -> dict[int, list[MethodSummary]]:
-        """The same for each number of training examples, fewest first; empty where all were made with one."""
-        fewer = {size: summarize_methods(some) for size, some in list(self.sizes.items())[:-1]}
-        return fewer | {size: self.rows for size in list(self.sizes)[-1:]}
-
-    @property
-    def slug(self) -> str:
-        """The title as a part of a file's name or an address."""
-        return re.sub(r"[^\w.-]+", "-", f"{self.task}-{self.model}")
-
-
-def read_records(paths: Sequence[Path]) -> list[Record]:
-    """Every record in files and folders, each once; raises `UserError` where there is none or one cannot be read."""
-    found: dict[str, Record] = {}
-    for path in paths:
-        if not path.exists():
-            raise UserError(f"{path}: no such file or folder", hint="name a record, or a folder of `bench run --out`")
-        found_here = find_record_files(path)
-        for file, one in zip(found_here, reader.read_files(found_here), strict=True):
-            if one.spec.split != "test":  # a trial: what it was for stands in the record of the run it served
-                continue
-            if found.setdefault(one.id, one) != one:
-                raise UserError(
-                    f"two records of the same run, {one.id}, that are not the same",
-                    location=str(file),
-                    hint="read one of the folders at a time",
-                )
-    if not found:
-        raise UserError(
-            f"no record in {', '.join(map(str, paths))}", hint="make some: bench run --methods lora --task bookrec"
-        )
-    return list(found.values())
-
-
-def find_record_files(path: Path) -> list[Path]:
-    """The files of records in a folder and below, or the one that is named; what is hidden is none."""
-    if not path.is_dir():
-        return [path]
-    return record_files(path)
+    def summaries_by_size(self) -> dict[int, list[MethodSummary]]:
+        """Summaries by number of training examples, ascending; empty if all records have the same size."""
+        smaller = list(self.records_by_size.items())[:-1]
+        summaries = {size: summarize_methods(records) for size, records in smaller}
+        for largest in list(self.records_by_size)[-1:]:
+            summaries[largest] = self.summaries
+        return summaries
 
 
 def group_by_task(records: Sequence[Record]) -> list[TaskResults]:
-    """Sections in the order of their first records.
+    """Group records by task and model, in the order of their first records.
 
-    Raises `UserError` where records of one task and model were made under terms that differ in more than the training
-    size, or where a task is there in two versions.
+    Raises:
+        UserError: If records of one task and model were made under terms that differ in more than the training size,
+            or if they are of two versions of a task.
     """
     groups: dict[tuple[str, str], list[Record]] = defaultdict(list)
     for record in records:
         groups[record.spec.task.name, record.spec.base.sha256].append(record)
-    names = Counter((group[0].spec.task.name, group[0].spec.base.name) for group in groups.values())
-    return [_section(group, names[group[0].spec.task.name, group[0].spec.base.name] > 1) for group in groups.values()]
+    names = [(group[0].spec.task.name, group[0].spec.base.name) for group in groups.values()]
+    counts = Counter(names)
+    return [
+        _task_results(group, shared_name=counts[name] > 1) for group, name in zip(groups.values(), names, strict=True)
+    ]
 
 
-def _section(group: list[Record], twins: bool) -> TaskResults:
-    """`twins`: another model of this task has the same name, so its digest tells them apart."""
-    comparability.require_comparable(group, but=(SIZE,))
-    model = f"{group[0].spec.base.name} {group[0].spec.base.sha256[:6]}" if twins else group[0].spec.base.name
-    sizes: dict[int | None, list[Record]] = defaultdict(list)
+def _task_results(group: list[Record], shared_name: bool) -> TaskResults:
+    """Return the results of one task and model.
+
+    Args:
+        group: Records of the task and model.
+        shared_name: True if another model of the task has the same name; the label then has part of the digest.
+    """
+    comparability.require_comparable(group, but=(TRAINING_SIZE_TERM,))
+    base = group[0].spec.base
+    model = f"{base.name} {base.sha256[:6]}" if shared_name else base.name
+    records_by_budget: dict[int | None, list[Record]] = defaultdict(list)
     for record in group:
-        sizes[record.spec.budget.examples].append(record)
-    if len(sizes) == 1:
+        records_by_budget[record.spec.budget.examples].append(record)
+    if len(records_by_budget) == 1:
         return TaskResults(model, tuple(group), {})
-    known: dict[int, tuple[Record, ...]] = {}
-    for size, some in sizes.items():
-        number = size or _all_examples(some)
-        if number in known:
+    records_by_size: dict[int, tuple[Record, ...]] = {}
+    for examples, records in records_by_budget.items():
+        size = examples or _all_examples(records)
+        if size in records_by_size:
             raise UserError(
-                f"runs on all {number} examples, and runs that were granted {number}, are the same runs twice",
-                location=f"{known[number][0].id} and {some[0].id}",
-                hint="report on one of them: take the others out of the folder",
+                f"runs on all {size} examples and runs with the budget examples={size} are the same runs twice",
+                location=f"{records_by_size[size][0].id} and {records[0].id}",
+                hint="report on one of the two: move the others out of the folder",
             )
-        known[number] = tuple(some)
-    ordered = {size: known[size] for size in sorted(known)}
-    return TaskResults(model, next(reversed(ordered.values())), ordered)
+        records_by_size[size] = tuple(records)
+    ascending = {size: records_by_size[size] for size in sorted(records_by_size)}
+    return TaskResults(model, next(reversed(ascending.values())), ascending)
 
 
 def _all_examples(records: Sequence[Record]) -> int:
-    """How many there are where none were left out: told by any run that came to fitting."""
-    spent = [record.cost.budget_usage for record in records if record.cost and record.cost.budget_usage]
-    for one in spent:
-        if one.train_size:
-            return one.train_size
-    most = max(spent, key=lambda one: one.epochs, default=None)  # of old records the most exact: passes are rounded
-    if most and most.epochs:
-        return round(most.examples / most.epochs)
+    """Return the number of training examples of runs without a limit, as any run that trained has recorded it.
+
+    Records of early versions lack the number. It then follows from examples and epochs, most exactly for the run with
+    the most epochs, because epochs are rounded.
+    """
+    usages = [record.cost.budget_usage for record in records if record.cost and record.cost.budget_usage]
+    for usage in usages:
+        if usage.train_size:
+            return usage.train_size
+    longest = max(usages, key=lambda usage: usage.epochs, default=None)
+    if longest and longest.epochs:
+        return round(longest.examples / longest.epochs)
     raise UserError(
-        "no run on all training examples tells how many these are",
+        "the number of all training examples is unknown: no run without a limit of examples recorded it",
         location=records[0].id,
-        hint="report on these records apart, or run one of its methods again with --force",
+        hint="report on these records separately, or run one of the methods again with --force",
     )

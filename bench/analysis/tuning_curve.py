@@ -1,32 +1,40 @@
-"""What can be said from scores: no torch, no files, no opinion."""
+"""Summaries of hyper-parameter trials: the best of k trials, and values at the edge of their search range."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from math import comb, log
 
-from bench.records.record import SearchRange
+from bench.records.spec import SearchRange
 
-EDGE = 0.05
+EDGE_SHARE = 0.05
+"""Share of a search range, at either end, that counts as its edge."""
 
 
 def expected_best(scores: Sequence[float]) -> list[float]:
-    """The score that the best of k trials has on average, for k = 1 to all of them.
+    """Return the expected score of the best of k trials, for k from 1 to the number of trials.
 
-    Unbiased over the subsets of the trials: sum of x(i) C(i - 1, k - 1) / C(n, k), x(i) the i-th smallest
+    The estimate is the mean of the maximum over all subsets of k trials:
+    sum of x(i) · C(i - 1, k - 1) / C(n, k), with x(i) the i-th smallest score
     (https://arxiv.org/abs/1909.03004).
     """
-    ordered, n = sorted(scores), len(scores)
+    ascending, n = sorted(scores), len(scores)
     return [
-        sum(score * comb(place, k - 1) for place, score in enumerate(ordered)) / comb(n, k) for k in range(1, n + 1)
+        sum(score * comb(rank, k - 1) for rank, score in enumerate(ascending)) / comb(n, k) for k in range(1, n + 1)
     ]
 
 
-def is_at_edge(value: float, place: SearchRange) -> bool:
-    """Whether a value stands within a twentieth of its range from either end, by factors where it was drawn so."""
-    if place.low is None or place.high is None or place.low == place.high:
+def is_at_edge(value: float, search_range: SearchRange) -> bool:
+    """Return True if a value is within 5 % of either end of its search range.
+
+    The share is measured on the scale of the search: logarithmic for a logarithmic range. For integers, the bounds
+    themselves always count. Choices and ranges of a single value have no edge.
+    """
+    low, high = search_range.low, search_range.high
+    if low is None or high is None or low == high:
         return False
-    if place.integer and value in (place.low, place.high):
+    if search_range.integer and value in (low, high):
         return True
-    low, high, here = (log(x) if place.log else x for x in (place.low, place.high, value))
-    return not EDGE <= (here - low) / (high - low) <= 1 - EDGE
+    if search_range.log:
+        low, high, value = log(low), log(high), log(value)
+    return not EDGE_SHARE <= (value - low) / (high - low) <= 1 - EDGE_SHARE

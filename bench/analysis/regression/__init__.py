@@ -1,1 +1,1 @@
-"""Records before and after a change: which got worse."""
+"""Comparison of records from before and after a change, to find regressions."""

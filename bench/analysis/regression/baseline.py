@@ -1,4 +1,4 @@
-"""Where records to compare come from, and how a baseline moves: by hand, and with a reason."""
+"""Baseline records: loading them from files or a git revision, and replacing them with a reason."""
 
 from __future__ import annotations
 
@@ -10,86 +10,118 @@ from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from bench.analysis import task_results
 from bench.errors import UserError
 from bench.records import reader
-from bench.records.record import BASELINE_MARKER, Record
+from bench.records.collect import BASELINE_MARKER, find_record_files, read_records
+from bench.records.record import Record
 
-BASELINE = Path("results/baselines/ci")
-_unpacked: list[TemporaryDirectory[str]] = []  # texts of records are read from there until the process ends
+DEFAULT_BASELINE = Path("results/baselines/ci")
+
+# Records read their samples when they are used, so unpacked folders must exist until the process ends.
+_unpacked_folders: list[TemporaryDirectory[str]] = []
 
 
-def load_baseline(text: str) -> list[Record]:
-    """Records of a file or folder, or of a git revision: `v1.2`, whose baseline is meant, or `v1.2:some/folder`.
+def load_baseline(reference: str) -> list[Record]:
+    """Load records from a file, a folder or a git revision.
 
-    Raises `UserError` where it is none of these, or holds no record that this version reads.
+    Args:
+        reference: A path; a revision such as `v1.2`, for its `results/baselines/ci`; or `v1.2:some/folder`.
+
+    Raises:
+        UserError: If the reference is none of these, or if it has no valid records.
     """
-    if Path(text).exists():
-        return task_results.read_records([Path(text)])
-    revision, _, folder = text.partition(":")
-    if _git("rev-parse", "--verify", "--quiet", f"{revision}^{{commit}}") is None:
+    if Path(reference).exists():
+        return read_records([Path(reference)])
+    revision, folder = _split_reference(reference)
+    if not _is_revision(revision):
         raise UserError(
-            f"{text}: no file, no folder, and no revision of this git repository",
-            hint="name records, a folder of them, or a revision such as HEAD~1 or main:results/baselines/ci",
+            f"{reference}: no such file, folder or git revision",
+            hint="name a file or folder of records, or a revision such as HEAD~1 or main:results/baselines/ci",
         )
-    content = _git("archive", revision, folder or str(BASELINE))
+    content = _git("archive", revision, folder)
     if content is None:
-        raise UserError(f"{text}: the revision {revision} has no {folder or BASELINE}")
-    place = TemporaryDirectory(prefix="bench-")
-    _unpacked.append(place)
-    with tarfile.open(fileobj=io.BytesIO(content)) as packed:
-        packed.extraction_filter = getattr(tarfile, "data_filter", None)  # Python 3.11.4 and later have it
-        packed.extractall(place.name, [one for one in packed if one.isfile()])  # no link leads anywhere
-    return task_results.read_records([Path(place.name, folder or BASELINE)])
+        raise UserError(f"{reference}: {folder} not found in revision {revision}")
+    unpacked = TemporaryDirectory(prefix="bench-")
+    _unpacked_folders.append(unpacked)
+    with tarfile.open(fileobj=io.BytesIO(content)) as archive:
+        archive.extraction_filter = getattr(tarfile, "data_filter", None)  # Python 3.11.4 and later have it.
+        # Links are left out, because they may lead out of the folder.
+        archive.extractall(unpacked.name, [member for member in archive if member.isfile()])
+    return read_records([Path(unpacked.name, folder)])
 
 
-def exists(text: str) -> bool:
-    """Whether there is any record at a place, or in a revision; raises `UserError` where there is no such revision."""
-    place = Path(text)
-    if place.exists():
-        return place.is_file() or bool(task_results.find_record_files(place))
-    revision, _, folder = text.partition(":")
-    if _git("rev-parse", "--verify", "--quiet", f"{revision}^{{commit}}") is not None:
-        return _git("cat-file", "-e", f"{revision}:{folder or BASELINE}") is not None
-    if place != BASELINE and not place.parent.exists():
-        raise UserError(f"{text}: no file, no folder, and no revision of this git repository")
+def has_records(reference: str) -> bool:
+    """Return True if a path or a git revision has records.
+
+    Args:
+        reference: See `load_baseline`; for a revision, only the existence of its folder is checked.
+
+    Raises:
+        UserError: If neither the path nor its parent folder exists, and there is no such revision.
+    """
+    path = Path(reference)
+    if path.exists():
+        return path.is_file() or bool(find_record_files(path))
+    revision, folder = _split_reference(reference)
+    if _is_revision(revision):
+        return _git("cat-file", "-e", f"{revision}:{folder}") is not None
+    if path != DEFAULT_BASELINE and not path.parent.exists():
+        raise UserError(f"{reference}: no such file, folder or git revision")
     return False
 
 
 def bless_baseline(new: Sequence[Record], into: Path, reason: str) -> list[Path]:
-    """Make records the baseline in a folder: in place of those of the same task, model and method, with the reason.
+    """Write records into a baseline folder, in place of those of the same task, model and method.
 
-    Raises `UserError` where the reason is empty or a run is not a result that can be relied on.
+    Args:
+        new: The new baseline records.
+        into: Folder of the baseline.
+        reason: Reason for the change, which is appended to `BLESSED.md` in the folder.
+
+    Returns:
+        The files of the new records.
+
+    Raises:
+        UserError: If the reason is empty, if a run ended in an error, or if the baseline has an invalid record.
     """
     if not reason.strip():
-        raise UserError(
-            "--reason is empty", hint='say why the baseline moves: --reason "transformers 5.24, scores as before"'
-        )
-    broken = [record.id for record in new if record.status in ("error", "timeout")]
-    if broken:
-        raise UserError(f"runs that ended in an error are no baseline: {', '.join(broken)}", hint="run them again")
-    cells = {_cell(record) for record in new}
-    before = task_results.find_record_files(into) if into.exists() else []
-    replaced = [file for file in before if _cell(reader.read_file(file)) in cells]  # all are read before any is touched
+        raise UserError("--reason is empty", hint='--reason "transformers 5.24, scores unchanged"')
+    failed = [record.id for record in new if record.status in ("error", "timeout")]
+    if failed:
+        raise UserError(f"failed runs cannot be a baseline: {', '.join(failed)}", hint="run them again")
+    new_methods = {_method_id(record) for record in new}
+    # All old records are read before any file is touched, so that an invalid one leaves the baseline unchanged.
+    old_files = find_record_files(into) if into.exists() else []
+    replaced = [file for file in old_files if _method_id(reader.read_file(file)) in new_methods]
     written = [record.write(into) for record in new]
     for file in replaced:
         if file not in written:
             file.unlink()
-    names = ", ".join(sorted({method for _, _, method in cells}))
-    line = f"- {datetime.now(UTC):%Y-%m-%d} {reason.strip()} ({len(written)} runs: {names})\n"
-    reasons = into / BASELINE_MARKER
-    told = reasons.read_text("utf-8") if reasons.exists() else "# Why this baseline moved\n\n"
-    reasons.write_text(told + line, "utf-8")
+    method_names = ", ".join(sorted({method for _, _, method in new_methods}))
+    line = f"- {datetime.now(UTC):%Y-%m-%d} {reason.strip()} ({len(written)} runs: {method_names})\n"
+    log = into / BASELINE_MARKER
+    earlier = log.read_text("utf-8") if log.exists() else "# Changes of this baseline\n\n"
+    log.write_text(earlier + line, "utf-8")
     return written
 
 
-def _cell(record: Record) -> tuple[str, str, str]:
+def _split_reference(reference: str) -> tuple[str, str]:
+    """Return the revision and the folder of a reference such as `v1.2` or `v1.2:some/folder`."""
+    revision, _, folder = reference.partition(":")
+    return revision, folder or str(DEFAULT_BASELINE)
+
+
+def _is_revision(revision: str) -> bool:
+    return _git("rev-parse", "--verify", "--quiet", f"{revision}^{{commit}}") is not None
+
+
+def _method_id(record: Record) -> tuple[str, str, str]:
     spec = record.spec
     return spec.task.name, spec.base.name, spec.method.name
 
 
 def _git(*arguments: str) -> bytes | None:
-    """What git prints; None where it fails or is not there."""
+    """Return the output of a git command, or None if it fails or git is not installed."""
     try:
         return subprocess.run(["git", *arguments], capture_output=True, check=True).stdout
     except (OSError, subprocess.CalledProcessError):

@@ -1,4 +1,4 @@
-"""Is anything worse than before? Findings, worst first, and the exit code that a build can trust."""
+"""Check of new records against old ones: findings, worst first, with the exit code for a build."""
 
 from __future__ import annotations
 
@@ -6,117 +6,163 @@ import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 
 from bench.analysis.regression import baseline, gates, score_drop, speed
-from bench.analysis.regression.gates import BASELINE, FACTS, GateFinding, GateVerdict, Policy
+from bench.analysis.regression.gates import BASELINE_GATE, NON_SCORE_GATES, GateFinding, GateVerdict, Policy
 from bench.analysis.regression.pairing import pair_records
-from bench.analysis.regression.score_drop import SHIFT
+from bench.analysis.regression.score_drop import COMMON_SHIFT
 from bench.errors import UserError
 from bench.records.record import Record
 
-ORDER = ("worse", "missing", "incomparable", "unsure", "better", "new", "shown", "same")
-WORSE, CANNOT_TELL = 1, 3
+VERDICT_ORDER = ("worse", "missing", "incomparable", "unsure", "better", "new", "shown", "same")
+UNDECIDED_VERDICTS = ("missing", "incomparable", "unsure")
+EXIT_WORSE, EXIT_CANNOT_TELL = 1, 3
 
 
 @dataclass(frozen=True)
 class CheckOutcome:
-    """Everything that was found, worst first."""
+    """All findings of a check."""
 
     findings: tuple[GateFinding, ...]
+    """Findings, worst first."""
 
-    def of(self, *verdicts: str) -> list[GateFinding]:
-        """Those with one of these verdicts."""
-        return [one for one in self.findings if one.verdict in verdicts]
+    def with_verdict(self, *verdicts: str) -> list[GateFinding]:
+        """Return the findings that have one of these verdicts."""
+        return [finding for finding in self.findings if finding.verdict in verdicts]
 
     @property
-    def code(self) -> int:
-        """0: nothing got worse; 1: something did; 3: cannot tell, since evidence is missing or nothing was measured."""
-        if self.of("worse"):
-            return WORSE
-        scored = [one for one in self.of("same", "better") if one.gate not in (*FACTS, SHIFT)]
-        scored += [one for one in self.of("same") if one.gate == BASELINE]  # excused, since it is the first
-        return CANNOT_TELL if self.of("missing", "incomparable", "unsure") or not scored else 0
+    def exit_code(self) -> int:
+        """0: no regressions; 1: regressions; 3: cannot tell, because evidence is missing or no scores were compared."""
+        if self.with_verdict("worse"):
+            return EXIT_WORSE
+        if self.with_verdict(*UNDECIDED_VERDICTS):
+            return EXIT_CANNOT_TELL
+        compared_scores = any(
+            finding.gate not in (*NON_SCORE_GATES, COMMON_SHIFT) for finding in self.with_verdict("same", "better")
+        )
+        return 0 if compared_scores or self._is_missing_baseline_allowed else EXIT_CANNOT_TELL
 
     @property
     def summary(self) -> str:
-        """One sentence, and what could have been seen."""
-        seen = [one.smallest_drop for one in self.findings if one.smallest_drop is not None and one.gate != SHIFT]
-        least = f" A fall of about {100 * max(seen):.1f} points in any one method is seen." if seen else ""
-        if self.code == WORSE:
-            return f"Worse: {self._names('worse')}.{least}"
-        if self.code == CANNOT_TELL:
-            told = self._names("missing", "incomparable", "unsure") or "nothing was compared"
-            return f"Cannot tell: {told}.{least}"
-        if [one for one in self.of("same") if one.gate == BASELINE]:
-            return "There is no baseline yet."
-        if self.of("better"):
-            return f"Nothing is worse. Better: {self._names('better')}; the baseline is stale: bless this?{least}"
-        return f"Nothing is worse.{least}" if seen else "Nothing is worse: every answer is as before."
+        """The outcome in a sentence or two, with the smallest drop that is detected in every method."""
+        smallest_drops = [
+            finding.smallest_drop
+            for finding in self.findings
+            if finding.smallest_drop is not None and finding.gate != COMMON_SHIFT
+        ]
+        sensitivity = ""
+        if smallest_drops:
+            sensitivity = f" A drop of about {100 * max(smallest_drops):.1f} points in any one method is detected."
+        if self.exit_code == EXIT_WORSE:
+            return f"Regressions: {self._names('worse')}.{sensitivity}"
+        if self.exit_code == EXIT_CANNOT_TELL:
+            return f"Cannot tell: {self._names(*UNDECIDED_VERDICTS) or 'no scores were compared'}.{sensitivity}"
+        if self._is_missing_baseline_allowed:
+            return "No baseline yet."
+        if self.with_verdict("better"):
+            improved = self._names("better")
+            return f"No regressions. Improved: {improved}. Run `bench bless` to update the baseline.{sensitivity}"
+        return f"No regressions.{sensitivity}" if smallest_drops else "No regressions: all answers are unchanged."
+
+    @property
+    def _is_missing_baseline_allowed(self) -> bool:
+        return any(finding.gate == BASELINE_GATE for finding in self.with_verdict("same"))
 
     def _names(self, *verdicts: str) -> str:
-        return ", ".join(dict.fromkeys(one.name for one in self.of(*verdicts)))
+        return ", ".join(dict.fromkeys(finding.name for finding in self.with_verdict(*verdicts)))
 
 
 def check_against_baseline(
-    new: str, baseline_ref: str, allow_missing_baseline: bool, rounds: Path | None = None
+    new: str, baseline_reference: str, allow_missing_baseline: bool, rounds: Path | None = None
 ) -> CheckOutcome:
-    """The records of a place against a baseline; `first`: there may be none yet. `rounds` took turns, and tell speed.
+    """Check new records against a baseline with the policy of the current folder.
 
-    Raises `UserError` where the baseline lies within what it judges: it would be compared with itself.
+    Args:
+        new: File, folder or git revision of the new records.
+        baseline_reference: File, folder or git revision of the baseline.
+        allow_missing_baseline: True if a missing baseline passes.
+        rounds: Folder of interleaved rounds, whose speed is judged; None if there are none.
+
+    Raises:
+        UserError: If records or the policy are invalid, or if the baseline lies in the folder of the new records.
     """
-    rules = read_policy(Path.cwd())
-    inside, outside = Path(baseline_ref).resolve(), Path(new).resolve()
-    if inside != outside and inside.is_relative_to(outside):
+    policy = read_policy(Path.cwd())
+    baseline_path, new_path = Path(baseline_reference).resolve(), Path(new).resolve()
+    if baseline_path != new_path and baseline_path.is_relative_to(new_path):
         raise UserError(
-            f"the baseline {baseline_ref} lies within {new}, and would be compared with itself",
-            hint="keep the records of now in a folder of their own: bench run … --out results/ci",
+            f"the baseline {baseline_reference} is inside {new}, so it would be compared with itself",
+            hint="write new records to a folder of their own: bench run … --out results/ci",
         )
-    if Path(new).is_dir() and not baseline.exists(new):
-        return _nothing(new, "there is no record in it", "missing")
-    fresh = baseline.load_baseline(new)
-    if not baseline.exists(baseline_ref):
-        says = f"there is none yet; make it: bench bless {new} --into {baseline_ref} --reason …"
-        return _nothing(baseline_ref, says, "same" if allow_missing_baseline else "missing")
-    return judge_records(
-        baseline.load_baseline(baseline_ref), fresh, rules, speed.compare_speed(rounds, rules) if rounds else ()
-    )
-
-
-def _nothing(name: str, says: str, verdict: GateVerdict) -> CheckOutcome:
-    return CheckOutcome((GateFinding(name=name, gate=BASELINE, verdict=verdict, details=says),))
+    if Path(new).is_dir() and not baseline.has_records(new):
+        return _outcome_without_records(new, "no records found", "missing")
+    new_records = baseline.load_baseline(new)
+    if not baseline.has_records(baseline_reference):
+        details = f"no baseline yet; to make it: bench bless {new} --into {baseline_reference} --reason …"
+        return _outcome_without_records(baseline_reference, details, "same" if allow_missing_baseline else "missing")
+    old_records = baseline.load_baseline(baseline_reference)
+    return judge_records(old_records, new_records, policy, speed.compare_speed(rounds, policy) if rounds else ())
 
 
 def judge_records(
-    old: Sequence[Record], new: Sequence[Record], policy: Policy, more: Sequence[GateFinding] = ()
+    old: Sequence[Record], new: Sequence[Record], policy: Policy, speed_findings: Sequence[GateFinding] = ()
 ) -> CheckOutcome:
-    """Records of before and after, compared; `more` was found besides."""
+    """Compare old and new records.
+
+    Args:
+        old: Records before the change.
+        new: Records after it.
+        policy: Thresholds of the check.
+        speed_findings: Findings of interleaved rounds, which are added to the outcome.
+    """
     pairs = pair_records(old, new)
-    found = [*gates.check_gates(pairs, policy), *score_drop.find_score_drops(pairs, policy), *more]
-    return CheckOutcome(tuple(sorted(found, key=lambda one: (ORDER.index(one.verdict), one.change, one.name))))
+    findings = [*gates.check_gates(pairs, policy), *score_drop.find_score_drops(pairs, policy), *speed_findings]
+    findings.sort(key=lambda finding: (VERDICT_ORDER.index(finding.verdict), finding.change, finding.name))
+    return CheckOutcome(tuple(findings))
 
 
 def read_policy(folder: Path) -> Policy:
-    """`[tool.bench.check]` of the nearest pyproject.toml from a folder upwards; the defaults where there is none."""
-    for place in (folder, *folder.parents):
-        file = place / "pyproject.toml"
+    """Read `[tool.bench.check]` from the nearest pyproject.toml in a folder or its parents.
+
+    Returns:
+        The policy; the defaults if there is no file or no table.
+
+    Raises:
+        UserError: If the file or the table is invalid.
+    """
+    for parent in (folder, *folder.parents):
+        file = parent / "pyproject.toml"
         if file.is_file():
-            try:
-                table = tomllib.loads(file.read_text("utf-8"))
-                for name in ("tool", "bench", "check"):
-                    table = table.get(name, {})
-                    if not isinstance(table, dict):
-                        raise UserError(f"'{name}' is no table", location=str(file), hint="[tool.bench.check]")
-                return Policy.model_validate(table)
-            except tomllib.TOMLDecodeError as error:
-                raise UserError(f"no TOML: {error}", location=str(file)) from None
-            except ValidationError as error:
-                first = error.errors()[0]
-                name = ".".join(map(str, first["loc"]))
-                raise UserError(
-                    f"[tool.bench.check] {name}: {first['msg'].lower()}",
-                    location=str(file),
-                    hint=f"Valid: {', '.join(Policy.model_fields)}",
-                ) from None
+            return _parse_policy(_policy_table(file), file)
     return Policy()
+
+
+def _policy_table(file: Path) -> dict[str, Any]:
+    try:
+        table = tomllib.loads(file.read_text("utf-8"))
+    except tomllib.TOMLDecodeError as error:
+        raise UserError(f"invalid TOML: {error}", location=str(file)) from None
+    for name in ("tool", "bench", "check"):
+        table = table.get(name, {})
+        if not isinstance(table, dict):
+            raise UserError(f"'{name}' is not a table", location=str(file), hint="[tool.bench.check]")
+    return table
+
+
+def _parse_policy(table: dict[str, Any], file: Path) -> Policy:
+    try:
+        return Policy.model_validate(table)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(map(str, first["loc"]))
+        raise UserError(
+            f"[tool.bench.check] {name}: {first['msg'].lower()}",
+            location=str(file),
+            hint=f"Valid: {', '.join(Policy.model_fields)}",
+        ) from None
+
+
+def _outcome_without_records(name: str, details: str, verdict: GateVerdict) -> CheckOutcome:
+    return CheckOutcome((GateFinding(name=name, gate=BASELINE_GATE, verdict=verdict, details=details),))

@@ -1,4 +1,4 @@
-"""The same runs in two environments on one machine, so that an upgrade of libraries is judged before it is made."""
+"""Equal runs in two Python environments on one machine, to judge a library upgrade before it is made."""
 
 from __future__ import annotations
 
@@ -14,73 +14,102 @@ from pathlib import Path
 import bench
 from bench.errors import UserError
 
-OWN = ("harness", "environments", "rounds")  # what lies beside the folders of records
+RESERVED_NAMES = ("harness", "environments", "rounds")
+"""Folders of the output folder that hold no final records."""
 
 
 def run_in_environments(requirements: Sequence[Path], command: str, out: Path) -> list[Path]:
-    """Run `bench run` with these options in an environment for each file of requirements; the folders of the records.
+    """Run `bench run` in one environment per requirements file.
 
-    Raises `UserError` where a file is missing, cannot be installed, or the command is refused.
+    Args:
+        requirements: Requirements files; the name of each, without its suffix, names its folder of records.
+        command: Options of `bench run`.
+        out: Output folder; it is deleted first if an earlier comparison made it.
+
+    Returns:
+        The folder of records of each environment.
+
+    Raises:
+        UserError: If a file is missing or cannot be installed, if the output folder has other content, or if
+            `bench run` fails.
     """
     for file in requirements:
         if not file.is_file():
-            raise UserError(f"{file}: no such file of requirements")
+            raise UserError(f"{file}: requirements file not found")
     names = [file.stem for file in requirements]
-    if len({*names, *OWN}) < len(names) + len(OWN):
-        told = f"the files of requirements name the folders of their records: {', '.join(names)}"
-        raise UserError(told, hint=f"call them by what they hold, two names, and none of {', '.join(OWN)}")
+    if len({*names, *RESERVED_NAMES}) < len(names) + len(RESERVED_NAMES):
+        raise UserError(
+            f"requirements files name the folders of their records, so these names are invalid: {', '.join(names)}",
+            hint=f"use different names, and none of {', '.join(RESERVED_NAMES)}",
+        )
     harness = out / "harness"
     if out.exists() and any(out.iterdir()) and not (harness / "bench").is_symlink():
         raise UserError(
-            f"--out {out}: holds something else, which would be lost",
-            hint="name a folder that is new, or one that a comparison of stacks has made",
+            f"--out {out}: the folder has other content, which would be deleted",
+            hint="name a new folder, or one that an earlier `bench compare --requirements` made",
         )
     if out.exists():
-        shutil.rmtree(out)  # what is left of other stacks would be kept by pip, and by runs
+        shutil.rmtree(out)  # Otherwise pip would keep packages and `bench run` would keep records of earlier ones.
     harness.mkdir(parents=True)
-    (harness / "bench").symlink_to(Path(bench.__file__).resolve().parent)  # it alone, and none of its neighbours
+    # Only the package is linked, so that no other module of the checkout can be imported.
+    (harness / "bench").symlink_to(Path(bench.__file__).resolve().parent)
     folders = []
     for file, name in zip(requirements, names, strict=True):
-        python = _environment(file, out / "environments" / name)
-        folders.append(out / name)
-        _bench(python, harness, ["run", *shlex.split(command), "--out", str(out / name)])
-        if not any(folders[-1].glob("*.json")):
-            raise UserError(f"bench run left no record in {out / name}", location=str(python))
+        python = _create_environment(file, out / "environments" / name)
+        folder = out / name
+        _run_bench(python, harness, ["run", *shlex.split(command), "--out", str(folder)])
+        if not any(folder.glob("*.json")):
+            raise UserError(f"bench run wrote no record to {folder}", location=str(python))
+        folders.append(folder)
     return folders
 
 
 def run_rounds(requirements: Sequence[Path], command: str, out: Path, first: int, count: int) -> Path:
-    """Run the same in both environments again, in turns, A B, B A, A B, …; the folder of the rounds' records.
+    """Run both environments alternately, in the order A B, B A, A B and so on.
 
-    `run` must have made the environments; `first` is the number of the first round.
+    Args:
+        requirements: The old and the new requirements file, whose environments `run_in_environments` has created.
+        command: Options of `bench run`.
+        out: Output folder of `run_in_environments`.
+        first: Number of the first round.
+        count: Number of rounds.
+
+    Returns:
+        The folder of all rounds, for `compare_speed`.
     """
     sides = list(zip(("old", "new"), requirements, strict=True))
     for number in range(first, first + count):
         for side, file in sides if number % 2 else reversed(sides):
             python = out / "environments" / file.stem / "bin" / "python"
-            place = out / "rounds" / side / str(number)
-            _bench(python, out / "harness", ["run", *shlex.split(command), "--out", str(place)])
+            folder = out / "rounds" / side / str(number)
+            _run_bench(python, out / "harness", ["run", *shlex.split(command), "--out", str(folder)])
     return out / "rounds"
 
 
-def _environment(file: Path, place: Path) -> Path:
-    """This environment, and on top of it what a file of requirements asks for: only the difference is installed."""
-    python = place / "bin" / "python"
-    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(place)], check=True)
+def _create_environment(requirements: Path, folder: Path) -> Path:
+    """Create an environment on top of the current one, so that only the different packages are installed.
+
+    Returns:
+        The Python interpreter of the environment.
+    """
+    python = folder / "bin" / "python"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder)], check=True)
     version = f"python{sys.version_info.major}.{sys.version_info.minor}"
-    below = place / "lib" / version / "site-packages" / "below.pth"
-    below.write_text(sysconfig.get_path("purelib") + "\n", "utf-8")
-    pip = [sys.executable, "-m", "pip", "--python", str(python), "install", "--quiet", "-r", str(file)]
-    done = subprocess.run(pip, capture_output=True, text=True, check=False)
-    if done.returncode:
-        last = done.stderr.strip().splitlines()[-1:]
-        raise UserError(f"{file}: pip could not install it: {' '.join(last)}")
+    path_file = folder / "lib" / version / "site-packages" / "below.pth"
+    path_file.write_text(sysconfig.get_path("purelib") + "\n", "utf-8")
+    pip = [sys.executable, "-m", "pip", "--python", str(python), "install", "--quiet", "-r", str(requirements)]
+    completed = subprocess.run(pip, capture_output=True, text=True, check=False)
+    if completed.returncode:
+        last_line = " ".join(completed.stderr.strip().splitlines()[-1:])
+        raise UserError(f"{requirements}: pip could not install it: {last_line}")
     return python
 
 
-def _bench(python: Path, harness: Path, arguments: Sequence[str]) -> None:
-    """This very harness, with the libraries of another environment."""
-    path = {"PYTHONPATH": str(harness.resolve())}
-    done = subprocess.run([str(python), "-m", "bench", *arguments], env=os.environ | path, check=False)
-    if done.returncode not in (0, 1):
-        raise UserError(f"bench {shlex.join(arguments)} ended with exit code {done.returncode}", location=str(python))
+def _run_bench(python: Path, harness: Path, arguments: Sequence[str]) -> None:
+    """Run this version of bench with the libraries of another environment."""
+    environment = os.environ | {"PYTHONPATH": str(harness.resolve())}
+    completed = subprocess.run([str(python), "-m", "bench", *arguments], env=environment, check=False)
+    if completed.returncode not in (0, 1):  # 1: some runs failed, which their records tell.
+        raise UserError(
+            f"bench {shlex.join(arguments)} ended with exit code {completed.returncode}", location=str(python)
+        )

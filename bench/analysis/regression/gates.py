@@ -1,4 +1,4 @@
-"""What is looked at of a run before and after, besides its scores, and what counts as worse."""
+"""Regression gates other than scores: status, counts, artifact size, memory, speed and training curve."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from bench.records.comparability import MACHINE_FIELDS
 from bench.records.record import Record
 
 GateVerdict = Literal["worse", "missing", "incomparable", "unsure", "better", "new", "same", "shown"]
-BASELINE = "baseline"
-FACTS = (BASELINE, "run", "status", "counts", "artifact", "memory", "speed", "curve")  # gates that look at no score
-COUNTED = (
+BASELINE_GATE = "baseline"
+NON_SCORE_GATES = (BASELINE_GATE, "run", "status", "counts", "artifact", "memory", "speed", "curve")
+COUNT_FIELDS = (
     "parameters.total",
     "parameters.trainable",
     "parameters.saved",
@@ -23,167 +23,203 @@ COUNTED = (
     "budget_usage.examples",
     "budget_usage.tokens",
 )
+"""Fields of `Cost` that must not change at all."""
+MEMORY_PHASES = ("load", "fit", "predict")
+SPEED_PHASES = ("fit", "predict")
 
 
 class Policy(BaseModel):
-    """What a check lets pass: `[tool.bench.check]` of pyproject.toml."""
+    """Thresholds of a check: the table `[tool.bench.check]` of pyproject.toml."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    level: float = Field(0.05, gt=0, lt=1, strict=True, description="chance of a false alarm in a whole check")
+    level: float = Field(0.05, gt=0, lt=1, strict=True, description="false-alarm rate of a whole check")
     max_score_drop: float = Field(
-        0.01, ge=0, lt=1, strict=True, description="a smaller fall of the main metric never fails"
+        0.01, ge=0, lt=1, strict=True, description="a smaller drop of the main metric never fails"
     )
-    artifact: float = Field(0.01, ge=0, lt=1, strict=True, description="growth of what is kept, as a share")
-    cuda_memory: float = Field(0.02, ge=0, lt=1, strict=True, description="growth of a peak on CUDA, as a share")
-    cuda_mib: float = Field(16, ge=0, strict=True, allow_inf_nan=False, description="and by at least so much")
-    cpu_memory: float = Field(0.10, ge=0, lt=1, strict=True, description="the same on a CPU: shown, not judged")
-    cpu_mib: float = Field(64, ge=0, strict=True, allow_inf_nan=False, description="and by at least so much")
-    slower: float = Field(0.10, ge=0, lt=10, strict=True, description="longer time of rounds in turns, as a share")
+    artifact: float = Field(0.01, ge=0, lt=1, strict=True, description="allowed growth of the saved files, as a share")
+    cuda_memory: float = Field(0.02, ge=0, lt=1, strict=True, description="allowed growth of a CUDA peak, as a share")
+    cuda_mib: float = Field(16, ge=0, strict=True, allow_inf_nan=False, description="smaller growth in MiB passes")
+    cpu_memory: float = Field(0.10, ge=0, lt=1, strict=True, description="growth of a CPU peak that is shown")
+    cpu_mib: float = Field(64, ge=0, strict=True, allow_inf_nan=False, description="smaller growth is not shown")
+    slower: float = Field(0.10, ge=0, lt=10, strict=True, description="allowed slowdown of interleaved rounds")
 
 
 class GateFinding(BaseModel):
-    """One thing that was looked at."""
+    """Result of one gate for one pair of runs, or for all methods of a task."""
 
     name: str
-    """Task, model and method; or what is common to all methods of a task."""
+    """Task, model and method; or task and model if it is about all methods."""
     gate: str
+    """Name of the gate; the name of the metric for scores."""
     verdict: GateVerdict
     details: str
     change: float = 0.0
-    """Of a score; 0 where none is compared."""
+    """New score minus old score; 0 if the gate compares no score."""
     smallest_drop: float | None = None
-    """The smallest fall of a score that this would have seen; None where none is compared, or nothing changed."""
+    """Smallest drop of a score that is detected with 80 % power; None if no answers differ."""
 
 
 def check_gates(pairs: Sequence[RecordPair], policy: Policy) -> list[GateFinding]:
-    """All but the scores of each pair, in their order."""
-    found: list[GateFinding] = []
-    for one in pairs:
-        found += _evidence(one)
-        if one.old and one.new and not one.unlike:
-            found += [*_counts(one), *_artifact(one, policy), *_memory(one, policy), *_speed(one), *_curve(one)]
-    return found
+    """Return the findings of all gates but scores, in the order of the pairs."""
+    findings: list[GateFinding] = []
+    for pair in pairs:
+        findings += _check_run(pair)
+        if pair.old and pair.new and not pair.differences:
+            findings += _check_counts(pair)
+            findings += _check_artifact(pair, policy)
+            findings += _check_memory(pair, policy)
+            findings += _show_speed(pair)
+            findings += _show_curve(pair)
+    return findings
 
 
-def _evidence(one: RecordPair) -> Iterator[GateFinding]:
-    """Whether there is anything to compare, and whether what ran still runs."""
-    if not one.new:
-        yield GateFinding(name=one.name, gate="run", verdict="missing", details="was there before, and is not now")
-    elif not one.old:
-        ended = ", ".join(sorted({record.status for record in one.new}))
-        yield GateFinding(name=one.name, gate="run", verdict="new", details=f"was not there before: {ended}")
-    elif one.unlike:
-        told = "; ".join(f"{name}: {_short(old)} → {_short(new)}" for name, (old, new) in one.unlike.items())
-        yield GateFinding(name=one.name, gate="run", verdict="incomparable", details=told)
+def _check_run(pair: RecordPair) -> Iterator[GateFinding]:
+    """Check that the runs exist and are comparable, then the status of each seed."""
+    if not pair.new:
+        yield GateFinding(name=pair.name, gate="run", verdict="missing", details="in the baseline, but no new record")
+    elif not pair.old:
+        statuses = ", ".join(sorted({record.status for record in pair.new}))
+        yield GateFinding(name=pair.name, gate="run", verdict="new", details=f"not in the baseline: {statuses}")
+    elif pair.differences:
+        details = "; ".join(
+            f"{name}: {_format_value(old)} → {_format_value(new)}" for name, (old, new) in pair.differences.items()
+        )
+        yield GateFinding(name=pair.name, gate="run", verdict="incomparable", details=details)
     else:
-        after = {record.spec.seed: record for record in one.new}
-        for before in one.old:
-            yield _status(one, before, after.get(before.spec.seed))
+        new_by_seed = {record.spec.seed: record for record in pair.new}
+        for old_record in pair.old:
+            yield _check_status(pair, old_record, new_by_seed.get(old_record.spec.seed))
 
 
-def _status(one: RecordPair, before: Record, now: Record | None) -> GateFinding:
-    seed = before.spec.seed
-    if now is None:
-        return GateFinding(name=one.name, gate="run", verdict="missing", details=f"seed {seed} is not there any more")
-    why = f": {now.error.message}" if now.error else ""
-    if before.status == now.status:
-        return GateFinding(name=one.name, gate="status", verdict="same", details=f"seed {seed}: {now.status}")
-    broken = before.status == "ok" or now.status in ("error", "timeout")
-    verdict: GateVerdict = "better" if now.status == "ok" else "worse" if broken else "shown"
-    says = f"seed {seed}: {before.status} → {now.status}{why}"
-    return GateFinding(name=one.name, gate="status", verdict=verdict, details=says)
+def _check_status(pair: RecordPair, old: Record, new: Record | None) -> GateFinding:
+    """Compare the status of one seed; a run that failed before is worse only if it now ends in an error."""
+    seed = old.spec.seed
+    if new is None:
+        return GateFinding(
+            name=pair.name, gate="run", verdict="missing", details=f"seed {seed} in the baseline, but no new record"
+        )
+    if old.status == new.status:
+        return GateFinding(name=pair.name, gate="status", verdict="same", details=f"seed {seed}: {new.status}")
+    verdict: GateVerdict = "shown"
+    if new.status == "ok":
+        verdict = "better"
+    elif old.status == "ok" or new.status in ("error", "timeout"):
+        verdict = "worse"
+    message = f": {new.error.message}" if new.error else ""
+    details = f"seed {seed}: {old.status} → {new.status}{message}"
+    return GateFinding(name=pair.name, gate="status", verdict=verdict, details=details)
 
 
-def _counts(one: RecordPair) -> Iterator[GateFinding]:
-    """Counts are equal, always: that catches changed targets, and budgets that changed unseen."""
-    unlike = {}
-    for before, now in one.both():
-        timed = before.spec.budget.seconds is not None  # the clock, and not the code, decides how far training comes
-        for name in COUNTED:
-            old, new = (_cost(record, name) for record in (before, now))
-            if old != new and not (timed and name.startswith("budget_usage.")):
-                unlike[name] = f"{name}: {_short(old)} → {_short(new)}"
-    if one.seeds:
-        says = "; ".join(unlike.values()) or "parameters, steps, examples and tokens are as before"
-        yield GateFinding(name=one.name, gate="counts", verdict="worse" if unlike else "same", details=says)
-
-
-def _artifact(one: RecordPair, policy: Policy) -> Iterator[GateFinding]:
-    sizes = [
-        (before.cost.artifact_bytes, now.cost.artifact_bytes if now.cost else None)
-        for before, now in one.both()
-        if before.cost and before.cost.artifact_bytes
-    ]
-    if any(new is None for _, new in sizes):
-        says = "its size was recorded before, and is not now"
-        yield GateFinding(name=one.name, gate="artifact", verdict="worse", details=says)
-    elif sizes:
-        old, new = max(sizes, key=lambda pair: (pair[1] or 0) / pair[0])
-        grown = (new or 0) / old - 1
-        verdict: GateVerdict = "worse" if grown > policy.artifact else "same"
-        says = f"{units.size(old)} → {units.size(new)} ({grown:+.1%})"
-        yield GateFinding(name=one.name, gate="artifact", verdict=verdict, details=says)
-
-
-def _memory(one: RecordPair, policy: Policy) -> Iterator[GateFinding]:
-    """Peaks of each phase, on machines alike; beyond CUDA they depend on too much to fail for."""
-    pairs = [(before, now) for before, now in one.both() if before.cost and now.cost]
-    if not pairs or any(_machine(before) != _machine(now) for before, now in pairs):
+def _check_counts(pair: RecordPair) -> Iterator[GateFinding]:
+    """Check that counts are equal; a difference shows changed target modules or a changed budget."""
+    if not pair.seeds:
         return
-    cuda = all((now.env and now.env.device not in ("cpu", "mps")) for _, now in pairs)
-    share, least = (policy.cuda_memory, policy.cuda_mib) if cuda else (policy.cpu_memory, policy.cpu_mib)
-    grown = []
-    for name in ("load", "fit", "predict"):
-        old, new = (max((_peak(record, name) for record in side), default=0.0) for side in zip(*pairs, strict=True))
-        if old and new > old * (1 + share) and new - old >= least:
-            grown.append(f"{name}: {old:,.0f} → {new:,.0f} MiB")
-    verdict: GateVerdict = "same" if not grown else "worse" if cuda else "shown"
-    yield GateFinding(name=one.name, gate="memory", verdict=verdict, details="; ".join(grown) or "peaks are as before")
+    changes = {}
+    for old, new in pair.matched_records():
+        # With a budget in seconds, the speed of the machine decides the number of steps.
+        has_time_limit = old.spec.budget.seconds is not None
+        for name in COUNT_FIELDS:
+            old_count, new_count = _cost_field(old, name), _cost_field(new, name)
+            if old_count != new_count and not (has_time_limit and name.startswith("budget_usage.")):
+                changes[name] = f"{name}: {_format_value(old_count)} → {_format_value(new_count)}"
+    details = "; ".join(changes.values()) or "parameters, steps, examples and tokens are unchanged"
+    yield GateFinding(name=pair.name, gate="counts", verdict="worse" if changes else "same", details=details)
 
 
-def _speed(one: RecordPair) -> Iterator[GateFinding]:
-    """Seconds of runs made at different times say little; they are shown and never judged."""
-    told = []
-    for name in ("fit", "predict"):
-        times = [(_seconds(before, name), _seconds(now, name)) for before, now in one.both()]
-        old, new = (sum(side) for side in zip(*times, strict=True)) if times else (0.0, 0.0)
-        if old and new:
-            told.append(f"{name} × {new / old:.2f}")
-    if told:
-        yield GateFinding(name=one.name, gate="speed", verdict="shown", details=", ".join(told))
+def _check_artifact(pair: RecordPair, policy: Policy) -> Iterator[GateFinding]:
+    """Check the growth of the saved files, for the seed with the largest growth."""
+    sizes = []
+    for old, new in pair.matched_records():
+        if old.cost and old.cost.artifact_bytes:
+            sizes.append((old.cost.artifact_bytes, new.cost.artifact_bytes if new.cost else None))
+    if not sizes:
+        return
+    if any(new_size is None for _, new_size in sizes):
+        details = "the baseline has a size, the new record has none"
+        yield GateFinding(name=pair.name, gate="artifact", verdict="worse", details=details)
+        return
+    old_size, new_size = max(sizes, key=lambda size: (size[1] or 0) / size[0])
+    growth = (new_size or 0) / old_size - 1
+    verdict: GateVerdict = "worse" if growth > policy.artifact else "same"
+    details = f"{units.size(old_size)} → {units.size(new_size)} ({growth:+.1%})"
+    yield GateFinding(name=pair.name, gate="artifact", verdict=verdict, details=details)
 
 
-def _curve(one: RecordPair) -> Iterator[GateFinding]:
-    """The first step at which losses part is the clue to where a change came in."""
-    for before, now in one.both():
-        for old, new in zip(before.curve, now.curve, strict=False):
-            if (old.train_loss, old.validation_loss) != (new.train_loss, new.validation_loss):
-                says = f"seed {before.spec.seed}: losses part at step {new.step}"
-                yield GateFinding(name=one.name, gate="curve", verdict="shown", details=says)
+def _check_memory(pair: RecordPair, policy: Policy) -> Iterator[GateFinding]:
+    """Compare the peak of each phase on equal machines; other peaks than those on CUDA vary too much to fail."""
+    records = [(old, new) for old, new in pair.matched_records() if old.cost and new.cost]
+    if not records or any(_machine(old) != _machine(new) for old, new in records):
+        return
+    on_cuda = all(new.env and new.env.device not in ("cpu", "mps") for _, new in records)
+    max_share, max_mib = (policy.cuda_memory, policy.cuda_mib) if on_cuda else (policy.cpu_memory, policy.cpu_mib)
+    growths = []
+    for phase in MEMORY_PHASES:
+        old_peak = max(_peak_mib(old, phase) for old, _ in records)
+        new_peak = max(_peak_mib(new, phase) for _, new in records)
+        if old_peak and new_peak > old_peak * (1 + max_share) and new_peak - old_peak >= max_mib:
+            growths.append(f"{phase}: {old_peak:,.0f} → {new_peak:,.0f} MiB")
+    verdict: GateVerdict = "same"
+    if growths:
+        verdict = "worse" if on_cuda else "shown"
+    details = "; ".join(growths) or "peaks are unchanged"
+    yield GateFinding(name=pair.name, gate="memory", verdict=verdict, details=details)
+
+
+def _show_speed(pair: RecordPair) -> Iterator[GateFinding]:
+    """Show the ratio of times, without a verdict.
+
+    Runs that did not alternate differ in the load of the machine; `compare_speed` judges interleaved rounds.
+    """
+    ratios = []
+    for phase in SPEED_PHASES:
+        old_s = sum(_wall_s(old, phase) for old, _ in pair.matched_records())
+        new_s = sum(_wall_s(new, phase) for _, new in pair.matched_records())
+        if old_s and new_s:
+            ratios.append(f"{phase} × {new_s / old_s:.2f}")
+    if ratios:
+        yield GateFinding(name=pair.name, gate="speed", verdict="shown", details=", ".join(ratios))
+
+
+def _show_curve(pair: RecordPair) -> Iterator[GateFinding]:
+    """Show the first step with different losses, which helps to find the cause of a change."""
+    for old, new in pair.matched_records():
+        for old_point, new_point in zip(old.curve, new.curve, strict=False):
+            old_losses = (old_point.train_loss, old_point.validation_loss)
+            if old_losses != (new_point.train_loss, new_point.validation_loss):
+                details = f"seed {old.spec.seed}: losses differ from step {new_point.step} on"
+                yield GateFinding(name=pair.name, gate="curve", verdict="shown", details=details)
                 return
 
 
-def _cost(record: Record, name: str) -> object:
-    part, field = name.split(".")
-    found = getattr(record.cost, part) if record.cost else None
-    return getattr(found, field) if found else None
+def _cost_field(record: Record, name: str) -> object:
+    """Return a field of the cost by its dotted name, or None if the record lacks that part of the cost.
+
+    Raises:
+        AttributeError: If `Cost` has no field of that name.
+    """
+    if record.cost is None:
+        return None
+    part_name, field_name = name.split(".")
+    part = getattr(record.cost, part_name)
+    return None if part is None else getattr(part, field_name)
 
 
-def _peak(record: Record, phase: str) -> float:
-    known = record.cost.phases.get(phase) if record.cost else None
-    return (known.peak_mib or 0.0) if known else 0.0
+def _peak_mib(record: Record, phase: str) -> float:
+    cost = record.cost.phases.get(phase) if record.cost else None
+    return (cost.peak_mib or 0.0) if cost else 0.0
 
 
-def _seconds(record: Record, phase: str) -> float:
-    known = record.cost.phases.get(phase) if record.cost else None
-    return known.wall_s if known else 0.0
+def _wall_s(record: Record, phase: str) -> float:
+    cost = record.cost.phases.get(phase) if record.cost else None
+    return cost.wall_s if cost else 0.0
 
 
 def _machine(record: Record) -> list[object]:
-    return [getattr(record.env, name, None) for name in MACHINE_FIELDS]
+    return [getattr(record.env, name) for name in MACHINE_FIELDS] if record.env else []
 
 
-def _short(value: object) -> str:
+def _format_value(value: object) -> str:
+    """Write a value for a finding; a SHA-256 digest is shortened."""
     text = "none" if value is None else str(value)
     return f"{text[:8]}…" if len(text) == 64 else text

@@ -1,115 +1,141 @@
-"""Records of before and after, put beside each other: what is the same run, what is missing, what does not compare."""
+"""Pairs of old and new records of the same runs, with the terms in which they differ."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Any
 
 from bench.analysis.summary import method_labels
 from bench.records import comparability
-from bench.records.record import Record, Spec
+from bench.records.record import Record
+from bench.records.spec import Spec
+
+MethodId = tuple[str, str, str]
+"""Names of a task, a model and a method."""
 
 
 @dataclass(frozen=True)
 class RecordPair:
-    """One method on one task and model, before and after; empty where it is missing or new."""
+    """Old and new records of one method on one task and model."""
 
     task: str
     model: str
     method: str
+    """Label of the method; no two pairs of a task and model have the same."""
     old: tuple[Record, ...]
+    """One record per seed, by seed; empty if the run is new."""
     new: tuple[Record, ...]
-    unlike: dict[str, tuple[Any, Any]]
-    """Terms and settings that differ, with both values: such runs do not compare."""
+    """One record per seed, by seed; empty if the run is missing."""
+    differences: dict[str, tuple[Any, Any]]
+    """Old and new value of each term and hyper-parameter that differs; if there are any, scores are not compared."""
 
     @property
     def name(self) -> str:
-        """What it is called wherever it is shown."""
+        """Task, model and method in one line."""
         return f"{self.task} · {self.model} · {self.method}"
 
     @property
     def metric(self) -> str:
-        """The task's main metric."""
-        return (self.new or self.old)[0].spec.task.metric if self.new or self.old else ""
+        """Main metric of the task; empty without records."""
+        records = self.new or self.old
+        return records[0].spec.task.metric if records else ""
 
     @property
     def seeds(self) -> list[int]:
-        """Those that both have and that were ok in both."""
-        before, after = ({one.spec.seed for one in side if one.status == "ok"} for side in (self.old, self.new))
-        return sorted(before & after)
+        """Seeds whose runs succeeded before and after, ascending."""
+        old_seeds = {record.spec.seed for record in self.old if record.status == "ok"}
+        new_seeds = {record.spec.seed for record in self.new if record.status == "ok"}
+        return sorted(old_seeds & new_seeds)
 
     @property
     def comparison_group(self) -> str:
-        """What methods must have in common for a shift of all of them to mean something."""
-        return repr(comparability.comparison_terms((self.new or self.old)[0].spec)) if self.new or self.old else ""
+        """Terms of the comparison in one string: methods with equal terms can have a common shift."""
+        records = self.new or self.old
+        return repr(comparability.comparison_terms(records[0].spec)) if records else ""
 
     @property
     def trained(self) -> bool:
-        """Whether anything was trained, so that a seed decides the outcome."""
+        """True if any run has trainable parameters, so that scores depend on the seed."""
         return any(
             record.cost and record.cost.parameters and record.cost.parameters.trainable
             for record in (*self.old, *self.new)
         )
 
-    def both(self) -> Iterator[tuple[Record, Record]]:
-        """The runs of each seed that was ok before and after."""
-        sides = [{one.spec.seed: one for one in side} for side in (self.old, self.new)]
+    def matched_records(self) -> Iterator[tuple[Record, Record]]:
+        """Yield the old and the new record of each seed that succeeded before and after."""
+        old_by_seed = {record.spec.seed: record for record in self.old}
+        new_by_seed = {record.spec.seed: record for record in self.new}
         for seed in self.seeds:
-            yield sides[0][seed], sides[1][seed]
+            yield old_by_seed[seed], new_by_seed[seed]
 
 
 def pair_records(old: Sequence[Record], new: Sequence[Record]) -> list[RecordPair]:
-    """Runs of equal keys belong together; of those left, runs of one method on one task do not compare."""
-    names = _names([*old, *new])
-    before, after = _grouped(old), _grouped(new)
-    made = []
-    for cell in dict.fromkeys([*before, *after]):
-        mine, yours = before.get(cell, {}), after.get(cell, {})
-        for key in mine:
-            if key in yours:
-                made.append(RecordPair(*cell[:2], names[key], tuple(mine[key]), tuple(yours[key]), {}))
-        gone, come = ([key for key in side if key not in other] for side, other in ((mine, yours), (yours, mine)))
-        for place in range(max(len(gone), len(come))):
-            left = tuple(mine[gone[place]]) if place < len(gone) else ()
-            right = tuple(yours[come[place]]) if place < len(come) else ()
-            unlike = _unlike(left[0].spec, right[0].spec) if left and right else {}
-            made.append(RecordPair(*cell[:2], names[(left or right)[0].spec.key], left, right, unlike))
-    return made
+    """Pair old records with new ones.
+
+    Runs with equal keys are paired. Of the remaining runs, those of one method on one task and model are paired in
+    order, and the pair names the terms in which they differ. What is left over is missing or new.
+    """
+    labels = _unique_labels([*old, *new])
+    old_runs, new_runs = _group_runs(old), _group_runs(new)
+    pairs = []
+    for method_id in dict.fromkeys([*old_runs, *new_runs]):
+        old_by_key, new_by_key = old_runs.get(method_id, {}), new_runs.get(method_id, {})
+        task, model, _ = method_id
+        for key, old_records in old_by_key.items():
+            if key in new_by_key:
+                pairs.append(RecordPair(task, model, labels[key], tuple(old_records), tuple(new_by_key[key]), {}))
+        old_only = [records for key, records in old_by_key.items() if key not in new_by_key]
+        new_only = [records for key, records in new_by_key.items() if key not in old_by_key]
+        for before, after in zip_longest(old_only, new_only, fillvalue=[]):
+            differences = _spec_differences(before[0].spec, after[0].spec) if before and after else {}
+            label = labels[(before or after)[0].spec.key]
+            pairs.append(RecordPair(task, model, label, tuple(before), tuple(after), differences))
+    return pairs
 
 
-def _names(records: Sequence[Record]) -> dict[str, str]:
-    """A name for every key, no two alike in one task, model and method: with the settings and terms that differ."""
-    named, specs = method_labels(records), {record.spec.key: record.spec for record in records}
-    families: dict[tuple[str, str, str], list[str]] = defaultdict(list)
+def _unique_labels(records: Sequence[Record]) -> dict[str, str]:
+    """Return a label for each key; no two are equal within a task and model.
+
+    The label is the method's name, followed by the hyper-parameters and the terms in which keys of that name differ.
+    """
+    labels = method_labels(records)
+    specs = {record.spec.key: record.spec for record in records}
+    keys_by_label: dict[MethodId, list[str]] = defaultdict(list)
     for key, spec in specs.items():
-        families[spec.task.name, spec.base.name, named[key]].append(key)
-    for keys in families.values():
-        all_terms = {key: comparability.comparison_terms(specs[key]) for key in keys}
-        differing = [name for name in all_terms[keys[0]] if len({repr(of[name]) for of in all_terms.values()}) > 1]
+        keys_by_label[spec.task.name, spec.base.name, labels[key]].append(key)
+    for keys in keys_by_label.values():
+        terms = {key: comparability.comparison_terms(specs[key]) for key in keys}
+        differing = [
+            name for name in terms[keys[0]] if len({repr(terms_of_key[name]) for terms_of_key in terms.values()}) > 1
+        ]
         for key in keys:
-            named[key] = " ".join([named[key], *(f"{name}={str(all_terms[key][name])[:8]}" for name in differing)])
-    return named
+            values = [f"{name}={str(terms[key][name])[:8]}" for name in differing]
+            labels[key] = " ".join([labels[key], *values])
+    return labels
 
 
-def _grouped(records: Sequence[Record]) -> dict[tuple[str, str, str], dict[str, list[Record]]]:
-    """Runs by task, model and method, and in these by key, seeds in order."""
-    found: dict[tuple[str, str, str], dict[str, list[Record]]] = defaultdict(lambda: defaultdict(list))
-    for record in sorted(records, key=lambda one: one.spec.seed):
+def _group_runs(records: Sequence[Record]) -> dict[MethodId, dict[str, list[Record]]]:
+    """Group records by task, model and method, and within these by key, with the seeds ascending."""
+    runs: dict[MethodId, dict[str, list[Record]]] = defaultdict(lambda: defaultdict(list))
+    for record in sorted(records, key=lambda record: record.spec.seed):
         spec = record.spec
-        found[spec.task.name, spec.base.name, spec.method.name][spec.key].append(record)
-    return found
+        runs[spec.task.name, spec.base.name, spec.method.name][spec.key].append(record)
+    return runs
 
 
-def _unlike(old: Spec, new: Spec) -> dict[str, tuple[Any, Any]]:
-    before, after = (comparability.comparison_terms(spec) | _settings(spec) for spec in (old, new))
+def _spec_differences(old: Spec, new: Spec) -> dict[str, tuple[Any, Any]]:
+    """Return the terms and hyper-parameters with different values in two specs, with both values."""
+    old_values, new_values = _terms_and_params(old), _terms_and_params(new)
     return {
-        name: (before.get(name), after.get(name))
-        for name in dict.fromkeys([*before, *after])
-        if before.get(name) != after.get(name)
+        name: (old_values.get(name), new_values.get(name))
+        for name in dict.fromkeys([*old_values, *new_values])
+        if old_values.get(name) != new_values.get(name)
     }
 
 
-def _settings(spec: Spec) -> dict[str, Any]:
-    return {f"{spec.method.name}.{name}": value for name, value in spec.method.params.items()}
+def _terms_and_params(spec: Spec) -> dict[str, Any]:
+    params = {f"{spec.method.name}.{name}": value for name, value in spec.method.params.items()}
+    return comparability.comparison_terms(spec) | params

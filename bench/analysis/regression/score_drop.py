@@ -1,4 +1,4 @@
-"""Whether scores fell: of each method, paired by seed and question, and of all methods of a task together."""
+"""Significant score drops: of each method, and common to all methods of a task."""
 
 from __future__ import annotations
 
@@ -15,171 +15,221 @@ from bench.analysis.power import POWER
 from bench.analysis.regression.gates import GateFinding, GateVerdict, Policy
 from bench.analysis.regression.pairing import RecordPair
 from bench.analysis.seed_variance import NO_PRIOR, Scores, SeedVariancePrior
-from bench.analysis.significance import Noise
+from bench.analysis.significance import VarianceComponents
 from bench.records.record import Record
 
-SEEDS = 3
-SHIFT = "common shift"
-GRID = 2.0**-14  # a hundredth of a point: falls that are seen are told to a tenth
+MIN_SEEDS = 3
+"""Seeds that a trained method needs: with fewer, a drop cannot be distinguished from the variation between seeds."""
+COMMON_SHIFT = "common shift"
+"""Gate for the drop that all methods of a task share."""
+DROP_GRID = 2.0**-14
+"""Resolution of the smallest detectable drop: under 0.01 points, while findings print tenths of a point."""
 
 
 @dataclass(frozen=True)
 class ScoreDrop:
-    """Scores after less scores before, of a method or common to all methods of a task."""
+    """New scores minus old scores, of one method or averaged for each method of a task."""
 
     name: str
     gate: str
-    gap: Scores
-    """A row for each seed, or for each method; a column for each question."""
+    """Main metric, or the common shift."""
+    differences: Scores
+    """New minus old, (seeds, questions) for a method and (methods, questions) for a common shift."""
     prior: SeedVariancePrior
+    """Prior of the variance over the rows of `differences`."""
     max_score_drop: float
-    """A fall by less than this never fails."""
+    """A smaller drop never fails; in units of the score."""
 
     @cached_property
-    def noise(self) -> Noise:
-        """How far off the mean may be."""
-        return Noise.of(self.gap, self.prior)
+    def components(self) -> VarianceComponents:
+        """Error of the mean difference."""
+        return VarianceComponents.estimate(self.differences, self.prior)
 
     @property
-    def p(self) -> float:
-        """One-sided: how often scores that did not fall look as if they had fallen so much."""
-        both = significance.p_value(self.gap, 0 * self.gap, self.prior)
-        return both / 2 if self.gap.mean() < 0 else 1 - both / 2
+    def p_value(self) -> float:
+        """One-sided p value: the probability that unchanged scores drop at least this much."""
+        two_sided = significance.p_value(self.differences, 0 * self.differences, self.prior)
+        return two_sided / 2 if self.differences.mean() < 0 else 1 - two_sided / 2
 
-    def visible(self, level: float) -> float:
-        """About the smallest fall that is seen with 80 % power at a one-sided level, with data as noisy as these."""
-        error = sqrt(self.noise.question_std**2 / self.noise.questions + self.noise.seed_stderr**2)
-        return max(self._least(level, error) + float(special.ndtri(POWER)) * error, self.max_score_drop)
+    def detectable_drop(self, level: float) -> float:
+        """Return the smallest drop that is detected with 80 % power at a one-sided level, given the observed error."""
+        question_variance = self.components.question_std**2 / self.components.n_questions
+        stderr = sqrt(question_variance + self.components.seed_stderr**2)
+        power_margin = float(special.ndtri(POWER)) * stderr
+        return max(self._smallest_significant_drop(level, stderr) + power_margin, self.max_score_drop)
 
-    def _least(self, level: float, error: float) -> float:
-        """The smallest mean fall, on a grid, whose p is below a level.
+    def _smallest_significant_drop(self, level: float, stderr: float) -> float:
+        """Return the smallest mean drop, rounded up to the grid, whose p value is below a level.
 
-        The normal score of p is nearly a line, so secants are there in four or five steps; where one leads out of what
-        is left, it is halved.
+        The normal score of the p value is nearly linear in the drop, so the secant method converges in four or five
+        steps. A step that leaves the bracket is replaced by bisection.
         """
-        if not error:
-            return GRID
-        wanted, low, high = float(special.ndtri(level)), 0.0, 1.0
-        before, last, here = 0.0, 0.0, min(-wanted * error, 0.5)
-        while high - low > GRID / 100 and abs(here - before) > GRID / 100:
-            score = float(special.ndtri(significance.two_sided_tail(here, self.noise) / 2))
-            low, high = (low, here) if score < wanted else (here, high)
-            ahead = here + (wanted - score) * (here - before) / (score - last) if -inf < score < last else low
-            before, last, here = here, score, ahead if low < ahead < high else (low + high) / 2
-        return min(ceil(here / GRID) * GRID, 1.0)
+        if not stderr:
+            return DROP_GRID
+        target_score, low, high = float(special.ndtri(level)), 0.0, 1.0
+        previous, previous_score, drop = 0.0, 0.0, min(-target_score * stderr, 0.5)
+        while high - low > DROP_GRID / 100 and abs(drop - previous) > DROP_GRID / 100:
+            score = float(special.ndtri(significance.two_sided_tail(drop, self.components) / 2))
+            if score < target_score:
+                high = drop
+            else:
+                low = drop
+            following = low
+            if -inf < score < previous_score:
+                following = drop + (target_score - score) * (drop - previous) / (score - previous_score)
+            previous, previous_score = drop, score
+            drop = following if low < following < high else (low + high) / 2
+        return min(ceil(drop / DROP_GRID) * DROP_GRID, 1.0)
 
-    def finding(self, worse: float, better: float, level: float, company: int) -> GateFinding:
-        """What it says, with p values adjusted for its company."""
-        mean = float(self.gap.mean())
+    def finding(self, p_worse: float, p_better: float, level: float, n_tests: int) -> GateFinding:
+        """Return the finding of this test.
+
+        Args:
+            p_worse: One-sided p value of a drop, adjusted for all tests of the family.
+            p_better: One-sided p value of a rise, adjusted likewise.
+            level: Significance level of the family of tests.
+            n_tests: Number of tests in the family.
+        """
+        change = float(self.differences.mean())
         verdict: GateVerdict = "same"
-        if worse < level and mean <= -self.max_score_drop:
+        if p_worse < level and change <= -self.max_score_drop:
             verdict = "worse"
-        elif better < level and mean >= self.max_score_drop:
+        elif p_better < level and change >= self.max_score_drop:
             verdict = "better"
-        least = self.visible(level / company)
-        says = f"{change(self.gap)}, p = {worse:.2g}; a fall of about {100 * least:.1f} points is seen with 80 % power"
+        smallest_drop = self.detectable_drop(level / n_tests)
+        details = (
+            f"{format_change(self.differences)}, p = {p_worse:.2g}; "
+            f"a drop of about {100 * smallest_drop:.1f} points is detected with 80 % power"
+        )
         return GateFinding(
-            name=self.name, gate=self.gate, verdict=verdict, details=says, change=mean, smallest_drop=least
+            name=self.name, gate=self.gate, verdict=verdict, details=details, change=change, smallest_drop=smallest_drop
         )
 
 
 @dataclass(frozen=True)
 class ChangedPair:
-    """A pair whose answers differ, and by how much its scores do."""
+    """A pair of runs with different answers."""
 
     pair: RecordPair
-    gap: Scores
-    """Scores after less scores before, by seed and question (seeds, items)."""
+    differences: Scores
+    """New minus old scores (seeds, questions)."""
 
 
 def find_score_drops(pairs: Sequence[RecordPair], policy: Policy) -> list[GateFinding]:
-    """The main metric of each pair that compares, then what the methods of a task have in common.
+    """Return findings on the main metric of each comparable pair, then on the common shift of each task.
 
-    Answers that are as they were byte for byte need no statistics. Of the chance of a false alarm half goes to the
-    methods and half to the shift that they share (Holm in each), so that many methods do not hide what all have.
+    Pairs with byte-equal answers need no test. Half of the false-alarm rate goes to the methods and half to the common
+    shifts, with Holm's method in each half. So many methods do not hide a drop that all of them share.
     """
-    found, changed, measured = [], [], []
-    for one in pairs:
-        if one.seeds and not one.unlike:
-            fact = _fact(one)
-            if fact is not None:
-                found.append(fact)
-                continue
-            changed.append(ChangedPair(one, gap(one)))
-            if one.trained and len(one.seeds) < SEEDS:
-                says = f"{change(changed[-1].gap)}; {len(one.seeds)} of the {SEEDS} seeds that training needs at least"
-                found.append(GateFinding(name=one.name, gate=one.metric, verdict="unsure", details=says))
-            else:
-                measured.append(changed[-1])
-    return found + judge_drops(measured, changed, policy)
+    findings, changed, testable = [], [], []
+    for pair in pairs:
+        if not pair.seeds or pair.differences:
+            continue
+        finding = _finding_without_test(pair)
+        if finding is not None:
+            findings.append(finding)
+            continue
+        changed_pair = ChangedPair(pair, score_differences(pair))
+        changed.append(changed_pair)
+        if pair.trained and len(pair.seeds) < MIN_SEEDS:
+            change, n_seeds = format_change(changed_pair.differences), len(pair.seeds)
+            details = f"{change}; {n_seeds} of at least {MIN_SEEDS} seeds that a trained method needs"
+            findings.append(GateFinding(name=pair.name, gate=pair.metric, verdict="unsure", details=details))
+        else:
+            testable.append(changed_pair)
+    return findings + judge_drops(testable, changed, policy)
 
 
-def _fact(one: RecordPair) -> GateFinding | None:
-    """What is plain without statistics; None where answers differ."""
+def judge_drops(testable: Sequence[ChangedPair], changed: Sequence[ChangedPair], policy: Policy) -> list[GateFinding]:
+    """Test each method with enough seeds, and the common shift of the methods of each task.
 
-    def said(verdict: GateVerdict, says: str, change: float = 0.0) -> GateFinding:
-        return GateFinding(name=one.name, gate=one.metric, verdict=verdict, details=says, change=change)
-
-    for before, now in one.both():
-        asked, answered = before.samples.ids, now.samples.ids
-        if not asked or (asked != answered and set(asked) != set(answered)):
-            return said("incomparable", f"seed {now.spec.seed}: not the same test questions were answered")
-    if any(_answers(before) != _answers(now) for before, now in one.both()):
-        return None
-    scored = gap(one)
-    shift = float(scored.mean())
-    if scored.any() or any(before.scores != now.scores for before, now in one.both()):
-        says = f"the same answers are scored otherwise: {100 * shift:+.1f} points"
-        return said("better" if shift > 0 else "worse", says, shift)
-    return said("same", "every answer is as before")
-
-
-def judge_drops(measured: Sequence[ChangedPair], changed: Sequence[ChangedPair], policy: Policy) -> list[GateFinding]:
-    """The verdicts on pairs that were measured well enough, and on the shift of all whose answers changed."""
-    trained = [one.gap for one in measured if len(one.gap) > 1]
-    prior = SeedVariancePrior.fit(trained, len(trained))
-    falls = [ScoreDrop(one.pair.name, one.pair.metric, one.gap, prior, policy.max_score_drop) for one in measured]
-    shifts = _common(changed)
-    level = policy.level / 2 if shifts and falls else policy.level
-    return [*_family(falls, level), *_family(shifts, level)]
-
-
-def _family(falls: Sequence[ScoreDrop], level: float) -> list[GateFinding]:
-    ps = [one.p for one in falls]
-    both = zip(falls, significance.holm_adjust(ps), significance.holm_adjust([1 - p for p in ps]), strict=True)
-    return [one.finding(worse, better, level, len(falls)) for one, worse, better in both]
-
-
-def _common(changed: Sequence[ChangedPair]) -> list[ScoreDrop]:
-    """The shift of all methods of a task whose answers changed: it sees what no single one of them can show."""
-    tasks: dict[str, list[ChangedPair]] = {}
-    for one in changed:
-        tasks.setdefault(one.pair.comparison_group, []).append(one)
-    return [
+    Args:
+        testable: Pairs with enough seeds for a test.
+        changed: All pairs with different answers; the common shift is computed from these.
+        policy: Thresholds of the check.
+    """
+    differences_with_seeds = [pair.differences for pair in testable if len(pair.differences) > 1]
+    prior = SeedVariancePrior.fit(differences_with_seeds, len(differences_with_seeds))
+    drops = [
         ScoreDrop(
-            f"{some[0].pair.task} · {some[0].pair.model} · all methods",
-            SHIFT,
-            numpy.stack([one.gap.mean(axis=0) for one in some]),
-            NO_PRIOR,
-            0.0,
+            changed_pair.pair.name, changed_pair.pair.metric, changed_pair.differences, prior, policy.max_score_drop
         )
-        for some in tasks.values()
-        if len(some) > 1 and any(one.gap.any() for one in some)
+        for changed_pair in testable
     ]
+    shifts = _common_shifts(changed)
+    level = policy.level / 2 if shifts and drops else policy.level
+    return [*_test_family(drops, level), *_test_family(shifts, level)]
 
 
-def gap(one: RecordPair) -> Scores:
-    """Scores after less scores before, by seed and question (seeds, items)."""
+def score_differences(pair: RecordPair) -> Scores:
+    """Return new minus old scores of the main metric (seeds, questions)."""
     rows = []
-    for before, now in one.both():
-        old, new = comparison.scores_by_question([before.samples, now.samples], one.metric)
-        rows.append(new - old)
+    for old, new in pair.matched_records():
+        old_scores, new_scores = comparison.scores_by_question([old.samples, new.samples], pair.metric)
+        rows.append(new_scores - old_scores)
     return numpy.array(rows, dtype=numpy.float64)
 
 
-def change(some: Scores) -> str:
-    """The mean in points, with its sign."""
-    return f"{100 * float(some.mean()):+.1f} points"
+def format_change(differences: Scores) -> str:
+    """Write a mean difference in points, with its sign."""
+    return f"{100 * float(differences.mean()):+.1f} points"
+
+
+def _finding_without_test(pair: RecordPair) -> GateFinding | None:
+    """Return the finding on a pair whose answers are equal or not comparable; None if the answers differ."""
+    records = list(pair.matched_records())
+    for old, new in records:
+        old_ids, new_ids = old.samples.ids, new.samples.ids
+        if not old_ids or (old_ids != new_ids and set(old_ids) != set(new_ids)):
+            details = f"seed {new.spec.seed}: the test questions differ"
+            return GateFinding(name=pair.name, gate=pair.metric, verdict="incomparable", details=details)
+    if any(_answers(old) != _answers(new) for old, new in records):
+        return None
+    differences = score_differences(pair)
+    if not differences.any() and all(old.scores == new.scores for old, new in records):
+        return GateFinding(name=pair.name, gate=pair.metric, verdict="same", details="all answers are unchanged")
+    change = float(differences.mean())
+    return GateFinding(
+        name=pair.name,
+        gate=pair.metric,
+        verdict="better" if change > 0 else "worse",
+        details=f"equal answers have different scores: {100 * change:+.1f} points",
+        change=change,
+    )
+
+
+def _test_family(drops: Sequence[ScoreDrop], level: float) -> list[GateFinding]:
+    """Return the finding of each test of a family, with p values adjusted by Holm's method."""
+    p_values = [drop.p_value for drop in drops]
+    p_worse = significance.holm_adjust(p_values)
+    p_better = significance.holm_adjust([1 - p for p in p_values])
+    return [
+        drop.finding(worse, better, level, len(drops))
+        for drop, worse, better in zip(drops, p_worse, p_better, strict=True)
+    ]
+
+
+def _common_shifts(changed: Sequence[ChangedPair]) -> list[ScoreDrop]:
+    """Return the common shift of each task with two or more changed methods, averaged over the seeds of each.
+
+    It detects drops that are too small to be significant for a single method.
+    """
+    pairs_by_group: dict[str, list[ChangedPair]] = {}
+    for changed_pair in changed:
+        pairs_by_group.setdefault(changed_pair.pair.comparison_group, []).append(changed_pair)
+    shifts = []
+    for pairs in pairs_by_group.values():
+        if len(pairs) > 1 and any(changed_pair.differences.any() for changed_pair in pairs):
+            shifts.append(
+                ScoreDrop(
+                    name=f"{pairs[0].pair.task} · {pairs[0].pair.model} · all methods",
+                    gate=COMMON_SHIFT,
+                    differences=numpy.stack([changed_pair.differences.mean(axis=0) for changed_pair in pairs]),
+                    prior=NO_PRIOR,
+                    max_score_drop=0.0,
+                )
+            )
+    return shifts
 
 
 def _answers(record: Record) -> tuple[tuple[str, ...], bytes]:

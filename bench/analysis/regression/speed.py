@@ -1,4 +1,4 @@
-"""Whether answering or adapting became slower: only runs that took turns on one machine can tell."""
+"""Slowdown of training and prediction, from rounds that alternate between two environments on one machine."""
 
 from __future__ import annotations
 
@@ -9,75 +9,97 @@ from pathlib import Path
 import numpy
 from scipy import special
 
-from bench.analysis import task_results
-from bench.analysis.regression.gates import GateFinding, GateVerdict, Policy
+from bench.analysis.regression.gates import SPEED_PHASES, GateFinding, GateVerdict, Policy
 from bench.analysis.significance import SIGNIFICANCE_LEVEL
 from bench.errors import UserError
+from bench.records.collect import read_records
 from bench.records.comparability import same_machine
+from bench.records.record import Record
 
-FEWEST = 5
-PHASES = ("fit", "predict")
-WORTH = 0.05  # seconds: what takes less is all start and no speed
+MIN_ROUNDS = 5
+MIN_PHASE_SECONDS = 0.05
+"""A shorter phase consists of overhead, and its ratio says nothing about speed."""
 
-Times = dict[tuple[str, str], list[float]]
-"""Seconds of each round by method and phase."""
+RoundTimes = dict[tuple[str, str], list[float]]
+"""Seconds of each round, by name of the method and phase."""
 
 
 def compare_speed(rounds: Path, policy: Policy) -> list[GateFinding]:
-    """Ratios of seconds, after over before, of rounds in `rounds/old/1, 2, …` and `rounds/new/1, 2, …`.
+    """Judge the ratio of new to old times per round.
 
-    Of twice as many rounds as are needed, the second half has to confirm the first. Raises `UserError` where rounds are
-    too few, or were made on different machines.
+    With twice the required rounds or more, the first five rounds and the others must both show the slowdown.
+
+    Args:
+        rounds: Folder with the records of each round in `old/1`, `old/2`, … and `new/1`, `new/2`, …
+        policy: Thresholds of the check.
+
+    Raises:
+        UserError: If there are too few rounds, or if they were made on different machines.
     """
-    old, new = (_times(rounds / side) for side in ("old", "new"))
-    found = [_finding(*cell, old[cell], new[cell], policy) for cell in old if cell in new]
-    says = f"no method took more than {1000 * WORTH:.0f} ms to fit or to answer in every round"
-    return found or [GateFinding(name="all methods", gate="speed", verdict="unsure", details=says)]
+    old, new = _read_times(rounds / "old"), _read_times(rounds / "new")
+    findings = [_speed_finding(*key, old[key], new[key], policy) for key in old if key in new]
+    if findings:
+        return findings
+    details = f"no method took more than {1000 * MIN_PHASE_SECONDS:.0f} ms to train or to predict in every round"
+    return [GateFinding(name="all methods", gate="speed", verdict="unsure", details=details)]
 
 
-def is_slower(found: list[GateFinding]) -> bool:
-    """Whether anything is."""
-    return any(one.verdict == "worse" for one in found)
+def any_slower(findings: list[GateFinding]) -> bool:
+    """Return True if any finding is a slowdown."""
+    return any(finding.verdict == "worse" for finding in findings)
 
 
-def _finding(method: str, phase: str, old: list[float], new: list[float], policy: Policy) -> GateFinding:
-    turns = [log(after / before) for before, after in zip(old, new, strict=True)]
-    halves = [turns[:FEWEST], turns[FEWEST:]] if len(turns) >= 2 * FEWEST else [turns]
-    verdict: GateVerdict = "worse" if all(_is_slower(half, policy) for half in halves) else "same"
-    ratio, least = _bounds(turns)
-    says = f"{phase} takes {ratio:.2f} times as long, at least {least:.2f} ({len(turns)} rounds in turns)"
-    return GateFinding(name=method, gate="speed", verdict=verdict, details=says)
+def _speed_finding(method: str, phase: str, old: list[float], new: list[float], policy: Policy) -> GateFinding:
+    log_ratios = [log(new_s / old_s) for old_s, new_s in zip(old, new, strict=True)]
+    parts = [log_ratios]
+    if len(log_ratios) >= 2 * MIN_ROUNDS:
+        parts = [log_ratios[:MIN_ROUNDS], log_ratios[MIN_ROUNDS:]]
+    verdict: GateVerdict = "worse" if all(_is_slower(part, policy) for part in parts) else "same"
+    ratio, lower_bound = _mean_ratio(log_ratios)
+    details = (
+        f"{phase} takes {ratio:.2f} times as long (95 % lower bound {lower_bound:.2f}, "
+        f"{len(log_ratios)} interleaved rounds)"
+    )
+    return GateFinding(name=method, gate="speed", verdict=verdict, details=details)
 
 
-def _is_slower(turns: list[float], policy: Policy) -> bool:
-    ratio, least = _bounds(turns)
-    return ratio > 1 + policy.slower and least > 1 + policy.slower / 2
+def _is_slower(log_ratios: list[float], policy: Policy) -> bool:
+    ratio, lower_bound = _mean_ratio(log_ratios)
+    return ratio > 1 + policy.slower and lower_bound > 1 + policy.slower / 2
 
 
-def _bounds(turns: list[float]) -> tuple[float, float]:
-    """The geometric mean of ratios and its lower bound (one-sided, 95 %)."""
-    mean, spread = float(numpy.mean(turns)), float(numpy.std(turns, ddof=1))
-    return exp(mean), exp(mean - special.stdtrit(len(turns) - 1, 1 - SIGNIFICANCE_LEVEL) * spread / sqrt(len(turns)))
+def _mean_ratio(log_ratios: list[float]) -> tuple[float, float]:
+    """Return the geometric mean of the ratios and its one-sided 95 % lower bound (Student's t of the logarithms)."""
+    mean, std = float(numpy.mean(log_ratios)), float(numpy.std(log_ratios, ddof=1))
+    n_rounds = len(log_ratios)
+    critical = special.stdtrit(n_rounds - 1, 1 - SIGNIFICANCE_LEVEL)
+    return exp(mean), exp(mean - critical * std / sqrt(n_rounds))
 
 
-def _times(folder: Path) -> Times:
-    """Seconds by method and phase, a value for each round; what is too short to tell is left out."""
-    places = sorted((place for place in folder.glob("*") if place.is_dir()), key=lambda place: int(place.name))
-    if len(places) < FEWEST:
-        raise UserError(f"{folder}: {len(places)} rounds, and {FEWEST} at least are needed to tell speeds apart")
-    found: Times = defaultdict(list)
-    every = []
-    for place in places:
-        round_: dict[tuple[str, str], float] = defaultdict(float)  # all seeds of a method together
-        for record in task_results.read_records([place]):
-            every.append(record)
-            cell = f"{record.spec.task.name} · {record.spec.base.name} · {record.spec.method.name}"
-            for phase in PHASES:
-                if record.cost and phase in record.cost.phases:
-                    round_[cell, phase] += record.cost.phases[phase].wall_s
-        for named, seconds in round_.items():
-            if seconds > WORTH:
-                found[named].append(seconds)
-    if not same_machine(every):
-        raise UserError(f"{folder}: rounds of different machines do not tell speeds apart")
-    return {cell: times for cell, times in found.items() if len(times) == len(places)}
+def _read_times(folder: Path) -> RoundTimes:
+    """Return the times of each method and phase that is long enough in every round; seeds of a round are summed."""
+    round_folders = sorted((path for path in folder.glob("*") if path.is_dir()), key=lambda path: int(path.name))
+    if len(round_folders) < MIN_ROUNDS:
+        raise UserError(f"{folder}: {len(round_folders)} rounds; at least {MIN_ROUNDS} are needed to compare speed")
+    times: RoundTimes = defaultdict(list)
+    all_records: list[Record] = []
+    for round_folder in round_folders:
+        records = read_records([round_folder])
+        all_records += records
+        for key, seconds in _round_seconds(records).items():
+            if seconds > MIN_PHASE_SECONDS:
+                times[key].append(seconds)
+    if not same_machine(all_records):
+        raise UserError(f"{folder}: the rounds were made on different machines, so speed cannot be compared")
+    return {key: seconds for key, seconds in times.items() if len(seconds) == len(round_folders)}
+
+
+def _round_seconds(records: list[Record]) -> dict[tuple[str, str], float]:
+    """Return the seconds of one round by name of the method and phase, summed over seeds."""
+    seconds: dict[tuple[str, str], float] = defaultdict(float)
+    for record in records:
+        name = f"{record.spec.task.name} · {record.spec.base.name} · {record.spec.method.name}"
+        for phase in SPEED_PHASES:
+            if record.cost and phase in record.cost.phases:
+                seconds[name, phase] += record.cost.phases[phase].wall_s
+    return seconds
