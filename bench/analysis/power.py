@@ -68,15 +68,15 @@ def questions_to_detect(difference: PairedDifference, effect: float, level: floa
     return low if is_detected(low) else high
 
 
-def detectable_difference(questions: int, discordance: float = 0.10) -> float:
+def detectable_difference(n_questions: int, discordance: float = 0.10) -> float:
     """Return the smallest true difference of a right-or-wrong score that one seed detects.
 
     The power is 80 % at the two-sided 5 % level, by the normal approximation of McNemar's test:
-    (z.975 + z.80) · √(discordance / questions), as in Connor (1987), https://doi.org/10.2307/2531961, for a small
+    (z.975 + z.80) · √(discordance / n_questions), as in Connor (1987), https://doi.org/10.2307/2531961, for a small
     difference.
 
     Args:
-        questions: Number of test questions.
+        n_questions: Number of test questions.
         discordance: Share of questions that exactly one of the two methods answers right.
     """
-    return (1.959964 + 0.841621) * sqrt(discordance / questions)
+    return (1.959964 + 0.841621) * sqrt(discordance / n_questions)

@@ -143,7 +143,7 @@ def test_prompting_is_used_below_the_break_even_and_training_above(plant: Plant)
     assert (few.recommended, many.recommended) == ("few-shot", "lora")
     assert few.break_even == many.break_even
     assert few.break_even is not None
-    assert (few.break_even.first, few.break_even.later, few.break_even.at) == ("few-shot", "lora", 1000)
+    assert (few.break_even.cheaper_below, few.break_even.cheaper_from, few.break_even.queries) == ("few-shot", "lora", 1000)
     assert "from 1,000 questions on." in said(*runs)
 
 
@@ -243,7 +243,7 @@ def test_more_labels_help_where_the_curve_still_rises(plant: Plant) -> None:
 def test_costs_break_even_where_they_are_equal(ours: CostModel, theirs: CostModel, at: int | None) -> None:
     assert break_even.break_even_queries(ours, theirs) == at
     if at is not None:
-        assert ours.total(at) == pytest.approx(theirs.total(at))
+        assert ours.total_s(at) == pytest.approx(theirs.total_s(at))
 
 
 def test_amounts_that_are_none_are_refused() -> None:

@@ -15,7 +15,7 @@ from bench.analysis import significance
 from bench.analysis.comparison import (
     Comparison,
     compare_methods,
-    contrast_between,
+    paired_difference_of,
     scores_by_question,
 )
 from bench.analysis.seed_variance import SeedVariancePrior
@@ -153,15 +153,15 @@ def test_methods_with_no_seed_in_common_are_compared_by_their_means(make_record:
     records = [make_record("lora", em, items=8, seed=seed) for seed, em in ((0, 0.25), (1, 0.75))]
     found = compare_methods([*records, make_record("full", 0.25, items=8, seed=2)])
     ours, theirs = found.results
-    told = contrast_between(ours, theirs)
-    assert (told.seeds, told.questions) == (1, 8)
+    told = paired_difference_of(ours, theirs)
+    assert (told.n_seeds, told.n_questions) == (1, 8)
     assert told == significance.paired_difference(ours.scores.mean(axis=0)[None], theirs.scores.mean(axis=0)[None])
 
 
 def test_seeds_that_only_one_has_are_left_out_of_the_pair(make_record: MakeRecord) -> None:
     records = [make_record("lora", seed=seed) for seed in (0, 1, 2)] + [make_record("full", seed=seed) for seed in (1,)]
     (one,) = compare_methods(records).against_leader.values()
-    assert one.difference.seeds == 1
+    assert one.difference.n_seeds == 1
 
 
 def test_failed_runs_are_kept_aside_and_nothing_is_led_by_them(make_record: MakeRecord) -> None:
@@ -177,7 +177,7 @@ def test_other_terms_are_refused(make_record: MakeRecord) -> None:
 
 
 def test_words_are_no_surer_than_figures() -> None:
-    assert [units.about(items) for items in (7, 42, 431, 8_765)] == [7, 42, 440, 8_800]
+    assert [units.round_up_to_two_digits(items) for items in (7, 42, 431, 8_765)] == [7, 42, 440, 8_800]
 
 
 def test_one_method_that_depends_on_the_seed_is_compared_with_those_that_do_not(make_record: MakeRecord) -> None:

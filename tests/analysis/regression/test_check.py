@@ -67,19 +67,19 @@ def changed(record: Record, part: str, **fields: Any) -> Record:
 
 def test_the_same_records_pass_without_statistics(run: Run) -> None:
     outcome = check(suite(run), suite(run))
-    assert (outcome.code, outcome.summary) == (0, "Nothing is worse: every answer is as before.")
+    assert (outcome.exit_code, outcome.summary) == (0, "Nothing is worse: every answer is as before.")
     assert {one.details for one in outcome.findings if one.gate == "em"} == {"every answer is as before"}
 
 
 def test_other_answers_that_are_as_good_pass(run: Run) -> None:
-    assert check(suite(run), suite(run, own=1)).code == 0
+    assert check(suite(run), suite(run, own=1)).exit_code == 0
 
 
 def test_a_planted_drop_in_one_method_fails_and_is_named(run: Run) -> None:
     new = [run(f"m{place}", seed, fallen=0.08 if place == 1 else 0) for place in range(3) for seed in range(3)]
     outcome = check(suite(run), new)
-    assert outcome.code == 1
-    assert {one.name for one in outcome.of("worse") if one.gate == "em"} == {"feelings · bookworm · m1"}
+    assert outcome.exit_code == 1
+    assert {one.name for one in outcome.with_verdict("worse") if one.gate == "em"} == {"feelings · bookworm · m1"}
     assert "m1" in outcome.summary
 
 
@@ -87,53 +87,53 @@ def test_a_small_drop_of_all_methods_fails_through_what_they_share(run: Run) -> 
     old, new = suite(run, names=16, seeds=1), suite(run, names=16, seeds=1, fallen=0.015, own=1)
     old, new = ([changed(one, "parameters", trainable=0) for one in side] for side in (old, new))
     outcome = check(old, new)
-    assert outcome.code == 1
-    assert [one.gate for one in outcome.of("worse")] == ["common shift"]
+    assert outcome.exit_code == 1
+    assert [one.gate for one in outcome.with_verdict("worse")] == ["common shift"]
 
 
 def test_a_run_that_is_gone_cannot_be_told(run: Run) -> None:
     old = suite(run)
-    assert check(old, old[1:]).code == 3
+    assert check(old, old[1:]).exit_code == 3
     outcome = check(old, [record for record in old if record.spec.method.name != "m1"])
-    assert (outcome.code, [one.name for one in outcome.of("missing")]) == (3, ["feelings · bookworm · m1"])
+    assert (outcome.exit_code, [one.name for one in outcome.with_verdict("missing")]) == (3, ["feelings · bookworm · m1"])
 
 
 def test_an_edited_task_is_incomparable_and_the_field_is_named(run: Run) -> None:
     outcome = check([run()], [run(task__sha256="f" * 64)])
-    assert outcome.code == 3
-    (found,) = outcome.of("incomparable")
+    assert outcome.exit_code == 3
+    (found,) = outcome.with_verdict("incomparable")
     assert found.details == f"task.sha256: {'a' * 8}… → {'f' * 8}…"
 
 
 def test_a_changed_default_is_incomparable_and_named(run: Run) -> None:
     outcome = check([run()], [run(method__params={"rank": 8, "lr": 2e-3})])
-    assert [one.details for one in outcome.of("incomparable")] == ["lora.rank: 16 → 8"]
+    assert [one.details for one in outcome.with_verdict("incomparable")] == ["lora.rank: 16 → 8"]
 
 
 def test_a_status_that_fell_fails_and_one_that_rose_is_better(run: Run, make_record: MakeRecord) -> None:
     error = {"kind": "K", "message": "wanted 9 GiB", "trace": None}
     broken = make_record("lora", status="did-not-fit", scores={}, samples=[], cost=None, error=error)
     fell = check([run()], [broken])
-    assert (fell.code, fell.of("worse")[0].details) == (1, "seed 0: ok → did-not-fit: wanted 9 GiB")
+    assert (fell.exit_code, fell.with_verdict("worse")[0].details) == (1, "seed 0: ok → did-not-fit: wanted 9 GiB")
     assert [one.verdict for one in check([broken], [run()]).findings if one.gate == "status"] == ["better"]
 
 
 def test_an_improvement_passes_and_calls_the_baseline_stale(run: Run) -> None:
     outcome = check(suite(run, fallen=0.08), suite(run))
-    assert outcome.code == 0
+    assert outcome.exit_code == 0
     assert "stale" in outcome.summary
 
 
 def test_training_with_few_seeds_is_unsure_and_never_a_pass(run: Run) -> None:
     outcome = check(suite(run, seeds=2), suite(run, seeds=2, own=1))
-    assert outcome.code == 3
-    assert {one.gate for one in outcome.of("unsure")} == {"em"}
+    assert outcome.exit_code == 3
+    assert {one.gate for one in outcome.with_verdict("unsure")} == {"em"}
 
 
 def test_few_seeds_of_one_method_are_no_pass_though_another_is_as_before(run: Run) -> None:
     old = [run(seed=0), changed(run("majority"), "parameters", trainable=0)]
     new = [run(seed=0, fallen=0.1), changed(run("majority"), "parameters", trainable=0)]
-    assert check(old, new).code == 3
+    assert check(old, new).exit_code == 3
 
 
 def test_one_method_with_two_budgets_is_two_runs(run: Run) -> None:
@@ -141,23 +141,23 @@ def test_one_method_with_two_budgets_is_two_runs(run: Run) -> None:
     old = [run(seed=seed, budget__examples=size) for size, seed in sizes]
     new = [run(seed=seed, budget__examples=size, fallen=0.1 if size == 50 else 0) for size, seed in sizes]
     outcome = check(old, new)
-    assert outcome.code == 1
-    assert {one.name for one in outcome.of("worse")} == {"feelings · bookworm · lora budget.examples=50"}
+    assert outcome.exit_code == 1
+    assert {one.name for one in outcome.with_verdict("worse")} == {"feelings · bookworm · lora budget.examples=50"}
 
 
 def test_the_same_answers_scored_otherwise_fail(run: Run) -> None:
     old = run()
     wrong = Samples.from_list([sample.model_copy(update={"scores": {"em": 0.0}}) for sample in old.samples])
     new = old.model_copy(update={"samples": wrong, "scores": {"em": 0.0}})
-    assert "scored otherwise" in check([old], [new]).of("worse")[0].details
+    assert "scored otherwise" in check([old], [new]).with_verdict("worse")[0].details
     assert [one.verdict for one in check([new], [old]).findings if one.gate == "em"] == ["better"]
 
 
 def test_other_questions_or_none_are_incomparable(run: Run) -> None:
     old = run()
-    assert check([old], [old.model_copy(update={"samples": old.samples[1:]})]).code == 3
+    assert check([old], [old.model_copy(update={"samples": old.samples[1:]})]).exit_code == 3
     empty = old.model_copy(update={"samples": Samples.from_list(())})
-    assert check([empty], [empty]).code == 3
+    assert check([empty], [empty]).exit_code == 3
 
 
 def test_a_run_that_now_crashes_fails_and_a_new_one_is_shown(run: Run, make_record: MakeRecord) -> None:
@@ -166,9 +166,9 @@ def test_a_run_that_now_crashes_fails_and_a_new_one_is_shown(run: Run, make_reco
         return make_record("lora", status=status, scores={}, samples=[], cost=None, error=error)
 
     outcome = check([broken("did-not-fit"), run("m0")], [broken("error"), run("m0")])
-    assert outcome.code == 1
+    assert outcome.exit_code == 1
     ElementTree.fromstring(check_output.to_junit(outcome))
-    (new,) = check([run("m0")], [run("m0"), broken("error")]).of("new")
+    (new,) = check([run("m0")], [run("m0"), broken("error")]).with_verdict("new")
     assert new.details == "was not there before: error"
 
 
@@ -180,14 +180,14 @@ def test_the_fall_that_is_said_to_be_seen_is_seen(run: Run) -> None:
     dice, seen = numpy.random.default_rng(5), 0
     gaps = [dice.choice([-1.0, 0.0, 1.0], p=[0.1, 0.8, 0.1], size=(1, 500)) for _ in range(150)]
     for gap in gaps:
-        least = score_drop.ScoreDrop("a", "em", gap, NO_PRIOR, 0.01).visible(0.05)
+        least = score_drop.ScoreDrop("a", "em", gap, NO_PRIOR, 0.01).detectable_drop(0.05)
         fallen = gap - (dice.random(500) < least)
-        seen += score_drop.ScoreDrop("a", "em", fallen, NO_PRIOR, 0.01).p < 0.05
+        seen += score_drop.ScoreDrop("a", "em", fallen, NO_PRIOR, 0.01).p_value < 0.05
     assert 0.6 < seen / 150 < 0.95
 
 
 def test_nothing_compared_is_no_pass() -> None:
-    assert check([], []).code == 3
+    assert check([], []).exit_code == 3
 
 
 @pytest.mark.parametrize(
@@ -196,22 +196,22 @@ def test_nothing_compared_is_no_pass() -> None:
 )
 def test_counts_that_changed_fail_whatever_the_scores(run: Run, part: str, fields: dict[str, int]) -> None:
     outcome = check([run()], [changed(run(), part, **fields)])
-    (found,) = outcome.of("worse")
-    assert (outcome.code, found.gate) == (1, "counts")
+    (found,) = outcome.with_verdict("worse")
+    assert (outcome.exit_code, found.gate) == (1, "counts")
     assert next(iter(fields)) in found.details
 
 
 def test_steps_under_a_budget_of_seconds_are_the_clocks(run: Run) -> None:
     old = run(budget__seconds=60)
-    assert check([old], [changed(old, "spent", steps=2)]).code == 0
+    assert check([old], [changed(old, "spent", steps=2)]).exit_code == 0
 
 
 def test_an_artifact_that_grew_fails(run: Run) -> None:
     new = run()
     assert new.cost is not None
     grown = new.model_copy(update={"cost": new.cost.model_copy(update={"artifact_bytes": 2_100})})
-    assert [one.gate for one in check([run()], [grown]).of("worse")] == ["artifact"]
-    assert check([run()], [grown], artifact=0.05).code == 0
+    assert [one.gate for one in check([run()], [grown]).with_verdict("worse")] == ["artifact"]
+    assert check([run()], [grown], artifact=0.05).exit_code == 0
 
 
 def test_memory_of_a_cpu_is_shown_and_of_a_gpu_judged(run: Run) -> None:
@@ -375,25 +375,25 @@ def test_a_blessed_baseline_is_found_in_a_revision(
     make_record: MakeRecord, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    baseline.bless_baseline([make_record("lora")], baseline.BASELINE, "the first")
+    baseline.bless_baseline([make_record("lora")], baseline.DEFAULT_BASELINE, "the first")
     for words in ("init -q", "add -A", "-c user.name=a -c user.email=a@b commit -qm one"):
         subprocess.run(["git", *words.split()], check=True)
-    for named in ("HEAD", "HEAD:results/baselines/ci", "HEAD:results/baselines/ci/", str(baseline.BASELINE)):
+    for named in ("HEAD", "HEAD:results/baselines/ci", "HEAD:results/baselines/ci/", str(baseline.DEFAULT_BASELINE)):
         assert [record.spec.method.name for record in baseline.load_baseline(named)] == ["lora"]
 
 
 def test_git_revisions_hold_records(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    put(suite(run), tmp_path / baseline.BASELINE)
-    (tmp_path / baseline.BASELINE / "elsewhere.json").symlink_to("/etc/hostname")  # is no record, and leads nowhere
+    put(suite(run), tmp_path / baseline.DEFAULT_BASELINE)
+    (tmp_path / baseline.DEFAULT_BASELINE / "elsewhere.json").symlink_to("/etc/hostname")  # is no record, and leads nowhere
     for words in ("init -q", "add -A", "-c user.name=a -c user.email=a@b commit -qm one"):
         subprocess.run(["git", *words.split()], check=True)
     assert len(baseline.load_baseline("HEAD")) == len(baseline.load_baseline("HEAD:results")) == 9
-    assert baseline.exists("HEAD")
-    assert not baseline.exists("nowhere")
-    assert not baseline.exists("HEAD:nowhere")
+    assert baseline.has_records("HEAD")
+    assert not baseline.has_records("nowhere")
+    assert not baseline.has_records("HEAD:nowhere")
     with pytest.raises(UserError, match="no revision"):
-        baseline.exists("no/where")
+        baseline.has_records("no/where")
     for wrong in ("nowhere", "HEAD:nowhere"):
         with pytest.raises(UserError, match=wrong.split(":")[-1]):
             baseline.load_baseline(wrong)

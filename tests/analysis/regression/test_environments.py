@@ -31,7 +31,7 @@ class Echo(Method):
     def load(self, base):
         return None
 
-    def fit(self, lm, lesson, budget):
+    def fit(self, lm, data, budget):
         import luckylib
 
         self.answer_ = luckylib.ANSWER
