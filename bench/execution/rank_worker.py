@@ -1,7 +1,8 @@
-"""One of several processes that train a run together: `accelerate launch … -m bench.crew JOB OUT PROGRESS`.
+"""Worker for one rank of a run that several processes train together.
 
-The first does all that a run's only process would do. The others load and train with it and leave before anything is
-answered or measured. Whichever fails first writes the record, and that ends them all.
+Started by `accelerate launch … -m bench.execution.rank_worker JOB OUT PROGRESS`. Rank 0 does all that the only process
+of a run would do. The other ranks load and train with it and exit before anything is answered or measured. The rank
+that fails first writes the record of the failure, and its exit code ends the others.
 """
 
 from __future__ import annotations
@@ -10,59 +11,54 @@ import os
 import sys
 from pathlib import Path
 
-import torch  # noqa: F401 (the processes meet by it, whatever the method needs)
+import torch  # noqa: F401 (the ranks communicate by torch, also if the method needs none)
 
-from bench.execution import worker
+from bench.execution import phases, worker
 from bench.execution.job import Job
+from bench.execution.phases import RunState
 from bench.execution.progress import ProgressFile
-from bench.measurement import environment
 from bench.records import artifacts
-from bench.records.record import Env, Record
+from bench.records.record import Record
 
-FAILED = "failed"  # a file beside that of the progress, made by the first that fails
-
-
-class RankRun(worker.Run):
-    """Loads and trains, and is done."""
-
-    def go(self) -> None:
-        """The first process alone has a clock: when its seconds are used up, it tells the others."""
-        method, lesson = self.load()
-        self.fit(method, lesson, self.spec.budget.model_copy(update={"seconds": None}))
-
-    def env(self) -> Env:
-        """Without measuring the machine, on which the first process measures the run by now."""
-        others, digest = self.bystander.background_cores(), self.job.method_sha256
-        return environment.describe_environment(self.started, digest, self.device, others, processes=self.job.processes)
+FAILURE_MARKER = "failed"
+"""Name of a file beside the progress file, created by the rank that fails first."""
 
 
 def main(job_file: str, out: str, progress_file: str) -> int:
-    """Run the job, or help to; returns the exit code: not 0 where this process tells of a failure."""
+    """Run the job or help to train it; return the exit code, 1 if this rank has recorded a failure."""
     job = Job.model_validate_json(Path(job_file).read_text("utf-8"))
-    mark = Path(progress_file).with_name(FAILED)
+    marker = Path(progress_file).with_name(FAILURE_MARKER)
     if os.environ.get("RANK", "0") != "0":
-        record = RankRun(job, lambda state: None).record()
-        return 0 if record.status == "ok" else _fail(record, Path(out), mark)
+        state = RunState(job, lambda progress: None)
+        # Rank 0 measures the machine at the end of the run, and this rank must not disturb that.
+        record = worker.record_run(state, _load_and_fit, measure_peak_flops=False)
+        return 0 if record.status == "ok" else _record_failure(record, Path(out), marker)
     with artifacts.record_writer(Path(out), job.spec.id, job.save_artifacts) as (saved, write):
-        record = worker.Run(job, ProgressFile(Path(progress_file)), saved).record()
+        record = worker.run_job(job, ProgressFile(Path(progress_file)), saved)
         if record.status == "ok":
             write(record)
             return 0
-    return _fail(record, Path(out), mark)
+    return _record_failure(record, Path(out), marker)
 
 
-def _fail(record: Record, out: Path, mark: Path) -> int:
-    """Write the record of a failure unless another process has failed before, which may be why this one did."""
+def _load_and_fit(state: RunState) -> None:
+    """Run the phases of a rank other than 0; its budget has no seconds, since only rank 0 has a clock."""
+    loaded = phases.load(state)
+    phases.fit(state, loaded, state.job.spec.budget.model_copy(update={"seconds": None}))
+
+
+def _record_failure(record: Record, out: Path, marker: Path) -> int:
+    """Write the record of a failure unless another rank has failed before, which may have caused this one."""
     try:
-        mark.touch(exist_ok=False)
+        marker.touch(exist_ok=False)
     except FileExistsError:
-        return 0  # it ends when that has told
+        return 0  # the other rank's exit code ends this run once its record is written
     record.write(out)
     return 1
 
 
 if __name__ == "__main__":
-    code = main(*sys.argv[1:])
+    exit_code = main(*sys.argv[1:])
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(code)  # a process whose mates are gone could wait for them at its end
+    os._exit(exit_code)  # a normal exit could wait for ranks that have ended

@@ -1,0 +1,258 @@
+"""Phases of one run, as functions over its state: load, fit, save, predict and what is measured besides."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import cast
+
+from bench import registry
+from bench.data import hub_tasks
+from bench.execution.budget import BudgetTracker
+from bench.execution.job import Job
+from bench.measurement import adapter_serving, device, environment, memory_limit
+from bench.measurement.forgetting import ForgettingProbe
+from bench.measurement.meter import Meter, measure_latency
+from bench.method import LM, Method, ProgressCallback, TrainingData
+from bench.modeling import checkpoint, loaded_model
+from bench.modeling.seed import seed_all
+from bench.records import artifacts
+from bench.records.cost import AdapterServing, Answering, Parameters, Phase
+from bench.records.record import BudgetLimits, Forgetting
+from bench.records.samples import Sample
+from bench.task import Task, TaskRow
+from bench.training import distributed
+
+
+@dataclass
+class RunState:
+    """Job, instruments and results of one run.
+
+    Each phase adds its results, so the record of a failed run holds what the phases before the failure have measured.
+    """
+
+    job: Job
+    on_progress: ProgressCallback
+    started: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
+    background_load: environment.BackgroundLoad = field(default_factory=environment.BackgroundLoad)
+    meter: Meter = field(default_factory=Meter)
+    device: str = "cpu"
+    """Torch's name of the device; `cpu` for a method that needs no torch."""
+    method: Method | None = None
+    """None until the import phase has made it."""
+    budget: BudgetTracker | None = None
+    """None until the fit phase begins."""
+    parameters: Parameters | None = None
+    artifact_bytes: int | None = None
+    answering: Answering | None = None
+    adapter_serving: AdapterServing | None = None
+    adapter_serving_error: str | None = None
+    forgetting: Forgetting | None = None
+    estimated_bytes: dict[str, int] = field(default_factory=dict)
+    """Bytes that a phase is expected to add to the memory held at its start, by phase."""
+    samples: tuple[Sample, ...] = ()
+
+
+@dataclass(frozen=True)
+class LoadedRun:
+    """Method, model and data of a run after its load phase."""
+
+    method: Method
+    lm: LM | None
+    """None for a method that needs no model."""
+    task: Task
+    data: TrainingData
+
+
+def load(state: RunState, earlier_import: Phase | None = None) -> LoadedRun:
+    """Run the phases `import` and `load`.
+
+    Args:
+        state: State of the run, without any results.
+        earlier_import: Cost of the imports made before this process was forked; None after a cold start.
+    """
+    spec = state.job.spec
+    state.on_progress({"phase": "import"})
+    with state.meter.phase("import", since_process_start=True):
+        method, task, model_folder = _import_and_check(state)
+    import_phase = state.meter.phases["import"].continued_from(earlier_import)
+    state.meter = Meter(state.device, state.job.processes)
+    state.meter.phases["import"] = import_phase
+    base = checkpoint.Checkpoint(model_folder, spec.base.dtype, state.device, spec.decoding)
+    data = task.training_data(spec.seed, spec.budget.examples)
+    if spec.budget.memory is not None:
+        memory_limit.set_memory_limit(spec.budget.memory, state.device)
+    state.on_progress({"phase": "load"})
+    seed_all(spec.seed)
+    with state.meter.phase("load"):
+        lm = method.load(base)
+    if lm is not None:
+        from bench.measurement import memory_estimate
+
+        state.estimated_bytes["load"] = memory_estimate.model_bytes(lm.model)
+    return LoadedRun(method, lm, task, data)
+
+
+def _import_and_check(state: RunState) -> tuple[Method, Task, Path]:
+    """Import the method and what it needs; return the method, the task and the folder of the base model.
+
+    Raises:
+        RuntimeError: If task or model differ from those that the run was planned with.
+    """
+    job, spec = state.job, state.job.spec
+    method_class = registry.find_method(spec.method.ref)
+    for module in method_class.preload_modules:
+        importlib.import_module(module)
+    if (torch := sys.modules.get("torch")) is not None:
+        torch.set_num_threads(environment.compute_threads())
+        state.device = device.torch_device(job.device, distributed.local_rank(job.processes))
+        distributed.join_group(job.processes, state.device)
+    task = hub_tasks.load_task(registry.find_task(spec.task.ref), fetch=False)
+    model_folder = registry.find_model(spec.base.ref)
+    if (task.sha256, checkpoint.weights_digest(model_folder)) != (spec.task.sha256, spec.base.sha256):
+        raise RuntimeError("the task or the model was changed after the run was planned; run the command again")
+    state.method = method_class(**spec.method.params)
+    return state.method, task, model_folder
+
+
+def fit(state: RunState, loaded: LoadedRun, limits: BudgetLimits) -> None:
+    """Run the phase `fit` within the limits; afterwards this process is alone, without its other ranks."""
+    distributed.barrier()
+    state.on_progress({"phase": "fit"})
+    seed_all(state.job.spec.seed)
+    with state.meter.phase("fit"):
+        state.budget = BudgetTracker(limits, len(loaded.data.train), state.on_progress)
+        lm = cast(LM, loaded.lm)  # a method that loads no model ignores it
+        loaded.method.fit(lm, loaded.data, state.budget)
+        state.budget.stop()
+    # The processor time of the other ranks belongs to this run and is no background load.
+    state.background_load.exclude(distributed.leave_group())
+
+
+def save(state: RunState, loaded: LoadedRun, folder: Path) -> None:
+    """Save the artifact into an empty folder; count its bytes and the parameters."""
+    loaded.method.save(folder)
+    state.artifact_bytes, saved_parameters = artifacts.folder_bytes(folder)
+    if loaded.lm is not None:
+        total, trainable = loaded.lm.count_parameters()
+        state.parameters = Parameters(total=total, trainable=trainable, saved=saved_parameters)
+
+
+def predict(state: RunState, loaded: LoadedRun) -> None:
+    """Run the phase `predict`: answer all questions of the split and score the answers."""
+    lm = loaded.lm
+    rows = _split_rows(state, loaded)
+    questions = [row.input for row in rows]
+    state.on_progress({"phase": "predict"})
+    if lm is not None:
+        lm.token_usage = type(lm.token_usage)()  # tokens that the method generated while fitting do not count
+    with state.meter.phase("predict"):
+        answers = loaded.method.predict(questions)
+    if len(answers) != len(rows):
+        raise RuntimeError(f"predict gave {len(answers)} answers to {len(rows)} questions")
+    usage = vars(lm.token_usage) | loaded_model.describe_reading(lm) if lm is not None else {}
+    state.samples = tuple(_score(loaded.task, row, answer) for row, answer in zip(rows, answers, strict=True))
+    state.answering = Answering(queries=len(rows), latency_ms=(), **usage)
+    if lm is not None and state.answering.longest_prompt_tokens:
+        state.estimated_bytes["predict"] = _estimate_predict_bytes(lm, state.answering)
+
+
+def _estimate_predict_bytes(lm: LM, answering: Answering) -> int:
+    """Estimate the bytes that generating the answers adds, from the longest prompt."""
+    from bench.measurement import memory_estimate
+
+    assert answering.longest_prompt_tokens is not None
+    own_tokens = answering.longest_prompt_tokens - (answering.shared_prefix_tokens or 0)
+    row_tokens = own_tokens + lm.max_new_tokens
+    rows = min(memory_estimate.max_batch_rows(lm.model, row_tokens), answering.queries)
+    return memory_estimate.generation_bytes(lm.model, rows, row_tokens)
+
+
+def _score(task: Task, row: TaskRow, raw: str) -> Sample:
+    """Trim, parse and score one answer, in the same way for every method."""
+    text = task.trim(raw)
+    scores = task.score(text, row.references)
+    return Sample(id=row.id, references=row.references, raw=raw, answer=task.parse(text), scores=scores)
+
+
+def answer_questions(loaded: LoadedRun, questions: Sequence[str]) -> tuple[Sample, ...]:
+    """Answer ad-hoc questions; nothing is scored or measured."""
+    answers = loaded.method.predict(questions) if questions else []
+    task = loaded.task
+    return tuple(
+        Sample(id=str(index), references=(), raw=raw, answer=task.parse(task.trim(raw)), scores={})
+        for index, raw in enumerate(answers)
+    )
+
+
+def measure_query_latency(state: RunState, loaded: LoadedRun) -> list[str]:
+    """Run the phase `latency`: answer some questions one at a time; return the answers."""
+    assert state.answering is not None
+    questions = [row.input for row in _split_rows(state, loaded)]
+    state.on_progress({"phase": "latency"})
+    with state.meter.phase("latency"):
+        answers, latency_ms = measure_latency(loaded.method.predict, questions)
+    state.answering = state.answering.model_copy(update={"latency_ms": latency_ms})
+    return answers
+
+
+def read_general_text_before(state: RunState, lm: LM | None) -> ForgettingProbe | None:
+    """Run the phase `general_text_before`: measure the loss on general text of the model as loaded.
+
+    Every model is measured, because it is not known yet if the method will train it.
+
+    Returns:
+        What `read_general_text_after` compares with; None without a decoder or without general text.
+    """
+    file = registry.general_text_file()
+    if lm is None or not lm.can_generate or file is None:
+        return None
+    state.on_progress({"phase": "general_text_before"})
+    with state.meter.phase("general_text_before"):
+        probe = ForgettingProbe.measure_before(lm, file)
+    if (torch := sys.modules.get("torch")) is not None:
+        torch.cuda.empty_cache()  # memory reserved by this phase would count as reserved by fitting
+    return probe
+
+
+def read_general_text_after(state: RunState, lm: LM | None, probe: ForgettingProbe | None) -> None:
+    """Run the phase `general_text_after`: measure the loss on general text again if the model has been trained."""
+    if lm is None or probe is None or lm.count_parameters()[1] == 0:
+        return
+    state.on_progress({"phase": "general_text_after"})
+    with state.meter.phase("general_text_after"):
+        state.forgetting = probe.measure_after(lm)
+
+
+def measure_adapter_serving(state: RunState, loaded: LoadedRun, saved: Path, answers: Sequence[str]) -> None:
+    """Run the phase `adapter_serving`: load, switch and merge the saved adapter.
+
+    This is the last phase, since it leaves the model changed.
+
+    Args:
+        state: State of the run.
+        loaded: Method, model and data.
+        saved: Folder of the saved artifact.
+        answers: Answers of the latency phase, which the adapter should give again.
+    """
+    lm = loaded.lm
+    if lm is None or not adapter_serving.can_serve(lm.model, saved):
+        return
+    questions = [row.input for row in _split_rows(state, loaded)][: len(answers)]
+    state.on_progress({"phase": "adapter_serving"})
+    with state.meter.phase("adapter_serving"):
+        try:
+            state.adapter_serving = adapter_serving.measure_serving(
+                lm.model, saved, questions, answers, loaded.method.predict
+            )
+        except Exception as error:  # all other results are complete by now, and this failure must not discard them
+            state.adapter_serving_error = f"{type(error).__name__}: {error}"
+
+
+def _split_rows(state: RunState, loaded: LoadedRun) -> Sequence[TaskRow]:
+    """Return the rows of the split that the run answers."""
+    return loaded.task.splits[state.job.spec.split]
