@@ -1,183 +1,222 @@
-"""A PEFT adapter as the base of all methods: where its own base is, whether it fits there, and how it is merged."""
+"""A PEFT adapter used as the base model: its own base, the checks that it fits there, and the merge."""
 
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import json
 import re
-import warnings
 from collections.abc import Mapping
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 from bench import registry
 from bench.errors import UserError
-from bench.modeling import model_config, weight_files
+from bench.modeling import compat, model_config, weight_files
+from bench.modeling.weight_files import TensorHeader
 
-CONFIG = "adapter_config.json"
-NAMES_ONLY = ("base_model_name_or_path", "revision")  # where the base was found does not change what it is
-BEFORE = frozenset(
+ADAPTER_CONFIG_NAME = "adapter_config.json"
+# Left out of the digest: the location of the base does not change the model.
+BASE_LOCATION_KEYS = ("base_model_name_or_path", "revision")
+PROMPT_LEARNING_TYPES = frozenset(
     {"PROMPT_TUNING", "MULTITASK_PROMPT_TUNING", "P_TUNING", "PREFIX_TUNING", "ADAPTION_PROMPT", "CPT", "CARTRIDGE"}
 )
-ROUTED = {"POLY", "XLORA"}
-PROBE = 8  # tokens read before and after merging
-TOLERANCE = {"float32": 1e-3}  # of the largest logit, by which merging may move any
-COARSE = 0.1
+ROUTED_TYPES = frozenset({"POLY", "XLORA"})
+MERGE_CHECK_TOKENS = 8  # length of the input whose logits are compared before and after merging
+# Allowed change of a logit by merging, as a share of the largest logit; by dtype, with a default for the others.
+MERGE_TOLERANCE = {"float32": 1e-3}
+DEFAULT_MERGE_TOLERANCE = 0.1
 
 
 def is_adapter(folder: Path) -> bool:
-    """Whether a folder holds an adapter instead of a model."""
-    return (folder / CONFIG).is_file()
+    """Tell if a folder holds an adapter instead of a whole model."""
+    return (folder / ADAPTER_CONFIG_NAME).is_file()
 
 
 def find_adapter_base(folder: Path) -> Path:
-    """The folder of the model that an adapter is for; raises `UserError` where that is not there."""
-    config, where = model_config.read_config(folder, CONFIG), str(folder / CONFIG)
-    name, mend = config.get("base_model_name_or_path"), "put the base's folder or hub name into base_model_name_or_path"
+    """Return the folder of the model that an adapter was trained on.
+
+    `base_model_name_or_path` is a path relative to the adapter folder, a path, or a model on the hub.
+
+    Raises:
+        UserError: The adapter does not name its base, or the base is missing or an adapter itself.
+    """
+    config, location = model_config.read_config(folder, ADAPTER_CONFIG_NAME), str(folder / ADAPTER_CONFIG_NAME)
+    name = config.get("base_model_name_or_path")
+    hint = "set base_model_name_or_path to the folder or hub name of the base"
     if not name:
-        raise UserError("the adapter does not name its base", location=where, hint=mend)
-    beside: Path = folder / str(name)
-    if beside.is_dir():
-        found = beside
+        raise UserError("the adapter does not name its base model", location=location, hint=hint)
+    relative_folder: Path = folder / str(name)
+    if relative_folder.is_dir():
+        base_folder = relative_folder
     else:
         revision = config.get("revision")
         try:
-            found = registry.find_model(f"{name}@{revision}" if revision else name)
-        except UserError as reason:
+            base_folder = registry.find_model(f"{name}@{revision}" if revision else name)
+        except UserError as error:
             raise UserError(
-                f"the adapter's base '{name}' is not here: {reason.what}", location=where, hint=mend
+                f"the base model '{name}' of the adapter is not found: {error.args[0]}", location=location, hint=hint
             ) from None
-    if is_adapter(found):
+    if is_adapter(base_folder):
         raise UserError(
-            f"the adapter's base '{name}' is an adapter itself", location=where, hint="merge that one first"
+            f"the base model '{name}' of the adapter is an adapter itself", location=location, hint="merge that first"
         )
-    return found
+    return base_folder
 
 
-def check_adapter(folder: Path, beneath: Path) -> None:
-    """Refuse an adapter that cannot be merged into the model beneath it, as far as files tell."""
-    config, where = model_config.read_config(folder, CONFIG), str(folder / CONFIG)
-    kind = str(config.get("peft_type"))
-    if kind not in _types():
+def check_adapter(folder: Path, base_folder: Path) -> None:
+    """Check by its files that an adapter can be merged into its base model.
+
+    Raises:
+        UserError: The adapter type cannot be merged, the base is an encoder, or weights are missing or do not fit.
+    """
+    _check_adapter_type(folder)
+    if model_config.model_kind(model_config.read_config(base_folder)) != "decoder":
         raise UserError(
-            f"the installed PEFT has no type of adapter '{kind}'", location=where, hint="pip install -U peft"
+            "adapters are merged into causal language models only, and the base of this adapter is an encoder",
+            location=str(folder / ADAPTER_CONFIG_NAME),
+            hint="merge it with PEFT (merge_and_unload) and use the merged model",
         )
-    if kind in BEFORE | ROUTED or config.get("alora_invocation_tokens"):
-        why = "it stands before the prompt" if kind in BEFORE else "it works differently on different tokens"
+    if any((folder / name).is_file() for name in weight_files.MODEL_WEIGHT_NAMES):
         raise UserError(
-            f"an adapter of the type {kind} cannot be merged into its base: {why}",
-            location=where,
-            hint="give its base; adapters such as LoRA, DoRA and IA³ can be merged",
+            "the folder holds both an adapter and a whole model",
+            location=str(folder),
+            hint="put each into a folder of its own",
         )
-    if model_config.model_kind(model_config.read_config(beneath)) != "decoder":
-        mend = "merge it with PEFT (merge_and_unload) and give the merged model"
-        raise UserError(
-            "adapters are merged into models that write, and this one's base reads only", location=where, hint=mend
-        )
-    if any((folder / name).is_file() for name in weight_files.MODEL):
-        raise UserError(
-            "the folder holds an adapter and a whole model", location=str(folder), hint="give each a folder"
-        )
-    (file,) = weight_files.find_weight_files(folder, weight_files.ADAPTER)
-    weight_files.check_weight_files([file])
-    below = weight_files.find_weight_files(beneath)
-    if file.suffix == ".safetensors" and all(part.suffix == ".safetensors" for part in below):
-        known = {name: tensor for part in below for name, tensor in weight_files.read_tensor_headers(part).items()}
-        _fit(weight_files.read_tensor_headers(file), known, file)
+    (adapter_file,) = weight_files.find_weight_files(folder, weight_files.ADAPTER_WEIGHT_NAMES)
+    weight_files.check_weight_files([adapter_file])
+    base_files = weight_files.find_weight_files(base_folder)
+    if all(file.suffix == ".safetensors" for file in [adapter_file, *base_files]):
+        base_tensors: dict[str, TensorHeader] = {}
+        for file in base_files:
+            base_tensors |= weight_files.read_tensor_headers(file)
+        _check_shapes(weight_files.read_tensor_headers(adapter_file), base_tensors, adapter_file)
 
 
-def adapter_digest(folder: Path, beneath: str) -> str:
-    """SHA-256 of an adapter on a base of the digest `beneath`; the base's name and place are left out."""
-    (file,) = weight_files.find_weight_files(folder, weight_files.ADAPTER)
-    config = {key: said for key, said in model_config.read_config(folder, CONFIG).items() if key not in NAMES_ONLY}
-    total = hashlib.sha256(f"{beneath}\n{json.dumps(config, sort_keys=True)}\n".encode())
+def adapter_digest(folder: Path, base_digest: str) -> str:
+    """Return the SHA-256 of an adapter and its base; the name and location of the base are left out."""
+    (file,) = weight_files.find_weight_files(folder, weight_files.ADAPTER_WEIGHT_NAMES)
+    config = model_config.read_config(folder, ADAPTER_CONFIG_NAME)
+    config = {key: value for key, value in config.items() if key not in BASE_LOCATION_KEYS}
+    digest = hashlib.sha256(f"{base_digest}\n{json.dumps(config, sort_keys=True)}\n".encode())
     with file.open("rb") as content:
-        total.update(hashlib.file_digest(content, "sha256").digest())
-    return total.hexdigest()
+        digest.update(hashlib.file_digest(content, "sha256").digest())
+    return digest.hexdigest()
 
 
 def merge_adapter(model: Any, folder: Path) -> Any:
-    """The model with the adapter merged into its weights; raises `UserError` if that changes what the adapter does."""
+    """Merge an adapter into the weights of its loaded base model.
+
+    Returns:
+        The merged model, without PEFT layers.
+
+    Raises:
+        UserError: The adapter does not fit, PEFT cannot merge it, or the merged model gives other logits.
+    """
     import torch
     from peft import PeftModel
 
     try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("error", message=".*missing adapter keys.*")
+        with compat.raise_on_missing_adapter_weights():
             adapted: Any = PeftModel.from_pretrained(model, str(folder)).eval()
     except (RuntimeError, ValueError, UserWarning, KeyError) as error:
-        raise _stranger(folder, str(error).strip().partition("\n")[0]) from error
-    ids = torch.arange(PROBE, device=model.device)[None] % model.config.get_text_config().vocab_size
+        raise _mismatch_error(folder, str(error).strip().partition("\n")[0]) from error
+    input_ids = torch.arange(MERGE_CHECK_TOKENS, device=model.device)[None]
+    input_ids = input_ids % model.config.get_text_config().vocab_size
     with torch.inference_mode():
-        before = adapted(input_ids=ids).logits.float()
+        logits_before = adapted(input_ids=input_ids).logits.float()
     try:
         merged = adapted.merge_and_unload(safe_merge=True)
     except (AttributeError, NotImplementedError, ValueError, TypeError) as error:
-        mend = "give its base"
-        raise UserError(f"PEFT cannot merge the adapter: {error}", location=str(folder), hint=mend) from error
-    with torch.inference_mode():
-        after = merged(input_ids=ids).logits.float()
-    most = TOLERANCE.get(str(model.dtype).removeprefix("torch."), COARSE) * float(before.abs().max())
-    if not float((after - before).abs().max()) <= most:
         raise UserError(
-            "merging the adapter changes what the model says (weights that are shared, or numbers that are none)",
+            f"PEFT cannot merge the adapter: {error}", location=str(folder), hint="use its base model"
+        ) from error
+    with torch.inference_mode():
+        logits_after = merged(input_ids=input_ids).logits.float()
+    tolerance = MERGE_TOLERANCE.get(str(model.dtype).removeprefix("torch."), DEFAULT_MERGE_TOLERANCE)
+    difference = float((logits_after - logits_before).abs().max())
+    if not difference <= tolerance * float(logits_before.abs().max()):  # also true if the difference is NaN
+        raise UserError(
+            "merging the adapter changes the output of the model (shared weights, or weights that are not finite)",
             location=str(folder),
-            hint="merge it yourself, look at its answers, and give the merged model",
+            hint="merge it yourself, check the answers, and use the merged model",
         )
     return merged
 
 
-def _fit(
-    tensors: Mapping[str, weight_files.TensorHeader], below: Mapping[str, weight_files.TensorHeader], file: Path
-) -> None:
-    """Refuse an adapter with a layer that its base has not, or has in another size.
-
-    Loading may rename what files hold, so a kind of layer that is strange here is left to that, unless all are.
-    """
-    sizes = {_bare(name.removesuffix(".weight")): tensor.shape for name, tensor in below.items()}
-    kinds = {_kind(layer) for layer in sizes}
-    layers = [(name, *found) for name in tensors if (found := _layer(name))]
-    if layers and not any(_kind(layer) in kinds for _, layer, _ in layers):
-        raise _stranger(file, f"the base has nothing like {layers[0][1]}")
-    for name, layer, side in layers:
-        if _kind(layer) not in kinds:
-            continue
-        if layer not in sizes:
-            raise _stranger(file, f"the base has no {layer}")
-        shape, size = sizes[layer], tensors[name].shape
-        if side and len(size) == len(shape) == 2 and (width := size[1 if side == "A" else 0]) not in shape:
-            raise _stranger(file, f"{layer} is {' × '.join(map(str, shape))} in the base, and the adapter's is {width}")
-
-
-def _layer(name: str) -> tuple[str, str] | None:
-    """The layer that a tensor of an adapter stands beside, and its side if it is LoRA's; None for other tensors."""
-    found = re.match(r"base_model\.model\.(.+?)\.(?:lora_([AB])\b|lora_|ia3_|hada_|lokr_|vera_|[bh]?oft_|hra_)", name)
-    return (_bare(found[1]), found[2] or "") if found else None
-
-
-def _bare(layer: str) -> str:
-    """A layer's path without what stands before its number, which files of body and whole model call differently."""
-    return re.sub(r"^.*?\.?([^.]+\.\d+\.)", r"\1", layer, count=1)
-
-
-def _kind(layer: str) -> str:
-    return re.sub(r"\.\d+\.", ".#.", layer)
-
-
-def _stranger(place: Path, why: str) -> UserError:
-    return UserError(
-        f"the adapter does not fit its base, so it was made for another: {why}",
-        location=str(place),
-        hint=f"name the right base in {CONFIG} (base_model_name_or_path)",
+def _check_adapter_type(folder: Path) -> None:
+    """Raise `UserError` for an adapter type that PEFT does not have or cannot merge."""
+    config, location = model_config.read_config(folder, ADAPTER_CONFIG_NAME), str(folder / ADAPTER_CONFIG_NAME)
+    peft_type = str(config.get("peft_type"))
+    if peft_type not in compat.peft_types():
+        raise UserError(
+            f"the installed PEFT has no adapter type '{peft_type}'", location=location, hint="pip install -U peft"
+        )
+    if peft_type in PROMPT_LEARNING_TYPES:
+        reason = "it adds virtual tokens before the prompt"
+    elif peft_type in ROUTED_TYPES or config.get("alora_invocation_tokens"):
+        reason = "its effect differs between tokens"
+    else:
+        return
+    raise UserError(
+        f"an adapter of type {peft_type} cannot be merged into its base model: {reason}",
+        location=location,
+        hint="use its base model; adapters such as LoRA, DoRA and IA³ can be merged",
     )
 
 
-@cache
-def _types() -> frozenset[str]:
-    """The types of adapters that the installed PEFT lists, read off its source."""
-    spec = importlib.util.find_spec("peft")
-    assert spec is not None and spec.origin is not None
-    source = (Path(spec.origin).parent / "utils" / "peft_types.py").read_text("utf-8")
-    return frozenset(re.findall(r'^    [A-Z0-9_]+ = "([A-Z0-9_]+)"', source, re.MULTILINE))
+def _check_shapes(
+    adapter_tensors: Mapping[str, TensorHeader], base_tensors: Mapping[str, TensorHeader], adapter_file: Path
+) -> None:
+    """Raise `UserError` for an adapter layer that the base model lacks or has in another shape.
+
+    Loading may rename the tensors of a file. So a kind of layer that is not found in the base files is left for
+    loading to judge, unless no kind is found at all.
+    """
+    base_shapes = {_normalize_path(name.removesuffix(".weight")): tensor.shape for name, tensor in base_tensors.items()}
+    base_patterns = {_layer_pattern(layer) for layer in base_shapes}
+    targets = [(name, *target) for name in adapter_tensors if (target := _target_layer(name))]
+    if targets and not any(_layer_pattern(layer) in base_patterns for _, layer, _ in targets):
+        raise _mismatch_error(adapter_file, f"the base has no layer like {targets[0][1]}")
+    for name, layer, lora_side in targets:
+        if _layer_pattern(layer) not in base_patterns:
+            continue
+        if layer not in base_shapes:
+            raise _mismatch_error(adapter_file, f"the base has no {layer}")
+        base_shape, adapter_shape = base_shapes[layer], adapter_tensors[name].shape
+        if not lora_side or len(adapter_shape) != 2 or len(base_shape) != 2:
+            continue
+        # A layer may be stored transposed (Conv1D of GPT-2), so the width may be on either side.
+        width = adapter_shape[1] if lora_side == "A" else adapter_shape[0]
+        if width not in base_shape:
+            raise _mismatch_error(
+                adapter_file, f"{layer} is {' × '.join(map(str, base_shape))} in the base, {width} in the adapter"
+            )
+
+
+def _target_layer(tensor_name: str) -> tuple[str, str] | None:
+    """Return the base layer that an adapter tensor belongs to, and `A` or `B` for a LoRA matrix (else ``""``).
+
+    None for tensors of other kinds.
+    """
+    match = re.match(
+        r"base_model\.model\.(.+?)\.(?:lora_([AB])\b|lora_|ia3_|hada_|lokr_|vera_|[bh]?oft_|hra_)", tensor_name
+    )
+    return (_normalize_path(match[1]), match[2] or "") if match else None
+
+
+def _normalize_path(layer: str) -> str:
+    """Drop the part of a layer path before the list of layers: files of body and whole model differ in it."""
+    return re.sub(r"^.*?\.?([^.]+\.\d+\.)", r"\1", layer, count=1)
+
+
+def _layer_pattern(layer: str) -> str:
+    """Replace the layer number by `#`: `layers.3.mlp` gives `layers.#.mlp`."""
+    return re.sub(r"\.\d+\.", ".#.", layer)
+
+
+def _mismatch_error(location: Path, reason: str) -> UserError:
+    return UserError(
+        f"the adapter does not fit its base model, so it was trained on another one: {reason}",
+        location=str(location),
+        hint=f"name the right base in {ADAPTER_CONFIG_NAME} (base_model_name_or_path)",
+    )

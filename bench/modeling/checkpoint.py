@@ -1,4 +1,4 @@
-"""A base model on disk: whether it can be used, what it is, how it is loaded. Imports no torch until it loads."""
+"""A base model on disk: checks, digest and loading. torch is imported only by `Checkpoint.load`."""
 
 from __future__ import annotations
 
@@ -18,86 +18,115 @@ if TYPE_CHECKING:
     from bench.modeling.causal_lm import CausalLM
     from bench.modeling.encoder import Encoder
 
-ALL = ("*.safetensors", "*.bin", "*.json", "*.model", "vocab.txt", "merges.txt", "*.jinja")
-TOKENS = ("tokenizer*.json", "special_tokens_map.json", "*.model", "vocab.*", "merges.txt", "*.jinja")
-LOCAL: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
-TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt")
+MODEL_FILE_PATTERNS = ("*.safetensors", "*.bin", "*.json", "*.model", "vocab.txt", "merges.txt", "*.jinja")
+TOKENIZER_FILE_PATTERNS = (
+    "tokenizer*.json",
+    "special_tokens_map.json",
+    "*.model",
+    "vocab.*",
+    "merges.txt",
+    "*.jinja",
+)
+TOKENIZER_NAMES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt")
+# Arguments of every `from_pretrained`: nothing is downloaded and no code of a model is run.
+LOCAL_FILES_ONLY: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
 
 
 def check_model_folder(folder: Path) -> None:
-    """Refuse a folder that cannot be a base model (whole, or an adapter on one), before anything slow starts."""
+    """Check that a folder holds a usable base model: a whole model, or an adapter and its base.
+
+    Only configuration and headers are read, so the check takes well under a second.
+
+    Raises:
+        UserError: The model cannot be used.
+    """
     if not adapter_checkpoint.is_adapter(folder):
         model_config.check_config(folder)
         weight_files.check_weight_files(weight_files.find_weight_files(folder))
         _check_tokenizer(folder)
         return
-    beneath = adapter_checkpoint.find_adapter_base(folder)
-    check_model_folder(beneath)
-    adapter_checkpoint.check_adapter(folder, beneath)
+    base_folder = adapter_checkpoint.find_adapter_base(folder)
+    check_model_folder(base_folder)
+    adapter_checkpoint.check_adapter(folder, base_folder)
 
 
 def base_model_folder(folder: Path) -> Path:
-    """The folder of the whole model: the base where `folder` holds an adapter."""
+    """Return the folder of the whole model: `folder`, or the base of the adapter in it."""
     return adapter_checkpoint.find_adapter_base(folder) if adapter_checkpoint.is_adapter(folder) else folder
 
 
-def words(folder: Path) -> Path:
-    """The folder of the tokenizer: an adapter may bring one of its own."""
-    return folder if any((folder / name).is_file() for name in TOKENIZERS) else base_model_folder(folder)
+def tokenizer_folder(folder: Path) -> Path:
+    """Return the folder of the tokenizer: an adapter folder may hold its own, else its base has it."""
+    return folder if any((folder / name).is_file() for name in TOKENIZER_NAMES) else base_model_folder(folder)
 
 
 def weights_digest(folder: Path) -> str:
-    """SHA-256 over everything in a model folder that decides its answers: weights, configuration, tokenizer, and over
-    the base as well where it holds an adapter.
+    """Return the SHA-256 of all files that decide the answers: weights, configuration and tokenizer.
+
+    The digest of an adapter also covers its base model.
     """
-    if adapter_checkpoint.is_adapter(folder):
-        beneath = base_model_folder(folder)
-        both = _digest(beneath) if words(folder) == beneath else _digest(beneath) + _digest(folder, TOKENS)
-        return adapter_checkpoint.adapter_digest(folder, both)
-    return _digest(folder)
+    if not adapter_checkpoint.is_adapter(folder):
+        return _digest(folder)
+    base_folder = base_model_folder(folder)
+    digest = _digest(base_folder)
+    if tokenizer_folder(folder) != base_folder:
+        digest += _digest(folder, TOKENIZER_FILE_PATTERNS)
+    return adapter_checkpoint.adapter_digest(folder, digest)
 
 
-def files(folder: Path, kinds: Sequence[str] = ALL) -> list[Path]:
-    """Everything in a model folder that decides its answers: weights, configuration, tokenizer."""
-    return sorted({file for kind in kinds for file in folder.glob(kind)})
+def list_model_files(folder: Path, patterns: Sequence[str] = MODEL_FILE_PATTERNS) -> list[Path]:
+    """List the files of a model folder that decide its answers, sorted by path."""
+    return sorted({file for pattern in patterns for file in folder.glob(pattern)})
 
 
-def load_tokenizer(base: Path) -> Callable[[str, bool], list[int]]:
-    """Text to token ids, with special ones or without; imports transformers only where it has to."""
-    base = words(base)
-    file = base / "tokenizer.json"
+def load_tokenizer(folder: Path) -> Callable[[str, bool], list[int]]:
+    """Load the tokenizer of a model folder as a function from text to token ids.
+
+    transformers is imported only if the folder has no `tokenizer.json`.
+
+    Returns:
+        A function of a text and a flag that adds special tokens.
+
+    Raises:
+        UserError: `tokenizer.json` cannot be loaded.
+    """
+    folder = tokenizer_folder(folder)
+    file = folder / "tokenizer.json"
     if not file.is_file():
         from transformers import AutoTokenizer
 
-        slow = AutoTokenizer.from_pretrained(base, **LOCAL)
-        return lambda text, special: list(slow(text, add_special_tokens=special)["input_ids"])
+        slow = AutoTokenizer.from_pretrained(folder, **LOCAL_FILES_ONLY)
+        return lambda text, add_special_tokens: list(slow(text, add_special_tokens=add_special_tokens)["input_ids"])
     from tokenizers import Tokenizer
 
     try:
         fast = Tokenizer.from_file(str(file))
     except Exception as error:
-        raise UserError(f"the tokenizer does not load: {error}", location=str(file)) from None
+        raise UserError(
+            f"the tokenizer cannot be loaded: {error}", location=str(file), hint="copy or save the file again"
+        ) from None
     fast.no_truncation()
     fast.no_padding()
-    return lambda text, special: list(fast.encode(text, add_special_tokens=special).ids)
+    return lambda text, add_special_tokens: list(fast.encode(text, add_special_tokens=add_special_tokens).ids)
 
 
-def context_length(base: Path) -> int:
-    """Tokens that fit into the model at once."""
-    base = base_model_folder(base)
-    config = model_config.read_config(base)
+def context_length(folder: Path) -> int:
+    """Return the context length of a model in tokens; `sys.maxsize` if it has no limit."""
+    folder = base_model_folder(folder)
+    config = model_config.read_config(folder)
     config = config.get("text_config") or config
     for name in ("max_position_embeddings", "n_positions"):
         if isinstance(config.get(name), int):
             return int(config[name])
     from transformers import AutoConfig
 
-    full = AutoConfig.from_pretrained(base, **LOCAL).get_text_config()
-    return int(getattr(full, "max_position_embeddings", None) or sys.maxsize)
+    # Other architectures have another name for it, which their configuration class translates.
+    text_config = AutoConfig.from_pretrained(folder, **LOCAL_FILES_ONLY).get_text_config()
+    return int(getattr(text_config, "max_position_embeddings", None) or sys.maxsize)
 
 
 def is_decoder(folder: Path) -> bool:
-    """Whether the model in a folder continues text; an encoder only reads."""
+    """Tell if the model in a folder generates text; an encoder only reads it."""
     return model_config.model_kind(model_config.read_config(base_model_folder(folder))) == "decoder"
 
 
@@ -111,7 +140,14 @@ class Checkpoint:
     decoding: Decoding
 
     def load(self, **from_pretrained_kwargs: Any) -> CausalLM | Encoder:
-        """Load model and tokenizer; `how` goes to `from_pretrained`, where it places weights itself if it quantizes."""
+        """Load model and tokenizer; an adapter is merged into its base.
+
+        Args:
+            **from_pretrained_kwargs: Passed to `from_pretrained`, such as `quantization_config`.
+
+        Raises:
+            UserError: Weights are missing, or the adapter cannot be merged.
+        """
         from transformers import AutoTokenizer
         from transformers.utils.logging import disable_progress_bar
 
@@ -119,62 +155,82 @@ class Checkpoint:
         from bench.modeling.encoder import Encoder
 
         disable_progress_bar()
-        beneath = base_model_folder(self.folder)
-        if beneath == self.folder:
-            model = self._whole(self.folder, from_pretrained_kwargs)
+        base_folder = base_model_folder(self.folder)
+        if base_folder == self.folder:
+            model = self._load_model(self.folder, from_pretrained_kwargs)
         elif not from_pretrained_kwargs:
-            model = adapter_checkpoint.merge_adapter(self._whole(beneath, {}), self.folder)
-        else:  # what quantizes shall begin with the merged weights, too
-            with TemporaryDirectory() as scratch:
-                adapter_checkpoint.merge_adapter(self._whole(beneath, {}), self.folder).save_pretrained(scratch)
-                model = self._whole(Path(scratch), from_pretrained_kwargs)
-        tokenizer = AutoTokenizer.from_pretrained(words(self.folder), **LOCAL)
-        return (CausalLM if is_decoder(beneath) else Encoder)(model, tokenizer, self.decoding)
+            model = adapter_checkpoint.merge_adapter(self._load_model(base_folder, {}), self.folder)
+        else:
+            # Quantization has to start from the merged weights, and `from_pretrained` quantizes what it reads.
+            with TemporaryDirectory() as merged_folder:
+                merged = adapter_checkpoint.merge_adapter(self._load_model(base_folder, {}), self.folder)
+                merged.save_pretrained(merged_folder)
+                model = self._load_model(Path(merged_folder), from_pretrained_kwargs)
+        tokenizer = AutoTokenizer.from_pretrained(tokenizer_folder(self.folder), **LOCAL_FILES_ONLY)
+        loaded_class = CausalLM if is_decoder(base_folder) else Encoder
+        return loaded_class(model, tokenizer, self.decoding)
 
-    def _whole(self, folder: Path, how: dict[str, Any]) -> Any:
-        """The model of a folder with all its weights, on the device."""
+    def _load_model(self, folder: Path, from_pretrained_kwargs: dict[str, Any]) -> Any:
+        """Load a whole model onto the device."""
         import torch
         from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
-        if "quantization_config" in how:
-            how = {"device_map": {"": self.device}} | how
-        kind: Any = AutoModelForCausalLM if is_decoder(folder) else AutoModelForSequenceClassification
-        said = LOCAL | {"dtype": getattr(torch, self.dtype), "weights_only": True, "output_loading_info": True}
-        model, told = kind.from_pretrained(folder, **said, **how)
-        _check_loaded(model, told["missing_keys"], folder)
-        if "device_map" not in how:
+        kwargs = from_pretrained_kwargs
+        if "quantization_config" in kwargs:
+            kwargs = {"device_map": {"": self.device}} | kwargs
+        auto_class: Any = AutoModelForCausalLM if is_decoder(folder) else AutoModelForSequenceClassification
+        model, loading_info = auto_class.from_pretrained(
+            folder,
+            **LOCAL_FILES_ONLY,
+            dtype=getattr(torch, self.dtype),
+            weights_only=True,
+            output_loading_info=True,
+            **kwargs,
+        )
+        _check_missing_weights(model, loading_info["missing_keys"], folder)
+        if "device_map" not in kwargs:
             model.to(torch.device(self.device))
         return model
 
 
-def _check_loaded(model: Any, missing: Iterable[str], folder: Path) -> None:
-    """Refuse a model of which some weights were not in its files: they would be random. An encoder gets a new head."""
+def _check_missing_weights(model: Any, missing_keys: Iterable[str], folder: Path) -> None:
+    """Raise `UserError` if weights were missing in the files: transformers fills them with random numbers.
+
+    The classification head and the pooler of an encoder may be missing, because they are trained anyway.
+    """
     body = f"{model.base_model_prefix}."
-    lost = [name for name in missing if model.can_generate() or (name.startswith(body) and ".pooler." not in name)]
-    if lost:
+    missing = [
+        name for name in missing_keys if model.can_generate() or (name.startswith(body) and ".pooler." not in name)
+    ]
+    if missing:
         raise UserError(
-            f"{len(lost)} tensors of the model are not in its files: {', '.join(sorted(lost)[:3])}",
+            f"{len(missing)} tensors of the model are not in its files: {', '.join(sorted(missing)[:3])}",
             location=str(folder),
-            hint="the files are of another model, or of a part of it; save the whole model with save_pretrained",
+            hint="the files belong to another model or a part of one; save the whole model with save_pretrained",
         )
 
 
-def _digest(folder: Path, kinds: Sequence[str] = ALL) -> str:
-    total = hashlib.sha256()
-    for file in files(folder, kinds):
+def _digest(folder: Path, patterns: Sequence[str] = MODEL_FILE_PATTERNS) -> str:
+    digest = hashlib.sha256()
+    for file in list_model_files(folder, patterns):
         with file.open("rb") as content:
-            total.update(f"{file.name}:{hashlib.file_digest(content, 'sha256').hexdigest()}\n".encode())
-    return total.hexdigest()
+            digest.update(f"{file.name}:{hashlib.file_digest(content, 'sha256').hexdigest()}\n".encode())
+    return digest.hexdigest()
 
 
 def _check_tokenizer(folder: Path) -> None:
-    found = [name for name in TOKENIZERS if (folder / name).is_file()]
-    if not found:
-        raise UserError("the model folder has no tokenizer", location=str(folder), hint="save it beside the model")
-    own = folder / "tokenizer_config.json"
-    if "tokenizer.json" not in found and own.is_file() and "auto_map" in model_config.read_config(folder, own.name):
+    """Raise `UserError` if the tokenizer is missing or would run code of its own."""
+    names = [name for name in TOKENIZER_NAMES if (folder / name).is_file()]
+    if not names:
         raise UserError(
-            "the tokenizer brings code of its own, which is never run here",
-            location=str(own),
-            hint="trust_remote_code is off for good; save it as a fast tokenizer (tokenizer.json)",
+            "the model folder has no tokenizer", location=str(folder), hint="save the tokenizer beside the model"
+        )
+    config_file = folder / "tokenizer_config.json"
+    if "tokenizer.json" in names or not config_file.is_file():
+        return
+    if "auto_map" in model_config.read_config(folder, config_file.name):
+        raise UserError(
+            "the tokenizer needs code of its own, which is never run here",
+            location=str(config_file),
+            hint="trust_remote_code is always off; save it as a fast tokenizer (tokenizer.json)",
         )

@@ -1,68 +1,112 @@
-"""Decoding a batch that gets smaller: rows that have ended are not computed on until the last of them ends."""
+"""Batched generation that drops finished rows, and sampling that does not depend on the batch."""
 
 from __future__ import annotations
 
 import copy
+import zlib
 from collections.abc import Callable, Collection
 from typing import Any
 
 import torch
-from transformers import DynamicCache, StoppingCriteria, StoppingCriteriaList
+from transformers import DynamicCache, GenerationConfig, LogitsProcessor, StoppingCriteria, StoppingCriteriaList
 
-FEWEST = 8  # rows, of which it does not pay to leave some out
+MIN_ROWS_TO_COMPACT = 8  # up to this batch size, dropping finished rows saves nothing
+
+
+class GumbelSampler(LogitsProcessor):
+    """Sample from the softmax by adding Gumbel noise to the scores, so that greedy search draws the tokens.
+
+    The Gumbel-max trick (https://arxiv.org/abs/1411.0030). The noise is seeded with the tokens of the row so far and
+    the sample index, so a sample is the same in any batch.
+
+    Args:
+        temperature: Divides the scores before the noise is added.
+        sample_index: Number of the sample; another one gives other noise.
+        pad_token_id: Padding, left out of the seed because its amount depends on the batch.
+    """
+
+    def __init__(self, temperature: float, sample_index: int, pad_token_id: int) -> None:
+        self.temperature, self.sample_index, self.pad_token_id = temperature, sample_index, pad_token_id
+
+    def __call__(self, input_ids: Any, scores: Any) -> Any:
+        """Return the scores (rows, vocabulary) with noise."""
+        noise = torch.stack([self._gumbel_noise(row, scores.shape[1]) for row in input_ids.cpu()])
+        return scores / self.temperature + noise.to(scores)
+
+    def _gumbel_noise(self, row: Any, vocabulary_size: int) -> Any:
+        seed = zlib.crc32(row[row != self.pad_token_id].numpy().tobytes(), self.sample_index)
+        return -torch.rand(vocabulary_size, generator=torch.Generator().manual_seed(seed)).log().neg().log()
 
 
 class HalfFinished(StoppingCriteria):
-    """Stops where at least half of the rows have ended: they show an end token, or the padding behind one."""
+    """Stop once at least half of the rows end with an end-of-sequence or padding token."""
 
-    def __init__(self, over: Collection[int]) -> None:
-        self.over = over
+    def __init__(self, final_token_ids: Collection[int]) -> None:
+        self.final_token_ids = final_token_ids
 
-    def __call__(self, input_ids: Any, scores: Any, **named: Any) -> Any:
-        """For each row whether to stop: all of them, or none."""
-        ended = torch.isin(input_ids[:, -1], torch.tensor(list(self.over), device=input_ids.device))
-        return torch.full_like(ended, len(ended) > FEWEST and 2 * int(ended.sum()) >= len(ended))
+    def __call__(self, input_ids: Any, scores: Any, **kwargs: Any) -> Any:
+        """Return a flag per row: stop all rows or none."""
+        finished = torch.isin(input_ids[:, -1], torch.tensor(list(self.final_token_ids), device=input_ids.device))
+        stop = len(finished) > MIN_ROWS_TO_COMPACT and 2 * int(finished.sum()) >= len(finished)
+        return torch.full_like(finished, stop)
 
 
-def generate(
+def generate_dropping_finished(
     model: Any,
-    ids: Any,
-    mask: Any,
-    cache: Any,
-    ended: Callable[[list[int]], bool],
-    over: Collection[int],
+    input_ids: Any,
+    attention_mask: Any,
+    past_key_values: Any,
+    is_finished: Callable[[list[int]], bool],
+    final_token_ids: Collection[int],
     *,
-    generation_config: Any,
-    **how: Any,
+    generation_config: GenerationConfig,
+    **generate_kwargs: Any,
 ) -> list[list[int]]:
-    """The tokens that follow each row of `ids` (rows, tokens), as `model.generate` gives them with `how`.
+    """Generate like `model.generate`, but stop computing rows that are finished.
 
-    `over` are the tokens that end a row or fill it up afterwards; `ended` says it of what a row has so far. Whenever
-    half of the rows have ended the others go on by themselves, with their part of the `cache`.
+    Whenever half of the rows are finished, the other rows go on as a smaller batch with their part of the cache.
+
+    Args:
+        model: A model of transformers with `generate`.
+        input_ids: Token ids (rows, tokens), padded on the left.
+        attention_mask: Mask (rows, tokens), 0 on padding.
+        past_key_values: Cache of the first tokens, or None.
+        is_finished: Tells by the new tokens of a row if it is finished.
+        final_token_ids: Tokens that end a row or fill it afterwards.
+        generation_config: Settings; `max_new_tokens` counts from the end of `input_ids`.
+        **generate_kwargs: Passed to `model.generate`.
+
+    Returns:
+        The new tokens of each row, in the order of `input_ids`.
     """
-    begin, most, settings = ids.shape[1], generation_config.max_new_tokens, copy.copy(generation_config)
-    settings.return_dict_in_generate = True
-    places, found = list(range(len(ids))), [list[int]()] * len(ids)
+    prompt_length, max_new_tokens = input_ids.shape[1], generation_config.max_new_tokens
+    config = copy.copy(generation_config)
+    config.return_dict_in_generate = True
+    batch_rows = list(range(len(input_ids)))  # index in the result of each row that is still generated
+    new_tokens = [list[int]()] * len(input_ids)
     while True:
-        settings.max_new_tokens = most - (ids.shape[1] - begin)
-        done = model.generate(
-            input_ids=ids,
-            attention_mask=mask,
-            past_key_values=cache,
-            generation_config=settings,
-            stopping_criteria=StoppingCriteriaList([HalfFinished(over)]),
-            **how,
+        config.max_new_tokens = max_new_tokens - (input_ids.shape[1] - prompt_length)
+        output = model.generate(
+            input_ids=input_ids,
+            attention_mask=attention_mask,
+            past_key_values=past_key_values,
+            generation_config=config,
+            stopping_criteria=StoppingCriteriaList([HalfFinished(final_token_ids)]),
+            **generate_kwargs,
         )
-        for place, tokens in zip(places, done.sequences[:, begin:].tolist(), strict=True):
-            found[place] = tokens
-        left = [row for row, place in enumerate(places) if not ended(found[place])]
-        if not left or done.sequences.shape[1] - begin == most:
-            break
-        rows, grown = torch.tensor(left, device=ids.device), done.sequences.shape[1] - ids.shape[1]
-        ids, mask = done.sequences[rows], torch.cat([mask, mask.new_ones(len(mask), grown)], dim=1)[rows]
-        places, cache = [places[row] for row in left], getattr(done, "past_key_values", None)
-        if isinstance(cache, DynamicCache):
-            cache.batch_select_indices(rows)
-        else:  # of another kind of state no part can be taken: what has been written is read again
-            cache = None
-    return found
+        for row, tokens in zip(batch_rows, output.sequences[:, prompt_length:].tolist(), strict=True):
+            new_tokens[row] = tokens
+        unfinished = [index for index, row in enumerate(batch_rows) if not is_finished(new_tokens[row])]
+        if not unfinished or output.sequences.shape[1] - prompt_length == max_new_tokens:
+            return new_tokens
+        kept = torch.tensor(unfinished, device=input_ids.device)
+        generated = output.sequences.shape[1] - input_ids.shape[1]
+        ones = attention_mask.new_ones(len(attention_mask), generated)
+        attention_mask = torch.cat([attention_mask, ones], dim=1)[kept]
+        input_ids = output.sequences[kept]
+        batch_rows = [batch_rows[index] for index in unfinished]
+        past_key_values = getattr(output, "past_key_values", None)
+        if isinstance(past_key_values, DynamicCache):
+            past_key_values.batch_select_indices(kept)
+        else:  # rows cannot be selected from other kinds of cache, so the tokens are read again
+            past_key_values = None

@@ -1,8 +1,8 @@
-"""What all prompts begin with: read once, kept once, and attended to there by every row.
+"""Key/value cache of the token prefix that all prompts share: computed once, stored once, attended to by every row.
 
-Repeated for each row, as caches usually are, a head of some length is most of what answering moves through memory.
-Attention over two stretches of keys follows exactly from what each gives by itself and the logarithm of its sum of
-weights (Hydragen, https://arxiv.org/abs/2402.05099).
+An ordinary cache repeats the prefix for each row. With few-shot prompts these copies are most of the memory that
+generation has to read. Here attention to the prefix and attention to the tokens of the row are computed separately;
+the log-sum-exp of both gives the exact joint result (Hydragen, https://arxiv.org/abs/2402.05099).
 """
 
 from __future__ import annotations
@@ -13,188 +13,238 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from transformers import AttentionInterface, AttentionMaskInterface, DynamicCache
+from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
-from transformers.masking_utils import sdpa_mask
 
 from bench.method import Unsupported
+from bench.modeling import compat
 
-APART = "sdpa_after_a_head"
-MIN_SHARED_PREFIX_TOKENS = 24  # tokens that prompts must share for reading them apart to pay
-GROWTH = 32  # tokens for which room is made at once
-BIASES = "position_bias", "softcap", "s_aux"  # of attention weights, for which all keys have to lie together
+PREFIX_ATTENTION = "sdpa_shared_prefix"
+MIN_SHARED_PREFIX_TOKENS = 24  # a shorter prefix is not worth a forward pass of its own
+CACHE_GROWTH_TOKENS = 32  # the buffers of a layer grow by so many tokens at once
+# Arguments that change attention scores by position: the scores of all keys have to be computed together.
+SCORE_BIAS_ARGUMENTS = "position_bias", "softcap", "s_aux"
 
 
 @dataclass(frozen=True)
 class SharedPrefix:
-    """The keys and values of what stands before every row."""
+    """Keys and values of the tokens that all prompts begin with."""
 
     ids: list[int]
-    """Its tokens."""
+    """Token ids, without virtual tokens."""
     num_virtual_tokens: int
-    """Positions of an adapter's own that stand before them."""
-    cache: DynamicCache
+    """Virtual tokens of a prompt-learning adapter; they come before `ids`."""
+    past_key_values: DynamicCache
+    """Cache with one row."""
     separate: bool
-    """Whether attention finds it where it lies; else every row has a copy."""
+    """True if attention reads the prefix from the one row of the cache; False if every row gets a copy of it."""
 
-    def begin(self) -> DynamicCache:
-        """A cache in which rows go on from here."""
-        begun = DynamicCache()
-        known: list[Any] = self.cache.layers
-        begun.layers = [PrefixedLayer((layer.keys, layer.values), self.separate) for layer in known]
-        return begun
+    def new_cache(self) -> DynamicCache:
+        """Return a cache for a batch whose rows continue after the prefix."""
+        cache = DynamicCache()
+        layers: list[Any] = self.past_key_values.layers
+        cache.layers = [PrefixedLayer((layer.keys, layer.values), self.separate) for layer in layers]
+        return cache
 
 
-def read_prefix(model: Any, rows: Sequence[list[int]], ahead: int, filler: int, more: int) -> SharedPrefix | None:
-    """What stands before every row: `ahead` positions of an adapter's own, and the tokens that all rows begin with.
+def read_prefix(
+    model: Any, prompts: Sequence[list[int]], num_virtual_tokens: int, filler_token_id: int, max_new_tokens: int
+) -> SharedPrefix | None:
+    """Compute keys and values of the tokens that all prompts share, and of an adapter's virtual tokens.
 
-    None where that is nothing, or nothing that rows of unequal length, padded and with `more` tokens to come, could go
-    on from; raises `Unsupported` if that concerns an adapter's positions. `filler` is any token.
+    Args:
+        model: The model, or the PEFT model if it has virtual tokens.
+        prompts: Token ids of the prompts.
+        num_virtual_tokens: Virtual tokens that the adapter puts before every prompt.
+        filler_token_id: Any token; it is read, and then removed, where there are only virtual tokens.
+        max_new_tokens: Tokens that are going to follow a prompt.
+
+    Returns:
+        The prefix; None if prompts share too little, or if the cache of the model does not keep all keys and values.
+
+    Raises:
+        Unsupported: The adapter has virtual tokens and the model does not keep all keys and values.
     """
-    ids = common_prefix(rows)
-    if not ids and not ahead:
+    ids = common_prefix(prompts)
+    if not ids and not num_virtual_tokens:
         return None
     model.eval()
     with torch.inference_mode():
-        given = torch.tensor([ids or [filler]], device=model.device)
-        cache = getattr(model(input_ids=given, use_cache=True), "past_key_values", None)
-    longest = ahead + max(map(len, rows), default=0) + more
-    if not isinstance(cache, DynamicCache) or not _whole(cache, ahead + given.shape[1], longest):
-        if ahead:
-            raise Unsupported("the model does not keep all keys and values, so nothing can stand before its prompts")
+        input_ids = torch.tensor([ids or [filler_token_id]], device=model.device)
+        cache = getattr(model(input_ids=input_ids, use_cache=True), "past_key_values", None)
+    max_length = num_virtual_tokens + max(map(len, prompts), default=0) + max_new_tokens
+    length = num_virtual_tokens + input_ids.shape[1]
+    if not isinstance(cache, DynamicCache) or not _keeps_all_tokens(cache, length, max_length):
+        if num_virtual_tokens:
+            raise Unsupported("the model does not cache all keys and values, which virtual tokens need")
         return None
     if not ids:
-        cache.crop(-1)  # what stands before a token does not depend on it
-    return SharedPrefix(ids, ahead, cache, _apart(model))
+        cache.crop(-1)  # virtual tokens do not depend on the filler token after them
+    return SharedPrefix(ids, num_virtual_tokens, cache, _supports_separate_prefix(model))
 
 
-def common_prefix(rows: Sequence[list[int]]) -> list[int]:
-    """What all of several rows begin with, if that is much; each keeps at least one token of its own."""
-    if len(rows) < 2:
+def common_prefix(prompts: Sequence[list[int]]) -> list[int]:
+    """Return the tokens that all prompts begin with.
+
+    Every prompt keeps at least one token of its own. The result is empty if there are fewer than two prompts or fewer
+    than `MIN_SHARED_PREFIX_TOKENS` shared tokens.
+    """
+    if len(prompts) < 2:
         return []
-    first, last = min(rows), max(rows)
-    longest = min(map(len, rows)) - 1
-    length = next((n for n, (a, b) in enumerate(zip(first, last, strict=False)) if a != b or n == longest), 0)
+    # All prompts share what the first and the last in lexicographic order share.
+    first, last = min(prompts), max(prompts)
+    max_length = min(map(len, prompts)) - 1
+    pairs = enumerate(zip(first, last, strict=False))
+    length = next((index for index, (a, b) in pairs if a != b or index == max_length), 0)
     return first[:length] if length >= MIN_SHARED_PREFIX_TOKENS else []
 
 
 @contextmanager
 def prefix_attention(model: Any) -> Iterator[None]:
-    """Have attention look for a head where it lies apart from its rows."""
-    usual = model.config._attn_implementation
-    if not _apart(model):
+    """Let the model attend to a separate prefix inside the context, if it supports that."""
+    usual_attention = compat.attention_implementation(model)
+    if not _supports_separate_prefix(model):
         yield
         return
-    model.set_attn_implementation(APART)
+    model.set_attn_implementation(PREFIX_ATTENTION)
     try:
         yield
     finally:
-        model.set_attn_implementation(usual)
+        model.set_attn_implementation(usual_attention)
 
 
 class PrefixedLayer(DynamicLayer):
-    """Keys and values (rows, heads, tokens, width) of a layer, after a head (1, heads, tokens, width) of all rows."""
+    """Cache layer of a batch, for the tokens after a shared prefix.
 
-    def __init__(self, head: tuple[Any, Any], apart: bool) -> None:
+    Args:
+        prefix: Keys and values (1, heads, prefix tokens, width) of the prefix.
+        separate: If True, `update` returns the keys without the prefix, which is attached to them for
+            `prefix_attention_forward`; if False, it returns them behind a copy of the prefix per row.
+    """
+
+    def __init__(self, prefix: tuple[Any, Any], separate: bool) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self._head, self._apart, self._length = head, apart, 0
-        self._room: list[Any] = []
+        self._prefix, self._separate, self._length = prefix, separate, 0
+        self._buffers: list[Any] = []  # of keys and of values, with room for further tokens
 
     def update(self, key_states: Any, value_states: Any, *_: Any, **__: Any) -> tuple[Any, Any]:
-        """Take new tokens up; returns what they attend to, with the head or, where attention finds it, without."""
+        """Append new tokens (rows, heads, tokens, width) and return the keys and values to attend to."""
         begin, end = self._length, self._length + key_states.shape[-2]
-        if not self._room or end > self._room[0].shape[-2]:
-            parts = self._room or [key_states, value_states]
-            self._room = [_roomier(part, begin, end + GROWTH) for part in parts]
-        for room, fresh in zip(self._room, (key_states, value_states), strict=True):
-            room[..., begin:end, :] = fresh
+        if not self._buffers or end > self._buffers[0].shape[-2]:
+            sources = self._buffers or [key_states, value_states]
+            self._buffers = [_grow_buffer(source, begin, end + CACHE_GROWTH_TOKENS) for source in sources]
+        for buffer, new_states in zip(self._buffers, (key_states, value_states), strict=True):
+            buffer[..., begin:end, :] = new_states
         self._length, self.is_initialized = end, True
-        self.keys, self.values = (room[..., :end, :] for room in self._room)
-        if not self._apart:
-            return _joined(self._head, self.keys, self.values)
-        self.keys.head = self._head  # type: ignore[union-attr]
+        self.keys, self.values = (buffer[..., :end, :] for buffer in self._buffers)
+        if not self._separate:
+            return _concat_prefix(self._prefix, self.keys, self.values)
+        compat.attach_prefix(self.keys, self._prefix)
         return self.keys, self.values
 
     def get_seq_length(self) -> int:
-        """Tokens of the head and after it."""
-        return int(self._head[0].shape[-2]) + self._length
+        """Return the number of tokens, those of the prefix included."""
+        return int(self._prefix[0].shape[-2]) + self._length
 
     def batch_repeat_interleave(self, repeats: int) -> None:
-        """So many rows in place of each."""
-        self._room = [room.repeat_interleave(repeats, dim=0) for room in self._room]
+        """Repeat every row `repeats` times."""
+        self._buffers = [buffer.repeat_interleave(repeats, dim=0) for buffer in self._buffers]
 
     def batch_select_indices(self, indices: Any) -> None:
-        """Some of the rows alone."""
-        self._room = [room[indices] for room in self._room]
+        """Keep only the rows at `indices`."""
+        self._buffers = [buffer[indices] for buffer in self._buffers]
 
 
-def attend(module: Any, query: Any, key: Any, value: Any, attention_mask: Any, **how: Any) -> tuple[Any, None]:
-    """Attention (rows, tokens, heads, width) to keys, and to the head before them if there is one apart from them."""
-    head = getattr(key, "head", None)
-    if head is None or any(how.get(bias) is not None for bias in BIASES):
-        key, value = _joined(head, key, value) if head else (key, value)
-        whole: tuple[Any, None] = sdpa_attention_forward(module, query, key, value, attention_mask, **how)
-        return whole
-    rows, heads, length, width = query.shape
-    groups, alike = key.shape[1], heads // key.shape[1]
-    # To the head, all queries of a group of heads are as the tokens of one row: every one of them sees all of it.
-    folded = query.reshape(rows, groups, -1, width).transpose(0, 1).reshape(1, groups, -1, width)
-    before, weight = (
-        part.view(groups, rows, -1, *part.shape[3:]).transpose(0, 1).reshape(rows, heads, length, -1)
-        for part in _flash(folded, *head, scale=how.get("scaling"))
-    )
-    # No key is copied for heads that share it: where each has one query these are as tokens of one head, else the heads
-    # of a group take turns, since a mask for all of them at once would be so many times as large.
-    shared = query.reshape(rows, groups, alike, length, width)
-    turns = [shared.squeeze(3)] if length == 1 else shared.unbind(2)
-    bias = _bias(attention_mask, length, key.shape[-2], query.dtype)
-    found = [_flash(turn, key, value, attn_mask=bias, scale=how.get("scaling")) for turn in turns]
-    after, own = (torch.stack(parts, 2).reshape(rows, heads, length, -1) for parts in zip(*found, strict=True))
-    share = torch.sigmoid(own - weight).to(query.dtype)
-    return torch.lerp(before, after, share).transpose(1, 2).contiguous(), None
+def prefix_attention_forward(
+    module: Any, query: Any, key: Any, value: Any, attention_mask: Any, **kwargs: Any
+) -> tuple[Any, None]:
+    """Attend to a prefix attached to the keys and to the keys themselves; without a prefix like `sdpa`.
 
+    Args:
+        module: The attention module.
+        query: Tensor (rows, heads, tokens, width).
+        key: Tensor (rows, key/value heads, keys, width); `compat.attach_prefix` adds the prefix to it.
+        value: Tensor (rows, key/value heads, keys, width).
+        attention_mask: True where a query sees a key (rows, 1, tokens, prefix and keys); None for causal attention.
+        **kwargs: Other arguments of attention functions in transformers, such as `scaling`.
 
-def _bias(mask: Any, length: int, known: int, dtype: Any) -> Any:
-    """What is added to attention weights (rows, 1, tokens, known): of tokens before it each sees those of the mask, or
-    all; None where nothing is hidden.
+    Returns:
+        The output (rows, tokens, heads, width), and None for the attention weights.
     """
-    if mask is None and length == 1:
+    prefix = compat.attached_prefix(key)
+    if prefix is None or any(kwargs.get(name) is not None for name in SCORE_BIAS_ARGUMENTS):
+        if prefix is not None:
+            key, value = _concat_prefix(prefix, key, value)
+        output: tuple[Any, None] = sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
+        return output
+    rows, heads, length, width = query.shape
+    kv_heads, scale = key.shape[1], kwargs.get("scaling")
+    heads_per_kv_head = heads // kv_heads
+    # Every query sees the whole prefix, so the queries of all rows and of all heads that share a key/value head are
+    # treated as the tokens of one row.
+    folded = query.reshape(rows, kv_heads, -1, width).transpose(0, 1).reshape(1, kv_heads, -1, width)
+    prefix_output, prefix_lse = (
+        part.view(kv_heads, rows, -1, *part.shape[3:]).transpose(0, 1).reshape(rows, heads, length, -1)
+        for part in compat.flash_attention_with_lse(folded, *prefix, scale=scale)
+    )
+    # No key is copied for heads that share it. With one query each, the heads of a group are treated as tokens of one
+    # head. With several, they take turns: one mask for all heads at once would be that many times as large.
+    grouped = query.reshape(rows, kv_heads, heads_per_kv_head, length, width)
+    turns = [grouped.squeeze(3)] if length == 1 else grouped.unbind(2)
+    mask = _additive_mask(attention_mask, length, key.shape[-2], query.dtype)
+    results = [compat.flash_attention_with_lse(turn, key, value, mask=mask, scale=scale) for turn in turns]
+    own_output, own_lse = (
+        torch.stack(parts, 2).reshape(rows, heads, length, -1) for parts in zip(*results, strict=True)
+    )
+    own_share = torch.sigmoid(own_lse - prefix_lse).to(query.dtype)
+    return torch.lerp(prefix_output, own_output, own_share).transpose(1, 2).contiguous(), None
+
+
+compat.register_attention(PREFIX_ATTENTION, prefix_attention_forward)
+
+
+def _additive_mask(attention_mask: Any, length: int, key_length: int, dtype: Any) -> Any:
+    """Return a mask (rows, 1, tokens, keys) that is added to the scores of the keys after the prefix.
+
+    Without an attention mask it is causal. None if nothing is masked.
+    """
+    if attention_mask is None and length == 1:
         return None
-    seen = torch.ones(1, 1, length, known, dtype=torch.bool).tril(known - length) if mask is None else mask
-    seen = seen[..., -known:]
-    return torch.zeros(seen.shape, dtype=dtype).masked_fill_(~seen, torch.finfo(dtype).min)
+    if attention_mask is None:
+        visible = torch.ones(1, 1, length, key_length, dtype=torch.bool).tril(key_length - length)
+    else:
+        visible = attention_mask[..., -key_length:]
+    return torch.zeros(visible.shape, dtype=dtype).masked_fill_(~visible, torch.finfo(dtype).min)
 
 
-AttentionInterface.register(APART, attend)
-AttentionMaskInterface.register(APART, sdpa_mask)
-_flash = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu  # which tells the logarithm of the sum of weights
+def _supports_separate_prefix(model: Any) -> bool:
+    """Tell if attention of the model can read the prefix from one row: `sdpa` on a CPU."""
+    if not compat.supports_registered_attention(model) or model.device.type != "cpu":
+        return False
+    return compat.attention_implementation(model) in ("sdpa", PREFIX_ATTENTION)
 
 
-def _apart(model: Any) -> bool:
-    """Whether attention can take a head that lies apart."""
-    known = model._supports_attention_backend and model.config._attn_implementation in ("sdpa", APART)
-    return bool(known and model.device.type == "cpu")
+def _keeps_all_tokens(cache: DynamicCache, length: int, max_length: int) -> bool:
+    """Tell if a cache holds keys and values of all `length` tokens, and would of `max_length` tokens.
 
-
-def _whole(cache: DynamicCache, now: int, longest: int) -> bool:
-    """Whether a cache has kept every one of so many tokens, and will up to `longest`: nothing but keys and values."""
-    return cache.get_seq_length() == now and all(
-        type(layer) is DynamicLayer or (type(layer) is DynamicSlidingWindowLayer and layer.sliding_window > longest)
+    False for layers with another state and for sliding windows shorter than that.
+    """
+    return cache.get_seq_length() == length and all(
+        type(layer) is DynamicLayer or (type(layer) is DynamicSlidingWindowLayer and layer.sliding_window > max_length)
         for layer in cache.layers
     )
 
 
-def _joined(head: tuple[Any, Any], *own: Any) -> tuple[Any, Any]:
-    keys, values = (
-        torch.cat([first.expand(len(rest), -1, -1, -1), rest], -2) for first, rest in zip(head, own, strict=True)
-    )
-    return keys, values
+def _concat_prefix(prefix: tuple[Any, Any], keys: Any, values: Any) -> tuple[Any, Any]:
+    """Put a copy of the prefix before the keys and values of every row."""
+    prefix_keys, prefix_values = (part.expand(len(keys), -1, -1, -1) for part in prefix)
+    return torch.cat([prefix_keys, keys], -2), torch.cat([prefix_values, values], -2)
 
 
-def _roomier(part: Any, filled: int, length: int) -> Any:
-    """Room for so many tokens, with those that are there already."""
-    rows, heads, _, width = part.shape
-    room = part.new_empty((rows, heads, length, width))
-    room[..., :filled, :] = part[..., :filled, :]
-    return room
+def _grow_buffer(source: Any, filled: int, length: int) -> Any:
+    """Allocate a buffer of `length` tokens and copy the first `filled` tokens into it."""
+    rows, heads, _, width = source.shape
+    buffer = source.new_empty((rows, heads, length, width))
+    buffer[..., :filled, :] = source[..., :filled, :]
+    return buffer

@@ -1,4 +1,4 @@
-"""The weights of a model on disk: which files hold them and whether they are whole, read off headers, without torch."""
+"""Weight files of a model folder, checked by their headers; neither torch nor the weights are loaded."""
 
 from __future__ import annotations
 
@@ -13,49 +13,71 @@ from typing import Any
 
 from bench.errors import UserError
 
-MODEL = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
-ADAPTER = ("adapter_model.safetensors", "adapter_model.bin")
-LARGEST_HEADER = 100 * 2**20  # bytes; the format allows no more
-# What a file of plain tensors names; torch's own list, which `weights_only=True` holds it to, is of this kind.
-PLAIN = ("torch", "torch._utils", "torch._tensor", "torch.nn.parameter", "torch.storage", "torch.serialization")
-PLAIN_NAMES = frozenset({"collections OrderedDict", "collections Counter", "_codecs encode", "builtins set"})
-SAVE_AGAIN = "save it again with save_pretrained, which writes safetensors"
+# In the order in which `from_pretrained` looks for them: safetensors before pickles.
+MODEL_WEIGHT_NAMES = (
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+)
+ADAPTER_WEIGHT_NAMES = ("adapter_model.safetensors", "adapter_model.bin")
+MAX_HEADER_BYTES = 100 * 2**20  # limit of the safetensors format
+# A pickle of tensors imports nothing else. `weights_only=True` of torch applies a similar list when loading.
+ALLOWED_PICKLE_MODULES = (
+    "torch",
+    "torch._utils",
+    "torch._tensor",
+    "torch.nn.parameter",
+    "torch.storage",
+    "torch.serialization",
+)
+ALLOWED_PICKLE_GLOBALS = frozenset({"collections OrderedDict", "collections Counter", "_codecs encode", "builtins set"})
+SAVE_AGAIN_HINT = "save the model again with save_pretrained, which writes safetensors"
 
 
 @dataclass(frozen=True)
 class TensorHeader:
-    """What a header tells of a tensor."""
+    """Header entry of one tensor in a safetensors file."""
 
     dtype: str
+    """Data type as the format names it, such as `F32` or `BF16`."""
     shape: tuple[int, ...]
-    size: int
-    """Bytes."""
 
 
-def find_weight_files(folder: Path, names: Sequence[str] = MODEL) -> list[Path]:
-    """The files that loading would read, safetensors before pickles; raises `UserError` where there are none, or one of
-    those that an index names is not there.
+def find_weight_files(folder: Path, names: Sequence[str] = MODEL_WEIGHT_NAMES) -> list[Path]:
+    """Find the weight files that `from_pretrained` would load.
+
+    Args:
+        folder: The model folder.
+        names: File names in the order of preference. A `.json` name is an index that lists shards.
+
+    Raises:
+        UserError: No weight file exists, or a shard that the index lists is missing.
     """
     first = next((folder / name for name in names if (folder / name).is_file()), None)
     if first is None:
-        wanted = f"{names[0]} (or shards with {names[1]})" if names is MODEL else names[0]
-        raise UserError("the model folder has no weights", location=str(folder), hint=f"it needs {wanted}")
+        expected = f"{names[0]} (or shards with {names[1]})" if names is MODEL_WEIGHT_NAMES else names[0]
+        raise UserError("the model folder has no weights", location=str(folder), hint=f"it needs {expected}")
     if first.suffix != ".json":
         return [first]
-    shards = sorted(set(_index(first).values()))
+    shards = sorted(set(_read_index(first).values()))
     missing = [name for name in shards if not (folder / name).is_file()]
     if missing:
         raise UserError(
             f"{len(missing)} of {len(shards)} weight files are missing: {', '.join(missing[:3])}",
             location=str(first),
-            hint="copy or download them again; the index names them",
+            hint="copy or download them again; the index file lists them",
         )
     return [folder / name for name in shards]
 
 
-def check_weight_files(found: Iterable[Path]) -> None:
-    """Refuse weight files that are cut off, broken, or more than tensors."""
-    for file in found:
+def check_weight_files(files: Iterable[Path]) -> None:
+    """Check that weight files are complete and hold nothing but tensors.
+
+    Raises:
+        UserError: A file is truncated, damaged, or a pickle that could run code.
+    """
+    for file in files:
         if file.suffix == ".safetensors":
             read_tensor_headers(file)
         else:
@@ -63,72 +85,86 @@ def check_weight_files(found: Iterable[Path]) -> None:
 
 
 def read_tensor_headers(file: Path) -> dict[str, TensorHeader]:
-    """The tensors of a safetensors file by name (https://github.com/huggingface/safetensors#format).
+    """Read the tensor names, types and shapes of a safetensors file.
 
-    Raises `UserError` if the file does not hold what its header says.
+    The format: https://github.com/huggingface/safetensors#format
+
+    Returns:
+        Header entries by tensor name.
+
+    Raises:
+        UserError: The header is invalid or the file size differs from what the header says.
     """
-    size = file.stat().st_size
+    file_bytes = file.stat().st_size
     with file.open("rb") as content:
-        start = content.read(8)
-        length = struct.unpack("<Q", start)[0] if len(start) == 8 else 0
-        if not 2 <= length <= min(LARGEST_HEADER, size - 8):
-            raise _broken(file, f"{size:,} bytes do not hold a header of {length:,}")
+        prefix = content.read(8)
+        header_bytes = struct.unpack("<Q", prefix)[0] if len(prefix) == 8 else 0
+        if not 2 <= header_bytes <= min(MAX_HEADER_BYTES, file_bytes - 8):
+            raise _damaged_error(file, f"{file_bytes:,} bytes cannot hold a header of {header_bytes:,} bytes")
         try:
-            header = json.loads(content.read(length))
-            header.pop("__metadata__", None)
-            found = {name: _tensor(said) for name, said in header.items()}
-            end = 8 + length + max((said["data_offsets"][1] for said in header.values()), default=0)
+            entries = json.loads(content.read(header_bytes))
+            entries.pop("__metadata__", None)
+            headers = {name: TensorHeader(entry["dtype"], tuple(entry["shape"])) for name, entry in entries.items()}
+            data_bytes = max((_end_offset(entry) for entry in entries.values()), default=0)
         except (ValueError, KeyError, TypeError, AttributeError, IndexError):
-            raise _broken(file, "its header is no list of tensors") from None
-    if end != size:
-        raise _broken(file, f"the header tells of {end:,} bytes, the file has {size:,}")
-    return found
+            raise _damaged_error(file, "the header is not a list of tensors") from None
+    expected_bytes = 8 + header_bytes + data_bytes
+    if expected_bytes != file_bytes:
+        raise _damaged_error(file, f"the header describes {expected_bytes:,} bytes, the file has {file_bytes:,}")
+    return headers
 
 
-def _tensor(said: dict[str, Any]) -> TensorHeader:
-    begin, end = said["data_offsets"]
-    return TensorHeader(said["dtype"], tuple(said["shape"]), end - begin)
+def _end_offset(entry: dict[str, Any]) -> int:
+    _, end = entry["data_offsets"]
+    return int(end)
 
 
-def _index(file: Path) -> dict[str, str]:
+def _read_index(file: Path) -> dict[str, str]:
+    """Read the shard of each tensor from an index file."""
     try:
-        names = json.loads(file.read_text("utf-8"))["weight_map"]
-        return {str(name): str(shard) for name, shard in names.items()}
+        shards = json.loads(file.read_text("utf-8"))["weight_map"]
+        return {str(tensor): str(shard) for tensor, shard in shards.items()}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(
-            f"the index of the weights does not read: {error!r}", location=str(file), hint=SAVE_AGAIN
+            f"the index of the weight files cannot be read: {error!r}", location=str(file), hint=SAVE_AGAIN_HINT
         ) from None
 
 
 def _check_pickle(file: Path) -> None:
-    """Refuse a file of torch that is cut off, or that would run more than the making of tensors."""
+    """Raise `UserError` for a torch file that is truncated or whose pickle imports more than tensors need."""
     try:
         with zipfile.ZipFile(file) as archive:
-            parts = [name for name in archive.namelist() if name.endswith("data.pkl")]
-            named = {said for part in parts for said in _named(archive.read(part))}
+            pickles = [name for name in archive.namelist() if name.endswith("data.pkl")]
+            imported = {name for pickle in pickles for name in _imported_globals(archive.read(pickle))}
     except (zipfile.BadZipFile, ValueError):
-        raise _broken(file, "it is no whole file of torch 1.6 or later") from None
-    strange = sorted(said for said in named if said.partition(" ")[0] not in PLAIN and said not in PLAIN_NAMES)
-    if strange or not parts:
+        raise _damaged_error(file, "not a complete file of torch 1.6 or later") from None
+    forbidden = sorted(
+        name
+        for name in imported
+        if name.partition(" ")[0] not in ALLOWED_PICKLE_MODULES and name not in ALLOWED_PICKLE_GLOBALS
+    )
+    if forbidden or not pickles:
+        contents = ", ".join(forbidden[:3]) or "no tensors at all"
         raise UserError(
-            f"the weights are a pickle that holds more than tensors: {', '.join(strange[:3]) or 'no tensors at all'}",
+            f"the weights are a pickle that holds more than tensors: {contents}",
             location=str(file),
-            hint="such a file can run code, so only plain tensors are read (weights_only); give safetensors",
+            hint="a pickle can run code, so only plain tensors are loaded (weights_only); use safetensors",
         )
 
 
-def _named(pickled: bytes) -> set[str]:
-    """Every `module name` that a pickle would import; found without unpickling."""
-    found = set()
-    for code, argument, _ in pickletools.genops(pickled):
-        if code.name in ("GLOBAL", "INST"):
-            found.add(str(argument))
-        elif code.name == "STACK_GLOBAL":  # torch writes none, and does not read them under weights_only
-            found.add("a name made up while reading")
-    return found
+def _imported_globals(pickled: bytes) -> set[str]:
+    """List every `module name` that a pickle would import, without unpickling it."""
+    names = set()
+    for opcode, argument, _ in pickletools.genops(pickled):
+        if opcode.name in ("GLOBAL", "INST"):
+            names.add(str(argument))
+        elif opcode.name == "STACK_GLOBAL":
+            # Torch never writes this opcode, and `weights_only` does not load it.
+            names.add("a name computed while loading")
+    return names
 
 
-def _broken(file: Path, why: str) -> UserError:
+def _damaged_error(file: Path, reason: str) -> UserError:
     return UserError(
-        f"the weights are cut off or broken: {why}", location=str(file), hint="copy or download the file again"
+        f"the weight file is truncated or damaged: {reason}", location=str(file), hint="copy or download it again"
     )

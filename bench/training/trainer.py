@@ -1,8 +1,9 @@
-"""The one training engine: TRL's `SFTTrainer`, held by the budget, loss on the answer only."""
+"""Supervised fine-tuning by TRL's `SFTTrainer` within a budget, with the loss on completions only."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from heapq import nlargest
 from itertools import accumulate
 from math import ceil
@@ -18,16 +19,19 @@ from bench.measurement.flops import FlopCounter
 from bench.method import LM, Budget, TrainingData
 from bench.modeling.causal_lm import IGNORE_INDEX
 from bench.records.record import CurvePoint
-from bench.training import distributed, precision
+from bench.training import compat, distributed, precision
+from bench.training.gradient import Rows
 from bench.training.micro_batch import RowGroup, find_micro_batch
 from bench.training.sampler import LengthGroupedSampler, SamplerMixin
 
-MAX_CURVE_POINTS = 10  # at the most, and the start
-TRAINING_PER_CURVE_POINT = 4  # times as much training as a point takes, at the least, before the next
-MAX_CURVE_EXAMPLES, MAX_CURVE_TOKENS = 128, 1500  # of validation at the most, and answer tokens that are enough
+MAX_CURVE_POINTS = 10
+"""Points of the training curve at most, without the one before training."""
+TRAINING_PER_CURVE_POINT = 4
+"""Computation between two points of the curve, at least, in multiples of what one point takes."""
+MAX_CURVE_EXAMPLES = 128
+ENOUGH_CURVE_TOKENS = 1500
+"""Completion tokens after which a point of the curve needs no further validation examples."""
 MODEL_INPUTS = ("input_ids", "attention_mask", "labels")
-
-Pairs = list[tuple[list[int], list[int]]]
 
 
 def train(
@@ -38,23 +42,38 @@ def train(
     lr: float,
     warmup: float,
     weight_decay: float,
-    rows: Pairs | None = None,
+    rows: Rows | None = None,
     step_fraction: float = 1.0,
 ) -> list[CurvePoint]:
-    """Train what is unfrozen in `lm.model` until the budget ends; returns the training curve.
+    """Train the weights of `lm.model` that require gradients until the budget ends.
 
-    The loss is the mean cross-entropy (nats) over answer tokens, end-of-sequence included, of every training example,
-    or over what follows the heads of `rows` made from them. The seed of the lesson fixes the order; AdamW
-    (https://arxiv.org/abs/1711.05101), linear decay after a warm-up. `share` of the steps are taken.
+    The loss is the mean cross-entropy in nats over completion tokens, end-of-sequence included. The optimizer is AdamW
+    (https://arxiv.org/abs/1711.05101) with linear warm-up and decay. The seed of the data decides the order of rows.
+
+    Args:
+        lm: Model to train.
+        data: Training and validation examples.
+        budget: Budget of the run.
+        lr: Peak learning rate.
+        warmup: Fraction of the steps for warm-up.
+        weight_decay: Weight decay of AdamW.
+        rows: Token ids (prompt, completion) made from the training examples; None for one row per example.
+        step_fraction: Fraction of the budget's steps to take.
+
+    Returns:
+        The training curve.
     """
-    rows = encode_examples(lm, data, data.train) if rows is None else rows
-    lengths = [len(head) + len(tail) for head, tail in rows]
-    whole = budget.plan_steps(len(rows))
-    steps = round(step_fraction * whole)
-    warden = BudgetCallback(lm, data, budget, lengths, examples=len(data.train), steps=steps, of=whole)
-    plan_memory(lm, budget, [[pair] for pair in rows], max(lengths))
+    if rows is None:
+        rows = encode_examples(lm, data, data.train)
+    lengths = [len(prompt) + len(completion) for prompt, completion in rows]
+    planned_steps = budget.plan_steps(len(rows))
+    steps = round(step_fraction * planned_steps)
+    callback = BudgetCallback(
+        lm, data, budget, lengths, examples=len(data.train), steps=steps, planned_steps=planned_steps
+    )
+    plan_memory(lm, budget, [[row] for row in rows], max(lengths))
     with TemporaryDirectory() as scratch:
-        said = training_arguments(
+        arguments = training_arguments(
             budget,
             data.seed,
             scratch,
@@ -64,183 +83,208 @@ def train(
             warmup=warmup,
             weight_decay=weight_decay,
         )
-        order = LengthGroupedSampler(lengths, budget.batch, data.seed)
-        run_trainer(
-            (CausalTrainer if lm.can_generate else LabelTrainer)(lm, rows, said, order=order, callbacks=[warden]),
-            warden,
-        )
-    return warden.curve
+        sampler = LengthGroupedSampler(lengths, budget.batch, data.seed)
+        trainer_class = CausalTrainer if lm.can_generate else LabelTrainer
+        run_trainer(trainer_class(lm, rows, arguments, train_sampler=sampler, callbacks=[callback]), callback)
+    return callback.curve
 
 
 class CausalTrainer(SamplerMixin, SFTTrainer):
-    """Learns to write what follows: TRL's trainer, without what it computes and nobody here reads."""
+    """Trainer of a decoder: TRL's, without the metrics that it computes beside the loss."""
 
-    by_rows = False
+    loss_is_row_mean = False
 
-    def __init__(self, lm: LM, rows: Pairs, said: dict[str, Any], **named: Any) -> None:
+    def __init__(self, lm: LM, rows: Rows, arguments: dict[str, Any], **kwargs: Any) -> None:
         self.lm = lm
-        columns = {"input_ids": [head + tail for head, tail in rows], "labels": [mask_prompt(pair) for pair in rows]}
+        columns = {
+            "input_ids": [prompt + completion for prompt, completion in rows],
+            "labels": [mask_prompt(row) for row in rows],
+        }
         super().__init__(
             model=lm.model,
-            args=SFTConfig(**said, max_length=None, packing=False),
+            args=SFTConfig(**arguments, max_length=None, packing=False),
             train_dataset=Dataset.from_dict(columns),
             processing_class=lm.tokenizer,
-            **named,
+            **kwargs,
         )
 
     def compute_loss(
         self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
-        """Mean cross-entropy (nats) over the tokens to be learnt; `num_items_in_batch` are those of the whole step."""
-        plain, self.lm.model = self.lm.model, model  # the same, or what adds up its gradients over several processes
-        try:
+        """Return the summed cross-entropy in nats of a micro-batch, divided by `num_items_in_batch`.
+
+        Args:
+            model: The model, or DistributedDataParallel around it.
+            inputs: Collated micro-batch.
+            return_outputs: Not used.
+            num_items_in_batch: Completion tokens of the whole optimizer step; None for those of the micro-batch.
+        """
+        with compat.model_for_loss(self.lm, model):
             return self.lm.summed_loss(**{key: inputs[key] for key in MODEL_INPUTS}, count=num_items_in_batch)
-        finally:
-            self.lm.model = plain
 
 
 class LabelTrainer(SamplerMixin, Trainer):
-    """Learns to tell labels apart."""
+    """Trainer of an encoder that classifies."""
 
-    def __init__(self, lm: LM, rows: Pairs, said: dict[str, Any], **named: Any) -> None:
-        columns = {"input_ids": [head for head, _ in rows], "labels": [tail[0] for _, tail in rows]}
+    def __init__(self, lm: LM, rows: Rows, arguments: dict[str, Any], **kwargs: Any) -> None:
+        columns = {"input_ids": [prompt for prompt, _ in rows], "labels": [completion[0] for _, completion in rows]}
         super().__init__(
             model=lm.model,
-            args=TrainingArguments(**said),
+            args=TrainingArguments(**arguments),
             train_dataset=Dataset.from_dict(columns),
             data_collator=DataCollatorWithPadding(lm.tokenizer),
             processing_class=lm.tokenizer,
-            **named,
+            **kwargs,
         )
 
 
 def run_trainer(trainer: Any, callback: BudgetCallback) -> None:
-    """Train as the warden allows, and leave the model ready to answer."""
+    """Train until the budget ends, count the operations, and leave the model ready to generate."""
+    lm, budget = callback.lm, callback.budget
     trainer.remove_callback(PrinterCallback)
-    trainer.compute_loss_context_manager = lambda: precision.autocast(trainer.model)
-    precision.cast_trainable_to_float32(callback.lm.model)
+    compat.set_loss_context(trainer, lambda: precision.autocast(trainer.model))
+    precision.cast_trainable_to_float32(lm.model)
     callback.add_curve_point(None)
     if callback.can_afford_step(step=0):
-        counted = _counting(trainer)
+        counter = _count_first_step(trainer)
         trainer.train()
-        callback.budget.flops = (callback.budget.flops or 0.0) + counted.scaled_to(callback.tokens)
-    precision.cast_trained_to_model_dtype(callback.lm.model)
-    callback.lm.model.eval()
+        budget.flops = (budget.flops or 0.0) + counter.scaled_to(callback.tokens)
+    precision.cast_trained_to_model_dtype(lm.model)
+    lm.model.eval()
 
 
-def plan_memory(lm: LM, budget: Budget, groups: Sequence[RowGroup], longest: int) -> None:
-    """Tell how much memory training should take, and find how many rows at once the memory of every process holds.
+def plan_memory(lm: LM, budget: Budget, groups: Sequence[RowGroup], longest_group: int) -> None:
+    """Find the micro-batch that fits into the memory of every rank, and estimate the memory of training.
 
-    `longest` are the tokens of the longest group.
+    Both are written into the budget.
+
+    Args:
+        lm: Model to train.
+        budget: Budget of the run.
+        groups: Rows that must go through the model together.
+        longest_group: Tokens of the longest group.
+
+    Raises:
+        Unsupported: If the model cannot be trained in its precision.
     """
     precision.check_precision(lm.model)
-    grown = precision.cast_trainable_to_float32(lm.model) + distributed.gradient_bucket_bytes(lm.model)
+    fixed_bytes = precision.cast_trainable_to_float32(lm.model) + distributed.gradient_bucket_bytes(lm.model)
     with precision.autocast(lm.model):
-        # the least that it takes, should that be too much
-        budget.estimated_bytes = grown + memory_estimate.training_bytes(lm.model, longest)
-        most = budget.micro_batch or budget.batch // distributed.world_size()
-        budget.micro_batch = distributed.all_reduce_min(find_micro_batch(lm, groups, most))
-        budget.estimated_bytes = grown + memory_estimate.training_bytes(lm.model, budget.micro_batch * longest)
+        # This is the least that training takes. The record of the failure shows it if even that does not fit.
+        budget.estimated_bytes = fixed_bytes + memory_estimate.training_bytes(lm.model, longest_group)
+        max_micro_batch = budget.micro_batch or budget.batch // distributed.world_size()
+        budget.micro_batch = distributed.all_reduce_min(find_micro_batch(lm, groups, max_micro_batch))
+        tokens = budget.micro_batch * longest_group
+        budget.estimated_bytes = fixed_bytes + memory_estimate.training_bytes(lm.model, tokens)
 
 
-def _counting(trainer: Any) -> FlopCounter:
-    """Counts the operations of the trainer's first pass, forward and back."""
-    counted, step = FlopCounter(), trainer.training_step
+def _count_first_step(trainer: Any) -> FlopCounter:
+    """Return a counter of the operations of the trainer's first micro-batch, forward and backward."""
+    counter = FlopCounter()
 
-    def training_step(model: Any, inputs: Any, *more: Any, **named: Any) -> Any:
-        with counted.count_once(int(inputs["attention_mask"].sum())):
-            return step(model, inputs, *more, **named)
+    def count(inputs: Any) -> AbstractContextManager[None]:
+        return counter.count_once(int(inputs["attention_mask"].sum()))
 
-    trainer.training_step = training_step
-    return counted
-
-
-def encode_examples(lm: LM, lesson: TrainingData, examples: Any) -> Pairs:
-    """Token ids of prompt and completion of every example, just as answering encodes the prompt."""
-    return [lm.encode(lesson.prompt(example.input), lesson.completion(example)) for example in examples]
+    compat.wrap_training_step(trainer, count)
+    return counter
 
 
-def take_curve_rows(rows: Pairs) -> Pairs:
-    """The first of them that have `CURVE_TOKENS` to be learnt between them: a curve needs no more."""
-    sums = accumulate(len(tail) for _, tail in rows)
-    return rows[: next((place for place, tokens in enumerate(sums, start=1) if tokens >= MAX_CURVE_TOKENS), None)]
+def encode_examples(lm: LM, data: TrainingData, examples: Any) -> Rows:
+    """Return token ids (prompt, completion) of examples; prompts are encoded as for generation."""
+    return [lm.encode(data.prompt(example.input), data.completion(example)) for example in examples]
 
 
-def mask_prompt(pair: tuple[list[int], list[int]]) -> list[int]:
-    """Training labels: the completion by position (never by id, which would lose an end token used as padding)."""
-    head, tail = pair
-    return [IGNORE_INDEX] * len(head) + tail
+def take_curve_rows(rows: Rows) -> Rows:
+    """Return the first rows that have `ENOUGH_CURVE_TOKENS` completion tokens together, or all if they have fewer."""
+    totals = accumulate(len(completion) for _, completion in rows)
+    count = next((number for number, tokens in enumerate(totals, start=1) if tokens >= ENOUGH_CURVE_TOKENS), None)
+    return rows[:count]
+
+
+def mask_prompt(row: tuple[list[int], list[int]]) -> list[int]:
+    """Return training labels in which the prompt is ignored.
+
+    The prompt is masked by position and not by padding id, because many tokenizers pad with the end token.
+    """
+    prompt, completion = row
+    return [IGNORE_INDEX] * len(prompt) + completion
 
 
 class BudgetCallback(TrainerCallback):
-    """Draws on the budget before each step, stops training in time, and keeps the training curve."""
+    """Callback that spends the budget before each step, stops training in time and records the training curve.
+
+    Args:
+        lm: Model in training.
+        data: Training data, of which the validation examples are used.
+        budget: Budget of the run.
+        lengths: Tokens of each training row.
+        examples: Examples that the rows show.
+        steps: Optimizer steps of this training.
+        planned_steps: Optimizer steps of the whole budget.
+    """
 
     def __init__(
         self,
         lm: LM,
-        lesson: TrainingData,
+        data: TrainingData,
         budget: Budget,
         lengths: Sequence[int],
         *,
         examples: int,
         steps: int,
-        of: int,
+        planned_steps: int,
     ) -> None:
-        """`lengths` are the rows' tokens; the rows show so many `examples`; `steps` are to come, `of`
-        all that the budget has.
-        """
         self.lm, self.budget = lm, budget
-        self.validation = take_curve_rows(encode_examples(lm, lesson, lesson.validation[:MAX_CURVE_EXAMPLES]))
+        self.validation_rows = take_curve_rows(encode_examples(lm, data, data.validation[:MAX_CURVE_EXAMPLES]))
         self.rows, self.examples = len(lengths), examples
         self.longest_step = sum(nlargest(budget.batch, lengths))
         self.steps = steps
-        # A row that is only read takes a third of one that is learnt.
-        self.grid = max(
-            ceil(of / MAX_CURVE_POINTS), ceil(TRAINING_PER_CURVE_POINT * len(self.validation) / (3 * budget.batch))
-        )
+        # A forward pass takes a third of a training step on the same rows.
+        steps_per_point = ceil(TRAINING_PER_CURVE_POINT * len(self.validation_rows) / (3 * budget.batch))
+        self.log_interval = max(ceil(planned_steps / MAX_CURVE_POINTS), steps_per_point)
         self.tokens = 0
         self.curve: list[CurvePoint] = []
 
     def examples_after(self, steps: int) -> int:
-        """Examples that so many steps show: those in their rows, of which the last batch of a pass may have fewer."""
-        passes, rest = divmod(steps, ceil(self.rows / self.budget.batch))
-        rows = min(rest * self.budget.batch, self.rows)
-        return passes * self.examples + rows * self.examples // self.rows
+        """Return the examples shown by `steps` steps, in proportion to the rows; an epoch's last step may be smaller."""
+        epochs, remaining_steps = divmod(steps, ceil(self.rows / self.budget.batch))
+        rows = min(remaining_steps * self.budget.batch, self.rows)
+        return epochs * self.examples + rows * self.examples // self.rows
 
     def examples_in_step(self, step: int) -> int:
-        """Examples of the step that follows `step` steps."""
+        """Return the examples of the step after `step` steps."""
         return self.examples_after(step + 1) - self.examples_after(step)
 
     def can_afford_step(self, step: int) -> bool:
-        """Whether the step that follows `step` steps is within the budget, however long its examples are."""
-        coming = self.examples_in_step(step)
+        """Tell if the step after `step` steps is within the budget, even if it has the longest rows; rank 0 decides."""
+        examples = self.examples_in_step(step)
         return distributed.broadcast_from_first(
-            lambda: self.budget.can_afford(steps=1, examples=coming, tokens=self.longest_step)
+            lambda: self.budget.can_afford(steps=1, examples=examples, tokens=self.longest_step)
         )
 
-    def on_step_begin(self, args: Any, state: Any, control: Any, **rest: Any) -> None:
-        """Draw before working."""
+    def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Spend the step and its examples."""
         self.budget.spend(steps=1, examples=self.examples_in_step(state.global_step))
 
-    def on_step_end(self, args: Any, state: Any, control: Any, **rest: Any) -> None:
-        """Count the tokens seen and stop where no further step is affordable."""
-        seen = int(state.num_input_tokens_seen)
-        self.budget.spend(tokens=seen - self.tokens)
-        self.tokens = seen
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Spend the tokens of the step, and stop if no further step can be afforded."""
+        tokens_seen = int(state.num_input_tokens_seen)
+        self.budget.spend(tokens=tokens_seen - self.tokens)
+        self.tokens = tokens_seen
         control.should_training_stop |= not self.can_afford_step(state.global_step)
-        control.should_log = control.should_training_stop or state.global_step % self.grid == 0
+        control.should_log = control.should_training_stop or state.global_step % self.log_interval == 0
 
-    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **rest: Any) -> None:
-        """The trainer tells its mean loss since the point before."""
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
+        """Add a point to the curve with the mean training loss since the previous point."""
         if logs and "loss" in logs:
             self.add_curve_point(float(logs["loss"]))
 
     def add_curve_point(self, train_loss: float | None) -> None:
-        """Add a point to the curve, off the clock; of several processes the first does."""
+        """Add a point with the validation loss to the curve, off the clock; only rank 0 does."""
         if distributed.rank() > 0:
             return
         with self.budget.off_clock(), precision.autocast(self.lm.model):
-            loss, accuracy = self.lm.evaluate_loss(self.validation)
+            loss, accuracy = self.lm.evaluate_loss(self.validation_rows)
         self.curve.append(
             CurvePoint(
                 step=self.budget.steps,
@@ -256,13 +300,25 @@ class BudgetCallback(TrainerCallback):
 def training_arguments(
     budget: Budget, seed: int, scratch: str, device: str, *, steps: int, lr: float, warmup: float, weight_decay: float
 ) -> dict[str, Any]:
-    """Everything that a trainer of TRL would otherwise choose by itself is said here."""
-    at_once = budget.micro_batch or budget.batch // distributed.world_size()
+    """Return the arguments of a transformers or TRL trainer, including all that would have a default of its own.
+
+    Args:
+        budget: Budget with the batch and micro-batch sizes.
+        seed: Seed of training.
+        scratch: Empty folder for the trainer's files.
+        device: Torch device type.
+        steps: Optimizer steps to take.
+        lr: Peak learning rate.
+        warmup: Fraction of the steps for warm-up.
+        weight_decay: Weight decay of AdamW.
+    """
+    rank_batch = budget.batch // distributed.world_size()
+    micro_batch = budget.micro_batch or rank_batch
     return dict(
         output_dir=scratch,
         max_steps=steps,
-        per_device_train_batch_size=at_once,
-        gradient_accumulation_steps=budget.batch // distributed.world_size() // at_once,
+        per_device_train_batch_size=micro_batch,
+        gradient_accumulation_steps=rank_batch // micro_batch,
         learning_rate=lr,
         warmup_steps=round(warmup * steps),
         weight_decay=weight_decay,

@@ -1,0 +1,148 @@
+"""Uses of other libraries that go beyond their documented interfaces, gathered in one file.
+
+Check each of them when a dependency is upgraded; `tests/modeling/test_compat.py` has a test for every one.
+
+- transformers (>=5.23, <6): the model types are read from the source of `modeling_auto.py`, because importing
+  transformers takes seconds and `bench validate` needs the names alone. An attention function is registered for
+  the whole process. `_attn_implementation` and `_supports_attention_backend` are private, but nothing public tells
+  which attention a model uses and whether it accepts another one.
+- PEFT (>=0.21): the adapter types are read from the source of `peft_types.py`, for the same reason. A missing
+  adapter weight is only a warning there and is turned into an error by the text of the warning.
+- PyTorch (>=2.13): `torch.ops.aten._scaled_dot_product_flash_attention_for_cpu` is private, but the public
+  `scaled_dot_product_attention` does not return the log-sum-exp. The keys of a shared prefix travel to the attention
+  function as an attribute of the key tensor, because the signature of attention in transformers has no place for them.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+CAUSAL_LM_MAPPING = "MODEL_FOR_CAUSAL_LM_MAPPING_NAMES"
+SEQUENCE_CLASSIFICATION_MAPPING = "MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES"
+PREFIX_ATTRIBUTE = "_bench_prefix"
+MISSING_ADAPTER_KEYS = ".*missing adapter keys.*"
+
+
+def library_file(package: str, path: str) -> Path:
+    """Return a source file of an installed package without importing the package."""
+    spec = importlib.util.find_spec(package)
+    assert spec is not None and spec.origin is not None
+    return Path(spec.origin).parent / path
+
+
+@cache
+def transformers_model_types(mapping: str) -> frozenset[str]:
+    """Return the model types that a mapping of the installed transformers lists.
+
+    The source is parsed; transformers is imported only if the mapping is not found in it.
+
+    Args:
+        mapping: `CAUSAL_LM_MAPPING` or `SEQUENCE_CLASSIFICATION_MAPPING`.
+    """
+    module = _parse(library_file("transformers", "models/auto/modeling_auto.py"))
+    assignments = [node for node in module.body if isinstance(node, ast.Assign)]
+    for node in assignments:
+        if ast.unparse(node.targets[0]) == mapping and isinstance(node.value, ast.Call) and node.value.args:
+            try:
+                return frozenset(name for name, _ in ast.literal_eval(node.value.args[0]))
+            except (ValueError, TypeError):
+                break  # the mapping is no longer a list of pairs
+    from transformers.models.auto import modeling_auto
+
+    return frozenset(getattr(modeling_auto, mapping))
+
+
+@cache
+def peft_types() -> frozenset[str]:
+    """Return the adapter types of the installed PEFT, such as `LORA`.
+
+    The source is parsed; PEFT is imported only if no type is found in it.
+    """
+    module = _parse(library_file("peft", "utils/peft_types.py"))
+    enums = [node for node in module.body if isinstance(node, ast.ClassDef) and node.name == "PeftType"]
+    members = [node.value for enum in enums for node in enum.body if isinstance(node, ast.Assign)]
+    types = frozenset(str(member.value) for member in members if isinstance(member, ast.Constant))
+    if types:
+        return types
+    from peft import PeftType
+
+    return frozenset(member.value for member in PeftType)
+
+
+@contextmanager
+def raise_on_missing_adapter_weights() -> Iterator[None]:
+    """Raise `UserWarning` where PEFT only warns that an adapter file lacks weights."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message=MISSING_ADAPTER_KEYS)
+        yield
+
+
+def attention_implementation(model: Any) -> str | None:
+    """Return the name of the attention function that a model uses, such as `sdpa`; None if it names none."""
+    name: str | None = getattr(model.config, "_attn_implementation", None)
+    return name
+
+
+def supports_registered_attention(model: Any) -> bool:
+    """Tell if a model calls attention through the registry of transformers, so that it can be replaced."""
+    return bool(model._supports_attention_backend)
+
+
+def register_attention(name: str, forward: Callable[..., tuple[Any, None]]) -> None:
+    """Register an attention function with the masks of `sdpa`, for all models of this process.
+
+    A model uses it only after `model.set_attn_implementation(name)`.
+    """
+    from transformers import AttentionInterface, AttentionMaskInterface
+    from transformers.masking_utils import sdpa_mask
+
+    AttentionInterface.register(name, forward)
+    AttentionMaskInterface.register(name, sdpa_mask)
+
+
+def attach_prefix(keys: Any, prefix: tuple[Any, Any]) -> None:
+    """Hang the keys and values of a shared prefix on the key tensor that is passed to attention."""
+    setattr(keys, PREFIX_ATTRIBUTE, prefix)
+
+
+def attached_prefix(keys: Any) -> tuple[Any, Any] | None:
+    """Return the keys and values that `attach_prefix` hung on a key tensor; None if it did not."""
+    prefix: tuple[Any, Any] | None = getattr(keys, PREFIX_ATTRIBUTE, None)
+    return prefix
+
+
+def flash_attention_with_lse(
+    query: Any, key: Any, value: Any, *, mask: Any = None, scale: float | None = None
+) -> tuple[Any, Any]:
+    """Attend on the CPU and also return the log-sum-exp of the attention scores.
+
+    Args:
+        query: Tensor (rows, heads, query tokens, width).
+        key: Tensor (rows, heads, key tokens, width).
+        value: Tensor (rows, heads, key tokens, width).
+        mask: Added to the scores; None if every query sees every key.
+        scale: Factor of the scores; None for 1 / sqrt(width).
+
+    Returns:
+        The output (rows, heads, query tokens, width) and the log-sum-exp (rows, heads, query tokens).
+    """
+    import torch
+
+    attend = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+    output, log_sum_exp = attend(query, key, value, attn_mask=mask, scale=scale)
+    return output, log_sum_exp
+
+
+def _parse(source: Path) -> ast.Module:
+    """Parse a source file; a file that is missing or cannot be parsed counts as empty."""
+    try:
+        return ast.parse(source.read_bytes())
+    except (OSError, SyntaxError, ValueError):
+        return ast.Module(body=[], type_ignores=[])
