@@ -1,164 +1,194 @@
-"""How much memory loading, training and answering should take, told before they do."""
+"""Estimates of the memory that loading, training and generating take, computed before they run."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import chain
-from typing import Any
+from typing import Any, Self
 
 import torch
-from torch.nn import functional
 
-PROBE_LENGTHS = 16, 48  # tokens of the rows that are passed through the model
-FLOAT32_BYTES = 4  # bytes
-TRAINING_COPIES = 3  # of every trained weight: its gradient, and the two moments of AdamW
-LOGIT_COPIES = 2  # times the logits: what the loss makes of them on the way back
-BLOCK_WIDTHS = 12  # times a block's width: what a block holds at once where nothing is kept for training
-MIN_GENERATION_BYTES = (
-    2**29
-)  # bytes that answering may add to a small model; to a large one, as much as its weights take
-MIN_BATCH_ROWS, MAX_BATCH_ROWS = 8, 128  # rows answered at once
+from bench.measurement.compat import fused_attention_on_meta, storage_id
+
+PROBE_LENGTHS = 16, 48
+"""Tokens of the two rows whose forward passes are observed."""
+FLOAT32_BYTES = 4
+TRAINING_COPIES = 3
+"""Float32 copies of every trained weight: its gradient and the two moments of AdamW."""
+LOGIT_COPIES = 2
+"""Float32 copies of the logits that the loss makes for the backward pass."""
+BLOCK_WIDTHS = 12
+"""Numbers per token that a transformer block holds at once without training, in multiples of its width."""
+MIN_GENERATION_BYTES = 2**29
+"""Bytes that generating may add to a small model; a large one may add as much as its weights take."""
+MIN_BATCH_ROWS, MAX_BATCH_ROWS = 8, 128
 
 
 def model_bytes(model: Any) -> int:
-    """Bytes of a model's weights as they lie in memory, packed ones included."""
+    """Return the bytes of a model's weights and buffers as stored, quantized ones included."""
     tensors = {id(tensor): tensor for tensor in chain(model.parameters(), model.buffers())}
-    return sum(_bytes(tensor) for tensor in tensors.values())
+    return sum(_tensor_bytes(tensor) for tensor in tensors.values())
 
 
 def quantized_bytes(model: Any) -> int:
-    """The same once its linear layers but the last are held in 4 bits, doubly quantized (https://arxiv.org/abs/2305.14314),
-    and all else in float32.
+    """Return the bytes of a model's weights if it were loaded as QLoRA loads it.
+
+    Linear layers except the last take 4 bits per weight with double quantization (https://arxiv.org/abs/2305.14314);
+    everything else is float32.
     """
-    last = model.get_output_embeddings()
-    packed = sum(
-        layer.weight.numel() for layer in model.modules() if isinstance(layer, torch.nn.Linear) and layer is not last
+    output_layer = model.get_output_embeddings()
+    quantized = sum(
+        layer.weight.numel()
+        for layer in model.modules()
+        if isinstance(layer, torch.nn.Linear) and layer is not output_layer
     )
-    rest = {id(tensor): tensor.numel() for tensor in chain(model.parameters(), model.buffers())}
-    return int(packed * (0.5 + 1 / 64 + FLOAT32_BYTES / (64 * 256)) + (sum(rest.values()) - packed) * FLOAT32_BYTES)
+    sizes = {id(tensor): tensor.numel() for tensor in chain(model.parameters(), model.buffers())}
+    # Per weight: half a byte, an 8-bit constant per 64 weights, and a float32 constant per 256 of those.
+    bytes_per_weight = 0.5 + 1 / 64 + FLOAT32_BYTES / (64 * 256)
+    return int(quantized * bytes_per_weight + (sum(sizes.values()) - quantized) * FLOAT32_BYTES)
 
 
 def training_bytes(model: Any, tokens: int) -> int:
-    """Bytes that training on `tokens` at once, padding included, adds to a model of which some weights are trained.
+    """Return the bytes that training adds to a loaded model.
 
-    Gradients and AdamW's states for what is trained, and what the backward pass needs again, as seen in two short
-    rows; that grows with the tokens in proportion, but for an attention that keeps all its weights.
+    They are the gradients and AdamW's moments of the trained weights, and the activations saved for the backward
+    pass. The activations of two short rows are measured and extrapolated linearly, which holds for every attention
+    except one that saves its weights.
+
+    Args:
+        model: Model in which the weights to train require gradients.
+        tokens: Tokens of a micro-batch, padding included.
     """
     trained = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
-    loss = LOGIT_COPIES * FLOAT32_BYTES * model.config.get_text_config().vocab_size if model.can_generate() else 0
-    few, more = (_kept(model, length) for length in PROBE_LENGTHS)
-    each = (more - few) / (PROBE_LENGTHS[1] - PROBE_LENGTHS[0])
-    return int(trained * TRAINING_COPIES * FLOAT32_BYTES + few - PROBE_LENGTHS[0] * each + tokens * (each + loss))
+    vocabulary = model.config.get_text_config().vocab_size if model.can_generate() else 0
+    logit_bytes = LOGIT_COPIES * FLOAT32_BYTES * vocabulary
+    short, long = (_saved_activation_bytes(model, length) for length in PROBE_LENGTHS)
+    bytes_per_token = (long - short) / (PROBE_LENGTHS[1] - PROBE_LENGTHS[0])
+    fixed_bytes = trained * TRAINING_COPIES * FLOAT32_BYTES + short - PROBE_LENGTHS[0] * bytes_per_token
+    return int(fixed_bytes + tokens * (bytes_per_token + logit_bytes))
 
 
 def generation_bytes(model: Any, rows: int, length: int) -> int:
-    """Bytes that answering `rows` at once adds, each of `length` tokens with its answer: keys, values, a block's states
-    and the last logits.
+    """Return the bytes that generating adds: key/value cache, hidden states of one block and the last logits.
+
+    Args:
+        model: Decoder, or an encoder that reads a label off.
+        rows: Rows in a batch.
+        length: Tokens of a row, prompt and answer together.
     """
-    config = model.config.get_text_config()
-    width = config.hidden_size
-    inner = getattr(config, "intermediate_size", None) or 4 * width
+    dimensions = _Dimensions.of(model)
+    hidden_bytes = dimensions.hidden_bytes
     if not model.can_generate():
-        return int(rows * length * FLOAT32_BYTES * (BLOCK_WIDTHS * width + 2 * inner))
-    heads = config.num_attention_heads
-    shared = getattr(config, "num_key_value_heads", None) or heads
-    cache = 2 * config.num_hidden_layers * shared * (getattr(config, "head_dim", None) or width // heads)
-    size = torch.finfo(model.dtype).bits // 8
-    each = size * cache + FLOAT32_BYTES * (BLOCK_WIDTHS * width + 2 * inner)
-    return int(rows * (length * each + FLOAT32_BYTES * config.vocab_size))
+        return int(rows * length * hidden_bytes)
+    cache_bytes = torch.finfo(model.dtype).bits // 8 * dimensions.cached_values
+    bytes_per_token = cache_bytes + hidden_bytes
+    return int(rows * (length * bytes_per_token + FLOAT32_BYTES * dimensions.vocabulary))
 
 
 def max_batch_rows(model: Any, length: int) -> int:
-    """Rows of so many tokens to answer at once: the longer, the fewer.
+    """Return the number of rows of `length` tokens to generate at once; longer rows make smaller batches.
 
-    It depends on the model and the rows alone, and not on the machine, so that answers do neither.
+    It depends on the model and the rows alone and not on the machine, so that answers do not depend on the machine.
     """
-    room = max(MIN_GENERATION_BYTES, model_bytes(model))
-    return min(MAX_BATCH_ROWS, max(MIN_BATCH_ROWS, room // generation_bytes(model, 1, length)))
+    available = max(MIN_GENERATION_BYTES, model_bytes(model))
+    return min(MAX_BATCH_ROWS, max(MIN_BATCH_ROWS, available // generation_bytes(model, 1, length)))
 
 
 def length_batches(model: Any, lengths: Sequence[int]) -> Iterator[range]:
-    """Places of rows of these tokens, shortest first, as they are answered at once."""
+    """Split rows into batches for generating; yields the indices of each batch.
+
+    Args:
+        model: Model that generates.
+        lengths: Tokens of each row, in ascending order.
+    """
     start = 0
     while start < len(lengths):
         stop = min(start + MAX_BATCH_ROWS, len(lengths))
-        while stop - start > (fits := max_batch_rows(model, lengths[stop - 1])):
-            stop = start + fits  # whose longest is shorter
+        # A smaller batch has a shorter longest row, so more rows may fit than were allowed before.
+        while stop - start > (max_rows := max_batch_rows(model, lengths[stop - 1])):
+            stop = start + max_rows
         yield range(start, stop)
         start = stop
 
 
 def encoding_bytes(model: Any, rows: int, length: int) -> int:
-    """Bytes that reading `rows` of `length` tokens at once adds where the states of all layers are asked for."""
-    config = model.config.get_text_config()
-    inner = getattr(config, "intermediate_size", None) or 4 * config.hidden_size
-    states = (config.num_hidden_layers + 1) * torch.finfo(model.dtype).bits // 8 * config.hidden_size
-    return int(rows * length * (states + FLOAT32_BYTES * (BLOCK_WIDTHS * config.hidden_size + 2 * inner)))
+    """Return the bytes that one forward pass adds if it returns the hidden states of all layers.
+
+    Args:
+        model: Decoder or encoder.
+        rows: Rows in the batch.
+        length: Tokens of a row.
+    """
+    dimensions = _Dimensions.of(model)
+    layers = model.config.get_text_config().num_hidden_layers
+    state_bytes = (layers + 1) * torch.finfo(model.dtype).bits // 8 * dimensions.width
+    return int(rows * length * (state_bytes + dimensions.hidden_bytes))
 
 
-def _kept(model: Any, length: int) -> int:
-    """Bytes, weights aside, that a pass of one row of so many tokens keeps for the way back."""
-    weights = {_storage(tensor) for tensor in chain(model.parameters(), model.buffers())}
-    found: dict[int, torch.Tensor] = {}
+@dataclass(frozen=True)
+class _Dimensions:
+    """Sizes of a transformer that decide the memory of a forward pass."""
 
-    def keep(tensor: torch.Tensor) -> torch.Tensor:
-        if _storage(tensor) not in weights:
-            found[_storage(tensor)] = tensor
+    width: int
+    inner_width: int
+    vocabulary: int
+    cached_values: int
+    """Numbers per token in the key/value cache; 0 for an encoder."""
+
+    @property
+    def hidden_bytes(self) -> int:
+        """Bytes per token that one block holds at once."""
+        return FLOAT32_BYTES * (BLOCK_WIDTHS * self.width + 2 * self.inner_width)
+
+    @classmethod
+    def of(cls, model: Any) -> Self:
+        config = model.config.get_text_config()
+        width = config.hidden_size
+        cached_values = 0
+        if model.can_generate():
+            heads = config.num_attention_heads
+            key_value_heads = getattr(config, "num_key_value_heads", None) or heads
+            head_width = getattr(config, "head_dim", None) or width // heads
+            cached_values = 2 * config.num_hidden_layers * key_value_heads * head_width
+        return cls(
+            width=width,
+            inner_width=getattr(config, "intermediate_size", None) or 4 * width,
+            vocabulary=config.vocab_size,
+            cached_values=cached_values,
+        )
+
+
+def _saved_activation_bytes(model: Any, length: int) -> int:
+    """Return the bytes, without weights, that a forward pass of one row saves for the backward pass."""
+    weight_storages = {storage_id(tensor) for tensor in chain(model.parameters(), model.buffers())}
+    saved: dict[int, torch.Tensor] = {}
+
+    def save(tensor: torch.Tensor) -> torch.Tensor:
+        if storage_id(tensor) not in weight_storages:
+            saved[storage_id(tensor)] = tensor
         return tensor
 
-    # No mask: every token counts, and on torch's meta device none could be looked at.
+    # No attention mask is passed: all tokens count, and on the meta device a mask has no values to look at.
     ids = torch.ones((1, length), dtype=torch.long, device=model.device)
-    training, devices = model.training, [model.device] if model.device.type == "cuda" else []
+    was_training = model.training
+    cuda_devices = [model.device] if model.device.type == "cuda" else []
     model.train()
     with (
-        torch.random.fork_rng(devices=devices),
-        _fused(model),
-        torch.autograd.graph.saved_tensors_hooks(keep, lambda kept: kept),
+        torch.random.fork_rng(devices=cuda_devices),
+        fused_attention_on_meta(model.device),
+        torch.autograd.graph.saved_tensors_hooks(save, lambda tensor: tensor),
     ):
         logits = model(input_ids=ids).logits
         logits.float().logsumexp(-1).sum()
-    model.train(training)
-    return sum(_bytes(tensor) if tensor.is_sparse else tensor.untyped_storage().nbytes() for tensor in found.values())
+    model.train(was_training)
+    return sum(
+        _tensor_bytes(tensor) if tensor.is_sparse else tensor.untyped_storage().nbytes() for tensor in saved.values()
+    )
 
 
-@contextmanager
-def _fused(model: Any) -> Iterator[None]:
-    """Let attention on torch's meta device keep what the fused kernels of real devices keep; by itself it keeps all
-    of its weights.
-    """
-    plain = functional.scaled_dot_product_attention
-    if model.device.type == "meta":
-        functional.scaled_dot_product_attention = _attend
-    try:
-        yield
-    finally:
-        functional.scaled_dot_product_attention = plain
-
-
-def _attend(query: Any, key: Any, value: Any, *_: Any, **__: Any) -> Any:
-    return Attention.apply(query, key, value)  # type: ignore[no-untyped-call]
-
-
-class Attention(torch.autograd.Function):
-    """Shapes only: what attention takes, makes and needs again on the way back."""
-
-    @staticmethod
-    def forward(ctx: Any, query: Any, key: Any, value: Any) -> Any:
-        rows, heads, length, _ = query.shape
-        made = query.new_empty((rows, length, heads, value.shape[-1])).transpose(1, 2)  # as the kernels lay it out
-        sums = query.new_empty(query.shape[:-1], dtype=torch.float32)
-        ctx.save_for_backward(query, key, value, made, sums)
-        return made
-
-
-def _storage(tensor: torch.Tensor) -> int:
-    """What tells one stretch of memory from another, on devices without addresses too."""
-    return id(tensor) if tensor.is_sparse else int(tensor.untyped_storage()._cdata)
-
-
-def _bytes(tensor: torch.Tensor) -> int:
-    """What a tensor's numbers take; of a sparse one those that are there, and their places."""
+def _tensor_bytes(tensor: torch.Tensor) -> int:
+    """Return the bytes of a tensor's values; those of a sparse tensor include its indices."""
     if tensor.is_sparse:
-        return _bytes(tensor._indices()) + _bytes(tensor._values())
+        return _tensor_bytes(tensor._indices()) + _tensor_bytes(tensor._values())
     return int(tensor.numel()) * int(tensor.element_size())

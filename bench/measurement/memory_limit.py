@@ -1,4 +1,4 @@
-"""A hard cap on memory: set once, before anything is loaded; what does not fit says so and is never swapped."""
+"""A hard limit on the memory of a run, set before anything is loaded: exceeding it raises an error, never swaps."""
 
 from __future__ import annotations
 
@@ -9,49 +9,61 @@ from typing import TypeVar
 
 from bench.errors import UserError
 from bench.measurement.environment import process_memory
+from bench.measurement.meter import MIB
 
-MIB = 2**20
+NO_LIMIT_HINT = "remove 'memory' from --budget"
 
 Row = TypeVar("Row")
 Result = TypeVar("Result")
 
 
-def set_memory_limit(size: int, device: str) -> None:
-    """Hold this process to `size` bytes from now on: resident memory on a CPU, torch's allocator on a CUDA device.
+def set_memory_limit(limit_bytes: int, device: str) -> None:
+    """Limit the memory of this process: resident memory on a CPU, torch's allocator on a CUDA device.
 
-    Linux bounds what a process may map for writing, not what is resident; so it is granted what it has mapped by now
-    and the room that is left. Raises `MemoryError` where nothing is left, `UserError` where a cap cannot be set.
+    Linux can limit the memory that a process maps for writing, but not its resident memory. So the limit is set to
+    what is mapped now plus what may still become resident.
+
+    Args:
+        limit_bytes: Bytes that this process may hold.
+        device: Torch device name.
+
+    Raises:
+        MemoryError: If this process already holds that much.
+        UserError: If memory cannot be limited on this machine.
     """
     if device.partition(":")[0] == "cuda":
         import torch
 
-        torch.cuda.set_per_process_memory_fraction(min(size / torch.cuda.get_device_properties(device).total_memory, 1))
+        total_bytes = torch.cuda.get_device_properties(device).total_memory
+        torch.cuda.set_per_process_memory_fraction(min(limit_bytes / total_bytes, 1))
         return
     if sys.platform != "linux":
-        raise UserError("a memory budget needs Linux or a CUDA device", hint="leave 'memory' out of --budget")
+        raise UserError("a memory budget needs Linux or a CUDA device", hint=NO_LIMIT_HINT)
     import resource
 
     try:
         mapped, resident = process_memory("VmData"), process_memory("VmRSS")
     except LookupError as error:
-        raise UserError(f"{error.args[0]}, so memory cannot be capped", hint="leave 'memory' out of --budget") from None
-    if resident >= size:
-        raise MemoryError(f"{resident / MIB:.0f} MiB are held before a model is loaded, of {size / MIB:.0f} granted")
-    most = mapped + size - resident
-    resource.setrlimit(resource.RLIMIT_DATA, (most, resource.getrlimit(resource.RLIMIT_DATA)[1]))
+        raise UserError(f"{error.args[0]}, so memory cannot be limited", hint=NO_LIMIT_HINT) from None
+    if resident >= limit_bytes:
+        raise MemoryError(
+            f"{resident / MIB:.0f} MiB are in use before a model is loaded; the limit is {limit_bytes / MIB:.0f} MiB"
+        )
+    mapped_limit = mapped + limit_bytes - resident
+    resource.setrlimit(resource.RLIMIT_DATA, (mapped_limit, resource.getrlimit(resource.RLIMIT_DATA)[1]))
 
 
 def lift_memory_limit() -> None:
-    """Take the cap off this process, so that what happened can be written down."""
+    """Remove the limit from this process, so that a failure can be recorded."""
     if sys.platform == "linux":
         import resource
 
-        most = resource.getrlimit(resource.RLIMIT_DATA)[1]
-        resource.setrlimit(resource.RLIMIT_DATA, (most, most))
+        hard_limit = resource.getrlimit(resource.RLIMIT_DATA)[1]
+        resource.setrlimit(resource.RLIMIT_DATA, (hard_limit, hard_limit))
 
 
 def can_recover_from_oom(device: str) -> bool:
-    """Whether memory can run out here and the process live on to do with less."""
+    """Tell if running out of memory raises an error here, so that a smaller batch can be tried."""
     if device.partition(":")[0] == "cuda":
         return True
     if sys.platform != "linux":
@@ -62,30 +74,31 @@ def can_recover_from_oom(device: str) -> bool:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether memory ran out, in the words of Python, NumPy, torch's CPU and its CUDA allocator."""
+    """Tell if an error of Python, NumPy, torch on a CPU or torch on CUDA says that memory ran out."""
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True
-    return isinstance(error, RuntimeError) and any(
-        words in str(error) for words in ("can't allocate memory", "bad_alloc")
-    )
+    phrases = ("can't allocate memory", "bad_alloc")
+    return isinstance(error, RuntimeError) and any(phrase in str(error) for phrase in phrases)
 
 
 def describe_allocation(error: BaseException) -> str:
-    """What was asked for when memory ran out, and what was held, as far as either is known."""
-    asked = re.search(r"tried to allocate ([\d.]+) ?(bytes|[KMG]iB)", str(error), re.IGNORECASE)
-    held = f"{process_memory('VmRSS') / MIB:.0f} MiB were held" if sys.platform == "linux" else ""
-    if asked is None:
-        return held
-    more = f"{float(asked[1]) / MIB:.0f} MiB" if asked[2] == "bytes" else f"{asked[1]} {asked[2]}"
-    return f"{held} and {more} more wanted" if held else f"{more} more wanted"
+    """Describe the memory in use and the allocation that failed, as far as they are known."""
+    requested = re.search(r"tried to allocate ([\d.]+) ?(bytes|[KMG]iB)", str(error), re.IGNORECASE)
+    in_use = f"{process_memory('VmRSS') / MIB:.0f} MiB in use" if sys.platform == "linux" else ""
+    if requested is None:
+        return in_use
+    amount, unit = requested[1], requested[2]
+    size = f"{float(amount) / MIB:.0f} MiB" if unit == "bytes" else f"{amount} {unit}"
+    return f"{in_use}, {size} more requested" if in_use else f"{size} more requested"
 
 
 def run_halving_on_oom(work: Callable[[Sequence[Row]], Sequence[Result]], rows: Sequence[Row]) -> list[Result]:
-    """What `work` makes of each row; in halves where memory runs out, as often as it takes."""
+    """Return the result of `work` for each row; whenever memory runs out, both halves are worked on separately."""
     try:
         return list(work(rows))
     except Exception as error:
         if len(rows) < 2 or not is_out_of_memory(error):
             raise
-    middle = len(rows) // 2  # outside of `except`, whose traceback would hold what did not fit
+    # The retry is outside of `except`, because the traceback keeps the tensors of the failed attempt alive.
+    middle = len(rows) // 2
     return run_halving_on_oom(work, rows[:middle]) + run_halving_on_oom(work, rows[middle:])

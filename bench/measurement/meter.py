@@ -1,4 +1,4 @@
-"""What each phase of a run costs: seconds by the wall and on the processor, and the peak of the memory held."""
+"""Cost of the phases of a run: wall and CPU seconds, peak memory and energy; and the latency of single queries."""
 
 from __future__ import annotations
 
@@ -19,111 +19,134 @@ from bench.measurement.environment import process_memory
 from bench.records.cost import Phase
 
 MIB = 2**20
-MAX_TIMED_QUERIES, MIN_TIMED_QUERIES = 20, 5  # timed one by one at the most, and however long they take
-MAX_TIMING_SECONDS = 2.0  # after which no more are begun
-_CLEAR_REFS = Path("/proc/self/clear_refs")
-_STAT = Path("/proc/self/stat")
+MIN_TIMED_QUERIES, MAX_TIMED_QUERIES = 5, 20
+MAX_TIMING_SECONDS = 2.0
+_CLEAR_REFS_FILE = Path("/proc/self/clear_refs")
+_STAT_FILE = Path("/proc/self/stat")
 
 
 class Meter:
-    """Meters the phases of one process, one after the other; `phases` holds their costs by name.
+    """Measures the phases of one process, one after the other; `phases` holds their costs by name.
 
-    `device` is a torch device name. On cuda the memory is the allocator's on that device, elsewhere the process' own.
+    On CUDA, memory is what torch's allocator holds on the device; elsewhere it is resident memory of the process.
+
+    Args:
+        device: Torch device name; for several devices the first of them.
+        devices: Number of devices of the run. Memory is measured on the first, energy on all of them.
     """
 
     def __init__(self, device: str = "cpu", devices: int = 1) -> None:
-        """Memory is read on the first of so many `devices`, energy on all of them."""
         self.device = device
         self.phases: dict[str, Phase] = {}
-        self._open: str | None = None
-        self._gauge = _gauge(device)
-        self._joules = energy.energy_counter(device, gpus=devices)
+        self._open_phase: str | None = None
+        self._memory = _memory_reader(device)
+        self._read_joules = energy.energy_counter(device, gpus=devices)
 
     @property
     def memory_source(self) -> str:
-        """How memory is read: `VmHWM`, `cuda-allocator` or `psutil-sampling`; unlike ones do not compare."""
-        return self._gauge.name
+        """Source of the memory values: `VmHWM`, `cuda-allocator` or `psutil-sampling`.
+
+        Values of different sources cannot be compared.
+        """
+        return self._memory.name
 
     @contextmanager
     def phase(self, name: str, *, since_process_start: bool = False) -> Iterator[None]:
-        """Meter the body and keep its cost as `phases[name]`, also when the body raises.
+        """Measure the body and store its cost as `phases[name]`, also if the body raises.
 
-        `since_process_start` reaches back to the start of this process (imports made before a meter could exist);
-        the memory held back then is not known, so `start_mib` is None.
-        Raises RuntimeError within another phase or for a name already metered.
+        Args:
+            name: Name of the phase.
+            since_process_start: Count from the start of this process, which includes imports made before a meter
+                could exist. The memory held at that time is unknown, so `start_mib` is None.
+
+        Raises:
+            RuntimeError: If another phase is open or the name was measured before.
         """
-        if self._open is not None:
-            raise RuntimeError(f"phase {name!r} cannot begin within phase {self._open!r}")
+        if self._open_phase is not None:
+            raise RuntimeError(f"phase {name!r} cannot begin within phase {self._open_phase!r}")
         if name in self.phases:
-            raise RuntimeError(f"phase {name!r} has been metered already")
-        self._open = name
-        start_mib = self._gauge.start(fresh=not since_process_start)
+            raise RuntimeError(f"phase {name!r} has been measured already")
+        self._open_phase = name
+        start_mib = self._memory.start(reset_peak=not since_process_start)
         synchronize(self.device)
-        joules = self._joules() if self._joules else 0.0
-        wall, cpu = (_process_start(), 0.0) if since_process_start else (time.perf_counter(), time.process_time())
+        start_joules = self._read_joules() if self._read_joules else 0.0
+        if since_process_start:
+            start_wall, start_cpu = _process_start(), 0.0
+        else:
+            start_wall, start_cpu = time.perf_counter(), time.process_time()
         try:
             yield
-            # A body that raised is not waited for: a broken device would raise again and hide the first exception.
+            # The device is not waited for if the body raised: a broken device would raise again and hide that error.
             synchronize(self.device)
         finally:
-            wall_s, cpu_s = time.perf_counter() - wall, time.process_time() - cpu
-            peak_mib, reserved_mib = self._gauge.stop()
+            wall_s, cpu_s = time.perf_counter() - start_wall, time.process_time() - start_cpu
+            peak_mib, reserved_mib = self._memory.stop()
             self.phases[name] = Phase(
                 wall_s=round(wall_s, 6),
                 cpu_s=round(cpu_s, 6),
                 start_mib=start_mib,
                 peak_mib=peak_mib,
                 reserved_mib=reserved_mib,
-                energy_j=round(self._joules() - joules, 3) if self._joules else None,
+                energy_j=round(self._read_joules() - start_joules, 3) if self._read_joules else None,
             )
-            self._open = None
+            self._open_phase = None
 
 
 def measure_latency(
-    answer: Callable[[list[str]], list[str]], questions: Sequence[str], seconds: float = MAX_TIMING_SECONDS
+    predict: Callable[[list[str]], list[str]], questions: Sequence[str], seconds: float = MAX_TIMING_SECONDS
 ) -> tuple[list[str], tuple[float, ...]]:
-    """Answers to the first `QUERIES` questions and milliseconds of each, one at a time, after a warm-up.
+    """Answer the first `MAX_TIMED_QUERIES` questions one at a time and time each of them, after one warm-up query.
 
-    No more are begun once so many `seconds` have passed and `FEWEST` are timed.
+    Args:
+        predict: Answers a list of questions.
+        questions: Questions in the order to answer them.
+        seconds: Time after which no further query starts, once `MIN_TIMED_QUERIES` are done.
+
+    Returns:
+        The answers, and the milliseconds of each.
     """
     if not questions:
         return [], ()
-    answer([questions[0]])
-    answers, times, since = list[str](), list[float](), time.perf_counter()
+    predict([questions[0]])
+    answers: list[str] = []
+    milliseconds: list[float] = []
+    first_start = time.perf_counter()
     for question in questions[:MAX_TIMED_QUERIES]:
-        began = time.perf_counter()
-        if began - since > seconds and len(times) >= MIN_TIMED_QUERIES:
+        start = time.perf_counter()
+        if start - first_start > seconds and len(milliseconds) >= MIN_TIMED_QUERIES:
             break
-        answers += answer([question])
-        times.append(round((time.perf_counter() - began) * 1000, 3))
-    return answers, tuple(times)
+        answers += predict([question])
+        milliseconds.append(round((time.perf_counter() - start) * 1000, 3))
+    return answers, tuple(milliseconds)
 
 
-class _Gauge(Protocol):
-    """Reads memory in MiB, from `start` (what is held; None if not `fresh`, which keeps the peak there was) to `stop`
-    (the peak of what was held, and of what an allocator had reserved, None where there is no such thing).
-    """
+class _MemoryReader(Protocol):
+    """Reads the memory of this process or device, in MiB, at the start and the end of a phase."""
 
     name: str
 
-    def start(self, *, fresh: bool) -> float | None: ...
-    def stop(self) -> tuple[float, float | None]: ...
+    def start(self, *, reset_peak: bool) -> float | None:
+        """Begin a phase; return the memory held now, or None if the peak so far is kept."""
+
+    def stop(self) -> tuple[float, float | None]:
+        """End a phase; return the peak and, for an allocator, the peak of what it reserved."""
 
 
-class _HighWater:
-    """Linux: the kernel's own high-water mark of resident memory, so no peak is missed and reading costs nothing.
+class _HighWaterMark:
+    """Linux: the kernel's high-water mark of resident memory (VmHWM), which misses no peak and costs nothing.
 
-    Not `ru_maxrss`: a child inherits that from its parent through fork and exec.
+    `ru_maxrss` is not used, because a child process inherits it from its parent through fork and exec.
     """
 
     name = "VmHWM"
 
-    def start(self, *, fresh: bool) -> float | None:
-        if not fresh:
+    def start(self, *, reset_peak: bool) -> float | None:
+        if not reset_peak:
             return None
-        # Freed pages that the C library kept would be reused unseen, and the phase would look too small.
+        # The C library keeps freed pages. Without the trim they would be used again without growing the process, and
+        # the phase would look too small.
         _malloc_trim()
-        _CLEAR_REFS.write_text("5", encoding="ascii")
+        _CLEAR_REFS_FILE.write_text("5", encoding="ascii")  # 5 resets the high-water mark
         return process_memory("VmRSS") / MIB
 
     def stop(self) -> tuple[float, None]:
@@ -131,75 +154,76 @@ class _HighWater:
 
 
 class _CudaAllocator:
-    """CUDA: torch's caching allocator keeps both peaks, what tensors held and what it had reserved for them."""
+    """CUDA: the two peaks of torch's caching allocator, of memory in tensors and of memory reserved for them."""
 
     name = "cuda-allocator"
 
     def __init__(self, device: str) -> None:
         self._device = device
 
-    def start(self, *, fresh: bool) -> float | None:
-        if not fresh:
+    def start(self, *, reset_peak: bool) -> float | None:
+        if not reset_peak:
             return None
-        cuda = _cuda()
+        cuda = _torch_cuda()
         cuda.init()
         cuda.reset_peak_memory_stats(self._device)
         return float(cuda.memory_allocated(self._device)) / MIB
 
     def stop(self) -> tuple[float, float]:
-        cuda = _cuda()
-        held, reserved = cuda.max_memory_allocated(self._device), cuda.max_memory_reserved(self._device)
-        return held / MIB, reserved / MIB
+        cuda = _torch_cuda()
+        allocated, reserved = cuda.max_memory_allocated(self._device), cuda.max_memory_reserved(self._device)
+        return allocated / MIB, reserved / MIB
 
 
 class _Sampling:
-    """Elsewhere: a thread looks at resident memory every few milliseconds, so a short peak may be missed."""
+    """Elsewhere: a thread samples resident memory every few milliseconds, so a short peak may be missed."""
 
     name = "psutil-sampling"
-    every_s = 0.005
+    interval_s = 0.005
 
     def __init__(self) -> None:
         self._process = psutil.Process()
-        self._done = threading.Event()
+        self._stopped = threading.Event()
         self._thread = threading.Thread()
         self._peak_mib = 0.0
 
-    def start(self, *, fresh: bool) -> float | None:
-        if fresh:
+    def start(self, *, reset_peak: bool) -> float | None:
+        if reset_peak:
             _malloc_trim()
-        self._peak_mib = held_mib = self._resident_mib()
-        self._done = threading.Event()
-        self._thread = threading.Thread(target=self._watch, name="memory-sampling", daemon=True)
+        self._peak_mib = resident_mib = self._resident_mib()
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._sample, name="memory-sampling", daemon=True)
         self._thread.start()
-        return held_mib if fresh else None
+        return resident_mib if reset_peak else None
 
     def stop(self) -> tuple[float, None]:
-        self._done.set()
+        self._stopped.set()
         self._thread.join()
         return max(self._peak_mib, self._resident_mib()), None
 
-    def _watch(self) -> None:
-        while not self._done.wait(self.every_s):
+    def _sample(self) -> None:
+        while not self._stopped.wait(self.interval_s):
             self._peak_mib = max(self._peak_mib, self._resident_mib())
 
     def _resident_mib(self) -> float:
         return float(self._process.memory_info().rss) / MIB
 
 
-def _gauge(device: str) -> _Gauge:
+def _memory_reader(device: str) -> _MemoryReader:
+    """Return the best way to read memory that works here."""
     if device.split(":")[0] == "cuda":
         return _CudaAllocator(device)
     try:
-        # Some containers mount /proc read-only or leave the mark out: find out now, not in the middle of a run.
-        _CLEAR_REFS.open("w", encoding="ascii").close()
+        # Some containers mount /proc read-only or hide the mark. This fails now, and not in the middle of a run.
+        _CLEAR_REFS_FILE.open("w", encoding="ascii").close()
         process_memory("VmHWM")
     except (OSError, LookupError):
         return _Sampling()
-    return _HighWater()
+    return _HighWaterMark()
 
 
 def _malloc_trim() -> None:
-    """Hand freed heap pages back to the system, where the C library can (glibc)."""
+    """Return freed heap pages to the system if the C library can (glibc)."""
     if sys.platform == "linux":
         trim: Any = getattr(ctypes.CDLL(None), "malloc_trim", None)
         if trim is not None:
@@ -207,34 +231,35 @@ def _malloc_trim() -> None:
 
 
 def _process_start() -> float:
-    """When this process began, on the clock of `time.perf_counter`."""
-    return time.perf_counter() - _age_s()
+    """Return the start of this process on the clock of `time.perf_counter`."""
+    return time.perf_counter() - _process_age()
 
 
-def _age_s() -> float:
-    """Seconds since this process began; beyond Linux known to the second at best, since psutil counts from the boot."""
+def _process_age() -> float:
+    """Return the seconds since this process started; beyond Linux they are exact to a second at best."""
     try:
-        ticks = _STAT.read_text(encoding="ascii", errors="replace").rpartition(")")[2].split()[19]
-        return time.clock_gettime(time.CLOCK_BOOTTIME) - int(ticks) / os.sysconf("SC_CLK_TCK")
+        fields_after_name = _STAT_FILE.read_text(encoding="ascii", errors="replace").rpartition(")")[2].split()
+        start_ticks = int(fields_after_name[19])  # field 22 of proc(5): clock ticks from boot to process start
+        return time.clock_gettime(time.CLOCK_BOOTTIME) - start_ticks / os.sysconf("SC_CLK_TCK")
     except (OSError, AttributeError):
         return max(0.0, time.time() - psutil.Process().create_time())
 
 
-def _cuda() -> Any:
-    """Torch's CUDA module (whose types are incomplete), imported only where a CUDA device is asked for."""
-    import torch
-
-    return torch.cuda
-
-
 def synchronize(device: str) -> None:
-    """Wait for the work queued on `device`, which runs on after Python has moved on; never wakes a device for it."""
+    """Wait for the work queued on a torch device, if torch is imported and the device is in use."""
     kind = device.split(":")[0]
     if "torch" not in sys.modules:
         return
-    if kind == "cuda" and _cuda().is_initialized():
-        _cuda().synchronize(device)
+    if kind == "cuda" and _torch_cuda().is_initialized():
+        _torch_cuda().synchronize(device)
     elif kind == "mps":
         import torch
 
         torch.mps.synchronize()
+
+
+def _torch_cuda() -> Any:
+    """Return torch's CUDA module, imported only for a CUDA device; `Any` because its types are incomplete."""
+    import torch
+
+    return torch.cuda

@@ -1,7 +1,4 @@
-"""Several processes that train one run together: which of them this is, and what they agree on.
-
-Where there is one process all of this is nothing: it is the first, decides alone and waits for nobody.
-"""
+"""Process group of a run with several ranks (torch.distributed); with one process every function is a no-op."""
 
 from __future__ import annotations
 
@@ -14,105 +11,117 @@ from typing import Any, TypeVar
 
 from bench.measurement import environment
 
-JOIN_TIMEOUT = timedelta(days=7)  # the others wait while the first measures; the launcher ends what takes too long
-FLOAT = 4  # bytes
+# The other ranks wait in a collective while the first one measures; the launcher ends runs that take too long.
+GROUP_TIMEOUT = timedelta(days=7)
+FLOAT32_BYTES = 4
 
-Told = TypeVar("Told")
+Value = TypeVar("Value")
 
 
 def local_rank(processes: int) -> int | None:
-    """The number of this process on its machine, where a run has so many; None where it is alone.
+    """Return the rank of this process on its machine; None for a run with one process.
 
-    Raises `RuntimeError` where accelerate started another number of them.
+    Args:
+        processes: Number of processes that the run was planned with.
+
+    Raises:
+        RuntimeError: If accelerate started another number of processes.
     """
     if processes == 1:
         return None
     started = int(os.environ.get("WORLD_SIZE", "1"))
     if started != processes:
-        raise RuntimeError(f"accelerate started {started} processes where {processes} were to train together")
+        raise RuntimeError(f"accelerate started {started} processes, but the run was planned with {processes}")
     return int(os.environ["LOCAL_RANK"])
 
 
 def join_group(processes: int, device: str) -> None:
-    """Meet the other processes of the run: tensors go from GPU to GPU by NCCL, all else by Gloo."""
+    """Join the process group of the run: NCCL for tensors on GPUs, Gloo for everything else."""
     if processes == 1:
         return
     from torch import distributed
 
     backend = "cpu:gloo,cuda:nccl" if device.partition(":")[0] == "cuda" else "gloo"
-    distributed.init_process_group(backend, timeout=JOIN_TIMEOUT)
+    distributed.init_process_group(backend, timeout=GROUP_TIMEOUT)
 
 
 def world_size() -> int:
-    """Processes that train together now."""
-    group = _group()
+    """Return the number of processes in the group; 1 without a group."""
+    group = _process_group()
     return int(group.get_world_size()) if group else 1
 
 
 def rank() -> int:
-    """Which of them this is, from 0."""
-    group = _group()
+    """Return the rank of this process in the group; 0 without a group."""
+    group = _process_group()
     return int(group.get_rank()) if group else 0
 
 
-def broadcast_from_first(make: Callable[[], Told]) -> Told:
-    """What the first process makes; the others make nothing and are told."""
-    group = _group()
+def broadcast_from_first(compute: Callable[[], Value]) -> Value:
+    """Return the result of `compute` on rank 0; other ranks do not call it and receive the result."""
+    group = _process_group()
     if group is None:
-        return make()
+        return compute()
     import torch
 
-    said: list[Any] = [make() if rank() == 0 else None]
-    group.broadcast_object_list(said, src=0, device=torch.device("cpu"))
-    return said[0]  # type: ignore[no-any-return]
+    objects: list[Any] = [compute() if rank() == 0 else None]
+    group.broadcast_object_list(objects, src=0, device=torch.device("cpu"))
+    return objects[0]  # type: ignore[no-any-return]
 
 
-def all_reduce_min(amount: int) -> int:
-    """The smallest of what the processes name."""
-    return int(min(_gathered(amount)))
+def all_reduce_min(value: int) -> int:
+    """Return the smallest value of all ranks."""
+    return int(min(_all_gather(value)))
 
 
 def barrier() -> None:
-    """Wait until all are here."""
-    _gathered(0)
+    """Wait until all ranks have called this."""
+    _all_gather(0)
 
 
 def leave_group() -> float:
-    """Part for good, once all are here; the processor seconds that the others have used by now.
+    """Leave the process group once all ranks have called this.
 
-    This process then has the cores of all.
+    Afterwards this process computes with the threads of all ranks.
+
+    Returns:
+        The CPU seconds that the other ranks have used so far.
     """
-    if _group() is None:
+    if _process_group() is None:
         return 0.0
     import torch
 
-    spent = _gathered(time.process_time())
-    del spent[rank()]
+    cpu_seconds = _all_gather(time.process_time())
+    del cpu_seconds[rank()]
     torch.distributed.destroy_process_group()
-    torch.set_num_threads(int(os.environ.get(environment.RUN_THREADS_VARIABLE) or torch.get_num_threads()))
-    return sum(spent)
+    all_threads = os.environ.get(environment.RUN_THREADS_VARIABLE)
+    torch.set_num_threads(int(all_threads or torch.get_num_threads()))
+    return sum(cpu_seconds)
 
 
 def gradient_bucket_bytes(model: Any) -> int:
-    """Bytes that each process holds to add up gradients with the others: a second copy of its own."""
-    return FLOAT * sum(weight.numel() for weight in model.parameters() if weight.requires_grad) if _group() else 0
+    """Return the bytes of the buckets in which ranks add up their gradients: a second copy of all gradients."""
+    if _process_group() is None:
+        return 0
+    trained = sum(int(weight.numel()) for weight in model.parameters() if weight.requires_grad)
+    return FLOAT32_BYTES * trained
 
 
-def _gathered(mine: float) -> list[float]:
-    """What each process names, in their order."""
-    group = _group()
+def _all_gather(value: float) -> list[float]:
+    """Return the values of all ranks, by rank."""
+    group = _process_group()
     if group is None:
-        return [mine]
+        return [value]
     import torch
 
-    # In a tensor of the CPU: objects would be gathered by way of the GPUs.
-    named = [torch.zeros(1, dtype=torch.float64) for _ in range(world_size())]
-    group.all_gather(named, torch.tensor([mine], dtype=torch.float64))
-    return [float(amount) for amount in named]
+    # A CPU tensor, because gathering objects would go through the GPUs.
+    gathered = [torch.zeros(1, dtype=torch.float64) for _ in range(world_size())]
+    group.all_gather(gathered, torch.tensor([value], dtype=torch.float64))
+    return [float(tensor) for tensor in gathered]
 
 
-def _group() -> Any:
-    """Torch's module for processes that work together, where they do."""
+def _process_group() -> Any:
+    """Return the module `torch.distributed` if torch is imported and a process group exists, else None."""
     torch = sys.modules.get("torch")
-    found = torch.distributed if torch else None
-    return found if found and found.is_available() and found.is_initialized() else None
+    module = torch.distributed if torch else None
+    return module if module and module.is_available() and module.is_initialized() else None

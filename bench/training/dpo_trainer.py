@@ -1,4 +1,4 @@
-"""Learning from preferences: TRL's `DPOTrainer`, held by the same budget as all training."""
+"""Direct preference optimization by TRL's `DPOTrainer`, within the same budget as all training."""
 
 from __future__ import annotations
 
@@ -11,26 +11,22 @@ from trl import DPOConfig, DPOTrainer
 
 from bench.method import LM, Budget, TrainingData
 from bench.records.record import CurvePoint
+from bench.training import compat
 from bench.training.gradient import PreferencePair
 from bench.training.sampler import LengthGroupedSampler, SamplerMixin
 from bench.training.trainer import BudgetCallback, plan_memory, run_trainer, training_arguments
 
-REFERENCE_ADAPTER = "ref"  # the name that TRL gives the adapter it compares with
 
+class BudgetedDPOTrainer(SamplerMixin, compat.TokenizedDatasetMixin, DPOTrainer):
+    """TRL's DPO trainer on token ids, so that prompts are tokenized as for generation."""
 
-class BudgetedDPOTrainer(SamplerMixin, DPOTrainer):
-    """Takes token ids as they come: the prompt's are those of answering."""
+    def compute_loss(self, *args: Any, **kwargs: Any) -> Any:
+        """Return TRL's loss.
 
-    def _prepare_dataset(self, dataset: Any, *how: Any, **more: Any) -> Any:
-        return dataset
-
-    def compute_loss(self, *batch: Any, **named: Any) -> Any:
-        """TRL's own. What else it reckons is read by nobody, and not gathered: processes may have unlike many rows."""
-        self.accelerator.gather = self.accelerator.gather_for_metrics = lambda mine: mine
-        try:
-            return super().compute_loss(*batch, **named)  # type: ignore[no-untyped-call]
-        finally:
-            del self.accelerator.gather, self.accelerator.gather_for_metrics
+        Its metrics are not gathered across ranks: they are unused, and ranks may hold different numbers of rows.
+        """
+        with compat.metrics_not_gathered(self.accelerator):
+            return super().compute_loss(*args, **kwargs)  # type: ignore[no-untyped-call]
 
 
 def train_dpo(
@@ -43,47 +39,63 @@ def train_dpo(
     weight_decay: float,
     beta: float,
 ) -> list[CurvePoint]:
-    """Train the adapter of `lm.model` on what is left of the budget; returns the curve.
+    """Train the adapter of `lm.model` by DPO with the rest of the budget.
 
-    Direct preference optimization (https://arxiv.org/abs/2305.18290) against the adapter as it arrives. The curve has
-    the validation loss only, since the loss that is trained on is of another kind.
+    The reference model is the adapter before this training (https://arxiv.org/abs/2305.18290).
+
+    Args:
+        lm: Model with a PEFT adapter.
+        data: Training data, of which the validation examples are used.
+        budget: Budget of the run.
+        pairs: Prompts with a preferred and a rejected answer.
+        lr: Peak learning rate.
+        weight_decay: Weight decay of AdamW.
+        beta: Weight of staying near the reference model.
+
+    Returns:
+        The training curve, with the validation loss only: the training loss is of another kind.
     """
-    lengths = [2 * len(head) + len(good) + len(bad) for head, good, bad in pairs]
-    steps = budget.planned_steps - budget.steps
-    warden = DPOBudgetCallback(lm, data, budget, lengths, examples=len(pairs), steps=steps, of=budget.planned_steps)
-    columns = dict(zip(("prompt_ids", "chosen_ids", "rejected_ids"), map(list, zip(*pairs, strict=True)), strict=True))
-    groups = [[(head, good), (head, bad)] for head, good, bad in pairs]
+    lengths = [2 * len(prompt) + len(chosen) + len(rejected) for prompt, chosen, rejected in pairs]
+    callback = DPOBudgetCallback(
+        lm,
+        data,
+        budget,
+        lengths,
+        examples=len(pairs),
+        steps=budget.planned_steps - budget.steps,
+        planned_steps=budget.planned_steps,
+    )
+    prompts, chosen_answers, rejected_answers = map(list, zip(*pairs, strict=True))
+    dataset = Dataset.from_dict({"prompt_ids": prompts, "chosen_ids": chosen_answers, "rejected_ids": rejected_answers})
+    groups = [[(prompt, chosen), (prompt, rejected)] for prompt, chosen, rejected in pairs]
     plan_memory(lm, budget, groups, max(lengths))
     with TemporaryDirectory() as scratch:
+        arguments = training_arguments(
+            budget,
+            data.seed,
+            scratch,
+            lm.model.device.type,
+            steps=callback.steps,
+            lr=lr,
+            warmup=0.0,
+            weight_decay=weight_decay,
+        )
         trainer = BudgetedDPOTrainer(
             model=lm.model,
-            args=DPOConfig(
-                **training_arguments(
-                    budget,
-                    data.seed,
-                    scratch,
-                    lm.model.device.type,
-                    steps=warden.steps,
-                    lr=lr,
-                    warmup=0.0,
-                    weight_decay=weight_decay,
-                ),
-                max_length=None,
-                beta=beta,
-            ),
-            train_dataset=Dataset.from_dict(columns),
+            args=DPOConfig(**arguments, max_length=None, beta=beta),
+            train_dataset=dataset,
             processing_class=lm.tokenizer,
-            callbacks=[warden],
-            order=LengthGroupedSampler(lengths, budget.batch, data.seed),
+            callbacks=[callback],
+            train_sampler=LengthGroupedSampler(lengths, budget.batch, data.seed),
         )
-        run_trainer(trainer, warden)
-    lm.model.delete_adapter(REFERENCE_ADAPTER)
-    return warden.curve
+        run_trainer(trainer, callback)
+    lm.model.delete_adapter(compat.TRL_REFERENCE_ADAPTER)
+    return callback.curve
 
 
 class DPOBudgetCallback(BudgetCallback):
-    """Keeps the train loss out of the curve."""
+    """Budget callback that leaves the training loss out of the curve."""
 
     def add_curve_point(self, train_loss: float | None) -> None:
-        """Add a point to the curve, off the clock."""
+        """Add a point with the validation loss to the curve, off the clock."""
         super().add_curve_point(None)

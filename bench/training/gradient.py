@@ -1,4 +1,4 @@
-"""Methods that train by gradient: each says what is trained, one engine (`bench.train`) does the rest."""
+"""Base class of methods that train by gradient: a subclass adapts the model, and the shared trainer trains it."""
 
 from __future__ import annotations
 
@@ -14,73 +14,87 @@ from bench.records.artifacts import save_prompt
 from bench.records.record import CurvePoint
 
 Rows = list[tuple[list[int], list[int]]]
+"""Token ids (prompt, completion) of training rows; the loss is on the completion only."""
 PreferencePair = tuple[list[int], list[int], list[int]]
-"""Token ids of a prompt, of the answer that is wanted, and of one that is not."""
+"""Token ids of a prompt, the preferred answer and the rejected answer."""
 
-REFERENCE_WIDTH = 256  # of the model for which learning rates by width are named
-LR_BY_WIDTH = f"peak learning rate of AdamW at a width of {REFERENCE_WIDTH}; a model of another gets lr * {REFERENCE_WIDTH} / width"
+REFERENCE_WIDTH = 256
+"""Hidden size of the model for which learning rates that scale with the width are given."""
+LR_BY_WIDTH = (
+    f"peak learning rate of AdamW at a width of {REFERENCE_WIDTH}; "
+    f"a model of another gets lr * {REFERENCE_WIDTH} / width"
+)
+"""Help text of `lr` for methods whose learning rate scales with the width."""
 
 
 def task_type(model: Any) -> str:
-    """PEFT's word for what a model does: write, or tell labels apart."""
+    """Return PEFT's task type of a model: `CAUSAL_LM` for a decoder, `SEQ_CLS` for an encoder that classifies."""
     return "CAUSAL_LM" if model.can_generate() else "SEQ_CLS"
 
 
 @dataclass
 class GradientMethod(Method):
-    """Trains what `adapt` unfreezes on prompt and answer, with the loss on the answer and its end token only."""
+    """Method that trains the weights that `adapt` unfreezes or adds, with the loss on completions only."""
 
     supports_ddp: ClassVar[bool] = True
     preload_modules: ClassVar[tuple[str, ...]] = ("bench.modeling.causal_lm", "bench.training.trainer")
     scale_lr_by_width: ClassVar[bool] = False
-    """Whether `lr` is right at a width of `WIDTH` and a wider model gets less (https://arxiv.org/abs/2203.03466): Adam
-    moves every weight by about its learning rate, and a wider layer adds up more of such moves."""
+    """True if `lr` is for a model of `REFERENCE_WIDTH` and a wider model gets less, in proportion
+    (https://arxiv.org/abs/2203.03466): Adam moves every weight by about the learning rate, and a wider layer adds up
+    more of these moves."""
     export_template = "generate"
 
     lr: PositiveFloat = param(1e-3, help="peak learning rate of AdamW", search=(1e-5, 1e-1), log=True)
-    warmup: Annotated[float, Field(ge=0, le=1)] = param(0.06, help="share of the steps that warm up")
+    warmup: Annotated[float, Field(ge=0, le=1)] = param(0.06, help="fraction of the steps for warm-up")
     weight_decay: NonNegativeFloat = param(0.0, help="AdamW weight decay")
 
     def adapt(self, model: Any) -> Any:
-        """The model with that unfrozen or added which is to be trained; all of `model` arrives frozen, but
-        for a new output layer where the model is an encoder.
+        """Return the model with the weights to train unfrozen or added.
 
-        `lm_` and `data_` are there already, for what starts from the task's own text.
+        `lm_` and `data_` are set before, for methods that start from the text of the task.
+
+        Args:
+            model: Transformers model. All its weights are frozen, except the new output layer of an encoder.
         """
         raise NotImplementedError
 
     def peak_learning_rate(self, model: Any) -> float:
-        """The peak learning rate for this model."""
-        return (
-            self.lr * REFERENCE_WIDTH / int(model.config.get_text_config().hidden_size)
-            if self.scale_lr_by_width
-            else self.lr
-        )
+        """Return the peak learning rate for a model."""
+        if not self.scale_lr_by_width:
+            return self.lr
+        return self.lr * REFERENCE_WIDTH / int(model.config.get_text_config().hidden_size)
 
     def training_rows(self) -> Rows | None:
-        """Token ids (read, learnt) of each training row; None for prompt and answer of every example."""
+        """Return the rows to train on; None for the prompt and completion of every training example."""
         return None
 
     def fit(self, lm: LM, data: TrainingData, budget: Budget) -> Self:
-        """Train; what was learnt lives in `lm_.model`, the training curve in `curve_`."""
+        """Train; the trained model is `lm_.model` and the training curve is `curve_`."""
         from bench.training.trainer import train
 
         self.lm_, self.data_ = lm, data
         lm.prepare(data)
         lm.model = self.adapt(lm.model)
-        lr = self.peak_learning_rate(lm.model)
-        how = {"lr": lr, "warmup": self.warmup, "weight_decay": self.weight_decay}
-        self.curve_: list[CurvePoint] = train(lm, data, budget, rows=self.training_rows(), **how)
+        self.curve_: list[CurvePoint] = train(
+            lm,
+            data,
+            budget,
+            rows=self.training_rows(),
+            lr=self.peak_learning_rate(lm.model),
+            warmup=self.warmup,
+            weight_decay=self.weight_decay,
+        )
         return self
 
     def predict(self, inputs: Sequence[str]) -> list[str]:
-        """Answer as the base would: same template, same decoding."""
+        """Generate answers with the template and decoding that the base model has."""
         return self.lm_.generate([self.data_.prompt(text) for text in inputs])
 
     def save(self, folder: Path) -> None:
-        """Save what was trained: PEFT's adapter, or the whole model, or those weights alone, named as in the model.
+        """Save what was trained, and the prompt that it was trained with.
 
-        Beside it the prompt that it was trained on, with a hole where the question goes.
+        A PEFT adapter and a model trained as a whole are saved by `save_pretrained`. Otherwise the trained weights
+        alone are saved, under their names in the model.
         """
         save_prompt(folder, self.data_.prompt("{input}"))
         model = self.lm_.model
@@ -89,5 +103,5 @@ class GradientMethod(Method):
             return
         from safetensors.torch import save_file
 
-        weights = {name: w.data.contiguous() for name, w in model.named_parameters() if w.requires_grad}
+        weights = {name: weight.data.contiguous() for name, weight in model.named_parameters() if weight.requires_grad}
         save_file(weights, folder / "trained.safetensors")

@@ -1,4 +1,4 @@
-"""How many rows go through the model at once: as many as memory holds; a step stays of the size it was granted."""
+"""Size of a micro-batch: as many rows as fit into memory at once. The rows of an optimizer step stay the same."""
 
 from __future__ import annotations
 
@@ -11,25 +11,34 @@ from bench.measurement import memory_limit
 from bench.method import LM
 from bench.training import distributed
 
-RESERVE_BYTES = (
-    64 * 2**20
-)  # bytes kept free for what a rehearsal does not see: libraries that load late, odd ends of memory
+RESERVE_BYTES = 64 * 2**20
+"""Bytes kept free for memory that the dry run does not see: libraries loaded later, and fragmentation."""
 
 RowGroup = Sequence[tuple[list[int], list[int]]]
-"""Token ids (read, learnt) of the rows that have to go through the model together."""
+"""Token ids (prompt, completion) of the rows that must go through the model together."""
 
 
-def find_micro_batch(lm: LM, groups: Sequence[RowGroup], batch: int) -> int:
-    """The largest divisor of `batch` for which the longest groups can be learnt from in the memory at hand.
+def find_micro_batch(lm: LM, groups: Sequence[RowGroup], max_groups: int) -> int:
+    """Return the largest divisor of `max_groups` for which the longest groups can be trained on in free memory.
 
-    Nothing is tried where memory cannot run out; if not even one group fits, the error of that is raised.
+    Each size is tried with a dry run of one step. Nothing is tried if running out of memory would end the process.
+
+    Args:
+        lm: Model to train.
+        groups: Groups of rows in the training data.
+        max_groups: Groups of one optimizer step on this rank.
+
+    Raises:
+        MemoryError: If not even one group fits; torch raises its own types of errors.
     """
     if not memory_limit.can_recover_from_oom(str(lm.model.device)):
-        return batch
-    longest = sorted(groups, key=lambda group: sum(len(head) + len(tail) for head, tail in group), reverse=True)
-    for size in (size for size in range(batch, 0, -1) if batch % size == 0):
+        return max_groups
+    longest_groups = sorted(
+        groups, key=lambda group: sum(len(prompt) + len(completion) for prompt, completion in group), reverse=True
+    )
+    for size in (size for size in range(max_groups, 0, -1) if max_groups % size == 0):
         try:
-            _rehearse(lm, [row for group in longest[:size] for row in group])
+            _dry_run_step(lm, [row for group in longest_groups[:size] for row in group])
             return size
         except Exception as error:
             if size == 1 or not memory_limit.is_out_of_memory(error):
@@ -40,17 +49,17 @@ def find_micro_batch(lm: LM, groups: Sequence[RowGroup], batch: int) -> int:
             gc.collect()
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
-    raise AssertionError("1 divides every batch")
+    raise AssertionError("1 divides every number of groups")
 
 
-def _rehearse(lm: LM, rows: RowGroup) -> None:
-    """A step on these rows in full: states, gradients and what AdamW will hold, but nothing is changed."""
+def _dry_run_step(lm: LM, rows: RowGroup) -> None:
+    """Hold all memory of a training step on these rows (activations, gradients, AdamW) without changing a weight."""
     weights = [weight for weight in lm.model.parameters() if weight.requires_grad]
-    copies = 2 + (distributed.world_size() > 1)  # the moments of AdamW, and what adds up gradients over processes
-    moments = [torch.zeros_like(weight, dtype=torch.float32) for weight in weights for _ in range(copies)]
+    copies = 2 + (distributed.world_size() > 1)  # AdamW's two moments, and the buckets that add gradients over ranks
+    held = [torch.zeros_like(weight, dtype=torch.float32) for weight in weights for _ in range(copies)]
     reserve = torch.empty(RESERVE_BYTES, dtype=torch.uint8, device=lm.model.device)
     lm.model.train()
-    devices = [lm.model.device] if lm.model.device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices):  # dropout must not move the dice of the run
+    cuda_devices = [lm.model.device] if lm.model.device.type == "cuda" else []
+    with torch.random.fork_rng(devices=cuda_devices):  # dropout must not advance the random state of the run
         lm.loss(rows).backward()
-    del moments, reserve
+    del held, reserve

@@ -1,4 +1,4 @@
-"""Training below float32: what is trained is kept in float32; what is computed is computed in the run's precision."""
+"""Mixed precision: trained weights are float32, and computation is in the precision that the model was loaded in."""
 
 from __future__ import annotations
 
@@ -9,50 +9,56 @@ import torch
 
 from bench.method import Unsupported
 
-FULL = torch.float32
 
-
-def training_dtype(model: Any) -> torch.dtype:
-    """The precision that a model was loaded in, whatever has become of its weights."""
-    loaded = getattr(model.config, "dtype", None)
-    return loaded if isinstance(loaded, torch.dtype) else FULL
+def compute_dtype(model: Any) -> torch.dtype:
+    """Return the precision that a model was loaded in, even if weights have been cast since."""
+    dtype = getattr(model.config, "dtype", None)
+    return dtype if isinstance(dtype, torch.dtype) else torch.float32
 
 
 def check_precision(model: Any) -> None:
-    """Raise `Unsupported` for a precision in which gradients vanish."""
-    if training_dtype(model) is torch.float16:
+    """Check that gradients do not vanish in the precision of a model.
+
+    Raises:
+        Unsupported: If the model was loaded in float16.
+    """
+    if compute_dtype(model) is torch.float16:
         raise Unsupported(
-            "gradients of float16 are rounded to nothing without a scaling of the loss, which is not done here; "
+            "gradients in float16 underflow without loss scaling, which is not implemented; "
             "--dtype bfloat16 takes the same memory"
         )
 
 
 def autocast(model: Any) -> AbstractContextManager[Any]:
-    """A context in which weights of float32 are used in the precision of the run (automatic mixed precision)."""
-    dtype = training_dtype(model)
-    return nullcontext() if dtype is FULL else torch.autocast(model.device.type, dtype=dtype)
+    """Return a context that computes with float32 weights in the precision of the model (torch.autocast)."""
+    dtype = compute_dtype(model)
+    return nullcontext() if dtype is torch.float32 else torch.autocast(model.device.type, dtype=dtype)
 
 
 def cast_trainable_to_float32(model: Any) -> int:
-    """Turn what is trained into float32, so that small steps are not rounded away; returns the bytes that takes.
+    """Cast the weights to train to float32, because small updates would be rounded away in lower precision.
 
-    TRL turns the adapters of a quantized base into bfloat16: here all methods train in equal precision.
+    TRL casts the adapters of a quantized base to bfloat16; here all methods train in the same precision.
+
+    Returns:
+        The bytes that the weights have grown by.
     """
-    grown = 0
+    grown_bytes = 0
     for weight in model.parameters():
-        if weight.requires_grad and weight.dtype is not FULL:
-            grown += weight.numel() * (FULL.itemsize - weight.element_size())
+        if weight.requires_grad and weight.dtype is not torch.float32:
+            grown_bytes += weight.numel() * (torch.float32.itemsize - weight.element_size())
             weight.data = weight.data.float()
-    return grown
+    return grown_bytes
 
 
 def cast_trained_to_model_dtype(model: Any) -> None:
-    """Turn the trained weights of the model itself back into the run's precision: in that it is kept and answers.
+    """Cast trained weights of the model itself back to its precision, in which it is saved and answers.
 
-    Adapters stay float32: PEFT's layers bring what they read and write into their precision and back.
+    Adapters stay float32: PEFT casts their inputs and outputs.
     """
-    adapter, dtype = hasattr(model, "peft_config"), training_dtype(model)
+    has_adapter, dtype = hasattr(model, "peft_config"), compute_dtype(model)
     for name, weight in model.named_parameters():
-        own = not adapter or "modules_to_save" in name or "ln_tuning" in name
-        if weight.requires_grad and own and weight.dtype is FULL:
+        # Copies of modules and LayerNorm tuning are weights of the model, although PEFT manages them.
+        is_model_weight = not has_adapter or "modules_to_save" in name or "ln_tuning" in name
+        if weight.requires_grad and is_model_weight and weight.dtype is torch.float32:
             weight.data = weight.data.to(dtype)

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import torch
 from torch.utils.data import Sampler
 
-from bench.modeling.causal_lm import IGNORE_INDEX
+from bench.modeling.scoring import IGNORE_INDEX
 from bench.training import compat, distributed
 
 POOL_BATCHES = 4

@@ -17,7 +17,7 @@ from trl import SFTConfig, SFTTrainer
 from bench.measurement import memory_estimate
 from bench.measurement.flops import FlopCounter
 from bench.method import LM, Budget, TrainingData
-from bench.modeling.causal_lm import IGNORE_INDEX
+from bench.modeling.scoring import IGNORE_INDEX
 from bench.records.record import CurvePoint
 from bench.training import compat, distributed, precision
 from bench.training.gradient import Rows
@@ -246,7 +246,7 @@ class BudgetCallback(TrainerCallback):
         self.curve: list[CurvePoint] = []
 
     def examples_after(self, steps: int) -> int:
-        """Return the examples shown by `steps` steps, in proportion to the rows; an epoch's last step may be smaller."""
+        """Return the examples shown by `steps` steps; the last step of an epoch may have fewer."""
         epochs, remaining_steps = divmod(steps, ceil(self.rows / self.budget.batch))
         rows = min(remaining_steps * self.budget.batch, self.rows)
         return epochs * self.examples + rows * self.examples // self.rows

@@ -1,0 +1,93 @@
+"""Uses of transformers, TRL and accelerate beyond their documented interfaces, gathered in one file.
+
+Check each of them when a library is upgraded; `tests/training/test_compat_trainers.py` has a test for every one.
+
+- transformers (>=5.23, <6), `Trainer._get_train_sampler`: overridden, because no argument sets the order of rows.
+- transformers, `Trainer.compute_loss_context_manager`: replaced on the trainer, because the documented `bf16` setting
+  would also choose the precision of the optimizer.
+- transformers, `Trainer.training_step` and `Trainer.compute_loss`: replaced on the trainer, because no callback wraps
+  the forward and backward pass of a micro-batch.
+- transformers, `Trainer.model_accepts_loss_kwargs`: decides if the trainer divides the loss by the number of
+  micro-batches itself.
+- TRL (>=1.16), `DPOTrainer._prepare_dataset`: skipped, because the rows are token ids already. TRL would tokenize texts
+  in another way than the prompts of generation are. `SFTTrainer` skips the same step by itself if it finds token ids.
+- TRL, adapter `ref`: `DPOTrainer` copies the adapter under this name as the reference and leaves the copy behind.
+- accelerate (>=1.15), `Accelerator.gather` and `gather_for_metrics`: replaced while TRL computes its loss. TRL gathers
+  metrics that are unused here, and ranks with different numbers of rows would wait for each other forever.
+- torch (>=2.13), DistributedDataParallel: gradients are added up over ranks only if the wrapped model is called, so the
+  loaded model holds it while a loss is computed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any
+
+from torch.utils.data import Sampler
+
+from bench.method import LM
+
+TRL_REFERENCE_ADAPTER = "ref"
+
+
+class TrainSamplerMixin:
+    """Makes a transformers `Trainer` draw its training rows by `train_sampler`."""
+
+    train_sampler: Sampler[int]
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int]:
+        return self.train_sampler
+
+
+class TokenizedDatasetMixin:
+    """Makes a TRL trainer take its dataset as token ids, without preparing it."""
+
+    def _prepare_dataset(self, dataset: Any, *args: Any, **kwargs: Any) -> Any:
+        return dataset
+
+
+@contextmanager
+def metrics_not_gathered(accelerator: Any) -> Iterator[None]:
+    """Make accelerate return the values of this rank where it would gather those of all ranks."""
+    accelerator.gather = accelerator.gather_for_metrics = lambda value: value
+    try:
+        yield
+    finally:
+        del accelerator.gather, accelerator.gather_for_metrics
+
+
+@contextmanager
+def model_for_loss(lm: LM, model: Any) -> Iterator[None]:
+    """Let a loaded model compute with `model`: its own, or DistributedDataParallel around it."""
+    original, lm.model = lm.model, model
+    try:
+        yield
+    finally:
+        lm.model = original
+
+
+def set_loss_context(trainer: Any, make_context: Callable[[], AbstractContextManager[Any]]) -> None:
+    """Compute every loss of a trainer within a new context."""
+    trainer.compute_loss_context_manager = make_context
+
+
+def wrap_training_step(trainer: Any, make_context: Callable[[Any], AbstractContextManager[Any]]) -> None:
+    """Run the forward and backward pass of every micro-batch within a context that is made from its inputs."""
+    training_step = trainer.training_step
+
+    def wrapped_training_step(model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+        with make_context(inputs):
+            return training_step(model, inputs, *args, **kwargs)
+
+    trainer.training_step = wrapped_training_step
+
+
+def wrap_loss(trainer: Any, wrap: Callable[[Callable[..., Any]], Callable[..., Any]]) -> None:
+    """Replace the loss function of a trainer by `wrap` of it."""
+    trainer.compute_loss = wrap(trainer.compute_loss)
+
+
+def average_over_micro_batches(trainer: Any) -> None:
+    """Make a trainer divide its loss by the number of micro-batches, and not expect the loss to have been divided."""
+    trainer.model_accepts_loss_kwargs = False
