@@ -1,4 +1,4 @@
-"""Measurements of a saved adapter in service: loading it, switching adapters and merging it into the base."""
+"""Measurements of a saved adapter in service: loading, switching and merging it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Predict = Callable[[Sequence[str]], list[str]]
 
 
 def can_serve(model: Any, saved: Path) -> bool:
-    """Tell if the model is a base with a PEFT adapter and the adapter was saved without the base."""
+    """Tell if the model has a PEFT adapter that was saved without the base."""
     return hasattr(model, "peft_config") and (saved / "adapter_config.json").is_file()
 
 
@@ -76,7 +76,7 @@ def _measure_switch(model: Any, fitted_adapter: str) -> float:
 
 
 def _try_merge(model: Any) -> bool:
-    """Merge the active adapter into the base weights; return False if PEFT cannot merge this type."""
+    """Merge the active adapter into the base; return False if PEFT cannot merge this type."""
     try:
         model.merge_adapter()
     except (AttributeError, NotImplementedError, ValueError, TypeError):

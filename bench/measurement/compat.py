@@ -21,9 +21,9 @@ from torch.nn import functional
 
 @contextmanager
 def fused_attention_on_meta(device: torch.device) -> Iterator[None]:
-    """Make attention on the meta device save the tensors that a fused kernel saves; on other devices change nothing.
+    """Make attention on the meta device save what a fused kernel saves.
 
-    The replacement holds for the whole process while the context is open.
+    On other devices nothing is changed. The replacement holds for the whole process while the context is open.
     """
     original = functional.scaled_dot_product_attention
     if device.type == "meta":
@@ -35,7 +35,7 @@ def fused_attention_on_meta(device: torch.device) -> Iterator[None]:
 
 
 def storage_id(tensor: torch.Tensor) -> int:
-    """Return a number that is the same for two tensors if they share memory, on the meta device too."""
+    """Return a number that two tensors have in common if they share memory."""
     return id(tensor) if tensor.is_sparse else int(tensor.untyped_storage()._cdata)
 
 
@@ -44,7 +44,7 @@ def _attend_without_weights(query: Any, key: Any, value: Any, *_: Any, **__: Any
 
 
 class _FusedAttentionShapes(torch.autograd.Function):
-    """Shapes of a fused attention kernel: its inputs, its output and what it saves for the backward pass."""
+    """Shapes of a fused attention kernel: its output and what it saves for backward."""
 
     @staticmethod
     def forward(ctx: Any, query: Any, key: Any, value: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Devices that a run computes on: checked without importing torch, and shown to a worker one at a time."""
+"""Devices that a run computes on, checked without importing torch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Energy counters of GPUs (NVML) and processors (RAPL); most machines hide them from ordinary users."""
+"""Energy counters of GPUs (NVML) and processors (RAPL), where they can be read."""
 
 from __future__ import annotations
 

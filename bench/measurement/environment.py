@@ -1,4 +1,4 @@
-"""Machine, packages and code behind a run, and the load that other processes put on the machine."""
+"""Machine, packages and code behind a run, and the background load on the machine."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def describe_environment(
     matmul_flops_per_s: float | None = None,
     processes: int = 1,
 ) -> Env:
-    """Describe the machine, the packages and the code of a run; torch is used only if the run has imported it.
+    """Describe the machine, the packages and the code of a run; torch is not imported.
 
     Args:
         started: Start time of the run, in ISO format.
@@ -94,12 +94,12 @@ def package_versions() -> dict[str, str]:
 
 
 def available_cores() -> int:
-    """Return the number of cores that this process may run on, which can be fewer than the machine has."""
+    """Return the number of cores that this process may run on."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def available_memory() -> int:
-    """Return the bytes of memory that are still free on this machine, or in this container if that is less."""
+    """Return the bytes of memory still free on this machine, or in this container if less."""
     free = psutil.virtual_memory().available
     cgroup = Path("/sys/fs/cgroup")
     try:
@@ -123,7 +123,7 @@ def process_memory(field: str) -> int:
 
 
 def compute_threads() -> int:
-    """Return the number of threads that a run computes with: one per core, or fewer if OMP_NUM_THREADS is lower."""
+    """Return the threads of a run: one per core, or OMP_NUM_THREADS if that is fewer."""
     setting = os.environ.get("OMP_NUM_THREADS", "")
     return min(available_cores(), int(setting)) if setting.isdecimal() and int(setting) else available_cores()
 
@@ -151,7 +151,10 @@ def _processor_name() -> str:
 
 
 def _git_revision() -> str | None:
-    """Return the git commit of this checkout, with '+dirty' if tracked files are changed; None outside a checkout."""
+    """Return the git commit of this checkout, or None outside a checkout.
+
+    '+dirty' is appended if tracked files are changed.
+    """
     root = Path(bench.__file__).parent.parent
     if not (root / ".git").exists():
         return None

@@ -1,4 +1,4 @@
-"""Floating-point operations: those of training, counted by torch in one step, and the peak rate of the machine."""
+"""Floating-point operations (FLOPs) of training, and the peak rate of the machine."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ REPEATS = 8
 
 
 class FlopCounter:
-    """Counter of the operations of the first training step, which estimates those of all steps by their tokens.
+    """Counter of the operations of the first training step.
 
-    Matrix products and convolutions are counted, forward and backward. Fused attention kernels of the CPU are not.
+    Those of all steps are estimated by their tokens. Matrix products and convolutions are counted, forward and
+    backward. Fused attention kernels of the CPU are not.
     """
 
     def __init__(self) -> None:
@@ -27,7 +28,7 @@ class FlopCounter:
 
     @contextmanager
     def count_once(self, tokens: int) -> Iterator[None]:
-        """Count the operations of the body, which processes `tokens` tokens; later calls count nothing."""
+        """Count the operations of the body, which processes `tokens` tokens, on the first call."""
         if self.tokens:
             yield
             return
@@ -36,12 +37,12 @@ class FlopCounter:
         self.flops, self.tokens = counter.get_total_flops(), tokens
 
     def scaled_to(self, tokens: int) -> float:
-        """Return the operations that `tokens` tokens take, in proportion to those counted; 0 if none were counted."""
+        """Return the operations of `tokens` tokens by proportion; 0 if none were counted."""
         return self.flops / self.tokens * tokens if self.tokens else 0.0
 
 
 def measure_peak_flops(device: str) -> float:
-    """Return the operations per second of a large float32 matrix product on a torch device, the best of a few."""
+    """Return the operations per second of a float32 matrix product, the best of a few."""
     matrix = torch.rand(MATRIX_SIDE, MATRIX_SIDE, device=device)
     best_seconds = float("inf")
     for _ in range(REPEATS):

@@ -1,4 +1,4 @@
-"""Forgetting: the increase of a model's loss on general text that has nothing to do with the task."""
+"""Forgetting: the increase of a model's loss on general text, unrelated to the task."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class ForgettingProbe:
 
 
 def cut_windows(lm: LM, texts: list[str]) -> Windows:
-    """Cut the beginning of each text, at most `WINDOW_TOKENS` long, until `MAX_TEXT_TOKENS` are to be predicted."""
+    """Cut windows from the beginnings of texts, up to `MAX_TEXT_TOKENS` predicted tokens."""
     # Half of the context is left for the virtual tokens that some adapters put before the text.
     window_tokens = min(WINDOW_TOKENS, lm.context // 2)
     windows = Windows()

@@ -1,4 +1,4 @@
-"""Estimates of the memory that loading, training and generating take, computed before they run."""
+"""Estimates of the memory of loading, training and generating, computed before they run."""
 
 from __future__ import annotations
 
@@ -70,7 +70,9 @@ def training_bytes(model: Any, tokens: int) -> int:
 
 
 def generation_bytes(model: Any, rows: int, length: int) -> int:
-    """Return the bytes that generating adds: key/value cache, hidden states of one block and the last logits.
+    """Return the bytes that generating adds to a loaded model.
+
+    They are the key/value cache, the hidden states of one block and the last logits.
 
     Args:
         model: Decoder, or an encoder that reads a label off.
@@ -87,9 +89,10 @@ def generation_bytes(model: Any, rows: int, length: int) -> int:
 
 
 def max_batch_rows(model: Any, length: int) -> int:
-    """Return the number of rows of `length` tokens to generate at once; longer rows make smaller batches.
+    """Return the number of rows of `length` tokens to generate at once.
 
-    It depends on the model and the rows alone and not on the machine, so that answers do not depend on the machine.
+    Longer rows make smaller batches. The number depends on the model and the rows alone and not on the machine,
+    so that answers do not depend on the machine.
     """
     available = max(MIN_GENERATION_BYTES, model_bytes(model))
     return min(MAX_BATCH_ROWS, max(MIN_BATCH_ROWS, available // generation_bytes(model, 1, length)))
@@ -113,7 +116,7 @@ def length_batches(model: Any, lengths: Sequence[int]) -> Iterator[range]:
 
 
 def encoding_bytes(model: Any, rows: int, length: int) -> int:
-    """Return the bytes that one forward pass adds if it returns the hidden states of all layers.
+    """Return the bytes that a forward pass adds if it returns all hidden states.
 
     Args:
         model: Decoder or encoder.
@@ -160,7 +163,7 @@ class _Dimensions:
 
 
 def _saved_activation_bytes(model: Any, length: int) -> int:
-    """Return the bytes, without weights, that a forward pass of one row saves for the backward pass."""
+    """Return the bytes, without weights, that a forward pass of one row saves for backward."""
     weight_storages = {storage_id(tensor) for tensor in chain(model.parameters(), model.buffers())}
     saved: dict[int, torch.Tensor] = {}
 

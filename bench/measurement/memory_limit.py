@@ -1,4 +1,4 @@
-"""A hard limit on the memory of a run, set before anything is loaded: exceeding it raises an error, never swaps."""
+"""Hard limit on the memory of a run; exceeding it raises an error instead of swapping."""
 
 from __future__ import annotations
 
@@ -18,10 +18,11 @@ Result = TypeVar("Result")
 
 
 def set_memory_limit(limit_bytes: int, device: str) -> None:
-    """Limit the memory of this process: resident memory on a CPU, torch's allocator on a CUDA device.
+    """Limit the memory of this process.
 
-    Linux can limit the memory that a process maps for writing, but not its resident memory. So the limit is set to
-    what is mapped now plus what may still become resident.
+    On CUDA, torch's allocator is limited; elsewhere the resident memory of the process. Linux can limit the memory that
+    a process maps for writing, but not its resident memory. So the limit is set to what is mapped now plus what may
+    still become resident.
 
     Args:
         limit_bytes: Bytes that this process may hold.
@@ -63,7 +64,7 @@ def lift_memory_limit() -> None:
 
 
 def can_recover_from_oom(device: str) -> bool:
-    """Tell if running out of memory raises an error here, so that a smaller batch can be tried."""
+    """Tell if running out of memory raises an error, so that a smaller batch can be tried."""
     if device.partition(":")[0] == "cuda":
         return True
     if sys.platform != "linux":
@@ -74,7 +75,7 @@ def can_recover_from_oom(device: str) -> bool:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Tell if an error of Python, NumPy, torch on a CPU or torch on CUDA says that memory ran out."""
+    """Tell if an error of Python, NumPy or torch (CPU or CUDA) says that memory ran out."""
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True
     phrases = ("can't allocate memory", "bad_alloc")
@@ -93,7 +94,7 @@ def describe_allocation(error: BaseException) -> str:
 
 
 def run_halving_on_oom(work: Callable[[Sequence[Row]], Sequence[Result]], rows: Sequence[Row]) -> list[Result]:
-    """Return the result of `work` for each row; whenever memory runs out, both halves are worked on separately."""
+    """Return the result of `work` for each row, halving the batch whenever memory runs out."""
     try:
         return list(work(rows))
     except Exception as error:

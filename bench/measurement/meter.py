@@ -1,4 +1,4 @@
-"""Cost of the phases of a run: wall and CPU seconds, peak memory and energy; and the latency of single queries."""
+"""Seconds, peak memory and energy of the phases of a run; latency of single queries."""
 
 from __future__ import annotations
 
@@ -26,9 +26,10 @@ _STAT_FILE = Path("/proc/self/stat")
 
 
 class Meter:
-    """Measures the phases of one process, one after the other; `phases` holds their costs by name.
+    """Measures the phases of one process, one after the other.
 
-    On CUDA, memory is what torch's allocator holds on the device; elsewhere it is resident memory of the process.
+    `phases` holds their costs by name. On CUDA, memory is what torch's allocator holds on the device; elsewhere
+    it is resident memory of the process.
 
     Args:
         device: Torch device name; for several devices the first of them.
@@ -95,7 +96,9 @@ class Meter:
 def measure_latency(
     predict: Callable[[list[str]], list[str]], questions: Sequence[str], seconds: float = MAX_TIMING_SECONDS
 ) -> tuple[list[str], tuple[float, ...]]:
-    """Answer the first `MAX_TIMED_QUERIES` questions one at a time and time each of them, after one warm-up query.
+    """Answer questions one at a time and time each of them, after one warm-up query.
+
+    At most the first `MAX_TIMED_QUERIES` questions are answered.
 
     Args:
         predict: Answers a list of questions.
@@ -133,9 +136,10 @@ class _MemoryReader(Protocol):
 
 
 class _HighWaterMark:
-    """Linux: the kernel's high-water mark of resident memory (VmHWM), which misses no peak and costs nothing.
+    """Linux: the kernel's high-water mark of resident memory (VmHWM).
 
-    `ru_maxrss` is not used, because a child process inherits it from its parent through fork and exec.
+    It misses no peak and costs nothing. `ru_maxrss` is not used, because a child process inherits it from its parent
+    through fork and exec.
     """
 
     name = "VmHWM"
@@ -154,7 +158,7 @@ class _HighWaterMark:
 
 
 class _CudaAllocator:
-    """CUDA: the two peaks of torch's caching allocator, of memory in tensors and of memory reserved for them."""
+    """CUDA: the peaks of torch's caching allocator, of allocated and of reserved memory."""
 
     name = "cuda-allocator"
 
@@ -176,7 +180,7 @@ class _CudaAllocator:
 
 
 class _Sampling:
-    """Elsewhere: a thread samples resident memory every few milliseconds, so a short peak may be missed."""
+    """Elsewhere: a thread that samples resident memory and may miss a short peak."""
 
     name = "psutil-sampling"
     interval_s = 0.005
@@ -236,7 +240,7 @@ def _process_start() -> float:
 
 
 def _process_age() -> float:
-    """Return the seconds since this process started; beyond Linux they are exact to a second at best."""
+    """Return the seconds since this process started, outside Linux to a second at best."""
     try:
         fields_after_name = _STAT_FILE.read_text(encoding="ascii", errors="replace").rpartition(")")[2].split()
         start_ticks = int(fields_after_name[19])  # field 22 of proc(5): clock ticks from boot to process start
@@ -246,7 +250,7 @@ def _process_age() -> float:
 
 
 def synchronize(device: str) -> None:
-    """Wait for the work queued on a torch device, if torch is imported and the device is in use."""
+    """Wait for the work queued on a torch device, if torch is imported and uses the device."""
     kind = device.split(":")[0]
     if "torch" not in sys.modules:
         return
@@ -259,7 +263,7 @@ def synchronize(device: str) -> None:
 
 
 def _torch_cuda() -> Any:
-    """Return torch's CUDA module, imported only for a CUDA device; `Any` because its types are incomplete."""
+    """Return torch's CUDA module as `Any`, because its types are incomplete."""
     import torch
 
     return torch.cuda

@@ -1,4 +1,4 @@
-"""Uses of transformers, TRL and accelerate beyond their documented interfaces, gathered in one file.
+"""Uses of transformers, TRL and accelerate beyond their documented interfaces.
 
 Check each of them when a library is upgraded; `tests/training/test_compat_trainers.py` has a test for every one.
 
@@ -73,7 +73,7 @@ def set_loss_context(trainer: Any, make_context: Callable[[], AbstractContextMan
 
 
 def wrap_training_step(trainer: Any, make_context: Callable[[Any], AbstractContextManager[Any]]) -> None:
-    """Run the forward and backward pass of every micro-batch within a context that is made from its inputs."""
+    """Run every training step of a micro-batch within a context that is made from its inputs."""
     training_step = trainer.training_step
 
     def wrapped_training_step(model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
@@ -89,5 +89,5 @@ def wrap_loss(trainer: Any, wrap: Callable[[Callable[..., Any]], Callable[..., A
 
 
 def average_over_micro_batches(trainer: Any) -> None:
-    """Make a trainer divide its loss by the number of micro-batches, and not expect the loss to have been divided."""
+    """Make a trainer average its loss over the micro-batches of a step."""
     trainer.model_accepts_loss_kwargs = False

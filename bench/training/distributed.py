@@ -1,4 +1,7 @@
-"""Process group of a run with several ranks (torch.distributed); with one process every function is a no-op."""
+"""Process group of a run with several ranks (torch.distributed).
+
+With one process, every function behaves as for a group of one and does not import torch.
+"""
 
 from __future__ import annotations
 
@@ -58,7 +61,7 @@ def rank() -> int:
 
 
 def broadcast_from_first(compute: Callable[[], Value]) -> Value:
-    """Return the result of `compute` on rank 0; other ranks do not call it and receive the result."""
+    """Return the result of `compute` on rank 0; other ranks do not call it."""
     group = _process_group()
     if group is None:
         return compute()
@@ -100,7 +103,7 @@ def leave_group() -> float:
 
 
 def gradient_bucket_bytes(model: Any) -> int:
-    """Return the bytes of the buckets in which ranks add up their gradients: a second copy of all gradients."""
+    """Return the bytes of the buckets that add up gradients over ranks: one copy of all."""
     if _process_group() is None:
         return 0
     trained = sum(int(weight.numel()) for weight in model.parameters() if weight.requires_grad)
@@ -121,7 +124,7 @@ def _all_gather(value: float) -> list[float]:
 
 
 def _process_group() -> Any:
-    """Return the module `torch.distributed` if torch is imported and a process group exists, else None."""
+    """Return `torch.distributed` if a process group exists, else None; torch is not imported."""
     torch = sys.modules.get("torch")
     module = torch.distributed if torch else None
     return module if module and module.is_available() and module.is_initialized() else None

@@ -1,4 +1,4 @@
-"""Direct preference optimization by TRL's `DPOTrainer`, within the same budget as all training."""
+"""Direct preference optimization by TRL's `DPOTrainer`, within the budget of the run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Base class of methods that train by gradient: a subclass adapts the model, and the shared trainer trains it."""
+"""Base class of methods that train by gradient; a subclass says which weights are trained."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ LR_BY_WIDTH = (
 
 
 def task_type(model: Any) -> str:
-    """Return PEFT's task type of a model: `CAUSAL_LM` for a decoder, `SEQ_CLS` for an encoder that classifies."""
+    """Return PEFT's task type: `CAUSAL_LM` for a decoder, `SEQ_CLS` for an encoder."""
     return "CAUSAL_LM" if model.can_generate() else "SEQ_CLS"
 
 
 @dataclass
 class GradientMethod(Method):
-    """Method that trains the weights that `adapt` unfreezes or adds, with the loss on completions only."""
+    """Method that trains the weights that `adapt` unfreezes or adds."""
 
     supports_ddp: ClassVar[bool] = True
     preload_modules: ClassVar[tuple[str, ...]] = ("bench.modeling.causal_lm", "bench.training.trainer")
@@ -65,7 +65,7 @@ class GradientMethod(Method):
         return self.lr * REFERENCE_WIDTH / int(model.config.get_text_config().hidden_size)
 
     def training_rows(self) -> Rows | None:
-        """Return the rows to train on; None for the prompt and completion of every training example."""
+        """Return the rows to train on; None for one row per training example."""
         return None
 
     def fit(self, lm: LM, data: TrainingData, budget: Budget) -> Self:

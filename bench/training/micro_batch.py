@@ -1,4 +1,7 @@
-"""Size of a micro-batch: as many rows as fit into memory at once. The rows of an optimizer step stay the same."""
+"""Size of a micro-batch: as many rows as fit into memory at once.
+
+The rows of an optimizer step stay the same.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,7 @@ RowGroup = Sequence[tuple[list[int], list[int]]]
 
 
 def find_micro_batch(lm: LM, groups: Sequence[RowGroup], max_groups: int) -> int:
-    """Return the largest divisor of `max_groups` for which the longest groups can be trained on in free memory.
+    """Return the largest divisor of `max_groups` for which the longest groups fit into memory.
 
     Each size is tried with a dry run of one step. Nothing is tried if running out of memory would end the process.
 
@@ -53,7 +56,7 @@ def find_micro_batch(lm: LM, groups: Sequence[RowGroup], max_groups: int) -> int
 
 
 def _dry_run_step(lm: LM, rows: RowGroup) -> None:
-    """Hold all memory of a training step on these rows (activations, gradients, AdamW) without changing a weight."""
+    """Hold the memory of a training step, AdamW's included, without changing weights."""
     weights = [weight for weight in lm.model.parameters() if weight.requires_grad]
     copies = 2 + (distributed.world_size() > 1)  # AdamW's two moments, and the buckets that add gradients over ranks
     held = [torch.zeros_like(weight, dtype=torch.float32) for weight in weights for _ in range(copies)]

@@ -1,4 +1,4 @@
-"""Mixed precision: trained weights are float32, and computation is in the precision that the model was loaded in."""
+"""Mixed precision: float32 weights to train, computation in the precision of the model."""
 
 from __future__ import annotations
 
@@ -30,15 +30,16 @@ def check_precision(model: Any) -> None:
 
 
 def autocast(model: Any) -> AbstractContextManager[Any]:
-    """Return a context that computes with float32 weights in the precision of the model (torch.autocast)."""
+    """Return a `torch.autocast` context in the precision of the model; no-op for float32."""
     dtype = compute_dtype(model)
     return nullcontext() if dtype is torch.float32 else torch.autocast(model.device.type, dtype=dtype)
 
 
 def cast_trainable_to_float32(model: Any) -> int:
-    """Cast the weights to train to float32, because small updates would be rounded away in lower precision.
+    """Cast the weights to train to float32.
 
-    TRL casts the adapters of a quantized base to bfloat16; here all methods train in the same precision.
+    Small updates would be rounded away in lower precision. TRL casts the adapters of a quantized base to bfloat16; here
+    all methods train in the same precision.
 
     Returns:
         The bytes that the weights have grown by.
@@ -52,9 +53,9 @@ def cast_trainable_to_float32(model: Any) -> int:
 
 
 def cast_trained_to_model_dtype(model: Any) -> None:
-    """Cast trained weights of the model itself back to its precision, in which it is saved and answers.
+    """Cast trained weights of the model itself back to the precision of the model.
 
-    Adapters stay float32: PEFT casts their inputs and outputs.
+    The model is saved and generates in this precision. Adapters stay float32: PEFT casts their inputs and outputs.
     """
     has_adapter, dtype = hasattr(model, "peft_config"), compute_dtype(model)
     for name, weight in model.named_parameters():

@@ -20,7 +20,7 @@ WEIGHT_KEY = "weight"
 
 
 class LengthGroupedSampler(Sampler[int]):
-    """Sampler of rows in batches of similar length, in an order that only seed and epoch decide.
+    """Sampler of rows in batches of similar length, ordered by seed and epoch.
 
     Every row comes once per epoch. Rows are shuffled and put into pools of `POOL_BATCHES` batches. The rows of a pool
     are sorted by length and cut into batches, which come in random order. So there is little padding, and every epoch
@@ -127,7 +127,7 @@ class RankShard:
 
 
 class SamplerMixin(compat.TrainSamplerMixin):
-    """Makes a trainer draw its rows by a sampler, and each of several ranks its part of every step."""
+    """Makes a trainer draw its rows by a sampler, and each rank its part of every step."""
 
     loss_is_row_mean: ClassVar[bool] = True
     """False if the loss of a batch is divided by the tokens of the whole step already."""

@@ -1,4 +1,4 @@
-"""Supervised fine-tuning by TRL's `SFTTrainer` within a budget, with the loss on completions only."""
+"""Supervised fine-tuning within a budget, with the loss on completions only."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ class CausalTrainer(SamplerMixin, SFTTrainer):
     def compute_loss(
         self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
-        """Return the summed cross-entropy in nats of a micro-batch, divided by `num_items_in_batch`.
+        """Return the summed cross-entropy (nats) of a micro-batch over `num_items_in_batch`.
 
         Args:
             model: The model, or DistributedDataParallel around it.
@@ -139,7 +139,7 @@ class LabelTrainer(SamplerMixin, Trainer):
 
 
 def run_trainer(trainer: Any, callback: BudgetCallback) -> None:
-    """Train until the budget ends, count the operations, and leave the model ready to generate."""
+    """Train until the budget ends; count the operations and set the model to evaluation mode."""
     lm, budget = callback.lm, callback.budget
     trainer.remove_callback(PrinterCallback)
     compat.set_loss_context(trainer, lambda: precision.autocast(trainer.model))
@@ -154,9 +154,9 @@ def run_trainer(trainer: Any, callback: BudgetCallback) -> None:
 
 
 def plan_memory(lm: LM, budget: Budget, groups: Sequence[RowGroup], longest_group: int) -> None:
-    """Find the micro-batch that fits into the memory of every rank, and estimate the memory of training.
+    """Find the micro-batch that fits into memory, and estimate the memory of training.
 
-    Both are written into the budget.
+    The micro-batch is that of the rank with the least memory. Both are written into the budget.
 
     Args:
         lm: Model to train.
@@ -179,7 +179,7 @@ def plan_memory(lm: LM, budget: Budget, groups: Sequence[RowGroup], longest_grou
 
 
 def _count_first_step(trainer: Any) -> FlopCounter:
-    """Return a counter of the operations of the trainer's first micro-batch, forward and backward."""
+    """Return a counter of the operations of the trainer's first micro-batch."""
     counter = FlopCounter()
 
     def count(inputs: Any) -> AbstractContextManager[None]:
@@ -190,12 +190,12 @@ def _count_first_step(trainer: Any) -> FlopCounter:
 
 
 def encode_examples(lm: LM, data: TrainingData, examples: Any) -> Rows:
-    """Return token ids (prompt, completion) of examples; prompts are encoded as for generation."""
+    """Return token ids (prompt, completion) of examples, with prompts as for generation."""
     return [lm.encode(data.prompt(example.input), data.completion(example)) for example in examples]
 
 
 def take_curve_rows(rows: Rows) -> Rows:
-    """Return the first rows that have `ENOUGH_CURVE_TOKENS` completion tokens together, or all if they have fewer."""
+    """Return the first rows that reach `ENOUGH_CURVE_TOKENS` completion tokens, or all rows."""
     totals = accumulate(len(completion) for _, completion in rows)
     count = next((number for number, tokens in enumerate(totals, start=1) if tokens >= ENOUGH_CURVE_TOKENS), None)
     return rows[:count]
@@ -211,7 +211,7 @@ def mask_prompt(row: tuple[list[int], list[int]]) -> list[int]:
 
 
 class BudgetCallback(TrainerCallback):
-    """Callback that spends the budget before each step, stops training in time and records the training curve.
+    """Callback that spends the budget, stops training in time and records the training curve.
 
     Args:
         lm: Model in training.
@@ -256,7 +256,10 @@ class BudgetCallback(TrainerCallback):
         return self.examples_after(step + 1) - self.examples_after(step)
 
     def can_afford_step(self, step: int) -> bool:
-        """Tell if the step after `step` steps is within the budget, even if it has the longest rows; rank 0 decides."""
+        """Tell if the budget allows the step after `step` steps, even with the longest rows.
+
+        Rank 0 decides for all ranks, so that they stop at the same step.
+        """
         examples = self.examples_in_step(step)
         return distributed.broadcast_from_first(
             lambda: self.budget.can_afford(steps=1, examples=examples, tokens=self.longest_step)
@@ -300,7 +303,9 @@ class BudgetCallback(TrainerCallback):
 def training_arguments(
     budget: Budget, seed: int, scratch: str, device: str, *, steps: int, lr: float, warmup: float, weight_decay: float
 ) -> dict[str, Any]:
-    """Return the arguments of a transformers or TRL trainer, including all that would have a default of its own.
+    """Return the arguments of a transformers or TRL trainer.
+
+    They include all settings whose defaults may change with a version of these libraries.
 
     Args:
         budget: Budget with the batch and micro-batch sizes.
