@@ -1,4 +1,4 @@
-"""Advice in words: what to use, how sure that is, what it costs, and what would tell more."""
+"""Advice in words: the recommendation, the evidence, the reason, the cost, and what would settle open questions."""
 
 from __future__ import annotations
 
@@ -6,184 +6,256 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from bench import units
-from bench.analysis.advice import Advice, Candidate, LabelingAdvice
-from bench.analysis.constraints import Constraints, describe_constraints
+from bench.analysis.advice import Advice, BreakEven, Candidate, LabelingAdvice
+from bench.analysis.constraints import Constraints, upper_limits
 from bench.analysis.task_results import TaskResults
-from bench.i18n import Translate, untranslated
+from bench.i18n import Translate, format_duration, untranslated
 
 
 def advice_sentences(
-    made: Advice, section: TaskResults, wishes: Constraints, translate: Translate = untranslated
+    advice: Advice, task_results: TaskResults, constraints: Constraints, translate: Translate = untranslated
 ) -> list[str]:
-    """The answer first."""
-    said = _answered(made, wishes, translate) if made.recommended else _nearest(made, section, wishes, translate)
-    if met := made.break_even:
-        said.append(
-            translate(
-                "{later} ({later_score:.3f}) is cheaper than {first} ({first_score:.3f}) from {at:,} questions on.",
-                **met.model_dump(),
-            )
-            if met.at
-            else translate(
-                "{later} ({later_score:.3f}) is cheaper than {first} ({first_score:.3f}) from the first question on.",
-                **met.model_dump(exclude={"at"}),
-            )
-        )
-    if not made.one_machine:
-        said.append(
-            translate(
-                "The runs were made on machines that differ, so what they cost was not compared: the best is named."
-            )
-        )
-    controls = [one for one in made.candidates if one.control]
-    if controls and controls[0].name != made.recommended:
-        said.append(
-            translate("Beside it, the best control: {name} with {score:.3f}, {total} in all.", **_told(controls[0]))
-        )
-    open_to = [
-        cell
-        for cell in section.comparison.results
-        if cell.name not in made.excluded or cell.name in made.excluded_by_limit
-    ]
-    if made.best and open_to[0].name in made.excluded_by_limit:
-        best = open_to[0]
-        said.append(translate("Without the limits: {name} with {score:.3f}.", name=best.name, score=best.interval.mean))
-    return [*said, _labels(made.more_labels, translate)] if made.recommended else said
+    """Return the advice as sentences, the recommendation first.
 
-
-def candidates_table(title: str, made: Advice, translate: Translate = untranslated) -> Table:
-    """Every method within the limits, best first."""
-    shown = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
-    shown.add_column(translate("method"), overflow="fold")
-    for heading in (
-        made.metric,
-        "95 %",
-        translate("against the best"),
-        translate("adapt"),
-        translate("answer"),
-        translate("in all"),
-    ):
-        shown.add_column(heading, justify="right")
-    words = {"as good": translate("as good"), "inconclusive": translate("inconclusive"), "worse": translate("worse")}
-    for one in made.candidates:
-        each = None if one.each_ms is None else one.each_ms / 1000
-        shown.add_row(
-            f"{one.name} °" if one.control else one.name,
-            f"{one.score:.3f}",
-            f"{one.low:.3f}–{one.high:.3f}",
-            words[one.standing],
-            units.time(one.once_s),
-            units.time(each),
-            units.time(one.total_s),
-            style="bold" if one.name == made.recommended else None,
-        )
-    return shown
-
-
-def excluded_sentences(made: Advice, translate: Translate = untranslated) -> list[str]:
-    """Why the others are out."""
-    return [translate("Out: {name} ({reason})", name=name, reason=reason) for name, reason in made.excluded.items()]
-
-
-def _answered(made: Advice, wishes: Constraints, translate: Translate) -> list[str]:
-    chosen = next(one for one in made.candidates if one.name == made.recommended)
-    facts = _told(chosen) | {"metric": made.metric, "queries": wishes.queries, "points": 100 * wishes.tolerance}
-    if made.answer == "undecided":
-        said = [
-            translate(
-                "Undecided between {name} and {others}, which would be cheaper and may be worse by more than "
-                "{points:g} points. Until more is known, use {name}.",
-                others=", ".join(made.cheaper_candidates),
-                **facts,
-            )
-        ]
-        some = [one for one in made.candidates if one.name in made.cheaper_candidates]
-        said += [
-            translate(
-                "About {items:,} test questions would tell for {name}.",
-                name=one.name,
-                items=units.about(one.questions_needed),
-            )
-            if one.questions_needed
-            else translate("For {name}, more test questions would not tell; more seeds might.", name=one.name)
-            for one in some
-        ]
+    Args:
+        advice: Advice for the task.
+        task_results: The results that the advice is about.
+        constraints: Limits, number of queries and tolerance that the advice was given for.
+        translate: Translates a sentence and fills in its values.
+    """
+    if advice.recommended:
+        sentences = _recommendation(advice, constraints, translate)
     else:
-        said = [translate("Use {name}.", **facts)]
-    said.append(translate("{name} scored {score:.3f} {metric} ({low:.3f} to {high:.3f}).", **facts))
-    if made.best != made.recommended:
-        facts |= {"best": made.best, "behind": 100 * chosen.behind}
-        said.append(
+        sentences = _closest_to_limits(advice, task_results, constraints, translate)
+    if advice.break_even:
+        sentences.append(_break_even(advice.break_even, translate))
+    if not advice.one_machine:
+        sentences.append(
             translate(
-                "The best within the limits, {best}, scored {behind:.1f} points more; {name} is shown to be within "
-                "{points:g} points of it.",
-                **facts,
+                "The runs were made on different machines, so costs are not compared; the method with the highest "
+                "score is named."
             )
         )
-    said.append(
-        translate("{queries:,} questions cost {total}: {once} to adapt, {each} an answer.", **facts)
-        if chosen.total_s is not None
-        else translate("What it costs was not measured.")
+    controls = [candidate for candidate in advice.candidates if candidate.control]
+    if controls and controls[0].name != advice.recommended:
+        sentences.append(
+            translate(
+                "Best control: {name} with {score:.3f}, {total} in total.",
+                name=controls[0].name,
+                score=controls[0].score,
+                total=format_duration(controls[0].total_s, translate),
+            )
+        )
+    if advice.best:
+        best = next(
+            result
+            for result in task_results.comparison.results
+            if result.name not in advice.excluded or result.name in advice.excluded_by_limit
+        )
+        if best.name in advice.excluded_by_limit:
+            sentences.append(
+                translate("Without the limits: {name} with {score:.3f}.", name=best.name, score=best.interval.mean)
+            )
+    if advice.recommended:
+        sentences += _questions_needed(advice, translate)
+        sentences.append(_labeling(advice.more_labels, translate))
+    return sentences
+
+
+def candidates_table(title: str, advice: Advice, translate: Translate = untranslated) -> Table:
+    """Return a table of the methods within the limits, best first; the recommended one is bold."""
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
+    table.add_column(translate("method"), overflow="fold")
+    heads = (
+        advice.metric,
+        translate("95 % interval"),
+        translate("vs best"),
+        translate("training time"),
+        translate("time per query"),
+        translate("total"),
     )
-    if chosen.control and not made.has_contender:
-        said.append(translate("{name} is a control, and no other method was run.", **facts))
-    elif chosen.control:
-        said.append(
-            translate("{name} is a control: within the limits, no way of adapting the model was worth more.", **facts)
+    for head in heads:
+        table.add_column(head, justify="right")
+    standings = {
+        "as good": translate("as good"),
+        "inconclusive": translate("inconclusive"),
+        "worse": translate("worse"),
+    }
+    for candidate in advice.candidates:
+        table.add_row(
+            f"{candidate.name} °" if candidate.control else candidate.name,
+            f"{candidate.score:.3f}",
+            f"{candidate.low:.3f}–{candidate.high:.3f}",
+            standings[candidate.standing],
+            format_duration(candidate.train_s, translate),
+            format_duration(_seconds_per_query(candidate), translate),
+            format_duration(candidate.total_s, translate),
+            style="bold" if candidate.name == advice.recommended else None,
         )
-    return said
+    return table
 
 
-def _told(one: Candidate) -> dict[str, object]:
-    times = {"once": one.once_s, "each": None if one.each_ms is None else one.each_ms / 1000, "total": one.total_s}
-    return one.model_dump() | {name: units.time(value) for name, value in times.items()}
+def excluded_sentences(advice: Advice, translate: Translate = untranslated) -> list[str]:
+    """Return a sentence for each excluded method with the reason."""
+    return [
+        translate("Excluded: {name} ({reason})", name=name, reason=reason) for name, reason in advice.excluded.items()
+    ]
 
 
-def _nearest(made: Advice, section: TaskResults, wishes: Constraints, translate: Translate) -> list[str]:
-    """Nothing fits: what each limit would have to be for one method at least."""
-    if not made.excluded_by_limit:
-        return [translate("No method ended well.")]
-    said = [translate("Nothing fits the limits.")]
-    okay = [row for row in section.rows if row.status == "ok"]
-    for limit in describe_constraints(wishes, translate):
-        found = [(amount, row.label) for row in okay if (amount := limit.of(row)) is not None]
-        if limit.granted is not None and found:
-            amount, name = min(found)
-            said.append(
-                translate(
-                    "{what}: the least was {least}, by {name}.", what=limit.what, least=limit.written(amount), name=name
-                )
+def _recommendation(advice: Advice, constraints: Constraints, translate: Translate) -> list[str]:
+    """Name the method, its score with its interval, the reason for it, and its cost."""
+    recommended = next(candidate for candidate in advice.candidates if candidate.name == advice.recommended)
+    name, points = recommended.name, 100 * constraints.tolerance
+    if advice.answer == "inconclusive":
+        decision = translate(
+            "Undecided between {name} and {others}: {others} would cost less, but a score more than {points:g} points "
+            "lower is not ruled out. {name} is the safer choice for now.",
+            name=name,
+            others=", ".join(advice.cheaper_candidates),
+            points=points,
+        )
+    else:
+        decision = translate("Use {name}.", name=name)
+    sentences = [
+        decision,
+        translate(
+            "{name} scores {score:.3f} {metric} (95 % interval {low:.3f} to {high:.3f}).",
+            name=name,
+            score=recommended.score,
+            metric=advice.metric,
+            low=recommended.low,
+            high=recommended.high,
+        ),
+    ]
+    if advice.best != name:
+        sentences.append(
+            translate(
+                "{best} scores {behind:.1f} points higher, but {name} is at most {points:g} points worse (one-sided "
+                "test at the 5 % level).",
+                best=advice.best,
+                behind=100 * recommended.deficit,
+                name=name,
+                points=points,
             )
-    for metric in wishes.min_scores:
-        if some := [(row.scores[metric], row.label) for row in okay if metric in row.scores]:
-            score, name = max(some)
-            said.append(
-                translate("{metric}: the most was {score:.3f}, by {name}.", metric=metric, score=score, name=name)
+        )
+    if recommended.control and not advice.has_contender:
+        sentences.append(translate("{name} is a control, and no other method was run.", name=name))
+    elif recommended.control:
+        sentences.append(
+            translate(
+                "{name} is a control: no method within the limits scores more than {points:g} points higher.",
+                name=name,
+                points=points,
             )
-    return said
+        )
+    if recommended.total_s is None:
+        sentences.append(translate("The cost was not measured."))
+    else:
+        sentences.append(
+            translate(
+                "{queries:,} queries take {total}: {once} of training and {each} per query.",
+                queries=constraints.queries,
+                total=format_duration(recommended.total_s, translate),
+                once=format_duration(recommended.train_s, translate),
+                each=format_duration(_seconds_per_query(recommended), translate),
+            )
+        )
+    return sentences
 
 
-def _labels(known: LabelingAdvice | None, translate: Translate) -> str:
-    if known is None:
+def _seconds_per_query(candidate: Candidate) -> float | None:
+    return None if candidate.query_ms is None else candidate.query_ms / 1000
+
+
+def _break_even(break_even: BreakEven, translate: Translate) -> str:
+    facts: dict[str, object] = {
+        "later": break_even.cheaper_from,
+        "later_score": break_even.cheaper_from_score,
+        "first": break_even.cheaper_below,
+        "first_score": break_even.cheaper_below_score,
+    }
+    if break_even.queries:
         return translate(
-            "Whether more labels would help was not measured: the same runs with --train-sizes 250,500,1000 would tell."
-        )
-    facts = {"mean": 100 * known.gain, "low": 100 * known.low, "high": 100 * known.high}
-    facts |= {"less": known.less, "more": known.more}
-    if known.verdict == "yes":
-        return translate(
-            "More labels would help: between {less:,} and {more:,} examples each doubling brought {mean:.1f} points "
-            "({low:.1f} to {high:.1f}).",
-            **facts,
-        )
-    if known.verdict == "no":
-        return translate(
-            "More labels would hardly help: between {less:,} and {more:,} examples each doubling brought {mean:.1f} "
-            "points ({low:.1f} to {high:.1f}).",
+            "{later} ({later_score:.3f}) is cheaper than {first} ({first_score:.3f}) from {at:,} queries on.",
+            at=break_even.queries,
             **facts,
         )
     return translate(
-        "Whether more labels would help is open: between {less:,} and {more:,} examples each doubling brought "
-        "{mean:.1f} points ({low:.1f} to {high:.1f}).",
+        "{later} ({later_score:.3f}) is cheaper than {first} ({first_score:.3f}) from the first query on.", **facts
+    )
+
+
+def _questions_needed(advice: Advice, translate: Translate) -> list[str]:
+    """Say what would settle each cheaper candidate that may be as good as the best."""
+    sentences = []
+    for candidate in advice.candidates:
+        if candidate.name not in advice.cheaper_candidates:
+            continue
+        if candidate.questions_needed:
+            sentences.append(
+                translate(
+                    "About {items:,} test questions would be needed to decide on {name}.",
+                    name=candidate.name,
+                    items=units.round_up_to_two_digits(candidate.questions_needed),
+                )
+            )
+        else:
+            sentences.append(
+                translate("More test questions would not decide on {name}; more seeds might.", name=candidate.name)
+            )
+    return sentences
+
+
+def _closest_to_limits(
+    advice: Advice, task_results: TaskResults, constraints: Constraints, translate: Translate
+) -> list[str]:
+    """Say that no method is within the limits, and which value of each limit some method would meet."""
+    if not advice.excluded_by_limit:
+        return [translate("All methods failed.")]
+    sentences = [translate("No method is within the limits.")]
+    rows = [row for row in task_results.summaries if row.status == "ok"]
+    for limit in upper_limits(constraints, translate):
+        amounts = [(amount, row.label) for row in rows if (amount := limit.measure(row)) is not None]
+        if limit.value is not None and amounts:
+            amount, name = min(amounts)
+            sentences.append(
+                translate("{what}: minimum {least} ({name})", what=limit.label, least=limit.format(amount), name=name)
+            )
+    for metric in constraints.min_scores:
+        scores = [(row.scores[metric], row.label) for row in rows if metric in row.scores]
+        if scores:
+            score, name = max(scores)
+            sentences.append(translate("{metric}: maximum {score:.3f} ({name})", metric=metric, score=score, name=name))
+    return sentences
+
+
+def _labeling(labeling: LabelingAdvice | None, translate: Translate) -> str:
+    """Say whether more training examples would help, with the gain of each doubling and its 95 % interval."""
+    if labeling is None:
+        return translate(
+            "Not measured: whether more training examples would help. To find out, add --train-sizes 250,500,1000."
+        )
+    facts: dict[str, object] = {
+        "less": labeling.smaller_size,
+        "more": labeling.larger_size,
+        "mean": 100 * labeling.gain,
+        "low": 100 * labeling.low,
+        "high": 100 * labeling.high,
+    }
+    if labeling.verdict == "yes":
+        return translate(
+            "More training examples would help: each doubling from {less:,} to {more:,} examples added {mean:.1f} "
+            "points ({low:.1f} to {high:.1f}).",
+            **facts,
+        )
+    if labeling.verdict == "no":
+        return translate(
+            "More training examples would hardly help: each doubling from {less:,} to {more:,} examples added "
+            "{mean:.1f} points ({low:.1f} to {high:.1f}).",
+            **facts,
+        )
+    return translate(
+        "Inconclusive whether more training examples would help: each doubling from {less:,} to {more:,} examples "
+        "added {mean:.1f} points ({low:.1f} to {high:.1f}).",
         **facts,
     )

@@ -18,11 +18,11 @@ MAX_BACKGROUND_SHARE = 0.2
 def list_caveats(task_results: TaskResults, translate: Translate = untranslated) -> list[str]:
     """Return a sentence for everything that limits what the results of a task say."""
     records = task_results.records
-    caveats = [f"{row.label}: {row.status}: {row.reason}" for row in task_results.rows if row.status != "ok"]
+    caveats = [f"{row.label}: {row.status}: {row.reason}" for row in task_results.summaries if row.status != "ok"]
     for record in records:
         caveats += _run_caveats(record, translate)
     caveats += describe_disturbances(records, translate)
-    labels = {row.key: row.label for row in task_results.rows}
+    labels = {row.key: row.label for row in task_results.summaries}
     tuned = {record.spec.key: record for record in records if record.tuning is not None}
     caveats += [describe_tuning(record, labels[key], translate) for key, record in tuned.items()]
     num_questions = min((len(record.samples) for record in records if record.status == "ok"), default=0)
@@ -36,7 +36,7 @@ def list_caveats(task_results: TaskResults, translate: Translate = untranslated)
             )
         )
     # The largest training size comes last, and its failures stand at the top of the list.
-    for size, rows in list(task_results.rows_by_size.items())[:-1]:
+    for size, rows in list(task_results.summaries_by_size.items())[:-1]:
         failures = [f"{row.label}: {row.status}: {row.reason}" for row in rows if row.status != "ok"]
         caveats += [
             translate("with {size:,} training examples: {failure}", size=size, failure=failure) for failure in failures
@@ -78,8 +78,8 @@ def describe_disturbances(records: Sequence[Record], translate: Translate = untr
     if high_shares:
         sentences.append(
             translate(
-                "Other processes used up to {most:.0%} of the cores during {busy} of {all} runs; the times and rates of "
-                "these runs are not reliable.",
+                "Other processes used up to {most:.0%} of the cores during {busy} of {all} runs; the times and rates "
+                "of these runs are not reliable.",
                 most=min(max(high_shares), 1.0),
                 busy=len(high_shares),
                 all=len(records),

@@ -1,8 +1,9 @@
-"""A check's outcome for people and machines: a table, Markdown for a pull request, JUnit, JSON."""
+"""Outcome of a regression check as a table, as Markdown for a pull request, and as JUnit XML."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from itertools import groupby
 from xml.etree import ElementTree
 
@@ -13,9 +14,12 @@ from bench.analysis.regression.check import CheckOutcome
 from bench.analysis.regression.gates import GateFinding
 from bench.i18n import escape_markdown
 
-QUIET = ("same", "shown")
-ILLEGAL = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")  # in XML 1.0
-SIGNS = {
+TABLE_HEADS = ("verdict", "method", "gate", "details")
+UNREMARKABLE_VERDICTS = ("same", "shown")
+"""Verdicts that need no attention: nothing changed, or the numbers are shown without a judgment."""
+ILLEGAL_XML_CHARS = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+"""Characters that XML 1.0 does not allow."""
+VERDICT_EMOJI = {
     "worse": "❌",
     "missing": "❓",
     "incomparable": "❓",
@@ -25,61 +29,79 @@ SIGNS = {
     "shown": "·",
     "same": "✅",
 }
-COLORS = {"worse": "red", "missing": "yellow", "incomparable": "yellow", "unsure": "yellow", "better": "green"}
+VERDICT_COLORS = {
+    "worse": "red",
+    "missing": "yellow",
+    "incomparable": "yellow",
+    "unsure": "yellow",
+    "better": "green",
+}
+JUNIT_ELEMENTS = {"worse": "failure", "missing": "error", "incomparable": "error", "unsure": "skipped"}
 
 
 def findings_table(outcome: CheckOutcome, everything: bool = False) -> Table:
-    """What was found, worst first; what is as before only where asked for."""
-    shown = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
-    for heading in ("verdict", "where", "what", "says"):
-        shown.add_column(heading, overflow="fold")
-    for one in outcome.findings:
-        if everything or one.verdict not in QUIET:
-            shown.add_row(one.verdict, one.name, one.gate, one.details, style=COLORS.get(one.verdict))
-    return shown
+    """Return a table of the findings, worst first.
+
+    Args:
+        outcome: Outcome of the check.
+        everything: Also show findings that need no attention.
+    """
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
+    for head in TABLE_HEADS:
+        table.add_column(head, overflow="fold")
+    for finding in outcome.findings:
+        if everything or finding.verdict not in UNREMARKABLE_VERDICTS:
+            color = VERDICT_COLORS.get(finding.verdict)
+            table.add_row(finding.verdict, finding.name, finding.gate, finding.details, style=color)
+    return table
 
 
 def to_markdown(outcome: CheckOutcome) -> str:
-    """For a pull request: the sentence, what changed, and what did not, folded."""
-    loud = [one for one in outcome.findings if one.verdict not in QUIET]
-    quiet = [one for one in outcome.findings if one.verdict in QUIET]
+    """Return a comment for a pull request; findings that need no attention are folded."""
+    remarkable = [finding for finding in outcome.findings if finding.verdict not in UNREMARKABLE_VERDICTS]
+    unremarkable = [finding for finding in outcome.findings if finding.verdict in UNREMARKABLE_VERDICTS]
     parts = [f"### bench check: {outcome.summary}\n"]
-    if loud:
-        parts.append(_lines(loud))
-    if quiet:
-        told = f"{len(quiet)} that changed nothing or are only shown"
-        parts.append(f"<details><summary>{told}</summary>\n\n{_lines(quiet)}\n</details>\n")
+    if remarkable:
+        parts.append(_markdown_table(remarkable))
+    if unremarkable:
+        title = f"{len(unremarkable)} without a change or without a judgment"
+        parts.append(f"<details><summary>{title}</summary>\n\n{_markdown_table(unremarkable)}\n</details>\n")
     return "\n".join(parts)
 
 
 def to_junit(outcome: CheckOutcome) -> str:
-    """Worse is a failure, missing and incomparable are errors, unsure is skipped."""
-    kinds = {"worse": "failure", "missing": "error", "incomparable": "error", "unsure": "skipped"}
+    """Return JUnit XML: worse is a failure, missing and incomparable are errors, unsure is skipped."""
     root = ElementTree.Element("testsuites")
-    for name, found in groupby(sorted(outcome.findings, key=lambda one: one.name), key=lambda one: one.name):
-        cases = list(found)
-        counts = {
-            kind: sum(kinds.get(one.verdict) == kind for one in cases) for kind in ("failure", "error", "skipped")
-        }
-        suite = ElementTree.SubElement(
-            root, "testsuite", name=name, tests=str(len(cases)), failures=str(counts["failure"]),
-            errors=str(counts["error"]), skipped=str(counts["skipped"]),
-        )  # fmt: skip
-        for number, one in enumerate(cases, start=1):
-            case = ElementTree.SubElement(suite, "testcase", classname=name, name=f"{number} {one.gate}")
-            says = ILLEGAL.sub("\ufffd", one.details)
-            if kind := kinds.get(one.verdict):
-                ElementTree.SubElement(case, kind, message=says, type=one.verdict)
-            else:
-                ElementTree.SubElement(case, "system-out").text = says
+    findings = sorted(outcome.findings, key=lambda finding: finding.name)
+    for name, group in groupby(findings, key=lambda finding: finding.name):
+        _add_test_suite(root, name, list(group))
     ElementTree.indent(root)
     return ElementTree.tostring(root, encoding="unicode", xml_declaration=True) + "\n"
 
 
-def _lines(found: list[GateFinding]) -> str:
-    rows = ["| | where | what | says |", "|---|---|---|---|"]
-    rows += [
-        f"| {SIGNS[one.verdict]} {one.verdict} | {escape_markdown(one.name)} | {escape_markdown(one.gate)} | {escape_markdown(one.details)} |"
-        for one in found
-    ]
-    return "\n".join(rows) + "\n"
+def _add_test_suite(root: ElementTree.Element, name: str, findings: Sequence[GateFinding]) -> None:
+    elements = [JUNIT_ELEMENTS.get(finding.verdict) for finding in findings]
+    suite = ElementTree.SubElement(
+        root,
+        "testsuite",
+        name=name,
+        tests=str(len(findings)),
+        failures=str(elements.count("failure")),
+        errors=str(elements.count("error")),
+        skipped=str(elements.count("skipped")),
+    )
+    for number, (finding, element) in enumerate(zip(findings, elements, strict=True), start=1):
+        case = ElementTree.SubElement(suite, "testcase", classname=name, name=f"{number} {finding.gate}")
+        details = ILLEGAL_XML_CHARS.sub("\ufffd", finding.details)
+        if element:
+            ElementTree.SubElement(case, element, message=details, type=finding.verdict)
+        else:
+            ElementTree.SubElement(case, "system-out").text = details
+
+
+def _markdown_table(findings: Sequence[GateFinding]) -> str:
+    lines = [f"| {' | '.join(TABLE_HEADS)} |", "|---|---|---|---|"]
+    for finding in findings:
+        cells = [escape_markdown(text) for text in (finding.name, finding.gate, finding.details)]
+        lines.append(f"| {VERDICT_EMOJI[finding.verdict]} {finding.verdict} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"

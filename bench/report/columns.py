@@ -1,4 +1,4 @@
-"""The columns of a report's table: what each is called, where its figure comes from and how it is written."""
+"""Columns of the results table on a page: heads, explanations and number formats."""
 
 from __future__ import annotations
 
@@ -8,64 +8,92 @@ from functools import partial
 
 from bench import units
 from bench.analysis.summary import MethodSummary
-from bench.i18n import Translate
+from bench.i18n import Translate, format_duration
 
 
 @dataclass(frozen=True)
 class TableColumn:
-    """One column; `of` gives None where nothing was measured."""
+    """A column of the results table.
+
+    Attributes:
+        heading: Head of the column.
+        help: Explanation of the column; empty for metrics.
+        value: Returns the number of a method, or None if it was not measured.
+        format: Writes that number; None becomes a dash.
+    """
 
     heading: str
     help: str
-    of: Callable[[MethodSummary], float | None]
-    written: Callable[[float | None], str]
+    value: Callable[[MethodSummary], float | None]
+    format: Callable[[float | None], str]
 
 
-def build_columns(rows: Sequence[MethodSummary], main: str, translate: Translate) -> list[TableColumn]:
-    """Scores first, the main metric left out since it stands with its interval; then costs that some row has."""
-    metrics = dict.fromkeys(metric for row in rows for metric in row.scores if metric != main)
-    made = [TableColumn(metric, "", partial(_score, metric=metric), units.decimal) for metric in metrics]
-    made += [
+def build_columns(rows: Sequence[MethodSummary], main_metric: str, translate: Translate) -> list[TableColumn]:
+    """Return the columns for which some method has a value: metrics first, then costs.
+
+    Args:
+        rows: The methods of the table.
+        main_metric: Metric that is left out, since the table shows it with its interval.
+        translate: Translates heads and explanations.
+    """
+    metrics = dict.fromkeys(metric for row in rows for metric in row.scores if metric != main_metric)
+    columns = [TableColumn(metric, "", partial(_score, metric=metric), units.format_score) for metric in metrics]
+    columns += _cost_columns(translate)
+    return [column for column in columns if any(column.value(row) is not None for row in rows)]
+
+
+def _cost_columns(translate: Translate) -> list[TableColumn]:
+    duration = partial(format_duration, translate=translate)
+    return [
         TableColumn(
-            translate("forgets"),
-            translate("nats that a token of general text costs more after adapting"),
+            translate("Δ loss"),
+            translate("increase in loss on general text, nats per token"),
             lambda row: row.forgetting_nats,
-            units.signed,
+            units.format_change,
         ),
-        TableColumn(translate("trained"), translate("parameters trained"), lambda row: row.trainable, units.count),
-        TableColumn(translate("fit"), translate("time to adapt, mean over seeds"), lambda row: row.train_s, units.time),
         TableColumn(
-            translate("peak memory"),
-            translate("highest of all phases and seeds, MiB"),
+            translate("trainable params"),
+            translate("number of trained parameters"),
+            lambda row: row.trainable,
+            units.format_count,
+        ),
+        TableColumn(translate("training time"), translate("mean over seeds"), lambda row: row.train_s, duration),
+        TableColumn(
+            translate("peak memory (MiB)"),
+            translate("maximum over all phases and seeds"),
             lambda row: row.peak_mib,
-            units.whole,
+            units.format_integer,
         ),
         TableColumn(
             translate("tokens/s"),
-            translate("answer tokens per second, in batches"),
+            translate("generated tokens per second, batched"),
             lambda row: row.tokens_per_s,
-            units.whole,
+            units.format_integer,
         ),
         TableColumn(
-            translate("answer"),
-            translate("median time of one question, alone"),
-            lambda row: row.query_p50_ms,
-            _milliseconds,
+            translate("latency p50"),
+            translate("median latency of single queries"),
+            lambda row: _seconds(row.query_p50_ms),
+            duration,
         ),
         TableColumn(
-            translate("answer 95 %"),
-            translate("95 of 100 questions took no longer"),
-            lambda row: row.query_p95_ms,
-            _milliseconds,
+            translate("latency p95"),
+            translate("95th percentile of the latency of single queries"),
+            lambda row: _seconds(row.query_p95_ms),
+            duration,
         ),
-        TableColumn(translate("kept"), translate("bytes on disk"), lambda row: row.artifact_bytes, units.size),
+        TableColumn(
+            translate("size on disk"),
+            translate("size of the saved files"),
+            lambda row: row.artifact_bytes,
+            units.format_bytes,
+        ),
     ]
-    return [column for column in made if any(column.of(row) is not None for row in rows)]
 
 
 def _score(row: MethodSummary, metric: str) -> float | None:
     return row.scores.get(metric)
 
 
-def _milliseconds(value: float | None) -> str:
-    return units.time(None if value is None else value / 1000)
+def _seconds(milliseconds: float | None) -> float | None:
+    return None if milliseconds is None else milliseconds / 1000

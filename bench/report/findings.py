@@ -64,7 +64,8 @@ def _verdict_sentences(
         needed = ""
         if contrast.questions_needed:
             needed = translate(
-                " (about {items:,} test questions would be needed)", items=units.about(contrast.questions_needed)
+                " (about {items:,} test questions would be needed)",
+                items=units.round_up_to_two_digits(contrast.questions_needed),
             )
         named[contrast.verdict].append(labels[key] + needed)
     sentences = []

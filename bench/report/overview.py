@@ -1,4 +1,4 @@
-"""Many tasks at a glance: what each says, and how methods stand over all of them."""
+"""Overview of many tasks: a line for each task, and each method over all tasks."""
 
 from __future__ import annotations
 
@@ -14,122 +14,155 @@ from bench.analysis.task_results import TaskResults
 
 @dataclass(frozen=True)
 class MethodStanding:
-    """A method on one task."""
+    """A method on one task.
+
+    Attributes:
+        name: Name of the method, without settings.
+        control: True for a control.
+        rank: Rank among the methods that completed the task, 1 is best; None if it failed.
+        leads: True for the leader.
+        not_worse: True for the leader and for contenders that are not significantly worse than it.
+        better: True if the method is significantly better than the best control.
+    """
 
     name: str
     control: bool
-    place: int | None
-    """Among the methods that ended well, the best first; None: it did not."""
+    rank: int | None
     leads: bool
-    level: bool
-    """Whether it leads, or is not shown worse than who does; never of a control."""
+    not_worse: bool
     better: bool
-    """Whether it is shown better than the best control."""
 
 
 @dataclass(frozen=True)
 class TaskOutline:
-    """One task on one model, in a line; small, since it comes from another process."""
+    """One line of the overview: a task on one model.
+
+    An outline is small, since worker processes send it to the parent process.
+
+    Attributes:
+        title: Task and model.
+        slug: File name of the page without the suffix.
+        metric: Main metric.
+        recommended: Label of the recommended method; None if no method completed the task.
+        answer: Kind of advice: "use", "undecided" or "nothing".
+        leader: Label of the leader; None without one.
+        score: Mean and interval of the leader.
+        control: Label of the best control; None without one.
+        control_score: Mean of the best control.
+        can_rank: True if some method is significantly better than the best control.
+        methods: Number of methods.
+        seeds: Number of seeds.
+        questions: Number of test questions.
+        failed: Number of runs that are not ok.
+        standings: Every method on this task.
+    """
 
     title: str
     slug: str
     metric: str
-    use: str | None
+    recommended: str | None
     answer: str
     leader: str | None
     score: Interval | None
-    """The leader's."""
     control: str | None
-    """The best control."""
     control_score: float | None
     can_rank: bool
-    """Whether some method is shown better than the best control."""
     methods: int
     seeds: int
     questions: int
     failed: int
-    """Runs that are not ok."""
     standings: tuple[MethodStanding, ...]
 
 
 @dataclass(frozen=True)
 class MethodOverview:
-    """A method over all tasks: on how many of them it was what."""
+    """A method over all tasks.
+
+    Attributes:
+        name: Name of the method, without settings.
+        control: True for a control.
+        mean_rank: Mean rank over the tasks that the method completed; None if it completed none.
+        tasks: Number of tasks with the method.
+        leads: Number of tasks that it leads.
+        not_worse: Number of tasks on which it leads or is not significantly worse than the leader.
+        better: Number of tasks on which it is significantly better than the best control.
+        failed: Number of tasks that it did not complete.
+    """
 
     name: str
     control: bool
-    place: float | None
-    """The mean over the tasks that it ended well."""
+    mean_rank: float | None
     tasks: int
     leads: int
-    level: int
+    not_worse: int
     better: int
     failed: int
 
 
-def outline_task(section: TaskResults, made: Advice) -> TaskOutline:
-    """What there is to say of a section in a line."""
-    found = section.comparison
+def outline_task(task_results: TaskResults, advice: Advice) -> TaskOutline:
+    """Summarize a task in a line of the overview."""
+    comparison = task_results.comparison
+    leader, control = comparison.leader, comparison.control
     return TaskOutline(
-        title=section.title,
-        slug=section.slug,
-        metric=section.metric,
-        use=made.recommended,
-        answer=made.answer,
-        leader=found.leader.name if found.leader else None,
-        score=found.leader.interval if found.leader else None,
-        control=found.control.name if found.control else None,
-        control_score=found.control.interval.mean if found.control else None,
-        can_rank=found.can_rank,
-        methods=len({row.label for row in section.rows}),
-        seeds=len({record.spec.seed for record in section.records}),
-        questions=max(len(record.samples) for record in section.records),
-        failed=len(found.failed),
-        standings=tuple(_standings(section)),
+        title=task_results.title,
+        slug=task_results.slug,
+        metric=task_results.metric,
+        recommended=advice.recommended,
+        answer=advice.answer,
+        leader=leader.name if leader else None,
+        score=leader.interval if leader else None,
+        control=control.name if control else None,
+        control_score=control.interval.mean if control else None,
+        can_rank=comparison.can_rank,
+        methods=len({row.label for row in task_results.summaries}),
+        seeds=len({record.spec.seed for record in task_results.records}),
+        questions=max(len(record.samples) for record in task_results.records),
+        failed=len(comparison.failed),
+        standings=tuple(_standings(task_results)),
     )
 
 
 def overview_methods(outlines: Sequence[TaskOutline]) -> list[MethodOverview]:
-    """Every method over all tasks, best mean place first."""
-    known: dict[tuple[str, bool], list[MethodStanding]] = defaultdict(list)
-    for one in outlines:
-        for standing in one.standings:
-            known[standing.name, standing.control].append(standing)
-    made = [_method(name, control, some) for (name, control), some in known.items()]
-    return sorted(made, key=lambda one: (one.place is None, one.place or 0.0, one.name))
+    """Summarize every method over all tasks, best mean rank first."""
+    standings: dict[tuple[str, bool], list[MethodStanding]] = defaultdict(list)
+    for outline in outlines:
+        for standing in outline.standings:
+            standings[standing.name, standing.control].append(standing)
+    methods = [_method_overview(name, control, group) for (name, control), group in standings.items()]
+    return sorted(methods, key=lambda method: (method.mean_rank is None, method.mean_rank or 0.0, method.name))
 
 
-def _standings(section: TaskResults) -> list[MethodStanding]:
-    """By the name of the method alone: settings that differ within a task are its best ones'."""
-    found = section.comparison
+def _standings(task_results: TaskResults) -> list[MethodStanding]:
+    """Return one standing for each method name, that of its best settings."""
+    comparison = task_results.comparison
     best: dict[str, MethodStanding] = {}
-    for place, row in enumerate(section.rows, start=1):
+    for rank, row in enumerate(task_results.summaries, start=1):
         ok = row.status == "ok"
-        leads = found.leader is not None and row.key == found.leader.key
-        leader, control = found.against_leader.get(row.key), found.against_control.get(row.key)
+        leads = comparison.leader is not None and row.key == comparison.leader.key
+        vs_leader, vs_control = comparison.against_leader.get(row.key), comparison.against_control.get(row.key)
         best.setdefault(
             row.method,
             MethodStanding(
                 name=row.method,
                 control=row.control,
-                place=place if ok else None,
+                rank=rank if ok else None,
                 leads=ok and leads,
-                level=ok and (leads or (leader is not None and leader.verdict != "worse")),
-                better=ok and control is not None and control.verdict == "better",
+                not_worse=ok and (leads or (vs_leader is not None and vs_leader.verdict != "worse")),
+                better=ok and vs_control is not None and vs_control.verdict == "better",
             ),
         )
     return list(best.values())
 
 
-def _method(name: str, control: bool, some: Sequence[MethodStanding]) -> MethodOverview:
-    places = [one.place for one in some if one.place is not None]
+def _method_overview(name: str, control: bool, standings: Sequence[MethodStanding]) -> MethodOverview:
+    ranks = [standing.rank for standing in standings if standing.rank is not None]
     return MethodOverview(
         name=name,
         control=control,
-        place=fmean(places) if places else None,
-        tasks=len(some),
-        leads=sum(one.leads for one in some),
-        level=sum(one.level for one in some),
-        better=sum(one.better for one in some),
-        failed=sum(one.place is None for one in some),
+        mean_rank=fmean(ranks) if ranks else None,
+        tasks=len(standings),
+        leads=sum(standing.leads for standing in standings),
+        not_worse=sum(standing.not_worse for standing in standings),
+        better=sum(standing.better for standing in standings),
+        failed=sum(standing.rank is None for standing in standings),
     )

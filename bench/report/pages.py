@@ -1,4 +1,4 @@
-"""Records to a report: pages that open offline, Markdown for a pull request, tables and pictures."""
+"""Report of records: pages that open offline, Markdown for a pull request, tables and plots."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from threadpoolctl import threadpool_limits
 from bench import __version__, units
 from bench.analysis.summary import MethodSummary, summarize_methods
 from bench.analysis.task_results import TaskResults
-from bench.i18n import Translate, escape_markdown, translator
+from bench.i18n import Translate, escape_markdown, format_duration, translator
 from bench.records.flatten import flatten_record
-from bench.records.record import Spec
+from bench.records.spec import Spec
 from bench.report import overview
 from bench.report.overview import TaskOutline
 from bench.report.plot_style import finish_figure, plot_style
@@ -32,170 +32,232 @@ from bench.report.plots import all_plots
 from bench.report.section_view import Picture, SectionView
 
 TEMPLATES = Path(__file__).parent / "templates"
-FEW = 12  # tasks that stand on one page, with all their pictures
-FIRST = 1  # pictures of each task, and runs of each method whose answers it shows, where there are more
-Questions = Callable[[Spec], dict[str, str]]
-"""The text of each test question by its id, as far as the task is at hand."""
-Line = dict[str, Any]
+MAX_TASKS_ON_ONE_PAGE = 12
+"""With more tasks each has its own page, with fewer plots and answers."""
+PLOTS_PER_TASK_PAGE = 1
+SEEDS_PER_TASK_PAGE = 1
+LoadQuestions = Callable[[Spec], dict[str, str]]
+"""Returns the text of each test question by its id; empty if the task of the run is not available."""
+CsvRow = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class PageWriter:
-    """What all parts of one report need; processes that make parts inherit it, since sections are large."""
-
-    sections: Sequence[TaskResults]
-    out: Path
-    translate: Translate
-    questions: Questions
-    pages: Environment
-
-
-@dataclass(frozen=True)
-class TaskPage:
-    """One section, as it stands in a report."""
+class RenderedSection:
+    """The section of one task, as HTML and as Markdown."""
 
     title: str
     slug: str
-    page: Markup
+    html: Markup
     markdown: str
 
 
-_desk: PageWriter
+@dataclass(frozen=True)
+class ReportWriter:
+    """Writes the parts of one report.
+
+    Worker processes inherit the writer when they are forked, since the results are too large to be sent to them.
+
+    Attributes:
+        results: The results of every task.
+        out: Folder of the report.
+        translate: Translates a sentence and fills in its values.
+        load_questions: Returns the test questions of a run.
+        templates: The Jinja environment.
+    """
+
+    results: Sequence[TaskResults]
+    out: Path
+    translate: Translate
+    load_questions: LoadQuestions
+    templates: Environment
+
+    def write_file(self, template: str, file: str, **values: Any) -> None:
+        """Render a template into a file of the report."""
+        (self.out / file).write_text(self.templates.get_template(template).render(values), "utf-8")
+
+    def write_task_page(self, index: int) -> tuple[TaskOutline, list[CsvRow]]:
+        """Write plots and page of one task; returns its line of the overview and its rows of the CSV table."""
+        task_results = self.results[index]
+        pictures = [self.draw(index, plot.name) for plot in all_plots()[:PLOTS_PER_TASK_PAGE]]
+        view = self.view(task_results, [picture for picture in pictures if picture], SEEDS_PER_TASK_PAGE)
+        file = f"tasks/{task_results.slug}.html"
+        self.write_file("index.html", file, sections=[self.render(view)], up="../index.html")
+        return overview.outline_task(task_results, view.advice), _csv_rows(task_results)
+
+    def view(self, task_results: TaskResults, pictures: list[Picture], max_seeds: int | None = None) -> SectionView:
+        """Return the view model of one task."""
+        questions = self.load_questions(task_results.records[0].spec)
+        return SectionView(task_results, pictures, questions, self.translate, max_seeds)
+
+    def render(self, view: SectionView) -> RenderedSection:
+        """Render a section as HTML and as Markdown."""
+        page, markdown = (self.templates.get_template(f"section.{kind}").render(view=view) for kind in ("html", "md"))
+        task_results = view.task_results
+        return RenderedSection(task_results.title, task_results.slug, Markup(page.rstrip("\n")), markdown)
+
+    def draw(self, index: int, plot_name: str) -> Picture | None:
+        """Draw one plot of one task and write its files; returns None if it has nothing to show."""
+        from matplotlib import pyplot
+
+        task_results, folder = self.results[index], self.out / "plots"
+        plot = next(plot for plot in all_plots() if plot.name == plot_name)
+        with plot_style():
+            figure = plot.draw(task_results, self.translate)
+            if figure is None:
+                return None
+            finish_figure(figure)
+            file, buffer = f"{task_results.slug}-{plot.name}", StringIO()
+            figure.savefig(buffer, format="svg", metadata={"Date": None})
+            if len(self.results) <= MAX_TASKS_ON_ONE_PAGE:  # The PNG takes as long as the drawing and the SVG together.
+                figure.savefig(folder / f"{file}.png")
+            pyplot.close(figure)
+        svg = buffer.getvalue()
+        (folder / f"{file}.svg").write_text(svg, "utf-8")
+        return Picture(plot.name, file, plot.caption(self.translate), self._inline_svg(svg, task_results))
+
+    def _inline_svg(self, svg: str, task_results: TaskResults) -> Markup:
+        """Prepare a plot for a page: markers get tooltips, and ids go, since two plots may share them."""
+        metric = task_results.metric
+        tooltips = {row.key: self._tooltip(row, metric) for row in task_results.summaries if row.status == "ok"}
+
+        def marker_group(match: re.Match[str]) -> str:
+            tip = html.escape(tooltips.get(match[1], ""))
+            return f'<g class="mark" tabindex="0" role="img" data-tip="{tip}">'
+
+        body = svg[svg.index("<svg") :]
+        body = re.sub(r'<g id="mark:([0-9a-f]+)">', marker_group, body)
+        return Markup(re.sub(r'<g id="[^"]*">', "<g>", body))
+
+    def _tooltip(self, row: MethodSummary, metric: str) -> str:
+        """Return score, training time, median latency and peak memory of a method."""
+        latency_s = None if row.query_p50_ms is None else row.query_p50_ms / 1000
+        training, latency = (format_duration(seconds, self.translate) for seconds in (row.train_s, latency_s))
+        memory = units.UNMEASURED if row.peak_mib is None else f"{row.peak_mib:,.0f} MiB"
+        return f"{row.label}: {metric} {row.scores[metric]:.3f} · {training} + {latency} · {memory}"
+
+
+_worker_writer: ReportWriter
+"""The writer of this worker process, set by `_start_worker`."""
 
 
 def write_report(
-    sections: Sequence[TaskResults], out: Path, language: str = "en", questions: Questions = lambda spec: {}
+    results: Sequence[TaskResults],
+    out: Path,
+    language: str = "en",
+    load_questions: LoadQuestions = lambda spec: {},
 ) -> None:
-    """Write the whole report into a folder, over one that is there, on all cores.
+    """Write a report into a folder with one process per core; files of an older report are overwritten.
 
-    Few sections stand on one page. Of many each has its own, and the first page says what they have in common.
+    Up to `MAX_TASKS_ON_ONE_PAGE` tasks share one page. With more tasks each has its own page, and the first page is an
+    overview of all.
+
+    Args:
+        results: The results of every task.
+        out: Folder of the report; it is created.
+        language: Language of the pages, "en" or "ko".
+        load_questions: Returns the text of the test questions of a run by their ids.
     """
-    global _desk
     translate = translator(language)
-    _desk = PageWriter(sections, out, translate, questions, _pages(translate, language))
+    writer = ReportWriter(results, out, translate, load_questions, _load_templates(translate, language))
     (out / "plots").mkdir(parents=True, exist_ok=True)
-    with ProcessPoolExecutor(len(os.sched_getaffinity(0)), get_context("fork"), threadpool_limits, (1,)) as pool:
-        if len(sections) > FEW:
-            (out / "tasks").mkdir(exist_ok=True)
-            made = list(pool.map(_task, range(len(sections))))
-            outlines, lines = [one for one, _ in made], [line for _, some in made for line in some]
-            _tell("overview.html", "overview.md", tasks=outlines, methods=overview.overview_methods(outlines), few=FEW)
-        else:
-            jobs = [(place, plot.name) for place in range(len(sections)) for plot in all_plots()]
-            drawn = pool.map(_draw, *zip(*jobs, strict=True))
-            lines = [line for section in sections for line in _lines(section)]
-            pictures: dict[int, list[Picture]] = {place: [] for place in range(len(sections))}
-            for (place, _), picture in zip(jobs, drawn, strict=True):
-                pictures[place] += [picture] if picture else []
-            parts = [_part(_view(section, pictures[place])) for place, section in enumerate(sections)]
-            _tell("index.html", "report.md", parts=parts, up=None)
-    _tables(sections, lines, out)
+    workers = len(os.sched_getaffinity(0))
+    with ProcessPoolExecutor(workers, get_context("fork"), _start_worker, (writer,)) as pool:
+        write = _write_many if len(results) > MAX_TASKS_ON_ONE_PAGE else _write_few
+        csv_rows = write(writer, pool)
+    _write_tables(results, csv_rows, out)
 
 
-def _pages(translate: Translate, language: str) -> Environment:
-    pages = Environment(
+def _start_worker(writer: ReportWriter) -> None:
+    global _worker_writer
+    _worker_writer = writer
+    threadpool_limits(1)  # There is already one process per core.
+
+
+def _write_task_page_in_worker(index: int) -> tuple[TaskOutline, list[CsvRow]]:
+    return _worker_writer.write_task_page(index)
+
+
+def _draw_in_worker(index: int, plot_name: str) -> Picture | None:
+    return _worker_writer.draw(index, plot_name)
+
+
+def _write_many(writer: ReportWriter, pool: ProcessPoolExecutor) -> list[CsvRow]:
+    """Write a page for each task and the overview; returns the rows of the CSV table."""
+    (writer.out / "tasks").mkdir(exist_ok=True)
+    outlines: list[TaskOutline] = []
+    csv_rows: list[CsvRow] = []
+    for outline, rows in pool.map(_write_task_page_in_worker, range(len(writer.results))):
+        outlines.append(outline)
+        csv_rows += rows
+    values = {
+        "tasks": outlines,
+        "methods": overview.overview_methods(outlines),
+        "max_tasks": MAX_TASKS_ON_ONE_PAGE,
+    }
+    writer.write_file("overview.html", "index.html", **values)
+    writer.write_file("overview.md", "report.md", **values)
+    return csv_rows
+
+
+def _write_few(writer: ReportWriter, pool: ProcessPoolExecutor) -> list[CsvRow]:
+    """Write one page with all tasks and all plots; returns the rows of the CSV table."""
+    jobs = [(index, plot.name) for index in range(len(writer.results)) for plot in all_plots()]
+    drawn = pool.map(_draw_in_worker, *zip(*jobs, strict=True))
+    # The workers draw while this process computes the rows.
+    csv_rows = [row for task_results in writer.results for row in _csv_rows(task_results)]
+    pictures: list[list[Picture]] = [[] for _ in writer.results]
+    for (index, _), picture in zip(jobs, drawn, strict=True):
+        if picture:
+            pictures[index].append(picture)
+    sections = [
+        writer.render(writer.view(task_results, pictures[index])) for index, task_results in enumerate(writer.results)
+    ]
+    writer.write_file("index.html", "index.html", sections=sections, up=None)
+    writer.write_file("report.md", "report.md", sections=sections)
+    return csv_rows
+
+
+def _load_templates(translate: Translate, language: str) -> Environment:
+    templates = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=lambda name: bool(name and name.endswith(".html")),
         trim_blocks=True,
         lstrip_blocks=True,
         undefined=StrictUndefined,
     )
-    pages.filters["cell"] = escape_markdown
-    pages.globals |= {
+    templates.filters["cell"] = escape_markdown
+    templates.globals |= {
         "translate": translate,
         "units": units,
         "language": language,
         "version": __version__,
-        "made": datetime.now(UTC).strftime("%Y-%m-%d"),
+        "date": datetime.now(UTC).strftime("%Y-%m-%d"),
         "style": Markup((TEMPLATES / "style.css").read_text("utf-8")),
         "script": Markup((TEMPLATES / "script.js").read_text("utf-8")),
     }
-    return pages
+    return templates
 
 
-def _tell(page: str, markdown: str, **what: Any) -> None:
-    """The first page and the Markdown, by templates for few sections or for many."""
-    for template, file in ((page, "index.html"), (markdown, "report.md")):
-        (_desk.out / file).write_text(_desk.pages.get_template(template).render(what), "utf-8")
+def _csv_rows(task_results: TaskResults) -> list[CsvRow]:
+    """Return a row for each method and training size."""
+    csv_rows = []
+    for records, results in task_results.results_by_size:
+        intervals = {result.key: result.interval for result in results}
+        for summary in summarize_methods(records):
+            row: CsvRow = {"task": task_results.task, "model": records[0].spec.base.ref}
+            row |= summary.model_dump(exclude={"scores", "params", "seeds"})
+            row |= {"params": json.dumps(summary.params), "seeds": " ".join(map(str, summary.seeds))}
+            if summary.status == "ok":
+                interval = intervals[summary.key]
+                row |= summary.scores | {"low": interval.low, "high": interval.high}
+            csv_rows.append(row)
+    return csv_rows
 
 
-def _task(place: int) -> tuple[TaskOutline, list[Line]]:
-    """One section of many: its pictures and its page are written, and what others need of it is told."""
-    section = _desk.sections[place]
-    drawn = [_draw(place, plot.name) for plot in all_plots()[:FIRST]]
-    view = _view(section, [picture for picture in drawn if picture], FIRST)
-    page = _desk.pages.get_template("index.html").render(parts=[_part(view)], up="../index.html")
-    (_desk.out / "tasks" / f"{section.slug}.html").write_text(page, "utf-8")
-    return overview.outline_task(section, view.advice), _lines(section)
-
-
-def _view(section: TaskResults, pictures: list[Picture], seeds: int | None = None) -> SectionView:
-    return SectionView(section, pictures, _desk.questions(section.records[0].spec), _desk.translate, seeds)
-
-
-def _part(view: SectionView) -> TaskPage:
-    page, markdown = (_desk.pages.get_template(f"section.{kind}").render(view=view) for kind in ("html", "md"))
-    return TaskPage(view.section.title, view.section.slug, Markup(page.rstrip("\n")), markdown)
-
-
-def _draw(place: int, name: str) -> Picture | None:
-    """One plot of one section, also as files; None where it has nothing to show."""
-    from matplotlib import pyplot
-
-    section, translate, folder = _desk.sections[place], _desk.translate, _desk.out / "plots"
-    plot = next(plot for plot in all_plots() if plot.name == name)
-    with plot_style():
-        figure = plot.draw(section, translate)
-        if figure is None:
-            return None
-        finish_figure(figure)
-        file, text = f"{section.slug}-{plot.name}", StringIO()
-        figure.savefig(text, format="svg", metadata={"Date": None})
-        if len(_desk.sections) <= FEW:  # which takes as long again
-            figure.savefig(folder / f"{file}.png")
-        pyplot.close(figure)
-    (folder / f"{file}.svg").write_text(text.getvalue(), "utf-8")
-    return Picture(plot.name, file, plot.caption(translate), _inline(text.getvalue(), section))
-
-
-def _inline(svg: str, section: TaskResults) -> Markup:
-    """A picture as a part of a page: marks tell what they stand for, and no two pictures have the same ids."""
-    told = {row.key: _told(row, section.metric) for row in section.rows if row.status == "ok"}
-    body = svg[svg.index("<svg") :]
-    body = re.sub(
-        r'<g id="mark:([0-9a-f]+)">',
-        lambda found: f'<g class="mark" tabindex="0" role="img" data-tip="{html.escape(told.get(found[1], ""))}">',
-        body,
-    )
-    return Markup(re.sub(r'<g id="[^"]*">', "<g>", body))
-
-
-def _told(row: MethodSummary, metric: str) -> str:
-    each = None if row.query_p50_ms is None else row.query_p50_ms / 1000
-    memory = units.UNMEASURED if row.peak_mib is None else f"{row.peak_mib:,.0f} MiB"
-    figures = [f"{metric} {row.scores[metric]:.3f}", f"{units.time(row.train_s)} + {units.time(each)}", memory]
-    return f"{row.label}: {' · '.join(figures)}"
-
-
-def _lines(section: TaskResults) -> list[Line]:
-    """Every row of a section, with all training sizes."""
-    lines = []
-    for records, cells in section.by_size:
-        bounds = {cell.key: cell.interval for cell in cells}
-        for row in summarize_methods(records):
-            line: Line = {"task": section.task, "model": records[0].spec.base.ref}
-            line |= row.model_dump(exclude={"scores", "params", "seeds"})
-            line |= {"params": json.dumps(row.params), "seeds": " ".join(map(str, row.seeds))}
-            if row.status == "ok":
-                line |= row.scores | {"low": bounds[row.key].low, "high": bounds[row.key].high}
-            lines.append(line)
-    return lines
-
-
-def _tables(sections: Sequence[TaskResults], lines: list[Line], out: Path) -> None:
-    """Every row as CSV and every run as Parquet."""
+def _write_tables(results: Sequence[TaskResults], csv_rows: list[CsvRow], out: Path) -> None:
+    """Write every method as CSV and every run as Parquet."""
     import pandas
 
-    pandas.DataFrame(lines).to_csv(out / "table.csv", index=False)
-    runs = [flatten_record(record) for section in sections for record in section.all_records]
+    pandas.DataFrame(csv_rows).to_csv(out / "table.csv", index=False)
+    runs = [flatten_record(record) for task_results in results for record in task_results.all_records]
     pandas.DataFrame(runs).to_parquet(out / "records.parquet", index=False)

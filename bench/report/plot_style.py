@@ -1,9 +1,9 @@
-"""How pictures of a comparison look: sheets, colors and shapes, and the marks that stand for methods."""
+"""Style of the plots: figure sizes, colors and markers of the methods, axis formats."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -20,43 +20,48 @@ from matplotlib import font_manager, pyplot
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter
+from matplotlib.ticker import Formatter, FuncFormatter
 
 from bench import units
 from bench.analysis.comparison import MethodResult
 from bench.analysis.task_results import TaskResults
-from bench.i18n import Translate
+from bench.i18n import Translate, format_duration
 
-seconds = FuncFormatter(lambda value, _: units.time(value))
-milliseconds = FuncFormatter(lambda value, _: units.time(value / 1000))
-mebibytes = FuncFormatter(lambda value, _: f"{value:,.0f} MiB")
-counts = FuncFormatter(lambda value, _: units.count(value))
-
-WIDTH = 4.8  # inches: at 10 points, text is legible on a telephone's width and three plots stand beside each other
-SHAPES = "osD^vP*Xhp<>d8H"
+FIGURE_WIDTH = 4.8
+"""Inches. At 10 points the text is legible on a phone, and three plots fit beside each other on a page."""
+MARKERS = "osD^vP*Xhp<>d8H"
 GRAY = "#767676"
-GRAYISH = 7  # of seaborn's palette: it would pass for a control
-LONGEST = 32  # characters of a name in a picture
+GRAY_PALETTE_INDEX = 7
+"""Color of seaborn's palette that is left out, since it looks like the gray of the controls."""
+MAX_NAME_CHARS = 32
+"""Longer method names are cut in a plot."""
 
-Draw = Callable[[TaskResults, Translate], Figure | None]
-"""Draws one picture of a section; None where nothing was measured that it could show."""
+DrawPlot = Callable[[TaskResults, Translate], Figure | None]
+"""Draws one plot of a task; returns None if nothing was measured that it could show."""
 
 
 @dataclass(frozen=True)
 class Plot:
-    """A picture: its place among the others, its file's name, how it is drawn, and what it shows."""
+    """A plot of the report.
 
-    place: int
+    Attributes:
+        order: Position among the plots; the smallest comes first.
+        name: Name of the plot in file names.
+        draw: Draws the plot from the results of a task; returns None if there is nothing to show.
+        caption: Returns the text below the plot.
+    """
+
+    order: int
     name: str
-    draw: Draw
+    draw: DrawPlot
     caption: Callable[[Translate], str]
 
 
 @contextmanager
 def plot_style() -> Iterator[None]:
-    """How all pictures look: colors that color-blind readers tell apart, and letters for Korean."""
-    _know_korean_letters()
-    look = {
+    """Apply the style of all plots: colors for color-blind readers, and fonts with Korean letters."""
+    _register_korean_font()
+    rc_params = {
         "figure.constrained_layout.use": True,
         "figure.dpi": 150,
         "font.family": ["DejaVu Sans", "NanumGothic"],
@@ -68,21 +73,28 @@ def plot_style() -> Iterator[None]:
         "axes.formatter.use_mathtext": False,
         "legend.frameon": False,
     }
-    with seaborn.axes_style("ticks"), pyplot.rc_context(look):  # type: ignore[arg-type]
+    with seaborn.axes_style("ticks"), pyplot.rc_context(rc_params):  # type: ignore[arg-type]
         yield
 
 
 @dataclass(frozen=True)
 class MethodLook:
-    """A method's color and shape; controls are hollow."""
+    """Color and marker of a method; markers of controls are hollow.
+
+    Attributes:
+        key: Key of the method and its settings.
+        color: A matplotlib color.
+        shape: A matplotlib marker.
+        control: True for a control.
+    """
 
     key: str
     color: Any
     shape: str
     control: bool
 
-    def mark(self, axes: Axes, x: float, y: float, size: float = 7) -> None:
-        """Put the method's mark at a point."""
+    def draw_marker(self, axes: Axes, x: float, y: float, size: float = 7) -> None:
+        """Draw the marker of the method at a point; on a page it shows a tooltip."""
         face = "white" if self.control else self.color
         (line,) = axes.plot(
             [x], [y], self.shape, markersize=size, markerfacecolor=face, markeredgecolor=self.color, zorder=3
@@ -90,32 +102,41 @@ class MethodLook:
         line.set_gid(f"mark:{self.key}")
 
 
-def method_looks(section: TaskResults) -> dict[str, MethodLook]:
-    """Nine colors and fifteen shapes, by the order of names, so that a method looks the same in every picture."""
-    colors = [color for place, color in enumerate(seaborn.color_palette("colorblind", 10)) if place != GRAYISH]
-    ordered = sorted(section.comparison.results, key=lambda cell: cell.name)
-    return {
-        cell.key: MethodLook(
-            cell.key, GRAY if cell.control else colors[place % len(colors)], SHAPES[place % 15], cell.control
-        )
-        for place, cell in enumerate(ordered)
-    }
+def method_looks(task_results: TaskResults) -> dict[str, MethodLook]:
+    """Assign nine colors and fifteen markers in the order of names, so a method looks the same in every plot.
+
+    Returns:
+        The look of each method by its key; controls are gray.
+    """
+    palette = seaborn.color_palette("colorblind", 10)
+    colors = [color for index, color in enumerate(palette) if index != GRAY_PALETTE_INDEX]
+    looks = {}
+    for index, result in enumerate(sorted(task_results.comparison.results, key=lambda result: result.name)):
+        color = GRAY if result.control else colors[index % len(colors)]
+        looks[result.key] = MethodLook(result.key, color, MARKERS[index % len(MARKERS)], result.control)
+    return looks
 
 
 def new_figure(height: float = 3.6) -> tuple[Figure, Axes]:
-    """One empty pair of axes, of a height in inches."""
-    figure, axes = pyplot.subplots(figsize=(WIDTH, height))
+    """Return an empty figure of a height in inches, and its axes."""
+    figure, axes = pyplot.subplots(figsize=(FIGURE_WIDTH, height))
     return figure, axes
 
 
 def shorten_name(name: str) -> str:
-    """A method's name, cut where it is longer than a picture bears."""
-    return name if len(name) <= LONGEST else f"{name[: LONGEST - 1]}…"
+    """Cut a method name that is too long for a plot."""
+    return name if len(name) <= MAX_NAME_CHARS else f"{name[: MAX_NAME_CHARS - 1]}…"
+
+
+def marked_name(result: MethodResult) -> str:
+    """Return the shortened name of a method, with the sign for a control."""
+    return f"{shorten_name(result.name)} °" if result.control else shorten_name(result.name)
 
 
 def finish_figure(figure: Figure) -> None:
-    """Lay the sheet out once and for all; matplotlib would do it again for every file."""
-    if (engine := figure.get_layout_engine()) is not None:
+    """Lay the figure out once; otherwise matplotlib does it again for every file."""
+    engine = figure.get_layout_engine()
+    if engine is not None:
         engine.execute(figure)
         figure.set_layout_engine("none")
 
@@ -123,22 +144,31 @@ def finish_figure(figure: Figure) -> None:
 def scatter(
     figure: Figure,
     axes: Axes,
-    section: TaskResults,
-    cells: Sequence[MethodResult],
+    task_results: TaskResults,
     points: dict[str, tuple[float, float]],
-    named: set[str],
+    labeled: set[str],
 ) -> None:
-    """A mark for each method, and names beside those that matter; all else on the sheet must be there already."""
+    """Draw a marker for each method and labels that do not overlap; everything else must be drawn already.
+
+    Args:
+        figure: The figure, which is laid out here.
+        axes: The axes of the figure.
+        task_results: The results with the names of the methods.
+        points: Position of each method by its key.
+        labeled: Keys of the methods whose names are written beside their markers.
+    """
     from adjustText import adjust_text
 
-    look, texts = method_looks(section), []
-    for cell in cells:
-        x, y = points[cell.key]
-        look[cell.key].mark(axes, x, y)
-        if cell.key in named:
-            texts.append(axes.text(x, y, shorten_name(cell.name), fontsize=9, zorder=5))
+    looks, texts = method_looks(task_results), []
+    for result in task_results.comparison.results:
+        if result.key not in points:
+            continue
+        x, y = points[result.key]
+        looks[result.key].draw_marker(axes, x, y)
+        if result.key in labeled:
+            texts.append(axes.text(x, y, shorten_name(result.name), fontsize=9, zorder=5))
     axes.margins(x=0.15, y=0.12)
-    finish_figure(figure)  # names are moved apart on the sheet as it will be
+    finish_figure(figure)  # The labels are moved on the final layout.
     xs, ys = zip(*points.values(), strict=True)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -149,20 +179,41 @@ def scatter(
             ax=axes,
             expand=(1.15, 1.5),
             ensure_inside_axes=True,
-            iter_lim=60,  # not a limit of time, by which pictures of the same records would differ
+            iter_lim=60,  # A time limit would make plots of the same records differ.
             arrowprops={"arrowstyle": "-", "color": GRAY, "lw": 0.6},
         )
 
 
 def legend_key(look: MethodLook, label: str) -> Line2D:
-    """A method's line in a legend."""
+    """Return the line of a method in a legend."""
     return Line2D([], [], color=look.color, marker=look.shape, markersize=5, label=shorten_name(label))
 
 
+def seconds_format(translate: Translate) -> Formatter:
+    """Return the axis format of values in seconds."""
+    return FuncFormatter(lambda value, _: format_duration(value, translate))
+
+
+def milliseconds_format(translate: Translate) -> Formatter:
+    """Return the axis format of values in milliseconds."""
+    return FuncFormatter(lambda value, _: format_duration(value / 1000, translate))
+
+
+def mebibytes_format(translate: Translate) -> Formatter:
+    """Return the axis format of values in MiB."""
+    return FuncFormatter(lambda value, _: f"{value:,.0f} MiB")
+
+
+def count_format(translate: Translate) -> Formatter:
+    """Return the axis format of counts such as 279k."""
+    return FuncFormatter(lambda value, _: units.format_count(value))
+
+
 @cache
-def _know_korean_letters() -> None:
-    """Once in a process: a font that is made known again is looked through again for every text."""
+def _register_korean_font() -> None:
+    """Register the font once per process: matplotlib searches a font again for every text after a registration."""
     spec = find_spec("koreanize_matplotlib")
-    places = list(spec.submodule_search_locations or []) if spec else []
-    for font in (font for place in places for font in Path(place, "fonts").glob("NanumGothic.ttf")):
-        font_manager.fontManager.addfont(font)
+    folders = list(spec.submodule_search_locations or []) if spec else []
+    for folder in folders:
+        for font in Path(folder, "fonts").glob("NanumGothic.ttf"):
+            font_manager.fontManager.addfont(font)

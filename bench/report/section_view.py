@@ -1,4 +1,4 @@
-"""What a page says of one section: everything that is told of it, as templates want it."""
+"""View model of a section: the results of one task as the templates need them."""
 
 from __future__ import annotations
 
@@ -14,18 +14,28 @@ from bench.analysis.constraints import Constraints
 from bench.analysis.significance import Verdict
 from bench.analysis.summary import MethodSummary
 from bench.analysis.task_results import TaskResults
-from bench.i18n import Translate
+from bench.i18n import Translate, format_duration
 from bench.records.record import Record
 from bench.records.samples import Sample
 from bench.report import advice_text, caveats, findings
 from bench.report.columns import TableColumn, build_columns
 
-SAMPLES, WRONG = 10, 7
+NUM_SAMPLES = 10
+"""Answers that a page shows of each run."""
+MAX_WRONG_SAMPLES = 7
+"""Wrong answers among them, unless there are too few correct ones."""
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A plot as it was drawn."""
+    """A drawn plot.
+
+    Attributes:
+        name: Name of the plot.
+        file: Name of its files without the suffix.
+        caption: Explanation below the plot.
+        svg: The plot as inline SVG.
+    """
 
     name: str
     file: str
@@ -35,106 +45,118 @@ class Picture:
 
 @dataclass(frozen=True)
 class SectionView:
-    """What a page says of one section."""
+    """The section of a page on one task and model.
 
-    section: TaskResults
+    Attributes:
+        task_results: The results of all methods.
+        pictures: The plots, in the order of the page.
+        questions: Text of each test question by its id; empty if the task is not available.
+        translate: Translates a sentence and fills in its values.
+        max_seeds: Runs of each method whose answers are shown; None shows all.
+    """
+
+    task_results: TaskResults
     pictures: list[Picture]
     questions: dict[str, str]
     translate: Translate
-    seeds: int | None = None
-    """Of each method, so many runs' answers are shown; None: all."""
+    max_seeds: int | None = None
 
     @cached_property
     def advice(self) -> Advice:
-        """What to use where nothing is limited."""
-        return advice.advise(self.section, Constraints(), self.translate)
+        """The advice for a user without limits."""
+        return advice.advise(self.task_results, Constraints(), self.translate)
 
     @cached_property
-    def answer(self) -> list[str]:
+    def advice_sentences(self) -> list[str]:
         """The advice in words."""
-        return advice_text.advice_sentences(self.advice, self.section, Constraints(), self.translate)
+        return advice_text.advice_sentences(self.advice, self.task_results, Constraints(), self.translate)
 
     @cached_property
     def findings(self) -> list[str]:
-        """Who leads, and who is shown better or worse than whom."""
-        return findings.comparison_sentences(self.section.comparison, self.translate)
+        """The leader, and the methods that are significantly better or worse."""
+        return findings.comparison_sentences(self.task_results.comparison, self.translate)
 
     @cached_property
-    def notes(self) -> list[str]:
-        """What must be known beside the table."""
-        return caveats.caveats(self.section, self.translate)
+    def caveats(self) -> list[str]:
+        """Everything that limits what the table says."""
+        return caveats.list_caveats(self.task_results, self.translate)
 
     @cached_property
     def columns(self) -> list[TableColumn]:
-        """The table's, beside the method, the main metric and the verdicts."""
-        return build_columns(self.section.rows, self.section.metric, self.translate)
+        """The columns of the table after the method, the main metric and the verdicts."""
+        return build_columns(self.task_results.summaries, self.task_results.metric, self.translate)
 
     @cached_property
-    def methods(self) -> dict[str, list[Record]]:
-        """The runs of every method by its label, as the table has them, seeds in order."""
-        names = {row.key: row.label for row in self.section.rows}
-        found: dict[str, list[Record]] = {row.label: [] for row in self.section.rows}
-        for record in sorted(self.section.records, key=lambda record: record.spec.seed):
-            found[names[record.spec.key]].append(record)
-        return found
+    def records_by_label(self) -> dict[str, list[Record]]:
+        """The runs of each method, in the order of the table and of the seeds."""
+        labels = {row.key: row.label for row in self.task_results.summaries}
+        records_by_label: dict[str, list[Record]] = {row.label: [] for row in self.task_results.summaries}
+        for record in sorted(self.task_results.records, key=lambda record: record.spec.seed):
+            records_by_label[labels[record.spec.key]].append(record)
+        return records_by_label
 
     def interval(self, row: MethodSummary) -> tuple[float, float, float] | None:
-        """Mean and 95 % bounds of the main metric."""
-        cell = next((cell for cell in self.section.comparison.results if cell.key == row.key), None)
-        if cell is None or row.status != "ok":
+        """Return mean, lower and upper 95 % bound of the main metric; None if the method failed."""
+        result = next((result for result in self.task_results.comparison.results if result.key == row.key), None)
+        if result is None or row.status != "ok":
             return None
-        return cell.interval.mean, cell.interval.low, cell.interval.high
+        return result.interval.mean, result.interval.low, result.interval.high
 
     def verdicts(self, row: MethodSummary) -> tuple[Verdict | None, Verdict | None]:
-        """Against the leader and against the best control."""
-        found = self.section.comparison
-        leader, control = found.against_leader.get(row.key), found.against_control.get(row.key)
-        ok = row.status == "ok"
-        return leader.verdict if leader and ok else None, control.verdict if control and ok else None
+        """Return the verdicts against the leader and against the best control; None where nothing was compared."""
+        if row.status != "ok":
+            return None, None
+        comparison = self.task_results.comparison
+        vs_leader, vs_control = comparison.against_leader.get(row.key), comparison.against_control.get(row.key)
+        return vs_leader.verdict if vs_leader else None, vs_control.verdict if vs_control else None
 
-    def verdict(self, one: Verdict | None) -> str:
-        """A verdict in one word; nothing where nothing was compared."""
+    def verdict_word(self, verdict: Verdict | None) -> str:
+        """Return a verdict in the language of the page; empty for None."""
         words = {
             "better": self.translate("better"),
             "worse": self.translate("worse"),
             "equivalent": self.translate("equivalent"),
             "inconclusive": self.translate("inconclusive"),
         }
-        return words[one] if one else ""
+        return words[verdict] if verdict else ""
 
     @cached_property
-    def setting(self) -> list[str]:
-        """Under which terms it was measured, and where."""
-        spec, translate = self.section.records[0].spec, self.translate
-        granted = spec.budget.model_dump(exclude_none=True)
-        told = [
-            translate("{methods} methods", methods=len(self.methods)),
-            translate(
-                "seeds {seeds}", seeds=", ".join(map(str, sorted({one.spec.seed for one in self.section.records})))
-            ),
-            translate("{items} test questions", items=max(len(one.samples) for one in self.section.records)),
-            translate("budget: {budget}", budget=", ".join(f"{name} {value}" for name, value in granted.items())),
-            spec.base.dtype,
-        ]
+    def setup(self) -> list[str]:
+        """Methods, seeds, test questions, budget, precision and machines of the runs."""
+        records, translate = self.task_results.records, self.translate
+        spec = records[0].spec
+        seeds = sorted({record.spec.seed for record in records})
+        budget = spec.budget.model_dump(exclude_none=True)
         machines = dict.fromkeys(
-            translate("{processor}, {cores} cores, {device}", **one.env.model_dump())
-            for one in self.section.records
-            if one.env
+            translate("{processor}, {cores} cores, {device}", **record.env.model_dump())
+            for record in records
+            if record.env
         )
-        return [*told, *machines]
+        return [
+            translate("{methods} methods", methods=len(self.records_by_label)),
+            translate("seeds {seeds}", seeds=", ".join(map(str, seeds))),
+            translate("{items} test questions", items=max(len(record.samples) for record in records)),
+            translate("budget: {budget}", budget=", ".join(f"{name} {value}" for name, value in budget.items())),
+            spec.base.dtype,
+            *machines,
+        ]
 
-    def answered(self, records: Sequence[Record]) -> list[Record]:
-        """The runs of a method whose answers are shown."""
-        return [record for record in records if record.samples][: self.seeds]
+    def duration(self, seconds: float | None) -> str:
+        """Write seconds in the language of the page."""
+        return format_duration(seconds, self.translate)
+
+    def records_with_samples(self, records: Sequence[Record]) -> list[Record]:
+        """Return the runs of a method whose answers are shown."""
+        return [record for record in records if record.samples][: self.max_seeds]
 
     def samples(self, record: Record) -> list[Sample]:
-        """Some answers, errors first."""
-        scores = record.samples.scores(self.section.metric)
-        wrong = [place for place, score in enumerate(scores) if score < 1]
-        right = [place for place, score in enumerate(scores) if score >= 1]
-        some = wrong[: max(WRONG, SAMPLES - len(right))]
-        return record.samples.take(some + right[: SAMPLES - len(some)])
+        """Return some answers of a run, wrong ones first."""
+        scores = record.samples.scores(self.task_results.metric)
+        wrong = [index for index, score in enumerate(scores) if score < 1]
+        correct = [index for index, score in enumerate(scores) if score >= 1]
+        shown = wrong[: max(MAX_WRONG_SAMPLES, NUM_SAMPLES - len(correct))]
+        return record.samples.take(shown + correct[: NUM_SAMPLES - len(shown)])
 
-    def wrong(self, record: Record) -> int:
-        """How many answers are not fully right."""
-        return sum(score < 1 for score in record.samples.scores(self.section.metric))
+    def num_wrong(self, record: Record) -> int:
+        """Return the number of answers that are not fully correct."""
+        return sum(score < 1 for score in record.samples.scores(self.task_results.metric))

@@ -1,6 +1,8 @@
-"""The table that a run ends with: one row per method, best first, for a terminal of 80 columns."""
+"""Tables that `bench run` prints: one row per method, best first, for a terminal of 80 columns."""
 
 from __future__ import annotations
+
+import re
 
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
@@ -10,68 +12,103 @@ from bench import units
 from bench.analysis.summary import MethodSummary
 from bench.analysis.task_results import TaskResults
 
+COST_HEADS = ("params", "train\ns", "peak\nMiB", "tok/s", "ms/\nquery", "size")
+LOSS_CHANGE_HEAD = "Δ\nloss"
 LEGEND = (
-    "° control. – not measured. trained: parameters. peak: of any phase. tok/s: answer tokens, in batches. ms/ask: "
-    "median, one question at a time. artifact: bytes kept."
+    "° control. – not measured. params: trainable parameters. train: training time. peak: peak memory over all phases. "
+    "tok/s: generated tokens per second, batched. ms/query: median latency of single queries. size: bytes on disk."
 )
-LOSS_CHANGE = "forgets: nats by which a token of general text costs more after adapting than before."
+LOSS_CHANGE_LEGEND = "Δ loss: increase in loss on general text, nats per token."
+MAX_METRIC_HEAD_CHARS = 6
+"""Longer metric names are broken; the width leaves 10 columns for method names in a table of em, f1, parsed, format."""
 
 
-def render_table(section: TaskResults) -> Table:
-    """The rows of one comparison."""
-    spec, shown = section.records[0].spec, section.rows
-    seeds = len({record.spec.seed for record in section.records})
-    title = f"{spec.task.name} on {spec.base.ref}"
-    title = f"{title}, means of {seeds} seeds" if seeds > 1 else title
-    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=0, show_edge=False)
-    table.add_column("method", overflow="fold")  # rather than a figure, a name gives way
-    metrics = list(dict.fromkeys(metric for row in shown for metric in row.scores))
-    forgets = ["for-\ngets"] if any(row.forgetting_nats is not None for row in shown) else []
-    costs = ["trai-\nned", "fit\ns", "peak\nMiB", "tok\n/s", "ms/\nask", "arte-\nfact"]
-    for heading in [*map(_broken, metrics), *forgets, *costs]:
-        table.add_column(heading, justify="right", no_wrap=True)
-    for row in shown:
-        scores: list[str | Text] = [units.decimal(row.scores.get(metric)) for metric in metrics]
+def render_table(task_results: TaskResults) -> Table:
+    """Return the scores and costs of every method, means over the seeds.
+
+    The columns are the metrics, the loss change on general text (only if it was measured for some method) and the
+    costs of `COST_HEADS`. A method that failed shows its status in place of the first score.
+    """
+    rows = task_results.summaries
+    table = Table(title=_title(task_results), title_justify="left", box=SIMPLE_HEAD, padding=0, show_edge=False)
+    table.add_column("method", overflow="fold")  # Long names are folded, so that numbers never are.
+    metrics = list(dict.fromkeys(metric for row in rows for metric in row.scores))
+    has_loss_change = _has_loss_change(task_results)
+    loss_change_heads = [LOSS_CHANGE_HEAD] if has_loss_change else []
+    for head in [*map(_break_metric_name, metrics), *loss_change_heads, *COST_HEADS]:
+        table.add_column(head, justify="right", no_wrap=True)
+    for row in rows:
+        cells: list[str | Text] = [units.format_score(row.scores.get(metric)) for metric in metrics]
         if row.status != "ok":
-            scores[:1] = [Text(row.status, style="bold red")]
-        scores += [units.signed(row.forgetting_nats) for _ in forgets]
-        table.add_row(f"{row.label} °" if row.control else row.label, *scores, *_costs(row))
+            cells[:1] = [Text(row.status, style="bold red")]
+        if has_loss_change:
+            cells.append(units.format_change(row.forgetting_nats))
+        table.add_row(_marked_label(row), *cells, *_cost_cells(row))
     return table
 
 
-def render_by_train_size(section: TaskResults) -> Table:
-    """The main metric of each method for each number of training examples."""
-    sizes = section.rows_by_size
-    shown = {size: {row.label: row for row in some if row.status == "ok"} for size, some in sizes.items()}
+def render_by_train_size(task_results: TaskResults) -> Table:
+    """Return the main metric of every method for each number of training examples."""
     table = Table(
-        title=f"{section.metric} by training examples", title_justify="left", box=SIMPLE_HEAD, show_edge=False
+        title=f"{task_results.metric} by training examples",
+        title_justify="left",
+        box=SIMPLE_HEAD,
+        show_edge=False,
     )
     table.add_column("method", overflow="fold")
-    for size in sizes:
+    columns: list[dict[str, MethodSummary]] = []
+    for size, rows in task_results.summaries_by_size.items():
         table.add_column(f"{size:,}", justify="right", no_wrap=True)
-    for label in dict.fromkeys(label for found in reversed(shown.values()) for label in found):
-        cells = [found[label].scores.get(section.metric) if label in found else None for found in shown.values()]
-        control = any(found[label].control for found in shown.values() if label in found)
-        table.add_row(f"{label} °" if control else label, *map(units.decimal, cells))
+        columns.append({row.label: row for row in rows if row.status == "ok"})
+    # The order of the largest training size comes first, since that size is the one that is compared.
+    for label in dict.fromkeys(label for column in reversed(columns) for label in column):
+        scores = [column[label].scores.get(task_results.metric) if label in column else None for column in columns]
+        row = next(column[label] for column in columns if label in column)
+        table.add_row(_marked_label(row), *map(units.format_score, scores))
     return table
 
 
-def legend(section: TaskResults) -> list[str]:
-    """What its signs and headings mean."""
-    return [LEGEND, LOSS_CHANGE] if any(row.forgetting_nats is not None for row in section.rows) else [LEGEND]
+def legend(task_results: TaskResults) -> list[str]:
+    """Explain the symbols and heads of the table."""
+    return [LEGEND, LOSS_CHANGE_LEGEND] if _has_loss_change(task_results) else [LEGEND]
 
 
-def _costs(row: MethodSummary) -> list[str]:
+def _title(task_results: TaskResults) -> str:
+    spec = task_results.records[0].spec
+    num_seeds = len({record.spec.seed for record in task_results.records})
+    title = f"{spec.task.name} on {spec.base.ref}"
+    return f"{title}, means of {num_seeds} seeds" if num_seeds > 1 else title
+
+
+def _has_loss_change(task_results: TaskResults) -> bool:
+    return any(row.forgetting_nats is not None for row in task_results.summaries)
+
+
+def _marked_label(row: MethodSummary) -> str:
+    return f"{row.label} °" if row.control else row.label
+
+
+def _cost_cells(row: MethodSummary) -> list[str]:
+    """Return the cells below `COST_HEADS`."""
     return [
-        units.count(row.trainable),
-        units.figures(row.train_s),
+        units.format_count(row.trainable),
+        units.format_number(row.train_s),
         units.UNMEASURED if row.peak_mib is None else f"{row.peak_mib:.0f}",
         units.UNMEASURED if row.tokens_per_s is None else f"{row.tokens_per_s:.0f}",
-        units.figures(row.query_p50_ms),
-        units.size(row.artifact_bytes),
+        units.format_number(row.query_p50_ms),
+        units.format_bytes(row.artifact_bytes),
     ]
 
 
-def _broken(metric: str) -> str:
-    """A heading in two lines where one would be wider than its figures."""
-    return metric if len(metric) < 6 else f"{metric[: len(metric) // 2]}-\n{metric[len(metric) // 2 :]}"
+def _break_metric_name(name: str) -> str:
+    """Break a long metric name into lines after spaces, underscores and hyphens, never inside a word."""
+    if len(name) <= MAX_METRIC_HEAD_CHARS:
+        return name
+    words = re.findall(r"[^\s_-]+[\s_-]*|[\s_-]+", name)
+    width = max(MAX_METRIC_HEAD_CHARS, *(len(word.rstrip()) for word in words))
+    lines = [""]
+    for word in words:
+        if lines[-1] and len(lines[-1] + word.rstrip()) > width:
+            lines.append("")
+        lines[-1] += word
+    return "\n".join(line.rstrip() for line in lines)

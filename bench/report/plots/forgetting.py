@@ -1,4 +1,4 @@
-"""What adapting took from the model, against what it brought."""
+"""Gain on the task against the loss change on general text."""
 
 from __future__ import annotations
 
@@ -10,56 +10,67 @@ from bench.analysis.task_results import TaskResults
 from bench.i18n import Translate
 from bench.report.plot_style import GRAY, Plot, new_figure, scatter
 
-ROOM = 10  # names that can stand beside each other
+MAX_LABELS = 10
+"""With more methods, labels of all of them would overlap."""
+Points = dict[str, tuple[float, float]]
+"""Loss change and gain of each method by its key."""
 
 
-def forgetting(section: TaskResults, translate: Translate) -> Figure | None:
-    """What adapting took from the model's grasp of general text, against what it brought on the task."""
-    lost = {cell.key: _lost(cell) for cell in section.comparison.results}
-    cells = [cell for cell in section.comparison.results if lost[cell.key] is not None]
-    if not cells:
+def draw_forgetting(task_results: TaskResults, translate: Translate) -> Figure | None:
+    """Draw the gain over the unchanged model against the increase in loss on general text."""
+    results = task_results.comparison.results
+    loss_changes = {result.key: _mean_loss_change(result) for result in results}
+    unchanged = next(filter(_is_unchanged_model, results), None)
+    reference = unchanged.interval.mean if unchanged else 0.0
+    points: Points = {}
+    for result in results:
+        loss_change = loss_changes[result.key]
+        if loss_change is not None:
+            points[result.key] = loss_change, result.interval.mean - reference
+    if not points:
         return None
     figure, axes = new_figure()
-    untouched = next(filter(_untouched, section.comparison.results), None)
-    base = untouched.interval.mean if untouched else 0.0
-    points = {cell.key: (lost[cell.key] or 0.0, cell.interval.mean - base) for cell in cells}
     axes.axvline(0, color=GRAY, linewidth=0.8, linestyle=":")
-    axes.set_xlabel(translate("forgotten (nats per token of general text)"))
-    axes.set_ylabel(
-        translate("{metric} above {control}", metric=section.metric, control=untouched.name)
-        if untouched
-        else section.metric,
-    )
-    scatter(figure, axes, section, cells, points, named=_named(points))
+    axes.set_xlabel(translate("Δ loss on general text (nats per token)"))
+    if unchanged:
+        axes.set_ylabel(translate("{metric} above {control}", metric=task_results.metric, control=unchanged.name))
+    else:
+        axes.set_ylabel(task_results.metric)
+    scatter(figure, axes, task_results, points, labeled=_labeled(points))
     return figure
 
 
-def _named(points: dict[str, tuple[float, float]]) -> set[str]:
-    """All, where there is room; else those that gain more than any that forget as little."""
-    if len(points) <= ROOM:
+def _labeled(points: Points) -> set[str]:
+    """Return all methods, or with too many those that gain more than every method that forgets no more."""
+    if len(points) <= MAX_LABELS:
         return set(points)
-    return {key for key, (x, y) in points.items() if not any(a <= x and b > y for a, b in points.values())}
+    return {
+        key
+        for key, (loss_change, gain) in points.items()
+        if not any(other_change <= loss_change and other_gain > gain for other_change, other_gain in points.values())
+    }
 
 
-def _untouched(cell: MethodResult) -> bool:
-    """Whether it is the model itself that answers, and nothing of it was trained."""
-    parameters = [record.cost.parameters for record in cell.records if record.cost]
-    return cell.control and all(one is not None and one.trainable == 0 for one in parameters)
+def _is_unchanged_model(result: MethodResult) -> bool:
+    """Return True for a control that trains no parameter, such as zero-shot."""
+    parameters = [record.cost.parameters for record in result.records if record.cost]
+    return result.control and all(counts is not None and counts.trainable == 0 for counts in parameters)
 
 
-def _lost(cell: MethodResult) -> float | None:
-    told = [nats for record in cell.records if (nats := forgetting_nats(record)) is not None]
-    return sum(told) / len(told) if told else None
+def _mean_loss_change(result: MethodResult) -> float | None:
+    """Return the mean over the seeds; None if it was measured for none."""
+    loss_changes = [nats for record in result.records if (nats := forgetting_nats(record)) is not None]
+    return sum(loss_changes) / len(loss_changes) if loss_changes else None
 
 
 PLOTS = [
     Plot(
         100,
         "forgetting",
-        forgetting,
+        draw_forgetting,
         lambda translate: translate(
-            "What a method gains on the task and what the model forgets of general text. Of many, those are named that "
-            "gain more than any that forget as little."
+            "Gain on the task against forgetting (increase in loss on general text). With many methods, labels show "
+            "only those that gain more than every method that forgets no more."
         ),
     )
 ]

@@ -1,6 +1,8 @@
-"""Memory of each phase, forecast and measured."""
+"""Measured and estimated peak memory of each phase."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import seaborn
 from matplotlib.figure import Figure
@@ -12,50 +14,59 @@ from bench.i18n import Translate
 from bench.report.plot_style import Plot, new_figure, shorten_name
 
 SHOWN_PHASES = ("load", "fit", "predict")
+BAR_OFFSETS = (0.27, 0.0, -0.27)
 
 
-def memory(section: TaskResults, translate: Translate) -> Figure | None:
-    """The peak of each phase, and a line where it was forecast."""
-    measured = [cell for cell in section.comparison.results[::-1] if _peaks(cell)]
+@dataclass(frozen=True)
+class PhasePeak:
+    """Peak memory of a phase in MiB: the maximum over the seeds, measured and estimated (None: no estimate)."""
+
+    measured_mib: float
+    estimated_mib: float | None
+
+
+def draw_memory(task_results: TaskResults, translate: Translate) -> Figure | None:
+    """Draw the peak of each phase as a bar, and the estimate as a black line."""
+    peaks_by_method = [(result, _phase_peaks(result)) for result in task_results.comparison.results[::-1]]
+    measured = [(result, peaks) for result, peaks in peaks_by_method if peaks]
     if not measured:
         return None
     figure, axes = new_figure(height=1.2 + 0.34 * len(measured))
-    shades = dict(zip(SHOWN_PHASES, seaborn.color_palette("colorblind", 3), strict=True))
-    for place, cell in enumerate(measured):
-        for (phase, shade), offset in zip(shades.items(), (0.27, 0.0, -0.27), strict=True):
-            peak, forecast = _peaks(cell).get(phase, (None, None))
-            if peak is not None:
-                axes.barh(place + offset, peak, height=0.25, color=shade)
-            if forecast is not None:
-                axes.plot([forecast] * 2, [place + offset - 0.13, place + offset + 0.13], color="black", linewidth=1.4)
-    axes.set_yticks(range(len(measured)), [shorten_name(cell.name) for cell in measured])
+    colors = dict(zip(SHOWN_PHASES, seaborn.color_palette("colorblind", 3), strict=True))
+    for position, (_, peaks) in enumerate(measured):
+        for phase, offset in zip(SHOWN_PHASES, BAR_OFFSETS, strict=True):
+            if phase not in peaks:
+                continue
+            peak, center = peaks[phase], position + offset
+            axes.barh(center, peak.measured_mib, height=0.25, color=colors[phase])
+            if peak.estimated_mib is not None:
+                axes.plot([peak.estimated_mib] * 2, [center - 0.13, center + 0.13], color="black", linewidth=1.4)
+    axes.set_yticks(range(len(measured)), [shorten_name(result.name) for result, _ in measured])
     axes.set_xlabel("MiB")
     axes.margins(y=0.01)
-    keys = [Line2D([], [], color=shade, linewidth=5, label=phase) for phase, shade in shades.items()]
-    keys.append(Line2D([], [], color="black", marker="|", linestyle="", label=translate("forecast")))
+    keys = [Line2D([], [], color=color, linewidth=5, label=phase) for phase, color in colors.items()]
+    keys.append(Line2D([], [], color="black", marker="|", linestyle="", label=translate("estimate")))
     figure.legend(handles=keys, loc="outside upper center", ncols=4, fontsize=9, handlelength=1)
     return figure
 
 
-def _peaks(cell: MethodResult) -> dict[str, tuple[float | None, float | None]]:
-    """The highest peak of each phase over the seeds, and what was forecast for it."""
-    found: dict[str, tuple[float | None, float | None]] = {}
+def _phase_peaks(result: MethodResult) -> dict[str, PhasePeak]:
+    """Return the peak of each phase that was measured."""
+    peaks = {}
     for name in SHOWN_PHASES:
-        phases = [record.cost.phases[name] for record in cell.records if record.cost and name in record.cost.phases]
-        peaks = [phase.peak_mib for phase in phases if phase.peak_mib is not None]
-        told = [phase.estimated_mib for phase in phases if phase.estimated_mib is not None]
-        if peaks:
-            found[name] = max(peaks), max(told, default=None)
-    return found
+        phases = [record.cost.phases[name] for record in result.records if record.cost and name in record.cost.phases]
+        measured = [phase.peak_mib for phase in phases if phase.peak_mib is not None]
+        estimated = [phase.estimated_mib for phase in phases if phase.estimated_mib is not None]
+        if measured:
+            peaks[name] = PhasePeak(max(measured), max(estimated, default=None))
+    return peaks
 
 
 PLOTS = [
     Plot(
         90,
         "memory",
-        memory,
-        lambda translate: translate(
-            "Peak memory of loading, fitting and answering; black lines: as forecast beforehand."
-        ),
+        draw_memory,
+        lambda translate: translate("Peak memory of loading, training and answering. Black lines: estimates."),
     )
 ]

@@ -1,8 +1,9 @@
-"""Quality against each cost."""
+"""Score against each cost, with the Pareto front."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Literal
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -10,43 +11,74 @@ from matplotlib.ticker import Formatter, NullFormatter
 
 from bench.analysis.task_results import TaskResults
 from bench.i18n import Translate
-from bench.report.plot_style import GRAY, Draw, Plot, counts, mebibytes, milliseconds, new_figure, scatter, seconds
+from bench.report.plot_style import (
+    GRAY,
+    DrawPlot,
+    Plot,
+    count_format,
+    mebibytes_format,
+    milliseconds_format,
+    new_figure,
+    scatter,
+    seconds_format,
+)
+
+CostField = Literal["query_p50_ms", "train_s", "peak_mib", "trainable"]
+Points = dict[str, tuple[float, float]]
+"""Cost and score of each method by its key."""
 
 
-def pareto(measure: str, least: float, written: Formatter, label: Callable[[Translate], str]) -> Draw:
-    """Draws quality against a cost; on the line stand those that no other one beats in both.
+def pareto_plot(
+    cost_field: CostField,
+    min_cost: float,
+    axis_format: Callable[[Translate], Formatter],
+    axis_label: Callable[[Translate], str],
+) -> DrawPlot:
+    """Return a function that draws the score against a cost on a logarithmic axis.
 
-    What costs less than `least` stands there: it makes no difference, and a logarithm has no place for nothing.
+    Args:
+        cost_field: Field of the method summary with the cost.
+        min_cost: Smaller costs, which make no difference, are drawn here; a logarithmic axis has no zero.
+        axis_format: Returns the format of the cost axis.
+        axis_label: Returns the label of the cost axis.
     """
 
-    def draw(section: TaskResults, translate: Translate) -> Figure | None:
-        costs = {row.key: getattr(row, measure) for row in section.rows if row.status == "ok"}
-        cells = [cell for cell in section.comparison.results if costs[cell.key] is not None]
-        if not cells:
+    def draw(task_results: TaskResults, translate: Translate) -> Figure | None:
+        costs: dict[str, float | None] = {
+            row.key: getattr(row, cost_field) for row in task_results.summaries if row.status == "ok"
+        }
+        points: Points = {}
+        for result in task_results.comparison.results:
+            cost = costs[result.key]
+            if cost is not None:
+                points[result.key] = max(cost, min_cost), result.interval.mean
+        if not points:
             return None
-        points = {cell.key: (max(costs[cell.key], least), cell.interval.mean) for cell in cells}
         figure, axes = new_figure()
-        axes.set(xscale="log", xlabel=label(translate), ylabel=section.metric)
-        axes.xaxis.set_major_formatter(written)
+        axes.set(xscale="log", xlabel=axis_label(translate), ylabel=task_results.metric)
+        axes.xaxis.set_major_formatter(axis_format(translate))
         axes.xaxis.set_minor_formatter(NullFormatter())
-        _front(axes, points)
-        scatter(figure, axes, section, cells, points, named=_undominated(points))
+        _draw_front(axes, points)
+        scatter(figure, axes, task_results, points, labeled=_pareto_optimal(points))
         return figure
 
     return draw
 
 
-def _undominated(points: dict[str, tuple[float, float]]) -> set[str]:
-    """Those that no other one beats in cost without being worse."""
+def _pareto_optimal(points: Points) -> set[str]:
+    """Return the methods for which no other method is at least as good in both cost and score."""
     return {
         key
-        for key, (x, y) in points.items()
-        if not any(a <= x and b >= y and (a, b) != (x, y) for a, b in points.values())
+        for key, (cost, score) in points.items()
+        if not any(
+            other_cost <= cost and other_score >= score and (other_cost, other_score) != (cost, score)
+            for other_cost, other_score in points.values()
+        )
     }
 
 
-def _front(axes: Axes, points: dict[str, tuple[float, float]]) -> None:
-    corners = sorted(points[key] for key in _undominated(points))
+def _draw_front(axes: Axes, points: Points) -> None:
+    corners = sorted(points[key] for key in _pareto_optimal(points))
     axes.step(*zip(*corners, strict=True), where="post", color=GRAY, linewidth=1, zorder=1)
 
 
@@ -54,31 +86,46 @@ PLOTS = [
     Plot(
         20,
         "pareto-latency",
-        pareto("query_p50_ms", 0.1, milliseconds, lambda translate: translate("time of an answer (median)")),
+        pareto_plot(
+            "query_p50_ms", 0.1, milliseconds_format, lambda translate: translate("median latency of a single query")
+        ),
         lambda translate: translate(
-            "Quality and the time of an answer. No method is better in both than those on the line."
+            "Score against latency. Methods on the line are Pareto-optimal: no other method is better in both."
         ),
     ),
     Plot(
         30,
-        "pareto-fit",
-        pareto("train_s", 0.1, seconds, lambda translate: translate("time to adapt (0.1 s or less at the left edge)")),
+        "pareto-training-time",
+        pareto_plot(
+            "train_s",
+            0.1,
+            seconds_format,
+            lambda translate: translate("training time (0.1 s or less at the left edge)"),
+        ),
         lambda translate: translate(
-            "Quality and the time to adapt. No method is better in both than those on the line."
+            "Score against training time. Methods on the line are Pareto-optimal: no other method is better in both."
         ),
     ),
     Plot(
         40,
         "pareto-memory",
-        pareto("peak_mib", 1.0, mebibytes, lambda translate: translate("peak memory of all phases")),
-        lambda translate: translate("Quality and memory. No method is better in both than those on the line."),
+        pareto_plot("peak_mib", 1.0, mebibytes_format, lambda translate: translate("peak memory over all phases")),
+        lambda translate: translate(
+            "Score against peak memory. Methods on the line are Pareto-optimal: no other method is better in both."
+        ),
     ),
     Plot(
         50,
-        "pareto-trainable",
-        pareto("trainable", 100, counts, lambda translate: translate("trained parameters (none at the left edge)")),
+        "pareto-params",
+        pareto_plot(
+            "trainable",
+            100,
+            count_format,
+            lambda translate: translate("trainable parameters (none at the left edge)"),
+        ),
         lambda translate: translate(
-            "Quality and trained parameters. No method is better in both than those on the line."
+            "Score against trainable parameters. Methods on the line are Pareto-optimal: no other method is better in "
+            "both."
         ),
     ),
 ]

@@ -1,33 +1,33 @@
-"""What tuning brought: the score that the best of so many trials has on average."""
+"""Expected best validation score against the number of tuning trials."""
 
 from __future__ import annotations
 
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from bench.analysis import tuning_curve
 from bench.analysis.task_results import TaskResults
+from bench.analysis.tuning_curve import expected_best
 from bench.i18n import Translate
 from bench.report.plot_style import Plot, legend_key, method_looks, new_figure
 
 
-def trials(section: TaskResults, translate: Translate) -> Figure | None:
-    """E[best of k] on validation for each tuned method; a trial that failed counts as 0."""
-    known = [(cell, cell.records[0].tuning) for cell in section.comparison.results]
-    tuned = [(cell, tuning.trials) for cell, tuning in known if tuning and tuning.trials]
+def draw_tuning_curves(task_results: TaskResults, translate: Translate) -> Figure | None:
+    """Draw the expected best validation score of k trials for each tuned method; a failed trial counts as 0."""
+    tunings = [(result, result.records[0].tuning) for result in task_results.comparison.results]
+    tuned = [(result, tuning.trials) for result, tuning in tunings if tuning and tuning.trials]
     if not tuned:
         return None
     figure, axes = new_figure(height=4.0)
-    look = method_looks(section)
-    for cell, attempts in tuned:
-        best = tuning_curve.expected_best([attempt.score or 0.0 for attempt in attempts])
-        axes.plot(range(1, len(best) + 1), best, color=look[cell.key].color, marker=look[cell.key].shape, markersize=5)
-    axes.set(
-        xlabel=translate("trials"), ylabel=translate("{metric} on validation, best of so many", metric=section.metric)
-    )
+    looks = method_looks(task_results)
+    for result, trials in tuned:
+        look = looks[result.key]
+        best_scores = expected_best([trial.score or 0.0 for trial in trials])
+        axes.plot(range(1, len(best_scores) + 1), best_scores, color=look.color, marker=look.shape, markersize=5)
+    axes.set_xlabel(translate("trials"))
+    axes.set_ylabel(translate("expected best {metric} on validation", metric=task_results.metric))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     figure.legend(
-        handles=[legend_key(look[cell.key], cell.name) for cell, _ in tuned],
+        handles=[legend_key(looks[result.key], result.name) for result, _ in tuned],
         loc="outside lower center",
         ncols=3,
         fontsize=9,
@@ -38,10 +38,8 @@ def trials(section: TaskResults, translate: Translate) -> Figure | None:
 PLOTS = [
     Plot(
         75,
-        "trials",
-        trials,
-        lambda translate: translate(
-            "What the best of so many trials of hyper-parameters scores on average, on validation."
-        ),
+        "tuning",
+        draw_tuning_curves,
+        lambda translate: translate("Expected best validation score against the number of tuning trials."),
     )
 ]

@@ -2,41 +2,41 @@
 for (const section of document.querySelectorAll("section")) {
   const table = section.querySelector("table.results"), body = table.tBodies[0];
   const heads = [...table.tHead.rows[0].cells];
-  // A failed row has one cell for four columns, so cells are found by the column in which they begin.
+  // A failed method has one cell that spans four columns, so a cell is found by the column at which it begins.
   const value = (row, column) => {
-    let place = 0;
+    let first = 0;
     for (const cell of row.cells) {
-      if (place <= column && column < place + cell.colSpan) return cell.dataset.value ?? "";
-      place += cell.colSpan;
+      if (first <= column && column < first + cell.colSpan) return cell.dataset.value ?? "";
+      first += cell.colSpan;
     }
     return "";
   };
-  const compare = (one, other) => {
-    const [a, b] = [Number(one), Number(other)];
-    return Number.isNaN(a) || Number.isNaN(b) ? one.localeCompare(other) : a - b;
+  const compare = (left, right) => {
+    const [a, b] = [Number(left), Number(right)];
+    return Number.isNaN(a) || Number.isNaN(b) ? left.localeCompare(right) : a - b;
   };
   heads.forEach((head, column) => head.querySelector("button").addEventListener("click", () => {
-    const down = head.getAttribute("aria-sort") ? head.getAttribute("aria-sort") === "ascending" : column > 0;
-    heads.forEach((one) => one.removeAttribute("aria-sort"));
-    head.setAttribute("aria-sort", down ? "descending" : "ascending");
-    const rows = [...body.rows].sort((one, other) => {
-      const [a, b] = [value(one, column), value(other, column)];
-      if (a === "" || b === "") return (a === "") - (b === ""); // what was not measured comes last, either way
-      return down ? compare(b, a) : compare(a, b);
+    const descending = head.getAttribute("aria-sort") ? head.getAttribute("aria-sort") === "ascending" : column > 0;
+    heads.forEach((other) => other.removeAttribute("aria-sort"));
+    head.setAttribute("aria-sort", descending ? "descending" : "ascending");
+    const rows = [...body.rows].sort((left, right) => {
+      const [a, b] = [value(left, column), value(right, column)];
+      if (a === "" || b === "") return (a === "") - (b === ""); // Values that were not measured come last in both orders.
+      return descending ? compare(b, a) : compare(a, b);
     });
     body.append(...rows);
   }));
   const tools = section.querySelector(".tools"), search = tools.querySelector("[type=search]");
   tools.addEventListener("input", () => {
-    const off = [...tools.querySelectorAll("[type=checkbox]:not(:checked)")].map((box) => box.value);
+    const hiddenKinds = [...tools.querySelectorAll("[type=checkbox]:not(:checked)")].map((box) => box.value);
     for (const row of body.rows) {
-      const named = row.cells[0].dataset.value.toLowerCase().includes(search.value.trim().toLowerCase());
-      row.hidden = !named || off.some((kind) => row.classList.contains(kind));
+      const matches = row.cells[0].dataset.value.toLowerCase().includes(search.value.trim().toLowerCase());
+      row.hidden = !matches || hiddenKinds.some((kind) => row.classList.contains(kind));
     }
   });
 }
 const tip = document.getElementById("tip");
-const show = (mark) => {
+const showTip = (mark) => {
   const box = mark.getBoundingClientRect();
   tip.textContent = mark.dataset.tip;
   tip.hidden = false;
@@ -44,12 +44,13 @@ const show = (mark) => {
   tip.style.top = `${box.top > tip.offsetHeight + 12 ? box.top - tip.offsetHeight - 8 : box.bottom + 8}px`;
 };
 for (const mark of document.querySelectorAll(".mark")) {
-  for (const event of ["pointerenter", "focus", "click"]) mark.addEventListener(event, () => show(mark));
+  for (const event of ["pointerenter", "focus", "click"]) mark.addEventListener(event, () => showTip(mark));
   for (const event of ["pointerleave", "blur"]) mark.addEventListener(event, () => { tip.hidden = true; });
 }
-const open = () => {
-  for (let place = document.getElementById(decodeURIComponent(location.hash.slice(1))); place; place = place.parentElement)
-    if (place.tagName === "DETAILS") place.open = true;
+// A link to the runs of a method opens the details that hold them.
+const openTarget = () => {
+  for (let node = document.getElementById(decodeURIComponent(location.hash.slice(1))); node; node = node.parentElement)
+    if (node.tagName === "DETAILS") node.open = true;
 };
-addEventListener("hashchange", open);
-open();
+addEventListener("hashchange", openTarget);
+openTarget();

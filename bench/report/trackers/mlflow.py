@@ -10,31 +10,40 @@ from mlflow.tracking import MlflowClient
 
 from bench.report.trackers import TrackerRun
 
-MOST = 100  # params, or metrics, that a store takes at once
-OURS = "adaptbench.id"
+MAX_BATCH_SIZE = 100
+"""Parameters or metrics that a store accepts in one call."""
+ID_TAG = "adaptbench.id"
 
 
 def write(run: TrackerRun, out: Path) -> None:
-    """A run in the experiment of its task, with its settings, its figures and its curve."""
+    """Write a run with its parameters, metrics and curve to the experiment of its task."""
     client = MlflowClient(os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{out.absolute()}/mlflow.db")
-    known = client.get_experiment_by_name(run.task)
-    # Artifacts are none; without a place of their own the client would make one in the working directory.
-    place = known.experiment_id if known else client.create_experiment(run.task, f"{out.absolute().as_uri()}/mlflow")
-    for old in client.search_runs([place], f"tags.`{OURS}` = '{run.id}'"):
-        client.delete_run(old.info.run_id)
-    began = round(run.started * 1000)
-    made = client.create_run(place, start_time=began, run_name=run.id, tags={OURS: run.id, "status": run.status})
-    key = made.info.run_id
-    last = run.curve[-1][0] if run.curve else 0
+    experiment_id = _experiment_id(client, run.task, out)
+    for old_run in client.search_runs([experiment_id], f"tags.`{ID_TAG}` = '{run.id}'"):
+        client.delete_run(old_run.info.run_id)
+    start_ms = round(run.started * 1000)
+    tags = {ID_TAG: run.id, "status": run.status}
+    run_id = client.create_run(experiment_id, start_time=start_ms, run_name=run.id, tags=tags).info.run_id
+    last_step = run.curve[-1][0] if run.curve else 0
     metrics = [
-        Metric(f"curve/{name}", value, began + round(1000 * values["seconds"]), step)
+        Metric(f"curve/{name}", value, start_ms + round(1000 * values["seconds"]), step)
         for step, values in run.curve
         for name, value in values.items()
     ]
-    metrics += [Metric(name, value, began, last) for name, value in run.figures.items()]
+    metrics += [Metric(name, value, start_ms, last_step) for name, value in run.metrics.items()]
     params = [Param(name, str(value)) for name, value in run.params.items()]
-    for start in range(0, len(params), MOST):
-        client.log_batch(key, params=params[start : start + MOST])
-    for start in range(0, len(metrics), MOST):
-        client.log_batch(key, metrics=metrics[start : start + MOST], tags=[RunTag(OURS, run.id)])
-    client.set_terminated(key, "FINISHED" if run.status == "ok" else "FAILED")
+    for first in range(0, len(params), MAX_BATCH_SIZE):
+        client.log_batch(run_id, params=params[first : first + MAX_BATCH_SIZE])
+    for first in range(0, len(metrics), MAX_BATCH_SIZE):
+        batch = metrics[first : first + MAX_BATCH_SIZE]
+        client.log_batch(run_id, metrics=batch, tags=[RunTag(ID_TAG, run.id)])
+    client.set_terminated(run_id, "FINISHED" if run.status == "ok" else "FAILED")
+
+
+def _experiment_id(client: MlflowClient, name: str, out: Path) -> str:
+    """Return the id of an experiment, which is created if it is missing."""
+    experiment = client.get_experiment_by_name(name)
+    if experiment:
+        return str(experiment.experiment_id)
+    # No artifact is ever logged, but without a location the client creates one in the working directory.
+    return str(client.create_experiment(name, f"{out.absolute().as_uri()}/mlflow"))

@@ -1,4 +1,4 @@
-"""TensorBoard: `tensorboard --logdir RESULTS/tensorboard`, a folder for each run."""
+"""TensorBoard: `tensorboard --logdir RESULTS/tensorboard`, with a folder for each run."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from bench.report.trackers import TrackerRun
 
 
 def write(run: TrackerRun, out: Path) -> None:
-    """One file of events: settings, figures at the last step, the curve step by step."""
+    """Write one event file with parameters, curve, and metrics at the last step."""
     folder = out / "tensorboard" / run.id
     shutil.rmtree(folder, ignore_errors=True)
     writer = EventFileWriter(str(folder))
@@ -26,9 +26,9 @@ def write(run: TrackerRun, out: Path) -> None:
     for step, values in run.curve:
         for name, value in values.items():
             add(_scalar(f"curve/{name}", value), step, values["seconds"])
-    last = run.curve[-1][0] if run.curve else 0
-    for name, value in run.figures.items():
-        add(_scalar(name.replace(".", "/"), value), last)
+    last_step = run.curve[-1][0] if run.curve else 0
+    for name, value in run.metrics.items():
+        add(_scalar(name.replace(".", "/"), value), last_step)
     writer.close()
 
 

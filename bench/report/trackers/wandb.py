@@ -12,13 +12,13 @@ from bench.report.trackers import TrackerRun
 
 
 def write(run: TrackerRun, out: Path) -> None:
-    """A run in the project `adaptbench`, with its settings, its figures as summary, and its curve."""
-    # Hidden, since it writes JSON files that are no records.
+    """Write a run to the project `adaptbench`: parameters as config, metrics as summary, and the curve."""
+    # The folder is hidden, so its JSON files are not read as records.
     folder = out / ".wandb"
     folder.mkdir(parents=True, exist_ok=True)
-    for old in folder.glob(f"*-run-*-{run.id}"):
-        shutil.rmtree(old)
-    made = wandb.init(
+    for old_run in folder.glob(f"*-run-*-{run.id}"):
+        shutil.rmtree(old_run)
+    wandb_run = wandb.init(
         project=os.environ.get("WANDB_PROJECT", "adaptbench"),
         id=run.id,
         name=run.id,
@@ -31,7 +31,7 @@ def write(run: TrackerRun, out: Path) -> None:
         settings=wandb.Settings(silent=True, console="off", disable_git=True, save_code=False, x_disable_stats=True),
     )
     for step, values in run.curve:
-        made.log({f"curve/{name}": value for name, value in values.items()}, step=step)
-    made.summary.update(run.figures)
-    made.finish(exit_code=0 if run.status == "ok" else 1)
-    wandb.teardown()  # its service would run on beside the next measurement
+        wandb_run.log({f"curve/{name}": value for name, value in values.items()}, step=step)
+    wandb_run.summary.update(run.metrics)
+    wandb_run.finish(exit_code=0 if run.status == "ok" else 1)
+    wandb.teardown()  # Its service would otherwise run beside the next measurement.
