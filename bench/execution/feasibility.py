@@ -22,7 +22,7 @@ from bench.measurement.meter import MIB
 from bench.modeling import adapter_checkpoint, checkpoint, model_config, weight_files
 from bench.modeling.causal_lm import CausalLM
 from bench.modeling.encoder import Encoder
-from bench.modeling.loaded_model import READ_BATCH
+from bench.modeling.loaded_model import ENCODING_BATCH_SIZE
 from bench.records.record import Decoding
 
 
@@ -76,13 +76,13 @@ def _empty(folder: Path, dtype: str) -> Any:
     """The model as the harness would hold it, but for its weights."""
     root = checkpoint.base_model_folder(folder)
     writes = model_config.model_kind(model_config.read_config(root)) == "decoder"
-    config = AutoConfig.from_pretrained(root, **checkpoint.LOCAL)
+    config = AutoConfig.from_pretrained(root, **checkpoint.LOCAL_FILES_ONLY)
     kind: Any = AutoModelForCausalLM if writes else AutoModelForSequenceClassification
     with torch.device("meta"):
         model = kind.from_config(config, dtype=getattr(torch, dtype))
     if (root / "generation_config.json").is_file():
         model.generation_config = GenerationConfig.from_pretrained(root)
-    tokenizer = Tokenizers.from_pretrained(checkpoint.words(folder), **checkpoint.LOCAL)
+    tokenizer = Tokenizers.from_pretrained(checkpoint.tokenizer_folder(folder), **checkpoint.LOCAL_FILES_ONLY)
     return (CausalLM if writes else Encoder)(model, tokenizer, Decoding(max_new_tokens=1, stop=()))
 
 
@@ -116,7 +116,7 @@ def _read(_: Any, lm: Any, tokens: int) -> Iterator[Peaks]:
     """States of every layer are read off."""
     load = memory_estimate.model_bytes(lm.model)
     yield Peaks(
-        load, load + memory_estimate.encoding_bytes(lm.model, READ_BATCH, tokens), load + _answering(lm, tokens)
+        load, load + memory_estimate.encoding_bytes(lm.model, ENCODING_BATCH_SIZE, tokens), load + _answering(lm, tokens)
     )
 
 
@@ -131,7 +131,7 @@ def _trained(method: Any, lm: Any, tokens: int, load: int | None = None) -> Iter
 
 def _quantized(_: Any, lm: Any, tokens: int) -> Iterator[Peaks]:
     """LoRA's, beside weights of 4 bits: what is here of the model is not quantized, and QLoRA would not know it."""
-    return _trained(registry.find_method("lora")(), lm, tokens, memory_estimate.is_quantized(lm.model))
+    return _trained(registry.find_method("lora")(), lm, tokens, memory_estimate.quantized_bytes(lm.model))
 
 
 READERS: dict[str, Callable[[Any, Any, int], Iterator[Peaks]]]
@@ -196,7 +196,7 @@ def _facts(ref: str, folder: Path, lm: Any) -> dict[str, Any]:
 def _tokens(root: Path, lm: Any) -> dict[str, Any]:
     """The tokens that begin, end and fill, and where they come from."""
     tokenizer = lm.tokenizer
-    named = Tokenizers.from_pretrained(root, **checkpoint.LOCAL).pad_token
+    named = Tokenizers.from_pretrained(root, **checkpoint.LOCAL_FILES_ONLY).pad_token
     ends = lm.model.generation_config.eos_token_id if lm.writes else []
     first = tokenizer.convert_ids_to_tokens(lm.tokens("a"))[0]
     return {

@@ -1,4 +1,4 @@
-"""A loaded encoder (BERT type): reads a prompt and names a label; it cannot write, so open answers are beyond it."""
+"""A loaded encoder (BERT type): classifies a prompt. It cannot generate, so it needs a task with closed labels."""
 
 from __future__ import annotations
 
@@ -11,120 +11,135 @@ from torch.nn.functional import cross_entropy
 
 from bench.measurement import memory_estimate, memory_limit
 from bench.method import TrainingData, Unsupported
-from bench.modeling.loaded_model import READ_BATCH, LoadedModel, in_chunks
+from bench.modeling.loaded_model import ENCODING_BATCH_SIZE, LoadedModel, in_chunks
 
-MUTE = "an encoder reads and does not write: it needs a task of closed labels and a method that trains or reads it"
+CANNOT_GENERATE = (
+    "an encoder cannot generate text: it needs a task with closed labels and a method that trains it or uses its states"
+)
+# Model types whose position ids start after the padding id, so that the first positions are never used.
+TYPES_WITH_POSITION_OFFSET = ("roberta", "xlm-roberta", "camembert")
 
 
 @dataclass
 class Encoder(LoadedModel):
-    """An encoder with a classification head, its body frozen (see `bench.method.LM`)."""
+    """An encoder with a classification head and a frozen body (see `bench.method.LM`)."""
 
     can_generate: bool = False
     options: Sequence[str] = ()
-    """What follows a prompt for each label, once a lesson has told them."""
+    """Completion of a prompt for each label, set by `prepare`."""
 
     @property
     def context(self) -> int:
-        """Positions of a prompt; some architectures keep the first ones for themselves."""
+        """Tokens that a prompt may have, special tokens included and virtual tokens of an adapter not."""
         config = self.model.config.get_text_config()
-        own = config.pad_token_id + 1 if config.model_type in ("roberta", "xlm-roberta", "camembert") else 0
-        return int(config.max_position_embeddings) - own - self.num_virtual_tokens
+        offset = config.pad_token_id + 1 if config.model_type in TYPES_WITH_POSITION_OFFSET else 0
+        return int(config.max_position_embeddings) - offset - self.num_virtual_tokens
 
     @property
     def max_new_tokens(self) -> int:
-        """Tokens an answer may take: a label is read off, not written."""
+        """Tokens that an answer may have: 0, because a label is predicted and not generated."""
         return 0
 
     def prepare(self, data: TrainingData) -> None:
-        """A fresh output layer over the task's labels, to be trained with whatever else is."""
+        """Replace the output layer by a new one over the labels of the task.
+
+        The new weights are random, so the layer has to be trained.
+
+        Raises:
+            Unsupported: The task has no closed labels.
+        """
         if data.labels is None:
-            raise Unsupported(MUTE)
+            raise Unsupported(CANNOT_GENERATE)
         self.options = data.options
-        last = [layer for layer in self.model.modules() if isinstance(layer, torch.nn.Linear)][-1]
-        size = len(self.options)
-        last.out_features = self.model.config.num_labels = self.model.num_labels = size
-        spread = getattr(self.model.config, "initializer_range", 0.02)
-        last.weight = torch.nn.Parameter(last.weight.new_empty(size, last.in_features).normal_(0.0, spread))
-        last.bias = torch.nn.Parameter(last.weight.new_zeros(size))
+        num_labels = len(self.options)
+        head = [layer for layer in self.model.modules() if isinstance(layer, torch.nn.Linear)][-1]
+        head.out_features = self.model.config.num_labels = self.model.num_labels = num_labels
+        std = getattr(self.model.config, "initializer_range", 0.02)
+        head.weight = torch.nn.Parameter(head.weight.new_empty(num_labels, head.in_features).normal_(0.0, std))
+        head.bias = torch.nn.Parameter(head.weight.new_zeros(num_labels))
 
     def tokens(self, prompt: str) -> list[int]:
-        """Token ids of a prompt, with the special ones that the model reads around a text."""
+        """Return the token ids of a prompt, with the special tokens around it."""
         return list(self.tokenizer(prompt)["input_ids"])
 
     def encode(self, prompt: str, completion: str) -> tuple[list[int], list[int]]:
-        """Token ids of the prompt, and the place of the completion among the labels (nothing for no completion).
+        """Encode a pair for training or evaluation.
 
-        A prompt too long for the context loses its head, but for the special token it begins with.
+        Returns:
+            Token ids of the prompt (truncated at its start, behind the first special token, if it is too long), and
+            the index of the label in a list; the list is empty for an empty completion.
         """
-        return self._fit(self.tokens(prompt)), [list(self.options).index(completion)] if completion else []
+        label = [list(self.options).index(completion)] if completion else []
+        return self._truncate(self.tokens(prompt)), label
 
     def generate(self, prompts: Sequence[str], *, temperature: float = 0.0, sample_index: int = 0) -> list[str]:
-        """The likeliest label of each prompt, in order."""
+        """Return the completion of the most likely label for each prompt, in order; temperature has no effect.
+
+        Raises:
+            Unsupported: `prepare` was not called, so there are no labels.
+        """
         if not self.options:
-            raise Unsupported(MUTE)
-        whole = [self.tokens(prompt) for prompt in prompts]
-        rows = [self._fit(ids) for ids in whole]
-        self.token_usage.truncated_prompts += sum(len(ids) > self.context for ids in whole)
-        self.token_usage.prompt_tokens += sum(map(len, rows))
-        self.token_usage.longest_prompt_tokens = max(self.token_usage.longest_prompt_tokens, *map(len, rows))
-        self.token_usage.answer_tokens += len(rows)
-        order = sorted(range(len(rows)), key=lambda place: len(rows[place]))
+            raise Unsupported(CANNOT_GENERATE)
+        encoded = [self.tokens(prompt) for prompt in prompts]
+        rows = [self._truncate(ids) for ids in encoded]
+        usage = self.token_usage
+        usage.truncated_prompts += sum(len(ids) > self.context for ids in encoded)
+        usage.prompt_tokens += sum(map(len, rows))
+        usage.longest_prompt_tokens = max(usage.longest_prompt_tokens, *map(len, rows))
+        usage.answer_tokens += len(rows)
+        order = sorted(range(len(rows)), key=lambda index: len(rows[index]))
         answers = [""] * len(rows)
-        for batched in memory_estimate.length_batches(self.model, [len(rows[place]) for place in order]):
-            places = [order[at] for at in batched]
-            best = memory_limit.run_halving_on_oom(
-                lambda batch: self._logits(batch).argmax(-1).tolist(), [rows[at] for at in places]
-            )
-            for place, label in zip(places, best, strict=True):
-                answers[place] = self.options[label]
+        for positions in memory_estimate.length_batches(self.model, [len(rows[index]) for index in order]):
+            indices = [order[position] for position in positions]
+            batch = [rows[index] for index in indices]
+            labels = memory_limit.run_halving_on_oom(lambda part: self._logits(part).argmax(-1).tolist(), batch)
+            for index, label in zip(indices, labels, strict=True):
+                answers[index] = self.options[label]
         return answers
 
     def loglikelihood(self, prompt: str, completions: Sequence[str]) -> list[float]:
-        """Beyond an encoder."""
-        raise Unsupported(MUTE)
+        """Raise `Unsupported`: an encoder has no likelihood of text."""
+        raise Unsupported(CANNOT_GENERATE)
 
     def choose_label(
         self, prompts: Sequence[str], completions: Sequence[str], prior: Sequence[float] = ()
     ) -> list[int]:
-        """Beyond an encoder."""
-        raise Unsupported(MUTE)
+        """Raise `Unsupported`: an encoder has no likelihood of text."""
+        raise Unsupported(CANNOT_GENERATE)
 
     def loss(self, rows: Sequence[tuple[list[int], list[int]]]) -> Any:
-        """Mean loss (nats) over labeled rows, with gradient."""
-        wanted = torch.tensor([tail[0] for _, tail in rows], device=self.model.device)
-        return cross_entropy(self.model(**self._padded([head for head, _ in rows])).logits.float(), wanted)
+        """Return the mean loss (nats) over encoded pairs, with gradient."""
+        labels = torch.tensor([label[0] for _, label in rows], device=self.model.device)
+        logits = self.model(**self._pad([prompt for prompt, _ in rows])).logits
+        return cross_entropy(logits.float(), labels)
 
     def summed_loss(self, input_ids: Any, attention_mask: Any, labels: Any, count: Any = None) -> Any:
-        """Beyond an encoder, whose labels stand beside its rows."""
-        raise Unsupported(MUTE)
+        """Raise `Unsupported`: an encoder has a label per row, not one per token."""
+        raise Unsupported(CANNOT_GENERATE)
 
     def evaluate_loss(self, pairs: Sequence[tuple[list[int], list[int]]]) -> tuple[float, float]:
-        """Mean loss (nats) and accuracy over labeled rows, in evaluation mode."""
-        training = self.model.training
-        ordered = sorted(pairs, key=lambda pair: len(pair[0]))
-        logits = torch.stack(
-            [
-                row
-                for batch in in_chunks(ordered, READ_BATCH)
-                for row in memory_limit.run_halving_on_oom(
-                    lambda part: list(self._logits([head for head, _ in part])), batch
-                )
-            ]
-        )
-        self.model.train(training)
-        wanted = torch.tensor([tail[0] for _, tail in ordered], device=logits.device)
-        return float(cross_entropy(logits, wanted)), float((logits.argmax(-1) == wanted).float().mean())
+        """Return mean loss (nats) and accuracy over encoded pairs, in evaluation mode."""
+        was_training = self.model.training
+        by_length = sorted(pairs, key=lambda pair: len(pair[0]))
+        rows: list[Any] = []
+        for batch in in_chunks(by_length, ENCODING_BATCH_SIZE):
+            prompts = [prompt for prompt, _ in batch]
+            rows += memory_limit.run_halving_on_oom(lambda part: list(self._logits(part)), prompts)
+        logits = torch.stack(rows)
+        self.model.train(was_training)
+        labels = torch.tensor([label[0] for _, label in by_length], device=logits.device)
+        return float(cross_entropy(logits, labels)), float((logits.argmax(-1) == labels).float().mean())
 
     def _logits(self, rows: Sequence[list[int]]) -> Any:
-        """Scores (rows, labels)."""
+        """Return the logits (rows, labels)."""
         self.model.eval()
         with torch.inference_mode():
-            return self.model(**self._padded(rows)).logits.float()
+            return self.model(**self._pad(rows)).logits.float()
 
-    def _fit(self, ids: list[int]) -> list[int]:
+    def _truncate(self, ids: list[int]) -> list[int]:
+        """Cut a prompt to the context at its start; the first special token stays."""
         return ids if len(ids) <= self.context else ids[:1] + ids[len(ids) - self.context + 1 :]
 
-    def _padded(self, rows: Sequence[list[int]]) -> dict[str, Any]:
+    def _pad(self, rows: Sequence[list[int]]) -> dict[str, Any]:
         padded = self.tokenizer.pad({"input_ids": list(rows)}, padding_side="right", return_tensors="pt")
         return {key: padded[key].to(self.model.device) for key in ("input_ids", "attention_mask")}

@@ -1,4 +1,4 @@
-"""What every loaded model counts and batches alike, whether it writes or only reads."""
+"""Base class of loaded models: frozen weights, parameter counts and token usage."""
 
 from __future__ import annotations
 
@@ -7,30 +7,35 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from bench.method import LM
-from bench.records.record import Decoding
+from bench.modeling import compat
+from bench.records.spec import Decoding
 
-READ_BATCH = 32
+ENCODING_BATCH_SIZE = 32  # rows that are read at once where nothing is generated
 
 
 @dataclass
 class TokenUsage:
-    """Tokens that went in and out while answering."""
+    """Tokens read and generated for answers."""
 
     prompt_tokens: int = 0
+    """Without padding and virtual tokens."""
     answer_tokens: int = 0
+    """With the end token of each answer."""
     truncated_prompts: int = 0
+    """Prompts that were longer than the context."""
     longest_prompt_tokens: int = 0
     shared_prefix_tokens: int = 0
+    """Tokens of the prefix that the latest prompts shared and that was computed and stored once."""
 
 
-def describe_reading(lm: LM) -> dict[str, Any]:
-    """What bounds a prompt, and how it is read, as chosen for the model."""
-    return {"context": lm.context, "attention": getattr(lm.model.config, "_attn_implementation", None)}
+def describe_context(lm: LM) -> dict[str, Any]:
+    """Return the context length of a model and the name of its attention function, as records hold them."""
+    return {"context": lm.context, "attention": compat.attention_implementation(lm.model)}
 
 
 @dataclass
 class LoadedModel:
-    """A loaded model, its weights frozen."""
+    """A loaded model in evaluation mode with frozen weights."""
 
     model: Any
     tokenizer: Any
@@ -41,20 +46,20 @@ class LoadedModel:
         self.model.requires_grad_(False).eval()
 
     def count_parameters(self) -> tuple[int, int]:
-        """Parameters in the model and those that are trained; 4-bit weights count as the numbers they stand for."""
-        # Transformers knows what a 4-bit weight stands for, and nothing of what PEFT puts before the prompt.
+        """Return the numbers of all and of trainable parameters; a 4-bit weight counts as one parameter."""
+        # `num_parameters` knows how 4-bit weights are packed, but not the parameters of prompt learning in PEFT.
         frozen = self.model.num_parameters() - self.model.num_parameters(only_trainable=True)
-        trained = sum(weight.numel() for weight in self.model.parameters() if weight.requires_grad)
-        return int(frozen + trained), trained
+        trainable = sum(weight.numel() for weight in self.model.parameters() if weight.requires_grad)
+        return int(frozen + trainable), trainable
 
     @property
     def num_virtual_tokens(self) -> int:
-        """Positions that an adapter puts before every prompt."""
-        adapter: Any = getattr(self.model, "active_peft_config", None)
-        return int(adapter.num_virtual_tokens) if adapter and adapter.is_prompt_learning else 0
+        """Virtual tokens that a prompt-learning adapter puts before every prompt; 0 without one."""
+        peft_config: Any = getattr(self.model, "active_peft_config", None)
+        return int(peft_config.num_virtual_tokens) if peft_config and peft_config.is_prompt_learning else 0
 
 
 def in_chunks(items: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
-    """Consecutive parts of at most `size` items."""
+    """Yield consecutive parts of at most `size` items."""
     for start in range(0, len(items), size):
         yield items[start : start + size]
