@@ -154,7 +154,7 @@ def predict(state: RunState, loaded: LoadedRun) -> None:
         answers = loaded.method.predict(questions)
     if len(answers) != len(rows):
         raise RuntimeError(f"predict gave {len(answers)} answers to {len(rows)} questions")
-    usage = vars(lm.token_usage) | loaded_model.describe_reading(lm) if lm is not None else {}
+    usage = vars(lm.token_usage) | loaded_model.describe_context(lm) if lm is not None else {}
     state.samples = tuple(_score(loaded.task, row, answer) for row, answer in zip(rows, answers, strict=True))
     state.answering = Answering(queries=len(rows), latency_ms=(), **usage)
     if lm is not None and state.answering.longest_prompt_tokens:
