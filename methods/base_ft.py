@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pydantic import PositiveInt
 
 from bench.method import Unsupported, param
-from bench.training.gradient import Rows
+from bench.training import Rows
 
 from .full import Full
 

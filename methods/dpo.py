@@ -6,7 +6,7 @@ from typing import Annotated, Self
 from pydantic import Field, PositiveFloat
 
 from bench.method import LM, Budget, TrainingData, Unsupported, param
-from bench.training.gradient import PreferencePair
+from bench.training import PreferencePair
 
 from .lora import LoRA
 

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 from pydantic import PositiveFloat
 
 from bench.method import param
-from bench.training.gradient import LR_BY_WIDTH, GradientMethod
+from bench.training import LR_BY_WIDTH, GradientMethod
 
 
 @dataclass

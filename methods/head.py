@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Self
 from pydantic import PositiveFloat
 
 from bench.method import LM, Budget, TrainingData, Unsupported, param
-from bench.training.gradient import GradientMethod
+from bench.training import GradientMethod
 
 from .features import encode, questions
 

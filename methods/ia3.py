@@ -6,7 +6,7 @@ from typing import Any
 from pydantic import PositiveFloat
 
 from bench.method import Unsupported, param
-from bench.training.gradient import GradientMethod, task_type
+from bench.training import GradientMethod, task_type
 
 
 @dataclass

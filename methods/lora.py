@@ -6,7 +6,7 @@ from typing import Annotated, Any, ClassVar
 from pydantic import Field, PositiveFloat, PositiveInt
 
 from bench.method import param
-from bench.training.gradient import LR_BY_WIDTH, GradientMethod, task_type
+from bench.training import LR_BY_WIDTH, GradientMethod, task_type
 
 
 @dataclass

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, cast, get_type_hints
 from bench.errors import UserError, did_you_mean
 from bench.measurement.memory_limit import is_out_of_memory
 from bench.method import Method, Unsupported, param
-from bench.training.gradient import GradientMethod, task_type
+from bench.training import GradientMethod, task_type
 
 
 @dataclass

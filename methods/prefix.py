@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import PositiveFloat, PositiveInt
 
 from bench.method import LM, TrainingData, Unsupported, param
-from bench.training.gradient import GradientMethod, task_type
+from bench.training import GradientMethod, task_type
 
 
 @dataclass

@@ -6,7 +6,7 @@ from typing import Any
 from pydantic import PositiveFloat, PositiveInt
 
 from bench.method import param
-from bench.training.gradient import GradientMethod, task_type
+from bench.training import GradientMethod, task_type
 
 from .prefix import opening
 
