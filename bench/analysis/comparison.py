@@ -15,9 +15,7 @@ from bench.analysis import power, significance
 from bench.analysis.seed_variance import NO_PRIOR, Scores, SeedVariancePrior
 from bench.analysis.significance import Interval, PairedDifference, Verdict
 from bench.analysis.summary import method_labels
-from bench.records import comparability
-from bench.records.record import Record
-from bench.records.samples import Samples
+from bench.records import Record, Samples, comparability
 
 
 @dataclass(frozen=True)

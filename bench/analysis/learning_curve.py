@@ -9,7 +9,7 @@ from bench.analysis import comparison
 from bench.analysis.comparison import MethodResult
 from bench.analysis.significance import EQUIVALENCE_MARGIN, Interval
 from bench.analysis.task_results import TaskResults
-from bench.records.record import Record
+from bench.records import Record
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from bench.records import comparability
-from bench.records.record import Record, Status
+from bench.records import Record, Status, comparability
 
 
 class MethodSummary(BaseModel):

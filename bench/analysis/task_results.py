@@ -12,8 +12,7 @@ from bench.analysis import comparison
 from bench.analysis.comparison import Comparison, MethodResult
 from bench.analysis.summary import MethodSummary, summarize_methods
 from bench.errors import UserError
-from bench.records import comparability
-from bench.records.record import Record
+from bench.records import Record, comparability
 
 TRAINING_SIZE_TERM = "budget.examples"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import comb, log
 
-from bench.records.spec import SearchRange
+from bench.records import SearchRange
 
 EDGE_SHARE = 0.05
 """Share of a search range, at either end, that counts as its edge."""

@@ -17,8 +17,7 @@ from bench.analysis.break_even import CostModel, break_even_queries
 from bench.analysis.constraints import Constraints
 from bench.errors import UserError
 from bench.measurement import environment
-from bench.records.record import Record
-from bench.records.samples import Samples
+from bench.records import Record, Samples
 from bench.report import advice_text
 
 N_QUESTIONS = 500

@@ -16,8 +16,7 @@ from bench.analysis import significance
 from bench.analysis.comparison import Comparison, compare_methods, paired_difference_of, scores_by_question
 from bench.analysis.seed_variance import SeedVariancePrior
 from bench.errors import UserError
-from bench.records.record import Record
-from bench.records.samples import Samples
+from bench.records import Record, Samples
 from bench.report.findings import comparison_sentences
 
 N_QUESTIONS = 400

@@ -8,7 +8,7 @@ from statistics import fmean
 import pytest
 
 from bench.analysis import tuning_curve
-from bench.records.spec import SearchRange
+from bench.records import SearchRange
 
 
 @pytest.mark.parametrize("scores", [[0.5], [0.1, 0.9, 0.4], [0.3, 0.3, 0.8, 0.2, 0.7]])

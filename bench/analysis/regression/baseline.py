@@ -11,9 +11,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from bench.errors import UserError
-from bench.records import reader
-from bench.records.collect import BASELINE_MARKER, find_record_files, read_records
-from bench.records.record import Record
+from bench.records import BASELINE_MARKER, Record, find_record_files, read_records, reader
 
 DEFAULT_BASELINE = Path("results/baselines/ci")
 

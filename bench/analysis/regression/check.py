@@ -15,7 +15,7 @@ from bench.analysis.regression.gates import BASELINE_GATE, NON_SCORE_GATES, Gate
 from bench.analysis.regression.pairing import pair_records
 from bench.analysis.regression.score_drop import COMMON_SHIFT
 from bench.errors import UserError
-from bench.records.record import Record
+from bench.records import Record
 
 VERDICT_ORDER = ("worse", "missing", "incomparable", "unsure", "better", "new", "shown", "same")
 UNDECIDED_VERDICTS = ("missing", "incomparable", "unsure")

@@ -9,8 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from bench import units
 from bench.analysis.regression.pairing import RecordPair
+from bench.records import Record
 from bench.records.comparability import MACHINE_FIELDS
-from bench.records.record import Record
 
 GateVerdict = Literal["worse", "missing", "incomparable", "unsure", "better", "new", "same", "shown"]
 BASELINE_GATE = "baseline"
@@ -142,7 +142,7 @@ def _check_artifact(pair: RecordPair, policy: Policy) -> Iterator[GateFinding]:
     old_size, new_size = max(sizes, key=lambda size: (size[1] or 0) / size[0])
     growth = (new_size or 0) / old_size - 1
     verdict: GateVerdict = "worse" if growth > policy.artifact else "same"
-    details = f"{units.size(old_size)} → {units.size(new_size)} ({growth:+.1%})"
+    details = f"{units.format_bytes(old_size)} → {units.format_bytes(new_size)} ({growth:+.1%})"
     yield GateFinding(name=pair.name, gate="artifact", verdict=verdict, details=details)
 
 

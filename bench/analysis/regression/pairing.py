@@ -9,9 +9,7 @@ from itertools import zip_longest
 from typing import Any
 
 from bench.analysis.summary import method_labels
-from bench.records import comparability
-from bench.records.record import Record
-from bench.records.spec import Spec
+from bench.records import Record, Spec, comparability
 
 MethodId = tuple[str, str, str]
 """Names of a task, a model and a method."""
@@ -89,7 +87,8 @@ def pair_records(old: Sequence[Record], new: Sequence[Record]) -> list[RecordPai
                 pairs.append(RecordPair(task, model, labels[key], tuple(old_records), tuple(new_by_key[key]), {}))
         old_only = [records for key, records in old_by_key.items() if key not in new_by_key]
         new_only = [records for key, records in new_by_key.items() if key not in old_by_key]
-        for before, after in zip_longest(old_only, new_only, fillvalue=[]):
+        no_records: list[Record] = []
+        for before, after in zip_longest(old_only, new_only, fillvalue=no_records):
             differences = _spec_differences(before[0].spec, after[0].spec) if before and after else {}
             label = labels[(before or after)[0].spec.key]
             pairs.append(RecordPair(task, model, label, tuple(before), tuple(after), differences))

@@ -16,7 +16,7 @@ from bench.analysis.regression.gates import GateFinding, GateVerdict, Policy
 from bench.analysis.regression.pairing import RecordPair
 from bench.analysis.seed_variance import NO_PRIOR, Scores, SeedVariancePrior
 from bench.analysis.significance import VarianceComponents
-from bench.records.record import Record
+from bench.records import Record
 
 MIN_SEEDS = 3
 """Seeds that a trained method needs: with fewer, a drop cannot be distinguished from the variation between seeds."""

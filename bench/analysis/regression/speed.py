@@ -12,9 +12,8 @@ from scipy import special
 from bench.analysis.regression.gates import SPEED_PHASES, GateFinding, GateVerdict, Policy
 from bench.analysis.significance import SIGNIFICANCE_LEVEL
 from bench.errors import UserError
-from bench.records.collect import read_records
+from bench.records import Record, read_records
 from bench.records.comparability import same_machine
-from bench.records.record import Record
 
 MIN_ROUNDS = 5
 MIN_PHASE_SECONDS = 0.05
