@@ -54,7 +54,7 @@ def find_adapter_base(folder: Path) -> Path:
             base_folder = registry.find_model(f"{name}@{revision}" if revision else name)
         except UserError as error:
             raise UserError(
-                f"the base model '{name}' of the adapter is not found: {error.args[0]}", location=location, hint=hint
+                f"the base model '{name}' of the adapter is not found: {error.message}", location=location, hint=hint
             ) from None
     if is_adapter(base_folder):
         raise UserError(

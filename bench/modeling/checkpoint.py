@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.errors import UserError
 from bench.modeling import adapter_checkpoint, model_config, weight_files
-from bench.records.spec import Decoding
+from bench.records import Decoding
 
 if TYPE_CHECKING:
     from bench.modeling.causal_lm import CausalLM

@@ -1,6 +1,6 @@
 """Uses of other libraries that go beyond their documented interfaces, gathered in one file.
 
-Check each of them when a dependency is upgraded; `tests/modeling/test_compat.py` has a test for every one.
+Check each of them when a dependency is upgraded; `tests/modeling/test_modeling_compat.py` has a test for every one.
 
 - transformers (>=5.23, <6): the model types are read from the source of `modeling_auto.py`, because importing
   transformers takes seconds and `bench validate` needs the names alone. An attention function is registered for

@@ -8,7 +8,7 @@ from typing import Any
 
 from bench.method import LM
 from bench.modeling import compat
-from bench.records.spec import Decoding
+from bench.records import Decoding
 
 ENCODING_BATCH_SIZE = 32  # rows that are read at once where nothing is generated
 

@@ -1,4 +1,4 @@
-"""A loaded model: what goes in, what comes out, and that neither batches nor a checkpoint's wishes change it."""
+"""CausalLM: encoding, generation and losses; neither the batch nor the checkpoint's own settings change an answer."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from bench.measurement import memory_estimate
 from bench.modeling import prefix_cache
 from bench.modeling.causal_lm import CausalLM
 from bench.modeling.checkpoint import Checkpoint
-from bench.records.record import Decoding
+from bench.modeling.generation import GumbelSampler
 from bench.testing import tiny_training_data
 from bench.training import trainer
 
-PROMPTS = [tiny_training_data().prompt("red " * times + "one") for times in (3, 0, 7, 1, 0, 5)]
+PROMPTS = [tiny_training_data().prompt("red " * count + "one") for count in (3, 0, 7, 1, 0, 5)]
 
 
 @pytest.fixture(scope="module")
@@ -32,19 +32,19 @@ def lm(lively: Checkpoint) -> CausalLM:
 
 
 @pytest.fixture(scope="module")
-def alone(lm: CausalLM) -> list[str]:
-    """Each prompt's answer without company."""
+def single_answers(lm: CausalLM) -> list[str]:
+    """The answer to each prompt, generated one by one."""
     answers = [lm.generate([prompt])[0] for prompt in PROMPTS]
-    assert len(set(answers)) >= 4, "the model must tell prompts apart, or nothing below can fail"
+    assert len(set(answers)) >= 4, "the answers must differ, or the tests below cannot fail"
     return answers
 
 
-def decoding(base: Checkpoint, **changes: Any) -> CausalLM:
+def load_with_decoding(base: Checkpoint, **changes: Any) -> CausalLM:
     return dataclasses.replace(base, decoding=base.decoding.model_copy(update=changes)).load()
 
 
-def greedy(lm: CausalLM, prompt: str, steps: int) -> list[int]:
-    """Token ids by the plainest of loops: no cache, no padding, no `generate`."""
+def greedy_tokens(lm: CausalLM, prompt: str, steps: int) -> list[int]:
+    """New token ids of greedy search as a plain loop: no cache, no padding, no `generate`."""
     ids = lm.tokens(prompt)
     with torch.inference_mode():
         for _ in range(steps):
@@ -52,60 +52,60 @@ def greedy(lm: CausalLM, prompt: str, steps: int) -> list[int]:
     return ids[len(lm.tokens(prompt)) :]
 
 
-def with_merges(lm: CausalLM, *, begins: bool) -> PreTrainedTokenizerFast:
-    """A tokenizer that joins a colon and the blank after it, and begins sequences with a token if asked to."""
+def tokenizer_with_merge(*, add_bos: bool) -> PreTrainedTokenizerFast:
+    """A byte tokenizer that merges a colon with the space after it and may add a beginning-of-sequence token."""
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())
-    vocabulary = {letter: place for place, letter in enumerate([*letters, ":Ġ"])}
-    made = Tokenizer(models.BPE(vocab=vocabulary, merges=[(":", "Ġ")]))
-    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
-    made.decoder = decoders.ByteLevel()
-    if begins:
-        made.add_special_tokens(["<begin>"])
-        made.post_processor = processors.TemplateProcessing(
-            single="<begin> $A", special_tokens=[("<begin>", made.token_to_id("<begin>"))]
+    vocabulary = {letter: index for index, letter in enumerate([*letters, ":Ġ"])}
+    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[(":", "Ġ")]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    if add_bos:
+        tokenizer.add_special_tokens(["<begin>"])
+        tokenizer.post_processor = processors.TemplateProcessing(
+            single="<begin> $A", special_tokens=[("<begin>", tokenizer.token_to_id("<begin>"))]
         )
-    more = {"bos_token": "<begin>"} if begins else {}
-    return PreTrainedTokenizerFast(tokenizer_object=made, eos_token="a", **more)
+    special_tokens = {"bos_token": "<begin>"} if add_bos else {}
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="a", **special_tokens)
 
 
-def test_answers_in_a_batch_are_those_given_alone_and_in_order(lm: CausalLM, alone: list[str]) -> None:
-    assert lm.generate(PROMPTS) == alone
-    assert lm.generate(PROMPTS[::-1]) == alone[::-1]
-    assert lm.generate(PROMPTS * 9) == alone * 9
+def test_generate_batch_gives_answers_of_single_prompts_in_order(lm: CausalLM, single_answers: list[str]) -> None:
+    assert lm.generate(PROMPTS) == single_answers
+    assert lm.generate(PROMPTS[::-1]) == single_answers[::-1]
+    assert lm.generate(PROMPTS * 9) == single_answers * 9
     assert lm.generate([]) == []
 
 
-def test_an_answer_is_the_greedy_continuation(lively: Checkpoint) -> None:
-    free = decoding(lively, stop=(), max_new_tokens=6)
+def test_generate_returns_greedy_continuation(lively: Checkpoint) -> None:
+    lm = load_with_decoding(lively, stop=(), max_new_tokens=6)
     for prompt in PROMPTS[:3]:
-        ids = greedy(free, prompt, 6)
+        ids = greedy_tokens(lm, prompt, 6)
         assert not set(ids) & {256, 257}
-        assert free.generate([prompt]) == [free.tokenizer.decode(ids)]
+        assert lm.generate([prompt]) == [lm.tokenizer.decode(ids)]
 
 
-def test_rows_are_padded_on_the_left_when_answering_and_on_the_right_when_measuring(lm: CausalLM) -> None:
-    fill = lm.tokenizer.pad_token_id
+def test_pad_left_and_right_masks_padding(lm: CausalLM) -> None:
+    pad = lm.tokenizer.pad_token_id
     for left, ids, mask in (
-        (True, [[1, 2, 3], [fill, fill, 4]], [[1, 1, 1], [0, 0, 1]]),
-        (False, [[1, 2, 3], [4, fill, fill]], [[1, 1, 1], [1, 0, 0]]),
+        (True, [[1, 2, 3], [pad, pad, 4]], [[1, 1, 1], [0, 0, 1]]),
+        (False, [[1, 2, 3], [4, pad, pad]], [[1, 1, 1], [1, 0, 0]]),
     ):
-        padded, attended = lm._pad([[1, 2, 3], [4]], left=left)
-        assert padded.tolist() == ids
-        assert attended.tolist() == mask
+        input_ids, attention_mask = lm.pad([[1, 2, 3], [4]], left=left)
+        assert input_ids.tolist() == ids
+        assert attention_mask.tolist() == mask
 
 
-def test_what_fills_a_row_never_changes_its_answer(lively: Checkpoint, alone: list[str]) -> None:
-    other = lively.load()
-    other.tokenizer.pad_token = other.tokenizer.eos_token
-    refilled = CausalLM(other.model, other.tokenizer, lively.decoding)
-    assert refilled.tokenizer.pad_token_id == refilled.tokenizer.eos_token_id
-    assert refilled.generate(PROMPTS) == alone
-    other.tokenizer.pad_token = None
-    assert CausalLM(other.model, other.tokenizer, lively.decoding).generate(PROMPTS) == alone
+def test_generate_other_padding_token_gives_same_answers(lively: Checkpoint, single_answers: list[str]) -> None:
+    original = lively.load()
+    original.tokenizer.pad_token = original.tokenizer.eos_token
+    padded_with_eos = CausalLM(original.model, original.tokenizer, lively.decoding)
+    assert padded_with_eos.tokenizer.pad_token_id == padded_with_eos.tokenizer.eos_token_id
+    assert padded_with_eos.generate(PROMPTS) == single_answers
+    original.tokenizer.pad_token = None
+    assert CausalLM(original.model, original.tokenizer, lively.decoding).generate(PROMPTS) == single_answers
 
 
 @pytest.mark.parametrize(
-    "wish",
+    "setting",
     [
         {"do_sample": True, "temperature": 9.0, "top_k": 0},
         {"num_beams": 4, "length_penalty": -9.0},
@@ -115,239 +115,214 @@ def test_what_fills_a_row_never_changes_its_answer(lively: Checkpoint, alone: li
         {"suppress_tokens": list(range(200))},
         {"forced_eos_token_id": 70, "exponential_decay_length_penalty": [1, 9.0]},
     ],
-    ids=lambda wish: next(iter(wish)),
+    ids=lambda setting: next(iter(setting)),
 )
 @pytest.mark.parametrize("file", ["generation_config.json", "config.json"])
-def test_what_a_checkpoint_wishes_for_its_decoding_changes_nothing(
-    lively: Checkpoint, alone: list[str], tmp_path: Path, wish: dict[str, Any], file: str
+def test_generate_ignores_generation_settings_of_checkpoint(
+    lively: Checkpoint, single_answers: list[str], tmp_path: Path, setting: dict[str, Any], file: str
 ) -> None:
-    folder = tmp_path / "wishing"
+    folder = tmp_path / "model"
     shutil.copytree(lively.folder, folder)
-    place = folder / file
-    place.write_text(json.dumps(json.loads(place.read_text("utf-8")) | wish), "utf-8")
-    assert dataclasses.replace(lively, folder=folder).load().generate(PROMPTS) == alone
+    path = folder / file
+    path.write_text(json.dumps(json.loads(path.read_text("utf-8")) | setting), "utf-8")
+    assert dataclasses.replace(lively, folder=folder).load().generate(PROMPTS) == single_answers
 
 
-def test_a_stop_text_ends_an_answer(lively: Checkpoint) -> None:
-    free = decoding(lively, stop=(), max_new_tokens=8)
-    (whole,) = free.generate(PROMPTS[:1])
-    stop = whole[2:4]
-    (cut,) = decoding(lively, stop=(stop,)).generate(PROMPTS[:1])
-    assert cut == whole[: whole.index(stop) + len(stop)] != whole
+def test_generate_stop_text_ends_answer(lively: Checkpoint) -> None:
+    (full_answer,) = load_with_decoding(lively, stop=(), max_new_tokens=8).generate(PROMPTS[:1])
+    stop = full_answer[2:4]
+    (answer,) = load_with_decoding(lively, stop=(stop,)).generate(PROMPTS[:1])
+    assert answer == full_answer[: full_answer.index(stop) + len(stop)] != full_answer
 
 
-def test_every_end_token_that_tokenizer_or_configuration_name_ends_an_answer(
-    lively: Checkpoint, tmp_path: Path
-) -> None:
-    free = decoding(lively, stop=(), max_new_tokens=6)
-    ids = greedy(free, PROMPTS[0], 6)
-    for place, (file, end) in enumerate((("config.json", ids[3]), ("generation_config.json", ids[3]))):
-        folder = tmp_path / str(place)
-        shutil.copytree(lively.folder, folder)
-        content = json.loads((folder / file).read_text("utf-8"))
-        (folder / file).write_text(json.dumps(content | {"eos_token_id": [256, end]}), "utf-8")
-        ending = dataclasses.replace(free_of(lively), folder=folder).load()
-        expected = free.tokenizer.decode(ids[: ids.index(end)])
-        assert ending.generate(PROMPTS[:1]) == [expected]
-        assert ending.token_usage.answer_tokens == ids.index(end) + 1
-        assert ending.encode("red", " warm")[1][-1] == ending.tokenizer.eos_token_id
+@pytest.mark.parametrize("file", ["config.json", "generation_config.json"])
+def test_generate_any_configured_eos_token_ends_answer(lively: Checkpoint, tmp_path: Path, file: str) -> None:
+    lm = load_with_decoding(lively, stop=(), max_new_tokens=6)
+    ids = greedy_tokens(lm, PROMPTS[0], 6)
+    eos = ids[3]
+    folder = tmp_path / "model"
+    shutil.copytree(lively.folder, folder)
+    config = json.loads((folder / file).read_text("utf-8"))
+    (folder / file).write_text(json.dumps(config | {"eos_token_id": [256, eos]}), "utf-8")
+    ending = load_with_decoding(dataclasses.replace(lively, folder=folder), stop=(), max_new_tokens=6)
+    assert ending.generate(PROMPTS[:1]) == [lm.tokenizer.decode(ids[: ids.index(eos)])]
+    assert ending.token_usage.answer_tokens == ids.index(eos) + 1
+    assert ending.encode("red", " warm")[1][-1] == ending.tokenizer.eos_token_id
 
 
-def free_of(base: Checkpoint) -> Checkpoint:
-    """The same base without a text that ends answers."""
-    return dataclasses.replace(base, decoding=Decoding(max_new_tokens=6, stop=()))
-
-
-def test_a_model_without_an_end_token_is_refused(lively: Checkpoint) -> None:
-    whole = lively.load()
-    whole.tokenizer.eos_token = None
-    whole.model.config.eos_token_id = whole.model.generation_config.eos_token_id = None
-    with pytest.raises(UserError, match="end-of-sequence") as refused:
-        CausalLM(whole.model, whole.tokenizer, lively.decoding)
-    assert "eos_token" in (refused.value.mend or "")
+def test_causal_lm_without_eos_token_raises_user_error(lively: Checkpoint) -> None:
+    original = lively.load()
+    original.tokenizer.eos_token = None
+    original.model.config.eos_token_id = original.model.generation_config.eos_token_id = None
+    with pytest.raises(UserError, match="end-of-sequence") as raised:
+        CausalLM(original.model, original.tokenizer, lively.decoding)
+    assert "eos_token" in (raised.value.hint or "")
 
 
 @pytest.mark.parametrize("completion", [" warm", "warm", " 따뜻한", " warm and dry", "\nwarm"])
-def test_a_completion_is_encoded_whole_with_its_end(lm: CausalLM, completion: str) -> None:
-    head, tail = lm.encode(PROMPTS[0], completion)
-    assert head == lm.tokens(PROMPTS[0])
-    assert tail[-1] == lm.tokenizer.eos_token_id
-    assert lm.tokenizer.decode(tail[:-1]) == completion
+def test_encode_returns_whole_completion_with_eos(lm: CausalLM, completion: str) -> None:
+    prompt_ids, completion_ids = lm.encode(PROMPTS[0], completion)
+    assert prompt_ids == lm.tokens(PROMPTS[0])
+    assert completion_ids[-1] == lm.tokenizer.eos_token_id
+    assert lm.tokenizer.decode(completion_ids[:-1]) == completion
 
 
-@pytest.mark.parametrize("begins", [False, True])
-def test_the_prompt_is_learnt_as_it_is_asked_even_where_a_token_spans_the_seam(lm: CausalLM, begins: bool) -> None:
-    tokenizer = with_merges(lm, begins=begins)
-    spanning = CausalLM(lm.model, tokenizer, lm.decoding)
-    assert spanning.tokens("A: warm")[-5] == tokenizer.convert_tokens_to_ids(":Ġ")
-    head, tail = spanning.encode("A:", " warm")
-    assert head == spanning.tokens("A:")
-    assert tokenizer.decode(tail[:-1]) == " warm"
-    assert head.count(256 + 1) == begins
-    assert (head + tail).count(257) == begins
+@pytest.mark.parametrize("add_bos", [False, True])
+def test_encode_token_across_boundary_keeps_prompt_tokens(lm: CausalLM, add_bos: bool) -> None:
+    tokenizer = tokenizer_with_merge(add_bos=add_bos)
+    merging = CausalLM(lm.model, tokenizer, lm.decoding)
+    assert merging.tokens("A: warm")[-5] == tokenizer.convert_tokens_to_ids(":Ġ")
+    prompt_ids, completion_ids = merging.encode("A:", " warm")
+    assert prompt_ids == merging.tokens("A:")
+    assert tokenizer.decode(completion_ids[:-1]) == " warm"
+    assert prompt_ids.count(256 + 1) == add_bos
+    assert (prompt_ids + completion_ids).count(257) == add_bos
 
 
-def test_a_completion_is_rated_after_the_prompt_as_it_is_asked_even_where_a_token_spans_the_seam(lm: CausalLM) -> None:
-    spanning = CausalLM(lm.model, with_merges(lm, begins=False), lm.decoding)
-    head, tail = spanning.encode("A:", " warm")
+def test_loglikelihood_token_across_boundary_keeps_prompt_tokens(lm: CausalLM) -> None:
+    merging = CausalLM(lm.model, tokenizer_with_merge(add_bos=False), lm.decoding)
+    prompt_ids, completion_ids = merging.encode("A:", " warm")
     with torch.inference_mode():
-        nats = log_softmax(lm.model(torch.tensor([head + tail[:-1]])).logits[0, len(head) - 1 : -1], dim=-1)
-    wanted = float(nats.gather(1, torch.tensor(tail[:-1]).unsqueeze(1)).mean())
-    assert spanning.loglikelihood("A:", [" warm"]) == pytest.approx([wanted], rel=1e-5)
+        logits = lm.model(torch.tensor([prompt_ids + completion_ids[:-1]])).logits
+    nats = log_softmax(logits[0, len(prompt_ids) - 1 : -1], dim=-1)
+    expected = float(nats.gather(1, torch.tensor(completion_ids[:-1]).unsqueeze(1)).mean())
+    assert merging.loglikelihood("A:", [" warm"]) == pytest.approx([expected], rel=1e-5)
 
 
-def test_a_tokenizer_that_begins_sequences_does_so_once(lm: CausalLM) -> None:
-    spanning = CausalLM(lm.model, with_merges(lm, begins=True), lm.decoding)
-    ids = spanning.tokens("red")
-    assert ids[0] == spanning.tokenizer.bos_token_id
-    assert ids.count(spanning.tokenizer.bos_token_id) == 1
-    long, _ = spanning.encode("x" * 500, "warm")
-    assert long[0] == spanning.tokenizer.bos_token_id
-    assert long.count(spanning.tokenizer.bos_token_id) == 1
+def test_tokens_with_bos_adds_it_once(lm: CausalLM) -> None:
+    merging = CausalLM(lm.model, tokenizer_with_merge(add_bos=True), lm.decoding)
+    bos = merging.tokenizer.bos_token_id
+    ids = merging.tokens("red")
+    assert ids[0] == bos
+    assert ids.count(bos) == 1
+    truncated, _ = merging.encode("x" * 500, "warm")
+    assert truncated[0] == bos
+    assert truncated.count(bos) == 1
 
 
-def test_a_prompt_that_is_too_long_loses_its_head_and_is_counted(lively: Checkpoint) -> None:
-    fresh = lively.load()
-    room = fresh.context - fresh.max_new_tokens
+def test_generate_long_prompt_is_truncated_at_start_and_counted(lively: Checkpoint) -> None:
+    lm = lively.load()
+    max_prompt_tokens = lm.context - lm.max_new_tokens
     long = "".join(f"{number} is red. " for number in range(99))
-    kept = long[-room:]
-    assert fresh.generate([kept]) == fresh.generate([long])
-    assert fresh.token_usage.truncated_prompts == 1
-    assert fresh.generate(["short", long, long]) == [*fresh.generate(["short"]), *fresh.generate([kept]) * 2]
-    assert fresh.token_usage.truncated_prompts == 3
-    head, tail = fresh.encode(long, " warm")
-    assert head == fresh.tokens(kept), "learnt from the very prompt that is answered"
-    head, tail = fresh.encode(long, " warm" * 4)
-    assert len(tail) > fresh.max_new_tokens
-    assert len(head) + len(tail) == fresh.context
-    assert fresh.tokenizer.decode(head) == long[-len(head) :]
-    assert fresh.token_usage.truncated_prompts == 3, "what is learnt from is not counted among the questions"
+    end = long[-max_prompt_tokens:]
+    assert lm.generate([end]) == lm.generate([long])
+    assert lm.token_usage.truncated_prompts == 1
+    assert lm.generate(["short", long, long]) == [*lm.generate(["short"]), *lm.generate([end]) * 2]
+    assert lm.token_usage.truncated_prompts == 3
+    prompt_ids, completion_ids = lm.encode(long, " warm")
+    assert prompt_ids == lm.tokens(end), "training sees the prompt that generation sees"
+    prompt_ids, completion_ids = lm.encode(long, " warm" * 4)
+    assert len(completion_ids) > lm.max_new_tokens
+    assert len(prompt_ids) + len(completion_ids) == lm.context
+    assert lm.tokenizer.decode(prompt_ids) == long[-len(prompt_ids) :]
+    assert lm.token_usage.truncated_prompts == 3, "training examples are not counted as questions"
 
 
-def test_an_answer_that_no_context_can_hold_is_refused(lm: CausalLM) -> None:
+def test_encode_completion_longer_than_context_raises_user_error(lm: CausalLM) -> None:
     with pytest.raises(UserError, match="context of 256"):
         lm.encode("red", "x" * 300)
 
 
-def test_the_end_token_is_learnt_even_where_it_is_also_what_fills(lively: Checkpoint) -> None:
+def test_mask_prompt_eos_as_padding_is_still_a_label(lively: Checkpoint) -> None:
     lm = lively.load()
     lm.tokenizer.pad_token = lm.tokenizer.eos_token
-    lesson = tiny_training_data()
-    for example, pair in zip(lesson.train, trainer.encode_examples(lm, lesson, lesson.train), strict=True):
+    data = tiny_training_data()
+    for example, pair in zip(data.train, trainer.encode_examples(lm, data, data.train), strict=True):
         labels = trainer.mask_prompt(pair)
         assert len(labels) == len(pair[0]) + len(pair[1])
-        learnt = [label for label in labels if label != -100]
-        assert lm.tokenizer.decode(learnt) == lesson.completion(example) + lm.tokenizer.eos_token
+        trained = [label for label in labels if label != -100]
+        assert lm.tokenizer.decode(trained) == data.completion(example) + lm.tokenizer.eos_token
 
 
-def test_measuring_is_the_plain_mean_over_completion_tokens(lm: CausalLM) -> None:
-    encoded = [
-        lm.encode(prompt, answer) for prompt, answer in zip(PROMPTS, (" a", " much longer", " b") * 2, strict=True)
-    ]
+def test_evaluate_loss_is_mean_over_completion_tokens(lm: CausalLM) -> None:
+    completions = (" a", " much longer", " b") * 2
+    pairs = [lm.encode(prompt, completion) for prompt, completion in zip(PROMPTS, completions, strict=True)]
     nats: list[float] = []
-    right: list[bool] = []
+    correct: list[bool] = []
     with torch.inference_mode():
-        for head, tail in encoded:
-            scores = log_softmax(lm.model(torch.tensor([head + tail])).logits[0], dim=-1)
-            for place, token in enumerate(tail, start=len(head)):
-                nats.append(-float(scores[place - 1, token]))
-                right.append(int(scores[place - 1].argmax()) == token)
-    loss, accuracy = lm.evaluate_loss(encoded)
+        for prompt_ids, completion_ids in pairs:
+            log_probs = log_softmax(lm.model(torch.tensor([prompt_ids + completion_ids])).logits[0], dim=-1)
+            for position, token in enumerate(completion_ids, start=len(prompt_ids)):
+                nats.append(-float(log_probs[position - 1, token]))
+                correct.append(int(log_probs[position - 1].argmax()) == token)
+    loss, accuracy = lm.evaluate_loss(pairs)
     assert loss == pytest.approx(sum(nats) / len(nats), rel=1e-5)
-    assert accuracy == sum(right) / len(right)
-    assert lm.evaluate_loss(encoded[::-1]) == pytest.approx((loss, accuracy), rel=1e-6)
+    assert accuracy == sum(correct) / len(correct)
+    assert lm.evaluate_loss(pairs[::-1]) == pytest.approx((loss, accuracy), rel=1e-6)
 
 
 @pytest.mark.parametrize("training", [True, False])
-def test_measuring_leaves_the_model_in_its_mode(lively: Checkpoint, training: bool) -> None:
+def test_evaluate_loss_keeps_training_mode(lively: Checkpoint, training: bool) -> None:
     lm = lively.load()
     lm.model.train(training)
     lm.evaluate_loss([lm.encode("red", " warm")])
     assert lm.model.training is training
 
 
-def test_the_tally_counts_the_tokens_of_each_question_and_no_filling(lively: Checkpoint) -> None:
-    free = decoding(lively, stop=(), max_new_tokens=8)
-    answers = [free.generate([prompt])[0] for prompt in PROMPTS]
-    one, many = (decoding(lively, stop=(answers[0][1],)) for _ in range(2))
+def test_token_usage_counts_tokens_without_padding(lively: Checkpoint) -> None:
+    lm = load_with_decoding(lively, stop=(), max_new_tokens=8)
+    answers = [lm.generate([prompt])[0] for prompt in PROMPTS]
+    single, batched = (load_with_decoding(lively, stop=(answers[0][1],)) for _ in range(2))
     for prompt in PROMPTS:
-        one.generate([prompt])
-    many.generate(PROMPTS)
-    assert (
-        one.token_usage.prompt_tokens
-        == many.token_usage.prompt_tokens
-        == sum(len(one.tokens(prompt)) for prompt in PROMPTS)
-    )
-    assert one.token_usage.answer_tokens < 8 * len(PROMPTS), "one answer must end early, or this test cannot fail"
-    assert many.token_usage.answer_tokens == one.token_usage.answer_tokens
+        single.generate([prompt])
+    batched.generate(PROMPTS)
+    prompt_tokens = sum(len(single.tokens(prompt)) for prompt in PROMPTS)
+    assert single.token_usage.prompt_tokens == batched.token_usage.prompt_tokens == prompt_tokens
+    assert single.token_usage.answer_tokens < 8 * len(PROMPTS), "an answer must end early, or this test cannot fail"
+    assert batched.token_usage.answer_tokens == single.token_usage.answer_tokens
 
 
-def test_a_loaded_model_is_frozen_and_in_evaluation_mode(lm: CausalLM) -> None:
+def test_causal_lm_is_frozen_and_in_evaluation_mode(lm: CausalLM) -> None:
     assert not lm.model.training
     total, trainable = lm.count_parameters()
     assert trainable == 0
     assert total == sum(weight.numel() for weight in lm.model.parameters())
 
 
-def test_what_prompts_share_is_read_once_and_answers_are_as_without(
+def test_generate_shared_prefix_is_read_once_with_same_answers(
     lively: Checkpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shared = "Many words that stand before all of the questions. "
-    lm, prompts = lively.load(), [shared + prompt for prompt in PROMPTS]
-    together = lm.generate(prompts)
+    prefix = "Many words that stand before all of the questions. "
+    lm, prompts = lively.load(), [prefix + prompt for prompt in PROMPTS]
+    answers = lm.generate(prompts)
     assert lm.token_usage.prompt_tokens == sum(len(lm.tokens(prompt)) for prompt in prompts)
     widths: list[int] = []
     lm.model.register_forward_pre_hook(
-        lambda module, args, given: widths.append(given["input_ids"].shape[1]), with_kwargs=True
+        lambda module, args, kwargs: widths.append(kwargs["input_ids"].shape[1]), with_kwargs=True
     )
-    assert lm.generate(prompts) == together
-    assert widths[0] >= len(lm.tokens(shared)) and max(widths[1:]) < max(len(lm.tokens(prompt)) for prompt in prompts)
-    monkeypatch.setattr("bench.modeling.prefix_cache.LEAST", 10_000)
-    assert lively.load().generate(prompts) == together
+    assert lm.generate(prompts) == answers
+    assert widths[0] >= len(lm.tokens(prefix)) and max(widths[1:]) < max(len(lm.tokens(prompt)) for prompt in prompts)
+    monkeypatch.setattr(prefix_cache, "MIN_SHARED_PREFIX_TOKENS", 10_000)
+    assert lively.load().generate(prompts) == answers
 
 
-@pytest.mark.parametrize(
-    ("rows", "head"), [([[1, 2, 3]], []), ([[1, 2, 3], [1, 2]], [1]), ([[1, 2], [1, 2]], [1]), ([[3], [4]], []),
-    ([[7, 7, 1], [7, 7, 2], [7, 7, 1, 5]], [7, 7]), ([[], [1]], [])],
-)  # fmt: skip
-def test_the_common_head_leaves_every_row_a_token(
-    rows: list[list[int]], head: list[int], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(prefix_cache, "LEAST", 1)
-    assert prefix_cache.common_prefix(rows) == head
+def test_generate_samples_do_not_depend_on_batch_but_on_index(lively: Checkpoint) -> None:
+    lm = lively.load()
+    prompts = [f"{'long ' * (index % 3)}question {index}" for index in range(6)]
+    samples = lm.generate(prompts, temperature=1.0, sample_index=1)
+    assert [lm.generate([prompt], temperature=1.0, sample_index=1)[0] for prompt in prompts] == samples
+    assert lm.generate(prompts, temperature=1.0, sample_index=2) != samples
+    assert lm.generate(prompts, temperature=1e-6, sample_index=1) == lm.generate(prompts), "near 0 it is greedy"
 
 
-def test_a_sample_is_the_same_in_any_batch_and_another_in_each_draw(lively: Checkpoint) -> None:
-    lm: Any = lively.load()
-    prompts = [f"{'long ' * (place % 3)}question {place}" for place in range(6)]
-    together = lm.answer(prompts, temperature=1.0, draw=1)
-    assert [lm.answer([prompt], temperature=1.0, draw=1)[0] for prompt in prompts] == together
-    assert lm.answer(prompts, temperature=1.0, draw=2) != together
-    assert lm.answer(prompts, temperature=1e-6, draw=1) == lm.answer(prompts), "cold draws are greedy"
+def test_gumbel_sampler_draws_tokens_by_their_probabilities() -> None:
+    probabilities = torch.tensor([0.5, 0.3, 0.15, 0.05])
+    input_ids = torch.arange(4000).unsqueeze(1)
+    scores = GumbelSampler(2.0, 0, -1)(input_ids, (2.0 * probabilities.log()).expand(4000, 4))
+    frequencies = scores.argmax(1).bincount(minlength=4) / 4000
+    assert torch.allclose(frequencies, probabilities, atol=0.03)
 
 
-def test_tokens_are_drawn_as_often_as_they_are_likely() -> None:
-    from bench.modeling.dice import GumbelSampler
-
-    chances = torch.tensor([0.5, 0.3, 0.15, 0.05])
-    ids = torch.arange(4000).unsqueeze(1)
-    drawn = GumbelSampler(2.0, 0, -1)(ids, (2.0 * chances.log()).expand(4000, 4)).argmax(1)
-    assert torch.allclose(drawn.bincount(minlength=4) / 4000, chances, atol=0.03)
-
-
-def test_rows_are_answered_at_once_as_far_as_memory_is_to_be_spent_on_them(
-    lively: Checkpoint, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_length_batches_grow_up_to_memory_for_generation(lively: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> None:
     model = lively.load().model
     lengths = sorted([3] * 300 + [40] * 50 + list(range(50, 250)))
-    monkeypatch.setattr(memory_estimate, "ANSWERING", 2**21)
-    parts = list(memory_estimate.length_batches(model, lengths))
-    assert [place for part in parts for place in part] == list(range(len(lengths)))
-    assert max(map(len, parts)) == memory_estimate.MOST and min(map(len, parts[:-1])) >= memory_estimate.FEWEST
-    room = max(2**21, memory_estimate.model_bytes(model))
-    for part in parts:
-        assert (
-            len(part) <= memory_estimate.FEWEST
-            or memory_estimate.generation_bytes(model, len(part), lengths[part[-1]]) <= room
-        )
+    monkeypatch.setattr(memory_estimate, "MIN_GENERATION_BYTES", 2**21)
+    batches = list(memory_estimate.length_batches(model, lengths))
+    assert [position for batch in batches for position in batch] == list(range(len(lengths)))
+    assert max(map(len, batches)) == memory_estimate.MAX_BATCH_ROWS
+    assert min(map(len, batches[:-1])) >= memory_estimate.MIN_BATCH_ROWS
+    available = max(2**21, memory_estimate.model_bytes(model))
+    for batch in batches:
+        needed = memory_estimate.generation_bytes(model, len(batch), lengths[batch[-1]])
+        assert len(batch) <= memory_estimate.MIN_BATCH_ROWS or needed <= available
     assert list(memory_estimate.length_batches(model, [])) == []
