@@ -1,4 +1,4 @@
-"""Recommendation of a method: the cheapest one that meets the constraints and is as good as the best."""
+"""Advice: the cheapest method that meets the constraints and is as good as the best."""
 
 from __future__ import annotations
 
@@ -137,13 +137,7 @@ def advise(task_results: TaskResults, constraints: Constraints, translate: Trans
     one_machine = comparability.same_machine(task_results.records)
     as_good = [candidate for candidate in candidates if candidate.standing == "as good"]
     recommended = min(as_good, key=_cost_order if one_machine else _score_order, default=None)
-    cheaper = []
-    if recommended and one_machine:
-        cheaper = [
-            candidate.name
-            for candidate in candidates
-            if _cost_order(candidate) < _cost_order(recommended) and candidate.standing == "inconclusive"
-        ]
+    cheaper = _cheaper_candidates(recommended, candidates) if recommended and one_machine else []
     summary = next((summary for summary in eligible if recommended and summary.label == recommended.name), None)
     curve = learning_curve.learning_curves(task_results).get(summary.key) if summary else None
     return Advice(
@@ -191,7 +185,7 @@ def _candidate(
 def _standing(
     result: MethodResult, best: MethodResult, task_comparison: Comparison, tolerance: float
 ) -> tuple[Standing, float, int | None]:
-    """Compare a method with the best by one-sided tests at the 5 % level, that is by the 90 % interval.
+    """Compare a method with the best, by its 90 % interval (one-sided tests, 5 % level).
 
     Returns:
         The standing, the deficit, and the test questions that would settle an inconclusive standing (None if it is
@@ -213,8 +207,17 @@ def _standing(
     return "inconclusive", deficit, power.questions_to_detect(difference, distance, SIGNIFICANCE_LEVEL)
 
 
+def _cheaper_candidates(recommended: Candidate, candidates: list[Candidate]) -> list[str]:
+    """Return the methods that cost less than the recommended one and may be as good."""
+    return [
+        candidate.name
+        for candidate in candidates
+        if _cost_order(candidate) < _cost_order(recommended) and candidate.standing == "inconclusive"
+    ]
+
+
 def _cost_order(candidate: Candidate) -> tuple[bool, float, float]:
-    """Sort key: the cheapest first, methods without a measured cost last; equal costs by score."""
+    """Sort key: the cheapest first, unmeasured costs last, equal costs by score."""
     return candidate.total_s is None, candidate.total_s or 0.0, -candidate.score
 
 

@@ -1,4 +1,4 @@
-"""Total cost of training and of a number of queries, and the break-even between two methods."""
+"""Total cost of training and queries, and the break-even between two methods."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from bench.analysis.summary import MethodSummary
 
 @dataclass(frozen=True)
 class CostModel:
-    """Cost of a method in seconds on the machine of its records; tuning trials are not included."""
+    """Cost of a method in seconds on the machine of its records, without tuning trials."""
 
     train_s: float
     """Seconds of training, paid once."""
@@ -23,7 +23,7 @@ class CostModel:
 
 
 def cost_model(summary: MethodSummary) -> CostModel | None:
-    """Return the cost of a method, or None if it failed or if training or queries were not measured."""
+    """Return the cost of a method, or None if it failed or was not measured."""
     if summary.status != "ok" or summary.train_s is None or summary.query_mean_ms is None:
         return None
     return CostModel(summary.train_s, summary.query_mean_ms / 1000)

@@ -1,4 +1,4 @@
-"""Comparison of methods on one task: the leader, paired differences, and verdicts with adjusted p values."""
+"""Comparison of methods on one task: leader, paired differences and verdicts."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ class Comparison:
 
     @property
     def can_rank(self) -> bool:
-        """True if a contender is significantly better than the best control, or if there is none to compare."""
+        """True if a contender is better than the best control, or if one of them is missing."""
         if self.leader is None or self.control is None:
             return True
         return any(contrast.verdict == "better" for contrast in self.against_control.values())
@@ -210,7 +210,7 @@ def _count_seed_dependent(results: Sequence[MethodResult]) -> int:
 
 
 def _paired_scores(method: MethodResult, reference: MethodResult) -> tuple[Scores, Scores]:
-    """Return the scores of both with the seeds that both have, or their means over seeds if they share none."""
+    """Return the scores for the shared seeds, or means over seeds if there are none."""
     shared = [seed for seed in method.seeds if seed in reference.seeds]
     if not shared:
         return method.scores.mean(axis=0, keepdims=True), reference.scores.mean(axis=0, keepdims=True)

@@ -120,7 +120,7 @@ def failure_reasons(summaries: Sequence[MethodSummary], translate: Translate) ->
 def exceeded_limits(
     summaries: Sequence[MethodSummary], constraints: Constraints, translate: Translate
 ) -> dict[str, str]:
-    """Return the methods that do not meet the constraints, with the first unmet constraint, by label."""
+    """Return the first unmet constraint of each method that has one, by label."""
     reasons = {}
     for summary in summaries:
         if summary.status == "ok":

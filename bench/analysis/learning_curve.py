@@ -26,7 +26,7 @@ class LearningCurve:
 
     @property
     def gain(self) -> Interval:
-        """Score gained per doubling of the labels, between the two largest sizes, with its 95 % interval.
+        """Score gained per doubling of the labels between the two largest sizes.
 
         The difference is paired by seed and question, and divided by the number of doublings.
         """
@@ -49,7 +49,7 @@ class LearningCurve:
 
 
 def learning_curves(task_results: TaskResults) -> dict[str, LearningCurve]:
-    """Return the curves of all methods that have a result at the largest size and at another one.
+    """Return the curves of methods with results at the largest and another size.
 
     Returns:
         Curves by the key that the method has at the largest size.
@@ -70,7 +70,7 @@ def learning_curves(task_results: TaskResults) -> dict[str, LearningCurve]:
 
 
 def _untuned_identity(record: Record) -> str:
-    """Return what a method keeps over training sizes: its name and the hyper-parameters that were not tuned."""
+    """Identify a method over training sizes by its name and untuned hyper-parameters."""
     spec = record.spec
     tuned = record.tuning.ranges if record.tuning else {}
     fixed = [(name, value) for name, value in sorted(spec.method.params.items()) if name not in tuned]

@@ -1,4 +1,4 @@
-"""Power analysis: test questions needed for a verdict, and the difference that a number of questions detects."""
+"""Power analysis: test questions needed for a verdict, and detectable differences."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ Scores = NDArray[numpy.float64]
 
 @dataclass(frozen=True)
 class SeedVariancePrior:
-    """Prior of the variance over seeds: an expected variance and the degrees of freedom that it counts for.
+    """Prior of the variance over seeds: expected variance and its degrees of freedom.
 
     Three seeds estimate their own variance so badly that Student's t, with two degrees of freedom, finds almost no
     difference significant. All methods together give a better estimate of the variance to expect, and the variance of

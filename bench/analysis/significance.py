@@ -1,4 +1,4 @@
-"""Confidence intervals and paired tests of scores over questions and seeds, and the verdicts that follow."""
+"""Confidence intervals, paired tests and verdicts for scores over questions and seeds."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def score_interval(scores: Scores, prior: SeedVariancePrior = NO_PRIOR) -> Inter
 
 
 def score_intervals(method_scores: Sequence[Scores], prior: SeedVariancePrior = NO_PRIOR) -> list[Interval]:
-    """Return the interval of each of several methods, which all answered the same number of questions.
+    """Return the interval of each of several methods with equally many questions.
 
     One matrix product resamples all methods, which takes a fraction of the time of separate calls.
     """
@@ -100,7 +100,7 @@ def score_intervals(method_scores: Sequence[Scores], prior: SeedVariancePrior = 
 def paired_difference(
     scores: Scores, reference_scores: Scores, prior: SeedVariancePrior = NO_PRIOR
 ) -> PairedDifference:
-    """Return the paired difference of two methods that answered the same questions with the same seeds.
+    """Return the paired difference of two methods with equal questions and seeds.
 
     Args:
         scores: Scores of the method (seeds, questions).
@@ -116,7 +116,7 @@ def paired_difference(
 def paired_differences(
     pairs: Sequence[tuple[Scores, Scores]], prior: SeedVariancePrior = NO_PRIOR
 ) -> list[PairedDifference]:
-    """Return the paired difference of each of several pairs, all with the same number of questions.
+    """Return the paired difference of each of several pairs with equally many questions.
 
     Args:
         pairs: Scores of a method and of its reference, each (seeds, questions).
@@ -161,7 +161,7 @@ def p_value(scores: Scores, reference_scores: Scores, prior: SeedVariancePrior =
 
 
 def two_sided_tail(mean: float, components: VarianceComponents) -> float:
-    """Return the probability that a mean of zero comes out at least this far from zero, on either side.
+    """Return the probability of a mean at least this far from zero if the true mean is zero.
 
     The error of the questions is normal (Student's t for one seed); the error of the seeds is Student's t and is added
     to it. The sum is integrated over quantiles of Student's t.
@@ -179,7 +179,9 @@ def two_sided_tail(mean: float, components: VarianceComponents) -> float:
 
 
 def holm_adjust(p_values: Sequence[float]) -> list[float]:
-    """Adjust p values for multiple comparisons by Holm's method, https://www.jstor.org/stable/4615733.
+    """Adjust p values for multiple comparisons by Holm's method.
+
+    Source: Holm (1979), https://www.jstor.org/stable/4615733.
 
     Returns:
         The adjusted p values, in the order of `p_values`.
@@ -211,7 +213,10 @@ def judge_difference(difference: PairedDifference, p_value: float, margin: float
 
 
 def _resampled_means(method_scores: Sequence[Scores], prior: SeedVariancePrior) -> Iterator[Resamples]:
-    """Yield resampled means for each method; the random generator is fixed, so equal data give equal resamples."""
+    """Yield resampled means for each method.
+
+    The seed of the random generator is fixed, so equal data give equal resamples.
+    """
     if not method_scores:
         return
     n_questions = method_scores[0].shape[1]
@@ -243,7 +248,7 @@ def _question_std(scores: Scores) -> float:
 
 
 def _seed_stderr(scores: Scores, prior: SeedVariancePrior) -> tuple[float, float]:
-    """Return the standard error that the seeds add to that of the questions, and its degrees of freedom.
+    """Return the standard error that the seeds add, and its degrees of freedom.
 
     Part of the variance of the seed means is the interaction of seed and question, which `_question_std` already
     contains. It is subtracted, as in a two-way analysis of variance. At least a third of the variance is kept, because
@@ -272,7 +277,7 @@ def _bounded_interval(scores: Scores, means: Resamples) -> Interval:
 
 
 def _exact_bounds(scores: Scores) -> tuple[float, float]:
-    """Return Clopper-Pearson bounds if few answers are right or few are wrong, otherwise the mean twice.
+    """Return Clopper-Pearson bounds if few answers are right or wrong, else the mean twice.
 
     Resamples of such answers hardly differ, so the bootstrap interval would be too narrow.
     """
@@ -309,6 +314,9 @@ def _is_binary(scores: Scores) -> bool:
 
 
 def _mcnemar_p_value(scores: Scores, reference_scores: Scores) -> float:
-    """Return the p value of McNemar's exact test: binomial over the questions that one method alone got right."""
+    """Return the p value of McNemar's exact test.
+
+    It is a binomial test over the questions that exactly one method answers right.
+    """
     n_won, n_lost = int((scores > reference_scores).sum()), int((scores < reference_scores).sum())
     return min(float(2 * special.bdtr(min(n_won, n_lost), n_won + n_lost, 0.5)), 1.0)

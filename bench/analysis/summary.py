@@ -13,9 +13,9 @@ from bench.records import Record, Status, comparability
 
 
 class MethodSummary(BaseModel):
-    """Scores and costs of one method on one task: means over its seeds, unless a field says otherwise.
+    """Mean scores and costs of one method on one task.
 
-    A cost is None if it was not measured.
+    Values are means over the seeds, unless a field says otherwise. A cost is None if it was not measured.
     """
 
     key: str
@@ -56,7 +56,9 @@ class MethodSummary(BaseModel):
 
 
 def summarize_methods(records: Sequence[Record]) -> list[MethodSummary]:
-    """Return one summary per method and status, best first; failed seeds of a method have their own.
+    """Return one summary per method and status, best first.
+
+    If some seeds of a method failed, they have a summary of their own.
 
     Raises:
         UserError: If the records were made under different terms.
@@ -74,7 +76,10 @@ def summarize_methods(records: Sequence[Record]) -> list[MethodSummary]:
 
 
 def method_labels(records: Iterable[Record]) -> dict[str, str]:
-    """Return a label for each key: the method's name and the hyper-parameters that differ among keys of that name."""
+    """Return a label for each key: the method's name and its distinguishing parameters.
+
+    These are the hyper-parameters that differ among the keys of that name.
+    """
     params_by_name: dict[str, dict[str, dict[str, Any]]] = defaultdict(dict)
     for record in records:
         params_by_name[record.spec.method.name][record.spec.key] = record.spec.method.params
@@ -94,7 +99,7 @@ def method_labels(records: Iterable[Record]) -> dict[str, str]:
 
 
 def forgetting_nats(record: Record) -> float | None:
-    """Return the increase of the loss on general text by training, in nats per token; None if not measured."""
+    """Return the increase of the loss on general text in nats per token, if measured."""
     forgetting = record.forgetting
     if forgetting is None or forgetting.nats_before is None or forgetting.nats_after is None:
         return None

@@ -1,4 +1,4 @@
-"""Records grouped by task and model, with the records of smaller training sizes beside them."""
+"""Records grouped by task and model, with smaller training sizes beside them."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class TaskResults:
 
     @cached_property
     def results_by_size(self) -> list[tuple[tuple[Record, ...], tuple[MethodResult, ...]]]:
-        """Records and results of each training size, ascending: the last entry is the one compared."""
+        """Records and results of each training size, ascending; the last is compared."""
         smaller = list(self.records_by_size.values())[:-1]
         return [
             *((records, tuple(comparison.method_results(records))) for records in smaller),
@@ -76,7 +76,7 @@ class TaskResults:
 
     @cached_property
     def summaries_by_size(self) -> dict[int, list[MethodSummary]]:
-        """Summaries by number of training examples, ascending; empty if all records have the same size."""
+        """Summaries by ascending number of training examples; empty for a single size."""
         smaller = list(self.records_by_size.items())[:-1]
         summaries = {size: summarize_methods(records) for size, records in smaller}
         for largest in list(self.records_by_size)[-1:]:
@@ -131,7 +131,9 @@ def _task_results(group: list[Record], shared_name: bool) -> TaskResults:
 
 
 def _all_examples(records: Sequence[Record]) -> int:
-    """Return the number of training examples of runs without a limit, as any run that trained has recorded it.
+    """Return the number of training examples of runs without a limit.
+
+    Any run that trained has recorded it.
 
     Records of early versions lack the number. It then follows from examples and epochs, most exactly for the run with
     the most epochs, because epochs are rounded.

@@ -1,4 +1,4 @@
-"""Summaries of hyper-parameter trials: the best of k trials, and values at the edge of their search range."""
+"""Summaries of hyper-parameter trials: best of k, and values at the edge of a range."""
 
 from __future__ import annotations
 

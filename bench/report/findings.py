@@ -1,4 +1,4 @@
-"""Sentences on a comparison: the leader, the significant differences, and what is inconclusive."""
+"""Sentences on a comparison: leader, significant differences, and inconclusive ones."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from bench.i18n import Translate, untranslated
 
 
 def comparison_sentences(comparison: Comparison, translate: Translate = untranslated) -> list[str]:
-    """Describe a comparison: the leader, the methods against it, then the methods against the best control.
+    """Describe a comparison: the leader, then the methods against it and the best control.
 
     Args:
         comparison: The methods of one task on one model.

@@ -1,4 +1,4 @@
-"""Baseline records: loading them from files or a git revision, and replacing them with a reason."""
+"""Baseline records: load them from files or a git revision, and replace them."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def has_records(reference: str) -> bool:
 
 
 def bless_baseline(new: Sequence[Record], into: Path, reason: str) -> list[Path]:
-    """Write records into a baseline folder, in place of those of the same task, model and method.
+    """Replace the baseline records of the same task, model and method by new ones.
 
     Args:
         new: The new baseline records.

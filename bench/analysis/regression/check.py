@@ -1,4 +1,4 @@
-"""Check of new records against old ones: findings, worst first, with the exit code for a build."""
+"""Check of new records against old ones, with an exit code for a build."""
 
 from __future__ import annotations
 
@@ -35,7 +35,10 @@ class CheckOutcome:
 
     @property
     def exit_code(self) -> int:
-        """0: no regressions; 1: regressions; 3: cannot tell, because evidence is missing or no scores were compared."""
+        """Exit code: 0 without regressions, 1 with regressions, 3 if the check cannot tell.
+
+        It cannot tell if evidence is missing or if no scores were compared.
+        """
         if self.with_verdict("worse"):
             return EXIT_WORSE
         if self.with_verdict(*UNDECIDED_VERDICTS):
@@ -47,7 +50,7 @@ class CheckOutcome:
 
     @property
     def summary(self) -> str:
-        """The outcome in a sentence or two, with the smallest drop that is detected in every method."""
+        """The outcome in a few sentences, with the drop that is detected in every method."""
         smallest_drops = [
             finding.smallest_drop
             for finding in self.findings

@@ -1,4 +1,4 @@
-"""Equal runs in two Python environments on one machine, to judge a library upgrade before it is made."""
+"""Equal runs in two Python environments, to judge a library upgrade in advance."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def run_rounds(requirements: Sequence[Path], command: str, out: Path, first: int
 
 
 def _create_environment(requirements: Path, folder: Path) -> Path:
-    """Create an environment on top of the current one, so that only the different packages are installed.
+    """Create an environment on top of the current one and install what differs.
 
     Returns:
         The Python interpreter of the environment.

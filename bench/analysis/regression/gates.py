@@ -1,4 +1,4 @@
-"""Regression gates other than scores: status, counts, artifact size, memory, speed and training curve."""
+"""Regression gates other than scores: status, counts, artifact size, memory, speed, curve."""
 
 from __future__ import annotations
 
@@ -93,7 +93,10 @@ def _check_run(pair: RecordPair) -> Iterator[GateFinding]:
 
 
 def _check_status(pair: RecordPair, old: Record, new: Record | None) -> GateFinding:
-    """Compare the status of one seed; a run that failed before is worse only if it now ends in an error."""
+    """Compare the status of one seed.
+
+    A run that failed before is worse only if it now ends in an error or a timeout.
+    """
     seed = old.spec.seed
     if new is None:
         return GateFinding(
@@ -112,7 +115,10 @@ def _check_status(pair: RecordPair, old: Record, new: Record | None) -> GateFind
 
 
 def _check_counts(pair: RecordPair) -> Iterator[GateFinding]:
-    """Check that counts are equal; a difference shows changed target modules or a changed budget."""
+    """Check that counts are equal.
+
+    A difference shows changed target modules or a changed budget.
+    """
     if not pair.seeds:
         return
     changes = {}
@@ -147,7 +153,10 @@ def _check_artifact(pair: RecordPair, policy: Policy) -> Iterator[GateFinding]:
 
 
 def _check_memory(pair: RecordPair, policy: Policy) -> Iterator[GateFinding]:
-    """Compare the peak of each phase on equal machines; other peaks than those on CUDA vary too much to fail."""
+    """Compare the peak of each phase on equal machines.
+
+    Only peaks on CUDA can fail; others vary too much.
+    """
     records = [(old, new) for old, new in pair.matched_records() if old.cost and new.cost]
     if not records or any(_machine(old) != _machine(new) for old, new in records):
         return
@@ -193,7 +202,7 @@ def _show_curve(pair: RecordPair) -> Iterator[GateFinding]:
 
 
 def _cost_field(record: Record, name: str) -> object:
-    """Return a field of the cost by its dotted name, or None if the record lacks that part of the cost.
+    """Return a field of the cost by its dotted name, or None if the part is null.
 
     Raises:
         AttributeError: If `Cost` has no field of that name.

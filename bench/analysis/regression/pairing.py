@@ -117,7 +117,7 @@ def _unique_labels(records: Sequence[Record]) -> dict[str, str]:
 
 
 def _group_runs(records: Sequence[Record]) -> dict[MethodId, dict[str, list[Record]]]:
-    """Group records by task, model and method, and within these by key, with the seeds ascending."""
+    """Group records by task, model and method, then by key, with ascending seeds."""
     runs: dict[MethodId, dict[str, list[Record]]] = defaultdict(lambda: defaultdict(list))
     for record in sorted(records, key=lambda record: record.spec.seed):
         spec = record.spec
@@ -126,7 +126,7 @@ def _group_runs(records: Sequence[Record]) -> dict[MethodId, dict[str, list[Reco
 
 
 def _spec_differences(old: Spec, new: Spec) -> dict[str, tuple[Any, Any]]:
-    """Return the terms and hyper-parameters with different values in two specs, with both values."""
+    """Return both values of each term and hyper-parameter that differs."""
     old_values, new_values = _terms_and_params(old), _terms_and_params(new)
     return {
         name: (old_values.get(name), new_values.get(name))

@@ -52,7 +52,10 @@ class ScoreDrop:
         return two_sided / 2 if self.differences.mean() < 0 else 1 - two_sided / 2
 
     def detectable_drop(self, level: float) -> float:
-        """Return the smallest drop that is detected with 80 % power at a one-sided level, given the observed error."""
+        """Return the smallest drop that a one-sided test detects with 80 % power.
+
+        The error is the one that was observed.
+        """
         question_variance = self.components.question_std**2 / self.components.n_questions
         stderr = sqrt(question_variance + self.components.seed_stderr**2)
         power_margin = float(special.ndtri(POWER)) * stderr
@@ -116,7 +119,7 @@ class ChangedPair:
 
 
 def find_score_drops(pairs: Sequence[RecordPair], policy: Policy) -> list[GateFinding]:
-    """Return findings on the main metric of each comparable pair, then on the common shift of each task.
+    """Return findings on the main metric of each pair, then on common shifts.
 
     Pairs with byte-equal answers need no test. Half of the false-alarm rate goes to the methods and half to the common
     shifts, with Holm's method in each half. So many methods do not hide a drop that all of them share.
@@ -176,7 +179,7 @@ def format_change(differences: Scores) -> str:
 
 
 def _finding_without_test(pair: RecordPair) -> GateFinding | None:
-    """Return the finding on a pair whose answers are equal or not comparable; None if the answers differ."""
+    """Return the finding on equal or incomparable answers; None if the answers differ."""
     records = list(pair.matched_records())
     for old, new in records:
         old_ids, new_ids = old.samples.ids, new.samples.ids
@@ -210,7 +213,7 @@ def _test_family(drops: Sequence[ScoreDrop], level: float) -> list[GateFinding]:
 
 
 def _common_shifts(changed: Sequence[ChangedPair]) -> list[ScoreDrop]:
-    """Return the common shift of each task with two or more changed methods, averaged over the seeds of each.
+    """Return the common shift of each task with two or more changed methods.
 
     It detects drops that are too small to be significant for a single method.
     """

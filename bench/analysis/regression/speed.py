@@ -1,4 +1,4 @@
-"""Slowdown of training and prediction, from rounds that alternate between two environments on one machine."""
+"""Slowdown of training and prediction, from interleaved rounds of two environments."""
 
 from __future__ import annotations
 
@@ -68,7 +68,10 @@ def _is_slower(log_ratios: list[float], policy: Policy) -> bool:
 
 
 def _mean_ratio(log_ratios: list[float]) -> tuple[float, float]:
-    """Return the geometric mean of the ratios and its one-sided 95 % lower bound (Student's t of the logarithms)."""
+    """Return the geometric mean of the ratios and its one-sided 95 % lower bound.
+
+    The bound is that of Student's t for the mean of the logarithms.
+    """
     mean, std = float(numpy.mean(log_ratios)), float(numpy.std(log_ratios, ddof=1))
     n_rounds = len(log_ratios)
     critical = special.stdtrit(n_rounds - 1, 1 - SIGNIFICANCE_LEVEL)
@@ -76,7 +79,7 @@ def _mean_ratio(log_ratios: list[float]) -> tuple[float, float]:
 
 
 def _read_times(folder: Path) -> RoundTimes:
-    """Return the times of each method and phase that is long enough in every round; seeds of a round are summed."""
+    """Return the times of each method and phase that is long enough in every round."""
     round_folders = sorted((path for path in folder.glob("*") if path.is_dir()), key=lambda path: int(path.name))
     if len(round_folders) < MIN_ROUNDS:
         raise UserError(f"{folder}: {len(round_folders)} rounds; at least {MIN_ROUNDS} are needed to compare speed")
