@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, Self
+from typing import Any, ClassVar, Protocol, Self, TypedDict
 
 
 class Unsupported(Exception):
@@ -395,5 +395,25 @@ class Method:
         raise NotImplementedError
 
 
-ProgressCallback = Callable[[dict[str, Any]], None]
+class ProgressState(TypedDict, total=False):
+    """State of a run in progress, for display; an event holds only the keys that have changed."""
+
+    phase: str
+    since: float
+    """Start of the phase in seconds since the epoch."""
+    step: int
+    steps: int
+    """Planned optimizer steps; tokens or seconds may end training sooner."""
+    tokens: int
+    spent_s: float
+    """Seconds of training so far."""
+    granted_s: float | None
+    """Seconds that the budget allows; None without a limit."""
+    trial: int
+    """Number of the tuning trial, from 1."""
+    node: str
+    """Node of the cluster that the run is on."""
+
+
+ProgressCallback = Callable[[ProgressState], None]
 """Receives progress events of a run, for display; its result is ignored."""

@@ -1,4 +1,4 @@
-"""A task: what is asked, the examples, and how an answer is scored."""
+"""A task: its examples, its prompts, and the scoring of answers."""
 
 from __future__ import annotations
 
@@ -14,34 +14,37 @@ from pathlib import Path
 from typing import Any
 
 from bench.errors import UserError, did_you_mean
-from bench.metrics import score as em_f1
+from bench.metrics import score as score_em_f1
 from bench.task_card import TaskCard, read_card
 
 SPLITS = ("train", "validation", "test")
-LOOKED_AT = 20  # test rows on which a scorer is tried before anything runs
-TINY = 1e-9  # by which a share may be rounded below 0 or above 1
+ROW_KEYS = ("id", "input", "target", "rationale", "rejected")
+SCORER_CHECK_ROWS = 20  # test rows on which a scorer is tried before anything runs
+SCORE_TOLERANCE = 1e-9  # rounding error by which a score may be below 0 or above 1
 Scorer = Callable[[str, Sequence[str]], dict[str, float]]
+"""Function `score` of a `task.py`: scores by name, each from 0 to 1, of an answer and its references."""
 
 
 @dataclass(frozen=True)
 class TaskRow:
-    """One example. `target` is the first of the `references`: the one to learn from."""
+    """One row of a task (see `bench.method.Example`)."""
 
     id: str
     input: str
     references: tuple[str, ...]
+    """All accepted answers."""
     rationale: str | None = None
     rejected: str | None = None
 
     @property
     def target(self) -> str:
-        """The reference to learn from."""
+        """The accepted answer to learn: the first of `references`."""
         return self.references[0]
 
 
 @dataclass(frozen=True)
 class TaskTrainingData:
-    """The task without its exam (see `bench.method.Lesson`)."""
+    """The part of a task that a method may learn from (see `bench.method.TrainingData`)."""
 
     card: TaskCard
     train: tuple[TaskRow, ...]
@@ -50,98 +53,120 @@ class TaskTrainingData:
 
     @property
     def labels(self) -> tuple[str, ...] | None:
-        """The closed set of answers, or None for open ones."""
+        """All possible answers; None for open answers."""
         return self.card.labels
 
     @property
     def options(self) -> list[str]:
-        """What follows a prompt, for each label in their order; none where answers are open."""
-        return [self._lead() + label for label in self.labels or ()]
+        """The completion of each label, in the order of `labels`; empty for open answers."""
+        return [self._completion_start() + label for label in self.labels or ()]
 
     def prompt(self, input: str, shots: Sequence[Any] = (), *, with_rationale: bool = False) -> str:
-        """Instruction, solved shots, and the question up to where its answer begins."""
-        shown = "".join(
-            self.prompt_head(shot.input) + self.completion(shot, with_rationale=with_rationale) + self.card.end
+        """Return instruction, solved shots, and the question up to where its answer begins."""
+        solved = "".join(
+            self.question(shot.input) + self.completion(shot, with_rationale=with_rationale) + self.card.end
             for shot in shots
         )
-        return f"{self.card.instruction}\n\n{shown}{self.prompt_head(input)}"
+        return f"{self.card.instruction}\n\n{solved}{self.question(input)}"
 
-    def prompt_head(self, input: str) -> str:
-        """The template up to `{target}`; white space before it belongs to the completion, where tokenizers put it."""
+    def question(self, input: str) -> str:
+        """Return the template filled in up to `{target}`, without the white space before it.
+
+        Tokenizers join a space to the word that follows, so this white space belongs to the completion.
+        """
         return self.card.template.partition("{target}")[0].rstrip().replace("{input}", input)
 
     def completion(self, example: Any, *, with_rationale: bool = False) -> str:
-        """What follows the prompt when the answer is right, without the end-of-sequence token.
+        """Return the text after the prompt for a correct answer, without end-of-sequence token.
 
-        A `worked` one holds the rationale before the answer. The line break between them must be its only one, so
-        that an answer which breaks off among the steps is not taken for a whole one.
+        The line break between rationale and answer is the only one, so that generated text which was cut off within
+        the rationale is not mistaken for an answer.
         """
         steps = " ".join(example.rationale.split()) + "\n" if with_rationale else ""
-        return self._lead() + steps + str(example.target)
+        return self._completion_start() + steps + str(example.target)
 
     def trim(self, text: str) -> str:
-        """An answer up to where the template ends it, without surrounding white space."""
+        """Return generated text up to the end of the answer, stripped."""
         return self.card.trim(text)
 
     def final_answer(self, solution: str) -> str:
-        """The last line of a worked completion, up to where the template ends it; empty if it has no other line."""
+        """Return the last line of a completion with rationale; empty if it has only one line."""
         steps, _, answer = self.card.trim(solution).rpartition("\n")
         return answer.strip() if steps else ""
 
-    def _lead(self) -> str:
-        """White space before `{target}`, with which every completion begins."""
-        head = self.card.template.partition("{target}")[0]
-        return head[len(head.rstrip()) :]
+    def _completion_start(self) -> str:
+        """Return the white space before `{target}`, with which every completion begins."""
+        before_target = self.card.template.partition("{target}")[0]
+        return before_target[len(before_target.rstrip()) :]
 
 
 @dataclass(frozen=True)
 class Task:
-    """A task, frozen once loaded; `sha256` is the digest of its card, data and scorer."""
+    """A loaded task."""
 
     card: TaskCard
     folder: Path
     sha256: str
+    """Digest of card, data and scorer."""
     splits: dict[str, tuple[TaskRow, ...]]
     scorer: Scorer | None = None
+    """Function `score` of the task's own `task.py`, if there is one."""
     metrics: tuple[str, ...] = ()
-    """What the scorer gives each answer; none where there is no scorer."""
+    """Names of the scores that `scorer` returns; empty if there is no scorer."""
 
     def training_data(self, seed: int, examples: int | None = None) -> TaskTrainingData:
-        """What a method may see: `examples` training rows drawn by `seed` (fewer are among more), and validation."""
+        """Return the part of the task that a method may learn from.
+
+        Args:
+            seed: Seed of the run, which also chooses the training rows.
+            examples: Maximum number of training rows; None for all. With the same seed a smaller set is contained
+                in a larger one.
+        """
         train = self.splits["train"]
         if examples is not None and examples < len(train):
             train = tuple(random.Random(seed).sample(train, len(train))[:examples])
         return TaskTrainingData(self.card, train, self.splits["validation"], seed)
 
     def trim(self, text: str) -> str:
-        """An answer up to where the template ends it, without surrounding white space; the same for all methods."""
+        """Return generated text up to the end of the answer, stripped; the same for all methods."""
         return self.card.trim(text)
 
     def parse(self, text: str) -> str | None:
-        """The part of a trimmed answer that `em` compares; None if there is none."""
+        """Return the part of a trimmed answer that `em` compares; None if there is none."""
         if self.card.answer is None:
             return text or None
-        found = re.search(self.card.answer, text)
-        return (found[1] or "").strip() or None if found else None
+        match = re.search(self.card.answer, text)
+        return (match[1] or "").strip() or None if match else None
 
     def score(self, prediction: str, references: Sequence[str]) -> dict[str, float]:
-        """Scores of one trimmed answer: em on the parsed part, f1 on the whole, parsed, and format where one is set.
+        """Score one trimmed answer.
 
-        Raises `ValueError` where the task's own scorer gives anything but a share for each of its scores.
+        Args:
+            prediction: The answer.
+            references: All accepted answers.
+
+        Returns:
+            Scores from 0 to 1: those of the task's own scorer if it has one. Otherwise `em` of the parsed part,
+            `f1` of the whole answer, `parsed` (1 if there is a parsed part), and `format` if the card defines one.
+
+        Raises:
+            ValueError: The task's own scorer returned something else than a number from 0 to 1 for each score.
         """
         if self.scorer is not None:
-            own = self.scorer(prediction, references)
-            if not self.metrics:  # it is only being tried
-                return own
-            if not (_are_shares(own) and {*own} == {*self.metrics}):
-                due = f"a number from 0 to 1 is due for each of {', '.join(self.metrics)}"
-                raise ValueError(f"score in task.py gives {own!r} for {prediction!r}; {due}")
-            return {name: min(max(value, 0.0), 1.0) for name, value in own.items()}
+            scores = self.scorer(prediction, references)
+            if not self.metrics:  # `load_task` is trying the scorer, to learn the names of its scores
+                return scores
+            if not (_are_valid_scores(scores) and {*scores} == {*self.metrics}):
+                raise ValueError(
+                    f"score in task.py returned {scores!r} for {prediction!r}; "
+                    f"it must return a number from 0 to 1 for each of {', '.join(self.metrics)}"
+                )
+            return {name: min(max(value, 0.0), 1.0) for name, value in scores.items()}
         answer = self.parse(prediction)
-        wanted = [self.parse(reference) or reference for reference in references]
+        parsed_references = [self.parse(reference) or reference for reference in references]
         scores = {
-            "em": 0.0 if answer is None else em_f1(answer, wanted, self.card.normalize)["em"],
-            "f1": em_f1(prediction, references, self.card.normalize)["f1"],
+            "em": 0.0 if answer is None else score_em_f1(answer, parsed_references, self.card.normalize)["em"],
+            "f1": score_em_f1(prediction, references, self.card.normalize)["f1"],
             "parsed": float(answer is not None),
         }
         if self.card.format is not None:
@@ -149,128 +174,150 @@ class Task:
         return scores
 
 
-def load_task(folder: Path, rows: Path | None = None) -> Task:
-    """The task in `folder`, its examples in `rows` where they lie elsewhere.
+def load_task(folder: Path, rows_folder: Path | None = None) -> Task:
+    """Load and check a task.
 
-    Raises `UserError` with file, line and mend at the first thing that is wrong.
+    Args:
+        folder: Folder with `task.yaml` and, optionally, `task.py`.
+        rows_folder: Folder with the files of the splits; None if they are in `folder`.
+
+    Raises:
+        UserError: Something in the task is invalid; reports the first problem with file, line and hint.
     """
     card = read_card(folder / "task.yaml")
-    ids: dict[str, str] = {}
-    data = [(rows or folder) / f"{split}.jsonl" for split in SPLITS]
-    splits = {file.stem: _read_split(file, card, ids) for file in data}
-    _check_labels(splits, data[0], card)
-    files = [folder / "task.yaml", *data]
-    code = folder / "task.py"
-    scorer = _read_scorer(code) if code.exists() else None
+    row_locations: dict[str, str] = {}
+    data_files = [(rows_folder or folder) / f"{split}.jsonl" for split in SPLITS]
+    splits = {file.stem: _read_split(file, card, row_locations) for file in data_files}
+    _check_labels(splits, data_files[0], card)
+    files = [folder / "task.yaml", *data_files]
+    scorer_file = folder / "task.py"
+    scorer = _read_scorer(scorer_file) if scorer_file.exists() else None
     digest = hashlib.sha256()
-    for file in [*files, code] if scorer else files:
+    for file in [*files, scorer_file] if scorer else files:
         digest.update(hashlib.sha256(file.read_bytes()).digest())
-    made = Task(card, folder, digest.hexdigest(), splits, scorer)
-    scores = _check_scores(made, code)
-    return replace(made, metrics=scores) if scorer else made
+    task = Task(card, folder, digest.hexdigest(), splits, scorer)
+    metrics = _check_scores(task, scorer_file)
+    return replace(task, metrics=metrics) if scorer else task
 
 
-def _read_split(file: Path, card: TaskCard, ids: dict[str, str]) -> tuple[TaskRow, ...]:
+def _read_split(file: Path, card: TaskCard, row_locations: dict[str, str]) -> tuple[TaskRow, ...]:
+    """Read the rows of a split, and add the location of each to `row_locations` by id."""
     if not file.is_file():
-        raise UserError(
-            f"the split '{file.stem}' is missing", location=str(file), hint="add it, one JSON object per line"
-        )
-    rows = []
+        hint = "add the file, with one JSON object per line"
+        raise UserError(f"the split '{file.stem}' is missing", location=str(file), hint=hint)
     try:
         lines = file.read_text(encoding="utf-8-sig").split("\n")
     except UnicodeDecodeError as error:
         raise UserError(f"not UTF-8: {error}", location=str(file), hint="save the file as UTF-8") from None
+    rows = []
     for number, line in enumerate(lines, start=1):
         if line.strip():
-            where = f"{file}:{number}"
-            row = _read_row(line, where, card)
-            if row.id in ids:
-                raise UserError(
-                    f"the id '{row.id}' is given twice", location=where, hint=f"it stands at {ids[row.id]} too"
-                )
-            ids[row.id] = where
+            location = f"{file}:{number}"
+            row = _read_row(line, location, card)
+            if row.id in row_locations:
+                hint = f"change it; the other row is at {row_locations[row.id]}"
+                raise UserError(f"the id '{row.id}' is used twice", location=location, hint=hint)
+            row_locations[row.id] = location
             rows.append(row)
     if not rows:
-        raise UserError(f"the split '{file.stem}' is empty", location=str(file), hint="give it at least one example")
+        raise UserError(f"the split '{file.stem}' is empty", location=str(file), hint="add at least one example")
     return tuple(rows)
 
 
-def _check_labels(splits: dict[str, tuple[TaskRow, ...]], train: Path, card: TaskCard) -> None:
-    """Refuse an exam that asks for a label of which there is no example to learn from."""
-    learnt = {text for row in splits["train"] for text in row.references}
-    if card.labels is None or not (strange := {row.target for row in splits["test"]} - learnt):
+def _check_labels(splits: dict[str, tuple[TaskRow, ...]], train_file: Path, card: TaskCard) -> None:
+    """Raise `UserError` if a label of the test split has no training example."""
+    if card.labels is None:
         return
-    raise UserError(
-        f"the test asks for {', '.join(map(repr, sorted(strange)))}, of which train has no example",
-        location=str(train),
-        hint="add examples of it, or drop the label and its test rows",
-    )
+    train_labels = {text for row in splits["train"] for text in row.references}
+    unseen = {row.target for row in splits["test"]} - train_labels
+    if unseen:
+        raise UserError(
+            f"the test split asks for {', '.join(map(repr, sorted(unseen)))}, which has no training example",
+            location=str(train_file),
+            hint="add examples of it, or remove the label and its test rows",
+        )
 
 
-def _check_scores(task: Task, code: Path) -> tuple[str, ...]:
-    """Names of the scores; refuses a scorer that cannot score rows' own targets, and a main metric that is none of
-    them.
+def _check_scores(task: Task, scorer_file: Path) -> tuple[str, ...]:
+    """Return the names of the scores, after scoring some targets against themselves.
+
+    Raises:
+        UserError: The scorer fails, its scores are invalid, or none of them is the main metric.
     """
-    mend = "score(prediction, references) returns a dict of the same names for all, and numbers from 0 to 1"
-    found: dict[str, float] = {}
-    for row in task.splits["test"][:LOOKED_AT]:
+    hint = "score(prediction, references) must return a dict with the same names for all rows and numbers from 0 to 1"
+    first_scores: dict[str, float] = {}
+    for row in task.splits["test"][:SCORER_CHECK_ROWS]:
         try:
             scores = task.score(row.target, row.references)
         except Exception as error:
-            at = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(code)]
+            frames = traceback.extract_tb(error.__traceback__)
+            line_numbers = [frame.lineno for frame in frames if frame.filename == str(scorer_file)]
+            location = f"{scorer_file}:{line_numbers[-1]}" if line_numbers else str(scorer_file)
             problem = f"score fails on {row.target!r}: {type(error).__name__}: {error}"
-            raise UserError(problem, location=f"{code}:{at[-1]}" if at else str(code), hint=mend) from error
-        if not _are_shares(scores) or {*scores} != {*(found or scores)}:
-            raise UserError(f"score gives {scores!r} for {row.target!r} and itself", location=str(code), hint=mend)
-        found = scores
-    if task.card.metric not in found:
-        mend = f"{did_you_mean(task.card.metric, found)}; or have score in task.py return it"
-        problem = f"key 'metric': no score is called '{task.card.metric}'"
-        raise UserError(problem, location=str(task.folder / "task.yaml"), hint=mend)
-    return tuple(found)
+            raise UserError(problem, location=location, hint=hint) from error
+        first_scores = first_scores or scores
+        if not _are_valid_scores(scores) or {*scores} != {*first_scores}:
+            problem = f"score returned {scores!r} for the target {row.target!r}"
+            raise UserError(problem, location=str(scorer_file), hint=hint)
+    if task.card.metric not in first_scores:
+        hint = f"{did_you_mean(task.card.metric, first_scores)}; or return it from score in task.py"
+        problem = f"key 'metric': there is no score '{task.card.metric}'"
+        raise UserError(problem, location=str(task.folder / "task.yaml"), hint=hint)
+    return tuple(first_scores)
 
 
-def _are_shares(scores: object) -> bool:
-    """Whether scores are numbers from 0 to 1, but for rounding, by their names."""
-    numbers = scores.values() if isinstance(scores, dict) else ()
-    return bool(numbers) and all(isinstance(value, int | float) and -TINY <= value <= 1 + TINY for value in numbers)
-
-
-def _read_row(line: str, where: str, card: TaskCard) -> TaskRow:
-    try:
-        content = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise UserError(f"not valid JSON: {error}", location=where, hint="one JSON object per line") from None
-    if not isinstance(content, dict):
-        raise UserError("a line must hold one JSON object", location=where, hint='{"id": …, "input": …, "target": …}')
-    valid = ("id", "input", "target", "rationale", "rejected")
-    for key in content:
-        if key not in valid:
-            raise UserError(f"unknown key '{key}'", location=where, hint=did_you_mean(key, valid))
-    for key in ("id", "input"):
-        if not isinstance(content.get(key), str) or not content[key].strip():
-            raise UserError(
-                f"'{key}' must be a text that is not empty", location=where, hint="fill it in, or drop the line"
-            )
-    target = content.get("target")
-    references: list[Any] = target if isinstance(target, list) else [target]
-    if not references or not all(isinstance(text, str) and text.strip() for text in references):
-        problem = "'target' must be a text that is not empty, or a list of such"
-        raise UserError(problem, location=where, hint="fill it in, or drop the line")
-    for key in ("rationale", "rejected"):
-        if not isinstance(content.get(key), str | None):
-            raise UserError(f"'{key}' must be a text", location=where, hint="write it as a text, or leave it out")
-    for text in references:
-        if card.end and card.end in text:
-            raise UserError(f"the target contains {card.end!r}, which ends an answer in the template", location=where)
-        if card.labels is not None and text not in card.labels:
-            raise UserError(f"the target '{text}' is none of the labels", location=where, hint=", ".join(card.labels))
-    return TaskRow(
-        content["id"], content["input"], tuple(references), content.get("rationale"), content.get("rejected")
+def _are_valid_scores(scores: object) -> bool:
+    """Return True for a non-empty dict of numbers from 0 to 1, apart from rounding errors."""
+    values = scores.values() if isinstance(scores, dict) else ()
+    return bool(values) and all(
+        isinstance(value, int | float) and -SCORE_TOLERANCE <= value <= 1 + SCORE_TOLERANCE for value in values
     )
 
 
+def _read_row(line: str, location: str, card: TaskCard) -> TaskRow:
+    """Parse and check one line of a split."""
+    try:
+        content = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise UserError(f"not valid JSON: {error}", location=location, hint="write one JSON object per line") from None
+    if not isinstance(content, dict):
+        hint = '{"id": …, "input": …, "target": …}'
+        raise UserError("a line must hold one JSON object", location=location, hint=hint)
+    for key in content:
+        if key not in ROW_KEYS:
+            raise UserError(f"unknown key '{key}'", location=location, hint=did_you_mean(key, ROW_KEYS))
+    for key in ("id", "input"):
+        if not isinstance(content.get(key), str) or not content[key].strip():
+            problem = f"'{key}' must be a non-empty string"
+            raise UserError(problem, location=location, hint="add the text, or remove the line")
+    references = _read_references(content.get("target"), location)
+    for key in ("rationale", "rejected"):
+        if not isinstance(content.get(key), str | None):
+            raise UserError(f"'{key}' must be a string", location=location, hint="write a string, or remove the key")
+    _check_references(references, location, card)
+    return TaskRow(content["id"], content["input"], references, content.get("rationale"), content.get("rejected"))
+
+
+def _read_references(target: Any, location: str) -> tuple[str, ...]:
+    references = target if isinstance(target, list) else [target]
+    if not references or not all(isinstance(text, str) and text.strip() for text in references):
+        problem = "'target' must be a non-empty string or a list of them"
+        raise UserError(problem, location=location, hint="add the text, or remove the line")
+    return tuple(references)
+
+
+def _check_references(references: tuple[str, ...], location: str, card: TaskCard) -> None:
+    for text in references:
+        if card.end and card.end in text:
+            problem = f"the target contains {card.end!r}, which ends an answer in the template"
+            raise UserError(problem, location=location)
+        if card.labels is not None and text not in card.labels:
+            hint = f"use one of: {', '.join(card.labels)}"
+            raise UserError(f"the target '{text}' is not in 'labels'", location=location, hint=hint)
+
+
 def _read_scorer(file: Path) -> Scorer:
+    """Import `score` from a `task.py`."""
     spec = importlib.util.spec_from_file_location(f"bench_task_{file.parent.name}", file)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -279,8 +326,8 @@ def _read_scorer(file: Path) -> Scorer:
         scorer: Scorer = module.score
     except Exception as error:
         raise UserError(
-            f"task.py does not load: {type(error).__name__}: {error}",
+            f"task.py cannot be imported: {type(error).__name__}: {error}",
             location=str(file),
-            hint="it must define score(prediction: str, references: Sequence[str]) -> dict[str, float]",
+            hint="define score(prediction: str, references: Sequence[str]) -> dict[str, float]",
         ) from error
     return scorer

@@ -1,4 +1,4 @@
-"""`task.yaml`: everything about a task but its examples, and where those are when they lie on the hub."""
+"""The card of a task, `task.yaml`: all its settings, and where its examples are if they are on the hub."""
 
 from __future__ import annotations
 
@@ -23,27 +23,30 @@ from bench.metrics import Normalizer
 
 
 class FrozenSection(BaseModel):
-    """A piece of the card: unchangeable, and an unknown key is an error."""
+    """Base class of the sections of a card: immutable, and an unknown key is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class DatasetColumn(FrozenSection):
-    """Where a text stands in a row of the hub, and which part of it is meant; a column's name alone is one too."""
+    """A column of a data set, and the part of its text to use.
 
-    column: str = Field(description="its name; a dot leads into it: answers.text")
-    remove: str | None = Field(None, description="regex: what matches is taken out first")
-    pattern: str | None = Field(None, description="regex whose one group is kept; null: all of it")
+    In the card the name of the column alone is enough.
+    """
+
+    column: str = Field(description="name of the column; a dot leads into nested values: answers.text")
+    remove: str | None = Field(None, description="regular expression: matches are removed first")
+    pattern: str | None = Field(None, description="regular expression with one group, which is kept; null: all of it")
 
     @field_validator("remove", "pattern")
     @classmethod
     def _compiles(cls, pattern: str | None) -> str | None:
-        return _compiled(pattern)
+        return _check_pattern(pattern)
 
     @model_validator(mode="before")
     @classmethod
-    def _named(cls, given: Any) -> Any:
-        return {"column": given} if isinstance(given, str) else given
+    def _accepts_a_name(cls, content: Any) -> Any:
+        return {"column": content} if isinstance(content, str) else content
 
     @model_validator(mode="after")
     def _pattern_has_one_group(self) -> DatasetColumn:
@@ -53,7 +56,7 @@ class DatasetColumn(FrozenSection):
 
 
 class HubSplits(FrozenSection):
-    """Which of the hub's splits each of ours is drawn from, slices too: `train[-500:]`."""
+    """The split of the data set, or a slice of it, for each split of the task: `train[-500:]`."""
 
     train: str
     validation: str
@@ -61,7 +64,7 @@ class HubSplits(FrozenSection):
 
 
 class SplitSizes(FrozenSection):
-    """How many examples are drawn at most; null: all."""
+    """Maximum number of examples in each split; null: all."""
 
     train: PositiveInt | None = None
     validation: PositiveInt | None = None
@@ -69,7 +72,7 @@ class SplitSizes(FrozenSection):
 
 
 class HubDataset(FrozenSection):
-    """The section `data`: a data set of the hub, and what its columns mean."""
+    """The section `data`: a data set of the hub, and which of its columns to use."""
 
     hub: str = Field(pattern=r"^[\w.-]+/[\w.-]+$", description="org/name")
     config: str | None = None
@@ -78,28 +81,30 @@ class HubDataset(FrozenSection):
     input: str = Field(description="a column, or a text with {columns} in it")
     target: DatasetColumn = Field(description="a list of texts is a list of accepted answers")
     rationale: DatasetColumn | None = None
-    labels: dict[str | int | bool, str] | None = Field(None, description="values or class names to this task's labels")
-    keep_values: dict[str, tuple[str | int | bool, ...]] = Field({}, description="column to the values that are kept")
-    drop_empty: bool = Field(False, description="leave out rows without a text; else one is refused")
-    max_input_chars: PositiveInt | None = Field(None, description="characters of an input; longer ones are left out")
+    labels: dict[str | int | bool, str] | None = Field(None, description="label of the task for each value or class")
+    keep_values: dict[str, tuple[str | int | bool, ...]] = Field({}, description="values of a column to keep")
+    drop_empty: bool = Field(False, description="leave out rows with an empty text; otherwise they are an error")
+    max_input_chars: PositiveInt | None = Field(None, description="leave out rows with more characters in the input")
     sizes: SplitSizes = SplitSizes()
-    seed: NonNegativeInt = Field(0, description="draws the examples")
+    seed: NonNegativeInt = Field(0, description="seed of the random choice of examples")
 
     @field_validator("revision")
     @classmethod
-    def _is_a_pin(cls, revision: str) -> str:
+    def _is_fixed(cls, revision: str) -> str:
         if revision.strip() in ("", "main", "master"):
-            raise ValueError("name a commit (40 digits, under Files → History on the hub) or a tag: a branch moves")
+            raise ValueError(
+                "a branch changes; use a commit (40 digits, under Files → History on the page of the data set) or a tag"
+            )
         return revision
 
     @property
     def input_template(self) -> str:
-        """The input as a text with columns in it."""
+        """The input as a text with columns in braces."""
         return self.input if "{" in self.input else f"{{{self.input}}}"
 
 
 class TaskCard(FrozenSection):
-    """`task.yaml`: everything about a task but its examples."""
+    """The content of `task.yaml`: all settings of a task."""
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")
     version: PositiveInt
@@ -107,36 +112,36 @@ class TaskCard(FrozenSection):
     language: str
     license: str
     instruction: str
-    template: str = Field("{input}\n{target}\n\n", description="one solved example; what follows {target} ends it")
+    template: str = Field("{input}\n{target}\n\n", description="one solved example; the text after {target} ends it")
     normalize: Normalizer
     metric: str = Field("em", description="the main metric")
-    labels: tuple[str, ...] | None = Field(None, description="the closed set of answers; null for open answers")
-    answer: str | None = Field(None, description="regex whose one group is what em compares; null: the whole answer")
-    format: str | None = Field(None, description="regex a well-formed answer matches as a whole")
-    new_tokens: PositiveInt = Field(description="tokens an answer may take")
-    data: HubDataset | None = Field(
-        None, description="a data set of the hub; null: the examples stand beside this file"
+    labels: tuple[str, ...] | None = Field(None, description="all possible answers; null for open answers")
+    answer: str | None = Field(
+        None, description="regular expression whose one group is what em compares; null: the whole answer"
     )
+    format: str | None = Field(None, description="regular expression that a well-formed answer matches as a whole")
+    new_tokens: PositiveInt = Field(description="maximum tokens of an answer")
+    data: HubDataset | None = Field(None, description="a data set of the hub; null: the examples are beside this file")
 
     @field_validator("template")
     @classmethod
     def _has_both_fields(cls, template: str) -> str:
         if template.count("{input}") != 1 or template.count("{target}") != 1:
-            raise ValueError("the template needs {input} and {target} once each")
+            raise ValueError("the template must contain {input} and {target} once each")
         if template.index("{input}") > template.index("{target}"):
-            raise ValueError("in the template {input} comes before {target}")
+            raise ValueError("in the template {input} must come before {target}")
         return template
 
     @field_validator("answer", "format")
     @classmethod
     def _compiles(cls, pattern: str | None) -> str | None:
-        return _compiled(pattern)
+        return _check_pattern(pattern)
 
     @field_validator("labels")
     @classmethod
     def _are_a_choice(cls, labels: tuple[str, ...] | None) -> tuple[str, ...] | None:
         if labels is not None and len(set(labels)) < max(2, len(labels)):
-            raise ValueError("two labels at least, each once: with one answer there is nothing to learn")
+            raise ValueError("at least two different labels are needed, and none may be repeated")
         return labels
 
     @model_validator(mode="after")
@@ -146,26 +151,31 @@ class TaskCard(FrozenSection):
         return self
 
     @model_validator(mode="after")
-    def _data_has_these_labels(self) -> TaskCard:
-        named = (self.data.labels if self.data else None) or {}
-        if self.labels and (strange := sorted(set(named.values()) - set(self.labels))):
-            raise ValueError(f"'data.labels' names '{strange[0]}', which is none of the labels")
+    def _data_labels_are_labels(self) -> TaskCard:
+        dataset_labels = (self.data.labels if self.data else None) or {}
+        unknown = sorted(set(dataset_labels.values()) - set(self.labels or ()))
+        if self.labels and unknown:
+            raise ValueError(f"'data.labels' contains '{unknown[0]}', which is not in 'labels'")
         return self
 
     @property
     def end(self) -> str:
-        """What follows an answer in the template."""
+        """Text after the answer in the template; empty if the template ends with the answer."""
         return self.template.partition("{target}")[2]
 
     def trim(self, text: str) -> str:
-        """An answer up to where the template ends it, without surrounding white space."""
+        """Return generated text up to the end of the answer, stripped."""
         return (text.lstrip().split(self.end, 1)[0] if self.end else text).strip()
 
 
 def read_card(file: Path) -> TaskCard:
-    """The card in a `task.yaml`; raises `UserError` with the key and the nearest valid one."""
+    """Read and validate a `task.yaml`.
+
+    Raises:
+        UserError: The file is missing or not valid; the error names the key and suggests the closest valid one.
+    """
     if not file.is_file():
-        raise UserError("a task folder needs a task.yaml", location=str(file), hint="see docs/tasks.md for its keys")
+        raise UserError("task.yaml not found", location=str(file), hint="see docs/tasks.md for its keys")
     try:
         content = yaml.safe_load(file.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -175,25 +185,30 @@ def read_card(file: Path) -> TaskCard:
     try:
         return TaskCard.model_validate(content)
     except ValidationError as error:
-        problems = sorted(error.errors(), key=lambda one: one["type"] != "extra_forbidden")  # a slip of the pen first
-        what, mend = _told(problems[0]["type"], problems[0]["loc"], problems[0]["msg"])
-        raise UserError(what, location=str(file), hint=mend) from None
+        # An unknown key is reported first: it is often a misspelled one that is then also missing.
+        problems = sorted(error.errors(), key=lambda problem: problem["type"] != "extra_forbidden")
+        message, hint = _describe_problem(problems[0]["type"], problems[0]["loc"], problems[0]["msg"])
+        raise UserError(message, location=str(file), hint=hint) from None
     except re.error as error:
-        raise UserError(f"not a valid regular expression: {error}", location=str(file)) from None
+        raise UserError(f"invalid regular expression: {error}", location=str(file)) from None
 
 
-def _told(kind: str, place: tuple[int | str, ...], message: str) -> tuple[str, str | None]:
-    """A problem of the card in words, and how to mend it."""
-    key = ".".join(map(str, place))
+def _describe_problem(kind: str, path: tuple[int | str, ...], message: str) -> tuple[str, str | None]:
+    """Return message and hint for an error of pydantic at a path of keys."""
+    key = ".".join(map(str, path))
     if kind != "extra_forbidden":
         return (f"key '{key}': {message}" if key else message), None
-    owners: dict[tuple[int | str, ...], type[BaseModel]] = {
-        (): TaskCard, ("data",): HubDataset, ("data", "splits"): HubSplits, ("data", "sizes"): SplitSizes,
-    }  # fmt: skip
-    return f"unknown key '{key}'", did_you_mean(str(place[-1]), owners.get(place[:-1], DatasetColumn).model_fields)
+    sections: dict[tuple[int | str, ...], type[BaseModel]] = {
+        (): TaskCard,
+        ("data",): HubDataset,
+        ("data", "splits"): HubSplits,
+        ("data", "sizes"): SplitSizes,
+    }
+    section = sections.get(path[:-1], DatasetColumn)
+    return f"unknown key '{key}'", did_you_mean(str(path[-1]), section.model_fields)
 
 
-def _compiled(pattern: str | None) -> str | None:
+def _check_pattern(pattern: str | None) -> str | None:
     if pattern is not None:
         re.compile(pattern)
     return pattern
