@@ -8,8 +8,7 @@ from typing import Any
 from bench.analysis import power, tuning_curve
 from bench.analysis.task_results import TaskResults
 from bench.i18n import Translate, untranslated
-from bench.records import comparability
-from bench.records.record import Record
+from bench.records import Record, comparability
 
 MAX_BACKGROUND_SHARE = 0.2
 """Share of the cores that other processes may use before the times of a run are called unreliable."""

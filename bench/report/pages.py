@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import html
 import json
-import os
 import re
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -22,9 +21,10 @@ from threadpoolctl import threadpool_limits
 from bench import __version__, units
 from bench.analysis.summary import MethodSummary, summarize_methods
 from bench.analysis.task_results import TaskResults
+from bench.cpu import available_cores
 from bench.i18n import Translate, escape_markdown, format_duration, translator
+from bench.records import Spec
 from bench.records.flatten import flatten_record
-from bench.records.spec import Spec
 from bench.report import overview
 from bench.report.overview import TaskOutline
 from bench.report.plot_style import finish_figure, plot_style
@@ -160,7 +160,7 @@ def write_report(
     translate = translator(language)
     writer = ReportWriter(results, out, translate, load_questions, _load_templates(translate, language))
     (out / "plots").mkdir(parents=True, exist_ok=True)
-    workers = len(os.sched_getaffinity(0))
+    workers = available_cores()
     with ProcessPoolExecutor(workers, get_context("fork"), _start_worker, (writer,)) as pool:
         write = _write_many if len(results) > MAX_TASKS_ON_ONE_PAGE else _write_few
         csv_rows = write(writer, pool)

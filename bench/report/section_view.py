@@ -15,8 +15,7 @@ from bench.analysis.significance import Verdict
 from bench.analysis.summary import MethodSummary
 from bench.analysis.task_results import TaskResults
 from bench.i18n import Translate, format_duration
-from bench.records.record import Record
-from bench.records.samples import Sample
+from bench.records import Record, Sample
 from bench.report import advice_text, caveats, findings
 from bench.report.columns import TableColumn, build_columns
 

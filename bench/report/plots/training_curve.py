@@ -12,7 +12,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from bench.analysis.task_results import TaskResults
 from bench.i18n import Translate
-from bench.records.record import CurvePoint
+from bench.records import CurvePoint
 from bench.report.plot_style import FIGURE_WIDTH, Plot, method_looks, shorten_name
 
 NUM_COLUMNS = 3
@@ -51,7 +51,7 @@ def draw_training_curves(task_results: TaskResults, translate: Translate) -> Fig
     for axes in grid.flat[len(results) :]:
         axes.set_visible(False)
     figure.supxlabel(translate("optimizer steps"), fontsize=10)
-    figure.supylabel(translate("loss (nats per answer token)"), fontsize=10)
+    figure.supylabel(translate("loss (nats/token)"), fontsize=10)
     return figure
 
 
@@ -74,8 +74,8 @@ PLOTS = [
         "training-curve",
         draw_training_curves,
         lambda translate: translate(
-            "Loss on training examples (dashed) and on validation examples. Ring: the lowest validation loss, if the "
-            "loss rose afterwards (overfitting)."
+            "Loss per answer token on training examples (dashed) and validation examples. Ring: the lowest "
+            "validation loss, if the loss rose afterwards (overfitting)."
         ),
     )
 ]

@@ -15,8 +15,8 @@ from pathlib import Path
 from pkgutil import iter_modules
 
 from bench.errors import UserError, did_you_mean
+from bench.records import Record
 from bench.records.flatten import flatten_record
-from bench.records.record import Record
 
 TRACKER_NAMES = tuple(module.name for module in iter_modules(__path__))
 TELEMETRY_OFF = {"MLFLOW_DISABLE_TELEMETRY": "true", "WANDB_ERROR_REPORTING": "false"}
