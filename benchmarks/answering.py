@@ -17,10 +17,10 @@ from typing import Any
 import torch
 
 from bench import registry, task
+from bench.cpu import available_cores
 from bench.execution.budget import BudgetTracker
-from bench.measurement import environment
 from bench.modeling import checkpoint
-from bench.records.record import BudgetLimits, Decoding
+from bench.records import BudgetLimits, Decoding
 
 ROUNDS, QUESTIONS, PLAIN_BATCH = 3, 192, 16
 Way = Callable[[Any, Sequence[str]], list[str]]
@@ -66,7 +66,7 @@ def lm_eval() -> Way:
 
 def main(shots: int) -> None:
     """Interleave the ways, so that a slow moment of the machine hits them alike."""
-    torch.set_num_threads(environment.available_cores())
+    torch.set_num_threads(available_cores())
     what = task.load_task(registry.find_task("capitals"))
     data, card = what.training_data(0), what.card
     decoding = Decoding(max_new_tokens=card.new_tokens, stop=(card.end,))

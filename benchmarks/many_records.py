@@ -25,8 +25,7 @@ import psutil
 
 from bench import registry
 from bench.data import hub_tasks
-from bench.records.record import Record
-from bench.records.samples import Sample
+from bench.records import Record, Sample
 from bench.task import Task
 
 SHIPPED = ("bookrec", "kdc", "capitals", "fruit-sums", "card-json")

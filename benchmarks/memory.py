@@ -19,7 +19,7 @@ from pathlib import Path
 from bench.execution import plan
 from bench.execution.job import Job
 from bench.execution.launcher import _environment, launch_run
-from bench.records.record import Record
+from bench.records import Record
 
 METHODS = "few-shot,features,lora,qlora,full"  # and the controls that join
 BUDGET = "steps=10,examples=200"

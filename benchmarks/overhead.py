@@ -16,7 +16,7 @@ from itertools import pairwise
 from pathlib import Path
 from statistics import median
 
-from bench.records.record import Record
+from bench.records import Record
 
 WORK = ("load", "remember", "fit", "predict", "latency", "forget", "serve")
 

@@ -16,7 +16,7 @@ import time
 from datetime import datetime
 from pathlib import Path
 
-from bench.records.collect import read_all
+from bench.records import read_all
 
 WORK_S = 1.0
 METHOD = f'''

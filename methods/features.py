@@ -11,7 +11,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import Field, PositiveInt
 
 from bench.method import LM, Budget, Method, TrainingData, Unsupported, param
-from bench.records.artifacts import save_numbers, save_prompt
+from bench.records import save_numbers, save_prompt
 
 BATCH = 32
 FOLDS = 5

@@ -11,7 +11,7 @@ from typing import ClassVar, Self
 from pydantic import PositiveInt
 
 from bench.method import LM, Budget, Example, Method, TrainingData, Unsupported, param
-from bench.records.artifacts import save_prompt
+from bench.records import save_prompt
 
 from .zero_shot import reply
 

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Self
 from pydantic import PositiveFloat, PositiveInt
 
 from bench.method import LM, Base, Budget, Method, TrainingData, Unsupported, param
-from bench.records.artifacts import save_numbers
+from bench.records import save_numbers
 
 
 @dataclass

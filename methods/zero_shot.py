@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import ClassVar, Self
 
 from bench.method import LM, Budget, Method, TrainingData
-from bench.records.artifacts import save_prompt
+from bench.records import save_prompt
 
 
 @dataclass

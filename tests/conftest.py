@@ -20,7 +20,7 @@ from hypothesis import settings
 import bench
 from bench.execution import budget
 from bench.modeling.checkpoint import Checkpoint
-from bench.records.record import Record
+from bench.records import Record
 from bench.task import SPLITS
 
 # Tiny models gain nothing from threads, and threads that wait for a busy core make the tests five times slower.
@@ -180,10 +180,10 @@ def make_record() -> MakeRecord:
             "task": {"name": "feelings", "ref": "./feelings", "version": 1, "sha256": "a" * 64, "metric": "em"},
             "method": {"name": name, "ref": name, "control": False, "params": {"rank": 16, "lr": 2e-3}},
             "base": {"ref": "bookworm", "sha256": "b" * 64, "dtype": "float32"},
-            "budget": {"passes": 3},
+            "budget": {"epochs": 3},
             "decoding": {"max_new_tokens": 8, "stop": ["\n"]},
             "seed": 0,
-            "exam": "test",
+            "split": "test",
         }
         for key in list(changes):
             part, _, inner = key.partition("__")
@@ -193,16 +193,16 @@ def make_record() -> MakeRecord:
         phase = {"wall_s": 2.0, "cpu_s": 3.0, "start_mib": 1.0, "peak_mib": 700.0, "reserved_mib": None}
         cost = {
             "phases": {"fit": phase, "predict": phase},
-            "memory_read_by": "VmHWM",
-            "parameters": {"total": 90_000, "trainable": 4_000, "kept": 4_000},
-            "spent": {
-                "available": 9,
+            "memory_source": "VmHWM",
+            "parameters": {"total": 90_000, "trainable": 4_000, "saved": 4_000},
+            "budget_usage": {
+                "train_size": 9,
                 "examples": 9,
-                "passes": 1,
+                "epochs": 1,
                 "steps": 1,
                 "tokens": 99,
                 "seconds": 2.0,
-                "stopped_by": "passes",
+                "stopped_by": "epochs",
             },
             "answering": {"queries": items, "answer_tokens": 10, "latency_ms": [1.0, 2.0, 3.0]},
             "artifact_bytes": 2048,
@@ -222,7 +222,7 @@ def make_record() -> MakeRecord:
             "id": "to be",
             "status": "ok",
             "spec": spec,
-            "asked": ["run", "--methods", name],
+            "command": ["run", "--methods", name],
             "scores": {"em": em, "f1": 0.5},
             "cost": cost,
             "env": None,

@@ -20,7 +20,7 @@ import socket
 import sys
 from collections.abc import Callable, Iterator, Sequence
 
-from bench.records.cost import Phase
+from bench.records import Phase
 
 RUN = "run"
 """Fork a run; arguments: job file, output folder, progress file, log file. Replies with its pid, then its exit code."""

@@ -20,10 +20,7 @@ from bench.measurement.meter import Meter, measure_latency
 from bench.method import LM, Method, ProgressCallback, TrainingData
 from bench.modeling import checkpoint, loaded_model
 from bench.modeling.seed import seed_all
-from bench.records import artifacts
-from bench.records.cost import AdapterServing, Answering, Parameters, Phase
-from bench.records.record import BudgetLimits, Forgetting
-from bench.records.samples import Sample
+from bench.records import AdapterServing, Answering, BudgetLimits, Forgetting, Parameters, Phase, Sample, artifacts
 from bench.task import Task, TaskRow
 from bench.training import distributed
 

@@ -17,8 +17,7 @@ from bench.execution import phases, worker
 from bench.execution.job import Job
 from bench.execution.phases import RunState
 from bench.execution.progress import ProgressFile
-from bench.records import artifacts
-from bench.records.record import Record
+from bench.records import Record, artifacts
 
 FAILURE_MARKER = "failed"
 """Name of a file beside the progress file, created by the rank that fails first."""

@@ -20,9 +20,7 @@ from bench.execution.progress import ProgressFile
 from bench.measurement import environment, memory_limit
 from bench.measurement.meter import MIB
 from bench.method import ProgressCallback, Unsupported
-from bench.records import artifacts
-from bench.records.cost import Cost, Phase
-from bench.records.record import Env, Failure, Record, Status
+from bench.records import Cost, Env, Failure, Phase, Record, Status, artifacts
 
 
 def main(job_file: str, out: str, progress_file: str, earlier_import: Phase | None = None) -> None:

@@ -15,7 +15,7 @@ from bench.export import script_check
 from bench.export.bundle import SCRIPT, Bundle
 from bench.export.provenance import Provenance
 from bench.method import ProgressCallback
-from bench.records.record import Record
+from bench.records import Record
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.measurement.meter import measure_latency
-from bench.records.cost import AdapterServing
+from bench.records import AdapterServing
 
 RELOADED_ADAPTER = "reloaded"  # name of the second copy of the adapter
 SWITCH_COUNT = 5

@@ -13,7 +13,8 @@ from pathlib import Path
 import psutil
 
 import bench
-from bench.records.record import Env
+from bench.cpu import available_cores
+from bench.records import Env
 
 RUN_THREADS_VARIABLE = "ADAPTBENCH_THREADS"
 """Environment variable with the number of threads that all ranks of a run have together."""
@@ -91,11 +92,6 @@ def describe_environment(
 def package_versions() -> dict[str, str]:
     """Return the installed versions of the libraries that influence results."""
     return {name: version for name in RECORDED_PACKAGES if (version := _package_version(name))}
-
-
-def available_cores() -> int:
-    """Return the number of cores that this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def available_memory() -> int:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Self
 
 from bench.method import LM
-from bench.records.record import Forgetting
+from bench.records import Forgetting
 
 WINDOW_TOKENS = 128
 MAX_TEXT_TOKENS = 8_000

@@ -16,7 +16,7 @@ import psutil
 
 from bench.measurement import energy
 from bench.measurement.environment import process_memory
-from bench.records.cost import Phase
+from bench.records import Phase
 
 MIB = 2**20
 MIN_TIMED_QUERIES, MAX_TIMED_QUERIES = 5, 20

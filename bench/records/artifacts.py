@@ -1,4 +1,4 @@
-"""What a run has fitted, as files: how much it is, and where it stays if it is to be kept."""
+"""Artifact of a run: the files that the trained method saves, and their size."""
 
 from __future__ import annotations
 
@@ -13,55 +13,68 @@ from typing import Any
 
 from bench.records.record import Record
 
-OPAQUE = (".bin", ".pt", ".pth", ".pkl", ".joblib", ".npy", ".npz")
+UNCOUNTED_SUFFIXES = (".bin", ".pt", ".pth", ".pkl", ".joblib", ".npy", ".npz")
+"""Binary formats whose numbers cannot be counted without loading them."""
 
 
 def save_prompt(folder: Path, prompt: str) -> None:
-    """Write down what stands around a question, which is `{input}` in it."""
+    """Save a prompt template, in which `{input}` stands for the question, as `prompt.json`."""
     (folder / "prompt.json").write_text(json.dumps({"prompt": prompt}, ensure_ascii=False, indent=1), "utf-8")
 
 
 def save_numbers(file: Path, arrays: Mapping[str, Any]) -> None:
-    """Write NumPy arrays as safetensors; its own writer scrambles those that memory holds in another order."""
+    """Save NumPy arrays by name as a safetensors file."""
     from numpy import ascontiguousarray
     from safetensors.numpy import save_file
 
+    # `save_file` writes the values of a non-contiguous array in the wrong order.
     save_file({name: ascontiguousarray(array) for name, array in arrays.items()}, file)
 
 
 def folder_bytes(folder: Path) -> tuple[int, int | None]:
-    """Bytes in a folder, and numbers in its safetensors files; None where files of another kind may hold some too."""
+    """Return the size of a folder in bytes and the number of values in its safetensors files.
+
+    The second is None if the folder has binary files of another format, whose values are not counted.
+    """
     files = [file for file in folder.rglob("*") if file.is_file()]
-    kept = None if any(file.suffix in OPAQUE for file in files) else sum(map(_numbers_in, files))
-    return sum(file.stat().st_size for file in files), kept
+    size_bytes = sum(file.stat().st_size for file in files)
+    if any(file.suffix in UNCOUNTED_SUFFIXES for file in files):
+        return size_bytes, None
+    return size_bytes, sum(map(_count_values, files))
 
 
 @contextmanager
 def record_writer(out: Path, id: str, keep: bool) -> Iterator[tuple[Path, Callable[[Record], None]]]:
-    """An empty folder to save into, and what writes a run's record, with the folder beside it if it is to be kept.
+    """Give an empty folder for the artifact and a function that writes the record of the run.
 
-    Record and folder are each put in place whole, the folder last: there is none that is not of its record's run.
+    The record is written first, then the artifact folder is renamed to `out/<id>`, each atomically. So there is never
+    an artifact folder that belongs to another run than the record beside it.
+
+    Args:
+        out: Folder of the records.
+        id: Run id.
+        keep: True if the artifact of a successful run is kept; otherwise it is deleted with the temporary folder.
     """
-    mark = f".{id}.kept."
-    for left in out.glob(f"{mark}*"):  # by a process that died
-        shutil.rmtree(left, ignore_errors=True)
-    with TemporaryDirectory(prefix=mark, dir=out if keep else None) as scratch:
-        saved = Path(scratch) / "artifact"
-        saved.mkdir()
+    prefix = f".{id}.kept."
+    for leftover in out.glob(f"{prefix}*"):  # A process that was killed could not delete its temporary folder.
+        shutil.rmtree(leftover, ignore_errors=True)
+    with TemporaryDirectory(prefix=prefix, dir=out if keep else None) as temporary_folder:
+        artifact_folder = Path(temporary_folder) / "artifact"
+        artifact_folder.mkdir()
 
         def write(record: Record) -> None:
             record.write(out)
             if keep and record.status == "ok":
-                saved.rename(out / record.id)
+                artifact_folder.rename(out / record.id)
 
-        yield saved, write
+        yield artifact_folder, write
 
 
-def _numbers_in(file: Path) -> int:
-    """How many numbers a safetensors file holds; none in a file of another kind."""
+def _count_values(file: Path) -> int:
+    """Return the number of values in a safetensors file, and 0 for any other file."""
     if file.suffix != ".safetensors":
         return 0
     from safetensors import safe_open
 
-    with safe_open(file, framework="numpy") as weights:
-        return sum(math.prod(weights.get_slice(name).get_shape()) for name in weights.keys())  # noqa: SIM118
+    with safe_open(file, framework="numpy") as tensors:
+        return sum(math.prod(tensors.get_slice(name).get_shape()) for name in tensors.keys())  # noqa: SIM118

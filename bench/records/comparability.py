@@ -1,4 +1,4 @@
-"""What runs must have in common for their scores to stand in one table."""
+"""Comparison terms: the settings that runs must share before their scores may be compared."""
 
 from __future__ import annotations
 
@@ -6,65 +6,80 @@ from collections.abc import Container, Iterator, Sequence
 from typing import Any
 
 from bench.errors import UserError
-from bench.records.record import Record, Spec
+from bench.records.record import Env, Record
+from bench.records.spec import Spec
 
 MACHINE_FIELDS = ("processor", "cores", "threads", "device", "processes")
+"""Fields of `Env` that decide the speed of a run."""
 
 
 def comparison_terms(spec: Spec) -> dict[str, Any]:
-    """The terms of a comparison by their dotted names: data, weights, precision, budget, decoding and exam."""
-    whole = spec.model_dump(mode="json", include={"task", "base", "budget", "decoding", "split"})
-    for found_by in (("task", "ref"), ("base", "ref"), ("base", "revision")):
-        del whole[found_by[0]][found_by[1]]  # where a thing lies does not change what it is
-    return dict(_flat(whole, ""))
+    """Return task, base model, budget, decoding and split of a run by dotted name."""
+    terms = spec.model_dump(mode="json", include={"task", "base", "budget", "decoding", "split"})
+    # The same task or model may lie in different places.
+    del terms["task"]["ref"], terms["base"]["ref"], terms["base"]["revision"]
+    return dict(_flatten(terms, ""))
 
 
 def require_comparable(records: Sequence[Record], but: Container[str] = ()) -> None:
-    """Refuse to compare records whose terms differ in more than `but`, naming the terms and a record on either side."""
+    """Check that all records have the same comparison terms, except those named in `but`.
+
+    Raises:
+        UserError: If a term differs; the message names the terms and one record with each value.
+    """
     if not records:
         return
-    first = comparison_terms(records[0].spec)
+    first_terms = comparison_terms(records[0].spec)
     for record in records[1:]:
-        other = comparison_terms(record.spec)
-        unlike = [name for name in first if first[name] != other[name] and name not in but]
-        if unlike:
-            told = "; ".join(f"{name}: {_short(first[name])} and {_short(other[name])}" for name in unlike)
+        terms = comparison_terms(record.spec)
+        differing = [name for name in first_terms if first_terms[name] != terms[name] and name not in but]
+        if differing:
+            details = "; ".join(
+                f"{name}: {_format_value(first_terms[name])} and {_format_value(terms[name])}" for name in differing
+            )
             raise UserError(
-                f"runs under different terms do not stand in one table: {told}",
+                f"runs with different settings cannot be compared: {details}",
                 location=f"{records[0].id} and {record.id}",
-                hint="name the files of one side, or move the other side out of the folder",
+                hint="name the record files of one setting only, or move the others to another folder",
             )
 
 
 def environment_differences(records: Sequence[Record]) -> dict[str, list[str]]:
-    """Of machine and packages what not all runs share, with every value: their scores compare, their seconds do not."""
-    seen: dict[str, list[str]] = {}
+    """Return the machine fields and packages that differ between runs, with their values.
+
+    Scores of such runs can be compared; their times can be compared only if no field of `MACHINE_FIELDS` differs.
+    """
+    values_by_name: dict[str, list[str]] = {}
     for record in records:
         if record.env is None:
             continue
-        found = {name: getattr(record.env, name) for name in MACHINE_FIELDS} | dict(record.env.packages)
-        if record.env.threads is None:
-            del found["device"]  # what computes without torch is at home on any
-        for name, value in found.items():
-            if value is not None and str(value) not in seen.setdefault(name, []):
-                seen[name].append(str(value))
-    return {name: values for name, values in seen.items() if len(values) > 1}
+        for name, value in _environment_values(record.env).items():
+            if value is not None and str(value) not in values_by_name.setdefault(name, []):
+                values_by_name[name].append(str(value))
+    return {name: values for name, values in values_by_name.items() if len(values) > 1}
 
 
 def same_machine(records: Sequence[Record]) -> bool:
-    """Whether all were made on one machine, or on machines alike: only then do their seconds compare."""
+    """Tell if all runs were made on equal machines, so that their times can be compared."""
     return not set(environment_differences(records)) & set(MACHINE_FIELDS)
 
 
-def _flat(tree: dict[str, Any], path: str) -> Iterator[tuple[str, Any]]:
+def _environment_values(env: Env) -> dict[str, Any]:
+    values = {name: getattr(env, name) for name in MACHINE_FIELDS} | dict(env.packages)
+    if env.threads is None:
+        del values["device"]  # A run without torch does not use the device, so its name makes no difference.
+    return values
+
+
+def _flatten(tree: dict[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
     for name, value in tree.items():
         if isinstance(value, dict):
-            yield from _flat(value, f"{path}{name}.")
+            yield from _flatten(value, f"{prefix}{name}.")
         else:
-            yield f"{path}{name}", value
+            yield f"{prefix}{name}", value
 
 
-def _short(value: Any) -> str:
-    """A value as one reads it, a digest by its beginning."""
+def _format_value(value: Any) -> str:
+    """Return a value as text; of a SHA-256 digest the first 8 characters."""
     text = "no limit" if value is None else str(value)
     return f"{text[:8]}…" if len(text) == 64 else text

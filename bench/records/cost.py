@@ -1,126 +1,133 @@
-"""What a run cost: adapting once, answering per query, keeping per task."""
+"""Costs of one run: training (once), inference (per query) and storage (per task)."""
 
 from __future__ import annotations
 
-from functools import cache
-from typing import Any
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, NonNegativeInt, PositiveInt
-
-
-class FrozenModel(BaseModel):
-    """A closed, unchangeable piece of a record: an unknown key is an error, never silently kept."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", serialize_by_alias=True, ser_json_inf_nan="null")
-
-    def model_post_init(self, context: Any, /) -> None:
-        """Share the set of fields that were given: nobody asks for it, and one for each piece is half of a record."""
-        object.__setattr__(self, "__pydantic_fields_set__", _given(type(self)))
-
-
-@cache
-def _given(kind: type[FrozenModel]) -> set[str]:
-    return set(kind.model_fields)
+from bench.records.base import FrozenModel
 
 
 class Phase(FrozenModel):
-    """Cost of one phase of a run (import, load, remember, fit, predict, latency, forget, serve)."""
+    """Time, memory and energy of one phase of a run."""
 
-    wall_s: NonNegativeFloat
-    cpu_s: NonNegativeFloat = Field(description="user and system seconds of all threads")
-    start_mib: NonNegativeFloat | None = Field(description="memory held when the phase began")
-    peak_mib: NonNegativeFloat | None = Field(description="highest memory held during the phase")
-    reserved_mib: NonNegativeFloat | None = Field(description="highest memory the CUDA allocator had reserved")
+    wall_s: NonNegativeFloat = Field(description="seconds (wall clock)")
+    cpu_s: NonNegativeFloat = Field(description="CPU seconds, user and system, of all threads")
+    start_mib: NonNegativeFloat | None = Field(description="MiB held when the phase began; null: not measured")
+    peak_mib: NonNegativeFloat | None = Field(description="peak MiB held during the phase; null: not measured")
+    reserved_mib: NonNegativeFloat | None = Field(
+        description="peak MiB reserved by the CUDA allocator; null: not on a CUDA device"
+    )
     estimated_mib: NonNegativeFloat | None = Field(
-        None,
-        description="the peak as reckoned beforehand: what was held at the start and what the phase should add",
+        None, description="peak MiB as estimated before the phase: start_mib plus what the phase adds; null: none"
     )
     energy_j: NonNegativeFloat | None = Field(
-        None, description="drawn by the whole device meanwhile; null: the machine does not tell"
+        None, description="joules drawn by the whole device during the phase; null: the machine does not report it"
     )
 
     def continued_from(self, earlier: Phase | None) -> Phase:
-        """The whole of a phase that began elsewhere, as if one process had done both."""
+        """Return this phase with an earlier part of it added, as if one process had done both.
+
+        Times are added; the peak memory is the higher one.
+        """
         if earlier is None:
             return self
-        peaks = [part.peak_mib for part in (earlier, self) if part.peak_mib is not None]
-        seconds = {name: round(getattr(earlier, name) + getattr(self, name), 6) for name in ("wall_s", "cpu_s")}
-        return self.model_copy(update=seconds | {"peak_mib": max(peaks, default=None)})
+        peaks = [phase.peak_mib for phase in (earlier, self) if phase.peak_mib is not None]
+        return self.model_copy(
+            update={
+                "wall_s": round(earlier.wall_s + self.wall_s, 6),
+                "cpu_s": round(earlier.cpu_s + self.cpu_s, 6),
+                "peak_mib": max(peaks, default=None),
+            }
+        )
 
 
 class Parameters(FrozenModel):
-    """Parameter counts; 4-bit weights count as the numbers they stand for."""
+    """Parameter counts; a 4-bit weight counts as one parameter."""
 
-    total: NonNegativeInt = Field(description="in the model as adapted")
-    trainable: NonNegativeInt = Field(description="trained while fitting")
+    total: NonNegativeInt = Field(description="parameters of the adapted model")
+    trainable: NonNegativeInt = Field(description="parameters that training changes")
     saved: NonNegativeInt | None = Field(
-        description="in the artifact's safetensors files; null: in files of another kind"
+        description="numbers in the safetensors files of the artifact; null: the artifact has other binary files"
     )
 
 
 class BudgetUsage(FrozenModel):
-    """What the method drew of its grant."""
+    """The part of the training budget that the method used."""
 
     train_size: PositiveInt | None = Field(
-        None, description="training examples at hand; null: the record is older than this field"
+        None, description="training examples available; null: an old record without this field"
     )
-    examples: NonNegativeInt
+    examples: NonNegativeInt = Field(description="training examples seen; an example counts again in each epoch")
     epochs: NonNegativeFloat
-    steps: NonNegativeInt
-    tokens: NonNegativeInt
-    seconds: NonNegativeFloat
+    steps: NonNegativeInt = Field(description="optimizer steps")
+    tokens: NonNegativeInt = Field(description="training tokens without padding")
+    seconds: NonNegativeFloat = Field(description="seconds of training (wall clock), evaluation excluded")
     micro_batch: PositiveInt | None = Field(
-        None, description="examples that went through the model at once while training; null: nothing was trained so"
+        None, description="examples per forward pass while training; null: no gradient training"
     )
     flops: NonNegativeFloat | None = Field(
-        None, description="of adapting: counted in the first pass, scaled to all tokens; null: not counted"
+        None,
+        description="floating-point operations of training: counted in the first training step, scaled "
+        "to all tokens; null: not counted",
     )
-    stopped_by: str | None = Field(description="the limit that ended adapting, null if the method ended by itself")
+    stopped_by: str | None = Field(description="budget limit that ended training; null: the method ended by itself")
 
 
 class Answering(FrozenModel):
-    """What answering the questions of the exam took; raw values, statistics are computed when read."""
+    """Measurements of answering the questions of the split, without any statistics."""
 
     queries: NonNegativeInt
-    prompt_tokens: NonNegativeInt | None = Field(None, description="null: no model was asked")
-    answer_tokens: NonNegativeInt | None = None
+    prompt_tokens: NonNegativeInt | None = Field(None, description="tokens of all prompts; null: no model was used")
+    answer_tokens: NonNegativeInt | None = Field(None, description="tokens of all answers; null: no model was used")
     truncated_prompts: NonNegativeInt | None = Field(
-        None, description="prompts that exceeded the context and lost their head"
+        None, description="prompts longer than the context, truncated at the start"
     )
     longest_prompt_tokens: NonNegativeInt | None = Field(None, description="tokens of the longest prompt")
     shared_prefix_tokens: NonNegativeInt | None = Field(
-        None, description="tokens that all prompts begin with, which were read and kept once"
+        None, description="tokens of the prefix common to all prompts, computed once and cached"
     )
-    context: PositiveInt | None = Field(None, description="tokens that a prompt and its answer may take together")
-    attention: str | None = Field(None, description="how transformers computes attention: sdpa, eager, …")
-    latency_ms: tuple[NonNegativeFloat, ...] = Field(description="one query at a time, after warm-up")
+    context: PositiveInt | None = Field(None, description="maximum tokens of a prompt and its answer together")
+    attention: str | None = Field(None, description="attention implementation of transformers: sdpa, eager, …")
+    latency_ms: tuple[NonNegativeFloat, ...] = Field(
+        description="milliseconds of single queries, one at a time, after warm-up"
+    )
 
 
 class AdapterServing(FrozenModel):
-    """An adapter in service on one loaded base; the answers compared are those to the latency queries."""
+    """Measurements of serving the adapter on a loaded base model with the latency queries."""
 
     queries: NonNegativeInt
-    load_ms: NonNegativeFloat = Field(description="from its files onto the loaded base, and switched on")
-    switch_ms: NonNegativeFloat = Field(description="from one loaded adapter to another")
-    reload_agreement: float = Field(description="share of answers that the saved adapter, loaded anew, gives again")
-    merge_agreement: float | None = Field(
-        None, description="share of answers that stay as they are when it is merged into the base; null: cannot be"
+    load_ms: NonNegativeFloat = Field(
+        description="milliseconds to load the adapter files onto the loaded base model and activate them"
     )
-    merged_latency_ms: tuple[NonNegativeFloat, ...] = Field((), description="one query at a time, after merging")
+    switch_ms: NonNegativeFloat = Field(description="milliseconds to switch from one loaded adapter to another")
+    reload_agreement: float = Field(description="share of answers unchanged after saving and loading the adapter")
+    merge_agreement: float | None = Field(
+        None,
+        description="share of answers unchanged after merging the adapter into the base model; null: cannot be merged",
+    )
+    merged_latency_ms: tuple[NonNegativeFloat, ...] = Field(
+        (), description="milliseconds of single queries after merging, one at a time"
+    )
 
 
 class Cost(FrozenModel):
-    """The three ledgers: adapting (once), answering (per query), keeping (per task)."""
+    """All costs of a run: training (once), inference (per query) and storage (per task)."""
 
-    phases: dict[str, Phase]
-    memory_source: str
-    parameters: Parameters | None
-    budget_usage: BudgetUsage | None
-    answering: Answering | None
-    artifact_bytes: NonNegativeInt | None
+    phases: dict[str, Phase] = Field(
+        description="by name, in order: import, load, general_text_before, fit, predict, latency, "
+        "general_text_after, adapter_serving; phases that were not reached are missing"
+    )
+    memory_source: str = Field(
+        description="VmHWM, cuda-allocator or psutil-sampling; values of different sources are not comparable"
+    )
+    parameters: Parameters | None = Field(description="null: no model was loaded, or the run failed earlier")
+    budget_usage: BudgetUsage | None = Field(description="null: the run failed before training")
+    answering: Answering | None = Field(description="null: the run failed before the answers")
+    artifact_bytes: NonNegativeInt | None = Field(
+        description="bytes on disk of everything the method saves; null: nothing was saved"
+    )
     adapter_serving: AdapterServing | None = Field(
-        None, description="null: what was learnt is no adapter beside a base"
+        None, description="null: the method trains no adapter, or it could not be measured"
     )
-    adapter_serving_error: str | None = Field(
-        None, description="why an adapter's service could not be measured, if it failed"
-    )
+    adapter_serving_error: str | None = Field(None, description="error message if measuring the adapter failed")

@@ -1,4 +1,4 @@
-"""A run as one line of dotted names: for tables, and for trackers."""
+"""Records as rows with dotted column names, for tables and experiment trackers."""
 
 from __future__ import annotations
 
@@ -9,23 +9,27 @@ from bench.records.record import Record
 
 
 def flatten_record(record: Record) -> dict[str, Any]:
-    """Everything of a run but its command, answers, curve and latencies; lists as JSON."""
-    whole = record.model_dump(mode="json", exclude={"samples", "curve", "command"})
+    """Return the values of a record by dotted name (`spec.task.name`); lists are JSON texts.
+
+    The command, samples, training curve and single latencies are left out. The hyper-parameters and the stop texts are
+    JSON in one column each, and so is the tuning.
+    """
+    tree = record.model_dump(mode="json", exclude={"samples", "curve", "command"})
     if record.cost and record.cost.answering:
-        del whole["cost"]["answering"]["latency_ms"]
+        del tree["cost"]["answering"]["latency_ms"]
     if record.cost and record.cost.adapter_serving:
-        del whole["cost"]["adapter_serving"]["merged_latency_ms"]
-    whole["spec"]["method"]["params"] = json.dumps(record.spec.method.params)
-    whole["spec"]["decoding"]["stop"] = json.dumps(record.spec.decoding.stop)
-    whole["tuning"] = record.tuning.model_dump_json() if record.tuning else None
-    found: dict[str, Any] = {}
+        del tree["cost"]["adapter_serving"]["merged_latency_ms"]
+    tree["spec"]["method"]["params"] = json.dumps(record.spec.method.params)
+    tree["spec"]["decoding"]["stop"] = json.dumps(record.spec.decoding.stop)
+    tree["tuning"] = record.tuning.model_dump_json() if record.tuning else None
+    row: dict[str, Any] = {}
+    _add_values(row, tree, "")
+    return row
 
-    def lay(tree: dict[str, Any], path: str) -> None:
-        for name, value in tree.items():
-            if isinstance(value, dict):
-                lay(value, f"{path}{name}.")
-            else:
-                found[f"{path}{name}"] = json.dumps(value) if isinstance(value, list) else value
 
-    lay(whole, "")
-    return found
+def _add_values(row: dict[str, Any], tree: dict[str, Any], prefix: str) -> None:
+    for name, value in tree.items():
+        if isinstance(value, dict):
+            _add_values(row, value, f"{prefix}{name}.")
+        else:
+            row[f"{prefix}{name}"] = json.dumps(value) if isinstance(value, list) else value

@@ -1,9 +1,8 @@
-"""Records of many files, read on all cores: headers whole, samples as columns."""
+"""Fast reader of many record files that leaves the texts of samples on disk."""
 
 from __future__ import annotations
 
 import gc
-import os
 from array import array
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -16,18 +15,22 @@ from typing import Any, NamedTuple, overload
 import msgspec
 from pydantic import ValidationError
 
+from bench.cpu import available_cores
 from bench.errors import UserError
 from bench.records.record import Record
 from bench.records.samples import Sample, Samples, digest_answers
+from bench.records.schema_1 import ROOT_NAMES
 
-SHELF = 50  # files that a process reads at a time
-FEW = 2 * SHELF  # files for which no process is worth its start
+FILES_PER_BATCH = 50
+"""Files that one task of the process pool reads."""
+MAX_FILES_WITHOUT_POOL = 2 * FILES_PER_BATCH
+"""Up to this number of files, one process is faster than a pool."""
 
-Ids = tuple[str, ...]
+QuestionIds = tuple[str, ...]
 
 
-class _Sample(msgspec.Struct, forbid_unknown_fields=True, gc=False):
-    """A sample of `bench.samples` as a file has it, checked as it is parsed, in a tenth of the time."""
+class _ParsedSample(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    """A `Sample` as msgspec parses and checks it, in a tenth of the time that Pydantic takes."""
 
     id: str
     references: tuple[str, ...]
@@ -36,85 +39,107 @@ class _Sample(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     scores: dict[str, float]
 
 
-class _Task(msgspec.Struct):
+class _ParsedTask(msgspec.Struct):
     metric: str
 
 
-class _Spec(msgspec.Struct):
-    task: _Task
+class _ParsedSpec(msgspec.Struct):
+    task: _ParsedTask
 
 
-_HEADER = [field.alias or name for name, field in Record.model_fields.items() if name != "samples"]
-_HEADER += ["asked"]  # the name of `command` in schema 1
-_Whole = msgspec.defstruct(
-    "_Whole",
-    [("samples", list[_Sample]), *((name, msgspec.Raw, msgspec.Raw()) for name in _HEADER)],
+_HEADER_KEYS = [field.alias or name for name, field in Record.model_fields.items() if name != "samples"]
+_HEADER_KEYS += ROOT_NAMES
+_ParsedRecord = msgspec.defstruct(
+    "_ParsedRecord",
+    [("samples", list[_ParsedSample]), *((name, msgspec.Raw, msgspec.Raw()) for name in _HEADER_KEYS)],
     forbid_unknown_fields=True,
     kw_only=True,
     gc=False,
 )
-_whole: msgspec.json.Decoder[Any] = msgspec.json.Decoder(_Whole)
-_spec = msgspec.json.Decoder(_Spec)
+_record_decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(_ParsedRecord)
+_spec_decoder = msgspec.json.Decoder(_ParsedSpec)
 
 
-class Page(NamedTuple):
-    """What is kept of a record's file: its header as it stands there, and of its samples what tells them apart."""
+class RecordSummary(NamedTuple):
+    """The parts of a record file that stay in memory: all but the texts of its samples."""
 
     header: bytes
-    ids: Ids
-    said: bytes
+    """The record as JSON, with an empty list of samples."""
+    ids: QuestionIds
+    digest: bytes
+    """Digest of the raw answers (`digest_answers`)."""
     metric: str
+    """The main metric."""
     scores: array[float]
+    """The main metric of each sample."""
 
 
 def read_files(files: Sequence[Path]) -> Iterator[Record]:
-    """The record of each file, in their order; raises `UserError` at the first that is none of this version."""
-    kept: dict[Ids, Ids] = {}  # all records of a task answer the very same questions
-    with _standing():
-        for file, page in zip(files, _pages(files), strict=True):
-            yield _record(file, page, kept) if page else read_file(file)
+    """Read record files on all cores, in their order.
+
+    The texts of the samples stay in the files and are read when they are used.
+
+    Raises:
+        UserError: At the first file that is not a valid record.
+    """
+    known_ids: dict[QuestionIds, QuestionIds] = {}  # All records of a task answer the same questions.
+    with _gc_disabled():
+        for file, summary in zip(files, _summaries(files), strict=True):
+            yield _lazy_record(file, summary, known_ids) if summary else read_file(file)
 
 
 def read_file(file: Path) -> Record:
-    """The record in a file, with all its texts; raises `UserError` if it is none of this version."""
+    """Read a record file with all its samples.
+
+    Raises:
+        UserError: If the file is not a valid record; the message names the first invalid field.
+    """
     try:
         return Record.read(file)
     except ValidationError as error:
         first = error.errors()[0]
-        place = ".".join(map(str, first["loc"])) or "the file"
+        field = ".".join(map(str, first["loc"])) or "the file"
         raise UserError(
-            f"no record of this version of adaptbench: {place}: {first['msg'].lower()}",
+            f"not a valid record for this version of adaptbench: {field}: {first['msg'].lower()}",
             location=str(file),
-            hint="take the file out of the folder, or read it with the version that wrote it",
+            hint="move the file out of the folder, or read it with the version that wrote it",
         ) from None
 
 
-def _record(file: Path, page: Page, kept: dict[Ids, Ids]) -> Record:
-    """A record whose texts stay in its file."""
+def _lazy_record(file: Path, summary: RecordSummary, known_ids: dict[QuestionIds, QuestionIds]) -> Record:
+    """Return a record whose sample texts stay in its file."""
     try:
-        record = Record.from_json(page.header)
+        record = Record.from_json(summary.header)
     except ValidationError:
-        return read_file(file)  # which refuses it
-    ids, whole = kept.setdefault(page.ids, page.ids), partial(_Texts.of, file, page.said)
-    return record.model_copy(update={"samples": Samples(ids, page.said, {page.metric: page.scores}, whole)})
+        return read_file(file)  # It raises the error that names the file and the field.
+    ids = known_ids.setdefault(summary.ids, summary.ids)
+    load_samples = partial(_LazySamples.load, file, summary.digest)
+    samples = Samples(ids, summary.digest, {summary.metric: summary.scores}, load_samples)
+    return record.model_copy(update={"samples": samples})
 
 
-class _Texts(Sequence[Sample]):
-    """The samples of a file; one becomes a `Sample` when it is looked at."""
+class _LazySamples(Sequence[Sample]):
+    """The parsed samples of a file; each becomes a `Sample` when it is accessed."""
 
-    def __init__(self, parsed: Sequence[_Sample]) -> None:
+    def __init__(self, parsed: Sequence[_ParsedSample]) -> None:
         self._parsed = parsed
 
     @classmethod
-    def of(cls, file: Path, said: bytes) -> _Texts:
-        """Raises `UserError` where they are not those that were read before."""
+    def load(cls, file: Path, digest: bytes) -> _LazySamples:
+        """Read the samples of a file again.
+
+        Raises:
+            UserError: If the answers do not have the expected digest.
+        """
         try:
-            parsed: list[_Sample] = _whole.decode(file.read_bytes()).samples
+            parsed: list[_ParsedSample] = _record_decoder.decode(file.read_bytes()).samples
         except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
             parsed = []
-        if digest_answers([one.raw for one in parsed]) != said:
+        if digest_answers([sample.raw for sample in parsed]) != digest:
             raise UserError(
-                "the record changed while it was read", location=str(file), hint="read it when its run is over"
+                "the record file changed while it was read",
+                location=str(file),
+                hint="try again after the run has ended",
             )
         return cls(parsed)
 
@@ -122,54 +147,61 @@ class _Texts(Sequence[Sample]):
         return len(self._parsed)
 
     @overload
-    def __getitem__(self, place: int) -> Sample: ...
+    def __getitem__(self, index: int) -> Sample: ...
     @overload
-    def __getitem__(self, place: slice) -> Sequence[Sample]: ...
-    def __getitem__(self, place: int | slice) -> Sample | Sequence[Sample]:
-        if isinstance(place, slice):
-            return [self[one] for one in range(*place.indices(len(self)))]
-        return Sample.model_construct(**msgspec.structs.asdict(self._parsed[place]))  # checked when it was parsed
+    def __getitem__(self, index: slice) -> Sequence[Sample]: ...
+    def __getitem__(self, index: int | slice) -> Sample | Sequence[Sample]:
+        if isinstance(index, slice):
+            return [self[inner] for inner in range(*index.indices(len(self)))]
+        # msgspec has checked the types, so Pydantic need not check them again.
+        return Sample.model_construct(**msgspec.structs.asdict(self._parsed[index]))
 
 
-def _pages(files: Sequence[Path]) -> Iterator[Page | None]:
-    cores = len(os.sched_getaffinity(0))
-    if len(files) <= FEW or cores == 1:
-        yield from _shelf(files)
+def _summaries(files: Sequence[Path]) -> Iterator[RecordSummary | None]:
+    """Yield the summary of each file, in their order; None for an invalid one."""
+    cores = available_cores()
+    if len(files) <= MAX_FILES_WITHOUT_POOL or cores == 1:
+        yield from _summarize_batch(files)
         return
-    shelves = [files[first : first + SHELF] for first in range(0, len(files), SHELF)]
+    batches = [files[first : first + FILES_PER_BATCH] for first in range(0, len(files), FILES_PER_BATCH)]
     with ProcessPoolExecutor(cores, get_context("fork")) as pool:
-        for shelf in pool.map(_shelf, shelves):
-            yield from shelf
+        for batch in pool.map(_summarize_batch, batches):
+            yield from batch
 
 
-def _shelf(files: Sequence[Path]) -> list[Page | None]:
-    kept: dict[Ids, Ids] = {}
-    with _standing():
-        return [_page(file.read_bytes(), kept) for file in files]
+def _summarize_batch(files: Sequence[Path]) -> list[RecordSummary | None]:
+    known_ids: dict[QuestionIds, QuestionIds] = {}
+    with _gc_disabled():
+        return [_summarize(file.read_bytes(), known_ids) for file in files]
 
 
-def _page(content: bytes, kept: dict[Ids, Ids]) -> Page | None:
-    """What is kept of a file; None where its samples are not as they should be."""
+def _summarize(content: bytes, known_ids: dict[QuestionIds, QuestionIds]) -> RecordSummary | None:
+    """Return the summary of a record file; None if its structure or its samples are invalid."""
     try:
-        whole = _whole.decode(content)
-        metric = _spec.decode(whole.spec).task.metric
-        samples: list[_Sample] = whole.samples
-        scores = array("d", [one.scores[metric] for one in samples])
+        parsed = _record_decoder.decode(content)
+        metric = _spec_decoder.decode(parsed.spec).task.metric
+        samples: list[_ParsedSample] = parsed.samples
+        scores = array("d", [sample.scores[metric] for sample in samples])
     except (msgspec.MsgspecError, UnicodeDecodeError, KeyError):
         return None
-    ids, said = tuple([one.id for one in samples]), digest_answers([one.raw for one in samples])
-    header = [b'"%b":%b' % (name.encode(), raw) for name in _HEADER if (raw := bytes(getattr(whole, name)))]
-    return Page(b"{%b}" % b",".join([*header, b'"samples":[]']), kept.setdefault(ids, ids), said, metric, scores)
+    ids = tuple([sample.id for sample in samples])
+    digest = digest_answers([sample.raw for sample in samples])
+    header = [b'"%b":%b' % (name.encode(), raw) for name in _HEADER_KEYS if (raw := bytes(getattr(parsed, name)))]
+    header_json = b"{%b}" % b",".join([*header, b'"samples":[]'])
+    return RecordSummary(header_json, known_ids.setdefault(ids, ids), digest, metric, scores)
 
 
 @contextmanager
-def _standing() -> Iterator[None]:
-    """Spare what is read from the collector of cycles: it has none, and stays to the end."""
-    there = gc.isenabled()
+def _gc_disabled() -> Iterator[None]:
+    """Disable garbage collection while records are read.
+
+    Records have no reference cycles and live until exit, so each collection would only cost time.
+    """
+    was_enabled = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
         gc.freeze()
-        if there:
+        if was_enabled:
             gc.enable()

@@ -1,4 +1,4 @@
-"""The answers of a run: scores and questions as columns, texts where they are asked for."""
+"""Answers of a run: question ids and scores in memory, texts loaded when they are used."""
 
 from __future__ import annotations
 
@@ -10,67 +10,82 @@ from typing import Any, overload
 from pydantic import Field, GetCoreSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
-from bench.records.cost import FrozenModel
+from bench.records.base import FrozenModel
 
 
 class Sample(FrozenModel):
-    """The answer to one question of the exam, and its scores."""
+    """The answer to one question of the split, with its scores."""
 
-    id: str
-    references: tuple[str, ...]
-    raw: str
-    answer: str | None = Field(description="what was parsed out of the raw text; null: no answer found")
-    scores: dict[str, float]
+    id: str = Field(description="id of the question in the task")
+    references: tuple[str, ...] = Field(description="accepted answers")
+    raw: str = Field(description="generated text")
+    answer: str | None = Field(description="answer parsed from the raw text; null: no answer found")
+    scores: dict[str, float] = Field(description="score of each metric")
 
 
 class Samples(Sequence[Sample]):
-    """A sequence of samples that need not be in memory.
+    """A sequence of samples whose texts need not be in memory.
 
-    Thousands of records are compared by their scores, and of each a page shows ten answers. So a record of a folder
-    holds the questions it answered, its main scores, and a digest of what it said; all else is read from its file again
-    by whoever goes through the samples.
+    Thousands of records are compared by their scores, but a page shows only a few answers of each. So a record that was
+    read from a folder holds the question ids, the main scores and a digest of the raw answers; the texts are read from
+    its file again when the samples are used.
+
+    Args:
+        ids: Question ids, in the order of the samples.
+        digest: Digest of the raw answers, see `digest_answers`.
+        columns: Scores of all samples by metric, for the metrics that are held in memory.
+        load: Function that returns all samples.
     """
 
-    __slots__ = ("_columns", "_whole", "digest", "ids")
+    __slots__ = ("_columns", "_load", "digest", "ids")
 
     def __init__(
-        self, ids: tuple[str, ...], said: bytes, columns: dict[str, array[float]], whole: Callable[[], Sequence[Sample]]
+        self,
+        ids: tuple[str, ...],
+        digest: bytes,
+        columns: dict[str, array[float]],
+        load: Callable[[], Sequence[Sample]],
     ) -> None:
         self.ids = ids
-        self.digest = said
-        self._columns, self._whole = columns, whole
+        self.digest = digest
+        self._columns, self._load = columns, load
 
     @classmethod
-    def from_list(cls, some: Sequence[Sample]) -> Samples:
-        """Samples that are in memory."""
-        if isinstance(some, Samples):
-            return some
-        held = tuple(some)
-        return cls(tuple(one.id for one in held), digest_answers([one.raw for one in held]), {}, lambda: held)
+    def from_list(cls, samples: Sequence[Sample]) -> Samples:
+        """Return `Samples` that hold all samples in memory."""
+        if isinstance(samples, Samples):
+            return samples
+        in_memory = tuple(samples)
+        digest = digest_answers([sample.raw for sample in in_memory])
+        return cls(tuple(sample.id for sample in in_memory), digest, {}, lambda: in_memory)
 
     def scores(self, metric: str) -> array[float]:
-        """One score of every sample, in their order; raises KeyError where a sample has it not."""
-        known = self._columns.get(metric)
-        return array("d", [one.scores[metric] for one in self._whole()]) if known is None else known
+        """Return one metric's score of every sample, in their order.
 
-    def take(self, places: Sequence[int]) -> list[Sample]:
-        """Those at some places, with one look at where they are."""
-        whole = self._whole() if places else ()
-        return [whole[place] for place in places]
+        Raises:
+            KeyError: If a sample has no score of this metric.
+        """
+        column = self._columns.get(metric)
+        return array("d", [sample.scores[metric] for sample in self._load()]) if column is None else column
+
+    def take(self, indices: Sequence[int]) -> list[Sample]:
+        """Return the samples at several indices; the record file is read once at most."""
+        samples = self._load() if indices else ()
+        return [samples[index] for index in indices]
 
     def __len__(self) -> int:
         return len(self.ids)
 
     def __iter__(self) -> Iterator[Sample]:
-        return iter(self._whole())
+        return iter(self._load())
 
     @overload
-    def __getitem__(self, place: int) -> Sample: ...
+    def __getitem__(self, index: int) -> Sample: ...
     @overload
-    def __getitem__(self, place: slice) -> Samples: ...
-    def __getitem__(self, place: int | slice) -> Sample | Samples:
-        found = self._whole()[place]
-        return found if isinstance(found, Sample) else Samples.from_list(found)
+    def __getitem__(self, index: slice) -> Samples: ...
+    def __getitem__(self, index: int | slice) -> Sample | Samples:
+        selected = self._load()[index]
+        return selected if isinstance(selected, Sample) else Samples.from_list(selected)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Samples):
@@ -85,17 +100,18 @@ class Samples(Sequence[Sample]):
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        """In JSON they are a list, and in a list each of them is checked."""
-        listed = handler.generate_schema(tuple[Sample, ...])
+        """Validate and serialize as a list of `Sample`."""
+        list_schema = handler.generate_schema(tuple[Sample, ...])
         return core_schema.no_info_after_validator_function(
             cls.from_list,
-            listed,
-            serialization=core_schema.plain_serializer_function_ser_schema(tuple, return_schema=listed),
+            list_schema,
+            serialization=core_schema.plain_serializer_function_ser_schema(tuple, return_schema=list_schema),
         )
 
 
-def digest_answers(raws: Sequence[str]) -> bytes:
-    """What tells answers that are the same byte for byte from others."""
-    found = hashlib.sha1(array("I", map(len, raws)).tobytes(), usedforsecurity=False)
-    found.update("".join(raws).encode())
-    return found.digest()
+def digest_answers(raw_answers: Sequence[str]) -> bytes:
+    """Return a SHA-1 digest of raw answers: equal only if all answers are equal byte for byte."""
+    # The lengths come first, so that the same text with other borders between the answers has another digest.
+    digest = hashlib.sha1(array("I", map(len, raw_answers)).tobytes(), usedforsecurity=False)
+    digest.update("".join(raw_answers).encode())
+    return digest.digest()

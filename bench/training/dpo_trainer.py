@@ -10,7 +10,7 @@ from datasets import Dataset
 from trl import DPOConfig, DPOTrainer
 
 from bench.method import LM, Budget, TrainingData
-from bench.records.record import CurvePoint
+from bench.records import CurvePoint
 from bench.training import compat
 from bench.training.gradient import PreferencePair
 from bench.training.sampler import LengthGroupedSampler, SamplerMixin

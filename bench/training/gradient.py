@@ -10,8 +10,7 @@ from typing import Annotated, Any, ClassVar, Self
 from pydantic import Field, NonNegativeFloat, PositiveFloat
 
 from bench.method import LM, Budget, Method, TrainingData, param
-from bench.records.artifacts import save_prompt
-from bench.records.record import CurvePoint
+from bench.records import CurvePoint, save_prompt
 
 Rows = list[tuple[list[int], list[int]]]
 """Token ids (prompt, completion) of training rows; the loss is on the completion only."""

@@ -18,7 +18,7 @@ from bench.measurement import memory_estimate
 from bench.measurement.flops import FlopCounter
 from bench.method import LM, Budget, TrainingData
 from bench.modeling.scoring import IGNORE_INDEX
-from bench.records.record import CurvePoint
+from bench.records import CurvePoint
 from bench.training import compat, distributed, precision
 from bench.training.gradient import Rows
 from bench.training.micro_batch import RowGroup, find_micro_batch

@@ -20,7 +20,7 @@ from conftest import MakeTask
 from bench.execution import fork_client, fork_server, launcher, plan
 from bench.execution.fork_client import ForkServer
 from bench.modeling.checkpoint import Checkpoint
-from bench.records.record import Record
+from bench.records import Record
 
 pytestmark = pytest.mark.skipif(not fork_client.can_fork(), reason="runs cannot be forked here")
 ENVIRONMENT = dict(os.environ) | {"PYTHONPATH": str(Path(__file__).parents[2])}

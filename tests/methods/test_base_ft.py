@@ -10,7 +10,7 @@ from bench import registry
 from bench.execution.budget import BudgetTracker
 from bench.modeling.checkpoint import Checkpoint
 from bench.modeling.seed import seed_all
-from bench.records.record import BudgetLimits
+from bench.records import BudgetLimits
 from bench.testing import tiny_training_data
 from bench.training.trainer import encode_examples
 

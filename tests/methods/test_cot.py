@@ -17,7 +17,7 @@ from bench import registry
 from bench.execution.budget import BudgetTracker
 from bench.method import Unsupported
 from bench.modeling.checkpoint import Checkpoint
-from bench.records.record import BudgetLimits
+from bench.records import BudgetLimits
 from bench.task import TaskRow, TaskTrainingData
 from bench.task_card import TaskCard
 

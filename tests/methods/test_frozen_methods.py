@@ -16,7 +16,7 @@ from bench.execution.budget import BudgetTracker
 from bench.method import Unsupported
 from bench.modeling.checkpoint import Checkpoint
 from bench.modeling.seed import seed_all
-from bench.records.record import BudgetLimits
+from bench.records import BudgetLimits
 from bench.task import TaskRow, TaskTrainingData
 from bench.testing import QUESTIONS, tiny_training_data
 

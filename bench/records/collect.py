@@ -1,0 +1,46 @@
+"""Read the records in files and folders, each run once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from bench.errors import UserError
+from bench.records.record import Record, find_records_below
+
+
+def read_records(paths: Sequence[Path]) -> list[Record]:
+    """Read the records in files and folders, each run once.
+
+    Records of tuning trials are left out: the record of the run that they were made for lists their scores.
+
+    Raises:
+        UserError: If a path does not exist, no record is found, a record cannot be read, or two different records
+            have the same run id.
+    """
+    from bench.records import reader  # The import of msgspec and multiprocessing would slow `bench list` down.
+
+    records: dict[str, Record] = {}
+    for path in paths:
+        if not path.exists():
+            raise UserError(f"{path}: no such file or folder", hint="name a record, or a folder of `bench run --out`")
+        files = find_record_files(path)
+        for file, record in zip(files, reader.read_files(files), strict=True):
+            if record.spec.split != "test":  # A tuning trial.
+                continue
+            if records.setdefault(record.id, record) != record:
+                raise UserError(
+                    f"two different records have the same run id, {record.id}",
+                    location=str(file),
+                    hint="read one of the folders at a time",
+                )
+    if not records:
+        raise UserError(
+            f"no record in {', '.join(map(str, paths))}", hint="make some: bench run --methods lora --task bookrec"
+        )
+    return list(records.values())
+
+
+def find_record_files(path: Path) -> list[Path]:
+    """Return the record files below a folder, sorted, or `path` itself if it is a file."""
+    return find_records_below(path) if path.is_dir() else [path]

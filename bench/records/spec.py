@@ -1,0 +1,128 @@
+"""Settings of one run (`Spec`): task, method, base model, budget, decoding and seed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
+
+from bench.records.base import FrozenModel
+from bench.records.schema_1 import use_schema_1_names
+
+Dtype = Literal["float32", "bfloat16", "float16"]
+
+
+class MethodSpec(FrozenModel):
+    """The method and its hyper-parameters, defaults included."""
+
+    name: str
+    ref: str = Field(description="where the method was found: its name, a path, or module:Class")
+    control: bool = Field(description="true: a baseline that other methods have to beat")
+    negative_control: bool = Field(
+        False, description="true: a control that cannot learn the task, to show what no learning scores"
+    )
+    params: dict[str, Any] = Field(description="hyper-parameters, defaults included")
+
+
+class TaskSpec(FrozenModel):
+    """The task, identified by the bytes of its card and data."""
+
+    name: str
+    ref: str = Field(description="where the task was found: its name or a folder")
+    version: int = Field(description="version on the task card")
+    sha256: str = Field(description="digest of the task card and of all rows")
+    metric: str = Field(description="main metric: tables are sorted by it and regression gates check it")
+
+
+class BaseSpec(FrozenModel):
+    """The base model, identified by the bytes of its weights and tokenizer."""
+
+    ref: str = Field(description="where the model was found: the name of a shipped model, a folder, or a hub name")
+    revision: str | None = Field(None, description="commit of the model on the hub; null: not loaded from the hub")
+    sha256: str = Field(description="digest of the weights and the tokenizer")
+    dtype: Dtype
+
+    @property
+    def name(self) -> str:
+        """The model's short name: the last part of `ref`."""
+        return Path(self.ref).name
+
+
+class BudgetLimits(FrozenModel):
+    """The training budget, the same for every method of a comparison; null means no limit."""
+
+    examples: PositiveInt | None = Field(None, description="training examples, drawn by the seed")
+    epochs: PositiveInt | None = Field(None, description="epochs over the training examples")
+    steps: PositiveInt | None = Field(None, description="optimizer steps")
+    tokens: PositiveInt | None = Field(None, description="training tokens without padding")
+    seconds: PositiveFloat | None = Field(
+        None, allow_inf_nan=False, description="seconds of training (wall clock), evaluation excluded"
+    )
+    memory: PositiveInt | None = Field(
+        None, description="bytes: resident memory of the process on a CPU, memory held by tensors on a GPU"
+    )
+    trials: PositiveInt | None = Field(
+        None, description="tuning trials, scored on the validation split; null: no tuning"
+    )
+    batch: PositiveInt = Field(16, description="examples per optimizer step (effective batch size)")
+    new_tokens: PositiveInt | None = Field(
+        None, description="maximum tokens per answer; null: the limit on the task card"
+    )
+
+
+class Decoding(FrozenModel):
+    """Every decoding setting; nothing is taken from the model's own generation config."""
+
+    do_sample: Literal[False] = False
+    num_beams: Literal[1] = 1
+    repetition_penalty: float = 1.0
+    max_new_tokens: PositiveInt
+    stop: tuple[str, ...] = Field(description="texts that end an answer, in addition to the end-of-sequence token")
+
+
+class Spec(FrozenModel):
+    """All settings of one run.
+
+    Equal specs give equal answers on the same machine with the same library versions.
+    """
+
+    task: TaskSpec
+    method: MethodSpec
+    base: BaseSpec
+    budget: BudgetLimits
+    decoding: Decoding
+    seed: NonNegativeInt
+    split: Literal["test", "validation"] = Field(
+        "test", description="split whose questions are answered; tuning trials use validation"
+    )
+
+    @cached_property
+    def key(self) -> str:
+        """Digest of every setting that decides the answers, except the seed."""
+        excluded: Any = {
+            "seed": True,
+            "task": {"ref"},
+            "method": {"ref", "negative_control"},
+            "base": {"ref", "revision"},
+        }
+        identity = use_schema_1_names(self.model_dump(mode="json", exclude=excluded))
+        return hashlib.sha256(json.dumps(identity, sort_keys=True, ensure_ascii=False).encode()).hexdigest()[:12]
+
+    @property
+    def id(self) -> str:
+        """The run id: task, method, key and seed. It is also the name of the record file."""
+        return f"{self.task.name}-{self.method.name.replace(':', '-')}-{self.key}-s{self.seed}"
+
+
+class SearchRange(FrozenModel):
+    """The values of one hyper-parameter that tuning may try: an interval or a list of choices."""
+
+    low: float | None = None
+    high: float | None = None
+    integer: bool = Field(False, description="true: whole numbers only")
+    log: bool = Field(False, description="true: sample on a logarithmic scale")
+    choices: tuple[str | float | int | bool, ...] | None = None
