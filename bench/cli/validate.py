@@ -1,129 +1,157 @@
-"""Whether a task or a method is sound: what `bench validate` says."""
+"""The command `bench validate`."""
 
 from __future__ import annotations
 
 import json
 import sys
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
-from bench import hub, registry
-from bench.cli.options import Format, Formatted
-from bench.data import hub_tasks, task_checks
-from bench.data.task_checks import TaskFinding
-from bench.errors import UserError
-from bench.modeling import checkpoint
-from bench.task import SPLITS
-from bench.task_card import TaskCard
+from bench.cli.options import Format, FormatOption
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from bench.data.task_checks import TaskFinding
+    from bench.task_card import TaskCard
 
 
 def command(
-    what: Annotated[str, typer.Argument(help="A task or a method: a name or a path.")],
-    model: Annotated[str, typer.Option(help="Whose tokenizer measures a task: shipped, folder or hub.")] = "bookworm",
-    format: Formatted = Format.table,
+    what: Annotated[str, typer.Argument(help="Task or method: name or path, e.g. ./mytask.", show_default=False)],
+    model: Annotated[str, typer.Option(help="Model whose tokenizer measures the task.")] = "bookworm",
+    format: FormatOption = Format.table,
 ) -> None:
-    """Check a task's card and data, or a method against the contract. Exit code: 0 sound, 1 at fault, 2 unknown.
+    """Check a task, or a method against its contract.
 
-    Remarks on a task are worth knowing and leave it sound.
+    Exit code: 0 valid; 1 errors found; 2 not found. Warnings do not change the
+    exit code.
     """
-    verdict = validate(what, model)
+    result = validate(what, model)
     if format is Format.json:
-        print(verdict.json())
+        print(result.json())
     else:
-        verdict.show()
-    sys.exit(0 if verdict.valid else 1)
+        result.show()
+    sys.exit(0 if result.valid else 1)
 
 
 @dataclass(frozen=True)
 class ValidationResult:
-    """What was looked at, in one line and in keys, and what was found."""
+    """Findings about one task or method."""
 
-    line: str
-    head: dict[str, Any]
+    headline: str
+    """One line about the task or method: version, sizes and digest, or the first problem."""
+    header: dict[str, Any]
+    """Top-level keys of the JSON document: `kind`, `name` and facts of a task."""
     findings: tuple[TaskFinding, ...]
 
     @property
     def valid(self) -> bool:
-        """No fault was found; remarks are none."""
+        """True if there are no errors; warnings are allowed."""
         return not any(finding.is_error for finding in self.findings)
 
     def json(self) -> str:
-        """One JSON document on one line."""
-        return json.dumps({"sound": self.valid} | self.head | {"findings": [vars(one) for one in self.findings]})
+        """Return one JSON document on one line."""
+        findings = [vars(finding) for finding in self.findings]
+        return json.dumps({"valid": self.valid} | self.header | {"findings": findings})
 
     def show(self) -> None:
-        """Print it for a person at 80 columns."""
-        print(self.line)
-        for title, fault in (("Faults", True), ("Remarks", False)):
-            if shown := [one for one in self.findings if one.is_error is fault and one.message != self.line]:
-                Console().print("", title, render(shown), "", sep="\n")
-        print(f"{self.head['name']}: {'sound' if self.valid else 'at fault'}")
+        """Print headline, errors, warnings and verdict for a terminal of 80 columns."""
+        from rich.console import Console
+
+        print(self.headline)
+        for title, is_error in (("Errors", True), ("Warnings", False)):
+            findings = [
+                finding
+                for finding in self.findings
+                if finding.is_error is is_error and finding.message != self.headline
+            ]
+            if findings:
+                Console().print("", title, findings_table(findings), "", sep="\n")
+        print(f"{self.header['name']}: {'valid' if self.valid else 'has errors'}")
 
 
 def validate(ref: str, model: str) -> ValidationResult:
-    """The verdict on a method or a task; `model` lends the tokenizer. Raises `UserError` if there is no such thing."""
+    """Check the task or method that `ref` names; `model` names the model whose tokenizer counts tokens.
+
+    Raises:
+        UserError: There is no such task, method or model.
+    """
+    from bench import registry
+
     if ref.endswith(".py") or ":" in ref or ref in registry.list_entries("methods"):
-        return _method(ref)
-    return _task(ref, model)
+        return _validate_method(ref)
+    return _validate_task(ref, model)
 
 
-def render(findings: list[TaskFinding]) -> Table:
-    """The findings as a table: check, count, what it means with examples."""
+def findings_table(findings: list[TaskFinding]) -> Table:
+    """Build a table of findings: check, count, and message with examples."""
+    from rich.table import Table
+    from rich.text import Text
+
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0), pad_edge=False)
     for justify in ("left", "right", "left"):
-        table.add_column(justify=justify, overflow="fold", no_wrap=justify == "right")
+        table.add_column(justify=justify, overflow="fold", no_wrap=justify == "right")  # type: ignore[arg-type]
     for finding in findings:
-        said = Text(finding.message).append("".join(f"\n· {example}" for example in finding.examples), style="dim")
-        table.add_row(Text(finding.check, style="bold red" if finding.is_error else "bold"), str(finding.count), said)
+        examples = "".join(f"\n· {example}" for example in finding.examples)
+        check = Text(finding.check, style="bold red" if finding.is_error else "bold")
+        table.add_row(check, str(finding.count), Text(finding.message).append(examples, style="dim"))
     return table
 
 
-def _method(ref: str) -> ValidationResult:
+def _validate_method(ref: str) -> ValidationResult:
+    from bench import registry
+    from bench.data.task_checks import TaskFinding
     from bench.testing import check_method
 
-    head, cls = {"kind": "method", "name": ref}, registry.find_method(ref)
+    header = {"kind": "method", "name": ref}
+    method_class = registry.find_method(ref)
     try:
-        check_method(cls)
-    except AssertionError as fault:
-        said = f"{ref} breaks the contract: {fault}"
-        return ValidationResult(said, head, (TaskFinding("contract", True, 1, said),))
-    return ValidationResult(f"{ref} keeps the contract of a method", head, ())
+        check_method(method_class)
+    except AssertionError as error:
+        message = f"{ref} violates the method contract: {error}"
+        return ValidationResult(message, header, (TaskFinding("contract", True, 1, message),))
+    return ValidationResult(f"{ref} follows the method contract", header, ())
 
 
-def _task(ref: str, model: str) -> ValidationResult:
-    folder, base = registry.find_task(ref), registry.find_model(model)
-    checkpoint.check_model_folder(base)
-    head: dict[str, Any] = {"kind": "task", "name": ref, "model": model}
+def _validate_task(ref: str, model: str) -> ValidationResult:
+    from bench import hub, registry
+    from bench.data import hub_tasks, task_checks
+    from bench.data.task_checks import TaskFinding
+    from bench.errors import UserError
+    from bench.modeling import checkpoint
+    from bench.task import SPLITS
+
+    folder, model_folder = registry.find_task(ref), registry.find_model(model)
+    checkpoint.check_model_folder(model_folder)
+    header: dict[str, Any] = {"kind": "task", "name": ref, "model": model}
     try:
-        loaded = hub_tasks.load_task(folder)
+        task = hub_tasks.load_task(folder)
     except hub.HubUnreachable:
-        raise
-    except UserError as fault:
-        return ValidationResult(str(fault), head, (TaskFinding("schema", True, 1, str(fault)),))
-    rows = {split: len(loaded.splits[split]) for split in SPLITS}
-    head |= {"version": loaded.card.version, "sha256": loaded.sha256, "rows": rows}
-    sizes = ", ".join(f"{count} {split}" for split, count in rows.items())
-    line = f"{loaded.card.name} version {loaded.card.version}: {sizes}; sha256 {loaded.sha256[:12]}"
-    return ValidationResult(line, head, (*task_checks.check_task(loaded, base), *_origin(loaded.card)))
+        raise  # says nothing about the task
+    except UserError as error:
+        return ValidationResult(str(error), header, (TaskFinding("schema", True, 1, str(error)),))
+    row_counts = {split: len(task.splits[split]) for split in SPLITS}
+    header |= {"version": task.card.version, "sha256": task.sha256, "rows": row_counts}
+    sizes = ", ".join(f"{count} {split}" for split, count in row_counts.items())
+    headline = f"{task.card.name} version {task.card.version}: {sizes}; sha256 {task.sha256[:12]}"
+    tokenize, context = checkpoint.load_tokenizer(model_folder), checkpoint.context_length(model_folder)
+    findings = (*task_checks.check_task(task, tokenize, context), *_left_out_rows(task.card))
+    return ValidationResult(headline, header, findings)
 
 
-def _origin(card: TaskCard) -> list[TaskFinding]:
-    """What was left out of a data set of the hub, and why."""
+def _left_out_rows(card: TaskCard) -> list[TaskFinding]:
+    """Return a warning with the rows of a hub data set that the task does not use, by reason."""
+    from bench.data import hub_tasks
+    from bench.data.task_checks import TaskFinding
+
     if card.data is None:
         return []
-    told = hub_tasks.read_origin(card.data)
-    if not told["left_out"]:
+    origin = hub_tasks.read_origin(card.data)
+    counts: dict[str, int] = origin["left_out"]
+    if not counts:
         return []
-    said = f"Rows of {told['hub']} at {told['revision']} that were left out or joined."
-    return [
-        TaskFinding("hub", False, sum(told["left_out"].values()), said, tuple(map(_count, told["left_out"].items())))
-    ]
-
-
-def _count(part: tuple[str, int]) -> str:
-    return f"{part[0]}: {part[1]}"
+    message = f"Rows of {origin['hub']} at {origin['revision']} that were left out or merged."
+    reasons = tuple(f"{reason}: {count}" for reason, count in counts.items())
+    return [TaskFinding("hub", False, sum(counts.values()), message, reasons)]

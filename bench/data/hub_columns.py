@@ -1,4 +1,4 @@
-"""From the columns of a data set to what is asked and what is wanted, by the section `data` of a card."""
+"""Reads the columns of a hub data set as inputs and targets, following the section `data` of a task card."""
 
 from __future__ import annotations
 
@@ -9,104 +9,148 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from bench.data.readers import SourceRow
-from bench.data.text import plain
+from bench.data.text import clean_text
 from bench.errors import UserError, did_you_mean
 from bench.task_card import DatasetColumn, HubDataset
 
-PLACE = re.compile(r"\{([^{}]+)\}")
-Read = Callable[[dict[str, Any]], list[str]]
-"""The texts that a row has in some place: none, one, or several accepted answers."""
+COLUMN_PLACEHOLDER = re.compile(r"\{([^{}]+)\}")
+ReadTexts = Callable[[dict[str, Any]], list[str]]
+"""Returns the texts of one column of a row: none, one, or several accepted answers."""
 
 
-def read_columns(data: HubDataset, table: Any, split: str, where: str, left_out: Counter[str]) -> Iterator[SourceRow]:
-    """The rows of a `datasets.Dataset` that the card wants; `left_out` counts the others by reason.
+def read_columns(
+    data: HubDataset, table: Any, split: str, location: str, left_out: Counter[str]
+) -> Iterator[SourceRow]:
+    """Yield the rows of a data set that the card asks for.
 
-    Raises `UserError` where a column is missing, or a row has no text where one is needed.
+    Args:
+        data: The section `data` of the card.
+        table: A `datasets.Dataset`.
+        split: Name of the split on the hub, for messages.
+        location: Path of the card, for messages.
+        left_out: Counts the rows that are left out, by reason; it is updated in place.
+
+    Raises:
+        UserError: If a column is missing, or a row has no text where one is needed.
     """
-    ask = {
-        name: _reader(DatasetColumn(column=name), table, "data.input", where)
-        for name in PLACE.findall(data.input_template)
+    read_inputs = {
+        name: _column_reader(DatasetColumn(column=name), table, "data.input", location)
+        for name in COLUMN_PLACEHOLDER.findall(data.input_template)
     }
-    target = _reader(data.target, table, "data.target", where, data.labels)
-    rationale = _reader(data.rationale, table, "data.rationale", where) if data.rationale else None
-    keep = [
-        (_reader(DatasetColumn(column=name), table, "data.where", where), set(map(str, values)))
+    read_targets = _column_reader(data.target, table, "data.target", location, data.labels)
+    read_rationales = (
+        _column_reader(data.rationale, table, "data.rationale", location) if data.rationale is not None else None
+    )
+    filters = [
+        (_column_reader(DatasetColumn(column=name), table, "data.keep_values", location), set(map(str, values)))
         for name, values in data.keep_values.items()
     ]
     for number, row in enumerate(table, start=1):
-        place = f"{data.hub}, {split}, row {number}"
-        if any(values.isdisjoint(read(row)) for read, values in keep):
-            left_out["not among what 'where' keeps"] += 1
+        row_location = f"{data.hub}, {split}, row {number}"
+        if any(values.isdisjoint(read_texts(row)) for read_texts, values in filters):
+            left_out["value not in 'keep_values'"] += 1
             continue
-        parts, targets = {name: read(row) for name, read in ask.items()}, target(row)
-        if missing := [*(name for name, texts in parts.items() if not texts), *([] if targets else ["the target"])]:
+        inputs = {name: read_texts(row) for name, read_texts in read_inputs.items()}
+        targets = read_targets(row)
+        missing = [name for name, texts in inputs.items() if not texts]
+        if not targets:
+            missing.append("the target")
+        if missing:
             if not data.drop_empty:
-                mend = "drop_empty: true in the section 'data' leaves such rows out, and says how many"
-                raise UserError(f"{place}: no text in {', '.join(missing)}", location=where, hint=mend)
+                raise UserError(
+                    f"{row_location}: no text in {', '.join(missing)}",
+                    location=location,
+                    hint="drop_empty: true in the section 'data' leaves such rows out and counts them",
+                )
             left_out["without a text"] += 1
             continue
-        asked = PLACE.sub(lambda found, parts=parts: "\n".join(parts[found[1]]), data.input_template)  # type: ignore[misc]
-        if data.max_input_chars and len(asked) > data.max_input_chars:
+        text = _fill_template(data.input_template, inputs)
+        if data.max_input_chars and len(text) > data.max_input_chars:
             left_out[f"longer than {data.max_input_chars} characters"] += 1
             continue
-        yield SourceRow(place, asked, tuple(targets), "\n".join(rationale(row)) if rationale else None)
+        rationale = "\n".join(read_rationales(row)) if read_rationales else None
+        yield SourceRow(row_location, text, tuple(targets), rationale)
 
 
-def _reader(
-    column: DatasetColumn, table: Any, key: str, where: str, labels: Mapping[str | int | bool, str] | None = None
-) -> Read:
-    """What reads a column of each row; class numbers become their names, and these the card's `labels`."""
+def _fill_template(template: str, inputs: Mapping[str, list[str]]) -> str:
+    """Replace every `{column}` by the column's texts, one per line."""
+    return COLUMN_PLACEHOLDER.sub(lambda match: "\n".join(inputs[match[1]]), template)
+
+
+def _column_reader(
+    column: DatasetColumn,
+    table: Any,
+    key: str,
+    location: str,
+    labels: Mapping[str | int | bool, str] | None = None,
+) -> ReadTexts:
+    """Return a function that reads a column; class numbers become names, and these the card's `labels`."""
     first, *inner = column.column.split(".") if column.column not in table.features else [column.column]
     if first not in table.features:
-        raise UserError(f"key '{key}': no column '{first}'", location=where, hint=did_you_mean(first, table.features))
-    names = getattr(table.features[first], "names", None)  # of a ClassLabel
-    named = {str(value): label for value, label in (labels or {}).items()}
+        raise UserError(
+            f"key '{key}': no column '{first}'", location=location, hint=did_you_mean(first, table.features)
+        )
+    class_names = getattr(table.features[first], "names", None)  # set for a ClassLabel only
+    label_names = {str(value): label for value, label in (labels or {}).items()}
 
-    def read(row: dict[str, Any]) -> list[str]:
-        value: Any = row[first]
+    def read_texts(row: dict[str, Any]) -> list[str]:
+        cell: Any = row[first]
         for name in inner:
-            value = _inside(value, name, f"key '{key}': no '{name}' in '{first}'", where)
-        values = value if isinstance(value, list) else [value]
-        texts = [text for one in values if (text := _text(one, names, key, where)) is not None]
+            cell = _nested_value(cell, name, f"key '{key}': no '{name}' in '{first}'", location)
+        values = cell if isinstance(cell, list) else [cell]
+        texts = [_cell_text(value, class_names, key, location) for value in values]
+        present = [text for text in texts if text is not None]
         if labels is not None:
-            if strange := [text for text in texts if text not in named]:
-                mend = did_you_mean(strange[0], named)
-                raise UserError(f"key 'data.labels': '{strange[0]}' is not in it", location=where, hint=mend)
-            texts = [named[text] for text in texts]
-        return [text for one in texts if (text := _part(one, column))]
+            unknown = [text for text in present if text not in label_names]
+            if unknown:
+                raise UserError(
+                    f"key 'data.labels': '{unknown[0]}' is missing",
+                    location=location,
+                    hint=did_you_mean(unknown[0], label_names),
+                )
+            present = [label_names[text] for text in present]
+        parts = [_extract_part(text, column) for text in present]
+        return [part for part in parts if part]
 
-    return read
-
-
-def _inside(value: Any, name: str, problem: str, where: str) -> Any:
-    """What a cell holds under a name; of a list of such cells, a list of it."""
-    if isinstance(value, list):
-        return [_inside(one, name, problem, where) for one in value]
-    if not isinstance(value, dict) or name not in value:
-        raise UserError(problem, location=where, hint=did_you_mean(name, value if isinstance(value, dict) else ()))
-    return value[name]
+    return read_texts
 
 
-def _text(value: Any, names: list[str] | None, key: str, where: str) -> str | None:
-    """A cell as text; None where it is empty."""
+def _nested_value(cell: Any, name: str, problem: str, location: str) -> Any:
+    """Return a field of a nested cell; for a list of cells, the list of their fields."""
+    if isinstance(cell, list):
+        return [_nested_value(item, name, problem, location) for item in cell]
+    if not isinstance(cell, dict) or name not in cell:
+        valid = cell if isinstance(cell, dict) else ()
+        raise UserError(problem, location=location, hint=did_you_mean(name, valid))
+    return cell[name]
+
+
+def _cell_text(value: Any, class_names: list[str] | None, key: str, location: str) -> str | None:
+    """Return a cell as text; None if it is empty."""
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return None
-    if names is not None:
-        if not 0 <= value < len(names):
-            mend = "this split has no labels; name one that has in 'data.splits'"
-            raise UserError(f"key '{key}': class {value} has no name", location=where, hint=mend)
-        return str(names[value])
+    if class_names is not None:
+        if not 0 <= value < len(class_names):
+            raise UserError(
+                f"key '{key}': class {value} has no name",
+                location=location,
+                hint="this split has no labels; name a split with labels in 'data.splits'",
+            )
+        return str(class_names[value])
     if not isinstance(value, str | int | float):
         raise UserError(
-            f"key '{key}': a text is wanted, not {type(value).__name__}", location=where, hint="name.deeper"
+            f"key '{key}': expected a text, found {type(value).__name__}",
+            location=location,
+            hint="name a nested field, as in answers.text",
         )
     return str(value)
 
 
-def _part(text: str, column: DatasetColumn) -> str:
-    """The part of a text that the card means, without what nobody sees; empty if there is none."""
-    text = re.sub(column.remove, "", text) if column.remove else text
+def _extract_part(text: str, column: DatasetColumn) -> str:
+    """Return the cleaned part of a text that the card selects; empty if there is none."""
+    if column.remove:
+        text = re.sub(column.remove, "", text)
     if column.pattern:
-        found = re.search(column.pattern, text)
-        text = (found[1] or "") if found else ""
-    return plain(text)
+        match = re.search(column.pattern, text)
+        text = (match[1] or "") if match else ""
+    return clean_text(text)

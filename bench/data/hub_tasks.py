@@ -1,4 +1,4 @@
-"""Tasks whose examples lie on the hub: fetched once, split without leaks, kept on this machine, read like any other."""
+"""Tasks whose rows are on the hub: downloaded once, split without leaks, kept on this machine."""
 
 from __future__ import annotations
 
@@ -13,116 +13,142 @@ from pathlib import Path
 from typing import Any
 
 from bench import hub, task
-from bench import task_card as cards
 from bench.data import hub_columns, readers
 from bench.data.readers import SourceRow
 from bench.data.text import match_key
 from bench.errors import UserError
 from bench.task import SPLITS, Task
-from bench.task_card import HubDataset
+from bench.task_card import HubDataset, read_card
 
-FORM = 1  # raised when the same card and data set would become other rows
-EXAM_FIRST = ("test", "validation", "train")  # what one has drawn, the later ones do not see
-ORIGIN = "origin.json"
+ROWS_VERSION = 1  # raised when the same card and data set would give other rows
+DRAWING_ORDER = ("test", "validation", "train")  # a question of an earlier split is left out of the later ones
+ORIGIN_FILE = "origin.json"
+
+JsonRow = dict[str, Any]
+"""A line of a split's file: id, input, target and perhaps rationale."""
 
 
 def load_task(folder: Path, *, fetch: bool = True) -> Task:
-    """The task in `folder`, wherever its examples lie; `fetch` says whether the hub may be asked for them.
+    """Load the task in a folder, with rows from the folder, the local cache or the hub.
 
-    Raises `UserError` at the first thing that is wrong with the card, the data set, or its rows.
+    Args:
+        folder: The task's folder.
+        fetch: False if the hub must not be asked for rows that are not cached.
+
+    Raises:
+        UserError: At the first error in the card, the data set or its rows.
     """
-    data = cards.read_card(folder / "task.yaml").data
+    data = read_card(folder / "task.yaml").data
     if data is None:
         return task.load_task(folder)
-    both = [file for split in SPLITS if (file := folder / f"{split}.jsonl").exists()]
-    if both:
-        mend = "drop the section 'data', or the files"
+    row_files = [file for split in SPLITS if (file := folder / f"{split}.jsonl").exists()]
+    if row_files:
         raise UserError(
-            "the card names a data set of the hub, and examples stand beside it", location=str(both[0]), hint=mend
+            "the card names a hub data set, and the folder contains rows too",
+            location=str(row_files[0]),
+            hint="remove the section 'data', or the files",
         )
-    kept = cache_folder(data)
-    if not kept.is_dir():
+    cached = cache_folder(data)
+    if not cached.is_dir():
         if not fetch:
             raise UserError(
-                f"the rows of {data.hub} are not on this machine", location=str(folder), hint="bench validate it"
+                f"the rows of {data.hub} are not on this machine",
+                location=str(folder),
+                hint=f"bench validate {folder} downloads them",
             )
-        _keep(data, kept, str(folder / "task.yaml"))
-    return task.load_task(folder, kept)
+        _download_rows(data, cached, str(folder / "task.yaml"))
+    return task.load_task(folder, cached)
 
 
 def cache_folder(data: HubDataset) -> Path:
-    """The folder where the rows of such a section are kept; another section has another."""
-    made_of = json.dumps({"form": FORM} | data.model_dump(mode="json"), sort_keys=True, ensure_ascii=False)
+    """Return the folder that keeps the rows of a section `data`, named by a digest of the section."""
+    identity = {"form": ROWS_VERSION} | data.model_dump(mode="json")
+    text = json.dumps(identity, sort_keys=True, ensure_ascii=False)
     root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return root / "adaptbench" / "tasks" / hashlib.sha256(made_of.encode()).hexdigest()[:16]
+    return root / "adaptbench" / "tasks" / hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def read_origin(data: HubDataset) -> dict[str, Any]:
-    """Where kept rows came from, and how many were left out and why."""
-    found: dict[str, Any] = json.loads((cache_folder(data) / ORIGIN).read_text("utf-8"))
-    return found
+    """Return the source of cached rows and the numbers of rows that were left out, by reason."""
+    origin: dict[str, Any] = json.loads((cache_folder(data) / ORIGIN_FILE).read_text("utf-8"))
+    return origin
 
 
-def _keep(data: HubDataset, kept: Path, where: str) -> None:
-    """Fetch, split and write the rows; nothing is left behind where that fails."""
-    wanted = [getattr(data.splits, split) for split in EXAM_FIRST]
-    tables = dict(zip(EXAM_FIRST, hub.fetch_dataset(data.hub, data.config, data.revision, wanted), strict=True))
-    splits, left_out = _split(data, tables, where)
-    told = {
+def _download_rows(data: HubDataset, cached: Path, location: str) -> None:
+    """Download, split and write the rows; a failure leaves nothing behind."""
+    hub_splits = [getattr(data.splits, split) for split in DRAWING_ORDER]
+    downloaded = hub.fetch_dataset(data.hub, data.config, data.revision, hub_splits)
+    tables = dict(zip(DRAWING_ORDER, downloaded, strict=True))
+    splits, left_out = _draw_splits(data, tables, location)
+    origin = {
         "hub": data.hub,
         "config": data.config,
         "revision": data.revision,
-        "files": sorted({file for table in tables.values() for file in hub.files(table)}),
+        "files": sorted({file for table in tables.values() for file in hub.dataset_files(table)}),
         "rows": {split: len(splits[split]) for split in SPLITS},
         "left_out": left_out,
     }
     try:
-        _write(kept, splits, told)
+        _write_rows(cached, splits, origin)
     except OSError as error:
-        mend = "XDG_CACHE_HOME=FOLDER names another place"
-        raise UserError(f"the rows cannot be kept: {error.strerror}", location=str(kept.parent), hint=mend) from None
+        raise UserError(
+            f"the rows cannot be written: {error.strerror}",
+            location=str(cached.parent),
+            hint="set XDG_CACHE_HOME to a writable folder",
+        ) from None
 
 
-def _write(kept: Path, splits: dict[str, list[dict[str, Any]]], told: dict[str, Any]) -> None:
-    """All files at once, or none."""
-    kept.parent.mkdir(parents=True, exist_ok=True)
-    made = Path(tempfile.mkdtemp(prefix=".", dir=kept.parent))
+def _write_rows(cached: Path, splits: dict[str, list[JsonRow]], origin: dict[str, Any]) -> None:
+    """Write all files of the cache folder, or none."""
+    cached.parent.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(prefix=".", dir=cached.parent))
     try:
         for split, rows in splits.items():
             lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-            (made / f"{split}.jsonl").write_text(lines, "utf-8")
-        (made / ORIGIN).write_text(json.dumps(told, indent=1, ensure_ascii=False) + "\n", "utf-8")
-        made.rename(kept)
+            (scratch / f"{split}.jsonl").write_text(lines, "utf-8")
+        (scratch / ORIGIN_FILE).write_text(json.dumps(origin, indent=1, ensure_ascii=False) + "\n", "utf-8")
+        scratch.rename(cached)
     except OSError:
-        if not kept.is_dir():  # otherwise another command was faster, with the same rows
+        if not cached.is_dir():  # If it exists, another command has just written the same rows.
             raise
     finally:
-        shutil.rmtree(made, ignore_errors=True)
+        shutil.rmtree(scratch, ignore_errors=True)
 
 
-def _split(
-    data: HubDataset, tables: dict[str, Any], where: str
-) -> tuple[dict[str, list[dict[str, Any]]], dict[str, int]]:
-    """Rows of each split; the test is drawn first, and no question stands twice, in one split or in two."""
-    seen: set[str] = set()
-    splits, left_out = {}, Counter[str]()
-    for split in EXAM_FIRST:
-        pairs = list(hub_columns.read_columns(data, tables[split], getattr(data.splits, split), where, left_out))
-        single, _ = readers.deduplicate(pairs)
-        fresh = [pair for pair in single if match_key(pair.input) not in seen]
-        left_out["asked twice in a split, joined"] += len(pairs) - len(single)
-        left_out["asked in an earlier split too (test, validation, train)"] += len(single) - len(fresh)
-        size = getattr(data.sizes, split) or len(fresh)
-        drawn = random.Random(f"{data.seed} {split}").sample(fresh, min(size, len(fresh)))
+def _draw_splits(
+    data: HubDataset, tables: dict[str, Any], location: str
+) -> tuple[dict[str, list[JsonRow]], dict[str, int]]:
+    """Draw the rows of each split, test first, so that no question is in two splits or twice in one.
+
+    Returns:
+        The rows of each split, and the numbers of rows that were left out or joined, by reason.
+    """
+    used_keys: set[str] = set()
+    splits: dict[str, list[JsonRow]] = {}
+    left_out = Counter[str]()
+    for split in DRAWING_ORDER:
+        hub_split = getattr(data.splits, split)
+        rows = list(hub_columns.read_columns(data, tables[split], hub_split, location, left_out))
+        unique_rows, _ = readers.deduplicate(rows)
+        new_rows = [row for row in unique_rows if match_key(row.input) not in used_keys]
+        left_out["repeated in a split, joined"] += len(rows) - len(unique_rows)
+        left_out["in an earlier split too (test, validation, train)"] += len(unique_rows) - len(new_rows)
+        size = getattr(data.sizes, split) or len(new_rows)
+        drawn = random.Random(f"{data.seed} {split}").sample(new_rows, min(size, len(new_rows)))
         if not drawn:
-            mend = "name another split, loosen 'where' or 'longest', or give 'sizes' so that something is left"
-            raise UserError(f"key 'data.splits.{split}': no row is left for {split}", location=where, hint=mend)
-        seen |= {match_key(pair.input) for pair in drawn}
-        splits[split] = [_row(f"{split}-{number:06d}", pair) for number, pair in enumerate(drawn, start=1)]
-    return splits, {why: count for why, count in left_out.items() if count}
+            raise UserError(
+                f"key 'data.splits.{split}': no row is left for {split}",
+                location=location,
+                hint="name another split, relax 'keep_values' or 'max_input_chars', or set 'sizes' so that rows remain",
+            )
+        used_keys |= {match_key(row.input) for row in drawn}
+        splits[split] = [_json_row(f"{split}-{number:06d}", row) for number, row in enumerate(drawn, start=1)]
+    return splits, {reason: count for reason, count in left_out.items() if count}
 
 
-def _row(id: str, pair: SourceRow) -> dict[str, Any]:
-    target = pair.targets[0] if len(pair.targets) == 1 else list(pair.targets)
-    row: dict[str, Any] = {"id": id, "input": pair.input, "target": target}
-    return row | ({"rationale": pair.rationale} if pair.rationale else {})
+def _json_row(id: str, row: SourceRow) -> JsonRow:
+    target = row.targets[0] if len(row.targets) == 1 else list(row.targets)
+    values: JsonRow = {"id": id, "input": row.input, "target": target}
+    if row.rationale:
+        values["rationale"] = row.rationale
+    return values

@@ -1,4 +1,4 @@
-"""A task folder made of rows: split without leaks, with a card that is guessed from the data and can be corrected."""
+"""Make a task folder from rows: split without leaks, with a card that is guessed from the data."""
 
 from __future__ import annotations
 
@@ -18,133 +18,170 @@ from bench.data.readers import RowSource, SourceRow, deduplicate
 from bench.data.text import excerpt
 from bench.errors import UserError
 
-FEWEST, TEST, VALIDATION = 30, 500, 200
-MOST_LABELS, SEEN = 20, 5
-ROOM = 1.25  # tokens granted for an answer, over those of the longest that is wanted
+MIN_QUESTIONS = 30
+MAX_TEST_ROWS, MAX_VALIDATION_ROWS = 500, 200
+MAX_LABELS = 20
+MIN_ROWS_PER_LABEL = 5
+ANSWER_LENGTH_FACTOR = 1.25
+"""Tokens allowed for an answer, as a multiple of the longest expected answer."""
 HANGUL = re.compile(r"[가-힣]")
 
 
-class _Plain(yaml.SafeDumper):
-    """Writes a text of several lines as a person would: in quotes, on one line."""
+class _CardDumper(yaml.SafeDumper):
+    """Writes a text with line breaks in quotes on one line, as a person would."""
 
 
-_Plain.add_representer(
+_CardDumper.add_representer(
     str, lambda dumper, text: dumper.represent_scalar("tag:yaml.org,2002:str", text, '"' if "\n" in text else None)
 )
 
 
 @dataclass
 class TaskDraft:
-    """What a new task will be; `notes` tell what was done to the data."""
+    """A task that is not written yet; `notes` say what was done to the data."""
 
     card: dict[str, Any]
     splits: dict[str, list[dict[str, Any]]]
     notes: list[str] = field(default_factory=list)
 
     def write(self, folder: Path) -> None:
-        """Write the task; raises `UserError` where the folder is there already."""
+        """Write the task folder.
+
+        Raises:
+            UserError: If the folder exists.
+        """
         if folder.exists():
-            raise UserError(f"{folder} is there already", hint="choose another name, or remove it")
+            raise UserError(f"{folder} exists already", hint="choose another name, or remove it")
         folder.mkdir(parents=True)
-        (folder / "task.yaml").write_text(
-            yaml.dump(self.card, Dumper=_Plain, allow_unicode=True, sort_keys=False), "utf-8"
-        )
+        card = yaml.dump(self.card, Dumper=_CardDumper, allow_unicode=True, sort_keys=False)
+        (folder / "task.yaml").write_text(card, "utf-8")
         for split, rows in self.splits.items():
             lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
             (folder / f"{split}.jsonl").write_text(lines, "utf-8")
 
 
 def build_task(
-    source: RowSource, name: str, tokens: Callable[[str], int], seed: int = 0, context: int = sys.maxsize
+    source: RowSource, name: str, count_tokens: Callable[[str], int], seed: int = 0, context: int = sys.maxsize
 ) -> TaskDraft:
-    """A task of a source's rows; `tokens` counts those of a text for the model that will answer, `context` is its own.
+    """Make a task from the rows of a source.
 
-    Raises `UserError` where there are too few rows, all answers are the same, or one does not fit into the context.
+    Args:
+        source: The rows.
+        name: Name of the task.
+        count_tokens: Counts the tokens of a text for the model that will answer.
+        seed: Draws the splits.
+        context: Context length of that model, in tokens.
+
+    Raises:
+        UserError: If there are too few rows, all answers are the same, or an answer does not fit into the context.
     """
-    pairs, changed = deduplicate(source.rows)
-    notes = [f"{changed} rows cleaned of white space and hidden characters"] if changed else []
-    if twice := len(source.rows) - len(pairs):
-        notes.append(f"{twice} repeated questions joined, with all their answers accepted")
-    if len(pairs) < FEWEST:
+    rows, num_cleaned = deduplicate(source.rows)
+    notes = [f"{num_cleaned} rows: white space or invisible characters removed"] if num_cleaned else []
+    num_repeated = len(source.rows) - len(rows)
+    if num_repeated:
+        notes.append(f"{num_repeated} repeated questions joined; all their answers are accepted")
+    if len(rows) < MIN_QUESTIONS:
         raise UserError(
-            f"{len(pairs)} different questions are too few to learn from and to examine",
-            hint=f"at least {FEWEST}; with 500 in the test, differences of 4 points can be seen",
+            f"{len(rows)} different questions are too few for training and testing",
+            hint=f"give at least {MIN_QUESTIONS}; 500 test questions can show differences of 4 points",
         )
-    counts = Counter(target for pair in pairs for target in pair.targets)
-    if len(counts) == 1:
-        raise UserError(f"every answer is {next(iter(counts))!r}", hint="a task needs two answers at least")
-    labels = sorted(counts) if len(counts) <= MOST_LABELS and min(counts.values()) >= SEEN else None
-    korean = _korean(pairs)
-    end = "\n" if not any("\n" in target for target in counts) else "\n\n"
-    if any(end in target for target in counts):
-        end = "\n###\n"
+    answer_counts = Counter(target for row in rows for target in row.targets)
+    if len(answer_counts) == 1:
+        raise UserError(
+            f"every answer is {next(iter(answer_counts))!r}", hint="a task needs at least two different answers"
+        )
+    is_closed = len(answer_counts) <= MAX_LABELS and min(answer_counts.values()) >= MIN_ROWS_PER_LABEL
+    labels = sorted(answer_counts) if is_closed else None
+    korean = _is_korean(rows)
     card = {
         "name": name,
         "version": 1,
-        "summary": f"{len(pairs)} questions from {source.shape}",
+        "summary": f"{len(rows)} questions from {source.shape}",
         "language": "ko" if korean else "en",
         "license": "unknown",
-        "instruction": source.instruction or _instruction(labels, korean),
-        "template": ("질문: {input}\n답: {target}" if korean else "Question: {input}\nAnswer: {target}") + end,
+        "instruction": source.instruction or _default_instruction(labels, korean),
+        "template": _template(answer_counts, korean),
         "normalize": "ko" if korean else "squad",
         "metric": "em",
         "labels": labels,
-        "new_tokens": _room(counts, tokens, context),
+        "new_tokens": _max_answer_tokens(answer_counts, count_tokens, context),
     }
-    splits = _split(pairs, seed, labels is not None)
+    splits = _draw_splits(rows, seed, is_closed)
     kind = f"closed answers: {len(labels)} labels" if labels else "open answers"
-    notes = [f"read as {source.shape}", kind, *notes]
-    return TaskDraft({name: value for name, value in card.items() if value is not None}, splits, notes)
+    card = {key: value for key, value in card.items() if value is not None}
+    return TaskDraft(card, splits, [f"format: {source.shape}", kind, *notes])
 
 
-def _room(answers: Iterable[str], tokens: Callable[[str], int], context: int) -> int:
-    """Tokens that an answer may take."""
-    longest = max(answers, key=tokens)
-    room = int(tokens(longest) * ROOM) + 1
-    if room >= context:
+def _template(answers: Iterable[str], korean: bool) -> str:
+    """Return the template of a solved example; its end is a text that no answer contains."""
+    end = "\n"
+    if any("\n" in answer for answer in answers):
+        end = "\n\n"
+    if any(end in answer for answer in answers):
+        end = "\n###\n"
+    return ("질문: {input}\n답: {target}" if korean else "Question: {input}\nAnswer: {target}") + end
+
+
+def _max_answer_tokens(answers: Iterable[str], count_tokens: Callable[[str], int], context: int) -> int:
+    """Return the number of tokens that an answer may have."""
+    longest = max(answers, key=count_tokens)
+    num_tokens = count_tokens(longest)
+    limit = int(num_tokens * ANSWER_LENGTH_FACTOR) + 1
+    if limit >= context:
         raise UserError(
-            f"an answer has {tokens(longest)} tokens, and the model's whole context is {context}: {excerpt(longest)}",
-            hint="shorten such answers, drop their rows, or name a model of a longer context: --model",
+            f"an answer has {num_tokens} tokens, but the model's context is {context}: {excerpt(longest)}",
+            hint="shorten such answers, remove their rows, or choose a model with a longer context: --model",
         )
-    return room
+    return limit
 
 
-def _split(pairs: list[SourceRow], seed: int, closed: bool) -> dict[str, list[dict[str, Any]]]:
-    """A quarter for the test and a tenth for validation, 500 and 200 at most; drawn by the seed.
+def _draw_splits(rows: list[SourceRow], seed: int, closed: bool) -> dict[str, list[dict[str, Any]]]:
+    """Draw a quarter for test and a tenth for validation, at most 500 and 200 rows.
 
-    Closed labels have about the same share in each, and none is examined that was never shown.
+    Closed labels have about the same share in every split, and every label of the test is also in train.
     """
-    drawn = random.Random(seed).sample(pairs, len(pairs))
+    order = random.Random(seed).sample(rows, len(rows))
     if closed:
-        many, before = Counter(pair.targets[0] for pair in drawn), Counter[str]()
-        shares = []
-        for pair in drawn:
-            shares.append(before[pair.targets[0]] / many[pair.targets[0]])
-            before[pair.targets[0]] += 1
-        drawn = [drawn[place] for place in sorted(range(len(drawn)), key=shares.__getitem__)]
-    test, validation = min(TEST, len(drawn) // 4), min(VALIDATION, len(drawn) // 10)
-    bounds = {"test": (0, test), "validation": (test, test + validation), "train": (test + validation, len(drawn))}
+        order = _interleave_labels(order)
+    num_test = min(MAX_TEST_ROWS, len(order) // 4)
+    num_validation = min(MAX_VALIDATION_ROWS, len(order) // 10)
+    split_rows = {
+        "train": order[num_test + num_validation :],
+        "validation": order[num_test : num_test + num_validation],
+        "test": order[:num_test],
+    }
     return {
         split: [
-            {"id": f"{split}-{number:05d}", "input": pair.input, "target": _single(pair.targets)}
-            for number, pair in enumerate(drawn[bounds[split][0] : bounds[split][1]], start=1)
+            {"id": f"{split}-{number:05d}", "input": row.input, "target": _target_value(row.targets)}
+            for number, row in enumerate(rows, start=1)
         ]
-        for split in ("train", "validation", "test")
+        for split, rows in split_rows.items()
     }
 
 
-def _single(targets: tuple[str, ...]) -> str | list[str]:
+def _interleave_labels(rows: Sequence[SourceRow]) -> list[SourceRow]:
+    """Order rows so that every label has about the same share in each part of the sequence."""
+    totals, seen = Counter(row.targets[0] for row in rows), Counter[str]()
+    shares = []
+    for row in rows:
+        label = row.targets[0]
+        shares.append(seen[label] / totals[label])
+        seen[label] += 1
+    return [rows[index] for index in sorted(range(len(rows)), key=shares.__getitem__)]
+
+
+def _target_value(targets: tuple[str, ...]) -> str | list[str]:
     return targets[0] if len(targets) == 1 else list(targets)
 
 
-def _korean(pairs: Sequence[SourceRow]) -> bool:
-    """Whether a fifth of all letters is Hangul."""
-    text = "".join(pair.input + "".join(pair.targets) for pair in pairs[:1000])
-    letters = sum(c.isalpha() for c in text)
-    return len(HANGUL.findall(text)) > letters / 5
+def _is_korean(rows: Sequence[SourceRow]) -> bool:
+    """Return True if more than a fifth of the letters of the first 1,000 rows is Hangul."""
+    text = "".join(row.input + "".join(row.targets) for row in rows[:1000])
+    num_letters = sum(char.isalpha() for char in text)
+    return len(HANGUL.findall(text)) > num_letters / 5
 
 
-def _instruction(labels: list[str] | None, korean: bool) -> str:
+def _default_instruction(labels: list[str] | None, korean: bool) -> str:
     if korean:
         return f"다음 가운데 하나로 답하세요: {', '.join(labels)}" if labels else "다음 질문에 답하세요."
     return f"Answer with one of: {', '.join(labels)}" if labels else "Answer the question."

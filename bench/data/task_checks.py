@@ -1,4 +1,4 @@
-"""What is wrong with a task's data, and what is worth knowing, before a run is spent on it: `bench validate`."""
+"""Errors and warnings about a task's data: leaks, duplicates, format, lengths, balance."""
 
 from __future__ import annotations
 
@@ -8,20 +8,33 @@ import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
-from bench.data.text import NEAR, blemish, excerpt, find_answer, form, match_key, near_duplicates
-from bench.modeling.checkpoint import context_length, load_tokenizer
+from bench.data.text import (
+    NEAR_DUPLICATE_COSINE,
+    excerpt,
+    find_answer,
+    find_white_space_fault,
+    match_key,
+    near_duplicates,
+    spelling_key,
+)
 from bench.task import SPLITS, Task, TaskRow
 
-EXAMPLES, LABELS, SHORT = 3, 20, 22
-CLOSED, SMALL = 0.9, 500
+MAX_EXAMPLES = 3
+MAX_LABELS_SHOWN = 20
+ANSWER_COLUMNS = 22  # width of answers and labels in messages
+MIN_CLOSED_SHARE = 0.9
+"""Share of targets that must end in a closing mark before the others count as truncated."""
+RECOMMENDED_TEST_ROWS = 500
 _OPEN_ENDS = frozenset(",;:、·/&+=<([{«“‘-–—")
+
+Tokenize = Callable[[str, bool], list[int]]
+"""Returns the token ids of a text; with True, including the special tokens that the tokenizer adds."""
 
 
 @dataclass(frozen=True)
 class TaskFinding:
-    """What one check found. A fault makes a task unsound, a remark does not."""
+    """The result of one check: an error makes a task invalid, a warning does not."""
 
     check: str
     is_error: bool
@@ -31,8 +44,8 @@ class TaskFinding:
 
 
 @dataclass(frozen=True)
-class Entry:
-    """A row as the checks see it; `answers` are the parts of its accepted targets that `em` compares."""
+class CheckedRow:
+    """A row with everything the checks need; `answers` are the parts of its accepted targets that `em` compares."""
 
     split: str
     row: TaskRow
@@ -46,175 +59,218 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class Seen:
-    """All that a check may look at; `entries` in the order train, validation, test, `context` in tokens."""
+class CheckedTask:
+    """A task with its rows in the order train, validation, test, and the model's context length in tokens."""
 
     task: Task
-    entries: tuple[Entry, ...]
+    rows: tuple[CheckedRow, ...]
     context: int
 
 
-Found = tuple[int, str, Sequence[str]]
-"""How many (0: no finding), what it means and what to do, examples."""
+CheckResult = tuple[int, str, Sequence[str]]
+"""The number of cases (0: no finding), the meaning with a hint, and the cases."""
+Check = Callable[[CheckedTask], CheckResult]
 
 
-def check_task(task: Task, base: Path) -> list[TaskFinding]:
-    """Faults, then remarks, of a loaded task; `base` is the folder of the model whose tokenizer measures it."""
-    tokens, lesson = load_tokenizer(base), task.training_data(seed=0)
-    first = tokens("a", True).index(tokens("a", False)[0])  # a beginning-of-sequence token, where the model has one
-    entries = []
-    for split in SPLITS:
-        for row in task.splits[split]:
-            texts = (lesson.prompt(row.input), lesson.completion(row))
-            prompt, completion = (text.encode("utf-8", "replace").decode() for text in texts)
-            head, whole = tokens(prompt, False), tokens(prompt + completion, False)
-            # A token never spans the seam (see `bench.lm.CausalLM.encode`).
-            tail = whole[len(head) :] if whole[: len(head)] == head else tokens(completion, False)
-            answers = tuple(task.parse(text) or text for text in row.references)
-            entries.append(Entry(split, row, match_key(row.input), answers, first + len(head), len(tail)))
-    seen = Seen(task, tuple(entries), context_length(base))
+def check_task(task: Task, tokenize: Tokenize, context: int) -> list[TaskFinding]:
+    """Check the data of a loaded task.
+
+    Args:
+        task: The task.
+        tokenize: The tokenizer of the model that measures prompts and targets.
+        context: The context length of that model, in tokens.
+
+    Returns:
+        Errors, then warnings.
+    """
+    checked = CheckedTask(task, tuple(_measure_rows(task, tokenize)), context)
     findings = []
-    for fault, checks in ((True, FAULTS), (False, REMARKS)):
-        for check in checks:
-            count, said, examples = check(seen)
+    for is_error, checks in ((True, ERROR_CHECKS), (False, WARNING_CHECKS)):
+        for name, check in checks.items():
+            count, message, cases = check(checked)
             if count:
-                findings.append(TaskFinding(check.__name__[1:].replace("_", "-"), fault, count, said, tuple(examples)))
+                findings.append(TaskFinding(name, is_error, count, message, tuple(cases[:MAX_EXAMPLES])))
     return findings
 
 
-def _leak(seen: Seen) -> Found:
-    first: dict[str, Entry] = {}
-    again = []
-    for entry in seen.entries:
-        other = first.setdefault(entry.key, entry)
-        if other.split != entry.split:
-            again.append(f"{entry} = {other}: {excerpt(entry.row.input)}")
-    return _found(again, "Inputs that an earlier split shows already: the answer may be remembered. Drop one of them.")
-
-
-def _duplicate(seen: Seen) -> Found:
-    first: dict[tuple[str, str], Entry] = {}
-    again = []
-    for entry in seen.entries:
-        other = first.setdefault((entry.split, entry.key), entry)
-        if other is not entry:
-            again.append(f"{entry} = {other.row.id}: {excerpt(entry.row.input)}")
-    return _found(again, "Inputs that stand twice in one split, and so count twice. Drop one of them.")
-
-
-def _contradiction(seen: Seen) -> Found:
-    before: dict[str, list[tuple[Entry, set[str]]]] = defaultdict(list)
-    against = []
-    for entry in seen.entries:
-        answers = set(map(match_key, entry.answers))
-        other = next((other for other, theirs in before[entry.key] if not theirs & answers), None)
-        if other is not None:
-            wanted = " or ".join(excerpt(which.answers[0], SHORT) for which in (other, entry))
-            against.append(f"{other}, {entry}: {wanted}?")
-        before[entry.key].append((entry, answers))
-    return _found(against, "The same input with another answer: at most one of the two can be right. Mend or drop one.")
-
-
-def _white_space(seen: Seen) -> Found:
-    stained = []
-    for entry in seen.entries:
-        fields = [("input", entry.row.input), *(("target", text) for text in entry.row.references)]
-        for field, text in [*fields, ("rationale", entry.row.rationale or "")]:
-            if found := blemish(text):
-                stained.append(f"{entry}, {field}, {found[0]}: {excerpt(text, at=found[1])}")
-                break
-    return _found(stained, "Characters that a reader does not see and a tokenizer does. Clean them; write NFC.")
-
-
-def _case(seen: Seen) -> Found:
-    texts = [(str(entry), text) for entry in seen.entries for text in (entry.row.target, entry.answers[0])]
-    texts += [("task.yaml, labels", label) for label in seen.task.card.labels or ()]
-    texts = [(name, unicodedata.normalize("NFC", text)) for name, text in texts]
-    forms: dict[str, Counter[str]] = defaultdict(Counter)
-    for _, text in texts:
-        forms[form(text)][text] += 1
-    odd: dict[str, str] = {}
-    for name, text in texts:
-        usual = forms[form(text)].most_common(1)[0][0]
-        if text != usual:
-            odd.setdefault(name, f"{name}: {excerpt(text, SHORT)}, mostly {excerpt(usual, SHORT)}")
-    return _found([*odd.values()], "Answers that differ from a more common one in case or spaces only. Use one form.")
-
-
-def _cut(seen: Seen) -> Found:
-    texts = [(entry, text.rstrip()) for entry in seen.entries for text in entry.row.references]
-    ends = [(entry, text) for entry, text in texts if _is_open(text[-1])]
-    if seen.task.card.labels is not None or len(texts) - len(ends) < CLOSED * len(texts):
-        return _found([], "")
-    cut = [f"{entry}: {excerpt(text, at=len(text))}" for entry, text in ends]
-    return _found(cut, "Targets that stop without the closing sign that nearly all others end in. Complete them.")
-
-
-def _is_open(last: str) -> bool:
-    return unicodedata.category(last)[0] in "LMN" or last in _OPEN_ENDS
-
-
-def _format(seen: Seen) -> Found:
-    wanted, bad = seen.task.card.format, []
-    for entry in seen.entries:
-        for text in entry.row.references:
-            if wanted is not None and re.fullmatch(wanted, text) is None:
-                bad.append(f"{entry}, format: {excerpt(text)}")
-            elif seen.task.parse(text) is None:
-                bad.append(f"{entry}, answer: {excerpt(text)}")
-    return _found(bad, "Targets that the card's own 'format' or 'answer' does not match. Mend the target or the regex.")
-
-
-def _label(seen: Seen) -> Found:
-    shown = {(entry.split, text) for entry in seen.entries for text in entry.row.references}
-    labels = seen.task.card.labels or ()
-    absent = [f"{split}: {excerpt(label)}" for split in SPLITS for label in labels if (split, label) not in shown]
-    return _found(absent, "Labels that a split never shows: not learnt, or not tested. Add rows or drop the label.")
-
-
-def _too_long(seen: Seen) -> Found:
-    answer = seen.task.card.new_tokens
-    prompt, long = seen.context - answer, []
-    for entry in seen.entries:
-        if entry.prompt_tokens > prompt or entry.target_tokens > answer:
-            long.append(f"{entry}: prompt {entry.prompt_tokens}, target {entry.target_tokens}")
-    said = f"A prompt may have {prompt} tokens, a target {answer} (new_tokens); together they are the model's context."
-    return _found(long, f"{said} Longer prompts lose their head, longer targets are never given. Shorten, or change.")
-
-
-def _near_duplicate(seen: Seen) -> Found:
-    near = []
-    for here, (there, cosine) in near_duplicates([(entry.split, entry.key) for entry in seen.entries]).items():
-        entry, other = seen.entries[here], seen.entries[there]
-        near.append(f"{entry} ~ {other}, {cosine:.2f}: {excerpt(entry.row.input)}")
-    return _found(near, f"Inputs worded nearly like one of an earlier split (cosine of 5-grams ≥ {NEAR}). Read both.")
-
-
-def _balance(seen: Seen) -> Found:
-    labels = seen.task.card.labels
-    share: dict[tuple[str, str], float] = {}
-    if labels is None:
-        return _found([], "")
-    for split, rows in seen.task.splits.items():
-        counts = Counter(row.target for row in rows)
-        share |= {(split, label): counts[label] / len(rows) for label in labels}
-    apart = sum(abs(share["train", label] - share["test", label]) for label in labels) / 2
-    most = max(share["test", label] for label in labels)
-    said = f"Shares of the labels. Always giving the same label is right in up to {most:.1%} of test."
-    lines = [
-        f"{excerpt(label, SHORT)}: " + ", ".join(f"{split} {share[split, label]:.1%}" for split in SPLITS)
-        for label in sorted(labels, key=lambda label: -share["train", label])[:LABELS]
-    ]
-    return len(labels), f"{said} Between train and test they differ by {apart:.1%} (total variation).", lines
-
-
-def _lengths(seen: Seen) -> Found:
-    lines = []
+def _measure_rows(task: Task, tokenize: Tokenize) -> Iterable[CheckedRow]:
+    data = task.training_data(seed=0)
+    # The number of tokens before a text: a beginning-of-sequence token, if the model has one.
+    num_leading = tokenize("a", True).index(tokenize("a", False)[0])
     for split in SPLITS:
-        of = [entry for entry in seen.entries if entry.split == split]
-        prompt, target = (_quantiles(getattr(entry, f"{name}_tokens") for entry in of) for name in ("prompt", "target"))
-        lines.append(f"{split}: prompt {prompt}; target {target}")
-    return len(seen.entries), "Tokens of prompt and target: median, 95th percentile, longest.", lines
+        for row in task.splits[split]:
+            texts = (data.prompt(row.input), data.completion(row))
+            prompt, completion = (text.encode("utf-8", "replace").decode() for text in texts)
+            prompt_ids, all_ids = tokenize(prompt, False), tokenize(prompt + completion, False)
+            # No token spans prompt and completion (see `CausalLM.encode`), even if the tokenizer would merge them.
+            is_prefix = all_ids[: len(prompt_ids)] == prompt_ids
+            completion_ids = all_ids[len(prompt_ids) :] if is_prefix else tokenize(completion, False)
+            answers = tuple(task.parse(text) or text for text in row.references)
+            prompt_tokens = num_leading + len(prompt_ids)
+            yield CheckedRow(split, row, match_key(row.input), answers, prompt_tokens, len(completion_ids))
+
+
+def _check_leaks(checked: CheckedTask) -> CheckResult:
+    first_rows: dict[str, CheckedRow] = {}
+    cases = []
+    for row in checked.rows:
+        first = first_rows.setdefault(row.key, row)
+        if first.split != row.split:
+            cases.append(f"{row} = {first}: {excerpt(row.row.input)}")
+    return len(cases), "Inputs that an earlier split contains: the answer may be memorized. Remove one of them.", cases
+
+
+def _check_duplicates(checked: CheckedTask) -> CheckResult:
+    first_rows: dict[tuple[str, str], CheckedRow] = {}
+    cases = []
+    for row in checked.rows:
+        first = first_rows.setdefault((row.split, row.key), row)
+        if first is not row:
+            cases.append(f"{row} = {first.row.id}: {excerpt(row.row.input)}")
+    return len(cases), "Inputs that occur twice in one split, and so count twice. Remove one of them.", cases
+
+
+def _check_contradictions(checked: CheckedTask) -> CheckResult:
+    earlier_rows: dict[str, list[tuple[CheckedRow, set[str]]]] = defaultdict(list)
+    cases = []
+    for row in checked.rows:
+        answers = set(map(match_key, row.answers))
+        for other, other_answers in earlier_rows[row.key]:
+            if not other_answers & answers:
+                alternatives = " or ".join(excerpt(side.answers[0], ANSWER_COLUMNS) for side in (other, row))
+                cases.append(f"{other}, {row}: {alternatives}?")
+                break
+        earlier_rows[row.key].append((row, answers))
+    message = "The same input with another answer: at most one of them is right. Correct or remove one."
+    return len(cases), message, cases
+
+
+def _check_white_space(checked: CheckedTask) -> CheckResult:
+    cases = []
+    for row in checked.rows:
+        texts = [("input", row.row.input), *(("target", text) for text in row.row.references)]
+        texts.append(("rationale", row.row.rationale or ""))
+        for field, text in texts:
+            fault = find_white_space_fault(text)
+            if fault is not None:
+                name, position = fault
+                cases.append(f"{row}, {field}, {name}: {excerpt(text, position=position)}")
+                break
+    message = "Characters that a reader does not see but a tokenizer does. Remove them; use Unicode NFC."
+    return len(cases), message, cases
+
+
+def _check_case(checked: CheckedTask) -> CheckResult:
+    texts = [(str(row), text) for row in checked.rows for text in (row.row.target, row.answers[0])]
+    texts += [("task.yaml, labels", label) for label in checked.task.card.labels or ()]
+    texts = [(location, unicodedata.normalize("NFC", text)) for location, text in texts]
+    spellings: dict[str, Counter[str]] = defaultdict(Counter)
+    for _, text in texts:
+        spellings[spelling_key(text)][text] += 1
+    cases: dict[str, str] = {}
+    for location, text in texts:
+        usual = spellings[spelling_key(text)].most_common(1)[0][0]
+        if text != usual:
+            shown, shown_usual = excerpt(text, ANSWER_COLUMNS), excerpt(usual, ANSWER_COLUMNS)
+            cases.setdefault(location, f"{location}: {shown}, usually {shown_usual}")
+    message = "Answers that differ from a more common one only in case or spaces. Use one spelling."
+    return len(cases), message, [*cases.values()]
+
+
+def _check_cut(checked: CheckedTask) -> CheckResult:
+    texts = [(row, text.rstrip()) for row in checked.rows for text in row.row.references]
+    open_texts = [(row, text) for row, text in texts if _ends_open(text[-1])]
+    if checked.task.card.labels is not None or len(texts) - len(open_texts) < MIN_CLOSED_SHARE * len(texts):
+        return 0, "", ()
+    cases = [f"{row}: {excerpt(text, position=len(text))}" for row, text in open_texts]
+    message = "Targets without the closing mark that nearly all others end in: they may be truncated. Complete them."
+    return len(cases), message, cases
+
+
+def _ends_open(last_char: str) -> bool:
+    return unicodedata.category(last_char)[0] in "LMN" or last_char in _OPEN_ENDS
+
+
+def _check_format(checked: CheckedTask) -> CheckResult:
+    pattern = checked.task.card.format
+    cases = []
+    for row in checked.rows:
+        for text in row.row.references:
+            if pattern is not None and re.fullmatch(pattern, text) is None:
+                cases.append(f"{row}, format: {excerpt(text)}")
+            elif checked.task.parse(text) is None:
+                cases.append(f"{row}, answer: {excerpt(text)}")
+    message = "Targets that do not match the card's 'format' or 'answer'. Correct the target or the expression."
+    return len(cases), message, cases
+
+
+def _check_labels(checked: CheckedTask) -> CheckResult:
+    present = {(row.split, text) for row in checked.rows for text in row.row.references}
+    labels = checked.task.card.labels or ()
+    cases = [f"{split}: {excerpt(label)}" for split in SPLITS for label in labels if (split, label) not in present]
+    message = "Labels that never occur in a split: not learnt, or not tested. Add rows or remove the label."
+    return len(cases), message, cases
+
+
+def _check_length(checked: CheckedTask) -> CheckResult:
+    max_answer = checked.task.card.new_tokens
+    max_prompt = checked.context - max_answer
+    cases = [
+        f"{row}: prompt {row.prompt_tokens}, target {row.target_tokens}"
+        for row in checked.rows
+        if row.prompt_tokens > max_prompt or row.target_tokens > max_answer
+    ]
+    message = (
+        f"A prompt may have {max_prompt} tokens and a target {max_answer} (new_tokens); together they are the model's "
+        "context. Longer prompts are truncated at the start, longer targets can never be generated. Shorten them, or "
+        "change new_tokens."
+    )
+    return len(cases), message, cases
+
+
+def _check_near_duplicates(checked: CheckedTask) -> CheckResult:
+    cases = []
+    similar = near_duplicates([(row.split, row.key) for row in checked.rows])
+    for index, (earlier_index, cosine) in similar.items():
+        row, earlier = checked.rows[index], checked.rows[earlier_index]
+        cases.append(f"{row} ~ {earlier}, {cosine:.2f}: {excerpt(row.row.input)}")
+    message = (
+        "Inputs that are nearly the same as one of an earlier split "
+        f"(cosine of 5-grams ≥ {NEAR_DUPLICATE_COSINE}). Read both."
+    )
+    return len(cases), message, cases
+
+
+def _check_balance(checked: CheckedTask) -> CheckResult:
+    labels = checked.task.card.labels
+    if labels is None:
+        return 0, "", ()
+    shares: dict[tuple[str, str], float] = {}
+    for split, rows in checked.task.splits.items():
+        counts = Counter(row.target for row in rows)
+        shares |= {(split, label): counts[label] / len(rows) for label in labels}
+    total_variation = sum(abs(shares["train", label] - shares["test", label]) for label in labels) / 2
+    largest = max(shares["test", label] for label in labels)
+    by_frequency = sorted(labels, key=lambda label: -shares["train", label])[:MAX_LABELS_SHOWN]
+    cases = [
+        f"{excerpt(label, ANSWER_COLUMNS)}: " + ", ".join(f"{split} {shares[split, label]:.1%}" for split in SPLITS)
+        for label in by_frequency
+    ]
+    message = (
+        f"Shares of the labels. Always answering the same label is right in up to {largest:.1%} of test. "
+        f"Between train and test the shares differ by {total_variation:.1%} (total variation)."
+    )
+    return len(labels), message, cases
+
+
+def _check_token_lengths(checked: CheckedTask) -> CheckResult:
+    cases = []
+    for split in SPLITS:
+        rows = [row for row in checked.rows if row.split == split]
+        prompt = _quantiles(row.prompt_tokens for row in rows)
+        target = _quantiles(row.target_tokens for row in rows)
+        cases.append(f"{split}: prompt {prompt}; target {target}")
+    return len(checked.rows), "Tokens of prompt and target: median, 95th percentile, maximum.", cases
 
 
 def _quantiles(lengths: Iterable[int]) -> str:
@@ -222,27 +278,42 @@ def _quantiles(lengths: Iterable[int]) -> str:
     return ", ".join(str(ordered[math.ceil(share * len(ordered)) - 1]) for share in (0.5, 0.95, 1.0))
 
 
-def _answer_in_input(seen: Seen) -> Found:
-    told = []
-    for entry in seen.entries:
-        answer, text = entry.answers[0], entry.row.input
-        at = find_answer(answer, text)
-        if at is not None:
-            told.append(f"{entry}: {excerpt(answer, SHORT)} in {excerpt(text, at=at)}")
-    share = len(told) / len(seen.entries)
-    return _found(told, f"In {share:.1%} of the rows the input contains the answer. Fine if copying is what is asked.")
+def _check_answer_in_input(checked: CheckedTask) -> CheckResult:
+    cases = []
+    for row in checked.rows:
+        answer, text = row.answers[0], row.row.input
+        position = find_answer(answer, text)
+        if position is not None:
+            cases.append(f"{row}: {excerpt(answer, ANSWER_COLUMNS)} in {excerpt(text, position=position)}")
+    share = len(cases) / len(checked.rows)
+    message = f"In {share:.1%} of the rows the input contains the answer. This is fine if the task is to copy it."
+    return len(cases), message, cases
 
 
-def _small_test(seen: Seen) -> Found:
-    rows = len(seen.task.splits["test"])
-    said = f"Few test rows: only large differences between methods can be seen. {SMALL} rows or more are better."
-    return (rows if rows < SMALL else 0), said, ()
+def _check_test_size(checked: CheckedTask) -> CheckResult:
+    num_rows = len(checked.task.splits["test"])
+    message = (
+        "Few test rows: only large differences between methods can be detected. "
+        f"{RECOMMENDED_TEST_ROWS} rows or more are recommended."
+    )
+    return (num_rows if num_rows < RECOMMENDED_TEST_ROWS else 0), message, ()
 
 
-Check = Callable[[Seen], Found]
-FAULTS: tuple[Check, ...] = (_leak, _duplicate, _contradiction, _white_space, _case, _cut, _format, _label, _too_long)
-REMARKS: tuple[Check, ...] = (_near_duplicate, _balance, _lengths, _answer_in_input, _small_test)
-
-
-def _found(all_: Sequence[str], said: str) -> Found:
-    return len(all_), said, all_[:EXAMPLES]
+ERROR_CHECKS: dict[str, Check] = {
+    "leak": _check_leaks,
+    "duplicate": _check_duplicates,
+    "contradiction": _check_contradictions,
+    "white-space": _check_white_space,
+    "case": _check_case,
+    "cut": _check_cut,
+    "format": _check_format,
+    "label": _check_labels,
+    "too-long": _check_length,
+}
+WARNING_CHECKS: dict[str, Check] = {
+    "near-duplicate": _check_near_duplicates,
+    "balance": _check_balance,
+    "lengths": _check_token_lengths,
+    "answer-in-input": _check_answer_in_input,
+    "small-test": _check_test_size,
+}

@@ -1,4 +1,4 @@
-"""Tasks whose examples lie on the hub: fetched once, split without leaks, kept; offline, with a hub of a few rows."""
+"""Tasks with rows on the hub: downloaded once, split without leaks, cached; tested with a small local hub."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from bench import registry, task
 from bench.data import hub_tasks, readers, task_checks
 from bench.data.text import match_key
 from bench.errors import UserError
-from bench.modeling.checkpoint import Checkpoint
+from bench.modeling.checkpoint import Checkpoint, context_length, load_tokenizer
 from bench.task import SPLITS, Task
 
 REAL = datasets.load_dataset
 TEXT = Value("string")
 Hub = Callable[..., None]
-"""Puts a data set on the hub: its name, and a table for each of its splits."""
+"""Puts a data set on the hub: its name, and a table for each split."""
 
 
 @pytest.fixture
 def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Hub:
-    """A hub in a folder, read by the real `datasets`; what is not put there is not found, and asking is counted."""
+    """A hub in a local folder, read by the real `datasets`; other data sets are not found."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     root = tmp_path / "hub"
 
@@ -59,7 +59,7 @@ def questions(first: int, count: int) -> Dataset:
 
 
 def folder(tmp_path: Path, **data: Any) -> Path:
-    """A task that points to the hub; keywords replace keys of `data`, None takes one out."""
+    """A task that names the hub data set; keywords replace keys of `data`, None removes one."""
     section: dict[str, Any] = {
         "hub": "org/set",
         "revision": "v1",
@@ -75,13 +75,11 @@ def folder(tmp_path: Path, **data: Any) -> Path:
     return made
 
 
-def inputs(what: Task, split: str) -> set[str]:
-    return {match_key(row.input) for row in what.splits[split]}
+def inputs(loaded: Task, split: str) -> set[str]:
+    return {match_key(row.input) for row in loaded.splits[split]}
 
 
-def test_a_data_set_is_fetched_once_and_then_needs_no_hub(
-    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_load_task_downloads_once_then_needs_no_hub(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     hub("org/set", train=questions(0, 30), test=questions(30, 10))
     first = hub_tasks.load_task(folder(tmp_path))
     assert {split: len(first.splits[split]) for split in SPLITS} == {"train": 25, "validation": 5, "test": 10}
@@ -94,7 +92,7 @@ def test_a_data_set_is_fetched_once_and_then_needs_no_hub(
     assert (again.sha256, again.splits) == (first.sha256, first.splits)
 
 
-def test_the_digest_covers_card_and_rows(hub: Hub, tmp_path: Path) -> None:
+def test_load_task_digest_covers_card_and_rows(hub: Hub, tmp_path: Path) -> None:
     hub("org/set", train=questions(0, 30), test=questions(30, 10))
     first = hub_tasks.load_task(folder(tmp_path)).sha256
     other_seed = hub_tasks.load_task(folder(tmp_path, seed=3)).sha256
@@ -109,7 +107,7 @@ def test_the_digest_covers_card_and_rows(hub: Hub, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("validation", "sizes"), [("train", {"validation": 5}), ("train[-8:]", {}), ("train", {"validation": 5, "test": 4})]
 )
-def test_no_question_stands_in_two_splits_or_twice(
+def test_load_task_no_question_in_two_splits_or_twice(
     hub: Hub, tmp_path: Path, validation: str, sizes: dict[str, int]
 ) -> None:
     again = table(
@@ -117,16 +115,16 @@ def test_no_question_stands_in_two_splits_or_twice(
     )
     hub("org/set", train=datasets.concatenate_datasets([questions(0, 30), again]), test=questions(30, 10))
     splits = {"train": "train", "validation": validation, "test": "test"}
-    what = hub_tasks.load_task(folder(tmp_path, splits=splits, sizes=sizes))
-    keys = [inputs(what, split) for split in SPLITS]
-    assert sum(map(len, keys)) == len(set.union(*keys)) == sum(len(what.splits[split]) for split in SPLITS)
+    loaded = hub_tasks.load_task(folder(tmp_path, splits=splits, sizes=sizes))
+    keys = [inputs(loaded, split) for split in SPLITS]
+    assert sum(map(len, keys)) == len(set.union(*keys)) == sum(len(loaded.splits[split]) for split in SPLITS)
     assert "what is 35" not in {text.lower().strip(" ?") for text in keys[0]} or "test" in sizes
-    joined = [row for split in SPLITS for row in what.splits[split] if row.input.rstrip("?") == "What is 3"]
+    joined = [row for split in SPLITS for row in loaded.splits[split] if row.input.rstrip("?") == "What is 3"]
     # Answers are joined within a split; what an earlier one asks is left out of a later one with its answers.
     assert [row.references for row in joined] in ([("It is 3", "It is three")], [("It is three",)])
 
 
-def test_rows_that_are_left_out_are_counted(hub: Hub, tmp_path: Path) -> None:
+def test_load_task_counts_left_out_rows(hub: Hub, tmp_path: Path) -> None:
     mixed = table(
         {"q": TEXT, "a": TEXT, "kind": ClassLabel(names=["good", "bad"])},
         *((f"What is {n}?", f"It is {n}", 0) for n in range(20)),
@@ -136,35 +134,35 @@ def test_rows_that_are_left_out_are_counted(hub: Hub, tmp_path: Path) -> None:
         ("What is long?" * 20, "It is 60", 0),
     )
     hub("org/set", train=mixed, test=mixed.select(range(3)))
-    made = folder(tmp_path, where={"kind": ["good"]}, drop_empty=True, longest=100)
-    what = hub_tasks.load_task(made)
-    assert len(what.splits["test"]) == 3
-    assert len(what.splits["train"]) + len(what.splits["validation"]) == 17
-    assert what.card.data is not None
-    told = hub_tasks.read_origin(what.card.data)
-    assert told["left_out"]["not among what 'where' keeps"] == 2  # train is read twice: for validation, for train
-    assert told["left_out"]["without a text"] == 4
-    assert told["left_out"]["longer than 100 characters"] == 2
-    assert (told["hub"], told["revision"], told["rows"]["test"]) == ("org/set", "v1", 3)
+    made = folder(tmp_path, keep_values={"kind": ["good"]}, drop_empty=True, max_input_chars=100)
+    loaded = hub_tasks.load_task(made)
+    assert len(loaded.splits["test"]) == 3
+    assert len(loaded.splits["train"]) + len(loaded.splits["validation"]) == 17
+    assert loaded.card.data is not None
+    origin = hub_tasks.read_origin(loaded.card.data)
+    assert origin["left_out"]["value not in 'keep_values'"] == 2  # train is read twice: for validation, for train
+    assert origin["left_out"]["without a text"] == 4
+    assert origin["left_out"]["longer than 100 characters"] == 2
+    assert (origin["hub"], origin["revision"], origin["rows"]["test"]) == ("org/set", "v1", 3)
 
 
 WRONG: dict[str, tuple[dict[str, Any], str, str]] = {
     "column": ({"input": "qq"}, "no column 'qq'", "did you mean 'q'?"),
     "column in a text": ({"input": "{q} {b}"}, "no column 'b'", "Valid: a, q"),
     "target column": ({"target": "answer"}, "key 'data.target': no column 'answer'", "Valid: a, q"),
-    "filter column": ({"where": {"c": ["x"]}}, "key 'data.where': no column 'c'", "Valid: a, q"),
+    "filter column": ({"keep_values": {"c": ["x"]}}, "key 'data.keep_values': no column 'c'", "Valid: a, q"),
     "path into a text": ({"target": "a.text"}, "no 'text' in 'a'", "Valid: none"),
-    "split": ({"splits": {"train": "train", "validation": "train", "test": "exam"}}, "exam", "name a split"),
-    "data set": ({"hub": "org/other"}, "Couldn't reach 'org/other'", "in reach (ConnectionError)?"),
+    "split": ({"splits": {"train": "train", "validation": "train", "test": "dev"}}, "dev", "use a split"),
+    "data set": ({"hub": "org/other"}, "Couldn't reach 'org/other'", "connection (ConnectionError)"),
     "no revision": ({"revision": None}, "key 'data.revision': Field required", ""),
-    "revision that moves": ({"revision": "main"}, "key 'data.revision'", "a branch moves"),
+    "revision that moves": ({"revision": "main"}, "key 'data.revision'", "a branch changes"),
     "unknown key": ({"colum": "x"}, "unknown key 'data.colum'", "Valid: config"),
     "unknown split key": ({"splits": {"train": "a", "dev": "b"}}, "unknown key 'data.splits.dev'", "Valid: test"),
     "pattern without a group": ({"target": {"column": "a", "pattern": "x"}}, "key 'data.target'", "exactly one group"),
-    "pattern that is none": ({"target": {"column": "a", "pattern": "("}}, "not a valid regular expression", ""),
+    "pattern that is none": ({"target": {"column": "a", "pattern": "("}}, "invalid regular expression", ""),
     "label without a name": ({"labels": {"It is 1": "one"}}, "key 'data.labels': 'It is", "Valid: It is 1"),
-    "nothing left": ({"where": {"q": ["none"]}}, "no row is left for test", "loosen 'where'"),
-    "nothing left for train": ({"sizes": None}, "no row is left for train", "give 'sizes'"),
+    "nothing left": ({"keep_values": {"q": ["none"]}}, "no row is left for test", "relax 'keep_values'"),
+    "nothing left for train": ({"sizes": None}, "no row is left for train", "set 'sizes'"),
     "empty cell": (
         {"splits": {"train": "train", "validation": "train", "test": "validation"}},
         "row 2: no text in q",
@@ -174,15 +172,15 @@ WRONG: dict[str, tuple[dict[str, Any], str, str]] = {
 
 
 @pytest.mark.parametrize("wrong", WRONG)
-def test_what_is_wrong_with_a_data_set_is_refused_and_nothing_is_kept(hub: Hub, tmp_path: Path, wrong: str) -> None:
+def test_load_task_invalid_data_set_is_refused_and_not_cached(hub: Hub, tmp_path: Path, wrong: str) -> None:
     holes = table({"q": TEXT, "a": TEXT}, ("What is it?", "It"), ("", "It is"))
     hub("org/set", train=questions(0, 30), test=questions(30, 10), validation=holes)
-    changes, what, mend = WRONG[wrong]
-    with pytest.raises(UserError) as refused:
+    changes, message, hint = WRONG[wrong]
+    with pytest.raises(UserError) as error_info:
         hub_tasks.load_task(folder(tmp_path, **changes))
-    said = str(refused.value)
-    assert what in said and mend in said
-    assert len(said.splitlines()) <= 4 and max(map(len, said.splitlines())) < 300
+    text = str(error_info.value)
+    assert message in text and hint in text
+    assert len(text.splitlines()) <= 4 and max(map(len, text.splitlines())) < 300
     kept = tmp_path / "cache" / "adaptbench" / "tasks"
     assert not kept.exists() or not any(kept.iterdir())
 
@@ -190,7 +188,7 @@ def test_what_is_wrong_with_a_data_set_is_refused_and_nothing_is_kept(hub: Hub, 
 @pytest.mark.parametrize(
     "written", ["data:\n  revision: v1\n  hub: org/set\n", "data: {revision: v1, hub: 'org/set'}\n"]
 )
-def test_a_listing_says_where_rows_come_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, written: str) -> None:
+def test_list_entries_names_the_hub_data_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, written: str) -> None:
     made = tmp_path / "tasks" / "mine"
     made.mkdir(parents=True)
     (made / "task.yaml").write_text("name: mine\nsummary: The hub of all\n" + written, "utf-8")
@@ -199,41 +197,41 @@ def test_a_listing_says_where_rows_come_from(tmp_path: Path, monkeypatch: pytest
     assert (claim.hub, claim.summary) == ("org/set", "The hub of all")
 
 
-def test_answers_in_a_list_of_structures_are_read_too(hub: Hub, tmp_path: Path) -> None:
+def test_load_task_reads_answers_in_a_list_of_structs(hub: Hub, tmp_path: Path) -> None:
     features = {"q": TEXT, "answers": [{"text": TEXT}]}
     rows = [(f"What is {n}?", [{"text": f"It is {n}"}, {"text": str(n)}]) for n in range(20)]
     hub("org/set", train=table(features, *rows[:15]), test=table(features, *rows[15:]))
-    what = hub_tasks.load_task(folder(tmp_path, target="answers.text"))
-    assert {row.references for row in what.splits["test"]} == {(f"It is {n}", str(n)) for n in range(15, 20)}
+    loaded = hub_tasks.load_task(folder(tmp_path, target="answers.text"))
+    assert {row.references for row in loaded.splits["test"]} == {(f"It is {n}", str(n)) for n in range(15, 20)}
 
 
-def test_labels_that_are_not_the_cards_are_refused_before_the_hub_is_asked(tmp_path: Path) -> None:
+def test_load_task_unknown_label_is_refused_without_hub(tmp_path: Path) -> None:
     made = folder(tmp_path, labels={0: "god"})
     text = (made / "task.yaml").read_text("utf-8")
     (made / "task.yaml").write_text(text + "labels: [good, bad]\n", "utf-8")
-    with pytest.raises(UserError, match=r"'data\.labels' names 'god', which is none of the labels"):
+    with pytest.raises(UserError, match=r"'data\.labels' contains 'god', which is not in 'labels'"):
         hub_tasks.load_task(made)
 
 
-def test_a_cache_that_cannot_be_written_is_refused(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_load_task_unwritable_cache_is_refused(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     hub("org/set", train=questions(0, 30), test=questions(30, 10))
-    (tmp_path / "taken").write_text("a file stands here", "utf-8")
+    (tmp_path / "taken").write_text("a file is here", "utf-8")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "taken"))
-    with pytest.raises(UserError, match="the rows cannot be kept") as refused:
+    with pytest.raises(UserError, match="the rows cannot be written") as error_info:
         hub_tasks.load_task(folder(tmp_path))
-    assert "XDG_CACHE_HOME" in str(refused.value.mend)
+    assert "XDG_CACHE_HOME" in str(error_info.value.hint)
 
 
-def test_a_new_task_is_made_of_a_data_set_of_the_hub(hub: Hub) -> None:
+def test_read_source_reads_a_hub_data_set(hub: Hub) -> None:
     hub("org/set", train=questions(0, 30))
     found = readers.read_source("hf:org/set@v1", "q", "a")
     assert (len(found.rows), found.rows[2].location) == (30, "hf:org/set@v1, row 3")
-    for name, said in (("hf:org/other", "Couldn't reach 'org/other'"), ("hf:org/set@v1", "has no such column")):
-        with pytest.raises(UserError, match=said):
+    for name, message in (("hf:org/other", "Couldn't reach 'org/other'"), ("hf:org/set@v1", "has no such column")):
+        with pytest.raises(UserError, match=message):
             readers.read_source(name, "question", "a")
 
 
-def test_class_numbers_without_labels_are_refused(hub: Hub, tmp_path: Path) -> None:
+def test_load_task_class_without_name_is_refused(hub: Hub, tmp_path: Path) -> None:
     features = {"q": TEXT, "a": ClassLabel(names=["good", "bad"])}
     hidden = table(features, *((f"q {n}", -1) for n in range(3)))
     hub("org/set", train=table(features, *((f"q {n}", n % 2) for n in range(9))), test=hidden)
@@ -241,27 +239,27 @@ def test_class_numbers_without_labels_are_refused(hub: Hub, tmp_path: Path) -> N
         hub_tasks.load_task(folder(tmp_path))
 
 
-def test_files_beside_a_card_that_names_a_data_set_are_refused(hub: Hub, tmp_path: Path) -> None:
+def test_load_task_rows_beside_hub_card_are_refused(hub: Hub, tmp_path: Path) -> None:
     made = folder(tmp_path)
     (made / "test.jsonl").write_text("", "utf-8")
-    with pytest.raises(UserError, match="examples stand beside it"):
+    with pytest.raises(UserError, match="the folder contains rows too"):
         hub_tasks.load_task(made)
 
 
-def test_the_command_says_that_the_hub_is_out_of_reach(run_bench: Bench, tmp_path: Path) -> None:
+def test_run_unreachable_hub_exits_2_and_writes_nothing(run_bench: Bench, tmp_path: Path) -> None:
     ready = {"XDG_CACHE_HOME": str(tmp_path / "cache"), "HF_HOME": str(tmp_path / "hf")}
     folder(tmp_path)
     for words in (["run", "--methods", "majority", "--task", "./mine"], ["validate", "./mine"]):
         done = run_bench(*words, **ready)
         assert (done.returncode, done.stdout) == (2, "")
-        assert "the hub did not give org/set" in done.stderr and "mend:" in done.stderr
+        assert "data set org/set cannot be loaded" in done.stderr and "hint:" in done.stderr
         assert "Traceback" not in done.stderr and len(done.stderr.splitlines()) <= 4
     assert not (tmp_path / "results").exists() and not (tmp_path / "cache").exists()
     done = run_bench("run", "--methods", "lroa", "--task", "./mine", **ready)
-    assert "did you mean 'lora'" in done.stderr  # what costs nothing is checked before the hub is asked
+    assert "did you mean 'lora'" in done.stderr  # cheap checks come before the hub is asked
 
 
-def test_a_kept_data_set_is_run_without_a_hub_by_the_command(hub: Hub, run_bench: Bench, tmp_path: Path) -> None:
+def test_run_cached_data_set_needs_no_hub(hub: Hub, run_bench: Bench, tmp_path: Path) -> None:
     hub("org/set", train=questions(0, 30), test=questions(30, 10))
     hub_tasks.load_task(folder(tmp_path))
     done = run_bench("run", "--methods", "majority", "--task", "./mine", XDG_CACHE_HOME=str(tmp_path / "cache"))
@@ -288,7 +286,7 @@ def squad(word: str, first: int) -> Dataset:
 
 
 def labeled(features: dict[str, Any], place: int, classes: int, first: int, more: tuple[Any, ...] = ()) -> Dataset:
-    """Rows whose label stands at `place` among the columns, every class in turn."""
+    """Rows whose label is the column at index `place`, every class in turn."""
     rows: list[tuple[Any, ...]] = []
     for n in range(first, first + 4 * classes):
         row: list[Any] = [f"text {n} of it" if feature is TEXT else 0 for feature in features.values()]
@@ -314,7 +312,7 @@ TREC = {
     "coarse_label": ClassLabel(names=["ABBR", "ENTY", "DESC", "HUM", "LOC", "NUM"]),
     "fine_label": ClassLabel(names=["ABBR:abb", "ABBR:exp"]),
 }
-# Name, configuration, the split that is examined, and rows with the columns that the hub has.
+# Name, configuration, the split that test is drawn from, and rows with the hub's columns.
 LAYOUTS: dict[str, tuple[str, str, str, Callable[[int], Dataset]]] = {
     "squad": ("rajpurkar/squad", "plain_text", "validation", lambda first: squad("cat", first)),
     "korquad": ("KorQuAD/squad_kor_v1", "", "validation", lambda first: squad("고양이", first)),
@@ -327,7 +325,7 @@ LAYOUTS: dict[str, tuple[str, str, str, Callable[[int], Dataset]]] = {
 }
 
 
-def test_every_recipe_that_ships_is_tried_here() -> None:
+def test_shipped_recipes_all_have_a_layout_here() -> None:
     recipes = {name: claim.hub for name, claim in registry.list_entries("tasks").items() if claim.hub}
     assert recipes == {name: hub for name, (hub, _, _, _) in LAYOUTS.items()}
     shipped = [file.parent.name for name in recipes for file in registry.find_task(name).glob("*.jsonl")]
@@ -335,53 +333,52 @@ def test_every_recipe_that_ships_is_tried_here() -> None:
 
 
 @pytest.mark.parametrize("name", LAYOUTS)
-def test_a_recipe_makes_a_sound_task_of_the_columns_that_the_hub_has(
-    hub: Hub, tmp_path: Path, tiny: Checkpoint, name: str
-) -> None:
-    what = recipe_of(name, hub, tmp_path)
-    assert all(what.splits.values())
-    if what.card.labels:
-        assert {row.target for row in what.splits["test"]} == set(what.card.labels)
-    faults = {found.check: found.examples for found in task_checks.check_task(what, tiny.folder) if found.is_error}
-    assert set(faults) <= {"too-long", "label"}  # four rows of validation cannot show all labels
+def test_recipe_makes_a_valid_task_from_hub_columns(hub: Hub, tmp_path: Path, tiny: Checkpoint, name: str) -> None:
+    loaded = recipe_of(name, hub, tmp_path)
+    assert all(loaded.splits.values())
+    if loaded.card.labels:
+        assert {row.target for row in loaded.splits["test"]} == set(loaded.card.labels)
+    findings = task_checks.check_task(loaded, load_tokenizer(tiny.folder), context_length(tiny.folder))
+    errors = {finding.check for finding in findings if finding.is_error}
+    assert errors <= {"too-long", "label"}  # four rows of validation cannot show all labels
     card = (tmp_path / name / "README.md").read_text("utf-8")
-    assert all(said in card for said in (LAYOUTS[name][0], "```bibtex", "fetched"))
+    assert all(said in card for said in (LAYOUTS[name][0], "```bibtex", "downloads it once"))
 
 
 def recipe_of(name: str, hub: Hub, tmp_path: Path) -> Task:
-    where, config, exam, make = LAYOUTS[name]
-    hub(where, config, train=make(0), **{exam: make(50)})
-    here = tmp_path / name
-    shutil.copytree(registry.find_task(name), here)
-    text = (here / "task.yaml").read_text("utf-8")
-    (here / "task.yaml").write_text(text.replace("validation: 200, test", "validation: 4, test"), "utf-8")
-    return hub_tasks.load_task(here)
+    hub_name, config, test_split, make_rows = LAYOUTS[name]
+    hub(hub_name, config, train=make_rows(0), **{test_split: make_rows(50)})
+    copied = tmp_path / name
+    shutil.copytree(registry.find_task(name), copied)
+    text = (copied / "task.yaml").read_text("utf-8")
+    (copied / "task.yaml").write_text(text.replace("validation: 200, test", "validation: 4, test"), "utf-8")
+    return hub_tasks.load_task(copied)
 
 
-def test_a_worked_sum_is_split_into_steps_and_number(hub: Hub, tmp_path: Path) -> None:
-    what = recipe_of("gsm8k", hub, tmp_path)
-    row = next(row for row in what.splits["test"] if row.input.startswith("Tom has 50 "))
+def test_gsm8k_recipe_splits_steps_and_number(hub: Hub, tmp_path: Path) -> None:
+    loaded = recipe_of("gsm8k", hub, tmp_path)
+    row = next(row for row in loaded.splits["test"] if row.input.startswith("Tom has 50 "))
     assert (row.target, row.rationale) == ("51", "He buys 50+1=51 pears.\nSo he has 51.")
     said = ("51", "$51", "51.00 pears", "5.1", "He has it", "151")
-    scores = [what.score(text, row.references)["em"] for text in said]
+    scores = [loaded.score(text, row.references)["em"] for text in said]
     assert scores == [1.0, 1.0, 1.0, 0.0, 0.0, 0.0]
 
 
-def test_all_answers_of_a_question_are_accepted_once(hub: Hub, tmp_path: Path) -> None:
-    what = recipe_of("squad", hub, tmp_path)
-    assert all(len(row.references) == 2 and row.references[1] == "here" for row in what.splits["test"])
-    assert all("\nQuestion: Where is cat" in row.input for row in what.splits["train"])
+def test_squad_recipe_accepts_each_answer_once(hub: Hub, tmp_path: Path) -> None:
+    loaded = recipe_of("squad", hub, tmp_path)
+    assert all(len(row.references) == 2 and row.references[1] == "here" for row in loaded.splits["test"])
+    assert all("\nQuestion: Where is cat" in row.input for row in loaded.splits["train"])
 
 
-def test_classes_get_the_names_of_the_card(hub: Hub, tmp_path: Path) -> None:
-    what = recipe_of("nsmc", hub, tmp_path)
-    assert {row.input: row.target for row in what.splits["test"]}["text 50 of it"] == "부정"
-    assert what.card.data is not None
-    assert hub_tasks.read_origin(what.card.data)["left_out"]["without a text"] == 3
+def test_nsmc_recipe_uses_label_names_of_the_card(hub: Hub, tmp_path: Path) -> None:
+    loaded = recipe_of("nsmc", hub, tmp_path)
+    assert {row.input: row.target for row in loaded.splits["test"]}["text 50 of it"] == "부정"
+    assert loaded.card.data is not None
+    assert hub_tasks.read_origin(loaded.card.data)["left_out"]["without a text"] == 3
 
 
-def test_a_task_that_is_loaded_by_itself_is_the_same(hub: Hub, tmp_path: Path) -> None:
+def test_load_task_equals_loading_the_cached_rows(hub: Hub, tmp_path: Path) -> None:
     hub("org/set", train=questions(0, 30), test=questions(30, 10))
-    what = hub_tasks.load_task(folder(tmp_path))
-    assert what.card.data is not None
-    assert task.load_task(tmp_path / "mine", hub_tasks.cache_folder(what.card.data)).sha256 == what.sha256
+    loaded = hub_tasks.load_task(folder(tmp_path))
+    assert loaded.card.data is not None
+    assert task.load_task(tmp_path / "mine", hub_tasks.cache_folder(loaded.card.data)).sha256 == loaded.sha256

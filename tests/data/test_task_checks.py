@@ -1,4 +1,4 @@
-"""`bench validate` on a task: every fault is found where it was planted and counted, and sound data pass."""
+"""Checks of task data: every planted error is found and counted, and clean data pass."""
 
 from __future__ import annotations
 
@@ -18,10 +18,18 @@ from rich.console import Console
 
 from bench import task
 from bench.cli import options, validate
-from bench.data.task_checks import FAULTS, REMARKS, TaskFinding, check_task
-from bench.data.text import NEAR, blemish, excerpt, find_answer, form, match_key, near_duplicates
+from bench.data.task_checks import ERROR_CHECKS, WARNING_CHECKS, TaskFinding, check_task
+from bench.data.text import (
+    NEAR_DUPLICATE_COSINE,
+    excerpt,
+    find_answer,
+    find_white_space_fault,
+    match_key,
+    near_duplicates,
+    spelling_key,
+)
 from bench.errors import UserError
-from bench.modeling.checkpoint import Checkpoint
+from bench.modeling.checkpoint import Checkpoint, context_length, load_tokenizer
 from bench.task import SPLITS, Task, TaskRow
 from bench.task_card import TaskCard
 
@@ -45,8 +53,8 @@ Splits = dict[str, list[dict[str, Any]]]
 Plant = Callable[[Splits, dict[str, Any]], object]
 
 
-def sound(*, closed: bool = False) -> tuple[Splits, dict[str, Any]]:
-    """Rows and card of a task without fault: answers in sentences, or two labels."""
+def clean_task(*, closed: bool = False) -> tuple[Splits, dict[str, Any]]:
+    """Rows and card of a task without errors: answers in sentences, or two labels."""
     splits: Splits = {
         split: [
             {
@@ -63,10 +71,16 @@ def sound(*, closed: bool = False) -> tuple[Splits, dict[str, Any]]:
     return splits, {"answer": r"feels (.+)\.?$", "new_tokens": 40}
 
 
-def look(folder: Path, make_task: MakeTask, base: Path, plant: Plant, *, closed: bool = False) -> list[TaskFinding]:
-    splits, card = sound(closed=closed)
+def check_with_model(loaded: Task, base: Path) -> list[TaskFinding]:
+    return check_task(loaded, load_tokenizer(base), context_length(base))
+
+
+def check_planted(
+    folder: Path, make_task: MakeTask, base: Path, plant: Plant, *, closed: bool = False
+) -> list[TaskFinding]:
+    splits, card = clean_task(closed=closed)
     plant(splits, card)
-    return check_task(task.load_task(make_task(folder / "planted", **splits, **card)), base)
+    return check_with_model(task.load_task(make_task(folder / "planted", **splits, **card)), base)
 
 
 def change(split: str, number: int, **row: Any) -> Plant:
@@ -94,7 +108,7 @@ def decomposed(text: str) -> str:
 
 
 SAME = "It feels warm train 0."
-# What is planted into the open task, and the faults that must be found: no more and no less.
+# Changes of the task with open answers, and exactly the errors that must be found.
 PLANTED: dict[str, tuple[Plant, dict[str, int]]] = {
     "nothing": (nothing, {}),
     "leak": (add("test", "맑은하늘", "It feels gray."), {"leak": 1, "contradiction": 1}),
@@ -154,109 +168,111 @@ CLOSED: dict[str, tuple[Plant, dict[str, int]]] = {
 
 
 @pytest.mark.parametrize("name", PLANTED)
-def test_what_is_planted_is_found_and_nothing_else(
+def test_check_task_planted_error_is_the_only_one_found(
     name: str, make_task: MakeTask, tiny: Checkpoint, tmp_path: Path
 ) -> None:
-    plant, wanted = PLANTED[name]
-    found = look(tmp_path, make_task, tiny.folder, plant)
-    assert {finding.check: finding.count for finding in found if finding.is_error} == wanted
-    assert all(1 <= len(finding.examples) <= 3 for finding in found if finding.is_error)
+    plant, expected = PLANTED[name]
+    findings = check_planted(tmp_path, make_task, tiny.folder, plant)
+    assert {finding.check: finding.count for finding in findings if finding.is_error} == expected
+    assert all(1 <= len(finding.examples) <= 3 for finding in findings if finding.is_error)
 
 
 @pytest.mark.parametrize("name", CLOSED)
-def test_what_is_planted_into_closed_answers_is_found(
+def test_check_task_closed_labels_planted_error_is_found(
     name: str, make_task: MakeTask, tiny: Checkpoint, tmp_path: Path
 ) -> None:
-    plant, wanted = CLOSED[name]
-    found = look(tmp_path, make_task, tiny.folder, plant, closed=True)
-    assert {finding.check: finding.count for finding in found if finding.is_error} == wanted
+    plant, expected = CLOSED[name]
+    findings = check_planted(tmp_path, make_task, tiny.folder, plant, closed=True)
+    assert {finding.check: finding.count for finding in findings if finding.is_error} == expected
 
 
-def test_every_fault_is_planted() -> None:
-    names = {check.__name__[1:].replace("_", "-") for check in FAULTS}
-    assert names == {check for _, wanted in [*PLANTED.values(), *CLOSED.values()] for check in wanted}
+def test_error_checks_each_has_a_planted_case() -> None:
+    names = set(ERROR_CHECKS)
+    assert names == {check for _, expected in [*PLANTED.values(), *CLOSED.values()] for check in expected}
 
 
-def test_the_docs_name_every_check() -> None:
+def test_tasks_page_names_every_check() -> None:
     text = (ROOT / "docs" / "tasks.md").read_text("utf-8")
-    names = [check.__name__[1:].replace("_", "-") for check in (*FAULTS, *REMARKS)]
+    names = [*ERROR_CHECKS, *WARNING_CHECKS]
     assert not [name for name in names if f"`{name}`" not in text]
 
 
-def test_an_example_names_the_row_and_shows_what_cannot_be_seen(
-    make_task: MakeTask, tiny: Checkpoint, tmp_path: Path
-) -> None:
-    found = look(tmp_path, make_task, tiny.folder, change("train", 2, input="a ripe\u200b plum"))
-    assert found[0].examples == (r'train-2 (train), input, invisible character: "a ripe\u200b plum"',)
+def test_finding_example_names_row_and_escapes_character(make_task: MakeTask, tiny: Checkpoint, tmp_path: Path) -> None:
+    findings = check_planted(tmp_path, make_task, tiny.folder, change("train", 2, input="a ripe\u200b plum"))
+    assert findings[0].examples == (r'train-2 (train), input, invisible character: "a ripe\u200b plum"',)
 
 
-def test_half_a_character_is_a_fault_and_no_crash(make_task: MakeTask, tiny: Checkpoint, tmp_path: Path) -> None:
-    splits, card = sound()
+def test_check_task_half_surrogate_is_an_error(make_task: MakeTask, tiny: Checkpoint, tmp_path: Path) -> None:
+    splits, card = clean_task()
     folder = make_task(tmp_path / "half", **splits, **card)
     with (folder / "test.jsonl").open("a") as file:
         file.write(json.dumps({"id": "half", "input": "an apple \ud83d?", "target": "It feels sweet."}))
-    found = check_task(task.load_task(folder), tiny.folder)
-    assert [finding.check for finding in found if finding.is_error] == ["white-space"]
-    assert found[0].examples == (r'half (test), input, invisible character: "an apple \ud83d?"',)
+    findings = check_with_model(task.load_task(folder), tiny.folder)
+    assert [finding.check for finding in findings if finding.is_error] == ["white-space"]
+    assert findings[0].examples == (r'half (test), input, invisible character: "an apple \ud83d?"',)
 
 
-def test_a_fault_found_often_shows_three_examples(make_task: MakeTask, tiny: Checkpoint, tmp_path: Path) -> None:
+def test_finding_frequent_error_shows_three_examples(make_task: MakeTask, tiny: Checkpoint, tmp_path: Path) -> None:
     plant = both(*(change("train", number, input=f"  {number} plums") for number in range(5)))
-    found = look(tmp_path, make_task, tiny.folder, plant)[0]
-    assert (found.check, found.count, len(found.examples)) == ("white-space", 5, 3)
+    finding = check_planted(tmp_path, make_task, tiny.folder, plant)[0]
+    assert (finding.check, finding.count, len(finding.examples)) == ("white-space", 5, 3)
 
 
-def remark(found: list[TaskFinding], check: str) -> TaskFinding | None:
-    finding = next((finding for finding in found if finding.check == check), None)
+def warning(findings: list[TaskFinding], check: str) -> TaskFinding | None:
+    finding = next((finding for finding in findings if finding.check == check), None)
     assert finding is None or not finding.is_error
     return finding
 
 
-def test_remarks_on_sound_data(make_task: MakeTask, tiny: Checkpoint, tmp_path: Path) -> None:
-    found = look(tmp_path, make_task, tiny.folder, nothing)
-    assert [finding.check for finding in found] == ["lengths", "small-test"]
-    small = remark(found, "small-test")
+def test_check_task_clean_data_has_only_warnings(make_task: MakeTask, tiny: Checkpoint, tmp_path: Path) -> None:
+    findings = check_planted(tmp_path, make_task, tiny.folder, nothing)
+    assert [finding.check for finding in findings] == ["lengths", "small-test"]
+    small = warning(findings, "small-test")
     assert small is not None and small.count == 6
-    lengths = remark(found, "lengths")
+    lengths = warning(findings, "lengths")
     # A token is a byte: "Name the feeling.\n\nQ: a robin's egg?\nA:" has 39, " It feels warm test 2." has 22.
     assert lengths is not None and lengths.count == 18
     assert lengths.examples[2].startswith("test: prompt 39, ") and lengths.examples[2].endswith("target 22, 22, 22")
 
 
-def test_near_duplicates_of_another_split_are_remarked(make_task: MakeTask, tiny: Checkpoint, tmp_path: Path) -> None:
+def test_check_task_near_duplicate_in_other_split_is_a_warning(
+    make_task: MakeTask, tiny: Checkpoint, tmp_path: Path
+) -> None:
     text = "어제 도서관에서 빌려 온 두꺼운 소설책을 밤새 다 읽고 나서 느낀 기분은 어떤가요"
     plant = both(change("train", 0, input=text), change("test", 0, input=f"{text} 네"))
-    near = remark(look(tmp_path, make_task, tiny.folder, plant), "near-duplicate")
+    near = warning(check_planted(tmp_path, make_task, tiny.folder, plant), "near-duplicate")
     assert near is not None and near.count == 1 and near.examples[0].startswith("test-0 (test) ~ train-0 (train), 0.9")
 
 
-def test_balance_says_shares_majority_and_distance(make_task: MakeTask, tiny: Checkpoint, tmp_path: Path) -> None:
+def test_balance_warning_has_shares_majority_and_distance(
+    make_task: MakeTask, tiny: Checkpoint, tmp_path: Path
+) -> None:
     plant = both(change("test", 1, target="warm"), change("test", 3, target="warm"))
-    balance = remark(look(tmp_path, make_task, tiny.folder, plant, closed=True), "balance")
+    balance = warning(check_planted(tmp_path, make_task, tiny.folder, plant, closed=True), "balance")
     assert balance is not None and balance.count == 2
     assert "83.3%" in balance.message and "33.3%" in balance.message
     assert balance.examples[0] == '"warm": train 50.0%, validation 50.0%, test 83.3%'
 
 
-def test_answers_that_the_input_contains_are_counted(make_task: MakeTask, tiny: Checkpoint, tmp_path: Path) -> None:
+def test_answer_in_input_warning_counts_whole_words(make_task: MakeTask, tiny: Checkpoint, tmp_path: Path) -> None:
     plant = both(change("test", 0, input="Is ice warm or not?"), change("test", 2, input="Lukewarm water?"))
-    told = remark(look(tmp_path, make_task, tiny.folder, plant, closed=True), "answer-in-input")
+    told = warning(check_planted(tmp_path, make_task, tiny.folder, plant, closed=True), "answer-in-input")
     assert told is not None and told.count == 1 and "5.6%" in told.message
 
 
-def test_five_hundred_test_rows_are_enough(make_task: MakeTask, tiny: Checkpoint, tmp_path: Path) -> None:
+def test_small_test_warning_absent_from_500_rows(make_task: MakeTask, tiny: Checkpoint, tmp_path: Path) -> None:
     def fill(splits: Splits, card: dict[str, Any]) -> None:
         splits["test"] = [{"id": f"{n}", "input": f"{n} plums", "target": f"It feels {n}."} for n in range(500)]
 
-    assert remark(look(tmp_path, make_task, tiny.folder, fill), "small-test") is None
+    assert warning(check_planted(tmp_path, make_task, tiny.folder, fill), "small-test") is None
 
 
 @settings(max_examples=30)
 @given(st.sets(st.integers(0, 7)), st.sets(st.integers(0, 7)), st.sampled_from(["NFC", "NFD", "NFKC", "NFKD"]))
-def test_as_many_leaks_are_found_as_were_planted(
+def test_check_task_finds_as_many_leaks_as_planted(
     tiny: Checkpoint, tested: set[int], validated: set[int], form: str
 ) -> None:
-    splits, card = sound()
+    splits, card = clean_task()
     for split, numbers in (("validation", validated), ("test", tested)):
         for number in numbers:
             row = splits["train"][number]
@@ -266,56 +282,53 @@ def test_as_many_leaks_are_found_as_were_planted(
         split: tuple(TaskRow(row["id"], row["input"], (row["target"],)) for row in some)
         for split, some in splits.items()
     }
-    found = check_task(Task(TaskCard.model_validate(CARD | card), ROOT, "", rows), tiny.folder)
-    counts = {finding.check: finding.count for finding in found}
+    findings = check_with_model(Task(TaskCard.model_validate(CARD | card), ROOT, "", rows), tiny.folder)
+    counts = {finding.check: finding.count for finding in findings}
     assert counts.get("leak", 0) == len(tested) + len(validated)
     assert not {"duplicate", "contradiction"} & set(counts)
 
 
-# The command
-
-
-def command(capsys: pytest.CaptureFixture[str], *arguments: Any) -> tuple[object, str]:
+def run_validate(capsys: pytest.CaptureFixture[str], *arguments: Any) -> tuple[object, str]:
     with pytest.raises(SystemExit) as end:
         validate.command(*arguments)
     return end.value.code, capsys.readouterr().out
 
 
-def test_exit_codes_and_json(
+def test_validate_exit_code_and_json_agree(
     make_task: MakeTask, tiny: Checkpoint, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    splits, card = sound()
+    splits, card = clean_task()
     good = str(make_task(tmp_path / "good", **splits, **card))
     splits["test"].append(splits["train"][0] | {"id": "again"})
     bad = str(make_task(tmp_path / "bad", **splits, **card))
     broken = make_task(tmp_path / "broken")
     (broken / "test.jsonl").write_text("[1]\n", "utf-8")
     for folder, code, checks in ((good, 0, []), (bad, 1, ["leak"]), (str(broken), 1, ["schema"])):
-        ended, out = command(capsys, folder, str(tiny.folder), options.Format.json)
+        ended, out = run_validate(capsys, folder, str(tiny.folder), options.Format.json)
         content = json.loads(out.splitlines()[-1])
-        assert (ended, content["sound"]) == (code, not code)
-        assert [finding["check"] for finding in content["findings"] if finding["fault"]] == checks
-        ended, out = command(capsys, folder, str(tiny.folder), options.Format.table)
+        assert (ended, content["valid"]) == (code, not code)
+        assert [finding["check"] for finding in content["findings"] if finding["is_error"]] == checks
+        ended, out = run_validate(capsys, folder, str(tiny.folder), options.Format.table)
         assert ended == code
-        assert ("leak" in out, out.endswith("sound\n")) == ("leak" in checks, not code)
+        assert ("leak" in out, out.endswith(": valid\n")) == ("leak" in checks, not code)
         assert all(len(line) <= 80 or str(tmp_path) in line for line in out.splitlines())
     assert f"{broken}/test.jsonl:1" in out
 
 
-def test_a_method_is_validated_in_json_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_validate_method_writes_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "poor.py"
     file.write_text(
         "from bench.method import Method\n\nclass Poor(Method):\n    def __init__(self, must): ...\n"
-        "    def fit(self, lm, lesson, budget): ...\n    def predict(self, inputs): ...\n"
+        "    def fit(self, lm, data, budget): ...\n    def predict(self, inputs): ...\n"
         "    def save(self, folder): ...\n",
         "utf-8",
     )
-    ended, out = command(capsys, str(file), "bookworm", options.Format.json)
+    ended, out = run_validate(capsys, str(file), "bookworm", options.Format.json)
     content = json.loads(out.splitlines()[-1])
-    assert ended == 1 and not content["sound"] and content["findings"][0]["check"] == "contract"
+    assert ended == 1 and not content["valid"] and content["findings"][0]["check"] == "contract"
 
 
-def test_unknown_tasks_and_models_are_refused(run_bench: Bench, make_task: MakeTask, tmp_path: Path) -> None:
+def test_validate_unknown_task_or_model_exits_2(run_bench: Bench, make_task: MakeTask, tmp_path: Path) -> None:
     make_task(tmp_path / "good")
     for arguments in (["bokrec"], ["./none"], ["./good", "--model", "./none"], ["./good", "--format", "xml"]):
         done = run_bench("validate", *arguments)
@@ -323,13 +336,13 @@ def test_unknown_tasks_and_models_are_refused(run_bench: Bench, make_task: MakeT
         assert "Traceback" not in done.stderr
 
 
-def test_the_shipped_task_is_sound(run_bench: Bench) -> None:
+def test_validate_shipped_task_is_valid(run_bench: Bench) -> None:
     done = run_bench("validate", "bookrec")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "lengths" in done.stdout and "Faults" not in done.stdout
+    assert "lengths" in done.stdout and "Errors" not in done.stdout
 
 
-def test_a_model_with_an_old_tokenizer_is_read_by_transformers(make_task: MakeTask, tmp_path: Path) -> None:
+def test_check_task_reads_a_slow_tokenizer(make_task: MakeTask, tmp_path: Path) -> None:
     from tokenizers.pre_tokenizers import ByteLevel
 
     folder = tmp_path / "base"
@@ -342,31 +355,31 @@ def test_a_model_with_an_old_tokenizer_is_read_by_transformers(make_task: MakeTa
     ):
         (folder / name).write_text(json.dumps(content), "utf-8")
     (folder / "merges.txt").write_text("#version: 0.2\n", "utf-8")
-    found = look(tmp_path, make_task, folder, keys(new_tokens=52))
-    assert [finding.check for finding in found] == ["too-long", "lengths", "small-test"]
-    assert "A prompt may have 38 tokens" in found[0].message
-    assert found[1].examples[2].startswith("test: prompt 39, ")
+    findings = check_planted(tmp_path, make_task, folder, keys(new_tokens=52))
+    assert [finding.check for finding in findings] == ["too-long", "lengths", "small-test"]
+    assert "A prompt may have 38 tokens" in findings[0].message
+    assert findings[1].examples[2].startswith("test: prompt 39, ")
 
 
-def test_where_the_configuration_is_silent_its_defaults_hold(
-    make_task: MakeTask, tiny: Checkpoint, tmp_path: Path
-) -> None:
+def test_check_task_uses_default_context_length(make_task: MakeTask, tiny: Checkpoint, tmp_path: Path) -> None:
     folder = tmp_path / "base"
     shutil.copytree(tiny.folder, folder)
     (folder / "config.json").write_text(json.dumps({"model_type": "llama"}), "utf-8")
-    found = look(tmp_path, make_task, folder, keys(new_tokens=2040))
-    assert found[0].check == "too-long" and "A prompt may have 8 tokens" in found[0].message
+    findings = check_planted(tmp_path, make_task, folder, keys(new_tokens=2040))
+    assert findings[0].check == "too-long" and "A prompt may have 8 tokens" in findings[0].message
 
 
-def test_a_tokenizer_that_does_not_load_is_refused(make_task: MakeTask, tiny: Checkpoint, tmp_path: Path) -> None:
+def test_check_task_broken_tokenizer_is_refused(make_task: MakeTask, tiny: Checkpoint, tmp_path: Path) -> None:
     folder = tmp_path / "base"
     shutil.copytree(tiny.folder, folder)
     (folder / "tokenizer.json").write_text("{}", "utf-8")
-    with pytest.raises(UserError, match="does not load"):
-        look(tmp_path, make_task, folder, nothing)
+    with pytest.raises(UserError, match="the tokenizer cannot be loaded"):
+        check_planted(tmp_path, make_task, folder, nothing)
 
 
-def test_a_beginning_token_counts(make_task: MakeTask, tiny: Checkpoint, tmp_path: Path) -> None:
+def test_prompt_length_includes_beginning_of_sequence_token(
+    make_task: MakeTask, tiny: Checkpoint, tmp_path: Path
+) -> None:
     folder = tmp_path / "base"
     shutil.copytree(tiny.folder, folder)
     content = json.loads((folder / "tokenizer.json").read_text("utf-8"))
@@ -379,18 +392,15 @@ def test_a_beginning_token_counts(make_task: MakeTask, tiny: Checkpoint, tmp_pat
         "special_tokens": {"<end>": {"id": "<end>", "ids": [256], "tokens": ["<end>"]}},
     }
     (folder / "tokenizer.json").write_text(json.dumps(content), "utf-8")
-    lengths = remark(look(tmp_path, make_task, folder, nothing), "lengths")
+    lengths = warning(check_planted(tmp_path, make_task, folder, nothing), "lengths")
     assert lengths is not None and lengths.examples[2].startswith("test: prompt 40, ")
 
 
-def test_data_are_shown_as_they_are(make_task: MakeTask, tiny: Checkpoint, tmp_path: Path) -> None:
-    found = look(tmp_path, make_task, tiny.folder, change("train", 2, input="[bold] plum "))
+def test_findings_table_shows_markup_literally(make_task: MakeTask, tiny: Checkpoint, tmp_path: Path) -> None:
+    findings = check_planted(tmp_path, make_task, tiny.folder, change("train", 2, input="[bold] plum "))
     screen = io.StringIO()
-    Console(width=120, file=screen).print(validate.render(found))
+    Console(width=120, file=screen).print(validate.findings_table(findings))
     assert '"[bold] plum "' in screen.getvalue()
-
-
-# Wording
 
 
 @pytest.mark.parametrize(
@@ -402,7 +412,7 @@ def test_data_are_shown_as_they_are(make_task: MakeTask, tiny: Checkpoint, tmp_p
         ("ＡＢ", "ab"),
     ],
 )
-def test_one_text_in_two_spellings_has_one_key(left: str, right: str) -> None:
+def test_match_key_equal_for_two_spellings(left: str, right: str) -> None:
     assert match_key(left) == match_key(right)
 
 
@@ -413,12 +423,12 @@ def test_one_text_in_two_spellings_has_one_key(left: str, right: str) -> None:
         ("C++", "C"), ("x*y", "xy"), ("!!", "??"), ("가", "각"), ("का", "की"),
     ],
 )  # fmt: skip
-def test_texts_that_mean_different_things_have_different_keys(left: str, right: str) -> None:
+def test_match_key_differs_for_different_meanings(left: str, right: str) -> None:
     assert match_key(left) != match_key(right)
 
 
 @given(st.text(min_size=1))
-def test_a_key_does_not_see_case_or_form(text: str) -> None:
+def test_match_key_ignores_case_and_unicode_form(text: str) -> None:
     assert (
         match_key(text)
         == match_key(unicodedata.normalize("NFD", text))
@@ -428,14 +438,14 @@ def test_a_key_does_not_see_case_or_form(text: str) -> None:
 
 
 @given(st.text(st.sampled_from("ab 가나\n."), min_size=1))
-def test_clean_text_has_no_blemish(text: str) -> None:
+def test_find_white_space_fault_clean_text_has_none(text: str) -> None:
     clean = "\n".join(" ".join(line.split()) for line in text.split("\n")).strip()
-    assert not clean or blemish(clean) is None
+    assert not clean or find_white_space_fault(clean) is None
 
 
 @pytest.mark.parametrize(("left", "right", "same"), [("어린 왕자", "어린왕자", True), ("1 12", "11 2", False)])
-def test_forms_ignore_spaces_but_not_between_numbers(left: str, right: str, same: bool) -> None:
-    assert (form(left) == form(right)) is same
+def test_spelling_key_keeps_spaces_between_numbers(left: str, right: str, same: bool) -> None:
+    assert (spelling_key(left) == spelling_key(right)) is same
 
 
 @pytest.mark.parametrize(
@@ -446,13 +456,13 @@ def test_forms_ignore_spaces_but_not_between_numbers(left: str, right: str, same
         ("東京", "私は東京に住む", True), ("어린 왕자", decomposed("어린왕자와"), True), ("(a)", "is it (a)?", True),
     ],
 )  # fmt: skip
-def test_answers_are_found_as_words(answer: str, text: str, found: bool) -> None:
+def test_find_answer_matches_whole_words(answer: str, text: str, found: bool) -> None:
     assert (find_answer(answer, text) is not None) is found
 
 
 @settings(max_examples=60)
 @given(st.lists(st.tuples(st.sampled_from("ab"), st.text("ab", min_size=4, max_size=24)), min_size=2, max_size=12))
-def test_near_pairs_are_those_of_scikit_learn(texts: list[tuple[str, str]]) -> None:
+def test_near_duplicates_equal_scikit_learn(texts: list[tuple[str, str]]) -> None:
     from sklearn.feature_extraction.text import TfidfVectorizer
 
     if not any(len(text) >= 5 for _, text in texts):
@@ -463,12 +473,12 @@ def test_near_pairs_are_those_of_scikit_learn(texts: list[tuple[str, str]]) -> N
     for here, (group, text) in enumerate(texts):
         others = [there for there in range(here) if texts[there][0] != group and texts[there][1] != text]
         best = max((float(cosines[here, there]) for there in others), default=0.0)
-        if best >= NEAR:
+        if best >= NEAR_DUPLICATE_COSINE:
             wanted[here] = best
     assert {here: cosine for here, (_, cosine) in near_duplicates(texts).items()} == pytest.approx(wanted)
 
 
 @given(st.text(), st.integers(0, 50))
-def test_an_excerpt_is_short_and_can_be_printed(text: str, at: int) -> None:
+def test_excerpt_is_short_and_printable(text: str, at: int) -> None:
     shown = excerpt(text, 20, min(at, len(text)))
     assert shown.isprintable() and len(excerpt("가" * 99, 20)) <= 13 and excerpt("short", 20) == '"short"'
