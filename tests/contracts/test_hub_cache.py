@@ -48,7 +48,7 @@ def test_cached_model_unknown_revision_is_an_error(
     model = ("--model", "org/small@other")
     process = run_bench("run", "--task", "./feelings", "--methods", "lora", *model, HF_HOME=str(hub_cache))
     assert process.returncode == 2
-    assert "no model 'org/small@other'" in process.stderr
+    assert "model 'org/small@other' not found" in process.stderr
 
 
 def test_models_command_lists_shipped_and_cached_models(run_bench: Bench, hub_cache: Path) -> None:

@@ -1,4 +1,4 @@
-"""The contract of a method: every shipped method keeps it, and each way of breaking it is found and named."""
+"""`check_method`: every shipped method passes, and each broken rule is found and named."""
 
 from __future__ import annotations
 
@@ -14,117 +14,117 @@ from bench import registry
 from bench.method import LM, Base, Budget, Method, TrainingData, Unsupported, param
 from bench.testing import check_method
 
-FAMILIES = ("peft:VERA", "peft:LN_TUNING", "peft:IA3", "peft:ADALORA")
-SHIPPED = sorted(name for name, claim in registry.list_entries("methods").items() if not claim.is_family) + list(
-    FAMILIES
+PEFT_TYPES = ("peft:VERA", "peft:LN_TUNING", "peft:IA3", "peft:ADALORA")
+SHIPPED = sorted(name for name, entry in registry.list_entries("methods").items() if not entry.is_family) + list(
+    PEFT_TYPES
 )
 
 
 @dataclass
-class Sound(Method):
-    """Answers with the first answer it was taught and the question's first word."""
+class ValidMethod(Method):
+    """Answers with the first training answer and the first word of the question."""
 
-    words: int = param(1, help="words of the question that are given back")
+    words: int = param(1, help="words of the question in the answer")
 
     def load(self, base: Base) -> None:
         return None
 
     def fit(self, lm: LM, data: TrainingData, budget: Budget) -> Self:
         budget.spend(examples=1)
-        self.taught_ = data.train[0].target
+        self.answer_ = data.train[0].target
         return self
 
     def predict(self, inputs: Sequence[str]) -> list[str]:
-        return [f"{self.taught_} {' '.join(text.split()[: self.words])}" for text in inputs]
+        return [f"{self.answer_} {' '.join(text.split()[: self.words])}" for text in inputs]
 
     def save(self, folder: Path) -> None:
-        (folder / "taught").write_text(self.taught_, "utf-8")
+        (folder / "answer.txt").write_text(self.answer_, "utf-8")
 
 
 @dataclass
-class WorksInInit(Sound):
+class SetsAttributeInInit(ValidMethod):
     def __post_init__(self) -> None:
         self.ready = True
 
 
 @dataclass
-class HasNoDefault(Sound):
+class HasParamWithoutDefault(ValidMethod):
     depth: int = field(kw_only=True)
 
 
 @dataclass
-class FitReturnsNone(Sound):
+class FitReturnsNone(ValidMethod):
     def fit(self, lm: LM, data: TrainingData, budget: Budget) -> Self:
         super().fit(lm, data, budget)
         return None  # type: ignore[return-value]
 
 
 @dataclass
-class FitReturnsAnother(Sound):
+class FitReturnsAnotherInstance(ValidMethod):
     def fit(self, lm: LM, data: TrainingData, budget: Budget) -> Self:
-        return type(self)().fit_for_good(lm, data, budget)
+        return type(self)().fit_this_instance(lm, data, budget)
 
-    def fit_for_good(self, lm: LM, data: TrainingData, budget: Budget) -> Self:
+    def fit_this_instance(self, lm: LM, data: TrainingData, budget: Budget) -> Self:
         return super().fit(lm, data, budget)
 
 
 @dataclass
-class Remembers(Sound):
+class KeepsFirstFit(ValidMethod):
     def fit(self, lm: LM, data: TrainingData, budget: Budget) -> Self:
-        if not hasattr(self, "taught_"):
+        if not hasattr(self, "answer_"):
             super().fit(lm, data, budget)
         return self
 
 
 @dataclass
-class ChangesItself(Sound):
+class ChangesHyperParameter(ValidMethod):
     def fit(self, lm: LM, data: TrainingData, budget: Budget) -> Self:
         self.words = 2
         return super().fit(lm, data, budget)
 
 
 @dataclass
-class Reorders(Sound):
+class ReordersAnswers(ValidMethod):
     def predict(self, inputs: Sequence[str]) -> list[str]:
         return super().predict(sorted(inputs))
 
 
 @dataclass
-class Drops(Sound):
+class DropsAnswer(ValidMethod):
     def predict(self, inputs: Sequence[str]) -> list[str]:
         return super().predict(inputs)[1:]
 
 
 @dataclass
-class GivesATuple(Sound):
+class ReturnsTuple(ValidMethod):
     def predict(self, inputs: Sequence[str]) -> list[str]:
         return tuple(super().predict(inputs))  # type: ignore[return-value]
 
 
 @dataclass
-class GivesNoText(Sound):
+class ReturnsNone(ValidMethod):
     def predict(self, inputs: Sequence[str]) -> list[str]:
         return [None for _ in inputs]  # type: ignore[misc]
 
 
 @dataclass
-class IsFickle(Sound):
-    mood: ClassVar[Any] = itertools.count()
+class IsNotRepeatable(ValidMethod):
+    counter: ClassVar[Any] = itertools.count()
 
     def fit(self, lm: LM, data: TrainingData, budget: Budget) -> Self:
         super().fit(lm, data, budget)
-        self.taught_ += str(next(self.mood))
+        self.answer_ += str(next(self.counter))
         return self
 
 
 @dataclass
-class TrainsOnTheSly(Sound):
-    drawn: ClassVar[int] = 0
+class TrainsWithoutSpending(ValidMethod):
+    spent_steps: ClassVar[int] = 0
 
     def fit(self, lm: LM, data: TrainingData, budget: Budget) -> Self:
         import torch
 
-        budget.spend(steps=self.drawn)
+        budget.spend(steps=self.spent_steps)
         weight = torch.nn.Parameter(torch.zeros(1))
         optimizer = torch.optim.SGD([weight])
         for _ in range(2):
@@ -134,31 +134,31 @@ class TrainsOnTheSly(Sound):
 
 
 @dataclass
-class DrawsLessThanItTrains(TrainsOnTheSly):
-    drawn: ClassVar[int] = 1
+class SpendsLessThanItTrains(TrainsWithoutSpending):
+    spent_steps: ClassVar[int] = 1
 
 
 @dataclass
-class AsksForTooMuch(Sound):
+class SpendsTooMuch(ValidMethod):
     def fit(self, lm: LM, data: TrainingData, budget: Budget) -> Self:
         while True:
             budget.spend(steps=1)
 
 
 @dataclass
-class SavesNothing(Sound):
+class SavesNoFile(ValidMethod):
     def save(self, folder: Path) -> None:
         pass
 
 
 @dataclass
-class SavesAnEmptyFolder(Sound):
+class SavesEmptyFolder(ValidMethod):
     def save(self, folder: Path) -> None:
         (folder / "empty").mkdir()
 
 
 @dataclass
-class AsksTheModelInTheWrongOrder(Sound):
+class PromptsInWrongOrder(ValidMethod):
     def load(self, base: Base) -> LM:
         return base.load()
 
@@ -171,44 +171,44 @@ class AsksTheModelInTheWrongOrder(Sound):
 
 
 @dataclass
-class CannotDoIt(Sound):
+class RaisesUnsupported(ValidMethod):
     def fit(self, lm: LM, data: TrainingData, budget: Budget) -> Self:
         raise Unsupported("only open answers")
 
 
 @pytest.mark.parametrize("name", SHIPPED)
-def test_every_shipped_method_keeps_the_contract(name: str) -> None:
+def test_check_method_shipped_method_passes(name: str) -> None:
     check_method(registry.find_method(name))
 
 
-@pytest.mark.parametrize("cls", [Sound, CannotDoIt])
-def test_a_sound_method_passes(cls: type[Method]) -> None:
+@pytest.mark.parametrize("cls", [ValidMethod, RaisesUnsupported])
+def test_check_method_valid_or_unsupported_method_passes(cls: type[Method]) -> None:
     check_method(cls)
 
 
 @pytest.mark.parametrize(
-    ("cls", "fault"),
+    ("cls", "problem"),
     [
-        (WorksInInit, r"__init__ sets \['ready'\]"),
-        (HasNoDefault, "cannot be made without arguments.*depth"),
+        (SetsAttributeInInit, r"__init__ sets \['ready'\]"),
+        (HasParamWithoutDefault, "cannot be constructed without arguments.*depth"),
         (FitReturnsNone, "fit must return the method itself"),
-        (FitReturnsAnother, "fit must return the method itself"),
-        (Remembers, "second fit must forget"),
-        (ChangesItself, "must not change the hyper-parameters"),
-        (Reorders, "order"),
-        (AsksTheModelInTheWrongOrder, "order"),
-        (Drops, "4 answers to 5 questions"),
-        (GivesATuple, "list of texts"),
-        (GivesNoText, "list of texts"),
-        (IsFickle, "same seed must give the same answers"),
-        (TrainsOnTheSly, "took 2 optimizer steps and drew 0"),
-        (DrawsLessThanItTrains, "took 2 optimizer steps and drew 1"),
-        (AsksForTooMuch, "asked for more than its budget"),
-        (SavesNothing, "save must write"),
-        (SavesAnEmptyFolder, "save must write"),
+        (FitReturnsAnotherInstance, "fit must return the method itself"),
+        (KeepsFirstFit, "second fit must discard"),
+        (ChangesHyperParameter, "must not change the hyper-parameters"),
+        (ReordersAnswers, "order"),
+        (PromptsInWrongOrder, "order"),
+        (DropsAnswer, "4 answers to 5 questions"),
+        (ReturnsTuple, "list of strings"),
+        (ReturnsNone, "list of strings"),
+        (IsNotRepeatable, "same seed must give the same answers"),
+        (TrainsWithoutSpending, "took 2 optimizer steps, but spent 0"),
+        (SpendsLessThanItTrains, "took 2 optimizer steps, but spent 1"),
+        (SpendsTooMuch, "spends more than its budget"),
+        (SavesNoFile, "save must write"),
+        (SavesEmptyFolder, "save must write"),
     ],
     ids=lambda value: value.__name__ if isinstance(value, type) else "",
 )
-def test_each_way_of_breaking_the_contract_is_found_and_named(cls: type[Method], fault: str) -> None:
-    with pytest.raises(AssertionError, match=fault):
+def test_check_method_broken_rule_raises_with_its_name(cls: type[Method], problem: str) -> None:
+    with pytest.raises(AssertionError, match=problem):
         check_method(cls)
