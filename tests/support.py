@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
+    from bench.execution.budget import BudgetTracker
     from bench.modeling.checkpoint import Checkpoint
 
 # Runs every command line of argv[1] one after the other in one process and notes which learning libraries are loaded.
@@ -87,7 +88,7 @@ def tiny_encoder(folder: Path, **config_options: Any) -> Checkpoint:
     from transformers import BertConfig, BertForMaskedLM, PreTrainedTokenizerFast
 
     from bench.modeling import checkpoint
-    from bench.records.record import Decoding
+    from bench.records import Decoding
 
     letters = ["[PAD]", "[CLS]", "[SEP]", *sorted(pre_tokenizers.ByteLevel.alphabet())]
     byte_level = Tokenizer(models.BPE(vocab={letter: index for index, letter in enumerate(letters)}, merges=[]))
@@ -112,3 +113,18 @@ def tiny_encoder(folder: Path, **config_options: Any) -> Checkpoint:
     tokenizer.save_pretrained(folder)
     checkpoint.check_model_folder(folder)
     return checkpoint.Checkpoint(folder, "float32", "cpu", Decoding(max_new_tokens=8, stop=("\n",)))
+
+
+def fit_method(name: str, base: Checkpoint, *, steps: int, **params: Any) -> tuple[Any, BudgetTracker]:
+    """Fit a method to the tiny training data with seed 0 and batches of 4; returns it and the budget that it used."""
+    from bench import registry
+    from bench.execution.budget import BudgetTracker
+    from bench.modeling.seed import seed_all
+    from bench.records import BudgetLimits
+    from bench.testing import tiny_training_data
+
+    method: Any = registry.find_method(name)(**params)
+    data = tiny_training_data()
+    seed_all(0)
+    budget = BudgetTracker(BudgetLimits(steps=steps, batch=4), len(data.train))
+    return method.fit(method.load(base), data, budget), budget

@@ -1,4 +1,4 @@
-"""Forgetting: the same general text before and after, measured only where a model was trained."""
+"""Forgetting: loss on the same general text before and after training, measured only if a model was trained."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from bench.measurement import forgetting
 from bench.measurement.forgetting import ForgettingProbe
 from bench.modeling.causal_lm import CausalLM
 from bench.modeling.checkpoint import Checkpoint
-from bench.records.record import Record
+from bench.records import Record
 
 TEXTS = ["Once there was a river.", "강은 바다로 흐른다.", "x" * 999, "y", ""]
 
@@ -29,119 +29,131 @@ def lm(lively: Checkpoint) -> CausalLM:
 
 
 @pytest.fixture
-def text(tmp_path: Path) -> Path:
+def text_file(tmp_path: Path) -> Path:
     file = tmp_path / "tasks" / "general" / "text.jsonl"
     file.parent.mkdir(parents=True)
-    lines = [json.dumps({"id": str(place), "text": text}, ensure_ascii=False) for place, text in enumerate(TEXTS)]
+    lines = [json.dumps({"id": str(index), "text": text}, ensure_ascii=False) for index, text in enumerate(TEXTS)]
     file.write_text("\n".join(lines) + "\n", "utf-8")
     return file
 
 
 @pytest.fixture
-def house(text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The house, with this general text for its own."""
-    monkeypatch.setattr(registry, "general_text", lambda: text)
+def shipped_text_file(text_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The same file, as the general text that ships with the package."""
+    monkeypatch.setattr(registry, "general_text_file", lambda: text_file)
     monkeypatch.chdir(tmp_path)
-    return text
+    return text_file
 
 
-def loss(lm: CausalLM, text: str) -> tuple[float, int]:
-    """Summed loss and count of predicted tokens, by the plainest of ways."""
+def summed_loss(lm: CausalLM, text: str) -> tuple[float, int]:
+    """Summed loss in nats and number of predicted tokens, computed without the code under test."""
     ids = torch.tensor(lm.tokens(text)[:128])
     with torch.inference_mode():
-        nats = lm.model(ids.unsqueeze(0)).logits[0].log_softmax(-1)
-    return -float(nats[:-1].gather(1, ids[1:, None]).sum()), len(ids) - 1
+        log_probabilities = lm.model(ids.unsqueeze(0)).logits[0].log_softmax(-1)
+    return -float(log_probabilities[:-1].gather(1, ids[1:, None]).sum()), len(ids) - 1
 
 
-def test_every_window_is_the_beginning_of_a_text(lm: CausalLM) -> None:
-    windows = forgetting.cut(lm, TEXTS)
-    assert [head + tail for head, tail in windows] == [lm.tokens(text)[:128] for text in TEXTS[:3]]
-    assert all(len(head) == 1 for head, _ in windows)
+def test_cut_windows_takes_beginning_of_each_text(lm: CausalLM) -> None:
+    windows = forgetting.cut_windows(lm, TEXTS)
+    assert [first + targets for first, targets in windows] == [lm.tokens(text)[:128] for text in TEXTS[:3]]
+    assert all(len(first) == 1 for first, _ in windows)
 
 
-def test_no_more_is_read_than_is_enough(lm: CausalLM, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(forgetting, "TOKENS", 300)
-    windows = forgetting.cut(lm, TEXTS[2:3] * 9)
-    assert [len(tail) for _, tail in windows] == [127, 127, 46]
+def test_cut_windows_stops_at_token_limit(lm: CausalLM, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(forgetting, "MAX_TEXT_TOKENS", 300)
+    windows = forgetting.cut_windows(lm, TEXTS[2:3] * 9)
+    assert [len(targets) for _, targets in windows] == [127, 127, 46]
 
 
-def test_what_was_forgotten_is_the_loss_before_and_after_on_the_same_text(lm: CausalLM, text: Path) -> None:
-    recall = ForgettingProbe.before(lm, text)
-    assert recall is not None
-    before = [loss(lm, one) for one in TEXTS[:3]]
-    untouched = recall.after(lm)
-    assert untouched.nats_after == untouched.nats_before
+def test_probe_measures_loss_before_and_after_on_same_text(lm: CausalLM, text_file: Path) -> None:
+    probe = ForgettingProbe.measure_before(lm, text_file)
+    assert probe is not None
+    losses_before = [summed_loss(lm, text) for text in TEXTS[:3]]
+    unchanged = probe.measure_after(lm)
+    assert unchanged.nats_after == unchanged.nats_before
     for weight in lm.model.parameters():
         weight.data *= 0.9
-    after = [loss(lm, one) for one in TEXTS[:3]]
-    found = recall.after(lm)
-    tokens = sum(count for _, count in before)
-    assert found.tokens == tokens
-    assert found.nats_before == pytest.approx(sum(nats for nats, _ in before) / tokens, rel=1e-5)
-    assert found.nats_after == pytest.approx(sum(nats for nats, _ in after) / tokens, rel=1e-5)
-    assert found.nats_after != pytest.approx(found.nats_before, rel=1e-2)
-    assert found.text_sha256 == hashlib.sha256(text.read_bytes()).hexdigest()
+    losses_after = [summed_loss(lm, text) for text in TEXTS[:3]]
+    changed = probe.measure_after(lm)
+    tokens = sum(count for _, count in losses_before)
+    assert changed.tokens == tokens
+    assert changed.nats_before == pytest.approx(sum(nats for nats, _ in losses_before) / tokens, rel=1e-5)
+    assert changed.nats_after == pytest.approx(sum(nats for nats, _ in losses_after) / tokens, rel=1e-5)
+    assert changed.nats_after != pytest.approx(changed.nats_before, rel=1e-2)
+    assert changed.text_sha256 == hashlib.sha256(text_file.read_bytes()).hexdigest()
 
 
-def test_tokens_of_its_own_before_the_text_are_part_of_what_a_model_has_become(lm: CausalLM, text: Path) -> None:
+def test_probe_counts_virtual_tokens_as_part_of_the_model(lm: CausalLM, text_file: Path) -> None:
     from peft import PromptTuningConfig, TaskType, get_peft_model
 
-    recall = ForgettingProbe.before(lm, text)
-    assert recall is not None
-    tuned = PromptTuningConfig(task_type=TaskType.CAUSAL_LM, num_virtual_tokens=100)
-    lm.model = get_peft_model(lm.model, tuned)
-    found = recall.after(lm)
-    assert found.nats_after is not None and 0 < found.nats_after != found.nats_before
+    probe = ForgettingProbe.measure_before(lm, text_file)
+    assert probe is not None
+    config = PromptTuningConfig(task_type=TaskType.CAUSAL_LM, num_virtual_tokens=100)
+    lm.model = get_peft_model(lm.model, config)
+    result = probe.measure_after(lm)
+    assert result.nats_after is not None and 0 < result.nats_after != result.nats_before
 
 
-def test_a_file_without_text_measures_nothing(lm: CausalLM, tmp_path: Path) -> None:
+def test_probe_file_without_text_is_none(lm: CausalLM, tmp_path: Path) -> None:
     file = tmp_path / "text.jsonl"
     file.write_text('{"id": "0", "text": ""}\n', "utf-8")
-    assert ForgettingProbe.before(lm, file) is None
+    assert ForgettingProbe.measure_before(lm, file) is None
 
 
-def test_general_text_is_found_and_is_no_task(text: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bench, "__path__", [str(text.parents[2])])
-    assert registry.general_text_file() == text
+def test_general_text_file_is_found_and_is_not_a_task(text_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bench, "__path__", [str(text_file.parents[2])])
+    assert registry.general_text_file() == text_file
     assert "general" not in registry.list_entries("tasks")
-    text.unlink()
+    text_file.unlink()
     assert registry.general_text_file() is None
 
 
-def ran(methods: str, task: Path, base: Checkpoint) -> dict[str, Record]:
+def run_methods(methods: str, task: Path, base: Checkpoint) -> dict[str, Record]:
+    """Records of one short run of each planned method, by method."""
     jobs = plan.plan_jobs(methods, str(task), str(base.folder), seeds=1, budget_text="steps=2,batch=4", settings=[])
-    records = [worker.Run(job, lambda event: None).record() for job in jobs]
+    records = [worker.run_job(job, lambda event: None) for job in jobs]
     return {record.spec.method.name: record for record in records}
 
 
-def test_forgetting_is_measured_where_a_model_was_trained(
-    house: Path, make_task: MakeTask, tiny: Checkpoint, tmp_path: Path
+def test_run_measures_forgetting_of_trained_models_only(
+    shipped_text_file: Path, make_task: MakeTask, tiny: Checkpoint, tmp_path: Path
 ) -> None:
-    found = ran("lora", make_task(tmp_path / "feelings"), tiny)
-    assert {record.status for record in found.values()} == {"ok"}
-    assert {name for name, record in found.items() if record.forgetting} == {"lora"}
-    trained = found["lora"]
-    assert trained.cost is not None and trained.forgetting is not None
-    assert list(trained.cost.phases) == ["import", "load", "remember", "fit", "predict", "latency", "forget", "serve"]
-    assert trained.forgetting.nats_before == pytest.approx(ForgettingProbe.before(tiny.load(), house).nats)  # type: ignore[union-attr]
-    assert trained.forgetting.nats_after != trained.forgetting.nats_before
+    records = run_methods("lora", make_task(tmp_path / "feelings"), tiny)
+    assert {record.status for record in records.values()} == {"ok"}
+    assert {name for name, record in records.items() if record.forgetting} == {"lora"}
+    lora = records["lora"]
+    assert lora.cost is not None and lora.forgetting is not None
+    assert list(lora.cost.phases) == [
+        "import",
+        "load",
+        "general_text_before",
+        "fit",
+        "predict",
+        "latency",
+        "general_text_after",
+        "adapter_serving",
+    ]
+    probe = ForgettingProbe.measure_before(tiny.load(), shipped_text_file)
+    assert probe is not None
+    assert lora.forgetting.nats_before == pytest.approx(probe.nats_before)
+    assert lora.forgetting.nats_after != lora.forgetting.nats_before
 
 
-def test_remembering_changes_nothing_that_is_learnt(
-    house: Path, make_task: MakeTask, tiny: Checkpoint, tmp_path: Path
+def test_run_measuring_forgetting_does_not_change_training(
+    shipped_text_file: Path, make_task: MakeTask, tiny: Checkpoint, tmp_path: Path
 ) -> None:
     task = make_task(tmp_path / "feelings")
-    with_text = ran("lora", task, tiny)["lora"]
-    house.write_text("", "utf-8")
-    without = ran("lora", task, tiny)["lora"]
-    assert without.forgetting is None
-    losses = [[(point.step, point.train_loss) for point in record.curve] for record in (with_text, without)]
+    with_text = run_methods("lora", task, tiny)["lora"]
+    shipped_text_file.write_text("", "utf-8")
+    without_text = run_methods("lora", task, tiny)["lora"]
+    assert without_text.forgetting is None
+    losses = [[(point.step, point.train_loss) for point in record.curve] for record in (with_text, without_text)]
     assert losses[0] == losses[1]
-    assert [sample.raw for sample in with_text.samples] == [sample.raw for sample in without.samples]
+    assert [sample.raw for sample in with_text.samples] == [sample.raw for sample in without_text.samples]
 
 
-def test_a_loss_that_is_not_finite_is_written_as_null(lm: CausalLM, text: Path) -> None:
-    recall = ForgettingProbe.before(lm, text)
-    assert recall is not None
-    found = dataclasses.replace(recall, nats=float("nan")).after(lm)
-    assert json.loads(found.model_dump_json())["nats_before"] is None
+def test_forgetting_infinite_loss_is_written_as_null(lm: CausalLM, text_file: Path) -> None:
+    probe = ForgettingProbe.measure_before(lm, text_file)
+    assert probe is not None
+    result = dataclasses.replace(probe, nats_before=float("nan")).measure_after(lm)
+    assert json.loads(result.model_dump_json())["nats_before"] is None

@@ -1,4 +1,4 @@
-"""The meter of time and memory. Every case runs in a process of its own: memory has no other clean slate."""
+"""The meter of time and memory. Most cases run in a process of their own, because peaks belong to a process."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from bench.measurement.meter import Meter
+from bench.measurement.meter import MAX_TIMED_QUERIES, MIN_TIMED_QUERIES, Meter, measure_latency
 
 ROOT = Path(__file__).parents[2]
-LINUX = pytest.mark.skipif(Meter().instrument != "VmHWM", reason="the high-water mark of /proc is not readable here")
+LINUX = pytest.mark.skipif(Meter().memory_source != "VmHWM", reason="the high-water mark in /proc cannot be read here")
 
 REPORT = """
 import json
@@ -23,49 +23,49 @@ print(json.dumps({name: phase.model_dump() for name, phase in meter.phases.items
 """
 
 
-def metered(body: str, launcher: str | None = None) -> dict[str, dict[str, Any]]:
-    """Run `body` in a fresh interpreter, where `meter` is a Meter, and return its phases."""
+def run_metered(body: str, launcher: str | None = None) -> dict[str, dict[str, Any]]:
+    """Run `body` in a new interpreter, where `meter` is a Meter, and return its phases."""
     script = (
         f"import time\nfrom bench.measurement.meter import Meter\nmeter = Meter()\n{textwrap.dedent(body)}\n{REPORT}"
     )
     command = [sys.executable, "-c", script] if launcher is None else [sys.executable, "-c", launcher, script]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=300)
-    assert done.returncode == 0, done.stderr
-    phases: dict[str, dict[str, Any]] = json.loads(done.stdout)
+    process = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=300)
+    assert process.returncode == 0, process.stderr
+    phases: dict[str, dict[str, Any]] = json.loads(process.stdout)
     return phases
 
 
-def grown(phase: dict[str, Any]) -> float:
+def added_mib(phase: dict[str, Any]) -> float:
     return float(phase["peak_mib"] - phase["start_mib"])
 
 
 @LINUX
-def test_a_phase_reads_the_memory_it_touched() -> None:
-    phases = metered(
+def test_phase_reads_the_memory_it_touched() -> None:
+    phases = run_metered(
         """
         with meter.phase("fit"):
             held = b"x" * (200 << 20)
         """
     )
-    assert grown(phases["fit"]) == pytest.approx(200, abs=8)
+    assert added_mib(phases["fit"]) == pytest.approx(200, abs=8)
     assert phases["fit"]["reserved_mib"] is None
 
 
 @LINUX
-def test_a_peak_is_read_though_it_was_freed_before_the_end() -> None:
-    phases = metered(
+def test_phase_peak_freed_before_the_end_is_read() -> None:
+    phases = run_metered(
         """
         with meter.phase("fit"):
             held = b"x" * (200 << 20)
             del held
         """
     )
-    assert grown(phases["fit"]) == pytest.approx(200, abs=8)
+    assert added_mib(phases["fit"]) == pytest.approx(200, abs=8)
 
 
 @LINUX
-def test_a_later_phase_does_not_inherit_an_earlier_peak() -> None:
-    phases = metered(
+def test_phase_after_higher_peak_does_not_inherit_it() -> None:
+    phases = run_metered(
         """
         with meter.phase("fit"):
             held = b"x" * (200 << 20)
@@ -74,12 +74,12 @@ def test_a_later_phase_does_not_inherit_an_earlier_peak() -> None:
             held = b"x" * (20 << 20)
         """
     )
-    assert grown(phases["predict"]) == pytest.approx(20, abs=8)
+    assert added_mib(phases["predict"]) == pytest.approx(20, abs=8)
 
 
 @LINUX
-def test_heap_freed_before_a_phase_does_not_hide_what_the_phase_takes() -> None:
-    phases = metered(
+def test_phase_reusing_freed_heap_still_shows_its_memory() -> None:
+    phases = run_metered(
         """
         with meter.phase("fit"):
             held = [b"x" * 64_000 for _ in range(3200)]
@@ -89,17 +89,17 @@ def test_heap_freed_before_a_phase_does_not_hide_what_the_phase_takes() -> None:
             held = [b"x" * 64_000 for _ in range(1600)]
         """
     )
-    assert grown(phases["predict"]) == pytest.approx(1600 * 64_000 / 2**20, abs=8)
+    assert added_mib(phases["predict"]) == pytest.approx(1600 * 64_000 / 2**20, abs=8)
 
 
 @LINUX
-def test_memory_of_a_fat_parent_is_not_inherited() -> None:
+def test_phase_with_large_parent_process_does_not_inherit_its_memory() -> None:
     launcher = """if True:
         import subprocess, sys
-        fat = b"x" * (300 << 20)
+        large = b"x" * (300 << 20)
         sys.exit(subprocess.call([sys.executable, "-c", sys.argv[1]]))
     """
-    phases = metered(
+    phases = run_metered(
         """
         with meter.phase("import", since_process_start=True):
             pass
@@ -112,14 +112,14 @@ def test_memory_of_a_fat_parent_is_not_inherited() -> None:
     assert phases["fit"]["peak_mib"] < 150
 
 
-def test_seconds_are_those_of_the_wall_and_of_the_processor() -> None:
-    phases = metered(
+def test_phase_measures_wall_and_cpu_seconds() -> None:
+    phases = run_metered(
         """
         with meter.phase("idle"):
             time.sleep(0.3)
         with meter.phase("busy"):
-            begun = time.process_time()
-            while time.process_time() - begun < 0.3:
+            start = time.process_time()
+            while time.process_time() - start < 0.3:
                 pass
         """
     )
@@ -129,8 +129,8 @@ def test_seconds_are_those_of_the_wall_and_of_the_processor() -> None:
     assert phases["busy"]["wall_s"] >= 0.29
 
 
-def test_a_phase_since_process_start_holds_what_ran_before_the_meter() -> None:
-    phases = metered(
+def test_phase_since_process_start_includes_time_before_meter() -> None:
+    phases = run_metered(
         """
         time.sleep(0.3)
         with meter.phase("import", since_process_start=True):
@@ -143,7 +143,7 @@ def test_a_phase_since_process_start_holds_what_ran_before_the_meter() -> None:
     assert phases["import"]["peak_mib"] > 1
 
 
-def test_a_phase_that_raises_is_recorded_and_the_exception_passes_on() -> None:
+def test_phase_that_raises_is_recorded_and_raises_on() -> None:
     meter = Meter()
     with pytest.raises(KeyError, match="lost"), meter.phase("fit"):
         raise KeyError("lost")
@@ -153,7 +153,7 @@ def test_a_phase_that_raises_is_recorded_and_the_exception_passes_on() -> None:
     assert list(meter.phases) == ["fit", "predict"]
 
 
-def test_a_phase_within_a_phase_is_refused() -> None:
+def test_phase_within_phase_is_an_error() -> None:
     meter = Meter()
     with pytest.raises(RuntimeError, match="'load' cannot begin within phase 'fit'"), meter.phase("fit"):  # noqa: SIM117
         with meter.phase("load"):
@@ -161,22 +161,22 @@ def test_a_phase_within_a_phase_is_refused() -> None:
     assert list(meter.phases) == ["fit"]
 
 
-def test_a_name_metered_twice_is_refused() -> None:
+def test_phase_name_used_twice_is_an_error() -> None:
     meter = Meter()
     with meter.phase("fit"):
         pass
-    with pytest.raises(RuntimeError, match="'fit' has been metered already"), meter.phase("fit"):
+    with pytest.raises(RuntimeError, match="'fit' has been measured already"), meter.phase("fit"):
         pass
 
 
-def test_where_the_kernel_keeps_no_mark_memory_is_sampled(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr("bench.measurement.meter._CLEAR_REFS", tmp_path / "absent" / "clear_refs")
+def test_meter_without_kernel_high_water_mark_samples_memory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("bench.measurement.meter._CLEAR_REFS_FILE", tmp_path / "absent" / "clear_refs")
     meter = Meter()
     with meter.phase("import", since_process_start=True):
         pass
     with meter.phase("fit"):
         pass
-    assert meter.instrument == "psutil-sampling"
+    assert meter.memory_source == "psutil-sampling"
     assert meter.phases["import"].start_mib is None
     start, peak = meter.phases["fit"].start_mib, meter.phases["fit"].peak_mib
     assert start is not None
@@ -184,8 +184,8 @@ def test_where_the_kernel_keeps_no_mark_memory_is_sampled(monkeypatch: pytest.Mo
     assert 0 < start <= peak
 
 
-def test_metering_a_cpu_imports_no_torch() -> None:
-    phases = metered(
+def test_meter_on_cpu_does_not_import_torch() -> None:
+    phases = run_metered(
         """
         import sys
         with meter.phase("fit"):
@@ -197,7 +197,7 @@ def test_metering_a_cpu_imports_no_torch() -> None:
 
 
 @pytest.mark.gpu
-def test_cuda_phases_read_the_allocator_and_start_afresh() -> None:
+def test_meter_on_cuda_reads_allocator_and_resets_peak() -> None:
     torch = pytest.importorskip("torch")
     if not torch.cuda.is_available():
         pytest.skip("no CUDA device")
@@ -208,16 +208,16 @@ def test_cuda_phases_read_the_allocator_and_start_afresh() -> None:
     with meter.phase("predict"):
         torch.ones(5 << 20, dtype=torch.float32, device="cuda")
     fit, predict = meter.phases["fit"], meter.phases["predict"]
-    assert meter.instrument == "cuda-allocator"
+    assert meter.memory_source == "cuda-allocator"
     assert (fit.peak_mib or 0) - (fit.start_mib or 0) == pytest.approx(200, abs=2)
     assert (predict.peak_mib or 0) - (predict.start_mib or 0) == pytest.approx(20, abs=2)
     assert (fit.reserved_mib or 0) >= (fit.peak_mib or 0)
 
 
 @LINUX
-def test_importing_counts_from_the_very_start_of_the_process() -> None:
-    began = time.time()
-    phases = metered(
+def test_phase_since_process_start_counts_from_process_start() -> None:
+    start_time = time.time()
+    phases = run_metered(
         """
         import time
         time.sleep(0.5)
@@ -225,4 +225,21 @@ def test_importing_counts_from_the_very_start_of_the_process() -> None:
             pass
         """
     )
-    assert 0.5 <= phases["import"]["wall_s"] <= time.time() - began
+    assert 0.5 <= phases["import"]["wall_s"] <= time.time() - start_time
+
+
+def test_measure_latency_times_single_queries_and_fewer_if_slow() -> None:
+    calls: list[list[str]] = []
+
+    def predict(questions: list[str]) -> list[str]:
+        calls.append(questions)
+        return [question.upper() for question in questions]
+
+    questions = [f"question {number}" for number in range(2 * MAX_TIMED_QUERIES)]
+    answers, milliseconds = measure_latency(predict, questions)
+    assert answers == [question.upper() for question in questions[:MAX_TIMED_QUERIES]]
+    assert len(milliseconds) == MAX_TIMED_QUERIES
+    assert calls == [questions[:1], *([question] for question in questions[:MAX_TIMED_QUERIES])]
+    answers, milliseconds = measure_latency(predict, questions, seconds=0)
+    assert len(answers) == len(milliseconds) == MIN_TIMED_QUERIES
+    assert measure_latency(predict, []) == ([], ())
