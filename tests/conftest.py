@@ -1,4 +1,4 @@
-"""What several tests need: a tiny base model, a tiny task, the command in a process of its own, and records."""
+"""Fixtures for several folders: tiny models, a tiny task, records, and the command in its own process."""
 
 from __future__ import annotations
 
@@ -25,7 +25,8 @@ from bench.task import SPLITS
 
 # Tiny models gain nothing from threads, and threads that wait for a busy core make the tests five times slower.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-settings.register_profile("untimed", deadline=None)  # how long a busy machine takes is nobody's fault
+# A busy machine may be slow, so hypothesis must not limit the time of an example.
+settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
 
 CODE = Path(bench.__file__).parents[1]
@@ -49,7 +50,7 @@ MakeRecord = Callable[..., Record]
 
 
 class Clock:
-    """Stands in for the clock of budgets where a test must not wait."""
+    """Replaces the clock of budgets, so that a test need not wait."""
 
     now = 100.0
 
@@ -59,20 +60,20 @@ class Clock:
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    ticking = Clock()
-    monkeypatch.setattr(budget.time, "perf_counter", ticking)
-    return ticking
+    fake_clock = Clock()
+    monkeypatch.setattr(budget.time, "perf_counter", fake_clock)
+    return fake_clock
 
 
 def examples(first: int, count: int) -> list[dict[str, Any]]:
     return [
-        {"id": f"q{place}", "input": f"{COLORS[place % 4]} {place}", "target": FEELINGS[place % 3]}
-        for place in range(first, first + count)
+        {"id": f"q{number}", "input": f"{COLORS[number % 4]} {number}", "target": FEELINGS[number % 3]}
+        for number in range(first, first + count)
     ]
 
 
 def imported(folder: Path, name: str) -> Iterator[ModuleType]:
-    """A module of a folder, imported as it is when run as a script."""
+    """Import a module of a folder with its neighbors importable, as when it runs as a script."""
     sys.path.insert(0, str(folder))
     yield importlib.import_module(name)
     sys.path.remove(str(folder))
@@ -82,13 +83,13 @@ def imported(folder: Path, name: str) -> Iterator[ModuleType]:
 
 @pytest.fixture(scope="module")
 def recipe(request: pytest.FixtureRequest) -> Iterator[ModuleType]:
-    """The `make.py` of a shipped task, whose folder the test's module names."""
+    """The `make.py` of a shipped task; the test module names the folder as `FOLDER`."""
     yield from imported(request.module.FOLDER, "make")
 
 
 @pytest.fixture(scope="module")
 def rows(request: pytest.FixtureRequest) -> Rows:
-    """The rows of each of its splits as they are shipped."""
+    """The rows of a shipped task by split; the test module names the folder as `FOLDER`."""
     return {
         split: [json.loads(line) for line in (request.module.FOLDER / f"{split}.jsonl").read_text("utf-8").splitlines()]
         for split in SPLITS
@@ -97,7 +98,7 @@ def rows(request: pytest.FixtureRequest) -> Rows:
 
 @pytest.fixture(scope="session")
 def make_task() -> MakeTask:
-    """A sound task in a new folder; keywords replace a split's rows or a key of its card (`None` takes a key out)."""
+    """Create a valid task folder; keywords replace a split or a key of the card (None removes the key)."""
 
     def make(folder: Path, **changes: Any) -> Path:
         splits = {"train": examples(0, 9), "validation": examples(20, 4), "test": examples(40, 5)}
@@ -121,7 +122,7 @@ def make_task() -> MakeTask:
 
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
-    """A base model that loads in a moment; its folder must not be changed."""
+    """A base model that loads fast; tests must not change its folder."""
     from bench.testing import tiny_base
 
     return tiny_base(tmp_path_factory.mktemp("tiny") / "base")
@@ -129,7 +130,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
 
 @pytest.fixture(scope="session")
 def lively(tiny: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
-    """The same with weights so large that every prompt has an answer of its own, in ASCII; do not change its folder."""
+    """`tiny` with larger weights, so that each prompt has another answer, in ASCII; do not change its folder."""
     import torch
 
     folder = tmp_path_factory.mktemp("lively") / "base"
@@ -139,8 +140,8 @@ def lively(tiny: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> Checkp
         if weight.ndim > 1:
             weight.data.normal_(0.0, 0.2)
     vocabulary = lm.tokenizer.get_vocab()
-    others = [place for token, place in vocabulary.items() if not (len(token) == 1 and "!" <= token <= "~")]
-    lm.model.get_input_embeddings().weight.data[others] = 0.0
+    not_ascii = [token_id for token, token_id in vocabulary.items() if not (len(token) == 1 and "!" <= token <= "~")]
+    lm.model.get_input_embeddings().weight.data[not_ascii] = 0.0
     lm.model.save_pretrained(folder)
     lm.tokenizer.save_pretrained(folder)
     return dataclasses.replace(tiny, folder=folder)
@@ -148,20 +149,20 @@ def lively(tiny: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> Checkp
 
 @pytest.fixture(scope="session")
 def environment() -> dict[str, str]:
-    """What a `bench` process needs to find this very code, wherever it runs, and to stay off the network."""
+    """Environment variables of a `bench` process: it imports this checkout and stays offline."""
     paths = [str(CODE), *filter(None, [os.environ.get("PYTHONPATH")])]
     return os.environ | {"PYTHONPATH": os.pathsep.join(paths), "HF_HUB_OFFLINE": "1", "COLUMNS": "200"}
 
 
 @pytest.fixture
 def run_bench(environment: dict[str, str], tmp_path: Path) -> Bench:
-    """The command `bench`, run to its end in `tmp_path`."""
+    """Run the command `bench` in `tmp_path` and wait for its end; keywords are environment variables."""
 
-    def command(*arguments: object, **more: str) -> subprocess.CompletedProcess[str]:
+    def command(*arguments: object, **variables: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [sys.executable, "-m", "bench", *map(str, arguments)],
             cwd=tmp_path,
-            env=environment | more,
+            env=environment | variables,
             capture_output=True,
             text=True,
             check=False,
@@ -173,7 +174,11 @@ def run_bench(environment: dict[str, str], tmp_path: Path) -> Bench:
 
 @pytest.fixture(scope="session")
 def make_record() -> MakeRecord:
-    """A record; keywords replace parts of its spec (`seed`, `params`, …) or of itself (`status`, `scores`, …)."""
+    """Create a record with `items` questions, of which the fraction `em` is correct.
+
+    Keywords replace a part of the spec (`seed=1`), one key of a part (`method__params={}`), or a field of the record
+    (`status="failed"`).
+    """
 
     def make(name: str = "lora", em: float = 0.5, items: int = 4, **changes: Any) -> Record:
         spec: dict[str, Any] = {
@@ -186,10 +191,10 @@ def make_record() -> MakeRecord:
             "split": "test",
         }
         for key in list(changes):
-            part, _, inner = key.partition("__")
+            part, _, inner_key = key.partition("__")
             if part in spec:
                 value = changes.pop(key)
-                spec[part] = spec[part] | {inner: value} if inner else value
+                spec[part] = spec[part] | {inner_key: value} if inner_key else value
         phase = {"wall_s": 2.0, "cpu_s": 3.0, "start_mib": 1.0, "peak_mib": 700.0, "reserved_mib": None}
         cost = {
             "phases": {"fit": phase, "predict": phase},
@@ -207,18 +212,18 @@ def make_record() -> MakeRecord:
             "answering": {"queries": items, "answer_tokens": 10, "latency_ms": [1.0, 2.0, 3.0]},
             "artifact_bytes": 2048,
         }
-        right = round(em * items)
+        correct = round(em * items)
         samples = [
             {
-                "id": f"q{place}",
+                "id": f"q{number}",
                 "references": ["warm", "hot"],
                 "raw": " warm\nQ: …",
-                "answer": "warm" if place < right else None,
-                "scores": {"em": float(place < right), "f1": 0.5},
+                "answer": "warm" if number < correct else None,
+                "scores": {"em": float(number < correct), "f1": 0.5},
             }
-            for place in range(items)
+            for number in range(items)
         ]
-        whole: dict[str, Any] = {
+        fields: dict[str, Any] = {
             "id": "to be",
             "status": "ok",
             "spec": spec,
@@ -230,7 +235,7 @@ def make_record() -> MakeRecord:
             "error": None,
             "samples": samples,
         }
-        record = Record.model_validate(whole | changes)
+        record = Record.model_validate(fields | changes)
         return record.model_copy(update={"id": record.spec.id})
 
     return make
