@@ -18,8 +18,7 @@ from bench.method import Unsupported
 from bench.modeling import checkpoint
 from bench.modeling.checkpoint import Checkpoint
 from bench.modeling.seed import seed_all
-from bench.records.record import Record
-from bench.records.spec import BudgetLimits
+from bench.records import BudgetLimits, Record
 from bench.task import TaskTrainingData
 from bench.testing import QUESTIONS, tiny_training_data
 from bench.training.trainer import encode_examples

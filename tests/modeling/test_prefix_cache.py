@@ -16,7 +16,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from bench.modeling import compat, generation, prefix_cache
 from bench.modeling.causal_lm import CausalLM
 from bench.modeling.checkpoint import Checkpoint
-from bench.records.spec import Decoding
+from bench.records import Decoding
 
 PREFIX = "What came before all of the questions, word for word. " * 2
 PROMPTS = [f"{PREFIX}{'more ' * (index % 3)}question {'abcdefg'[index]}:" for index in range(7)]
