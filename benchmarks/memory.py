@@ -18,7 +18,7 @@ from pathlib import Path
 
 from bench.execution import plan
 from bench.execution.job import Job
-from bench.execution.launcher import _environment, launch_run
+from bench.execution.launcher import launch_run, worker_environment
 from bench.records import Record
 
 METHODS = "few-shot,features,lora,qlora,full"  # and the controls that join
@@ -35,14 +35,17 @@ def cold(job: Job, folder: Path, *before: str, code: str = "pass") -> str:
     """Run a worker of its own; returns what was said."""
     (folder / "job.json").write_text(job.model_dump_json(), "utf-8")
     files = [str(folder / "job.json"), str(folder), str(folder / "progress")]
-    main = f"import sys; from pathlib import Path; from bench import meter, worker; {code}; worker.main(*sys.argv[1:])"
+    imports = (
+        "import sys; from pathlib import Path; from bench.execution import worker; from bench.measurement import meter"
+    )
+    main = f"{imports}; {code}; worker.main(*sys.argv[1:])"
     command = [*before, sys.executable, "-P", "-c", main, *files]
-    return subprocess.run(command, check=True, capture_output=True, text=True, env=_environment(job.spec)).stderr
+    return subprocess.run(command, check=True, capture_output=True, text=True, env=worker_environment(job.spec)).stderr
 
 
 def outside(job: Job, folder: Path) -> float:
     """What `time -v` tells of a worker, MiB."""
-    told = cold(job, folder, "/usr/bin/time", "-v", code="meter._CLEAR_REFS = Path('/dev/null')")
+    told = cold(job, folder, "/usr/bin/time", "-v", code="meter._CLEAR_REFS_FILE = Path('/dev/null')")
     found = re.search(r"Maximum resident set size \(kbytes\): (\d+)", told)
     assert found is not None, told
     return int(found[1]) / 1024

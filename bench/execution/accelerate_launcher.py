@@ -1,11 +1,13 @@
-"""A run that several processes train together: accelerate's configuration, checked, and what starts and ends them.
+"""Runs that several processes train together: checks accelerate's configuration, starts and ends the processes.
 
-Imports neither accelerate nor torch: what is wrong with a configuration is said at once.
+Imports neither accelerate nor torch, so that errors in a configuration are reported at once.
 """
 
 from __future__ import annotations
 
 import ast
+import dataclasses
+import importlib
 import importlib.util
 import os
 import subprocess
@@ -21,194 +23,253 @@ import yaml
 from bench.errors import UserError, did_you_mean
 from bench.measurement import device, environment
 
-KINDS = ("NO", "MULTI_CPU", "MULTI_GPU")
-OLD = ("fp16", "dynamo_backend")  # keys that accelerate still reads
-WHOLE = "every process holds the whole model here, and shows it a part of each step"
-# What would change what is trained or how, or was never made to work here.
-BEYOND = {
-    "deepspeed_config": WHOLE,
-    "fsdp_config": WHOLE,
-    "megatron_lm_config": WHOLE,
-    "parallelism_config": WHOLE,
-    "fp8_config": "the precision of a run is its own: --dtype",
-    "fp16": "the precision of a run is its own: --dtype",
-    "mixed_precision": "the precision of a run is its own: --dtype",
-    "dynamo_backend": "nothing is compiled here",
-    "dynamo_config": "nothing is compiled here",
-    "mpirun_config": "processes are started by torchrun here, on the CPU too",
-    "tpu_name": "runs are of CPUs and of GPUs of CUDA",
-    "tpu_use_cluster": "runs are of CPUs and of GPUs of CUDA",
+DISTRIBUTED_TYPES = ("NO", "MULTI_CPU", "MULTI_GPU")
+CONFIG_CLASSES = ("BaseConfig", "ClusterConfig")
+"""Classes of accelerate whose fields are the keys of a configuration."""
+LEGACY_KEYS = ("fp16", "dynamo_backend")
+"""Keys that accelerate still reads and that are no fields of its configuration classes."""
+WHOLE_MODEL = "every process holds the whole model here and trains on a part of each step"
+# Settings that would change what is trained or how, or that are not supported here, with the reason.
+UNSUPPORTED_KEYS = {
+    "deepspeed_config": WHOLE_MODEL,
+    "fsdp_config": WHOLE_MODEL,
+    "megatron_lm_config": WHOLE_MODEL,
+    "parallelism_config": WHOLE_MODEL,
+    "fp8_config": "the precision of a run is set by --dtype",
+    "fp16": "the precision of a run is set by --dtype",
+    "mixed_precision": "the precision of a run is set by --dtype",
+    "dynamo_backend": "models are not compiled here",
+    "dynamo_config": "models are not compiled here",
+    "mpirun_config": "processes are started by torchrun here, also on the CPU",
+    "tpu_name": "runs use CPUs or CUDA GPUs",
+    "tpu_use_cluster": "runs use CPUs or CUDA GPUs",
 }
 
 
 @dataclass(frozen=True)
 class AccelerateSetup:
-    """What a configuration asks for, or the one process that trains where there is none."""
+    """Processes and device of a comparison, from accelerate's configuration or without one."""
 
     file: str | None
+    """The configuration file; None without one."""
     processes: int
     device: str
-    """Where all of a comparison computes: `cpu`, or what the user said, a GPU of those named."""
+    """Device of all runs: `cpu`, the value of `--device`, or the first GPU that the configuration names."""
 
-    def job(self, spreads: bool) -> dict[str, Any]:
-        """What a job says of it, if several processes can train that together."""
-        if self.file is None or self.processes == 1 or not spreads:
+    def job_fields(self, supports_ddp: bool) -> dict[str, Any]:
+        """Return the fields of a job that say so if several processes train its method together."""
+        if self.file is None or self.processes == 1 or not supports_ddp:
             return {}
         return {"accelerate": str(Path(self.file).absolute()), "processes": self.processes}
 
-    def divide(self, batch: int, budget: str) -> None:
-        """Refuse a batch that does not divide among the processes."""
+    def check_batch(self, batch: int, budget_text: str) -> None:
+        """Check that the batch can be divided among the processes.
+
+        Raises:
+            UserError: The number of processes does not divide the batch.
+        """
         if batch % self.processes:
-            more = batch - batch % self.processes + self.processes
+            next_batch = batch - batch % self.processes + self.processes
             raise UserError(
-                f"--accelerate {self.file}: {batch} examples a step do not divide among {self.processes} processes",
-                hint=f"--budget {budget},batch={more}; or another num_processes",
+                f"--accelerate {self.file}: {batch} examples per step do not divide among {self.processes} processes",
+                hint=f"--budget {budget_text},batch={next_batch}; or another num_processes",
             )
 
 
-def read_accelerate_config(file: str | None, asked: str) -> AccelerateSetup:
-    """What the configuration in a file asks for, if there is one, on a device that was asked for; `UserError` where that
-    cannot be.
+def read_accelerate_config(file: str | None, requested_device: str) -> AccelerateSetup:
+    """Read and check accelerate's configuration.
+
+    Args:
+        file: The configuration file; None for one process.
+        requested_device: Value of `--device`.
+
+    Raises:
+        UserError: The file or a setting is invalid, a setting is not supported, or a device is missing.
     """
     if file is None:
-        return AccelerateSetup(None, 1, asked)
-    device.check_device(asked)
-    said = _load(Path(file), f"--accelerate {file}")
-    where = f"--accelerate {file}"
-    kind = _word(said.get("distributed_type"))
-    if kind not in KINDS:
+        return AccelerateSetup(None, 1, requested_device)
+    device.check_device(requested_device)
+    option = f"--accelerate {file}"
+    config = _load_config(Path(file), option)
+    distributed_type = _enum_name(config.get("distributed_type"))
+    if distributed_type not in DISTRIBUTED_TYPES:
+        missing = "distributed_type" not in config
+        problem = "distributed_type is missing" if missing else f"{distributed_type} is not supported: {WHOLE_MODEL}"
         raise UserError(
-            f"{where}: no distributed_type" if "distributed_type" not in said else f"{where}: not for {kind}: {WHOLE}",
+            f"{option}: {problem}",
             location=str(Path(file).absolute()),
-            hint=f"distributed_type: one of {', '.join(KINDS)}",
+            hint=f"distributed_type: one of {', '.join(DISTRIBUTED_TYPES)}",
         )
-    processes = said.get("num_processes", 1 if kind == "NO" else None)
+    processes = config.get("num_processes", 1 if distributed_type == "NO" else None)
     if type(processes) is not int or processes < 1:
-        raise UserError(f"{where}: num_processes is {processes}", hint="num_processes: 2, or how many there should be")
-    if _word(said.get("compute_environment", "LOCAL_MACHINE")) != "LOCAL_MACHINE" or said.get("num_machines", 1) != 1:
+        raise UserError(f"{option}: num_processes is {processes}", hint="num_processes: 2")
+    _check_machine(config, option)
+    for key, reason in UNSUPPORTED_KEYS.items():
+        if _is_set(config.get(key)):
+            raise UserError(f"{option}: {key} is {config[key]}: {reason}", hint=f"remove {key}")
+    if distributed_type == "NO" and processes > 1:
         raise UserError(
-            f"{where}: a run stays on one machine", hint="compute_environment: LOCAL_MACHINE, num_machines: 1"
+            f"{option}: {processes} processes, and distributed_type is NO",
+            hint="distributed_type: MULTI_GPU or MULTI_CPU",
         )
-    for key, why in BEYOND.items():
-        if _says(said.get(key)):
-            raise UserError(f"{where}: {key} is {said[key]}: {why}", hint=f"take {key} out")
-    if kind == "NO" and processes > 1:
-        raise UserError(f"{where}: {processes} processes, and distributed_type is NO", hint="MULTI_GPU or MULTI_CPU")
-    if kind == "MULTI_CPU" or _says(said.get("use_cpu")):
-        return AccelerateSetup(file, processes, _cpu(where, asked))
-    return AccelerateSetup(file, processes, asked if kind == "NO" else _gpus(where, asked, processes, said))
+    if distributed_type == "MULTI_CPU" or _is_set(config.get("use_cpu")):
+        return AccelerateSetup(file, processes, _cpu_device(option, requested_device))
+    if distributed_type == "NO":
+        return AccelerateSetup(file, processes, requested_device)
+    return AccelerateSetup(file, processes, _first_gpu(option, requested_device, processes, config))
 
 
-def start_ranks(file: str, files: Sequence[Path], log: IO[str], env: dict[str, str]) -> ProcessGroup:
-    """The processes of a run, as `bench.crew` says; `log` takes what they print."""
-    how = ["--config_file", str(Path(file).absolute()), "--multi_gpu", "--mixed_precision", "no"]
-    if not _load(Path(file), file).get("main_process_port"):
-        how += ["--main_process_port", "0"]  # any that is free
-    typed = [
+def start_ranks(config_file: str, files: Sequence[Path], log: IO[str], env: dict[str, str]) -> ProcessGroup:
+    """Start the processes of a run.
+
+    Args:
+        config_file: Configuration of accelerate.
+        files: Arguments of `bench.execution.rank_worker`: job file, output folder, progress file.
+        log: File that takes what the processes print.
+        env: Environment variables of the processes.
+    """
+    options = ["--config_file", str(Path(config_file).absolute()), "--multi_gpu", "--mixed_precision", "no"]
+    if not _load_config(Path(config_file), config_file).get("main_process_port"):
+        options += ["--main_process_port", "0"]  # any free port
+    command = [
         sys.executable,
         "-P",
         "-m",
         "accelerate.commands.launch",
-        *how,
+        *options,
         "-m",
         "bench.execution.rank_worker",
         *map(str, files),
     ]
-    return ProcessGroup(typed, stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=env)
+    return ProcessGroup(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=env)
 
 
 def rank_environment(device: str, processes: int) -> dict[str, str]:
-    """What the environment says to the processes: which GPUs there are, and how many cores each of them has."""
-    threads = environment.threads()
-    said = {"OMP_NUM_THREADS": str(max(1, threads // processes)), environment.ALL_THREADS: str(threads)}
-    said["PYTHONSAFEPATH"] = "1"  # the user's folder shadows nothing
+    """Return the environment variables of the processes: threads of each and the GPUs that they see."""
+    threads = environment.compute_threads()
+    variables = {
+        "OMP_NUM_THREADS": str(max(1, threads // processes)),
+        environment.RUN_THREADS_VARIABLE: str(threads),
+        "PYTHONSAFEPATH": "1",  # the working folder shadows no module
+    }
     if device == "cpu":
-        return said | {"CUDA_VISIBLE_DEVICES": ""}
-    return said | {"CUDA_DEVICE_ORDER": os.environ.get("CUDA_DEVICE_ORDER", "PCI_BUS_ID")}
+        return variables | {"CUDA_VISIBLE_DEVICES": ""}
+    return variables | {"CUDA_DEVICE_ORDER": os.environ.get("CUDA_DEVICE_ORDER", "PCI_BUS_ID")}
 
 
 class ProcessGroup(subprocess.Popen[bytes]):
-    """Accelerate's launcher, which ends with all that it has started: they are in sessions of their own."""
+    """The launcher of accelerate, killed together with all processes that it has started.
+
+    A signal to the process group would not reach them, because accelerate starts them in sessions of their own.
+    """
 
     def kill(self) -> None:
-        """End them all at once."""
+        """Kill the launcher and all its descendants."""
         try:
-            root = psutil.Process(self.pid)
-            root.suspend()  # so that it starts no more meanwhile
-            family = root.children(recursive=True)
+            launcher = psutil.Process(self.pid)
+            launcher.suspend()  # so that it starts no more processes meanwhile
+            descendants = launcher.children(recursive=True)
         except psutil.NoSuchProcess:
-            family = []
+            descendants = []
         super().kill()
-        for one in family:
+        for process in descendants:
             try:
-                one.kill()
+                process.kill()
             except psutil.NoSuchProcess:
                 continue
 
 
-def _load(file: Path, where: str) -> dict[str, Any]:
-    """What a file says, whose keys accelerate knows."""
+def _load_config(file: Path, source: str) -> dict[str, Any]:
+    """Return the settings of a configuration file, all of whose keys accelerate has."""
     try:
-        said = yaml.safe_load(file.read_text("utf-8"))
+        config = yaml.safe_load(file.read_text("utf-8"))
     except OSError as error:
         raise UserError(
-            f"{where}: {(error.strerror or 'cannot be read').lower()}",
+            f"{source}: {(error.strerror or 'cannot be read').lower()}",
             location=str(file.absolute()),
             hint=f"accelerate config --config_file {file}",
         ) from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{where}: not YAML: {' '.join(str(error).split())}", location=str(file.absolute())) from None
-    if not isinstance(said, dict):
-        raise UserError(f"{where}: not a list of keys and values", location=str(file.absolute()))
-    known = {*_fields(), *OLD}
-    for key in said:
-        if key not in known:
-            raise UserError(f"{where}: accelerate knows no '{key}'", hint=did_you_mean(str(key), known))
-    return said
+        raise UserError(f"{source}: not YAML: {' '.join(str(error).split())}", location=str(file.absolute())) from None
+    if not isinstance(config, dict):
+        raise UserError(f"{source}: not a mapping of keys and values", location=str(file.absolute()))
+    valid_keys = {*_config_keys(), *LEGACY_KEYS}
+    for key in config:
+        if key not in valid_keys:
+            raise UserError(f"{source}: accelerate has no key '{key}'", hint=did_you_mean(str(key), valid_keys))
+    return config
 
 
-def _fields() -> list[str]:
-    """The keys of accelerate's configuration, read off its source: importing it would take seconds."""
+def _config_keys() -> list[str]:
+    """Return the keys of accelerate's configuration.
+
+    They are read from accelerate's source, because importing it takes seconds. It is imported only if its source has
+    no such classes any more.
+    """
+    return _parse_config_keys() or _import_config_keys()
+
+
+def _parse_config_keys() -> list[str]:
+    """Read the annotated fields of accelerate's configuration classes from its source; empty if there are none."""
     spec = importlib.util.find_spec("accelerate")
     assert spec is not None and spec.origin is not None
-    source = Path(spec.origin).parent / "commands" / "config" / "config_args.py"
-    classes = [node for node in ast.parse(source.read_bytes()).body if isinstance(node, ast.ClassDef)]
-    fields = [part for node in classes if node.name in ("BaseConfig", "ClusterConfig") for part in node.body]
-    return [node.target.id for node in fields if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name)]
+    file = Path(spec.origin).parent / "commands" / "config" / "config_args.py"
+    if not file.is_file():
+        return []
+    classes = [node for node in ast.parse(file.read_bytes()).body if isinstance(node, ast.ClassDef)]
+    statements = [statement for node in classes if node.name in CONFIG_CLASSES for statement in node.body]
+    fields = [statement.target for statement in statements if isinstance(statement, ast.AnnAssign)]
+    return [target.id for target in fields if isinstance(target, ast.Name)]
 
 
-def _word(said: Any) -> str:
-    """A word as accelerate has it; YAML takes a bare NO for no."""
-    return "NO" if said is False else str(said)
+def _import_config_keys() -> list[str]:
+    """Return the fields of the class that accelerate reads a configuration of one machine into."""
+    config_args: Any = importlib.import_module("accelerate.commands.config.config_args")
+    return [field.name for field in dataclasses.fields(config_args.ClusterConfig)]
 
 
-def _says(value: Any) -> bool:
-    """Whether a setting asks for something."""
+def _check_machine(config: dict[str, Any], option: str) -> None:
+    """Raise `UserError` unless all processes are on this machine."""
+    environment_name = _enum_name(config.get("compute_environment", "LOCAL_MACHINE"))
+    if environment_name != "LOCAL_MACHINE" or config.get("num_machines", 1) != 1:
+        raise UserError(
+            f"{option}: a run must stay on one machine", hint="compute_environment: LOCAL_MACHINE, num_machines: 1"
+        )
+
+
+def _enum_name(value: Any) -> str:
+    """Return a value as accelerate spells it; YAML reads an unquoted NO as False."""
+    return "NO" if value is False else str(value)
+
+
+def _is_set(value: Any) -> bool:
+    """Return True if a setting turns something on."""
     if isinstance(value, dict):
-        return any(_says(inner) for inner in value.values())
+        return any(_is_set(inner) for inner in value.values())
     return bool(value) and str(value).lower() not in ("no", "false", "none")
 
 
-def _cpu(where: str, asked: str) -> str:
-    if asked not in ("auto", "cpu"):
-        raise UserError(f"{where}: is for the CPU, and --device is {asked}", hint="leave --device out")
+def _cpu_device(option: str, requested_device: str) -> str:
+    if requested_device not in ("auto", "cpu"):
+        raise UserError(f"{option}: is for the CPU, and --device is {requested_device}", hint="leave out --device")
     return "cpu"
 
 
-def _gpus(where: str, asked: str, processes: int, said: dict[str, Any]) -> str:
-    """The device of what one process does, where a GPU for each is here."""
-    if asked not in ("auto", "cuda"):
-        mend = "leave --device out; gpu_ids says which GPUs" if asked.startswith("cuda:") else "use_cpu: true"
-        raise UserError(f"{where}: is for GPUs, and --device is {asked}", hint=mend)
-    named = str(said.get("gpu_ids") or "all")
-    ids = [part.strip() for part in named.split(",")] if named != "all" else []
+def _first_gpu(option: str, requested_device: str, processes: int, config: dict[str, Any]) -> str:
+    """Return the device of runs of one process, after checking that there is a GPU for each process."""
+    if requested_device not in ("auto", "cuda"):
+        is_numbered = requested_device.startswith("cuda:")
+        hint = "leave out --device; gpu_ids selects the GPUs" if is_numbered else "use_cpu: true"
+        raise UserError(f"{option}: is for GPUs, and --device is {requested_device}", hint=hint)
+    gpu_ids = str(config.get("gpu_ids") or "all")
+    ids = [part.strip() for part in gpu_ids.split(",")] if gpu_ids != "all" else []
     device.check_device("cuda")
-    there = device.count_gpus()
-    short = processes > (len(ids) or there)
-    if short or any(not part.isdecimal() or int(part) >= there for part in ids):
-        names = f" of gpu_ids {named}" if ids else ""
+    gpus = device.count_gpus()
+    too_few = processes > (len(ids) or gpus)
+    if too_few or any(not part.isdecimal() or int(part) >= gpus for part in ids):
+        names = f" of gpu_ids {gpu_ids}" if ids else ""
         raise UserError(
-            f"{where}: {processes} processes want a GPU each{names}, and {there} {'is' if there == 1 else 'are'} here",
-            hint="fewer num_processes; or distributed_type: MULTI_CPU, which needs none",
+            f"{option}: {processes} processes need a GPU each{names}, and this machine has {gpus}",
+            hint="a smaller num_processes; or distributed_type: MULTI_CPU, which needs no GPU",
         )
-    return f"cuda:{ids[0]}" if ids else asked
+    return f"cuda:{ids[0]}" if ids else requested_device

@@ -1,4 +1,4 @@
-"""The budget: the same grant for every method of a comparison, held and metered by the run."""
+"""Budget of a run: the same limits for every method of a comparison, enforced and measured by the run."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ from pydantic import ValidationError
 
 from bench.errors import UserError, did_you_mean
 from bench.method import BudgetExhausted, ProgressCallback
-from bench.records.cost import BudgetUsage
-from bench.records.record import BudgetLimits
+from bench.records import BudgetLimits, BudgetUsage
 from bench.units import parse_bytes
 
 PRESETS = {
@@ -22,60 +21,83 @@ PRESETS = {
     "standard": BudgetLimits(epochs=3),
     "tuned": BudgetLimits(epochs=3, trials=8),
 }
-LATELY = 8
-FIELDS = list(BudgetLimits.model_fields)
+RECENT_STEPS = 8
+"""Step durations that decide if another step ends in time."""
+LIMIT_NAMES = list(BudgetLimits.model_fields)
 
 
 def parse_budget(text: str) -> BudgetLimits:
-    """A preset's name, `key=value` pairs, or a preset and what to change in it: `quick,epochs=2`."""
-    grant: dict[str, object] = {}
-    for place, part in enumerate(text.split(",")):
-        name, equals, value = (piece.strip() for piece in part.partition("="))
-        if not equals:
-            if place or name not in PRESETS:
-                raise UserError(f"--budget {text}: no preset '{name}'", hint=did_you_mean(name, PRESETS))
-            grant = PRESETS[name].model_dump()
-        elif name not in FIELDS:
-            raise UserError(f"--budget {text}: a budget has no '{name}'", hint=did_you_mean(name, FIELDS))
-        else:
-            grant[name] = None if value in ("none", "null") else value
+    """Parse the value of `--budget`.
+
+    Args:
+        text: Name of a preset, `key=value` pairs, or a preset and changes to it: `quick,epochs=2`. The value `none`
+            removes a limit.
+
+    Raises:
+        UserError: A name is unknown, a value is invalid, or no limit ends training.
+    """
+    option = f"--budget {text}"
+    values = _parse_pairs(text, option)
     try:
-        if isinstance(grant.get("memory"), str):
-            grant["memory"] = parse_bytes(str(grant["memory"]))
+        if isinstance(values.get("memory"), str):
+            values["memory"] = parse_bytes(str(values["memory"]))
     except ValueError as error:
-        raise UserError(f"--budget {text}: memory={grant['memory']} is {error}", hint="memory=2GiB") from None
+        raise UserError(f"{option}: memory={values['memory']} is {error}", hint="memory=2GiB") from None
     try:
-        granted = BudgetLimits.model_validate(grant)
+        limits = BudgetLimits.model_validate(values)
     except ValidationError as error:
         first = error.errors()[0]
         raise UserError(
-            f"--budget {text}: {first['loc'][0]}={first['input']} is refused: {first['msg'].lower()}",
+            f"{option}: {first['loc'][0]}={first['input']} is invalid: {first['msg'].lower()}",
             hint="give a positive number, or 'none' for no limit",
         ) from None
-    if granted.epochs is None and granted.steps is None:
+    if limits.epochs is None and limits.steps is None:
         raise UserError(
-            f"--budget {text}: neither passes nor steps is limited, so training would never end",
-            hint="add epochs=3 or steps=200; seconds and tokens may cut it shorter",
+            f"{option}: neither epochs nor steps is limited, so training would never end",
+            hint="add epochs=3 or steps=200; seconds and tokens may end training sooner",
         )
-    return granted
+    return limits
+
+
+def _parse_pairs(text: str, option: str) -> dict[str, object]:
+    """Split the text into limits by name; values stay texts, except those of a preset."""
+    values: dict[str, object] = {}
+    for index, part in enumerate(text.split(",")):
+        name, equals, value = (piece.strip() for piece in part.partition("="))
+        if not equals:
+            if index or name not in PRESETS:
+                raise UserError(f"{option}: preset '{name}' not found", hint=did_you_mean(name, PRESETS))
+            values = PRESETS[name].model_dump()
+        elif name not in LIMIT_NAMES:
+            raise UserError(f"{option}: a budget has no limit '{name}'", hint=did_you_mean(name, LIMIT_NAMES))
+        else:
+            values[name] = None if value in ("none", "null") else value
+    return values
 
 
 class BudgetTracker:
-    """Meters what one method draws and refuses what exceeds the grant."""
+    """Measures what a method uses of its budget and rejects work beyond the limits (see `bench.method.Budget`)."""
 
     def __init__(self, limits: BudgetLimits, examples: int, on_progress: ProgressCallback = lambda event: None) -> None:
-        """`examples` are the training examples the method was given; `watch` hears of every draw."""
+        """Start the clock.
+
+        Args:
+            limits: The limits.
+            examples: Number of training examples that the method was given.
+            on_progress: Receives steps, tokens and seconds whenever something is spent.
+        """
         self.limits, self.train_size, self.on_progress = limits, max(examples, 1), on_progress
         self.steps = self.examples = self.tokens = 0
         self.micro_batch: int | None = None
         self.flops: float | None = None
         self.estimated_bytes: int | None = None
         self.stopped_by: str | None = None
-        self._paused = 0.0
-        self._begun: tuple[float, int] | None = None  # when the last steps were begun, and how many
-        self._lately: deque[float] = deque(maxlen=LATELY)  # seconds per step of those before
-        self._started = time.perf_counter()
-        self._stopped: float | None = None
+        """Name of the first limit that was hit; None if the method ended by itself."""
+        self._paused_s = 0.0
+        self._last_spend: tuple[float, int] | None = None  # seconds on the clock, and the steps begun then
+        self._recent_step_s: deque[float] = deque(maxlen=RECENT_STEPS)  # seconds per step, before the last spend
+        self._started_at = time.perf_counter()
+        self._stopped_at: float | None = None
 
     @property
     def batch(self) -> int:
@@ -84,11 +106,11 @@ class BudgetTracker:
 
     @property
     def planned_steps(self) -> int:
-        """Optimizer steps that passes and steps allow; tokens or seconds may end training sooner."""
+        """Optimizer steps that epochs and steps allow; tokens or seconds may end training sooner."""
         return self.plan_steps(self.train_size)
 
     def plan_steps(self, rows: int) -> int:
-        """The same where the examples are packed into so many rows."""
+        """Return the optimizer steps that epochs and steps allow if the examples are packed into `rows` rows."""
         limits = [self.limits.steps or math.inf]
         if self.limits.epochs:
             limits.append(self.limits.epochs * math.ceil(rows / self.batch))
@@ -97,44 +119,55 @@ class BudgetTracker:
     @property
     def seconds(self) -> float:
         """Seconds on the clock so far."""
-        return (self._stopped or time.perf_counter()) - self._started - self._paused
+        return (self._stopped_at or time.perf_counter()) - self._started_at - self._paused_s
 
     def stop(self) -> None:
         """Stop the clock for good."""
-        self._stopped = time.perf_counter()
+        self._stopped_at = time.perf_counter()
 
     @contextmanager
     def off_clock(self) -> Iterator[None]:
-        """Seconds inside are not charged: for evaluation on the way."""
-        began = time.perf_counter()
+        """Pause the clock while the context lasts, for evaluation during training."""
+        paused_at = time.perf_counter()
         try:
             yield
         finally:
-            self._paused += time.perf_counter() - began
+            self._paused_s += time.perf_counter() - paused_at
 
     def can_afford(self, *, steps: int = 0, examples: int = 0, tokens: int = 0) -> bool:
-        """Whether a draw of this size is still within the grant; notes the first limit that says no."""
+        """Return True if this much work is within the limits; the first limit that is hit becomes `stopped_by`."""
         limit = self._limit_hit(steps, examples, tokens)
         self.stopped_by = self.stopped_by or limit
         return limit is None
 
     def spend(self, *, steps: int = 0, examples: int = 0, tokens: int = 0) -> None:
-        """Take from the grant before working; raises `BudgetExhausted`, and takes nothing, if it would exceed it."""
+        """Count work before it is done.
+
+        Raises:
+            BudgetExhausted: The work would exceed a limit; nothing is counted then.
+        """
         if not self.can_afford(steps=steps, examples=examples, tokens=tokens):
             raise BudgetExhausted(
                 f"the budget of {self.stopped_by} is used up: {self.limits.model_dump(exclude_none=True)}"
             )
         if steps:
-            self._lately.append(self._last())
-            self._begun = self.seconds, steps
-        self.steps, self.examples, self.tokens = self.steps + steps, self.examples + examples, self.tokens + tokens
+            self._recent_step_s.append(self._current_step_s())
+            self._last_spend = self.seconds, steps
+        self.steps += steps
+        self.examples += examples
+        self.tokens += tokens
         self.on_progress(
-            {"step": self.steps, "steps": self.planned_steps, "tokens": self.tokens, "spent_s": self.seconds}
-            | {"granted_s": self.limits.seconds}
+            {
+                "step": self.steps,
+                "steps": self.planned_steps,
+                "tokens": self.tokens,
+                "spent_s": self.seconds,
+                "granted_s": self.limits.seconds,
+            }
         )
 
     def usage(self) -> BudgetUsage:
-        """What was drawn, for the record."""
+        """Return what was used, for the record."""
         return BudgetUsage(
             train_size=self.train_size,
             examples=self.examples,
@@ -147,21 +180,25 @@ class BudgetTracker:
             stopped_by=self.stopped_by,
         )
 
-    def _last(self) -> float:
-        """Seconds per step of the steps begun last, as if they ended now."""
-        return (self.seconds - self._begun[0]) / self._begun[1] if self._begun else 0.0
+    def _current_step_s(self) -> float:
+        """Return the seconds per step since the last spend, as if its steps ended now."""
+        if self._last_spend is None:
+            return 0.0
+        began_at, steps = self._last_spend
+        return (self.seconds - began_at) / steps
 
     def _limit_hit(self, steps: int, examples: int, tokens: int) -> str | None:
-        grant = self.limits
-        if grant.steps and self.steps + steps > grant.steps:
+        """Return the name of the first limit that this much work would exceed."""
+        limits = self.limits
+        if limits.steps and self.steps + steps > limits.steps:
             return "steps"
-        if grant.epochs and self.examples + examples > grant.epochs * self.train_size:
+        if limits.epochs and self.examples + examples > limits.epochs * self.train_size:
             return "epochs"
-        if grant.tokens and self.tokens + tokens > grant.tokens:
+        if limits.tokens and self.tokens + tokens > limits.tokens:
             return "tokens"
-        # Only new work can come too late; tokens are counted after the fact. A step cannot be cut in the middle,
-        # so it is begun only if one as slow as the slowest of late still fits.
-        coming = steps * max((self._last(), *self._lately)) if steps else 0.0
-        if grant.seconds and (steps or examples) and self.seconds + coming > grant.seconds:
+        # Only new work can come too late, because tokens are counted after a step. A step cannot be interrupted, so it
+        # begins only if there is time for one as slow as the slowest of the recent steps.
+        expected_s = steps * max((self._current_step_s(), *self._recent_step_s)) if steps else 0.0
+        if limits.seconds and (steps or examples) and self.seconds + expected_s > limits.seconds:
             return "seconds"
         return None

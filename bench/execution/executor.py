@@ -1,4 +1,4 @@
-"""Where runs are made: here, one after the other, or on the nodes of a Ray cluster."""
+"""Executors of runs: this machine, one run after the other, or the nodes of a Ray cluster."""
 
 from __future__ import annotations
 
@@ -12,55 +12,70 @@ from bench.execution import launcher
 from bench.execution.job import Job
 from bench.measurement import device
 from bench.method import ProgressCallback
-from bench.records.record import Record
+from bench.records import Record
 
 LOCAL = "local"
-VALID = "local, ray, ray://auto, or ray://HOST:PORT"
+VALID_EXECUTORS = "local, ray, ray://auto, or ray://HOST:PORT"
 
-T = TypeVar("T")
-R = TypeVar("R")
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 class Executor(Protocol):
-    """Makes runs: the same loop of the command line drives every one of them."""
+    """Runs jobs somewhere; `run_jobs` drives every executor in the same way."""
 
     def check(self, device: str) -> None:
-        """Refuse a device that runs cannot be given."""
+        """Check the value of `--device`.
 
-    def open(self, jobs: Sequence[Job]) -> AbstractContextManager[str | None]:
-        """Be ready for these jobs while the context lasts; what it yields says where they go, if not here.
-
-        Raises `UserError` where they could not be run. Leaving it ends what is still in work.
+        Raises:
+            UserError: Runs cannot have this device.
         """
 
-    def launch(self, job: Job, out: Path, *, force: bool = False, show: ProgressCallback) -> tuple[Record, bool]:
-        """As `bench.launch.launch`: the job's record, which lies in `out` by then, and whether it was run for it."""
+    def open(self, jobs: Sequence[Job]) -> AbstractContextManager[str | None]:
+        """Get ready for the jobs while the context lasts; leaving it ends all runs in progress.
 
-    def map(self, work: Callable[[T], R], things: Iterable[T]) -> Iterator[R]:
-        """What `work`, which launches, makes of each thing, as it comes in."""
+        Returns:
+            A context that yields a description of where the runs go; None for this machine.
+
+        Raises:
+            UserError: The jobs cannot be run here.
+        """
+
+    def launch(self, job: Job, out: Path, *, force: bool = False, on_progress: ProgressCallback) -> tuple[Record, bool]:
+        """Return the record of a job, which is in the folder `out` by then, and True if the job was run for it.
+
+        See `bench.execution.launcher.launch_run`.
+        """
+
+    def map(self, work: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+        """Yield the result of `work`, which calls `launch`, for each item, in the order in which they finish."""
 
 
 class LocalExecutor:
-    """This machine: one run at a time."""
+    """Runs jobs on this machine, one at a time."""
 
     check = staticmethod(device.check_device)
     launch = staticmethod(launcher.launch_run)
 
-    def map(self, work: Callable[[T], R], things: Iterable[T]) -> Iterator[R]:
-        """One after the other."""
-        return map(work, things)
+    def map(self, work: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+        """Yield the result of `work` for one item after the other."""
+        return map(work, items)
 
     def open(self, jobs: Sequence[Job]) -> AbstractContextManager[None]:
-        """Nothing has to be made ready."""
+        """Return a context that does nothing."""
         return nullcontext()
 
 
 def resolve_executor(name: str) -> Executor:
-    """What `--executor` names. Nothing is connected to yet; raises `UserError` where it is none, or not installed."""
+    """Return the executor that `--executor` names, without connecting to a cluster.
+
+    Raises:
+        UserError: The name or address is invalid, or Ray is not installed.
+    """
     if name == LOCAL:
         return LocalExecutor()
     if name.partition("?")[0].partition(":")[0] == "ray":
         from bench.execution.ray import executor
 
         return executor.parse_executor(name)
-    raise UserError(f"--executor {name}: there is no such place", hint=f"Valid: {VALID}")
+    raise UserError(f"--executor {name}: executor not found", hint=f"Valid: {VALID_EXECUTORS}")

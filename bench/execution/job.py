@@ -1,30 +1,31 @@
-"""One run to come: what `plan` hands to `launch`, and `launch` to a worker as a file."""
+"""Job: one planned run, handed by `plan` to an executor and by the launcher to a worker as a file."""
 
 from __future__ import annotations
 
 from pydantic import Field
 
-from bench.records.cost import FrozenModel
-from bench.records.record import SearchRange, Spec, Tuning
+from bench.records import FrozenModel, SearchRange, Spec, Tuning
 
 
 class Job(FrozenModel):
-    """A spec, the command it came from, and the code that will run it."""
+    """A spec, the command it came from, and the settings that do not change the scores."""
 
     spec: Spec
     command: tuple[str, ...]
+    """The command line that planned the job."""
     method_sha256: str
+    """Digest of the source file of the method."""
     device: str = "auto"
-    """Where it is to run. No part of the spec: it decides seconds and memory, which `env` tells of, and no scores."""
+    """Device as in `--device`. It decides seconds and memory and no scores, so it is no part of the spec."""
     ranges: dict[str, SearchRange] = Field(default_factory=dict)
-    """Where those hyper-parameters are looked for that the user left open."""
+    """Search ranges of the hyper-parameters that the user left open."""
     tuning: Tuning | None = None
-    """How the spec's hyper-parameters were found, once they were looked for."""
+    """Ranges and trials that the hyper-parameters of the spec came from; None if they were not tuned."""
     accelerate: str | None = None
-    """The file of accelerate's configuration where several processes are to train together."""
+    """Configuration file of accelerate if several processes train together."""
     processes: int = 1
-    """How many. Like the device no part of the spec: scores are the same but for the rounding of sums."""
+    """Processes that train together. Like the device no part of the spec: scores differ only by rounding of sums."""
     save_artifacts: bool = False
-    """Whether what was fitted stays beside the record."""
+    """Keep the artifact beside the record."""
     questions: tuple[str, ...] | None = None
-    """What is asked in place of the exam where a run is made again for its artifact; nothing is measured then."""
+    """Questions to answer in place of the split, if a run is repeated for its artifact; nothing is measured then."""

@@ -1,4 +1,4 @@
-"""A fresh process per run, and a record whatever becomes of it."""
+"""Launcher: starts a process per run and returns its record, also if the process dies."""
 
 from __future__ import annotations
 
@@ -8,147 +8,183 @@ import subprocess
 import tempfile
 import time
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 from filelock import FileLock
+from pydantic import ValidationError
 
 import bench
 from bench import registry
 from bench.execution import accelerate_launcher, fork_client, progress
+from bench.execution.fork_client import Process
 from bench.execution.job import Job
-from bench.execution.plan import find_finished_record
 from bench.measurement import device
-from bench.method import ProgressCallback
-from bench.records.record import Failure, Record, Spec, Status
+from bench.method import ProgressCallback, ProgressState
+from bench.records import Failure, Record, Spec, Status
 
 POLL_S = 0.25
 GRACE_S = 60.0
-TAIL_LINES = 30
+"""Seconds beyond twice its budget of seconds after which a training process is killed."""
+LOG_TAIL_LINES = 30
 
 
 def launch_run(
-    job: Job, out: Path, *, force: bool = False, show: ProgressCallback = lambda state: None
+    job: Job, out: Path, *, force: bool = False, on_progress: ProgressCallback = lambda state: None
 ) -> tuple[Record, bool]:
-    """The job's record, and whether it had to be run for it.
+    """Return the record of a job, which is run unless it has a finished record.
 
-    One run at a time in a folder, whoever asks: runs side by side would disturb each other's measurements, and what
-    another command has just finished need not be run again.
+    A lock allows one run at a time in a folder, from all commands: runs side by side would disturb each other's
+    measurements, and a run that another command has just finished need not be repeated.
+
+    Args:
+        job: The job.
+        out: Folder of the records.
+        force: Run the job even if it has a finished record.
+        on_progress: Receives the progress of the run.
+
+    Returns:
+        The record, and True if the job was run for it.
     """
-    with folder_lock(out, show):
+    with folder_lock(out, on_progress):
         record = None if force else find_finished_record(job, out)
         if record is not None:
             return record, False
-        return _run(job, out, show), True
+        return _run(job, out, on_progress), True
 
 
-def folder_lock(out: Path, show: ProgressCallback) -> FileLock:
-    """A folder's lock, yet to be taken; shows if another command has it."""
+def folder_lock(out: Path, on_progress: ProgressCallback) -> FileLock:
+    """Return the lock of a folder, not acquired yet; reports progress if another command holds it."""
     lock = FileLock(out / ".lock", thread_local=False)
     try:
         lock.acquire(blocking=False)
         lock.release()
     except TimeoutError:
-        show({"phase": "waiting for another bench run in this folder"})
+        on_progress({"phase": "waiting for another bench run in this folder"})
     return lock
 
 
-def _run(job: Job, out: Path, show: ProgressCallback) -> Record:
-    place = out / f"{job.spec.id}.json"
-    before = _stamp(place)
+def find_finished_record(job: Job, out: Path) -> Record | None:
+    """Return the record of a job if it need not be run again.
+
+    That is a record with the status ok, made on the device that the job asks for, with as many processes, by the
+    current code of the method, and with the saved artifact beside it if the job asks for one.
+    """
+    file = out / f"{job.spec.id}.json"
+    if not file.is_file() or (job.save_artifacts and not (out / job.spec.id).is_dir()):
+        return None
+    try:
+        record = Record.read(file)
+    except ValidationError:
+        return None
+    if record.status != "ok" or record.env is None or record.env.method_sha256 != job.method_sha256:
+        return None
+    # A method that computes without torch (no threads in the record) gives the same on any device.
+    same_device = record.env.threads is None or device.is_same_device(job.device, record.env.device)
+    return record if same_device and record.env.processes == job.processes else None
+
+
+def _run(job: Job, out: Path, on_progress: ProgressCallback) -> Record:
+    """Run the job in a process of its own; write a record of the failure if the process dies without one."""
+    record_file = out / f"{job.spec.id}.json"
+    version_before = _file_version(record_file)
     with tempfile.TemporaryDirectory(prefix="bench-") as scratch:
         folder = Path(scratch)
-        (folder / "job.json").write_text(job.model_dump_json(), "utf-8")
+        job_file, progress_file = folder / "job.json", folder / "progress"
+        job_file.write_text(job.model_dump_json(), "utf-8")
         with (folder / "log").open("w+", encoding="utf-8", errors="replace") as log:
-            files = [folder / "job.json", out.absolute(), folder / "progress"]
-            worker = _start(job, files, log)
+            worker = _start_worker(job, [job_file, out.absolute(), progress_file], log)
             try:
-                late = _wait(worker, job, folder / "progress", show)
+                timed_out = _wait(worker, job, progress_file, on_progress)
             finally:
                 if worker.returncode is None:
                     worker.kill()
                     worker.wait()
-            if _stamp(place) != before:
-                return Record.read(place)
+            if _file_version(record_file) != version_before:
+                return Record.read(record_file)
             log.seek(0)
-            tail = "".join(log.readlines()[-TAIL_LINES:])
-        state = progress.read_progress(folder / "progress")
-    record = _obituary(job, worker.returncode, late, state, tail)
+            log_tail = "".join(log.readlines()[-LOG_TAIL_LINES:])
+        state = progress.read_progress(progress_file)
+    record = _record_of_dead_worker(job, worker.returncode, timed_out, state, log_tail)
     record.write(out)
     return record
 
 
-def _start(job: Job, files: list[Path], log: IO[str]) -> fork_client.Process:
-    """The process of a job, or those that train it together."""
+def _start_worker(job: Job, files: list[Path], log: IO[str]) -> Process:
+    """Start the process of a job, or the launcher of the processes that train it together."""
+    environment = worker_environment(job.spec)
     if job.accelerate is not None:
-        around = accelerate_launcher.rank_environment(job.device, job.processes)
-        return accelerate_launcher.start_ranks(job.accelerate, files, log, _environment(job.spec) | around)
-    needs = registry.find_method(job.spec.method.ref).preload_modules
-    return fork_client.start_worker(
-        files, log, needs, _environment(job.spec) | device.visible_gpu_environment(job.device)
-    )
+        environment |= accelerate_launcher.rank_environment(job.device, job.processes)
+        return accelerate_launcher.start_ranks(job.accelerate, files, log, environment)
+    modules = registry.find_method(job.spec.method.ref).preload_modules
+    environment |= device.visible_gpu_environment(job.device)
+    return fork_client.start_worker(files, log, modules, environment)
 
 
-def _wait(worker: fork_client.Process, job: Job, file: Path, show: ProgressCallback) -> bool:
-    """Wait for the worker, mostly asleep; True if it had to be killed for ignoring its budget of seconds."""
-    granted = job.spec.budget.seconds
+def _wait(worker: Process, job: Job, progress_file: Path, on_progress: ProgressCallback) -> bool:
+    """Wait for the worker and report its progress; return True if it was killed for exceeding its seconds."""
+    limit_s = job.spec.budget.seconds
     while True:
         try:
             worker.wait(timeout=POLL_S)
             return False
         except subprocess.TimeoutExpired:
-            state = progress.read_progress(file)
-            show(state)
-            fitting = time.time() - state["since"] if state.get("phase") == "fit" else 0.0
-            if granted is not None and fitting > 2 * granted + GRACE_S:
+            state = progress.read_progress(progress_file)
+            on_progress(state)
+            fit_s = time.time() - state["since"] if state.get("phase") == "fit" else 0.0
+            if limit_s is not None and fit_s > 2 * limit_s + GRACE_S:
                 worker.kill()
                 worker.wait()
                 return True
 
 
-def _environment(spec: Spec) -> dict[str, str]:
-    """The child finds the same `bench`, hashes the same way every time, and asks no hub while it is measured."""
-    settled = {"PYTHONHASHSEED": "0", "TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"}
-    # Threads that spin for long cost a factor of ten as soon as another process needs one of the cores, and threads
-    # that never spin cost half as much again; what the user says about it holds.
+def worker_environment(spec: Spec) -> dict[str, str]:
+    """Return the environment variables of a worker.
+
+    The worker imports the same `bench`, hashes the same way every time, and sends no request to the hub while it is
+    measured.
+    """
+    variables = {"PYTHONHASHSEED": "0", "TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"}
+    # Threads that spin for long are ten times slower as soon as another process needs one of the cores, and threads
+    # that never spin are slower by half. A setting of the user takes precedence.
     if not os.environ.keys() & {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"}:
-        settled["GOMP_SPINCOUNT"] = "30000"
-    settled["THP_MEM_ALLOC_ENABLE"] = "1"  # torch asks for large pages: faster, and less lies idle between tensors
+        variables["GOMP_SPINCOUNT"] = "30000"
+    variables["THP_MEM_ALLOC_ENABLE"] = "1"  # with huge pages torch is faster and wastes less memory between tensors
     if spec.budget.memory is not None:
-        # Every tensor of some size goes back to the system when it is freed: slower by a third, and the peak is halved.
-        settled["MALLOC_MMAP_THRESHOLD_"] = str(2**16)
+        # Larger tensors return to the system as soon as they are freed: a third slower, but half the peak memory.
+        variables["MALLOC_MMAP_THRESHOLD_"] = str(2**16)
     checkout = Path(bench.__file__).parent.parent
     if (checkout / "pyproject.toml").is_file():
         paths = [str(checkout), *filter(None, [os.environ.get("PYTHONPATH")])]
-        settled["PYTHONPATH"] = os.pathsep.join(paths)
-    return os.environ | settled
+        variables["PYTHONPATH"] = os.pathsep.join(paths)
+    return os.environ | variables
 
 
-def _stamp(file: Path) -> tuple[int, int] | None:
-    """Tells a file from the one that replaced it; None if there is none."""
+def _file_version(file: Path) -> tuple[int, int] | None:
+    """Return a value that changes when the file is replaced; None if there is no file."""
     try:
-        state = file.stat()
+        stat = file.stat()
     except FileNotFoundError:
         return None
-    return state.st_ino, state.st_mtime_ns
+    return stat.st_ino, stat.st_mtime_ns
 
 
-def _obituary(job: Job, code: int, late: bool, state: dict[str, Any], tail: str) -> Record:
-    """The record of a run whose process died before it could write one."""
+def _record_of_dead_worker(job: Job, exit_code: int, timed_out: bool, state: ProgressState, log_tail: str) -> Record:
+    """Return the record of a run whose process ended before it could write one."""
     phase = state.get("phase", "start")
-    status: Status = "timeout" if late else "error"
-    if late:
-        message = f"still fitting long after its {job.spec.budget.seconds:g} s were over, so the worker was ended"
-    elif code < 0:
-        message = f"the worker was killed by {signal.Signals(-code).name} during {phase}"
-        if -code == signal.SIGKILL:
+    status: Status = "timeout" if timed_out else "error"
+    if timed_out:
+        message = f"still fitting long after its {job.spec.budget.seconds:g} s were over, so the worker was killed"
+    elif exit_code < 0:
+        message = f"the worker was killed by {signal.Signals(-exit_code).name} during {phase}"
+        if -exit_code == signal.SIGKILL:
             message += " (the system does that when memory runs out)"
     else:
-        message = f"the worker ended with exit code {code} during {phase} and left no record"
-    return failed_record(job, status, Failure(kind="WorkerDied", message=message, trace=tail or None))
+        message = f"the worker ended with exit code {exit_code} during {phase} and wrote no record"
+    return failed_record(job, status, Failure(kind="WorkerDied", message=message, trace=log_tail or None))
 
 
-def failed_record(job: Job, status: Status, why: Failure) -> Record:
-    """The record of a run of which nothing else is known."""
+def failed_record(job: Job, status: Status, error: Failure) -> Record:
+    """Return the record of a run that has no other results."""
     return Record(
         id=job.spec.id,
         status=status,
@@ -159,6 +195,6 @@ def failed_record(job: Job, status: Status, why: Failure) -> Record:
         env=None,
         curve=(),
         tuning=job.tuning,
-        error=why,
+        error=error,
         samples=(),
     )

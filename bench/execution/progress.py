@@ -1,39 +1,44 @@
-"""How far a run is: the worker keeps a small file, the launcher looks at it now and then."""
+"""Progress of a run: the worker keeps it in a small file, which the launcher reads now and then."""
 
 from __future__ import annotations
 
 import json
 import time
 from pathlib import Path
-from typing import Any
 
-INTERVAL_S = 0.25
+from bench.method import ProgressState
+
+WRITE_INTERVAL_S = 0.25
 
 
 class ProgressFile:
-    """A `Watch` that keeps the newest state of a run in a file, rewritten at most four times a second."""
+    """A `ProgressCallback` that keeps the newest progress of a run in a file.
+
+    The file is written at once when a phase begins, otherwise at most four times a second. It is replaced as a whole,
+    so that a reader never sees half of it.
+    """
 
     def __init__(self, file: Path) -> None:
-        self.file = file
-        self.state: dict[str, Any] = {}
-        self.written = 0.0
+        self._file = file
+        self._progress: ProgressState = {}
+        self._last_write = 0.0
 
-    def __call__(self, event: dict[str, Any]) -> None:
-        """Take in what is going on; a new phase is written at once."""
+    def __call__(self, event: ProgressState) -> None:
+        """Merge an event into the progress; an event with a phase begins anew."""
         if "phase" in event:
-            self.state = {"since": time.time()}
-        self.state |= event
-        if "phase" in event or time.monotonic() - self.written > INTERVAL_S:
-            fresh = self.file.with_suffix(".new")
-            fresh.write_text(json.dumps(self.state), "utf-8")
-            fresh.replace(self.file)
-            self.written = time.monotonic()
+            self._progress = {"since": time.time()}
+        self._progress |= event
+        if "phase" in event or time.monotonic() - self._last_write > WRITE_INTERVAL_S:
+            new_file = self._file.with_suffix(".new")
+            new_file.write_text(json.dumps(self._progress), "utf-8")
+            new_file.replace(self._file)
+            self._last_write = time.monotonic()
 
 
-def read_progress(file: Path) -> dict[str, Any]:
-    """The newest state, empty before the first."""
+def read_progress(file: Path) -> ProgressState:
+    """Return the newest progress, empty if nothing has been written yet."""
     try:
-        state: dict[str, Any] = json.loads(file.read_text("utf-8"))
+        progress: ProgressState = json.loads(file.read_text("utf-8"))
     except FileNotFoundError:
         return {}
-    return state
+    return progress

@@ -1,4 +1,4 @@
-"""Tuning: the same number of trials for every method, judged on validation only; Optuna says what to try next."""
+"""Tuning: the same number of trials for every method, scored on validation only, proposed by Optuna."""
 
 from __future__ import annotations
 
@@ -10,45 +10,53 @@ from threading import Lock
 from typing import Any
 
 from bench.execution.job import Job
-from bench.method import ProgressCallback
-from bench.records.record import Record, SearchRange, Trial, Tuning
+from bench.method import ProgressCallback, ProgressState
+from bench.records import Record, SearchRange, Trial, Tuning
 
-SEED = 1_000_000  # of all trials: no run that counts has it
-FOLDER = "trials"
+TRIAL_SEED = 1_000_000
+"""Seed of all trials, which no other run has."""
+TRIALS_FOLDER = "trials"
 
-Wanted = tuple[str, int | None]
-"""A method, and the training examples it is granted."""
+TuningKey = tuple[str, int | None]
+"""Reference of a method and its number of training examples."""
 Launch = Callable[..., tuple[Record, bool]]
-"""As `bench.launch.launch`."""
+"""Signature of `bench.execution.launcher.launch_run`."""
 
 
 class Tuner:
-    """Finds each method's hyper-parameters once per training size, for all seeds, whichever thread asks first."""
+    """Tunes each method once per training size for all its seeds; may be used from several threads."""
 
     def __init__(self, out: Path, launch: Launch) -> None:
-        self.out, self.launch = out, launch
-        self.found: dict[Wanted, Tuning] = {}
-        self.searching: defaultdict[Wanted, Lock] = defaultdict(Lock)
+        """Keep the records of trials in a folder below `out`; `launch` runs them."""
+        self._out = out
+        self._launch = launch
+        self._tunings: dict[TuningKey, Tuning] = {}
+        self._locks: defaultdict[TuningKey, Lock] = defaultdict(Lock)
 
-    def with_best_params(self, job: Job, show: ProgressCallback) -> Job:
-        """The job with what did best on validation; as it is where nothing is to be tuned or no trial succeeded."""
+    def with_best_params(self, job: Job, on_progress: ProgressCallback) -> Job:
+        """Return the job with the hyper-parameters that scored best on validation.
+
+        The hyper-parameters stay as they are if no trial succeeded; the job stays as it is if its budget has no
+        trials.
+        """
         if job.spec.budget.trials is None:
             return job
-        wanted = job.spec.method.ref, job.spec.budget.examples
-        with self.searching[wanted]:
-            if wanted not in self.found:
-                self.found[wanted] = run_trials(job, self.out / FOLDER, self.launch, show)
-        tuning = self.found[wanted]
-        scored = [attempt for attempt in tuning.trials if attempt.score is not None]
-        best = max(scored, key=lambda attempt: attempt.score or 0.0, default=None)
-        return _changed(job, {"tuning": tuning}, best.params if best else job.spec.method.params)
+        key = job.spec.method.ref, job.spec.budget.examples
+        with self._locks[key]:
+            if key not in self._tunings:
+                self._tunings[key] = run_trials(job, self._out / TRIALS_FOLDER, self._launch, on_progress)
+        tuning = self._tunings[key]
+        scored = [trial for trial in tuning.trials if trial.score is not None]
+        best = max(scored, key=lambda trial: trial.score or 0.0, default=None)
+        tuned_job = _with_params(job, best.params if best else job.spec.method.params)
+        return tuned_job.model_copy(update={"tuning": tuning})
 
 
-def run_trials(job: Job, out: Path, launch: Launch, show: ProgressCallback) -> Tuning:
-    """Try the method's defaults, then what Optuna's TPE proposes, each in a process of its own, within the budget.
+def run_trials(job: Job, out: Path, launch: Launch, on_progress: ProgressCallback) -> Tuning:
+    """Try the default hyper-parameters, then those that Optuna's TPE sampler proposes, within the budget of the job.
 
-    Trials that have a record in `out` are not run again. What fails or diverges counts as a trial. A method with
-    nothing to look for is not tried at all.
+    Each trial runs in a process of its own; one that has a record in `out` is not run again. A trial that fails or
+    diverges counts as a trial. A method without search ranges has no trials.
     """
     import optuna
 
@@ -58,37 +66,50 @@ def run_trials(job: Job, out: Path, launch: Launch, show: ProgressCallback) -> T
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=0))
     study.enqueue_trial({name: job.spec.method.params[name] for name in job.ranges})
-    alone = job.spec.budget.model_copy(update={"trials": None})  # so that a longer search begins with a shorter one's
-    attempts = []
-    for number in range(job.spec.budget.trials or 0):
-        trial = study.ask()
-        params = job.spec.method.params | {name: _draw(trial, name, place) for name, place in job.ranges.items()}
-        told = _telling(show, number + 1)
-        spec = {"seed": SEED, "split": "validation", "budget": alone}
-        record, _ = launch(_changed(job, {"save_artifacts": False}, params, spec), out, show=told)
-        attempts.append(Trial(params=params, status=record.status, score=_score(record)))
-        failed = None if attempts[-1].score is not None else optuna.trial.TrialState.FAIL
-        study.tell(trial, attempts[-1].score, state=failed)
-    return Tuning(ranges=job.ranges, trials=tuple(attempts))
+    trials = []
+    for number in range(1, (job.spec.budget.trials or 0) + 1):
+        optuna_trial = study.ask()
+        suggested = {name: _suggest(optuna_trial, name, search_range) for name, search_range in job.ranges.items()}
+        params = job.spec.method.params | suggested
+        record, _ = launch(_trial_job(job, params), out, on_progress=_with_trial_number(on_progress, number))
+        score = _score(record)
+        trials.append(Trial(params=params, status=record.status, score=score))
+        study.tell(optuna_trial, score, state=optuna.trial.TrialState.FAIL if score is None else None)
+    return Tuning(ranges=job.ranges, trials=tuple(trials))
 
 
-def _telling(show: ProgressCallback, number: int) -> ProgressCallback:
-    return lambda state: show(state | {"trial": number})
+def _with_trial_number(on_progress: ProgressCallback, number: int) -> ProgressCallback:
+    def report(state: ProgressState) -> None:
+        on_progress({**state, "trial": number})
+
+    return report
 
 
-def _changed(job: Job, changes: dict[str, Any], params: dict[str, Any], spec: dict[str, Any] | None = None) -> Job:
+def _trial_job(job: Job, params: dict[str, Any]) -> Job:
+    """Return the job of a trial: scored on validation, with the seed of all trials and without an artifact.
+
+    Its budget does not contain the number of trials, so that a longer search continues a shorter one.
+    """
+    trial_job = _with_params(job, params)
+    limits = job.spec.budget.model_copy(update={"trials": None})
+    spec = trial_job.spec.model_copy(update={"seed": TRIAL_SEED, "split": "validation", "budget": limits})
+    return trial_job.model_copy(update={"save_artifacts": False, "spec": spec})
+
+
+def _with_params(job: Job, params: dict[str, Any]) -> Job:
     method = job.spec.method.model_copy(update={"params": params})
-    return job.model_copy(update=changes | {"spec": job.spec.model_copy(update={"method": method} | (spec or {}))})
+    return job.model_copy(update={"spec": job.spec.model_copy(update={"method": method})})
 
 
-def _draw(trial: Any, name: str, place: SearchRange) -> Any:
-    if place.choices is not None:
-        return trial.suggest_categorical(name, place.choices)
-    if place.integer:
-        return trial.suggest_int(name, place.low, place.high, log=place.log)
-    return trial.suggest_float(name, place.low, place.high, log=place.log)
+def _suggest(optuna_trial: Any, name: str, search_range: SearchRange) -> Any:
+    if search_range.choices is not None:
+        return optuna_trial.suggest_categorical(name, search_range.choices)
+    if search_range.integer:
+        return optuna_trial.suggest_int(name, search_range.low, search_range.high, log=search_range.log)
+    return optuna_trial.suggest_float(name, search_range.low, search_range.high, log=search_range.log)
 
 
 def _score(record: Record) -> float | None:
+    """Return the main metric on validation; None if the trial failed or diverged."""
     score = record.scores.get(record.spec.task.metric)
     return score if record.status == "ok" and score is not None and math.isfinite(score) else None

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import psutil
@@ -196,9 +197,9 @@ INVALID_CONFIGS: dict[str, tuple[dict[str, Any] | str, str]] = {
     "not YAML": ("a: [", "not YAML"),
     "a list": ("[1, 2]", "keys and values"),
     "unknown key": (CPU_CONFIG | {"num_proceses": 2}, "did you mean 'num_processes'"),
-    "no type": ({"num_processes": 2}, "no distributed_type"),
+    "no type": ({"num_processes": 2}, "distributed_type is missing"),
     "FSDP": (CPU_CONFIG | {"distributed_type": "FSDP"}, "holds the whole model"),
-    "DeepSpeed": (GPU_CONFIG | {"distributed_type": "DEEPSPEED"}, "not for DEEPSPEED"),
+    "DeepSpeed": (GPU_CONFIG | {"distributed_type": "DEEPSPEED"}, "DEEPSPEED is not supported"),
     "settings of DeepSpeed": (CPU_CONFIG | {"deepspeed_config": {"zero_stage": 2}}, "deepspeed_config"),
     "SageMaker": (CPU_CONFIG | {"compute_environment": "AMAZON_SAGEMAKER"}, "one machine"),
     "two machines": (CPU_CONFIG | {"num_machines": 2}, "one machine"),
@@ -209,7 +210,7 @@ INVALID_CONFIGS: dict[str, tuple[dict[str, Any] | str, str]] = {
     "precision": (CPU_CONFIG | {"mixed_precision": "bf16"}, "--dtype"),
     "compiler": (CPU_CONFIG | {"dynamo_config": {"dynamo_backend": "INDUCTOR"}}, "compiled"),
     "MPI": (CPU_CONFIG | {"mpirun_config": {"mpirun_hostfile": "hosts"}}, "torchrun"),
-    "batch not divisible": (CPU_CONFIG | {"num_processes": 3}, "16 examples a step do not divide among 3"),
+    "batch not divisible": (CPU_CONFIG | {"num_processes": 3}, "16 examples per step do not divide among 3"),
 }
 
 
@@ -235,6 +236,25 @@ def test_run_missing_accelerate_config_is_an_error_without_torch(tmp_path: Path)
     process = subprocess.run([sys.executable, "-c", script], env=variables, capture_output=True, text=True)
     assert process.stdout.strip() == "2 set()", process.stderr
     assert "none.yaml: no such file" in process.stderr and "accelerate config" in process.stderr
+
+
+@pytest.mark.parametrize("source", ["", "class ClusterConfig:\n    pass\n", None])
+def test_read_accelerate_config_unknown_source_imports_accelerate(
+    source: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The keys are still known if accelerate's source has moved or does not declare them as expected."""
+    pytest.importorskip("accelerate.commands.config.config_args")
+    if source is not None:
+        folder = tmp_path / "accelerate" / "commands" / "config"
+        folder.mkdir(parents=True)
+        (folder / "config_args.py").write_text(source, "utf-8")
+    spec = SimpleNamespace(origin=str(tmp_path / "accelerate" / "__init__.py"))
+    monkeypatch.setattr(accelerate_launcher.importlib.util, "find_spec", lambda name: spec)
+    file = write_config(tmp_path / "config.yaml", CPU_CONFIG | {"fp16": False})
+    assert accelerate_launcher.read_accelerate_config(file, "auto").processes == 2
+    file = write_config(tmp_path / "misspelled.yaml", CPU_CONFIG | {"num_proceses": 2})
+    with pytest.raises(UserError, match="did you mean 'num_processes'"):
+        accelerate_launcher.read_accelerate_config(file, "auto")
 
 
 @pytest.mark.parametrize("config", re.findall(r"```yaml\n(.*?)```", DOCUMENT.read_text("utf-8"), re.DOTALL))

@@ -1,4 +1,4 @@
-"""Runs as tasks of Ray: it finds each a node with room and tries again where one fails; records are written here."""
+"""Ray executor: each run is a task of a Ray cluster, which places it and retries it; records are written here."""
 
 from __future__ import annotations
 
@@ -19,115 +19,123 @@ from filelock import FileLock
 from bench.errors import UserError
 from bench.execution import launcher
 from bench.execution.job import Job
-from bench.execution.plan import find_finished_record
 from bench.execution.ray import node, resources
 from bench.execution.ray.resources import RayResources
-from bench.method import ProgressCallback
-from bench.records.record import Failure, Record
+from bench.method import ProgressCallback, ProgressState
+from bench.records import Failure, Record
 
-RETRIES = 3  # of a run whose node or Ray worker was lost
+MAX_RETRIES = 3
+"""Retries of a run whose node or Ray worker was lost."""
 POLL_S = 0.5
-REACH_S = 5.0
-LOOK_S = 300.0
-END_S = 10.0
-AT_ONCE = 512  # threads that wait for runs; what is beyond is handed to Ray as others are done
-STORE = 256 * 2**20  # bytes; nothing but records and kept folders goes through it
-# What Ray would otherwise tell its makers; who wants that, sets it.
-SILENCE = {"RAY_USAGE_STATS_ENABLED": "0"}
+CONNECT_TIMEOUT_S = 5.0
+CHECK_TIMEOUT_S = 300.0
+CANCEL_TIMEOUT_S = 10.0
+MAX_WAITING_THREADS = 512
+"""Threads that wait for runs; further runs are handed to Ray as these end."""
+OBJECT_STORE_BYTES = 256 * 2**20
+"""Size of Ray's object store, which takes only records and artifacts."""
+RAY_VARIABLES = {"RAY_USAGE_STATS_ENABLED": "0"}
+"""Environment variables that keep Ray from sending usage statistics; a setting of the user takes precedence."""
+MAX_ERROR_CHARS = 300
 
-T = TypeVar("T")
-R = TypeVar("R")
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 class RunEnded(Exception):
-    """The command is over, and this run with it."""
+    """The command is ending, and this run with it."""
 
 
 class ProgressBoard:
-    """An actor that runs tell how far they are."""
+    """Ray actor that receives the progress of all runs."""
 
     def __init__(self) -> None:
-        self.states: dict[str, dict[str, Any]] = {}
+        self.states: dict[str, ProgressState] = {}
 
-    def tell(self, run: str, state: dict[str, Any]) -> None:
-        """What a run is at."""
-        self.states[run] = state
+    def update(self, run_id: str, state: ProgressState) -> None:
+        """Keep the progress of a run."""
+        self.states[run_id] = state
 
-    def read(self) -> dict[str, dict[str, Any]]:
-        """The newest of each."""
+    def read(self) -> dict[str, ProgressState]:
+        """Return the newest progress of each run."""
         return self.states
 
 
 class RayExecutor:
-    """The nodes of a Ray cluster, as an executor."""
+    """Runs jobs on the nodes of a Ray cluster (see `bench.execution.executor.Executor`)."""
 
-    def __init__(self, asked: RayResources) -> None:
-        self.asked = asked
-        self.folder = None if asked.ship else os.getcwd()
-        self.held: dict[Path, FileLock] = {}
-        self.work: dict[str, tuple[Any, ProgressCallback]] = {}
-        self.mutex, self.ended = threading.Lock(), threading.Event()
-        self.names: dict[str, str] = {}
+    def __init__(self, requested: RayResources) -> None:
+        self.requested = requested
+        self.folder = None if requested.ship else os.getcwd()
+        self.locks: dict[Path, FileLock] = {}
+        """Locks of the record folders, held until the end of the command."""
+        self.running: dict[str, tuple[Any, ProgressCallback]] = {}
+        """Task and progress callback of each run in progress, by run id."""
+        self.mutex = threading.Lock()
+        self.ended = threading.Event()
+        self.node_names: dict[str, str] = {}
 
     def check(self, device: str) -> None:
-        """Refuse a device by number: Ray says which of a node's GPUs is whose."""
+        """Raise `UserError` for a device with a number: Ray assigns the GPUs of a node to its runs."""
         if device not in ("auto", "cpu", "cuda"):
-            raise UserError(f"--device {device}: not on a cluster, which gives each run its own", hint="--device cuda")
+            raise UserError(
+                f"--device {device}: not supported on a cluster, which assigns GPUs to runs", hint="--device cuda"
+            )
 
     @contextmanager
     def open(self, jobs: Sequence[Job]) -> Iterator[str]:
-        """Connect, ask every node that may get one whether it can make these runs, and give back all in the end."""
+        """Connect, check every node that may get a run, and release everything at the end."""
         import ray
 
         if any(job.accelerate for job in jobs):
             raise UserError(
-                f"--executor {self.asked.on}: a run has one process on a cluster",
+                f"--executor {self.requested.option}: a run has one process on a cluster",
                 hint="leave out --accelerate, or --executor",
             )
-        _connect(self.asked)
+        _connect(self.requested)
         try:
-            nodes, share = resources.resources_per_run(self.asked, ray.nodes(), jobs[0].device)
-            self.names = {one["NodeID"]: f"{one['NodeManagerAddress']} {one['NodeID'][:4]}" for one in nodes}
-            _inspect(self.names, jobs, self.folder)
-            self.task = ray.remote(_run).options(max_retries=RETRIES, **share)
+            nodes, run_resources = resources.resources_per_run(self.requested, ray.nodes(), jobs[0].device)
+            self.node_names = {each["NodeID"]: f"{each['NodeManagerAddress']} {each['NodeID'][:4]}" for each in nodes}
+            _check_nodes(self.node_names, jobs, self.folder)
+            self.task = ray.remote(_run_task).options(max_retries=MAX_RETRIES, **run_resources)
             self.board: Any = ray.remote(ProgressBoard).options(num_cpus=0, max_restarts=-1).remote()
-            yield resources.describe_share(nodes, share)
+            yield resources.describe_resources(nodes, run_resources)
         finally:
-            self._end()
+            self._cancel_runs()
             ray.shutdown()
-            for lock in self.held.values():
+            for lock in self.locks.values():
                 lock.release()
 
-    def launch(self, job: Job, out: Path, *, force: bool = False, show: ProgressCallback) -> tuple[Record, bool]:
-        """The job's record, and whether it had to be run for it; this command alone writes into `out` meanwhile."""
-        self._hold(out, show)
-        record = None if force else find_finished_record(job, out)
+    def launch(self, job: Job, out: Path, *, force: bool = False, on_progress: ProgressCallback) -> tuple[Record, bool]:
+        """Return the record of a job, and True if it was run for it; other commands cannot write to `out` meanwhile."""
+        self._lock_folder(out, on_progress)
+        record = None if force else launcher.find_finished_record(job, out)
         if record is not None:
             return record, False
-        record, kept = self._run(job, show)
+        record, artifact = self._run(job, on_progress)
         record.write(out)
-        if kept is not None:
-            node.unpack(kept, out / record.id)
+        if artifact is not None:
+            node.unpack(artifact, out / record.id)
         return record, True
 
-    def map(self, work: Callable[[T], R], things: Iterable[T]) -> Iterator[R]:
-        """All at once, each in a thread that does nothing but wait; Ray decides which of them run."""
-        with ThreadPoolExecutor(AT_ONCE) as pool:
-            waiting = {pool.submit(work, thing) for thing in things}
+    def map(self, work: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+        """Call `work` for all items at once, each in a thread that only waits; Ray decides which of them run."""
+        with ThreadPoolExecutor(MAX_WAITING_THREADS) as pool:
+            pending = {pool.submit(work, item) for item in items}
             try:
-                while waiting:
-                    finished, waiting = wait(waiting, timeout=POLL_S, return_when=FIRST_COMPLETED)
+                while pending:
+                    finished, pending = wait(pending, timeout=POLL_S, return_when=FIRST_COMPLETED)
                     yield from (future.result() for future in finished)
-                    self._look()
+                    self._report_progress()
             except BaseException:
-                self._end()
+                self._cancel_runs()
                 raise
 
-    def _hold(self, out: Path, show: ProgressCallback) -> None:
+    def _lock_folder(self, out: Path, on_progress: ProgressCallback) -> None:
         with self.mutex:
-            if out in self.held:
+            if out in self.locks:
                 return
-            lock = launcher.folder_lock(out, show)
+            lock = launcher.folder_lock(out, on_progress)
             while True:
                 try:
                     lock.acquire(timeout=POLL_S)
@@ -135,16 +143,17 @@ class RayExecutor:
                 except TimeoutError:
                     if self.ended.is_set():
                         raise RunEnded from None
-            self.held[out] = lock
+            self.locks[out] = lock
 
-    def _run(self, job: Job, show: ProgressCallback) -> tuple[Record, bytes | None]:
+    def _run(self, job: Job, on_progress: ProgressCallback) -> tuple[Record, bytes | None]:
+        """Run a job as a Ray task; return its record and artifact, or the record of Ray's error."""
         import ray
 
         with self.mutex:
             if self.ended.is_set():
                 raise RunEnded
             task = self.task.remote(job, self.folder, self.board)
-            self.work[job.spec.id] = task, show
+            self.running[job.spec.id] = task, on_progress
         try:
             result: tuple[Record, bytes | None] = ray.get(task)
             return result
@@ -152,132 +161,154 @@ class RayExecutor:
             if self.ended.is_set():
                 raise RunEnded from None
             if isinstance(error, ConnectionError) or not ray.is_initialized():
-                raise _lost() from None
+                raise _cluster_lost() from None
             return launcher.failed_record(job, "error", _failure(error)), None
         finally:
-            del self.work[job.spec.id]
+            del self.running[job.spec.id]
 
-    def _look(self) -> None:
-        """Show how far the runs in work are, as far as that is known."""
+    def _report_progress(self) -> None:
+        """Report the progress of all runs, as far as it is known."""
         import ray
 
-        if not ray.is_initialized():  # and whatever is asked of Ray would begin another
-            raise _lost()
+        if not ray.is_initialized():  # any request would start a new cluster
+            raise _cluster_lost()
         try:
-            states = ray.get(self.board.read.remote(), timeout=POLL_S)
+            states: dict[str, ProgressState] = ray.get(self.board.read.remote(), timeout=POLL_S)
         except (ray.exceptions.RayError, ConnectionError):
             return
-        for run, (_, show) in list(self.work.items()):
-            if run in states:
-                show(states[run] | {"node": self.names.get(states[run]["node"], states[run]["node"])})
+        for run_id, (_, on_progress) in list(self.running.items()):
+            if run_id in states:
+                state = states[run_id]
+                on_progress({**state, "node": self.node_names.get(state["node"], state["node"])})
 
-    def _end(self) -> None:
-        """End what is in work: first it is told, then it is made to."""
+    def _cancel_runs(self) -> None:
+        """End all runs in progress: first by an interrupt, then by force."""
         import ray
 
         with self.mutex:
             self.ended.set()
-            left = [task for task, _ in self.work.values()] if ray.is_initialized() else []
-        for how in ({"force": False}, {"force": True}):
-            for task in left:
-                ray.cancel(task, **how)
-            left = ray.wait(left, num_returns=len(left), timeout=END_S)[1] if left else []
+            tasks = [task for task, _ in self.running.values()] if ray.is_initialized() else []
+        for force in (False, True):
+            for task in tasks:
+                ray.cancel(task, force=force)
+            if tasks:
+                _, tasks = ray.wait(tasks, num_returns=len(tasks), timeout=CANCEL_TIMEOUT_S)
 
 
-def parse_executor(on: str) -> RayExecutor:
-    """The cluster of `--executor`, not connected to; raises `UserError` where that is no address, or Ray is not installed."""
-    found = resources.parse_resources(on)
+def parse_executor(option: str) -> RayExecutor:
+    """Return the executor for a value of `--executor`, without connecting to the cluster.
+
+    Raises:
+        UserError: The address is invalid or Ray is not installed.
+    """
+    requested = resources.parse_resources(option)
     if importlib.util.find_spec("ray") is None:
-        raise UserError(f"--executor {on}: Ray is not installed", hint="pip install 'adaptbench[ray]'")
-    return RayExecutor(found)
+        raise UserError(f"--executor {option}: Ray is not installed", hint="pip install 'adaptbench[ray]'")
+    return RayExecutor(requested)
 
 
-def _connect(asked: RayResources) -> None:
-    """Be a driver of the cluster, quietly; refuse an address at which none answers."""
-    for setting, value in SILENCE.items():
-        os.environ.setdefault(setting, value)
-    how: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
-    if asked.address == "ray":
+def _connect(requested: RayResources) -> None:
+    """Connect to the cluster as a driver without its log output; raise `UserError` if no cluster answers."""
+    for variable, value in RAY_VARIABLES.items():
+        os.environ.setdefault(variable, value)
+    init_kwargs: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
+    if requested.address == "ray":
         address = "local"
-        how |= {"include_dashboard": False, "object_store_memory": STORE}
+        init_kwargs |= {"include_dashboard": False, "object_store_memory": OBJECT_STORE_BYTES}
     else:
-        address = os.environ.get("RAY_ADDRESS", "auto") if asked.address == "ray://auto" else asked.address
-        _reach(asked, address)
+        uses_default = requested.address == "ray://auto"
+        address = os.environ.get("RAY_ADDRESS", "auto") if uses_default else requested.address
+        _check_address(requested, address)
     import ray
 
-    if asked.ship:
-        how |= {"runtime_env": {"working_dir": asked.ship}}
-    handler = signal.getsignal(signal.SIGTERM)  # Ray has another, which the command's would not survive
+    if requested.ship:
+        init_kwargs |= {"runtime_env": {"working_dir": requested.ship}}
+    handler = signal.getsignal(signal.SIGTERM)  # Ray replaces the handler of the command
     try:
-        ray.init(address, **how)
+        ray.init(address, **init_kwargs)
     except (ConnectionError, RuntimeError, ValueError, TimeoutError, ray.exceptions.RayError) as error:
         raise UserError(
-            f"--executor {asked.on}: no cluster was found there: {_short(error)}",
-            hint="ray start --head begins one; ray://auto is for its own machines, ray://HOST:10001 for others",
+            f"--executor {requested.option}: no cluster was found: {_shorten(error)}",
+            hint="ray start --head starts one; ray://auto is for its own machines, ray://HOST:10001 for others",
         ) from None
     finally:
         signal.signal(signal.SIGTERM, handler)
 
 
-def _reach(asked: RayResources, address: str) -> None:
-    """Refuse an address where nobody listens, which Ray would try for minutes."""
+def _check_address(requested: RayResources, address: str) -> None:
+    """Raise `UserError` if no server listens at the address, which Ray would try for minutes."""
     parts = urlsplit(address if "://" in address else f"//{address}")
     if parts.port is None:
         return
     try:
-        socket.create_connection((str(parts.hostname), parts.port), timeout=REACH_S).close()
+        socket.create_connection((str(parts.hostname), parts.port), timeout=CONNECT_TIMEOUT_S).close()
     except OSError as error:
         raise UserError(
-            f"--executor {asked.on}: nobody answers at {parts.hostname}:{parts.port} ({error})",
-            hint="is the cluster up (ray start --head --ray-client-server-port 10001), and its port open?",
+            f"--executor {requested.option}: no server answers at {parts.hostname}:{parts.port} ({error})",
+            hint="check that the cluster is up (ray start --head --ray-client-server-port 10001) and its port open",
         ) from None
 
 
-def _inspect(names: dict[str, str], jobs: Sequence[Job], folder: str | None) -> None:
-    """Refuse runs that a node could not make, before the first of them."""
-    import ray
-    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy as On
+def _check_nodes(node_names: dict[str, str], jobs: Sequence[Job], folder: str | None) -> None:
+    """Raise `UserError` if a node cannot run the jobs, before the first of them starts.
 
-    look = ray.remote(node.find_obstacle)
-    asked = {
-        name: look.options(num_cpus=0, scheduling_strategy=On(id, soft=False), max_retries=0)
-        for id, name in names.items()
-    }
-    answers = {name: one.remote(jobs, folder, node.source_sha256()) for name, one in asked.items()}
+    Args:
+        node_names: Names for messages, by node id.
+        jobs: Jobs of the command.
+        folder: Working folder of the command; None if Ray copies it to the nodes.
+    """
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    task = ray.remote(node.find_obstacle)
+    answers = {}
+    for node_id, name in node_names.items():
+        on_node = NodeAffinitySchedulingStrategy(node_id, soft=False)
+        node_task = task.options(num_cpus=0, scheduling_strategy=on_node, max_retries=0)
+        answers[name] = node_task.remote(jobs, folder, node.source_sha256())
     for name, answer in answers.items():
         try:
-            refusal = ray.get(answer, timeout=LOOK_S)
+            obstacle = ray.get(answer, timeout=CHECK_TIMEOUT_S)
         except ray.exceptions.RayError as error:
-            refusal = UserError(_first_line(error), hint="is adaptbench installed on every node?")
-        if refusal is not None:
-            where = f"{name}: {refusal.where}" if refusal.where else name
-            raise UserError(f"node {name} cannot make these runs: {refusal.what}", location=where, hint=refusal.mend)
+            obstacle = UserError(_first_line(error), hint="check that adaptbench is installed on every node")
+        if obstacle is not None:
+            location = f"{name}: {obstacle.location}" if obstacle.location else name
+            raise UserError(
+                f"node {name} cannot run these jobs: {obstacle.message}", location=location, hint=obstacle.hint
+            )
 
 
-def _run(job: Job, folder: str | None, board: Any) -> tuple[Record, bytes | None]:
-    """The task."""
+def _run_task(job: Job, folder: str | None, board: Any) -> tuple[Record, bytes | None]:
+    """Run a job as a Ray task and report its progress to the board."""
     import ray
 
-    # What a shell has begun in its background ignores interrupts, and by one of them Ray ends a task.
+    # Ray ends a task by an interrupt, which a process started in the background of a shell ignores by default.
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    here = ray.get_runtime_context().get_node_id()
-    return node.run_job(job, folder, lambda state: board.tell.remote(job.spec.id, state | {"node": here}))
+    node_id = ray.get_runtime_context().get_node_id()
+
+    def report(state: ProgressState) -> None:
+        board.update.remote(job.spec.id, {**state, "node": node_id})
+
+    return node.run_job(job, folder, report)
 
 
 def _failure(error: Exception) -> Failure:
-    """Why Ray has no record of a run, tried again or not worth it."""
+    """Describe why Ray returned no record of a run, after its retries if the error allows any."""
     cause = getattr(error, "cause", None) or error
     return Failure(kind=type(cause).__name__, message=_first_line(cause), trace=str(error))
 
 
-def _lost() -> UserError:
-    return UserError("the cluster was lost", hint="what is finished is kept; the same command runs only the rest")
+def _cluster_lost() -> UserError:
+    return UserError(
+        "the connection to the cluster was lost",
+        hint="finished records are kept; the same command runs only the rest",
+    )
 
 
-def _short(error: BaseException) -> str:
-    """What may be a traceback of another process: how it begins and how it ends."""
+def _shorten(error: BaseException) -> str:
+    """Return the beginning and the end of a message, which may be a traceback of another process."""
     text = " ".join(str(error).split())
-    return text if len(text) < 300 else f"{text[:120]} … {text[-180:]}"
+    return text if len(text) < MAX_ERROR_CHARS else f"{text[:120]} … {text[-180:]}"
 
 
 def _first_line(error: BaseException) -> str:

@@ -1,4 +1,4 @@
-"""What a run is given of a cluster's node: said behind the cluster's address, or all of its cores."""
+"""Resources of a run on a Ray cluster: set in the address of `--executor`, else all cores of a node."""
 
 from __future__ import annotations
 
@@ -11,91 +11,118 @@ from urllib.parse import parse_qsl, urlsplit
 from bench.errors import UserError, did_you_mean
 from bench.units import parse_bytes
 
-KEYS = ("cpus", "gpus", "memory", "ship")
-VALID = "ray, ray://auto, ray://HOST:10001, ray://HOST:10001?cpus=8&gpus=1&memory=16GiB"
-NAMES = {"num_cpus": "CPU", "num_gpus": "GPU", "memory": "memory"}  # of an option of a task, and of a node's resource
+QUERY_KEYS = ("cpus", "gpus", "memory", "ship")
+VALID_ADDRESSES = "ray, ray://auto, ray://HOST:10001, ray://HOST:10001?cpus=8&gpus=1&memory=16GiB"
+NODE_RESOURCES = {"num_cpus": "CPU", "num_gpus": "GPU", "memory": "memory"}
+"""Names of a node's resources, by the task option that requests them."""
 
 Node = dict[str, Any]
-"""As `ray.nodes()` tells of one."""
+"""A node as `ray.nodes()` describes it."""
 
 
 @dataclass(frozen=True)
 class RayResources:
-    """What `--executor` says: which cluster, and what of a node a run is given; None: decided by the nodes."""
+    """Cluster and resources per run as `--executor` gives them; None leaves a resource to the nodes."""
 
-    on: str
+    option: str
+    """The value of `--executor`."""
     address: str
     cpus: int | None = None
     gpus: int | None = None
     memory: int | None = None
+    """Bytes."""
     ship: str | None = None
-    """A folder that Ray brings to every node, where runs then stand in it."""
+    """Folder that Ray copies to every node as the working folder of the runs."""
 
 
-def parse_resources(on: str) -> RayResources:
-    """Read `ray`, `ray://auto` or `ray://HOST:PORT`, with what a run is given behind a question mark."""
-    address, _, query = on.partition("?")
-    given = dict(parse_qsl(query, keep_blank_values=True))
-    if unknown := given.keys() - set(KEYS):
-        raise UserError(f"--executor {on}: no such thing to say of a run", hint=did_you_mean(min(unknown), KEYS))
+def parse_resources(option: str) -> RayResources:
+    """Parse `ray`, `ray://auto` or `ray://HOST:PORT`, with the resources of a run after a question mark.
+
+    Raises:
+        UserError: The address or a resource is invalid, or the folder to ship is missing.
+    """
+    address, _, query = option.partition("?")
+    values = dict(parse_qsl(query, keep_blank_values=True))
+    if unknown := values.keys() - set(QUERY_KEYS):
+        key = min(unknown)
+        raise UserError(f"--executor {option}: unknown key '{key}'", hint=did_you_mean(key, QUERY_KEYS))
     parts = urlsplit(address)
     try:
         if address not in ("ray", "ray://auto") and not (parts.scheme == "ray" and parts.hostname and parts.port):
-            raise ValueError("no address of a cluster")
-        cpus, gpus = (int(given[key]) if key in given else None for key in ("cpus", "gpus"))
-        memory = parse_bytes(given["memory"]) if "memory" in given else None
+            raise ValueError("not the address of a cluster")
+        cpus, gpus = (int(values[key]) if key in values else None for key in ("cpus", "gpus"))
+        memory = parse_bytes(values["memory"]) if "memory" in values else None
         if (cpus is not None and cpus < 1) or (gpus is not None and gpus < 0):
-            raise ValueError("a run takes a core at least, and GPUs or none")
+            raise ValueError("a run needs at least one CPU, and a number of GPUs that is not negative")
     except ValueError as error:
-        raise UserError(f"--executor {on}: {error}", hint=f"Valid: {VALID}") from None
-    if "ship" in given and not Path(given["ship"]).is_dir():
-        raise UserError(f"--executor {on}: no folder to ship", location=str(Path(given["ship"]).absolute()))
-    return RayResources(on, address, cpus, gpus, memory, given.get("ship"))
+        raise UserError(f"--executor {option}: {error}", hint=f"Valid: {VALID_ADDRESSES}") from None
+    if "ship" in values and not Path(values["ship"]).is_dir():
+        raise UserError(
+            f"--executor {option}: the folder to ship was not found", location=str(Path(values["ship"]).absolute())
+        )
+    return RayResources(option, address, cpus, gpus, memory, values.get("ship"))
 
 
-def resources_per_run(asked: RayResources, nodes: Sequence[Node], device: str) -> tuple[list[Node], dict[str, int]]:
-    """The nodes that can make runs, and what each run is given of one, as options of a task.
+def resources_per_run(requested: RayResources, nodes: Sequence[Node], device: str) -> tuple[list[Node], dict[str, int]]:
+    """Decide which nodes take runs and what each run gets of a node.
 
-    All cores of a node, if not said otherwise: then no run disturbs what is measured of another. Raises `UserError`
-    where no node has what is asked, or where all cores of one would be half of another's.
+    A run gets all cores of a node by default: then no run disturbs the measurements of another.
+
+    Args:
+        requested: Resources that the user has set.
+        nodes: Nodes of the cluster.
+        device: Value of `--device`.
+
+    Returns:
+        The nodes that can take a run, and the resources of a run as options of a Ray task.
+
+    Raises:
+        UserError: No node has the resources, or one node has at least twice as many cores as another.
     """
-    nodes = [node for node in nodes if node["Alive"] and _has(node, "num_cpus")]
-    gpus = asked.gpus
+    nodes = [node for node in nodes if node["Alive"] and _amount(node, "num_cpus")]
+    gpus = requested.gpus
     if gpus is None:  # as on one machine: a GPU if there is one
-        gpus = int(device == "cuda" or (device == "auto" and any(_has(node, "num_gpus") for node in nodes)))
-    share = {"num_cpus": asked.cpus or 1, "num_gpus": gpus, "memory": asked.memory or 0}
-    able = [node for node in nodes if _room(node, share)]
-    there = "; ".join(_listed({option: _has(node, option) for option in NAMES}) for node in nodes) or "none"
-    if not able:
-        raise UserError(f"--executor {asked.on}: no node has {_listed(share)} for a run", location=f"nodes: {there}")
-    if asked.cpus is None:
-        share["num_cpus"] = min(_has(node, "num_cpus") for node in able)
-        most = max(_has(node, "num_cpus") for node in able)
-        if most >= 2 * share["num_cpus"]:
+        gpus = int(device == "cuda" or (device == "auto" and any(_amount(node, "num_gpus") for node in nodes)))
+    resources = {"num_cpus": requested.cpus or 1, "num_gpus": gpus, "memory": requested.memory or 0}
+    suitable_nodes = [node for node in nodes if _runs_at_once(node, resources)]
+    node_texts = [_describe({option: _amount(node, option) for option in NODE_RESOURCES}) for node in nodes]
+    location = f"nodes: {'; '.join(node_texts) or 'none'}"
+    if not suitable_nodes:
+        raise UserError(
+            f"--executor {requested.option}: no node has {_describe(resources)} for a run", location=location
+        )
+    if requested.cpus is None:
+        core_counts = [_amount(node, "num_cpus") for node in suitable_nodes]
+        resources["num_cpus"] = min(core_counts)
+        if max(core_counts) >= 2 * min(core_counts):
             raise UserError(
-                f"--executor {asked.on}: the nodes are too unlike for one run on each",
-                location=f"nodes: {there}",
-                hint=f"say what a run takes: cpus={most} leaves smaller nodes out, fewer share larger ones",
+                f"--executor {requested.option}: the nodes differ too much for one run on each",
+                location=location,
+                hint=f"set the cores of a run: cpus={max(core_counts)} excludes smaller nodes, a smaller number shares "
+                "larger ones",
             )
-    return able, {option: amount for option, amount in share.items() if amount or option == "num_gpus"}
+    return suitable_nodes, {option: amount for option, amount in resources.items() if amount or option == "num_gpus"}
 
 
-def describe_share(nodes: Sequence[Node], share: dict[str, int]) -> str:
-    """How many runs there are at once, and on what."""
-    rooms = sum(_room(node, share) for node in nodes)
-    return f"Ray: nodes: {len(nodes)}, runs at once: {rooms}, each with {_listed(share)}"
+def describe_resources(nodes: Sequence[Node], resources: dict[str, int]) -> str:
+    """Describe the number of nodes, of runs at once, and the resources of each run."""
+    runs = sum(_runs_at_once(node, resources) for node in nodes)
+    return f"Ray: nodes: {len(nodes)}, runs at once: {runs}, each with {_describe(resources)}"
 
 
-def _has(node: Node, option: str) -> int:
-    return int(node["Resources"].get(NAMES[option], 0))
+def _amount(node: Node, option: str) -> int:
+    return int(node["Resources"].get(NODE_RESOURCES[option], 0))
 
 
-def _room(node: Node, share: dict[str, int]) -> int:
-    """How many runs a node has room for."""
-    return min(_has(node, option) // amount for option, amount in share.items() if amount)
+def _runs_at_once(node: Node, resources: dict[str, int]) -> int:
+    return min(_amount(node, option) // amount for option, amount in resources.items() if amount)
 
 
-def _listed(amounts: dict[str, int]) -> str:
-    memory = amounts.get("memory", 0)
-    words = [f"{amounts['num_cpus']} CPU", *([f"{amounts['num_gpus']} GPU"] if amounts["num_gpus"] else [])]
-    return ", ".join([*words, *([f"{memory / 2**30:.1f} GiB"] if memory else [])])
+def _describe(amounts: dict[str, int]) -> str:
+    """Describe amounts by task option: `8 CPU, 1 GPU, 16.0 GiB`."""
+    parts = [f"{amounts['num_cpus']} CPU"]
+    if amounts["num_gpus"]:
+        parts.append(f"{amounts['num_gpus']} GPU")
+    if memory := amounts.get("memory", 0):
+        parts.append(f"{memory / 2**30:.1f} GiB")
+    return ", ".join(parts)
