@@ -1,4 +1,4 @@
-"""Advice in words: the recommendation, the evidence, the reason, the cost, and what would settle open questions."""
+"""Advice in words: recommendation, evidence, reason, cost, and open questions."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def advice_sentences(
 
 
 def candidates_table(title: str, advice: Advice, translate: Translate = untranslated) -> Table:
-    """Return a table of the methods within the limits, best first; the recommended one is bold."""
+    """Return a table of the methods within the limits, best first, recommended one in bold."""
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
     table.add_column(translate("method"), overflow="fold")
     heads = (
@@ -209,7 +209,7 @@ def _questions_needed(advice: Advice, translate: Translate) -> list[str]:
 def _closest_to_limits(
     advice: Advice, task_results: TaskResults, constraints: Constraints, translate: Translate
 ) -> list[str]:
-    """Say that no method is within the limits, and which value of each limit some method would meet."""
+    """Say that no method is within the limits, and how close the best one is to each."""
     if not advice.excluded_by_limit:
         return [translate("All methods failed.")]
     sentences = [translate("No method is within the limits.")]
@@ -230,7 +230,7 @@ def _closest_to_limits(
 
 
 def _labeling(labeling: LabelingAdvice | None, translate: Translate) -> str:
-    """Say whether more training examples would help, with the gain of each doubling and its 95 % interval."""
+    """Say if more training examples would help: the gain per doubling and its interval."""
     if labeling is None:
         return translate(
             "Not measured: whether more training examples would help. To find out, add --train-sizes 250,500,1000."

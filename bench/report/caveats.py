@@ -1,4 +1,4 @@
-"""Caveats below a table: failures, exhausted budgets, disturbed measurements, and the power of the test set."""
+"""Caveats below a table: failures, exhausted budgets, disturbed measurements, power."""
 
 from __future__ import annotations
 
@@ -97,7 +97,9 @@ def describe_disturbances(records: Sequence[Record], translate: Translate = untr
 
 
 def describe_tuning(record: Record, label: str, translate: Translate = untranslated) -> str:
-    """Describe the tuning of a method: expected best score, failed trials, chosen values, values at an edge.
+    """Describe the tuning of a method: expected best score, failures, chosen values.
+
+    Values at an edge of the search range are named, since better ones may lie outside.
 
     Args:
         record: A run of the tuned method; its `tuning` is not None.

@@ -1,4 +1,4 @@
-"""Outcome of a regression check as a table, as Markdown for a pull request, and as JUnit XML."""
+"""Outcome of a regression check as a table, as Markdown and as JUnit XML."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def to_markdown(outcome: CheckOutcome) -> str:
 
 
 def to_junit(outcome: CheckOutcome) -> str:
-    """Return JUnit XML: worse is a failure, missing and incomparable are errors, unsure is skipped."""
+    """Return JUnit XML; `JUNIT_ELEMENTS` says which verdicts are failures and errors."""
     root = ElementTree.Element("testsuites")
     findings = sorted(outcome.findings, key=lambda finding: finding.name)
     for name, group in groupby(findings, key=lambda finding: finding.name):

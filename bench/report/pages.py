@@ -1,4 +1,4 @@
-"""Report of records: pages that open offline, Markdown for a pull request, tables and plots."""
+"""Report of records: offline pages, Markdown for a pull request, tables and plots."""
 
 from __future__ import annotations
 
@@ -76,7 +76,11 @@ class ReportWriter:
         (self.out / file).write_text(self.templates.get_template(template).render(values), "utf-8")
 
     def write_task_page(self, index: int) -> tuple[TaskOutline, list[CsvRow]]:
-        """Write plots and page of one task; returns its line of the overview and its rows of the CSV table."""
+        """Write plots and page of one task.
+
+        Returns:
+            The line of the task in the overview, and its rows of the CSV table.
+        """
         task_results = self.results[index]
         pictures = [self.draw(index, plot.name) for plot in all_plots()[:PLOTS_PER_TASK_PAGE]]
         view = self.view(task_results, [picture for picture in pictures if picture], SEEDS_PER_TASK_PAGE)
@@ -116,7 +120,10 @@ class ReportWriter:
         return Picture(plot.name, file, plot.caption(self.translate), self._inline_svg(svg, task_results))
 
     def _inline_svg(self, svg: str, task_results: TaskResults) -> Markup:
-        """Prepare a plot for a page: markers get tooltips, and ids go, since two plots may share them."""
+        """Prepare a plot for a page: add tooltips to the markers and remove ids.
+
+        Two plots on a page may have the same ids.
+        """
         metric = task_results.metric
         tooltips = {row.key: self._tooltip(row, metric) for row in task_results.summaries if row.status == "ok"}
 
@@ -146,10 +153,10 @@ def write_report(
     language: str = "en",
     load_questions: LoadQuestions = lambda spec: {},
 ) -> None:
-    """Write a report into a folder with one process per core; files of an older report are overwritten.
+    """Write a report into a folder, with one process per core.
 
-    Up to `MAX_TASKS_ON_ONE_PAGE` tasks share one page. With more tasks each has its own page, and the first page is an
-    overview of all.
+    Files of an older report are overwritten. Up to `MAX_TASKS_ON_ONE_PAGE` tasks share one page. With more tasks each
+    has its own page, and the first page is an overview of all.
 
     Args:
         results: The results of every task.

@@ -59,7 +59,7 @@ class Plot:
 
 @contextmanager
 def plot_style() -> Iterator[None]:
-    """Apply the style of all plots: colors for color-blind readers, and fonts with Korean letters."""
+    """Apply the style of all plots, with a font that has Korean letters."""
     _register_korean_font()
     rc_params = {
         "figure.constrained_layout.use": True,
@@ -103,7 +103,9 @@ class MethodLook:
 
 
 def method_looks(task_results: TaskResults) -> dict[str, MethodLook]:
-    """Assign nine colors and fifteen markers in the order of names, so a method looks the same in every plot.
+    """Assign a color and a marker to each method, the same in every plot of a task.
+
+    The nine colors are safe for color-blind readers; methods take them and the fifteen markers in the order of names.
 
     Returns:
         The look of each method by its key; controls are gray.
@@ -148,7 +150,9 @@ def scatter(
     points: dict[str, tuple[float, float]],
     labeled: set[str],
 ) -> None:
-    """Draw a marker for each method and labels that do not overlap; everything else must be drawn already.
+    """Draw a marker for each method, and labels that do not overlap.
+
+    Everything else must be drawn already, since the labels are placed on the final layout.
 
     Args:
         figure: The figure, which is laid out here.
@@ -211,7 +215,10 @@ def count_format(translate: Translate) -> Formatter:
 
 @cache
 def _register_korean_font() -> None:
-    """Register the font once per process: matplotlib searches a font again for every text after a registration."""
+    """Register the font once per process.
+
+    After each registration matplotlib searches the font again for every text.
+    """
     spec = find_spec("koreanize_matplotlib")
     folders = list(spec.submodule_search_locations or []) if spec else []
     for folder in folders:

@@ -102,7 +102,10 @@ class SectionView:
         return result.interval.mean, result.interval.low, result.interval.high
 
     def verdicts(self, row: MethodSummary) -> tuple[Verdict | None, Verdict | None]:
-        """Return the verdicts against the leader and against the best control; None where nothing was compared."""
+        """Return the verdicts against the leader and against the best control.
+
+        A verdict is None if nothing was compared: for the leader itself, for a control, and after a failure.
+        """
         if row.status != "ok":
             return None, None
         comparison = self.task_results.comparison

@@ -1,4 +1,4 @@
-"""Tables that `bench run` prints: one row per method, best first, for a terminal of 80 columns."""
+"""Tables that `bench run` prints: a row per method, best first, for 80 columns."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def _cost_cells(row: MethodSummary) -> list[str]:
 
 
 def _break_metric_name(name: str) -> str:
-    """Break a long metric name into lines after spaces, underscores and hyphens, never inside a word."""
+    """Break a long metric name after spaces, underscores and hyphens, never inside a word."""
     if len(name) <= MAX_METRIC_HEAD_CHARS:
         return name
     words = re.findall(r"[^\s_-]+[\s_-]*|[\s_-]+", name)

@@ -41,7 +41,10 @@ def draw_forgetting(task_results: TaskResults, translate: Translate) -> Figure |
 
 
 def _labeled(points: Points) -> set[str]:
-    """Return all methods, or with too many those that gain more than every method that forgets no more."""
+    """Return the keys of the methods to label.
+
+    With too many methods, these are the ones that no other method exceeds in gain at the same or less forgetting.
+    """
     if len(points) <= MAX_LABELS:
         return set(points)
     return {
@@ -70,7 +73,7 @@ PLOTS = [
         draw_forgetting,
         lambda translate: translate(
             "Gain on the task against forgetting (increase in loss on general text). With many methods, labels show "
-            "only those that gain more than every method that forgets no more."
+            "only those with the largest gain among all methods with the same or less forgetting."
         ),
     )
 ]

@@ -19,7 +19,12 @@ BAR_OFFSETS = (0.27, 0.0, -0.27)
 
 @dataclass(frozen=True)
 class PhasePeak:
-    """Peak memory of a phase in MiB: the maximum over the seeds, measured and estimated (None: no estimate)."""
+    """Peak memory of a phase, maximum over the seeds.
+
+    Attributes:
+        measured_mib: Measured peak in MiB.
+        estimated_mib: Estimated peak in MiB; None if there was no estimate.
+    """
 
     measured_mib: float
     estimated_mib: float | None

@@ -21,7 +21,7 @@ OVERFITTING_RATIO = 1.05
 
 
 def draw_training_curves(task_results: TaskResults, translate: Translate) -> Figure | None:
-    """Draw training loss (dashed) and validation loss; a ring marks the minimum before overfitting."""
+    """Draw training and validation loss; a ring marks the minimum before overfitting."""
     results = [result for result in task_results.comparison.results if result.records[0].curve]
     if not results:
         return None

@@ -12,7 +12,7 @@ from bench.report.plot_style import Plot, legend_key, method_looks, new_figure
 
 
 def draw_tuning_curves(task_results: TaskResults, translate: Translate) -> Figure | None:
-    """Draw the expected best validation score of k trials for each tuned method; a failed trial counts as 0."""
+    """Draw the expected best validation score of k trials; a failed trial counts as 0."""
     tunings = [(result, result.records[0].tuning) for result in task_results.comparison.results]
     tuned = [(result, tuning.trials) for result, tuning in tunings if tuning and tuning.trials]
     if not tuned:

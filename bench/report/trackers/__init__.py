@@ -1,4 +1,4 @@
-"""Experiment trackers: each module of this folder writes a run to one of them, from its record.
+"""Experiment trackers: each module of this folder writes runs to one, from records.
 
 No tracker uses the network unless its own settings ask for it.
 """

@@ -1,4 +1,7 @@
-"""MLflow: `mlflow ui --backend-store-uri sqlite:///RESULTS/mlflow.db`, or the server of `MLFLOW_TRACKING_URI`."""
+"""MLflow: the file RESULTS/mlflow.db, or the server of `MLFLOW_TRACKING_URI`.
+
+To see the runs: `mlflow ui --backend-store-uri sqlite:///RESULTS/mlflow.db`.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Weights & Biases, offline unless `WANDB_MODE` says otherwise: `wandb sync RESULTS/.wandb/offline-run-*`."""
+"""Weights & Biases, offline unless `WANDB_MODE` says otherwise.
+
+To upload the runs: `wandb sync RESULTS/.wandb/offline-run-*`.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from bench.report.trackers import TrackerRun
 
 
 def write(run: TrackerRun, out: Path) -> None:
-    """Write a run to the project `adaptbench`: parameters as config, metrics as summary, and the curve."""
+    """Write a run to the project `adaptbench`: config, summary metrics and curve."""
     # The folder is hidden, so its JSON files are not read as records.
     folder = out / ".wandb"
     folder.mkdir(parents=True, exist_ok=True)
