@@ -27,7 +27,6 @@ BANNED = {
     r"dearer|dearest": "more expensive",
     r"exams?": "split",
     r"foretold": "estimated",
-    r"forgets": "Δ loss",
     r"heed(?:s|ed)?": "follow",
     r"house": "project",
     r"lessons?": "training data",
@@ -60,12 +59,16 @@ MAX_SUMMARY_CHARS = 88
 FILES_WITH_OLD_FIELD_NAMES = {"bench/records/schema_1.py"}
 
 
+# Lists the field names of schema 1 by necessity.
+EXEMPT_FILES = {"bench/records/schema_1.py"}
+
+
 def tracked(*patterns: str) -> list[Path]:
     listed = subprocess.run(
         ["git", "ls-files", "-co", "--exclude-standard", "--", *patterns],
         cwd=ROOT, capture_output=True, text=True, check=True,
     ).stdout.split("\n")  # fmt: skip
-    return [ROOT / name for name in listed if name and (ROOT / name).is_file()]
+    return [ROOT / name for name in listed if name and name not in EXEMPT_FILES and (ROOT / name).is_file()]
 
 
 CODE = tracked("bench/**/*.py", "bench/*.py", "methods/*.py", "bench/**/*.html", "bench/**/*.md", "bench/**/*.txt")
