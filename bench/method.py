@@ -132,7 +132,7 @@ class Budget(Protocol):
         """
 
     def plan_steps(self, rows: int) -> int:
-        """Return `planned_steps` for training examples that are packed into another number of rows.
+        """Return `planned_steps` for examples that are packed into another number of rows.
 
         Args:
             rows: Rows of one epoch.
@@ -282,7 +282,7 @@ class LM(Protocol):
         """Return the number of all parameters and of those that require a gradient."""
 
     def evaluate_loss(self, pairs: Sequence[tuple[list[int], list[int]]]) -> tuple[float, float]:
-        """Return loss (nats) and accuracy, both means over the completion tokens, in evaluation mode.
+        """Return mean loss (nats) and accuracy over the completion tokens, in evaluation mode.
 
         Args:
             pairs: Token ids of prompts and completions, as `encode` returns them.

@@ -1,4 +1,6 @@
-"""Runs that several processes train together: checks accelerate's configuration, starts and ends the processes.
+"""Launcher of runs that several processes train together by accelerate.
+
+Checks accelerate's configuration, starts the processes and ends them.
 
 Imports neither accelerate nor torch, so that errors in a configuration are reported at once.
 """
@@ -145,7 +147,10 @@ def start_ranks(config_file: str, files: Sequence[Path], log: IO[str], env: dict
 
 
 def rank_environment(device: str, processes: int) -> dict[str, str]:
-    """Return the environment variables of the processes: threads of each and the GPUs that they see."""
+    """Return the environment variables of the processes.
+
+    They set the threads of each process and the GPUs that it sees.
+    """
     threads = environment.compute_threads()
     variables = {
         "OMP_NUM_THREADS": str(max(1, threads // processes)),
@@ -210,7 +215,10 @@ def _config_keys() -> list[str]:
 
 
 def _parse_config_keys() -> list[str]:
-    """Read the annotated fields of accelerate's configuration classes from its source; empty if there are none."""
+    """Read the fields of accelerate's configuration classes from its source.
+
+    Returns an empty list if the source has moved or declares none.
+    """
     spec = importlib.util.find_spec("accelerate")
     assert spec is not None and spec.origin is not None
     file = Path(spec.origin).parent / "commands" / "config" / "config_args.py"
@@ -223,7 +231,7 @@ def _parse_config_keys() -> list[str]:
 
 
 def _import_config_keys() -> list[str]:
-    """Return the fields of the class that accelerate reads a configuration of one machine into."""
+    """Import accelerate and return the fields of its configuration of one machine."""
     config_args: Any = importlib.import_module("accelerate.commands.config.config_args")
     return [field.name for field in dataclasses.fields(config_args.ClusterConfig)]
 
@@ -256,7 +264,7 @@ def _cpu_device(option: str, requested_device: str) -> str:
 
 
 def _first_gpu(option: str, requested_device: str, processes: int, config: dict[str, Any]) -> str:
-    """Return the device of runs of one process, after checking that there is a GPU for each process."""
+    """Check that each process has a GPU; return the device of runs of one process."""
     if requested_device not in ("auto", "cuda"):
         is_numbered = requested_device.startswith("cuda:")
         hint = "leave out --device; gpu_ids selects the GPUs" if is_numbered else "use_cpu: true"

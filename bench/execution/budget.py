@@ -1,4 +1,7 @@
-"""Budget of a run: the same limits for every method of a comparison, enforced and measured by the run."""
+"""Budget of a run: limits that are the same for every method of a comparison.
+
+The run enforces the limits and measures what is used of them.
+"""
 
 from __future__ import annotations
 
@@ -76,7 +79,10 @@ def _parse_pairs(text: str, option: str) -> dict[str, object]:
 
 
 class BudgetTracker:
-    """Measures what a method uses of its budget and rejects work beyond the limits (see `bench.method.Budget`)."""
+    """Measures the use of a budget and rejects work beyond its limits.
+
+    Implements `bench.method.Budget`.
+    """
 
     def __init__(self, limits: BudgetLimits, examples: int, on_progress: ProgressCallback = lambda event: None) -> None:
         """Start the clock.
@@ -110,7 +116,7 @@ class BudgetTracker:
         return self.plan_steps(self.train_size)
 
     def plan_steps(self, rows: int) -> int:
-        """Return the optimizer steps that epochs and steps allow if the examples are packed into `rows` rows."""
+        """Return `planned_steps` for examples that are packed into `rows` rows."""
         limits = [self.limits.steps or math.inf]
         if self.limits.epochs:
             limits.append(self.limits.epochs * math.ceil(rows / self.batch))
@@ -135,7 +141,10 @@ class BudgetTracker:
             self._paused_s += time.perf_counter() - paused_at
 
     def can_afford(self, *, steps: int = 0, examples: int = 0, tokens: int = 0) -> bool:
-        """Return True if this much work is within the limits; the first limit that is hit becomes `stopped_by`."""
+        """Return True if this much work is within the limits.
+
+        The first limit that is hit becomes `stopped_by`.
+        """
         limit = self._limit_hit(steps, examples, tokens)
         self.stopped_by = self.stopped_by or limit
         return limit is None

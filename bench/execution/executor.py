@@ -42,13 +42,18 @@ class Executor(Protocol):
         """
 
     def launch(self, job: Job, out: Path, *, force: bool = False, on_progress: ProgressCallback) -> tuple[Record, bool]:
-        """Return the record of a job, which is in the folder `out` by then, and True if the job was run for it.
+        """Return the record of a job, and True if the job was run for it.
+
+        The record is in the folder `out` by then.
 
         See `bench.execution.launcher.launch_run`.
         """
 
     def map(self, work: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
-        """Yield the result of `work`, which calls `launch`, for each item, in the order in which they finish."""
+        """Yield the result of `work` for each item, in the order in which they finish.
+
+        `work` calls `launch`.
+        """
 
 
 class LocalExecutor:

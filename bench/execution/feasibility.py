@@ -1,4 +1,7 @@
-"""Feasibility of a base model: its properties and the memory that each method needs, without loading its weights."""
+"""Properties of a base model and the memory that each method needs with it.
+
+The weights of the model are not loaded.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +36,7 @@ from bench.records import Decoding
 
 @dataclass(frozen=True)
 class MemoryNeed:
-    """Estimated peak memory of each phase of a method on this machine, in MiB, with the libraries."""
+    """Estimated peak memory of each phase of a method, in MiB, libraries included."""
 
     method: str
     load_mib: float
@@ -136,7 +139,7 @@ def survey_model(model_ref: str, dtype: str, tokens: int) -> Feasibility:
 
 
 def build_empty_model(folder: Path, dtype: str) -> Any:
-    """Return the model of a folder as a run would load it, on the meta device, without weights."""
+    """Return the model as a run would load it, on the meta device without weights."""
     root = checkpoint.base_model_folder(folder)
     is_decoder = checkpoint.is_decoder(folder)
     config = AutoConfig.from_pretrained(root, **checkpoint.LOCAL_FILES_ONLY)
@@ -150,7 +153,9 @@ def build_empty_model(folder: Path, dtype: str) -> Any:
 
 
 def estimate_memory_needs(lm: Any, tokens: int, free_bytes: int, library_bytes: int) -> Iterator[MemoryNeed]:
-    """Yield the memory need of each method, at the largest micro-batch that fits, or at the smallest if none fits.
+    """Yield the memory need of each method, at the largest micro-batch that fits.
+
+    If none fits, it is the need at the smallest one.
 
     Args:
         lm: The model, on the meta device.
@@ -178,7 +183,7 @@ class Peaks:
 
 
 def _prompting_peaks(method: Any, lm: Any, tokens: int) -> Iterator[Peaks]:
-    """Yield the peaks of a few-shot method: nothing is trained, and prompts contain `k` examples."""
+    """Yield the peaks of few-shot prompting: no training, `k` examples per prompt."""
     load = memory_estimate.model_bytes(lm.model)
     prompt_tokens = min((method.k + 1) * tokens, lm.context)
     yield Peaks(load, load, load + _answer_bytes(lm, prompt_tokens))
@@ -244,7 +249,7 @@ def _adapt_copy(model: Any, method: Any) -> Any:
 
 
 def _master_weight_bytes(model: Any) -> int:
-    """Return the bytes that float32 master copies of the trained weights add if computation has a lower precision.
+    """Return the bytes that float32 master copies of 16-bit trained weights add.
 
     A 16-bit weight grows by its own size as float32, and its copy for computing takes the same again.
     """

@@ -1,4 +1,4 @@
-"""Client side of the fork server: start a worker process by forking where possible, else start Python cold."""
+"""Client of the fork server: starts workers by forking, or cold where that fails."""
 
 from __future__ import annotations
 
@@ -63,12 +63,18 @@ def start_worker(files: Sequence[Path], log: IO[str], modules: Modules, environm
 
 
 def start_python(module: str, *arguments: str, **popen_kwargs: Any) -> subprocess.Popen[bytes]:
-    """Start a Python that runs a module of this package; with -P the working folder shadows no module."""
+    """Start a Python process that runs a module of this package.
+
+    With -P the working folder shadows no module.
+    """
     return subprocess.Popen([sys.executable, "-P", "-m", module, *arguments], **popen_kwargs)
 
 
 def can_fork() -> bool:
-    """Return True if runs can be forked and waited for on this machine: Linux with pidfd, no NVIDIA driver."""
+    """Return True if runs can be forked and waited for on this machine.
+
+    That takes Linux with pidfd and no NVIDIA driver.
+    """
     try:
         os.close(os.pidfd_open(os.getpid()))
     except (AttributeError, OSError):
@@ -77,10 +83,16 @@ def can_fork() -> bool:
 
 
 class ForkServer:
-    """Handle of a fork server process, which ends when this handle is deleted or its owner exits."""
+    """Handle of a fork server process.
+
+    The process ends when its handle is deleted or the process that holds the handle exits.
+    """
 
     def __init__(self, modules: Sequence[str], environment: dict[str, str], parent: ForkServer | None = None) -> None:
-        """Start a server that imports `modules`, forked from a `parent` that has imported some of them, or cold."""
+        """Start a server that imports `modules`.
+
+        It is forked from the `parent`, which has imported some of them, or started cold without one.
+        """
         self._socket, server_socket = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with server_socket:
             if parent is not None:
@@ -103,7 +115,7 @@ class ForkServer:
         return ForkedProcess(self) if pid else None
 
     def has_imported(self, modules: Sequence[str]) -> bool:
-        """Return True if the server has imported all of the modules, as requested or as dependencies."""
+        """Return True if the server has imported all modules, if only as dependencies."""
         return self._request(HAS_MODULES, modules) == YES
 
     def send(self, command: str, arguments: Sequence[str] = ()) -> None:
@@ -182,7 +194,10 @@ def close_servers() -> None:
 
 
 def _servers_of_thread(environment: dict[str, str]) -> dict[Modules, ForkServer]:
-    """Return the servers of this thread that have the given environment, by the modules they were asked to import."""
+    """Return the servers of this thread with the given environment.
+
+    The keys are the modules that each server was asked to import.
+    """
     by_environment: dict[Any, dict[Modules, ForkServer]] = vars(_thread_state).setdefault("servers", {})
     return by_environment.setdefault(tuple(sorted(environment.items())), {})
 

@@ -1,4 +1,4 @@
-"""Fork server: a process that imports the modules of a run once and forks one run per request.
+"""Fork server: imports the modules of runs once and forks one run per request.
 
 Importing costs seconds and forking milliseconds. The forked run executes the same code in a process of its own,
 reports the import phase as it was measured in the server, and holds the memory that a process started cold would hold.
@@ -40,7 +40,7 @@ PageRange = tuple[int, int]
 
 
 def main(socket_fd: str, *modules: str) -> None:
-    """Serve requests: import the modules, then fork one run per request until the client disconnects."""
+    """Import the modules, then fork one run per request until the client disconnects."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the launcher decides when a run ends
     connection = socket.socket(fileno=int(socket_fd))
     import_phase = _import_modules(modules)
@@ -109,7 +109,10 @@ def _run_job(
 
 
 def _wait_for_child(child: int, connection: socket.socket) -> int:
-    """Return the exit code of a run, which is killed if the client sends a request or disconnects before its end."""
+    """Return the exit code of a run.
+
+    The run is killed if the client sends a request or disconnects before its end.
+    """
     child_fd = os.pidfd_open(child)
     readable, _, _ = select.select([child_fd, connection.fileno()], [], [])
     if child_fd not in readable:
@@ -120,7 +123,7 @@ def _wait_for_child(child: int, connection: socket.socket) -> int:
 
 
 def _file_pages() -> Iterator[PageRange]:
-    """Yield the file-backed memory pages that this process holds, as ranges of consecutive pages.
+    """Yield the file-backed memory pages that this process holds, as ranges.
 
     A forked child does not inherit these pages, so its resident memory would be smaller than that of a process that
     has imported the same modules itself.
@@ -148,7 +151,10 @@ def _consecutive_ranges(numbers: Sequence[int]) -> Iterator[tuple[int, int]]:
 
 
 def _populate(pages: Sequence[PageRange]) -> None:
-    """Map these pages into this process; on a kernel that cannot, memory readings are lower by their size."""
+    """Map these pages into this process.
+
+    On a kernel that cannot, memory readings are lower by the size of the pages.
+    """
     madvise: Callable[..., int] = ctypes.CDLL(None).madvise
     for address, size in pages:
         madvise(ctypes.c_void_p(address), ctypes.c_size_t(size), MADV_POPULATE_READ)

@@ -1,4 +1,4 @@
-"""Job: one planned run, handed by `plan` to an executor and by the launcher to a worker as a file."""
+"""Job: one planned run, handed to an executor and as a file to a worker."""
 
 from __future__ import annotations
 

@@ -53,7 +53,10 @@ def launch_run(
 
 
 def folder_lock(out: Path, on_progress: ProgressCallback) -> FileLock:
-    """Return the lock of a folder, not acquired yet; reports progress if another command holds it."""
+    """Return the lock of a folder, not acquired yet.
+
+    Reports progress if another command holds the lock.
+    """
     lock = FileLock(out / ".lock", thread_local=False)
     try:
         lock.acquire(blocking=False)
@@ -84,7 +87,10 @@ def find_finished_record(job: Job, out: Path) -> Record | None:
 
 
 def _run(job: Job, out: Path, on_progress: ProgressCallback) -> Record:
-    """Run the job in a process of its own; write a record of the failure if the process dies without one."""
+    """Run the job in a process of its own and return its record.
+
+    A process that dies without a record gets the record of a failure.
+    """
     record_file = out / f"{job.spec.id}.json"
     version_before = _file_version(record_file)
     with tempfile.TemporaryDirectory(prefix="bench-") as scratch:
@@ -121,7 +127,10 @@ def _start_worker(job: Job, files: list[Path], log: IO[str]) -> Process:
 
 
 def _wait(worker: Process, job: Job, progress_file: Path, on_progress: ProgressCallback) -> bool:
-    """Wait for the worker and report its progress; return True if it was killed for exceeding its seconds."""
+    """Wait for the worker and report its progress.
+
+    Returns True if the worker was killed for exceeding its budget of seconds.
+    """
     limit_s = job.spec.budget.seconds
     while True:
         try:

@@ -1,4 +1,4 @@
-"""Phases of one run, as functions over its state: load, fit, save, predict and what is measured besides."""
+"""Phases of one run as functions over its state: load, fit, save, predict, measure."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def load(state: RunState, earlier_import: Phase | None = None) -> LoadedRun:
 
 
 def _import_and_check(state: RunState) -> tuple[Method, Task, Path]:
-    """Import the method and what it needs; return the method, the task and the folder of the base model.
+    """Import the method and its modules; return method, task and model folder.
 
     Raises:
         RuntimeError: If task or model differ from those that the run was planned with.
@@ -117,7 +117,10 @@ def _import_and_check(state: RunState) -> tuple[Method, Task, Path]:
 
 
 def fit(state: RunState, loaded: LoadedRun, limits: BudgetLimits) -> None:
-    """Run the phase `fit` within the limits; afterwards this process is alone, without its other ranks."""
+    """Run the phase `fit` within the limits.
+
+    At its end the process leaves the group of ranks that train together.
+    """
     distributed.barrier()
     state.on_progress({"phase": "fit"})
     seed_all(state.job.spec.seed)
@@ -198,7 +201,7 @@ def measure_query_latency(state: RunState, loaded: LoadedRun) -> list[str]:
 
 
 def read_general_text_before(state: RunState, lm: LM | None) -> ForgettingProbe | None:
-    """Run the phase `general_text_before`: measure the loss on general text of the model as loaded.
+    """Run the phase `general_text_before`: the loss on general text before training.
 
     Every model is measured, because it is not known yet if the method will train it.
 
@@ -217,7 +220,10 @@ def read_general_text_before(state: RunState, lm: LM | None) -> ForgettingProbe 
 
 
 def read_general_text_after(state: RunState, lm: LM | None, probe: ForgettingProbe | None) -> None:
-    """Run the phase `general_text_after`: measure the loss on general text again if the model has been trained."""
+    """Run the phase `general_text_after`: the loss on general text after training.
+
+    Models that were not trained are not measured again.
+    """
     if lm is None or probe is None or lm.count_parameters()[1] == 0:
         return
     state.on_progress({"phase": "general_text_after"})

@@ -1,4 +1,7 @@
-"""Plan of a command: from its options to a list of jobs. All input is checked here, before any slow work starts."""
+"""Plan of a command: from its options to a list of jobs.
+
+All input is checked here, before any slow work starts.
+"""
 
 from __future__ import annotations
 
@@ -136,7 +139,10 @@ def _decoding(card: TaskCard, limits: BudgetLimits, context: int) -> Decoding:
 
 
 def _limits_by_train_size(limits: BudgetLimits, text: str, available: int) -> list[BudgetLimits]:
-    """Return the limits with each number of training examples in a text such as `50,100,250`, smallest first."""
+    """Return the limits with each number of training examples, smallest first.
+
+    The numbers are in a text such as `50,100,250`.
+    """
     try:
         sizes = sorted({int(part) for part in text.split(",")})
     except ValueError:
@@ -199,7 +205,7 @@ def search_ranges(cls: type[Method], fixed: Container[str]) -> dict[str, SearchR
 
 
 def _select_methods(text: str, *, closed: bool) -> dict[str, type[Method]]:
-    """Return the classes of the requested methods in order, then of the controls that every comparison includes.
+    """Return the requested methods in order, then the default controls.
 
     Args:
         text: References of methods, separated by commas.
@@ -234,7 +240,10 @@ def _select_methods(text: str, *, closed: bool) -> dict[str, type[Method]]:
 
 
 def _is_default_control(cls: type[Method], closed: bool) -> bool:
-    """Return True if every comparison on a task with closed labels (or with open answers) includes the method."""
+    """Return True if every comparison on such a task includes the method.
+
+    `closed` is True for a task with closed labels, False for one with open answers.
+    """
     return cls.control and not cls.negative_control and (closed or not cls.closed_only)
 
 

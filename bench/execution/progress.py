@@ -1,4 +1,4 @@
-"""Progress of a run: the worker keeps it in a small file, which the launcher reads now and then."""
+"""Progress of a run: the worker keeps it in a small file for the launcher."""
 
 from __future__ import annotations
 

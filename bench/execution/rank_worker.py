@@ -24,7 +24,10 @@ FAILURE_MARKER = "failed"
 
 
 def main(job_file: str, out: str, progress_file: str) -> int:
-    """Run the job or help to train it; return the exit code, 1 if this rank has recorded a failure."""
+    """Run the job or help to train it.
+
+    Returns the exit code: 1 if this rank has recorded a failure, else 0.
+    """
     job = Job.model_validate_json(Path(job_file).read_text("utf-8"))
     marker = Path(progress_file).with_name(FAILURE_MARKER)
     if os.environ.get("RANK", "0") != "0":
@@ -41,13 +44,19 @@ def main(job_file: str, out: str, progress_file: str) -> int:
 
 
 def _load_and_fit(state: RunState) -> None:
-    """Run the phases of a rank other than 0; its budget has no seconds, since only rank 0 has a clock."""
+    """Run the phases of a rank other than 0.
+
+    Its budget has no seconds, since only rank 0 has a clock.
+    """
     loaded = phases.load(state)
     phases.fit(state, loaded, state.job.spec.budget.model_copy(update={"seconds": None}))
 
 
 def _record_failure(record: Record, out: Path, marker: Path) -> int:
-    """Write the record of a failure unless another rank has failed before, which may have caused this one."""
+    """Write the record of a failure unless another rank has failed before.
+
+    The failure of the other rank may have caused this one.
+    """
     try:
         marker.touch(exist_ok=False)
     except FileExistsError:

@@ -1,4 +1,7 @@
-"""Tuning: the same number of trials for every method, scored on validation only, proposed by Optuna."""
+"""Tuning: the same number of trials for every method, scored on validation only.
+
+Optuna proposes the hyper-parameters of the trials.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +27,10 @@ Launch = Callable[..., tuple[Record, bool]]
 
 
 class Tuner:
-    """Tunes each method once per training size for all its seeds; may be used from several threads."""
+    """Tunes each method once per training size, for all its seeds.
+
+    May be used from several threads.
+    """
 
     def __init__(self, out: Path, launch: Launch) -> None:
         """Keep the records of trials in a folder below `out`; `launch` runs them."""
@@ -53,7 +59,9 @@ class Tuner:
 
 
 def run_trials(job: Job, out: Path, launch: Launch, on_progress: ProgressCallback) -> Tuning:
-    """Try the default hyper-parameters, then those that Optuna's TPE sampler proposes, within the budget of the job.
+    """Try the default hyper-parameters, then proposals of Optuna's TPE sampler.
+
+    The budget of the job says how many are tried.
 
     Each trial runs in a process of its own; one that has a record in `out` is not run again. A trial that fails or
     diverges counts as a trial. A method without search ranges has no trials.
@@ -86,7 +94,7 @@ def _with_trial_number(on_progress: ProgressCallback, number: int) -> ProgressCa
 
 
 def _trial_job(job: Job, params: dict[str, Any]) -> Job:
-    """Return the job of a trial: scored on validation, with the seed of all trials and without an artifact.
+    """Return the job of a trial, which answers validation and saves no artifact.
 
     Its budget does not contain the number of trials, so that a longer search continues a shorter one.
     """

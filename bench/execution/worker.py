@@ -24,7 +24,9 @@ from bench.records import Cost, Env, Failure, Phase, Record, Status, artifacts
 
 
 def main(job_file: str, out: str, progress_file: str, earlier_import: Phase | None = None) -> None:
-    """Run the job of a file and write its record into the folder `out`; only a process that dies writes none.
+    """Run the job of a file and write its record into the folder `out`.
+
+    Only a process that dies writes no record.
 
     Args:
         job_file: File of the job as JSON.
@@ -117,7 +119,7 @@ def _describe_failure(state: RunState, error: Exception) -> tuple[Status, Failur
 
 
 def _minimum_training_memory(state: RunState) -> str:
-    """Return the memory that training takes at least, as the start of a message; empty if it was not estimated."""
+    """Describe the memory that training takes at least; empty if not estimated."""
     fit = _measured_cost(state).phases.get("fit")
     if fit is None or fit.estimated_mib is None:
         return ""
@@ -144,7 +146,10 @@ def _measured_cost(state: RunState) -> Cost:
 
 
 def _with_estimated_peak(phase: Phase, added_bytes: int | None) -> Phase:
-    """Return the phase with its estimated peak: the memory held at its start and the bytes that it should add."""
+    """Return the phase with its estimated peak.
+
+    That is the memory held at its start and the bytes that it should add.
+    """
     if added_bytes is None or phase.start_mib is None:
         return phase
     return phase.model_copy(update={"estimated_mib": round(phase.start_mib + added_bytes / MIB, 3)})

@@ -1,4 +1,7 @@
-"""Ray executor: each run is a task of a Ray cluster, which places it and retries it; records are written here."""
+"""Ray executor: each run is a task of a Ray cluster.
+
+Ray decides on which node a run is made and retries it if the node is lost. Records are written on this machine.
+"""
 
 from __future__ import annotations
 
@@ -76,7 +79,7 @@ class RayExecutor:
         self.node_names: dict[str, str] = {}
 
     def check(self, device: str) -> None:
-        """Raise `UserError` for a device with a number: Ray assigns the GPUs of a node to its runs."""
+        """Raise `UserError` for a device with a number: Ray assigns GPUs to runs."""
         if device not in ("auto", "cpu", "cuda"):
             raise UserError(
                 f"--device {device}: not supported on a cluster, which assigns GPUs to runs", hint="--device cuda"
@@ -107,7 +110,10 @@ class RayExecutor:
                 lock.release()
 
     def launch(self, job: Job, out: Path, *, force: bool = False, on_progress: ProgressCallback) -> tuple[Record, bool]:
-        """Return the record of a job, and True if it was run for it; other commands cannot write to `out` meanwhile."""
+        """Return the record of a job, and True if the job was run for it.
+
+        Other commands cannot write to `out` until this one ends.
+        """
         self._lock_folder(out, on_progress)
         record = None if force else launcher.find_finished_record(job, out)
         if record is not None:
@@ -119,7 +125,10 @@ class RayExecutor:
         return record, True
 
     def map(self, work: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
-        """Call `work` for all items at once, each in a thread that only waits; Ray decides which of them run."""
+        """Yield the result of `work` for each item, all of which start at once.
+
+        Each waits in a thread of its own; Ray decides which of them run.
+        """
         with ThreadPoolExecutor(MAX_WAITING_THREADS) as pool:
             pending = {pool.submit(work, item) for item in items}
             try:
@@ -208,7 +217,10 @@ def parse_executor(option: str) -> RayExecutor:
 
 
 def _connect(requested: RayResources) -> None:
-    """Connect to the cluster as a driver without its log output; raise `UserError` if no cluster answers."""
+    """Connect to the cluster without its log output.
+
+    Raises `UserError` if no cluster answers.
+    """
     for variable, value in RAY_VARIABLES.items():
         os.environ.setdefault(variable, value)
     init_kwargs: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
@@ -306,7 +318,7 @@ def _cluster_lost() -> UserError:
 
 
 def _shorten(error: BaseException) -> str:
-    """Return the beginning and the end of a message, which may be a traceback of another process."""
+    """Return the beginning and the end of a message, which may be a long traceback."""
     text = " ".join(str(error).split())
     return text if len(text) < MAX_ERROR_CHARS else f"{text[:120]} … {text[-180:]}"
 

@@ -123,7 +123,7 @@ def _check_method(job: Job) -> None:
 
 @contextlib.contextmanager
 def _working_folder(folder: str | None) -> Iterator[None]:
-    """Change to the working folder of the command, so that relative paths mean the same as there."""
+    """Change to the working folder of the command for its relative paths."""
     if folder is None:
         yield
         return
@@ -134,7 +134,10 @@ def _working_folder(folder: str | None) -> Iterator[None]:
 
 
 def _limit_rate(on_progress: ProgressCallback) -> ProgressCallback:
-    """Return a callback that passes on a new phase at once and other progress at most once a second."""
+    """Return a callback that passes on progress at most once a second.
+
+    A new phase is passed on at once.
+    """
     last_time = 0.0
     last_phase: str | None = None
 

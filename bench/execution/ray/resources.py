@@ -1,4 +1,7 @@
-"""Resources of a run on a Ray cluster: set in the address of `--executor`, else all cores of a node."""
+"""Resources of a run on a Ray cluster.
+
+They are set in the address of `--executor`; without that a run gets all cores of a node.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,10 @@ Node = dict[str, Any]
 
 @dataclass(frozen=True)
 class RayResources:
-    """Cluster and resources per run as `--executor` gives them; None leaves a resource to the nodes."""
+    """Cluster and resources per run, as given to `--executor`.
+
+    None leaves a resource to the nodes.
+    """
 
     option: str
     """The value of `--executor`."""
@@ -36,7 +42,9 @@ class RayResources:
 
 
 def parse_resources(option: str) -> RayResources:
-    """Parse `ray`, `ray://auto` or `ray://HOST:PORT`, with the resources of a run after a question mark.
+    """Parse the address of a cluster and the resources of a run.
+
+    The address is `ray`, `ray://auto` or `ray://HOST:PORT`; resources follow after a question mark.
 
     Raises:
         UserError: The address or a resource is invalid, or the folder to ship is missing.
