@@ -228,7 +228,7 @@ def test_page_shows_the_sentences_that_a_run_prints(page: str) -> None:
     blocks = re.findall(r"```\n((?:bookrec on|lora leads).*?)```", (ROOT / page).read_text("utf-8"), re.DOTALL)
     unexplained = " ".join(blocks[0][blocks[0].index("lora leads") :].split())
     facts = {"name": "(?:lora|nearest)", "other": "(?:lora|nearest)", "names": "[^:]+?", "metric": "em"}
-    for sentence in [terminal_table.LEGEND, terminal_table.LOSS_CHANGE, *i18n.catalog("ko")]:
+    for sentence in [terminal_table.LEGEND, terminal_table.LOSS_CHANGE_LEGEND, *i18n.catalog("ko")]:
         if not sentence.endswith("."):
             continue
         parts = string.Formatter().parse(sentence)
@@ -262,7 +262,7 @@ def test_choosing_page_has_the_figures_of_the_sample_report() -> None:
     assert len(shown) > 20
     scores_in_text = re.findall(r"(?<=\s)\.\d{3}\b", text)
     assert scores_in_text
-    assert not set(scores_in_text) - {units.decimal(float(row["em"])).removeprefix("0") for row in sample.values()}
+    assert not set(scores_in_text) - {units.format_score(float(row["em"])).removeprefix("0") for row in sample.values()}
     (queries,) = re.findall(r"from ([\d,]+) questions on", text)
     assert f"from {queries} questions on" in file.with_name("report.md").read_text("utf-8")
     for task, method, *figures in shown:
@@ -272,16 +272,19 @@ def test_choosing_page_has_the_figures_of_the_sample_report() -> None:
 
 
 def sample_figures(row: dict[str, str]) -> list[str]:
-    """The figures of one row of the sample report's CSV, written as in the documents."""
+    """The figures of one row of the sample report's CSV, written as in the documents.
+
+    The sample is older than the present names of the columns fit_s, artefact_bytes and forgets.
+    """
     numbers = {name: float(text) if re.fullmatch(r"[\d.e+-]+", text) else None for name, text in row.items()}
     return [
-        units.decimal(numbers["em"]),
-        f"{units.decimal(numbers['low'])}–{units.decimal(numbers['high'])}",
-        units.time(numbers["train_s"]),
-        units.whole(numbers["peak_mib"]),
-        units.time((numbers["query_p50_ms"] or 0) / 1000),
-        units.size(numbers["artifact_bytes"]),
-        units.signed(numbers["forgetting_nats"]),
+        units.format_score(numbers["em"]),
+        f"{units.format_score(numbers['low'])}–{units.format_score(numbers['high'])}",
+        units.format_seconds(numbers["fit_s"]),
+        units.format_integer(numbers["peak_mib"]),
+        units.format_seconds((numbers["query_p50_ms"] or 0) / 1000),
+        units.format_bytes(numbers["artefact_bytes"]),
+        units.format_change(numbers["forgets"]),
     ]
 
 
