@@ -1,1 +1,1 @@
-"""The methods that ship: one file per way of adapting, its stem is its name."""
+"""The shipped methods, one file each; `few_shot.py` defines `few-shot`."""

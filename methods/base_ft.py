@@ -1,29 +1,32 @@
-"""Base fine-tuning: pre-training goes on with the task's plain text; every token counts, not the answer alone."""
+"""Base fine-tuning: continued pre-training on the task's text, with loss on every token."""
 
 from dataclasses import dataclass
 
 from pydantic import PositiveInt
 
 from bench.method import Unsupported, param
-from bench.training import Rows
+from bench.training.gradient import Rows
 
 from .full import Full
 
 
 @dataclass
 class BaseFT(Full):
-    """Continued pre-training (https://arxiv.org/abs/2004.10964): all weights, on text packed into blocks."""
+    """Continued pre-training (arXiv:2004.10964) of all weights, on text packed into blocks."""
 
-    block: PositiveInt = param(256, help="tokens of a block; never more than the context", search=(64, 1024), log=True)
+    block: PositiveInt = param(256, help="tokens per block, at most the context", search=(64, 1024), log=True)
 
     def training_rows(self) -> Rows:
-        """All training examples as one text, each with its end token, cut into blocks; a short rest is a block too."""
+        """Return the training examples as one text in blocks; the last block may be shorter.
+
+        An end-of-sequence token follows each example.
+        """
         if not self.lm_.can_generate:
-            raise Unsupported("an encoder does not read on, so pre-training cannot go on like this")
-        told = [
+            raise Unsupported("an encoder does not predict the next token, so it cannot be pre-trained like this")
+        encoded = [
             self.lm_.encode(self.data_.prompt(example.input), self.data_.completion(example))
             for example in self.data_.train
         ]
-        text = [token for head, tail in told for token in head + tail]
+        token_ids = [token for prompt, completion in encoded for token in prompt + completion]
         size = min(self.block, self.lm_.context)
-        return [([], text[start : start + size]) for start in range(0, len(text) - 1, size)]
+        return [([], token_ids[start : start + size]) for start in range(0, len(token_ids) - 1, size)]

@@ -1,4 +1,4 @@
-"""Chain of thought: few-shot prompting whose examples show the steps before the answer."""
+"""Chain of thought: few-shot prompting with reasoning steps before each answer."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -15,56 +15,62 @@ from .few_shot import choose_shots
 
 @dataclass
 class CoT(Method):
-    """Worked examples (https://arxiv.org/abs/2201.11903) before every question; the last line is the answer."""
+    """Chain-of-thought prompting (arXiv:2201.11903); the last line is the answer."""
 
     preload_modules: ClassVar[tuple[str, ...]] = ("bench.modeling.causal_lm",)
 
-    k: PositiveInt = param(4, help="worked examples in the prompt", search=(1, 16), log=True)
-    m: PositiveInt = param(1, help="solutions drawn per question, of which the commonest conclusion is the answer")
-    temperature: PositiveFloat = param(0.7, help="how freely solutions are drawn where m is above 1")
+    k: PositiveInt = param(4, help="solved examples in the prompt", search=(1, 16), log=True)
+    m: PositiveInt = param(1, help="solutions sampled per question; the most frequent answer wins")
+    temperature: PositiveFloat = param(0.7, help="sampling temperature if m is above 1")
 
     @property
     def export_template(self) -> str | None:
-        """Of one solution a question; several are drawn by the harness's own dice."""
+        """Template for one solution per question; several need the sampler of adaptbench."""
         return "chain_of_thought" if self.m == 1 else None
 
     def fit(self, lm: LM, data: TrainingData, budget: Budget) -> Self:
-        """Choose the shots among the training examples that have a worked solution."""
+        """Choose shots among the training examples that have a rationale."""
         self.lm_, self.data_ = lm, data
-        self.shots_ = choose_shots(lm, data, _workable(data), self.k, worked=True)
+        self.shots_ = choose_shots(lm, data, _usable_examples(data), self.k, with_rationale=True)
         if not self.shots_.examples:
-            raise Unsupported("the model's context holds no worked example beside the longest question")
+            raise Unsupported("no solved example fits into the context of the model with the longest question")
         budget.spend(examples=len(self.shots_.examples))
         return self
 
     def predict(self, inputs: Sequence[str]) -> list[str]:
-        """Let the model work, and give back what it concludes; nothing where it never came to an answer."""
+        """Generate solutions and return their answers; empty if no solution reached one."""
         prompts = [self.shots_.prompt(text) for text in inputs]
         if self.m == 1:
-            return [self.data_.final_answer(text) for text in self.lm_.generate(prompts)]
-        draws = [self.lm_.generate(prompts, temperature=self.temperature, sample_index=draw) for draw in range(self.m)]
-        return [self.vote(worked) for worked in zip(*draws, strict=True)]
+            return [self.data_.final_answer(solution) for solution in self.lm_.generate(prompts)]
+        samples = [
+            self.lm_.generate(prompts, temperature=self.temperature, sample_index=index) for index in range(self.m)
+        ]
+        return [self.vote(solutions) for solutions in zip(*samples, strict=True)]
 
-    def vote(self, worked: Sequence[str]) -> str:
-        """The commonest conclusion (self-consistency, https://arxiv.org/abs/2203.11171); of several the first drawn."""
-        concluded = Counter(answer for text in worked if (answer := self.data_.final_answer(text)))
-        return concluded.most_common(1)[0][0] if concluded else ""
+    def vote(self, solutions: Sequence[str]) -> str:
+        """Return the most frequent answer (self-consistency, https://arxiv.org/abs/2203.11171).
+
+        Of equally frequent answers the one sampled first wins.
+        """
+        answers = [self.data_.final_answer(solution) for solution in solutions]
+        counts = Counter(answer for answer in answers if answer)
+        return counts.most_common(1)[0][0] if counts else ""
 
     def save(self, folder: Path) -> None:
-        """Save the prompt, with a hole where the question goes."""
+        """Save the prompt with `{input}` in place of the question."""
         self.shots_.save(folder)
 
 
-def _workable(data: TrainingData) -> list[Example]:
-    """Examples whose answer can be told from the steps before it."""
+def _usable_examples(data: TrainingData) -> list[Example]:
+    """Return the training examples whose answer can be separated from their rationale."""
     solved = [example for example in data.train if (example.rationale or "").strip()]
     if not solved:
-        raise Unsupported("no training example has a worked solution (its 'rationale')")
-    clear = [
+        raise Unsupported("no training example has a 'rationale'")
+    usable = [
         example
         for example in solved
         if data.final_answer(data.completion(example, with_rationale=True)) == example.target.strip()
     ]
-    if not clear:
-        raise Unsupported("the template ends an answer before a worked solution ends, or answers span several lines")
-    return clear
+    if not usable:
+        raise Unsupported("the template ends an answer before its rationale ends, or answers span several lines")
+    return usable

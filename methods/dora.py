@@ -1,4 +1,4 @@
-"""DoRA: LoRA that trains the length of each weight vector apart from its direction."""
+"""DoRA: LoRA that trains magnitude and direction of each weight vector separately."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -8,8 +8,8 @@ from .lora import LoRA
 
 @dataclass
 class DoRA(LoRA):
-    """Weight-decomposed low-rank adaptation (https://arxiv.org/abs/2402.09353), otherwise as LoRA."""
+    """Weight-decomposed low-rank adaptation (arXiv:2402.09353), otherwise as LoRA."""
 
-    def shape(self, model: Any) -> dict[str, Any]:
-        """LoRA's configuration, with magnitudes of their own."""
-        return super().shape(model) | {"use_dora": True}
+    def config_fields(self, model: Any) -> dict[str, Any]:
+        """Return LoRA's configuration with DoRA switched on."""
+        return super().config_fields(model) | {"use_dora": True}

@@ -1,4 +1,4 @@
-"""DPO: after LoRA, preferring the right answers to the model's own wrong ones."""
+"""DPO: LoRA, then training to prefer correct answers to the model's own wrong ones."""
 
 from dataclasses import dataclass
 from typing import Annotated, Self
@@ -6,51 +6,53 @@ from typing import Annotated, Self
 from pydantic import Field, PositiveFloat
 
 from bench.method import LM, Budget, TrainingData, Unsupported, param
-from bench.training import PreferencePair
+from bench.training.gradient import PreferencePair
 
 from .lora import LoRA
 
 
 @dataclass
 class DPO(LoRA):
-    """Direct preference optimization (https://arxiv.org/abs/2305.18290) of what LoRA has learnt, in one budget."""
+    """Direct preference optimization (arXiv:2305.18290) after LoRA, within one budget."""
 
-    share: Annotated[float, Field(gt=0, lt=1)] = param(
-        0.9, help="share of the steps that LoRA takes first", search=(0.5, 0.95)
-    )
-    beta: PositiveFloat = param(0.1, help="how dear it is to leave LoRA's answers", search=(0.03, 1.0), log=True)
-    pace: PositiveFloat = param(0.01, help="the second data's lr, as a share of lr", search=(1e-3, 1e-1), log=True)
+    share: Annotated[float, Field(gt=0, lt=1)] = param(0.9, help="fraction of the steps for LoRA", search=(0.5, 0.95))
+    beta: PositiveFloat = param(0.1, help="weight of staying near the LoRA model", search=(0.03, 1.0), log=True)
+    pace: PositiveFloat = param(0.01, help="learning rate of DPO as a fraction of lr", search=(1e-3, 1e-1), log=True)
 
     def fit(self, lm: LM, data: TrainingData, budget: Budget) -> Self:
-        """Train as LoRA does, answer the training questions, and learn from what was wrong."""
+        """Train as LoRA does, answer the training questions, then train on the wrong answers."""
         from bench.training import distributed
         from bench.training.dpo_trainer import train_dpo
         from bench.training.trainer import train
 
         if not lm.can_generate:
-            raise Unsupported("an encoder writes no answers, so none can be preferred")
+            raise Unsupported("an encoder generates no answers, so there are no pairs of answers to compare")
         self.lm_, self.data_ = lm, data
         lm.model = self.adapt(lm.model)
         lr = self.peak_learning_rate(lm.model)
         self.curve_ = train(
             lm, data, budget, lr=lr, warmup=self.warmup, weight_decay=self.weight_decay, step_fraction=self.share
         )
-        choices = distributed.broadcast_from_first(lambda: self.choices(lm, data))
-        if choices and budget.steps < budget.planned_steps:
+        pairs = distributed.broadcast_from_first(lambda: self.preference_pairs(lm, data))
+        if pairs and budget.steps < budget.planned_steps:
             self.curve_ += train_dpo(
-                lm, data, budget, choices, lr=self.pace * lr, weight_decay=self.weight_decay, beta=self.beta
+                lm, data, budget, pairs, lr=self.pace * lr, weight_decay=self.weight_decay, beta=self.beta
             )
         return self
 
-    def choices(self, lm: LM, data: TrainingData) -> list[PreferencePair]:
-        """For each training question the answer wanted and one that is not: the task's own, or the model's if wrong."""
+    def preference_pairs(self, lm: LM, data: TrainingData) -> list[PreferencePair]:
+        """Return the correct and a wrong answer to each training question.
+
+        The wrong answer is `rejected` of the example, or else the model's own; a question that the model answers
+        correctly is left out.
+        """
         prompts = [data.prompt(example.input) for example in data.train]
-        made = []
-        for example, prompt, said in zip(data.train, prompts, lm.generate(prompts), strict=True):
+        pairs = []
+        for example, prompt, generated in zip(data.train, prompts, lm.generate(prompts), strict=True):
             completion = data.completion(example)
-            lead = completion[: len(completion) - len(completion.lstrip())]
-            head, good = lm.encode(prompt, completion)
-            bad = lm.encode(prompt, lead + (example.rejected or data.trim(said)))[1]
-            if bad != good:
-                made.append((head, good, bad))
-        return made
+            leading_space = completion[: len(completion) - len(completion.lstrip())]
+            prompt_ids, chosen = lm.encode(prompt, completion)
+            rejected = lm.encode(prompt, leading_space + (example.rejected or data.trim(generated)))[1]
+            if rejected != chosen:
+                pairs.append((prompt_ids, chosen, rejected))
+        return pairs

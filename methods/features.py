@@ -1,4 +1,4 @@
-"""Frozen features: a linear or nearest-neighbour reader over what the base model makes of the prompt."""
+"""Frozen features: logistic regression or nearest neighbors on the base's hidden states."""
 
 import json
 import random
@@ -13,16 +13,18 @@ from pydantic import Field, PositiveInt
 from bench.method import LM, Budget, Method, TrainingData, Unsupported, param
 from bench.records import save_numbers, save_prompt
 
-BATCH = 32
-FOLDS = 5
-CS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
+BATCH_SIZE = 32
+MAX_FOLDS = 5
+REGULARIZATION_GRID = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
+"""Values of `C` of logistic regression among which cross-validation chooses."""
+DEFAULT_C = 1e-2
 
 Pool = Literal["last", "mean"]
 
 
 @dataclass
 class Features(Method):
-    """Probing (https://arxiv.org/abs/1610.01644): logistic regression on closed labels, neighbours on open answers."""
+    """Probing (arXiv:1610.01644): regression on closed labels, neighbors on open answers."""
 
     preload_modules: ClassVar[tuple[str, ...]] = (
         "bench.modeling.causal_lm",
@@ -33,103 +35,129 @@ class Features(Method):
     export_template = "linear_probe"
 
     layer: Annotated[float, Field(ge=0, le=1)] = param(
-        1.0, help="where features are taken, as a share of the depth", search=(0.5, 0.7, 1.0)
+        1.0, help="layer of the hidden states as a fraction of the depth", search=(0.5, 0.7, 1.0)
     )
-    pool: Pool = param("last", help="of a prompt's tokens: the last, or the mean over all", search=("last", "mean"))
-    k: PositiveInt = param(1, help="neighbours that vote on an open answer", search=(1, 5, 15))
+    pool: Pool = param("last", help="token of the prompt: the last, or the mean of all", search=("last", "mean"))
+    k: PositiveInt = param(1, help="neighbors that vote on an open answer", search=(1, 5, 15))
 
     def fit(self, lm: LM, data: TrainingData, budget: Budget) -> Self:
-        """Encode the training questions once, as many as the budget pays for, and fit a reader on them."""
+        """Compute features of as many training questions as the budget allows, and fit on them."""
         self.lm_, self.data_ = lm, data
-        vectors, answers = self._encode(budget)
+        features, answers = self._training_features(budget)
         if data.labels is not None and len(set(answers)) > 1:
             self.voters_ = 1
-            self.mean_, self.scale_, self.weights_, self.bias_, self.answers_ = regress(vectors, answers, data.seed)
+            self.mean_, self.scale_, self.weights_, self.bias_, self.answers_ = fit_regression(
+                features, answers, data.seed
+            )
         else:
             self.voters_, self.answers_ = self.k, answers
-            self.mean_, self.scale_, self.weights_, self.bias_ = remember(vectors)
+            self.mean_, self.scale_, self.weights_, self.bias_ = fit_neighbors(features)
         return self
 
     def predict(self, inputs: Sequence[str]) -> list[str]:
-        """The label, or the neighbours, with the highest score; of equally frequent answers the nearer one wins."""
-        rows = questions(self.lm_, [self.data_.prompt(text) for text in inputs])
-        vectors = encode(self.lm_, rows, layer=self.layer, pool=self.pool).numpy()
-        scores = (vectors - self.mean_) / self.scale_ @ self.weights_.T + self.bias_
+        """Return the highest-scoring label, or the most frequent answer of the neighbors.
+
+        Of equally frequent answers the one of the nearer neighbor wins.
+        """
+        rows = encode_prompts(self.lm_, [self.data_.prompt(text) for text in inputs])
+        features = extract_features(self.lm_, rows, layer=self.layer, pool=self.pool).numpy()
+        scores = (features - self.mean_) / self.scale_ @ self.weights_.T + self.bias_
         best = (-scores).argsort(axis=1, kind="stable")[:, : self.voters_]
-        return [Counter(self.answers_[place] for place in row).most_common(1)[0][0] for row in best]
+        return [Counter(self.answers_[index] for index in row).most_common(1)[0][0] for row in best]
 
     def save(self, folder: Path) -> None:
-        """Save the reader: numbers, the answer that each row of `weights` stands for, and where features come from."""
-        numbers = {"mean": self.mean_, "scale": self.scale_, "weights": self.weights_, "bias": self.bias_}
-        save_numbers(folder / "reader.safetensors", numbers)
-        words = {"layer": self.layer, "pool": self.pool, "voters": self.voters_, "answers": self.answers_}
-        (folder / "reader.json").write_text(json.dumps(words, ensure_ascii=False, indent=1), "utf-8")
+        """Save the weights, the answer of each row of them, the settings, and the prompt."""
+        arrays = {"mean": self.mean_, "scale": self.scale_, "weights": self.weights_, "bias": self.bias_}
+        save_numbers(folder / "reader.safetensors", arrays)
+        settings = {"layer": self.layer, "pool": self.pool, "voters": self.voters_, "answers": self.answers_}
+        (folder / "reader.json").write_text(json.dumps(settings, ensure_ascii=False, indent=1), "utf-8")
         save_prompt(folder, self.data_.prompt("{input}"))
 
-    def _encode(self, budget: Budget) -> tuple[Any, list[str]]:
-        """Vectors (examples, width) and answers, in an order by the seed: a part of them is a fair sample."""
+    def _training_features(self, budget: Budget) -> tuple[Any, list[str]]:
+        """Return features (examples, width) and answers of the training examples.
+
+        The order is random, so the examples that a budget allows are a random sample.
+        """
         import numpy
 
         from bench.measurement.flops import FlopCounter
 
         train = random.Random(self.data_.seed).sample(list(self.data_.train), len(self.data_.train))
-        vectors: list[Any] = []
+        features: list[Any] = []
         answers: list[str] = []
-        counted = FlopCounter()
-        for start in range(0, len(train), BATCH):
-            batch = train[start : start + BATCH]
+        flop_counter = FlopCounter()
+        for start in range(0, len(train), BATCH_SIZE):
+            batch = train[start : start + BATCH_SIZE]
             rows = [self.lm_.encode(self.data_.prompt(example.input), "")[0] for example in batch]
             tokens = sum(map(len, rows))
             if not budget.can_afford(examples=len(batch), tokens=tokens):
                 break
             budget.spend(examples=len(batch), tokens=tokens)
-            with counted.count_once(tokens):
-                vectors.append(encode(self.lm_, rows, layer=self.layer, pool=self.pool).numpy())
+            with flop_counter.count_once(tokens):
+                features.append(extract_features(self.lm_, rows, layer=self.layer, pool=self.pool).numpy())
             answers += [example.target for example in batch]
-            budget.flops = counted.scaled_to(budget.tokens)
+            budget.flops = flop_counter.scaled_to(budget.tokens)
         if not answers:
-            raise Unsupported(f"the budget does not pay for reading the first {len(batch)} examples")
-        return numpy.concatenate(vectors), answers
+            raise Unsupported(f"the budget is too small for the first {len(batch)} examples")
+        return numpy.concatenate(features), answers
 
 
-def questions(lm: LM, prompts: Sequence[str]) -> list[list[int]]:
-    """Token ids of prompts, cut and counted as when they are answered word by word."""
+def encode_prompts(lm: LM, prompts: Sequence[str]) -> list[list[int]]:
+    """Return token ids of prompts, truncated and counted as by `lm.generate`."""
     rows = [lm.encode(prompt, "")[0] for prompt in prompts]
-    lm.token_usage.prompt_tokens += sum(map(len, rows))
-    lm.token_usage.longest_prompt_tokens = max(lm.token_usage.longest_prompt_tokens, *map(len, rows))
-    lm.token_usage.truncated_prompts += sum(
-        len(lm.tokens(prompt)) > len(row) for prompt, row in zip(prompts, rows, strict=True)
-    )
+    usage = lm.token_usage
+    usage.prompt_tokens += sum(map(len, rows))
+    usage.longest_prompt_tokens = max(usage.longest_prompt_tokens, *map(len, rows))
+    usage.truncated_prompts += sum(len(lm.tokens(prompt)) > len(row) for prompt, row in zip(prompts, rows, strict=True))
     return rows
 
 
-def encode(lm: LM, rows: Sequence[list[int]], *, layer: float = 1.0, pool: Pool = "last") -> Any:
-    """Float32 features (rows, width) of token ids, on the CPU; padded on the right, where nothing attends to it."""
+def extract_features(lm: LM, rows: Sequence[list[int]], *, layer: float = 1.0, pool: Pool = "last") -> Any:
+    """Return hidden states of prompts as one vector each.
+
+    Args:
+        lm: The model.
+        rows: Token ids of the prompts.
+        layer: Layer as a fraction of the depth: 0 for the embeddings, 1 for the last layer.
+        pool: The hidden state of the last token, or the mean over all tokens.
+
+    Returns:
+        Float32 tensor (rows, width) on the CPU.
+    """
     import torch
 
-    order = sorted(range(len(rows)), key=lambda place: len(rows[place]))
-    vectors: list[Any] = [None] * len(rows)
+    order = sorted(range(len(rows)), key=lambda index: len(rows[index]))
+    features: list[Any] = [None] * len(rows)
     lm.model.eval()
-    for start in range(0, len(order), BATCH):
-        places = order[start : start + BATCH]
+    for start in range(0, len(order), BATCH_SIZE):
+        indices = order[start : start + BATCH_SIZE]
+        # No real token attends to padding on the right: it is masked, and for a decoder it lies in the future.
         padded = lm.tokenizer.pad(
-            {"input_ids": [rows[place] for place in places]}, padding_side="right", return_tensors="pt"
+            {"input_ids": [rows[index] for index in indices]}, padding_side="right", return_tensors="pt"
         ).to(lm.model.device)
         with torch.no_grad():
-            states = lm.model.base_model(
+            hidden_states = lm.model.base_model(
                 input_ids=padded["input_ids"], attention_mask=padded["attention_mask"], output_hidden_states=True
             ).hidden_states
-        chosen = states[round(layer * (len(states) - 1))].float().cpu()
-        for place, tokens in zip(places, chosen, strict=True):
-            real = tokens[: len(rows[place])]
-            vectors[place] = real[-1] if pool == "last" else real.mean(0)
-    return torch.stack(vectors)
+        layer_states = hidden_states[round(layer * (len(hidden_states) - 1))].float().cpu()
+        for index, token_states in zip(indices, layer_states, strict=True):
+            real_states = token_states[: len(rows[index])]
+            features[index] = real_states[-1] if pool == "last" else real_states.mean(0)
+    return torch.stack(features)
 
 
-def regress(vectors: Any, answers: list[str], seed: int) -> tuple[Any, Any, Any, Any, list[str]]:
-    """Mean, scale, weights (labels, width), bias and labels of an L2 logistic regression, C by cross-validation.
+def fit_regression(features: Any, answers: list[str], seed: int) -> tuple[Any, Any, Any, Any, list[str]]:
+    """Fit a scaler and an L2 logistic regression, with `C` chosen by cross-validation.
 
-    Scaler and regression are fitted together, in every fold anew: what a fold is scored on never shapes its features.
+    Scaler and regression are fitted together in every fold, so the rows of a fold never influence their own features.
+
+    Args:
+        features: Array (examples, width).
+        answers: Label of each example; at least two different ones.
+        seed: Seed of the folds.
+
+    Returns:
+        Mean and scale (width,), weights (labels, width), bias (labels,), and the labels.
     """
     import numpy
     from sklearn.linear_model import LogisticRegression
@@ -137,30 +165,37 @@ def regress(vectors: Any, answers: list[str], seed: int) -> tuple[Any, Any, Any,
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    reader: Any = make_pipeline(StandardScaler(), LogisticRegression(C=CS[2], max_iter=1000))
-    # As many folds as leave two labels in each of them.
-    folds = min(FOLDS, Counter(answers).most_common(2)[1][1])
+    pipeline: Any = make_pipeline(StandardScaler(), LogisticRegression(C=DEFAULT_C, max_iter=1000))
+    # The second most frequent label limits the folds: each of them must hold at least two labels.
+    folds = min(MAX_FOLDS, Counter(answers).most_common(2)[1][1])
     if folds > 1:
-        split = StratifiedKFold(folds, shuffle=True, random_state=seed)
-        search = GridSearchCV(reader, {"logisticregression__C": CS}, cv=split)
-        reader = search.fit(vectors, answers).best_estimator_
+        splitter = StratifiedKFold(folds, shuffle=True, random_state=seed)
+        search = GridSearchCV(pipeline, {"logisticregression__C": REGULARIZATION_GRID}, cv=splitter)
+        pipeline = search.fit(features, answers).best_estimator_
     else:
-        reader.fit(vectors, answers)
-    scaler, regression = reader[0], reader[1]
+        pipeline.fit(features, answers)
+    scaler, regression = pipeline[0], pipeline[1]
     weights, bias = regression.coef_, regression.intercept_
-    if len(weights) == 1:  # of two labels scikit-learn keeps the second's row alone
+    if len(weights) == 1:  # for two labels scikit-learn stores only the row of the second
         weights, bias = numpy.concatenate([0 * weights, weights]), numpy.concatenate([0 * bias, bias])
-    numbers = [array.astype(numpy.float32) for array in (scaler.mean_, scaler.scale_, weights, bias)]
-    return numbers[0], numbers[1], numbers[2], numbers[3], [str(label) for label in regression.classes_]
+    mean, scale, weights, bias = (array.astype(numpy.float32) for array in (scaler.mean_, scaler.scale_, weights, bias))
+    return mean, scale, weights, bias, [str(label) for label in regression.classes_]
 
 
-def remember(vectors: Any) -> tuple[Any, Any, Any, Any]:
-    """Mean, scale, weights (examples, width) and bias by which scores order the examples by cosine similarity."""
+def fit_neighbors(features: Any) -> tuple[Any, Any, Any, Any]:
+    """Return weights whose scores order the examples by cosine similarity.
+
+    Args:
+        features: Array (examples, width).
+
+    Returns:
+        Mean and scale (width,), weights (examples, width), and bias (examples,), which is zero.
+    """
     import numpy
     from sklearn.preprocessing import StandardScaler, normalize
 
-    scaler = StandardScaler().fit(vectors)
-    weights = normalize(scaler.transform(vectors))
-    numbers = (scaler.mean_, scaler.scale_, weights, numpy.zeros(len(weights)))
-    mean, scale, weights, bias = (array.astype(numpy.float32) for array in numbers)
+    scaler = StandardScaler().fit(features)
+    weights = normalize(scaler.transform(features))
+    arrays = (scaler.mean_, scaler.scale_, weights, numpy.zeros(len(weights)))
+    mean, scale, weights, bias = (array.astype(numpy.float32) for array in arrays)
     return mean, scale, weights, bias

@@ -1,4 +1,4 @@
-"""IA³: learnt factors on keys, values and feed-forward states; the rest stays frozen."""
+"""IA³: learned factors on keys, values and feed-forward states; the rest stays frozen."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -6,20 +6,20 @@ from typing import Any
 from pydantic import PositiveFloat
 
 from bench.method import Unsupported, param
-from bench.training import GradientMethod, task_type
+from bench.training.gradient import GradientMethod, task_type
 
 
 @dataclass
 class IA3(GradientMethod):
-    """Infused adapters by inhibiting and amplifying inner activations (https://arxiv.org/abs/2205.05638)."""
+    """Infused adapters that inhibit and amplify inner activations (arXiv:2205.05638)."""
 
     lr: PositiveFloat = param(3e-2, help="peak learning rate of AdamW", search=(1e-3, 1e-1), log=True)
 
     def adapt(self, model: Any) -> Any:
-        """Add factors of one where the paper has them, in the architectures that PEFT knows."""
+        """Add factors, all one at the start, where the paper has them."""
         from peft import IA3Config, get_peft_model
 
         try:
             return get_peft_model(model, IA3Config(task_type=task_type(model)))
         except ValueError as error:
-            raise Unsupported(f"PEFT does not know where this architecture takes IA³: {error}") from error
+            raise Unsupported(f"PEFT does not know the layers of this architecture for IA³: {error}") from error

@@ -1,4 +1,4 @@
-"""LoRA: low-rank updates beside all frozen linear layers."""
+"""LoRA: low-rank updates of all linear layers; the base model stays frozen."""
 
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
@@ -6,12 +6,12 @@ from typing import Annotated, Any, ClassVar
 from pydantic import Field, PositiveFloat, PositiveInt
 
 from bench.method import param
-from bench.training import LR_BY_WIDTH, GradientMethod, task_type
+from bench.training.gradient import LR_BY_WIDTH, GradientMethod, task_type
 
 
 @dataclass
 class LoRA(GradientMethod):
-    """Low-rank adaptation (https://arxiv.org/abs/2106.09685); its first step starts from the base model itself."""
+    """Low-rank adaptation (arXiv:2106.09685); training starts from the base model."""
 
     scale_lr_by_width: ClassVar[bool] = True
 
@@ -20,8 +20,8 @@ class LoRA(GradientMethod):
     alpha: PositiveInt = param(32, help="updates are scaled by alpha / rank", search=(8, 128), log=True)
     dropout: Annotated[float, Field(ge=0, lt=1)] = param(0.0, help="dropout before the update", search=(0.0, 0.1))
 
-    def shape(self, model: Any) -> dict[str, Any]:
-        """The fields of PEFT's configuration."""
+    def config_fields(self, model: Any) -> dict[str, Any]:
+        """Return the fields of PEFT's `LoraConfig`."""
         return {
             "task_type": task_type(model),
             "r": self.rank,
@@ -31,7 +31,7 @@ class LoRA(GradientMethod):
         }
 
     def adapt(self, model: Any) -> Any:
-        """Add the updates; only they are trained."""
+        """Add the updates."""
         from peft import LoraConfig, get_peft_model
 
-        return get_peft_model(model, LoraConfig(**self.shape(model)))
+        return get_peft_model(model, LoraConfig(**self.config_fields(model)))

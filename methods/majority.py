@@ -1,4 +1,4 @@
-"""Control: the most frequent answer of the training data, whatever the question."""
+"""Control: the most frequent training answer for every question."""
 
 import json
 from collections import Counter
@@ -12,23 +12,23 @@ from bench.method import LM, Base, Budget, Method, TrainingData
 
 @dataclass
 class Majority(Method):
-    """What ignoring the question earns."""
+    """The score of a method that ignores the question."""
 
     control: ClassVar[bool] = True
     export_template = "majority"
 
     def load(self, base: Base) -> None:
-        """Needs no model."""
+        """Load nothing: no model is needed."""
         return None
 
     def fit(self, lm: LM, data: TrainingData, budget: Budget) -> Self:
-        """Count the answers; of equally frequent ones the first in the data wins."""
+        """Count the answers; of equally frequent answers the first one in the data wins."""
         budget.spend(examples=len(data.train))
         self.answer_ = Counter(example.target for example in data.train).most_common(1)[0][0]
         return self
 
     def predict(self, inputs: Sequence[str]) -> list[str]:
-        """The same answer to all."""
+        """Return the most frequent answer for every question."""
         return [self.answer_] * len(inputs)
 
     def save(self, folder: Path) -> None:

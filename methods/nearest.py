@@ -1,4 +1,4 @@
-"""Control: the answer to the most similar training question, by character n-grams (TF-IDF)."""
+"""Control: the answer to the most similar training question (TF-IDF, character n-grams)."""
 
 import json
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from bench.method import LM, Base, Budget, Method, TrainingData, param
 
 @dataclass
 class Nearest(Method):
-    """What copying from the training data earns: TF-IDF over character n-grams within words, cosine similarity."""
+    """Nearest neighbor by cosine similarity: the score of copying training answers."""
 
     control: ClassVar[bool] = True
     preload_modules: ClassVar[tuple[str, ...]] = ("sklearn.feature_extraction.text",)
@@ -22,11 +22,11 @@ class Nearest(Method):
     longest: PositiveInt = param(4, help="characters in the longest n-gram", search=(2, 5))
 
     def load(self, base: Base) -> None:
-        """Needs no model."""
+        """Load nothing: no model is needed."""
         return None
 
     def fit(self, lm: LM, data: TrainingData, budget: Budget) -> Self:
-        """Weigh the n-grams of the training questions."""
+        """Compute TF-IDF vectors of the training questions, from character n-grams within words."""
         from sklearn.feature_extraction.text import TfidfVectorizer
 
         budget.spend(examples=len(data.train))
@@ -36,12 +36,12 @@ class Nearest(Method):
         return self
 
     def predict(self, inputs: Sequence[str]) -> list[str]:
-        """The nearest neighbour's answer; of equally near ones the first in the data wins."""
-        nearest = (self.vectorizer_.transform(inputs) @ self.vectors_.T).toarray().argmax(axis=1)
-        return [self.pairs_[place][1] for place in nearest]
+        """Return the answer of the nearest training question; ties go to the first in the data."""
+        similarities = self.vectorizer_.transform(inputs) @ self.vectors_.T
+        return [self.pairs_[index][1] for index in similarities.toarray().argmax(axis=1)]
 
     def save(self, folder: Path) -> None:
-        """Save the questions and answers; the vectors follow from them."""
+        """Save the questions and answers, from which the vectors can be computed again."""
         with (folder / "pairs.jsonl").open("w", encoding="utf-8") as file:
             for question, answer in self.pairs_:
                 file.write(json.dumps({"input": question, "target": answer}, ensure_ascii=False) + "\n")

@@ -1,4 +1,4 @@
-"""Prefix tuning: learnt keys and values before the prompt in every layer; the model stays frozen."""
+"""Prefix tuning: learned keys and values before the prompt in every layer."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,42 +8,48 @@ from typing import Any
 from pydantic import PositiveFloat, PositiveInt
 
 from bench.method import LM, TrainingData, Unsupported, param
-from bench.training import GradientMethod, task_type
+from bench.training.gradient import GradientMethod, task_type
+
+MAX_EXAMPLES_IN_START_TEXT = 32
 
 
 @dataclass
 class Prefix(GradientMethod):
-    """Prefix tuning (https://arxiv.org/abs/2101.00190) that starts from what the model reads in the task's own text.
+    """Prefix tuning (https://arxiv.org/abs/2101.00190) that starts from text of the task.
 
-    Without the paper's projection, which serves a random start.
+    The paper's projection is left out: it stabilizes training from a random start.
     """
 
     lr: PositiveFloat = param(1e-2, help="peak learning rate of AdamW", search=(1e-3, 1e-1), log=True)
-    tokens: PositiveInt = param(32, help="learnt positions before the prompt", search=(10, 100), log=True)
+    tokens: PositiveInt = param(32, help="learned positions before the prompt", search=(10, 100), log=True)
 
     def adapt(self, model: Any) -> Any:
-        """Let the model read the task's opening; its keys and values there are what is trained."""
+        """Add a prefix with the keys and values of the task's start text."""
         import torch
         from peft import PrefixTuningConfig, get_peft_model
         from peft.tuners.cartridge.utils import initialize_kv_prefix_from_past_key_values
 
-        ids = torch.tensor([opening(self.lm_, self.data_, self.tokens)], device=model.device)
+        token_ids = torch.tensor([start_text_tokens(self.lm_, self.data_, self.tokens)], device=model.device)
         with torch.no_grad():
-            read = getattr(model(input_ids=ids, use_cache=True), "past_key_values", None)
+            past_key_values = getattr(model(input_ids=token_ids, use_cache=True), "past_key_values", None)
         adapted: Any = get_peft_model(
             model, PrefixTuningConfig(task_type=task_type(model), num_virtual_tokens=self.tokens)
         )
-        if read is not None:  # an encoder hands out no keys and values
-            initialize_kv_prefix_from_past_key_values(adapted, past_key_values=read)
+        if past_key_values is not None:  # an encoder returns no keys and values, so its prefix starts at random
+            initialize_kv_prefix_from_past_key_values(adapted, past_key_values=past_key_values)
         return adapted
 
 
-def opening(lm: LM, data: TrainingData, size: int) -> list[int]:
-    """The first `size` token ids of the task told as text: solved training examples in the task's own form."""
+def start_text_tokens(lm: LM, data: TrainingData, size: int) -> list[int]:
+    """Return the first `size` token ids of a prompt with solved training examples.
+
+    Raises:
+        Unsupported: The context or the examples have fewer tokens.
+    """
     if size >= lm.context:
         raise Unsupported(f"{size} positions before the prompt leave none of the model's {lm.context}")
-    last, *shown = islice(data.train, 32)
-    ids: Sequence[int] = lm.tokens(data.prompt(last.input, shown))
-    if len(ids) < size:
-        raise Unsupported(f"{size} positions are more than the {len(ids)} tokens of the training examples")
-    return list(ids[:size])
+    question, *shots = islice(data.train, MAX_EXAMPLES_IN_START_TEXT)
+    token_ids: Sequence[int] = lm.tokens(data.prompt(question.input, shots))
+    if len(token_ids) < size:
+        raise Unsupported(f"{size} positions are more than the {len(token_ids)} tokens of the training examples")
+    return list(token_ids[:size])

@@ -1,4 +1,4 @@
-"""Full fine-tuning from random weights: what is missing to `full` is what pre-training was worth."""
+"""Negative control: full fine-tuning from random weights; shows what pre-training adds."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -10,14 +10,14 @@ from .full import Full
 
 @dataclass
 class RandomWeights(Full):
-    """The base's architecture and tokenizer without its knowledge."""
+    """Architecture and tokenizer of the base model with newly initialized weights."""
 
     control: ClassVar[bool] = True
     negative_control: ClassVar[bool] = True
 
     def load(self, base: Base) -> LM:
-        """Load the base and overwrite it with weights as its architecture draws them before any training."""
+        """Load the base model and replace its weights by the initialization of its architecture."""
         lm = base.load()
-        fresh = type(lm.model)(lm.model.config)
-        lm.model.load_state_dict(fresh.state_dict())
+        initialized = type(lm.model)(lm.model.config)
+        lm.model.load_state_dict(initialized.state_dict())
         return lm

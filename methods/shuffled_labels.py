@@ -1,4 +1,4 @@
-"""LoRA taught with the answers of other questions: what is left is form and frequency."""
+"""Negative control: LoRA on shuffled answers; only format and frequency can be learnt."""
 
 import random
 from collections.abc import Sequence
@@ -7,13 +7,13 @@ from typing import ClassVar, Self
 
 from bench.method import LM, Budget, Example, TrainingData
 
-from ._retold import retold
+from ._training_data_override import override_training_data
 from .lora import LoRA
 
 
 @dataclass(frozen=True)
-class Misled:
-    """A question with the answer of another."""
+class ShuffledExample:
+    """A question with the answer to another question."""
 
     id: str
     input: str
@@ -24,18 +24,21 @@ class Misled:
 
 @dataclass
 class ShuffledLabels(LoRA):
-    """Training on shuffled answers (https://arxiv.org/abs/1611.03530): nothing can be learnt of how they follow."""
+    """Training on shuffled answers (https://arxiv.org/abs/1611.03530)."""
 
     control: ClassVar[bool] = True
     negative_control: ClassVar[bool] = True
 
     def fit(self, lm: LM, data: TrainingData, budget: Budget) -> Self:
-        """Train as LoRA does, on the same questions and the same answers in another order."""
-        return super().fit(lm, retold(data, train=shuffled(data.train, data.seed)), budget)
+        """Train as LoRA does, on the same questions with the answers in another order."""
+        train = shuffle_answers(data.train, data.seed)
+        return super().fit(lm, override_training_data(data, train=train), budget)
 
 
-def shuffled(examples: Sequence[Example], seed: int) -> list[Misled]:
-    """The questions in their order, the answers in another, drawn by the seed."""
+def shuffle_answers(examples: Sequence[Example], seed: int) -> list[ShuffledExample]:
+    """Return the questions in their order with the answers in a random order."""
     answers = [example.target for example in examples]
     random.Random(seed).shuffle(answers)
-    return [Misled(example.id, example.input, answer) for example, answer in zip(examples, answers, strict=True)]
+    return [
+        ShuffledExample(example.id, example.input, answer) for example, answer in zip(examples, answers, strict=True)
+    ]

@@ -1,4 +1,4 @@
-"""Control for closed labels: logistic regression on character n-grams (TF-IDF), no language model."""
+"""Control for closed labels: logistic regression on TF-IDF of character n-grams."""
 
 import json
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from bench.records import save_numbers
 
 @dataclass
 class Tfidf(Method):
-    """What the letters of a question tell about its label."""
+    """The score of a classifier that sees only the letters of a question."""
 
     control: ClassVar[bool] = True
     closed_only: ClassVar[bool] = True
@@ -25,19 +25,19 @@ class Tfidf(Method):
     c: PositiveFloat = param(10.0, help="inverse strength of the L2 penalty", search=(0.1, 100.0), log=True)
 
     def load(self, base: Base) -> None:
-        """Needs no model."""
+        """Load nothing: no model is needed."""
         return None
 
     def fit(self, lm: LM, data: TrainingData, budget: Budget) -> Self:
-        """Weigh the n-grams of the training questions by what they say about the label."""
+        """Fit the regression on TF-IDF vectors of the training questions."""
         from sklearn.feature_extraction.text import TfidfVectorizer
         from sklearn.linear_model import LogisticRegression
 
         if data.labels is None:
-            raise Unsupported("open answers: see nearest")
+            raise Unsupported("the task has open answers; use nearest")
         answers = [example.target for example in data.train]
         if len(set(answers)) == 1:
-            raise Unsupported("all training examples have the same label: see majority")
+            raise Unsupported("all training examples have the same label; use majority")
         budget.spend(examples=len(answers))
         self.vectorizer_ = TfidfVectorizer(analyzer="char_wb", ngram_range=(1, self.longest), sublinear_tf=True)
         vectors = self.vectorizer_.fit_transform(example.input for example in data.train)
@@ -45,12 +45,12 @@ class Tfidf(Method):
         return self
 
     def predict(self, inputs: Sequence[str]) -> list[str]:
-        """The most probable label."""
+        """Return the most probable label."""
         return [str(label) for label in self.regression_.predict(self.vectorizer_.transform(inputs))]
 
     def save(self, folder: Path) -> None:
         """Save the n-grams, their weights, and the labels."""
-        numbers = {"idf": self.vectorizer_.idf_, "weights": self.regression_.coef_, "bias": self.regression_.intercept_}
-        save_numbers(folder / "regression.safetensors", numbers)
-        words = {"ngrams": self.vectorizer_.get_feature_names_out().tolist(), "labels": list(self.regression_.classes_)}
-        (folder / "regression.json").write_text(json.dumps(words, ensure_ascii=False), "utf-8")
+        arrays = {"idf": self.vectorizer_.idf_, "weights": self.regression_.coef_, "bias": self.regression_.intercept_}
+        save_numbers(folder / "regression.safetensors", arrays)
+        names = {"ngrams": self.vectorizer_.get_feature_names_out().tolist(), "labels": list(self.regression_.classes_)}
+        (folder / "regression.json").write_text(json.dumps(names, ensure_ascii=False), "utf-8")
