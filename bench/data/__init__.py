@@ -1,1 +1,1 @@
-"""Rows in, tasks made and checked."""
+"""Readers of rows, tasks made from rows, and checks of tasks."""

@@ -1,4 +1,4 @@
-"""Reads the columns of a hub data set as inputs and targets, following the section `data` of a task card."""
+"""Inputs and targets from the columns of a hub data set, by the section `data` of a card."""
 
 from __future__ import annotations
 
@@ -84,7 +84,10 @@ def _column_reader(
     location: str,
     labels: Mapping[str | int | bool, str] | None = None,
 ) -> ReadTexts:
-    """Return a function that reads a column; class numbers become names, and these the card's `labels`."""
+    """Return a function that reads the texts of a column.
+
+    Class numbers become class names, and values that are keys of `labels` become the labels of the task.
+    """
     first, *inner = column.column.split(".") if column.column not in table.features else [column.column]
     if first not in table.features:
         raise UserError(

@@ -1,4 +1,4 @@
-"""Tasks whose rows are on the hub: downloaded once, split without leaks, kept on this machine."""
+"""Tasks whose rows are on the hub: downloaded once, split without leaks, and cached."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def load_task(folder: Path, *, fetch: bool = True) -> Task:
 
 
 def cache_folder(data: HubDataset) -> Path:
-    """Return the folder that keeps the rows of a section `data`, named by a digest of the section."""
+    """Return the cache folder for the rows of a section `data`; a digest of it is its name."""
     identity = {"form": ROWS_VERSION} | data.model_dump(mode="json")
     text = json.dumps(identity, sort_keys=True, ensure_ascii=False)
     root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
@@ -118,7 +118,7 @@ def _write_rows(cached: Path, splits: dict[str, list[JsonRow]], origin: dict[str
 def _draw_splits(
     data: HubDataset, tables: dict[str, Any], location: str
 ) -> tuple[dict[str, list[JsonRow]], dict[str, int]]:
-    """Draw the rows of each split, test first, so that no question is in two splits or twice in one.
+    """Draw the rows of each split, test first; every question is in one split, and once.
 
     Returns:
         The rows of each split, and the numbers of rows that were left out or joined, by reason.

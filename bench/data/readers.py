@@ -106,7 +106,7 @@ def deduplicate(rows: Sequence[SourceRow]) -> tuple[list[SourceRow], int]:
 
 
 def _recognize_shape(row: dict[str, Any], text: str, input: str | None, target: str | None) -> tuple[str, Unpack]:
-    """Return a name for the format of a row, recognized by its keys, and the function that unpacks it."""
+    """Recognize the format of a row by its keys; return its name and its unpack function."""
     if input or target:
         input_column, target_column = input or "input", target or "target"
         for column, option in ((input_column, "--input"), (target_column, "--target")):

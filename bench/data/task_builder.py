@@ -1,4 +1,4 @@
-"""Make a task folder from rows: split without leaks, with a card that is guessed from the data."""
+"""Task folders made from rows: split without leaks, with a card guessed from the data."""
 
 from __future__ import annotations
 

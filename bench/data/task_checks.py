@@ -45,12 +45,14 @@ class TaskFinding:
 
 @dataclass(frozen=True)
 class CheckedRow:
-    """A row with everything the checks need; `answers` are the parts of its accepted targets that `em` compares."""
+    """A row of the task and the values that the checks compare."""
 
     split: str
     row: TaskRow
     key: str
+    """The input by `match_key`."""
     answers: tuple[str, ...]
+    """Of each accepted target the part that `em` compares."""
     prompt_tokens: int
     target_tokens: int
 
@@ -60,15 +62,17 @@ class CheckedRow:
 
 @dataclass(frozen=True)
 class CheckedTask:
-    """A task with its rows in the order train, validation, test, and the model's context length in tokens."""
+    """The data that a check may use."""
 
     task: Task
     rows: tuple[CheckedRow, ...]
+    """All rows, in the order train, validation, test."""
     context: int
+    """Context length of the model, in tokens."""
 
 
 CheckResult = tuple[int, str, Sequence[str]]
-"""The number of cases (0: no finding), the meaning with a hint, and the cases."""
+"""The number of cases (0: no finding), the meaning with a hint, and the cases to show."""
 Check = Callable[[CheckedTask], CheckResult]
 
 
@@ -89,7 +93,7 @@ def check_task(task: Task, tokenize: Tokenize, context: int) -> list[TaskFinding
         for name, check in checks.items():
             count, message, cases = check(checked)
             if count:
-                findings.append(TaskFinding(name, is_error, count, message, tuple(cases[:MAX_EXAMPLES])))
+                findings.append(TaskFinding(name, is_error, count, message, tuple(cases)))
     return findings
 
 
@@ -110,6 +114,11 @@ def _measure_rows(task: Task, tokenize: Tokenize) -> Iterable[CheckedRow]:
             yield CheckedRow(split, row, match_key(row.input), answers, prompt_tokens, len(completion_ids))
 
 
+def _result(cases: Sequence[str], message: str) -> CheckResult:
+    """Return the number of all cases, and the first of them as examples."""
+    return len(cases), message, cases[:MAX_EXAMPLES]
+
+
 def _check_leaks(checked: CheckedTask) -> CheckResult:
     first_rows: dict[str, CheckedRow] = {}
     cases = []
@@ -117,7 +126,7 @@ def _check_leaks(checked: CheckedTask) -> CheckResult:
         first = first_rows.setdefault(row.key, row)
         if first.split != row.split:
             cases.append(f"{row} = {first}: {excerpt(row.row.input)}")
-    return len(cases), "Inputs that an earlier split contains: the answer may be memorized. Remove one of them.", cases
+    return _result(cases, "Inputs that an earlier split contains: the answer may be memorized. Remove one of them.")
 
 
 def _check_duplicates(checked: CheckedTask) -> CheckResult:
@@ -127,7 +136,7 @@ def _check_duplicates(checked: CheckedTask) -> CheckResult:
         first = first_rows.setdefault((row.split, row.key), row)
         if first is not row:
             cases.append(f"{row} = {first.row.id}: {excerpt(row.row.input)}")
-    return len(cases), "Inputs that occur twice in one split, and so count twice. Remove one of them.", cases
+    return _result(cases, "Inputs that occur twice in one split, and so count twice. Remove one of them.")
 
 
 def _check_contradictions(checked: CheckedTask) -> CheckResult:
@@ -142,7 +151,7 @@ def _check_contradictions(checked: CheckedTask) -> CheckResult:
                 break
         earlier_rows[row.key].append((row, answers))
     message = "The same input with another answer: at most one of them is right. Correct or remove one."
-    return len(cases), message, cases
+    return _result(cases, message)
 
 
 def _check_white_space(checked: CheckedTask) -> CheckResult:
@@ -157,7 +166,7 @@ def _check_white_space(checked: CheckedTask) -> CheckResult:
                 cases.append(f"{row}, {field}, {name}: {excerpt(text, position=position)}")
                 break
     message = "Characters that a reader does not see but a tokenizer does. Remove them; use Unicode NFC."
-    return len(cases), message, cases
+    return _result(cases, message)
 
 
 def _check_case(checked: CheckedTask) -> CheckResult:
@@ -174,7 +183,7 @@ def _check_case(checked: CheckedTask) -> CheckResult:
             shown, shown_usual = excerpt(text, ANSWER_COLUMNS), excerpt(usual, ANSWER_COLUMNS)
             cases.setdefault(location, f"{location}: {shown}, usually {shown_usual}")
     message = "Answers that differ from a more common one only in case or spaces. Use one spelling."
-    return len(cases), message, [*cases.values()]
+    return _result([*cases.values()], message)
 
 
 def _check_cut(checked: CheckedTask) -> CheckResult:
@@ -184,7 +193,7 @@ def _check_cut(checked: CheckedTask) -> CheckResult:
         return 0, "", ()
     cases = [f"{row}: {excerpt(text, position=len(text))}" for row, text in open_texts]
     message = "Targets without the closing mark that nearly all others end in: they may be truncated. Complete them."
-    return len(cases), message, cases
+    return _result(cases, message)
 
 
 def _ends_open(last_char: str) -> bool:
@@ -201,7 +210,7 @@ def _check_format(checked: CheckedTask) -> CheckResult:
             elif checked.task.parse(text) is None:
                 cases.append(f"{row}, answer: {excerpt(text)}")
     message = "Targets that do not match the card's 'format' or 'answer'. Correct the target or the expression."
-    return len(cases), message, cases
+    return _result(cases, message)
 
 
 def _check_labels(checked: CheckedTask) -> CheckResult:
@@ -209,7 +218,7 @@ def _check_labels(checked: CheckedTask) -> CheckResult:
     labels = checked.task.card.labels or ()
     cases = [f"{split}: {excerpt(label)}" for split in SPLITS for label in labels if (split, label) not in present]
     message = "Labels that never occur in a split: not learnt, or not tested. Add rows or remove the label."
-    return len(cases), message, cases
+    return _result(cases, message)
 
 
 def _check_length(checked: CheckedTask) -> CheckResult:
@@ -225,7 +234,7 @@ def _check_length(checked: CheckedTask) -> CheckResult:
         "context. Longer prompts are truncated at the start, longer targets can never be generated. Shorten them, or "
         "change new_tokens."
     )
-    return len(cases), message, cases
+    return _result(cases, message)
 
 
 def _check_near_duplicates(checked: CheckedTask) -> CheckResult:
@@ -238,7 +247,7 @@ def _check_near_duplicates(checked: CheckedTask) -> CheckResult:
         "Inputs that are nearly the same as one of an earlier split "
         f"(cosine of 5-grams ≥ {NEAR_DUPLICATE_COSINE}). Read both."
     )
-    return len(cases), message, cases
+    return _result(cases, message)
 
 
 def _check_balance(checked: CheckedTask) -> CheckResult:
@@ -287,7 +296,7 @@ def _check_answer_in_input(checked: CheckedTask) -> CheckResult:
             cases.append(f"{row}: {excerpt(answer, ANSWER_COLUMNS)} in {excerpt(text, position=position)}")
     share = len(cases) / len(checked.rows)
     message = f"In {share:.1%} of the rows the input contains the answer. This is fine if the task is to copy it."
-    return len(cases), message, cases
+    return _result(cases, message)
 
 
 def _check_test_size(checked: CheckedTask) -> CheckResult:

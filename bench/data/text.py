@@ -1,4 +1,4 @@
-"""Normalized keys of texts, near duplicates, invisible characters, and excerpts for messages."""
+"""Normalized keys of texts, near duplicates, invisible characters, and excerpts."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ _WHITE_SPACE_FAULTS = {
 
 
 def match_key(text: str) -> str:
-    """Return a text without case, spaces, punctuation and Unicode form, to find equal questions.
+    """Return a text without case, spaces, punctuation and Unicode form.
 
-    Signs and spaces between digits stay, because `1.5` is not `15`.
+    Texts with the same key count as the same question. Signs and spaces between digits stay, because `1.5` is not `15`.
     """
     composed = unicodedata.normalize("NFC", text)
     # Full-width letters equal ordinary ones, but 10² is not 102.
@@ -48,7 +48,7 @@ def spelling_key(text: str) -> str:
 
 
 def clean_text(text: str) -> str:
-    """Return a text in NFC, with ordinary spaces and line ends, and without invisible characters."""
+    """Return a text in NFC with plain spaces and line ends, without invisible characters."""
     text = unicodedata.normalize("NFC", text).replace("\r\n", "\n").replace("\r", "\n")
     text = re.sub(r"[\t\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]", " ", text)
     text = "".join(c for c in text if c == "\n" or unicodedata.category(c) not in ("Cc", "Cf", "Cs", "Co"))
@@ -57,7 +57,10 @@ def clean_text(text: str) -> str:
 
 
 def find_white_space_fault(text: str) -> tuple[str, int] | None:
-    """Return the first white-space or invisible-character fault of a text and its position; None if there is none."""
+    """Return the first fault in white space or invisible characters, and its position.
+
+    None if the text has no such fault.
+    """
     for name, pattern in _WHITE_SPACE_FAULTS.items():
         match = re.search(pattern, text)
         if match:
@@ -66,7 +69,10 @@ def find_white_space_fault(text: str) -> tuple[str, int] | None:
 
 
 def find_answer(answer: str, text: str) -> int | None:
-    """Return the position of an answer as whole words, in Korean also before a particle; None if absent."""
+    """Return the position of an answer in a text; None if the text does not contain it.
+
+    The answer must stand as whole words; in Korean a particle may follow directly.
+    """
     answer, text = unicodedata.normalize("NFC", answer), unicodedata.normalize("NFC", text)
     before = rf"(?<!{_WORD_START})" if re.match(_WORD_START, answer) else ""
     behind = rf"(?!{_WORD_END})" if re.search(rf"{_WORD_END}$", answer) else ""
@@ -107,7 +113,10 @@ def near_duplicates(texts: Sequence[tuple[str, str]]) -> dict[int, tuple[int, fl
 
 
 def excerpt(text: str, width: int = EXCERPT_COLUMNS, position: int = 0) -> str:
-    """Return a quoted part of a text, about `width` columns wide; invisible characters are escaped."""
+    """Return a part of a text in quotes, about `width` columns wide, around a position.
+
+    Characters that cannot be printed are escaped.
+    """
     num_wide_chars = sum(unicodedata.east_asian_width(char) in "WF" for char in text)
     length = int(width / (1 + num_wide_chars / max(len(text), 1)))
     begin = max(0, min(position - length // 2, len(text) - length))
@@ -117,7 +126,10 @@ def excerpt(text: str, width: int = EXCERPT_COLUMNS, position: int = 0) -> str:
 
 
 def _keep_meaningful(match: re.Match[str]) -> str:
-    """Return the characters between two words that carry meaning: symbols, and signs between or before digits."""
+    """Return the meaningful ones of the characters between two words.
+
+    These are symbols, and the signs between digits or before a digit.
+    """
     run = match[0]
     before, after = match.string[: match.start()][-1:], match.string[match.end() :][:1]
     signs = [char for char in run if not char.isspace() and unicodedata.category(char) not in ("Cc", "Cf")]

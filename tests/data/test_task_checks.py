@@ -254,6 +254,14 @@ def test_balance_warning_has_shares_majority_and_distance(
     assert balance.examples[0] == '"warm": train 50.0%, validation 50.0%, test 83.3%'
 
 
+def test_balance_warning_shows_every_label(make_task: MakeTask, tiny: Checkpoint, tmp_path: Path) -> None:
+    labels = ["warm", "cold", "mild", "cool", "hot"]
+    plants = [change(split, index, target=label) for split in SPLITS for index, label in enumerate(labels[:4])]
+    plant = both(keys(labels=labels), *plants, *(change(split, 4, target="hot") for split in ("train", "test")))
+    balance = warning(check_planted(tmp_path, make_task, tiny.folder, plant, closed=True), "balance")
+    assert balance is not None and balance.count == len(balance.examples) == 5
+
+
 def test_answer_in_input_warning_counts_whole_words(make_task: MakeTask, tiny: Checkpoint, tmp_path: Path) -> None:
     plant = both(change("test", 0, input="Is ice warm or not?"), change("test", 2, input="Lukewarm water?"))
     told = warning(check_planted(tmp_path, make_task, tiny.folder, plant, closed=True), "answer-in-input")
