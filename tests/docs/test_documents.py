@@ -263,8 +263,8 @@ def test_choosing_page_has_the_figures_of_the_sample_report() -> None:
     scores_in_text = re.findall(r"(?<=\s)\.\d{3}\b", text)
     assert scores_in_text
     assert not set(scores_in_text) - {units.format_score(float(row["em"])).removeprefix("0") for row in sample.values()}
-    (queries,) = re.findall(r"from ([\d,]+) questions on", text)
-    assert f"from {queries} questions on" in file.with_name("report.md").read_text("utf-8")
+    (queries,) = re.findall(r"from ([\d,]+) queries on", text)
+    assert f"from {queries} queries on" in file.with_name("report.md").read_text("utf-8")
     for task, method, *figures in shown:
         is_control, label = method.endswith("°"), method.removesuffix(" °")
         assert figures == sample_figures(sample[task, label]), (task, method)
