@@ -1,4 +1,4 @@
-"""The command line: arguments in, exit code out."""
+"""The command line: `bench COMMAND`, one module per command."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    help="Compare every way of adapting a language model to a task, under one budget, on this machine.",
+    help="Compare ways of adapting a language model to a task under one budget on this machine.",
 )
 app.command("run")(run.command)
 app.command("list")(list_.command)
@@ -28,19 +28,20 @@ app.command("check")(check.command)
 app.command("bless")(bless.command)
 app.command("export")(export.command)
 app.command("answer")(answer.command)
-new_app = typer.Typer(no_args_is_help=True, help="Make a task of your data, or a method.")
+new_app = typer.Typer(no_args_is_help=True, help="Create a task from your data, or a method.")
 new_app.command("task")(new.task_command)
 new_app.command("method")(new.method_command)
 app.add_typer(new_app, name="new")
 
 
 def main() -> None:
-    """The command `bench`."""
+    """Run the command `bench` and exit with its exit code."""
     try:
         app()
-    except UserError as refusal:
-        print(f"bench: {refusal}", file=sys.stderr)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
-    except Exception:  # a mistake of this program, and no verdict: exit code 1 has a meaning
+    except Exception:  # a bug of adaptbench; exit code 2 would say that the input is invalid
         traceback.print_exc()
-        sys.exit(2)
+        print("error: internal error; please report it with the trace above", file=sys.stderr)
+        sys.exit(1)

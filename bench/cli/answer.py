@@ -9,37 +9,41 @@ from typing import Annotated
 
 import typer
 
-from bench.cli.options import Format, Formatted, find_record, status_line
+from bench.cli.options import Format, FormatOption, find_record, status_line
 from bench.errors import UserError
 
 
 def command(
-    record: Annotated[str, typer.Argument(help="A record: its file, or its id in results/; or an exported folder.")],
-    question: Annotated[list[str], typer.Argument(help="What to ask; - reads questions from the input, one a line.")],
-    format: Formatted = Format.table,
+    record: Annotated[str, typer.Argument(help="Record file, id in results/, or exported folder.")],
+    question: Annotated[list[str], typer.Argument(help='Questions, e.g. "a question"; - reads one per input line.')],
+    format: FormatOption = Format.table,
 ) -> None:
-    """Ask what a run fitted, under the template and the decoding of the run.
+    """Answer questions with the method of a finished run.
 
-    What the run did not keep (bench run --save-artifacts) is fitted again, which takes as long as it did; an exported folder
-    answers at once. Exit code: 0 answered, 2 bad input.
+    A run without saved artifacts (bench run --save-artifacts) is trained again
+    first; an exported folder answers at once.
+
+    Exit code: 0 answered; 2 invalid input.
     """
-    asked = [line.rstrip("\n") for line in sys.stdin if line.strip()] if question == ["-"] else list(question)
-    if not any(text.strip() for text in asked):
-        raise UserError("there is no question", hint='bench answer RECORD "a question"')
-    from bench.export import export as exports
+    piped = question == ["-"]
+    questions = [line.rstrip("\n") for line in sys.stdin if line.strip()] if piped else list(question)
+    if not any(text.strip() for text in questions):
+        raise UserError("no question given", hint='bench answer RECORD "a question"')
+    from bench.export import export as exporter
     from bench.export import script_check
     from bench.export.bundle import SCRIPT
 
-    if (Path(record) / SCRIPT).is_file():
-        told = [f"Answered by {Path(record) / SCRIPT}."]
-        answers = [trimmed for _, trimmed in script_check.run_script(Path(record) / SCRIPT, asked)]
+    script = Path(record) / SCRIPT
+    if script.is_file():
+        notes = [f"Answered by {script}."]
+        answers = [trimmed for _, trimmed in script_check.run_script(script, questions)]
     else:
-        found = find_record(record)
-        with status_line() as show:
-            answers, told = exports.answer_questions(found, asked, show)
+        provenance = find_record(record)
+        with status_line() as on_progress:
+            answers, notes = exporter.answer_questions(provenance, questions, on_progress)
     if format is Format.json:
-        pairs = [{"question": said, "answer": text} for said, text in zip(asked, answers, strict=True)]
-        print(json.dumps({"answers": pairs, "says": told}, ensure_ascii=False))
+        pairs = [{"question": text, "answer": answer} for text, answer in zip(questions, answers, strict=True)]
+        print(json.dumps({"answers": pairs, "notes": notes}, ensure_ascii=False))
         return
-    print("\n".join(told), file=sys.stderr)
+    print("\n".join(notes), file=sys.stderr)
     print("\n".join(answers))

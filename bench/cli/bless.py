@@ -9,13 +9,18 @@ import typer
 
 
 def command(
-    new: Annotated[str, typer.Argument(help="Records that are to be the baseline from now on.")],
-    reason: Annotated[str, typer.Option(help="Why the baseline changes; stored beside it.")],
+    new: Annotated[str, typer.Argument(help="Records for the baseline: folder, file or git revision.")],
+    reason: Annotated[str, typer.Option(help="Reason for the change, stored with the baseline.")],
     into: Annotated[Path, typer.Option(help="Folder of the baseline.")] = Path("results/baselines/ci"),
 ) -> None:
-    """Make records the baseline: the only way to move one."""
+    """Make records the new baseline of `bench check`.
+
+    Replaces the runs of the same task, model and method. Only this command
+    changes a baseline.
+
+    Exit code: 0 done; 2 invalid input.
+    """
     from bench.analysis.regression import baseline
 
-    print(
-        f"{len(baseline.bless_baseline(baseline.load_baseline(new), into, reason))} runs are the baseline in {into}/ now."
-    )
+    files = baseline.bless_baseline(baseline.load_baseline(new), into, reason)
+    print(f"Baseline in {into}/: {len(files)} runs.")

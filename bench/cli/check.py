@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bench.cli.options import Format, Formatted
+from bench.cli.options import Format, FormatOption
 from bench.errors import UserError
 
 if TYPE_CHECKING:
@@ -18,52 +18,59 @@ if TYPE_CHECKING:
 
 
 def command(
-    new: Annotated[str, typer.Argument(help="Records of now: a folder, a file, or a git revision.")],
+    new: Annotated[str, typer.Argument(help="New records: folder, file or git revision.")],
     baseline: Annotated[
-        str, typer.Option(help="Baseline records: a folder, a file or a git revision.")
+        str, typer.Option(help="Baseline records: folder, file or git revision.")
     ] = "results/baselines/ci",
     allow_missing_baseline: Annotated[
         bool, typer.Option("--allow-missing-baseline", help="Pass if there is no baseline yet.")
     ] = False,
     rounds: Annotated[
-        Path | None, typer.Option(help="Rounds in turns, of bench compare --requirements --rounds.")
+        Path | None, typer.Option(help="Folder of speed rounds, e.g. results/requirements/rounds.")
     ] = None,
-    markdown: Annotated[Path | None, typer.Option(help="Write the outcome for a pull request.")] = None,
-    junit: Annotated[Path | None, typer.Option(help="Write the outcome for a build server.")] = None,
-    format: Formatted = Format.table,
+    markdown: Annotated[Path | None, typer.Option(help="Markdown output file for a pull request.")] = None,
+    junit: Annotated[Path | None, typer.Option(help="JUnit XML output file for a build server.")] = None,
+    format: FormatOption = Format.table,
 ) -> None:
-    """Judge records against a baseline, so that a build fails where something got worse.
+    """Compare records with a baseline and fail on regressions.
 
-    Exit code: 0 nothing got worse; 1 something did; 2 bad input; 3 cannot tell: a baseline or a run is missing,
-    nothing compares, or there are too few seeds. The policy is the table tool.bench.check of pyproject.toml.
+    The policy is the table [tool.bench.check] of pyproject.toml.
+
+    Exit code: 0 no regressions; 1 regressions; 2 invalid input; 3 cannot tell
+    (missing baseline or run, nothing comparable, or too few seeds).
     """
     from bench.analysis.regression.check import check_against_baseline
     from bench.report import check_output
 
-    for place in (markdown, junit):
-        if place and not place.parent.is_dir():
-            raise UserError(f"{place}: there is no folder {place.parent}", hint="make it first")
+    for file in (markdown, junit):
+        if file and not file.parent.is_dir():
+            raise UserError(f"{file}: folder {file.parent} not found", hint=f"mkdir -p {file.parent}")
     outcome = check_against_baseline(new, baseline, allow_missing_baseline, rounds)
-    for place, text in ((markdown, check_output.to_markdown(outcome)), (junit, check_output.to_junit(outcome))):
-        if place:
-            place.write_text(text, "utf-8")
+    for file, text in ((markdown, check_output.to_markdown(outcome)), (junit, check_output.to_junit(outcome))):
+        if file:
+            file.write_text(text, "utf-8")
     if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
-        with Path(summary).open("a", encoding="utf-8") as file:
-            file.write(check_output.to_markdown(outcome))
+        with Path(summary).open("a", encoding="utf-8") as summary_file:
+            summary_file.write(check_output.to_markdown(outcome))
     print_outcome(outcome, format)
-    sys.exit(outcome.code)
+    sys.exit(outcome.exit_code)
 
 
 def print_outcome(outcome: CheckOutcome, format: Format, everything: bool = False) -> None:
+    """Print findings and summary; `everything` includes the findings without any change."""
     from bench.report import check_output
 
     if format is Format.json:
-        found = [one.model_dump(mode="json") for one in outcome.findings]
-        print(json.dumps({"code": outcome.code, "summary": outcome.summary, "findings": found}, ensure_ascii=False))
+        findings = [finding.model_dump(mode="json") for finding in outcome.findings]
+        print(
+            json.dumps(
+                {"code": outcome.exit_code, "summary": outcome.summary, "findings": findings}, ensure_ascii=False
+            )
+        )
         return
     from rich.console import Console
 
     console = Console(markup=False)
-    if everything or outcome.code or outcome.of("better", "new"):
+    if everything or outcome.exit_code or outcome.with_verdict("better", "new"):
         console.print(check_output.findings_table(outcome, everything))
     console.print(outcome.summary, highlight=False)

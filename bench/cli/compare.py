@@ -8,48 +8,48 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bench.cli.check import print_outcome
-from bench.cli.options import Format, Formatted
+from bench.cli.options import Format, FormatOption
 from bench.errors import UserError
 
 if TYPE_CHECKING:
     from bench.analysis.regression.gates import GateFinding
 
-RUN = "--methods few-shot,lora --task capitals --budget ci --seeds 3"
+RUN_OPTIONS = "--methods few-shot,lora --task capitals --budget ci --seeds 3"
 
 
 def command(
-    old: Annotated[str, typer.Argument(help="Records of before: a folder, a file, or a git revision.")],
-    new: Annotated[str, typer.Argument(help="Records of now, likewise.")],
+    old: Annotated[str, typer.Argument(help="Old records: folder, file or git revision.")],
+    new: Annotated[str, typer.Argument(help="New records: folder, file or git revision.")],
     requirements: Annotated[
-        bool, typer.Option("--requirements", help="OLD and NEW are requirements files: run with both, then compare.")
+        bool, typer.Option("--requirements", help="OLD and NEW are requirements files; run with both.")
     ] = False,
-    run: Annotated[str, typer.Option(help="With --requirements: the options of bench run.")] = RUN,
-    out: Annotated[Path, typer.Option(help="With --requirements: folder of environments and records.")] = Path(
+    run: Annotated[str, typer.Option(help="With --requirements: options of bench run.")] = RUN_OPTIONS,
+    out: Annotated[Path, typer.Option(help="With --requirements: folder for environments and records.")] = Path(
         "results/requirements"
     ),
-    rounds: Annotated[int, typer.Option(help="With --requirements: interleaved rounds for speed, at least 5.")] = 0,
-    format: Formatted = Format.table,
+    rounds: Annotated[int, typer.Option(help="With --requirements: alternating speed rounds, e.g. 5.")] = 0,
+    format: FormatOption = Format.table,
 ) -> None:
-    """Show what changed between two sets of records, or what an upgrade of libraries changes.
+    """Show differences between two sets of records, or of two library versions.
 
-    Exit code: 0, whatever changed; 2 for bad input.
+    Exit code: 0 compared, whatever the differences; 2 invalid input.
     """
-    from bench.analysis.regression import baseline, speed
+    from bench.analysis.regression import baseline, environments, speed
     from bench.analysis.regression.check import judge_records, read_policy
 
-    rules = read_policy(Path.cwd())
-    speeds: list[GateFinding] = []
-    if rounds and (rounds < speed.FEWEST or not requirements):
-        raise UserError(f"--rounds {rounds}: needs --requirements and {speed.FEWEST} rounds at least")
+    policy = read_policy(Path.cwd())
+    speed_findings: list[GateFinding] = []
+    if rounds and not requirements:
+        raise UserError("--rounds needs --requirements", hint="bench compare old.txt new.txt --requirements --rounds 5")
+    if rounds and rounds < speed.MIN_ROUNDS:
+        raise UserError(f"--rounds {rounds}: too few rounds", hint=f"--rounds {speed.MIN_ROUNDS}, or more")
     if requirements:
-        from bench.analysis.regression import environments as environments
-
         files = [Path(old), Path(new)]
         old, new = map(str, environments.run_in_environments(files, run, out))
         if rounds:
-            speeds = speed.compare_speed(environments.run_rounds(files, run, out, 1, rounds), rules)
-            if speed.is_slower(speeds):  # to be confirmed once
-                speeds = speed.compare_speed(environments.run_rounds(files, run, out, rounds + 1, rounds), rules)
-    print_outcome(
-        judge_records(baseline.load_baseline(old), baseline.load_baseline(new), rules, speeds), format, everything=True
-    )
+            speed_findings = speed.compare_speed(environments.run_rounds(files, run, out, 1, rounds), policy)
+            if speed.any_slower(speed_findings):  # a slowdown has to be confirmed by a second series of rounds
+                folder = environments.run_rounds(files, run, out, rounds + 1, rounds)
+                speed_findings = speed.compare_speed(folder, policy)
+    old_records, new_records = baseline.load_baseline(old), baseline.load_baseline(new)
+    print_outcome(judge_records(old_records, new_records, policy, speed_findings), format, everything=True)

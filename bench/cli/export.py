@@ -1,48 +1,47 @@
-"""The verbs that take a result home: `export` and `answer`."""
+"""The command `bench export`."""
 
 from __future__ import annotations
 
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from bench.cli.options import Format, Formatted, Named, find_record, status_line
+from bench.cli.options import Format, FormatOption, RecordName, find_record, status_line
 
-if TYPE_CHECKING:
-    pass
-
-SHOWN = 5  # answers that differ, so that they stay on one screen
+MAX_SHOWN_DIFFERENCES = 5  # more would not fit on one screen
 
 
 def command(
-    record: Named,
-    to: Annotated[Path, typer.Option(help="The folder to make.")],
-    merge: Annotated[
-        bool, typer.Option("--merge", help="One whole model, with what was learnt in its weights.")
-    ] = False,
-    check: Annotated[int, typer.Option(min=1, help="Recorded answers to compare, from the first on.")] = 8,
-    format: Formatted = Format.table,
+    record: RecordName,
+    to: Annotated[Path, typer.Option(help="New folder to write, e.g. mymodel.")],
+    merge: Annotated[bool, typer.Option("--merge", help="Merge the trained weights into one full model.")] = False,
+    check: Annotated[int, typer.Option(min=1, help="Number of recorded answers to compare.")] = 8,
+    format: FormatOption = Format.table,
 ) -> None:
-    """Write what a run fitted as plain libraries load it, with its settings and a script that answers as it did.
+    """Write a folder with the trained weights and a script that runs without bench.
 
-    What the run did not keep (bench run --save-artifacts) is fitted again. Exit code: 0 done; 1 done, but not all answers that
-    were compared are those of the record; 2 bad input (nothing is written).
+    A run without saved artifacts (bench run --save-artifacts) is trained again
+    first.
+
+    Exit code: 0 done; 1 done, but some compared answers differ from the record;
+    2 invalid input (nothing is written).
     """
-    from bench.export import export as exports
+    from bench.export import export as exporter
 
-    exports.check_target(to)
-    found = find_record(record)
-    with status_line() as show:
-        done = exports.export_record(found, to, merge=merge, check=check, show=show)
+    exporter.check_target(to)
+    provenance = find_record(record)
+    with status_line() as on_progress:
+        result = exporter.export_record(provenance, to, merge=merge, check=check, on_progress=on_progress)
     if format is Format.json:
-        print(
-            json.dumps({"folder": str(to), "says": done.sentences, "differences": done.differences}, ensure_ascii=False)
-        )
+        document = {"folder": str(to), "notes": result.notes, "differences": result.differences}
+        print(json.dumps(document, ensure_ascii=False))
     else:
-        rest = len(done.differences) - SHOWN
-        more = [f"… and {rest} more"] if rest > 0 else []
-        print("\n".join([*done.sentences, *done.differences[:SHOWN], *more, f"Read {to / 'README.md'}"]))
-    sys.exit(1 if done.differences else 0)
+        hidden = len(result.differences) - MAX_SHOWN_DIFFERENCES
+        lines = [*result.notes, *result.differences[:MAX_SHOWN_DIFFERENCES]]
+        if hidden > 0:
+            lines.append(f"... and {hidden} more")
+        print("\n".join([*lines, f"See {to / 'README.md'}"]))
+    sys.exit(1 if result.differences else 0)

@@ -4,26 +4,26 @@ from __future__ import annotations
 
 import json
 
-from bench.cli.options import Format, Formatted
+from bench.cli.options import Format, FormatOption
 
 
-def command(format: Formatted = Format.table) -> None:
-    """Show the methods, tasks and models at hand."""
+def command(format: FormatOption = Format.table) -> None:
+    """List the available methods, tasks and models."""
     from bench import registry
 
-    found = {kind: registry.list_entries(kind) for kind in ("methods", "tasks", "models")}
+    kinds = {kind: registry.list_entries(kind) for kind in ("methods", "tasks", "models")}
     if format is Format.json:
-        print(json.dumps({kind: [vars(claim) for claim in claims.values()] for kind, claims in found.items()}))
+        print(json.dumps({kind: [vars(entry) for entry in entries.values()] for kind, entries in kinds.items()}))
         return
     from rich.console import Console
     from rich.table import Table
 
-    for kind, claims in found.items():
+    for kind, entries in kinds.items():
         table = Table(title=kind, title_justify="left", box=None, show_header=False, padding=(0, 2, 0, 0))
-        for name, claim in claims.items():
+        for name, entry in entries.items():
             table.add_row(
-                f"{name}:KIND" if claim.is_family else name,
-                f"warning: {claim.warning}" if claim.warning else claim.summary,
-                f"{claim.origin}; rows from the hub: {claim.hub}" if claim.hub else claim.origin,
+                f"{name}:KIND" if entry.is_family else name,
+                f"warning: {entry.warning}" if entry.warning else entry.summary,
+                f"{entry.origin}; rows from the hub: {entry.hub}" if entry.hub else entry.origin,
             )
         Console(markup=False).print(table, "")

@@ -1,119 +1,122 @@
-"""The verb that looks at models: `models`."""
+"""The command `bench models`."""
 
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Annotated, Any, get_args
+from typing import TYPE_CHECKING, Annotated, get_args
 
 import typer
 
-from bench.cli.options import Format, Formatted
+from bench.cli.options import Format, FormatOption
 from bench.errors import UserError, did_you_mean
 
 if TYPE_CHECKING:
-    from bench.execution.feasibility import Feasibility
+    from bench.execution.feasibility import Feasibility, ModelFacts
 
 
 def command(
     model: Annotated[
-        str | None, typer.Argument(help="A shipped model, a folder, or a hub name; none lists those at hand.")
+        str | None, typer.Argument(help="Shipped model, folder or hub name; without it, list the models.")
     ] = None,
-    dtype: Annotated[
-        str, typer.Option(help="float32, bfloat16 or float16: what weights would be held in.")
-    ] = "float32",
+    dtype: Annotated[str, typer.Option(help="Data type of the weights: float32, bfloat16 or float16.")] = "float32",
     tokens: Annotated[int, typer.Option(min=2, help="Tokens of the longest example, answer included.")] = 256,
-    format: Formatted = Format.table,
+    format: FormatOption = Format.table,
 ) -> None:
-    """Show what the harness would do with a model, and whether it fits this machine, without loading its weights.
+    """Show a model's properties and estimate whether each method fits in memory.
 
-    Takes some seconds, since the model is built without weights. Exit code: 0, or 2 for what a run would refuse.
+    The weights are not loaded; the estimate takes a few seconds.
+
+    Exit code: 0 done; 2 invalid input, or a model that bench run would refuse.
     """
     if model is None:
-        _list(format)
+        _list_models(format)
         return
     from bench import registry
     from bench.modeling import checkpoint
-    from bench.records.record import Dtype
+    from bench.records import Dtype
 
     valid = get_args(Dtype)
     if dtype not in valid:
-        raise UserError(f"--dtype {dtype}: there is no such precision", hint=did_you_mean(dtype, valid))
-    checkpoint.check_model_folder(registry.find_model(model))  # refuses before anything is imported that takes seconds
+        raise UserError(f"--dtype {dtype}: unknown data type", hint=did_you_mean(dtype, valid))
+    checkpoint.check_model_folder(registry.find_model(model))  # fails before imports that take seconds
     from bench.execution.feasibility import survey_model
 
-    found = survey_model(model, dtype, tokens)
+    feasibility = survey_model(model, dtype, tokens)
     if format is Format.json:
-        needs = [vars(need) for need in found.memory_needs]
-        print(json.dumps({"facts": found.facts, "machine": found.machine, "needs": needs}, ensure_ascii=False))
+        needs = [vars(need) for need in feasibility.memory_needs]
+        document = {"facts": vars(feasibility.facts), "machine": vars(feasibility.machine), "needs": needs}
+        print(json.dumps(document, ensure_ascii=False))
     else:
-        _show(found)
+        _print_feasibility(feasibility)
 
 
-def _list(format: Format) -> None:
+def _list_models(format: Format) -> None:
     from bench import hub, registry
 
     shipped, cached = registry.list_entries("models"), hub.cached_models()
     if format is Format.json:
-        print(json.dumps({"models": [vars(claim) for claim in shipped.values()], "cached": cached}))
+        print(json.dumps({"models": [vars(entry) for entry in shipped.values()], "cached": cached}))
         return
-    for claim in shipped.values():
-        print(f"{claim.name}  {claim.summary}")
+    for entry in shipped.values():
+        print(f"{entry.name}  {entry.summary}")
     for name in cached:
-        print(f"{name}  (in the hub's cache)")
-    print("Or a folder, or a hub name: bench models MODEL shows what the harness would do with it.")
+        print(f"{name}  (in the hub cache)")
+    print("A folder or a hub name works too. bench models MODEL shows properties and memory estimates.")
 
 
-def _show(found: Feasibility) -> None:
+def _print_feasibility(feasibility: Feasibility) -> None:
     from rich.console import Console
     from rich.table import Table
 
     from bench.execution import budget
 
     console = Console(markup=False, highlight=False)
-    facts = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
-    for name, said in _told(found.facts).items():
-        facts.add_row(name, said)
-    console.print(facts, "")
-    table = Table("method", box=None, padding=(0, 2, 0, 0))
-    for title in ("load MiB", "fit MiB", "answer MiB", "at once", "fits"):
-        table.add_column(title, justify="right")
-    for need in found.memory_needs:
+    properties = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+    for name, value in _model_properties(feasibility.facts).items():
+        properties.add_row(name, value)
+    console.print(properties, "")
+    estimates = Table("method", box=None, padding=(0, 2, 0, 0))
+    for title in ("load MiB", "train MiB", "answer MiB", "micro-batch", "fits"):
+        estimates.add_column(title, justify="right")
+    for need in feasibility.memory_needs:
         sizes = (f"{size:,.0f}" for size in (need.load_mib, need.fit_mib, need.answer_mib))
-        table.add_row(need.method, *sizes, str(need.micro_batch or "–"), "yes" if need.fits else "no")
-    console.print(table)
-    machine = found.machine
+        estimates.add_row(need.method, *sizes, str(need.micro_batch or "–"), "yes" if need.fits else "no")
+    console.print(estimates)
+    machine = feasibility.machine
     console.print(
-        f"Peaks as reckoned beforehand, for examples of {machine['tokens']} tokens in {machine['dtype']} on the "
-        f"{machine['device']}. {machine['libraries_mib']} MiB are libraries, of which a run that trains loads more; "
-        f"{machine['free_mib']:,} MiB are free. At once: examples of a training step that go through it together."
+        f"Estimated peaks for examples of {machine.tokens} tokens in {machine.dtype} on {machine.device}. "
+        f"{machine.libraries_mib} MiB of each peak are libraries (a training run loads more of them); "
+        f"{machine.free_mib:,} MiB are free. Micro-batch: examples per forward pass in training."
     )
-    whole = budget.PRESETS["standard"].batch
-    shrunk = [need.method for need in found.memory_needs if need.fits and need.micro_batch and need.micro_batch < whole]
-    if shrunk and machine["device"] == "cpu":
-        most = int(0.9 * machine["free_mib"])
-        console.print(f"{', '.join(shrunk)}: in smaller pieces, with --budget standard,memory={most}MiB")
+    batch = budget.PRESETS["standard"].batch
+    smaller = [need.method for need in feasibility.memory_needs if need.fits and 0 < (need.micro_batch or 0) < batch]
+    if smaller and machine.device == "cpu":
+        limit = int(0.9 * machine.free_mib)
+        console.print(f"{', '.join(smaller)}: fit with a smaller micro-batch: --budget standard,memory={limit}MiB")
 
 
-def _told(facts: dict[str, Any]) -> dict[str, str]:
-    """The facts in words, with what is done about those that are missing."""
-    f = facts
-    shared = "" if f["key_value_heads"] == f["heads"] else f" ({f['key_value_heads']} of keys and values)"
-    where = f" on {f['adapter_on']}, merged at load" if f["adapter_on"] else ""
-    fills = f["fills_with"] if f["padding_named"] else f"{f['fills_with']}, as none is named; masked by position"
-    writes = f["kind"] == "decoder"
-    told = {
-        "model": f"{f['model']}{where}",
-        "revision": f["revision"] or "",
-        "digest": f["sha256"][:12],
-        "kind": f"{f['kind']}, {f['architecture']}",
-        "parameters": f"{f['parameters']:,}",
-        "layers": f"{f['layers']} of width {f['width']}, {f['heads']} heads{shared}, attention by {f['attention']}",
-        "vocabulary": f"{f['vocabulary']:,}{', tied to the output layer' if writes and f['tied_embeddings'] else ''}",
-        "context": f"{f['context']:,} tokens; a longer prompt loses its head, and few-shot drops whole shots",
-        "on disk": f"{f['bytes'] / 1e6:,.1f} MB in {f['files']} file(s), {', '.join(f['stored_in'])}",
-        "chat template": "yes" if f["chat_template"] else "none, so instruct is unsupported",
-        "begins with": f["begins_with"] or "nothing",
-        "ends with": ", ".join(f["ends"]),
-        "fills with": str(fills),
+def _model_properties(facts: ModelFacts) -> dict[str, str]:
+    """Describe the facts of `survey_model` by name; empty ones are left out."""
+    is_decoder = facts.kind == "decoder"
+    grouped = facts.key_value_heads != facts.heads
+    heads = f"{facts.heads} heads" + (f" ({facts.key_value_heads} key/value heads)" if grouped else "")
+    adapter = f" on {facts.adapter_on}, merged at load" if facts.adapter_on else ""
+    tied = ", tied to the output layer" if is_decoder and facts.tied_embeddings else ""
+    padding = "" if facts.padding_named else " (the model names none; masked by position)"
+    properties = {
+        "model": f"{facts.model}{adapter}",
+        "revision": facts.revision or "",
+        "sha256": facts.sha256[:12],
+        "kind": f"{facts.kind}, {facts.architecture}",
+        "parameters": f"{facts.parameters:,}",
+        "layers": f"{facts.layers} of width {facts.width}, {heads}, {facts.attention} attention",
+        "vocabulary": f"{facts.vocabulary:,} tokens{tied}",
+        "context": f"{facts.context:,} tokens; longer prompts are truncated at the start; few-shot drops examples "
+        "instead",
+        "on disk": f"{facts.bytes / 1e6:,.1f} MB in {facts.files} file(s), {', '.join(facts.stored_in)}",
+        "chat template": "yes" if facts.chat_template else "none, so method instruct is unsupported",
+        "first token": facts.begins_with or "none",
+        "end tokens": ", ".join(facts.ends),
+        "padding token": f"{facts.fills_with}{padding}",
     }
-    return {name: said for name, said in told.items() if said}
+    return {name: value for name, value in properties.items() if value}

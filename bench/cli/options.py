@@ -1,13 +1,13 @@
-"""Options that several verbs of the command share, and what is refused of them."""
+"""Options, arguments and terminal output that several commands share."""
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -15,62 +15,86 @@ from bench.errors import UserError, did_you_mean
 
 if TYPE_CHECKING:
     from bench.export.provenance import Provenance
+    from bench.method import ProgressCallback, ProgressState
+
+RESULTS = Path("results")
 
 
 class Format(StrEnum):
-    """How results are written to standard output."""
+    """Format of the results on standard output."""
 
     table = "table"
     json = "json"
 
 
-Formatted = Annotated[Format, typer.Option("--format", help="A table, or one JSON document as the last line.")]
+FormatOption = Annotated[Format, typer.Option("--format", help="Output format; json prints one document as last line.")]
+RecordPaths = Annotated[
+    list[Path] | None, typer.Argument(help="Record files or folders of records.", show_default="results")
+]
+RecordName = Annotated[str, typer.Argument(help="Record file, or the id of a record in results/.")]
+Language = Annotated[str, typer.Option("--lang", help="Output language: en or ko.")]
 
 
 def check_writable(out: Path) -> None:
-    """Refuse an output folder that cannot be written."""
+    """Create the folder of `--out`; raise `UserError` if it cannot be written."""
     try:
         out.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=out):
             pass
     except OSError as error:
-        raise UserError(f"--out {out}: cannot be written: {error.strerror}", location=str(out.absolute())) from None
+        raise UserError(
+            f"--out {out}: cannot be written: {error.strerror}",
+            location=str(out.absolute()),
+            hint="--out FOLDER, with a folder that you may write to",
+        ) from None
 
 
-Named = Annotated[str, typer.Argument(help="A record: its file, or its id in results/.")]
-RESULTS = Path("results")
+def find_record(name: str) -> Provenance:
+    """Read the record that a path or an id in `results/` names, with its task, model and method.
 
-
-def find_record(named: str) -> Provenance:
-    """The record that a path or an id names, with all it was made of."""
-    file = Path(named)
+    Raises:
+        UserError: There is no such record, or its task, model or method is missing or changed.
+    """
+    file = Path(name)
     if not file.is_file():
-        file = RESULTS / f"{named.removesuffix('.json')}.json"
+        file = RESULTS / f"{name.removesuffix('.json')}.json"
     if not file.is_file():
-        ids = [place.stem for place in RESULTS.glob("*.json")] if RESULTS.is_dir() else []
-        raise UserError(f"no record '{named}'", hint=f"a record's file, or an id in {RESULTS}/: {_few(named, ids)}")
+        ids = [path.stem for path in RESULTS.glob("*.json")] if RESULTS.is_dir() else []
+        hint = f"give a record file, or an id in {RESULTS}/: {_similar_ids(name, ids)}"
+        raise UserError(f"no record '{name}'", hint=hint)
     from bench.export import provenance
     from bench.records import reader
 
     return provenance.find_provenance(reader.read_file(file), file)
 
 
-def _few(named: str, ids: list[str]) -> str:
-    """The ids that are nearest to a name, so that the error stays on one screen."""
+def _similar_ids(name: str, ids: list[str]) -> str:
+    """Suggest at most five ids, so that the error stays on one screen."""
     import difflib
 
-    return did_you_mean(named, difflib.get_close_matches(named, ids, n=5, cutoff=0.0))
+    return did_you_mean(name, difflib.get_close_matches(name, ids, n=5, cutoff=0.0))
 
 
 @contextmanager
-def status_line() -> Iterator[Callable[[dict[str, Any]], None]]:
-    """A line that tells what is going on, and goes when it is over."""
+def status_line() -> Iterator[ProgressCallback]:
+    """Show a status line on standard error while the context lasts; yields its progress callback."""
     from rich.console import Console
 
     with Console(stderr=True).status("starting") as line:
-        yield lambda state: line.update(_state(state))
+        yield lambda state: line.update(describe_progress(state))
 
 
-def _state(state: dict[str, Any]) -> str:
-    steps = f" · step {state['step']} of {state['steps']}" if state.get("steps") else ""
-    return f"{state.get('phase', 'starting')}{steps}"
+def describe_progress(state: ProgressState) -> str:
+    """Describe the phase of a run and its use of the budget in one line."""
+    parts = []
+    if "node" in state:
+        parts.append(f"on {state['node']}")
+    if "trial" in state:
+        parts.append(f"trial {state['trial']}")
+    parts.append(state.get("phase", "starting"))
+    if state.get("steps"):
+        limit = f" of {state['granted_s']:g}" if state.get("granted_s") else ""
+        parts.append(f"step {state['step']} of {state['steps']}")
+        parts.append(f"{state['tokens']:,} tokens")
+        parts.append(f"{state['spent_s']:.0f}{limit} s")
+    return " · ".join(parts)

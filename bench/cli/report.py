@@ -1,4 +1,4 @@
-"""The verbs that read records: `report`, `advise`, `compare`, `check`, `bless`."""
+"""The command `bench report`."""
 
 from __future__ import annotations
 
@@ -7,41 +7,47 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bench.cli.options import check_writable
+from bench.cli.options import RESULTS, Language, RecordPaths, check_writable
 from bench.errors import UserError
 
 if TYPE_CHECKING:
-    from bench.records.record import Spec
+    from bench.records import Spec
 
 
 def command(
-    results: Annotated[list[Path] | None, typer.Argument(help="Records, or folders of them.")] = None,
-    out: Annotated[Path, typer.Option(help="Folder of the report.")] = Path("reports/latest"),
-    lang: Annotated[str, typer.Option(help="Language of the pages: en or ko.")] = "en",
+    results: RecordPaths = None,
+    out: Annotated[Path, typer.Option(help="Folder for the report.")] = Path("reports/latest"),
+    lang: Language = "en",
 ) -> None:
-    """Turn records into a page that opens offline, Markdown, CSV, Parquet and pictures.
+    """Write a report: an offline HTML page, Markdown, CSV, Parquet and plots.
 
-    Records of one task and model have to be made under the same terms; training sizes alone may differ.
+    Records of the same task and model must share all settings except the method,
+    the seed and the training size.
+
+    Exit code: 0 done; 2 invalid input.
     """
     from bench import i18n
     from bench.analysis import task_results
+    from bench.records import read_records
 
     i18n.require_language(lang)
-    parts = task_results.group_by_task(task_results.read_records(results or [Path("results")]))
+    sections = task_results.group_by_task(read_records(results or [RESULTS]))
     check_writable(out)
     from bench.report import pages
 
-    pages.write_report(parts, out, lang, _questions)
+    pages.write_report(sections, out, lang, _load_questions)
     print(out / "index.html")
 
 
-def _questions(spec: Spec) -> dict[str, str]:
-    """The test questions by their ids, where the very task of a record is still at hand."""
+def _load_questions(spec: Spec) -> dict[str, str]:
+    """Return the test questions by id; empty if the task is missing or has changed since the run."""
     from bench import registry
     from bench.data import hub_tasks
 
     try:
-        what = hub_tasks.load_task(registry.find_task(spec.task.ref), fetch=False)
+        task = hub_tasks.load_task(registry.find_task(spec.task.ref), fetch=False)
     except UserError:
         return {}
-    return {row.id: row.input for row in what.splits[spec.split]} if what.sha256 == spec.task.sha256 else {}
+    if task.sha256 != spec.task.sha256:
+        return {}
+    return {row.id: row.input for row in task.splits[spec.split]}

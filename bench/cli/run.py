@@ -6,7 +6,7 @@ import json
 import signal
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
     from bench.execution.executor import Executor
     from bench.execution.job import Job
-    from bench.records.record import Record
+    from bench.method import ProgressState
+    from bench.records import Record
     from bench.report.trackers import Tracker
 
 Methods = Annotated[str, typer.Option(help="Methods, e.g. lora,qlora,./mine.py; or all.")]
@@ -36,9 +37,7 @@ Out = Annotated[Path, typer.Option(help="Folder for the records, one file per ru
 ExecutorName = Annotated[
     str, typer.Option("--executor", help="Where to run: local, ray, ray://auto or ray://HOST:10001.")
 ]
-Trackers = Annotated[
-    str | None, typer.Option("--tracker", help="Also log each run to: tensorboard, mlflow, wandb.")
-]
+Trackers = Annotated[str | None, typer.Option("--tracker", help="Also log each run to: tensorboard, mlflow, wandb.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the planned runs and exit.")]
 Force = Annotated[bool, typer.Option("--force", help="Ignore existing records and run again.")]
 SaveArtifacts = Annotated[
@@ -130,7 +129,7 @@ class ProgressBars:
     def started(self, index: int, job: Job) -> None:
         """Show nothing yet: a job that has a record needs no bar."""
 
-    def progress(self, index: int, job: Job, state: dict[str, Any]) -> None:
+    def progress(self, index: int, job: Job, state: ProgressState) -> None:
         """Update the bar of a job; the first state creates it."""
         if index not in self.bar_ids:
             self.bar_ids[index] = self.bars.add_task(self._title(index, job), total=None, state="")
@@ -184,7 +183,7 @@ def _print_comparison(records: list[Record], out: Path, format: Format) -> None:
 
     (results,) = task_results.group_by_task(records)
     if format is Format.json:
-        tables = results.rows_by_size.values() or [results.rows]
+        tables = results.summaries_by_size.values() or [results.summaries]
         rows = [row.model_dump(mode="json") for table in tables for row in table]
         print(json.dumps({"rows": rows, "records": [str(out / f"{record.id}.json") for record in records]}))
         return
@@ -195,10 +194,10 @@ def _print_comparison(records: list[Record], out: Path, format: Format) -> None:
     sentences = [
         *findings.comparison_sentences(results.comparison),
         *terminal_table.legend(results),
-        *caveats.caveats(results),
+        *caveats.list_caveats(results),
     ]
     for sentence in sentences:
         console.print(sentence, highlight=False)
-    if results.sizes:
+    if results.records_by_size:
         console.print("", terminal_table.render_by_train_size(results))
     console.print(f"Records: {out}/ (bench report {out}, bench advise {out})", highlight=False)

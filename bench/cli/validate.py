@@ -92,7 +92,7 @@ def findings_table(findings: list[TaskFinding]) -> Table:
 
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0), pad_edge=False)
     for justify in ("left", "right", "left"):
-        table.add_column(justify=justify, overflow="fold", no_wrap=justify == "right")  # type: ignore[arg-type]
+        table.add_column(justify=justify, overflow="fold", no_wrap=justify == "right")
     for finding in findings:
         examples = "".join(f"\n· {example}" for example in finding.examples)
         check = Text(finding.check, style="bold red" if finding.is_error else "bold")

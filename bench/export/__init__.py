@@ -1,1 +1,1 @@
-"""What a user takes away: a folder that answers without adaptbench."""
+"""Export of a run: a folder that answers without adaptbench."""

@@ -1,296 +1,224 @@
-"""What a user takes home: what was fitted as plain libraries load it, the settings it answers by, and a script."""
+"""Exported folder of a run: artifacts, settings, script and README."""
 
 from __future__ import annotations
 
-import ast
 import json
 import shutil
-import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from importlib import metadata
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
 from bench import registry
 from bench.errors import UserError
+from bench.export.merge import NO_MERGE_HINT, write_merged_model
 from bench.export.provenance import Provenance
+from bench.export.script_settings import choose_template, probe_settings, prompt_settings, required_packages
 from bench.method import LM
 from bench.modeling import checkpoint
-from bench.task import Task
+from bench.modeling.seed import seed_all
 
 TEMPLATES = Path(__file__).parent / "templates"
-SETTINGS, SCRIPT, PAGE = "settings.json", "answer.py", "README.md"
-ADAPTER = "adapter_config.json"  # the sign of a folder of PEFT's
-BASE = "base"  # the folder of a base model that has no other home
+SETTINGS, SCRIPT, README = "settings.json", "answer.py", "README.md"
+ADAPTER_CONFIG = "adapter_config.json"  # every folder of a PEFT adapter has one
+TRAINED_WEIGHTS = "trained.safetensors"
+MODEL_CONFIG = "config.json"
+QUANTIZATION = "quantization.json"
+BASE = "base"  # subfolder for a copy of the base model
+
+
+@dataclass
+class ScriptFacts:
+    """Variables of the script templates; those about a model are unused if the method has none."""
+
+    method: str
+    task: str
+    answer_end: str
+    """Text at which the task's template ends an answer; empty if only the model ends it."""
+    model: str = ""
+    """Python expression for the argument of `from_pretrained`."""
+    adapter: bool = False
+    """The folder has a PEFT adapter for the base model."""
+    trained: bool = False
+    """The folder has weights that replace some of the base model."""
+    quantized: bool = False
+    encoder: bool = False
 
 
 @dataclass
 class Bundle:
-    """What goes into a folder, for a record and what its run has `saved`."""
+    """Contents of an exported folder."""
 
-    found: Provenance
-    saved: Path
+    provenance: Provenance
+    artifacts: Path
+    """Folder that the method saved."""
     merge: bool = False
+    """True to write one full model with the trained weights merged."""
     settings: dict[str, Any] = field(default_factory=dict)
-    facts: dict[str, Any] = field(default_factory=dict)
-    """What the script's page is filled with."""
-    base_is: str | None = None
-    """Where the base model is found, in words; None where the folder needs none."""
+    """Content of `settings.json`, set by `write`."""
+    base_location: str | None = None
+    """Folder or hub name of the base model; None if the exported folder needs none."""
+    holds_full_model: bool = False
+    """True if `from_pretrained` loads the exported folder, set by `write`."""
 
     @property
-    def page(self) -> str | None:
-        """The page of the script, if there is one."""
-        return _page(self.found, self.saved)
+    def template(self) -> str | None:
+        """Name of the script template, or None if no script can be written."""
+        return choose_template(self.provenance, self.artifacts)
 
-    def pack(self, folder: Path) -> None:
-        """Fill an empty folder; raises `UserError` where what is asked for cannot be had of such a method."""
-        record, spec, card = self.found.record, self.found.record.spec, self.found.task.card
-        learnt = any((self.saved / name).is_file() for name in (ADAPTER, "trained.safetensors", "config.json"))
-        if self.merge and not (learnt and self.page in ("generate", "labels")):
-            why = f"{spec.method.name} changes no weights that a plain model of this architecture has"
-            raise UserError(f"--merge: {why}", hint="leave --merge out")
-        shutil.copytree(self.saved, folder, dirs_exist_ok=True)
-        if (folder / ADAPTER).is_file():
-            (folder / PAGE).unlink(missing_ok=True)  # PEFT's, with blanks to be filled in
-        for name in (SETTINGS, SCRIPT, PAGE, BASE):
+    def write(self, folder: Path) -> None:
+        """Fill an empty folder with artifacts, settings and script, but no README.
+
+        Raises:
+            UserError: `merge` is set and impossible for this method, or a saved file has the name of an exported one.
+        """
+        record, card = self.provenance.record, self.provenance.task.card
+        spec = record.spec
+        self._check_merge()
+        shutil.copytree(self.artifacts, folder, dirs_exist_ok=True)
+        if (folder / ADAPTER_CONFIG).is_file():
+            (folder / README).unlink(missing_ok=True)  # PEFT saves a form with blanks
+        for name in (SETTINGS, SCRIPT, README, BASE):
             if (folder / name).exists():
-                raise UserError(f"{spec.method.name} saves a '{name}' of its own, which an export would replace")
+                message = f"{spec.method.name} saves a file '{name}', which an export would replace"
+                raise UserError(message, hint=f"choose another file name in the method's save, not '{name}'")
         self.settings = {
             "record": record.id,
             "method": spec.method.name,
             "params": spec.method.params,
             "seed": spec.seed,
             "task": spec.task.model_dump(mode="json", exclude={"ref"}),
-            "question": self.found.task.splits[spec.split][0].input,
-            "end": card.end,
+            "example_question": self.provenance.task.splits[spec.split][0].input,
+            "answer_end": card.end,
         }
-        self.facts = {"method": spec.method.name, "task": spec.task.name, "end": card.end}
-        if self.page is not None and record.cost and record.cost.parameters:  # there was a model
-            self.model(folder)
+        facts = ScriptFacts(method=spec.method.name, task=spec.task.name, answer_end=card.end)
+        has_model = record.cost is not None and bool(record.cost.parameters)
+        if self.template is not None and has_model:
+            self._write_model(folder, facts)
         text = json.dumps(self.settings, ensure_ascii=False, indent=1)
         (folder / SETTINGS).write_text(text + "\n", "utf-8")
-        if self.page is not None:
-            (folder / SCRIPT).write_text(_render(f"{self.page}.txt", self.facts), "utf-8")
+        if self.template is not None:
+            (folder / SCRIPT).write_text(_render(f"{self.template}.txt", asdict(facts)), "utf-8")
 
-    def model(self, folder: Path) -> None:
-        """Whatever has to do with a model: which, what it reads, how it decodes, and weights where they go along."""
+    def write_readme(self, folder: Path, notes: Sequence[str]) -> None:
+        """Write the README of a folder that `write` has filled; `notes` say which answers were compared."""
+        record = self.provenance.record
+        generation_config = self.settings.get("generation_config")
+        variables = {
+            "record": record,
+            "spec": record.spec,
+            "card": self.provenance.task.card,
+            "template": self.template,
+            "notes": notes,
+            "generation_config": json.dumps(generation_config, ensure_ascii=False) if generation_config else None,
+            "base_location": self.base_location,
+            "packages": required_packages(folder / SCRIPT) if self.template is not None else None,
+            "holds_full_model": self.holds_full_model,
+            "files": sorted(file.name for file in folder.iterdir()),
+        }
+        (folder / README).write_text(_render(README, variables), "utf-8")
+
+    def _check_merge(self) -> None:
+        has_weights = any((self.artifacts / name).is_file() for name in (ADAPTER_CONFIG, TRAINED_WEIGHTS, MODEL_CONFIG))
+        if self.merge and not (has_weights and self.template in ("generate", "labels")):
+            method = self.provenance.record.spec.method.name
+            raise UserError(f"--merge: {method} changes no weights of the plain model", hint=NO_MERGE_HINT)
+
+    def _write_model(self, folder: Path, facts: ScriptFacts) -> None:
+        """Add the settings of the model, and the weights that the folder has to hold."""
         from transformers.utils.logging import disable_progress_bar
 
         disable_progress_bar()
-        spec = self.found.record.spec
-        lm = self.load()
-        adapter = (self.saved / ADAPTER).is_file()
-        whole = (self.saved / "config.json").is_file()
-        quantized = (self.saved / "quantization.json").is_file()
+        spec = self.provenance.record.spec
+        lm = self._load_model()
+        has_adapter = (self.artifacts / ADAPTER_CONFIG).is_file()
+        is_full_model = (self.artifacts / MODEL_CONFIG).is_file()
+        quantized = (self.artifacts / QUANTIZATION).is_file()
         if self.merge and quantized:
-            why = f"{spec.method.name} was trained beside weights of 4 bits, and would answer otherwise"
-            raise UserError(f"--merge: {why}", hint="leave --merge out")
-        if adapter and not quantized:
+            message = f"--merge: {spec.method.name} was trained on 4-bit weights and would answer differently"
+            raise UserError(message, hint=NO_MERGE_HINT)
+        if has_adapter and not quantized:
             from peft import PeftModel
 
-            lm.model = PeftModel.from_pretrained(lm.model, self.saved)
-        self.settings |= _reading(lm, self.saved, self.found.task, spec.seed) | {"dtype": spec.base.dtype}
-        merge = (self.merge or self.page == "labels") and not whole
+            lm.model = PeftModel.from_pretrained(lm.model, self.artifacts)
+        self.settings |= prompt_settings(lm, self.artifacts, self.provenance.task, spec.seed)
+        self.settings["dtype"] = spec.base.dtype
+        merge = (self.merge or self.template == "labels") and not is_full_model
         if merge:
-            for file in self.saved.iterdir():
+            for file in self.artifacts.iterdir():
                 (folder / file.name).unlink(missing_ok=True)
-            _write_whole(lm.model, self.saved, folder)
-        if merge or whole:
-            lm.tokenizer.save_pretrained(folder)
-            if lm.can_generate:
-                from transformers import GenerationConfig
-
-                # What needs a tokenizer would fail where a user calls `generate` without one; the script has it.
-                GenerationConfig(**self.settings["decoding"] | {"stop_strings": None}).save_pretrained(folder)
-            model = "HERE"
+            write_merged_model(lm.model, self.artifacts / TRAINED_WEIGHTS, folder)
+        self.holds_full_model = merge or is_full_model
+        if self.holds_full_model:
+            self._save_tokenizer(lm, folder)
+            facts.model = "HERE"
         else:
-            model = self.refer(folder)
-        if self.page == "linear_probe":
-            self.settings |= _reader(self.saved, folder)
+            facts.model = self._refer_to_base_model(folder)
+        if self.template == "linear_probe":
+            self.settings |= probe_settings(self.artifacts, folder)
         if quantized:
-            self.settings["quantization"] = json.loads((self.saved / "quantization.json").read_text("utf-8"))
-        self.facts |= {
-            "model": model,
-            "adapter": adapter and not merge,
-            "trained": (self.saved / "trained.safetensors").is_file() and not merge,
-            "quantized": quantized,
-            "encoder": not lm.can_generate,
-        }
+            self.settings["quantization_config"] = json.loads((self.artifacts / QUANTIZATION).read_text("utf-8"))
+        facts.adapter = has_adapter and not merge
+        facts.trained = (self.artifacts / TRAINED_WEIGHTS).is_file() and not merge
+        facts.quantized = quantized
+        facts.encoder = not lm.can_generate
 
-    def load(self) -> LM:
-        """The base model as the run loaded it, also where its checkpoint left something to chance."""
-        from bench.modeling.seed import seed_all
+    def _save_tokenizer(self, lm: LM, folder: Path) -> None:
+        lm.tokenizer.save_pretrained(folder)
+        if lm.can_generate:
+            from transformers import GenerationConfig
 
-        spec = self.found.record.spec
+            # Stop strings need a tokenizer, so `generate` would fail for users who pass none; the script passes it.
+            options = self.settings["generation_config"] | {"stop_strings": None}
+            GenerationConfig(**options).save_pretrained(folder)
+
+    def _load_model(self) -> LM:
+        """Load the base model as the run did, with the same random weights where the checkpoint has none."""
+        spec = self.provenance.record.spec
         seed_all(spec.seed)
-        lm = cast(LM, checkpoint.Checkpoint(self.found.base, spec.base.dtype, "cpu", spec.decoding).load())
-        if self.page == "labels":
+        base = checkpoint.Checkpoint(self.provenance.base, spec.base.dtype, "cpu", spec.decoding)
+        lm = cast(LM, base.load())
+        if self.template == "labels":
             seed_all(spec.seed)
-            lm.prepare(self.found.task.training_data(spec.seed, spec.budget.examples))
+            lm.prepare(self.provenance.task.training_data(spec.seed, spec.budget.examples))
         return lm
 
-    def refer(self, folder: Path) -> str:
-        """How the script finds the base model: on the hub, in its folder, or in a copy where the harness brought it."""
-        base, ref = self.found.base, self.found.record.spec.base.ref
-        home, more = str(base.absolute()), ""
+    def _refer_to_base_model(self, folder: Path) -> str:
+        """Write the location of the base model into settings and adapter; return it as a Python expression.
+
+        A hub model is referred to by name and revision, a folder by its path. A model that ships with adaptbench, or
+        an adapter merged into its base model, is copied into the exported folder.
+        """
+        base, ref = self.provenance.base, self.provenance.record.spec.base.ref
+        location, revision = str(base.absolute()), ""
         if ref in registry.list_entries("models"):
-            home = BASE
+            location = BASE
             (folder / BASE).mkdir()
-            for file in checkpoint.files(base):
+            for file in checkpoint.list_model_files(base):
                 shutil.copyfile(file, folder / BASE / file.name)
-        elif checkpoint.base_model_folder(base) != base:  # an adapter on a model: merged, as the run began with it
-            home = BASE
-            lm = self.load()
+        elif checkpoint.base_model_folder(base) != base:  # the base model of the run is itself an adapter on a model
+            location = BASE
+            lm = self._load_model()
             lm.model.save_pretrained(folder / BASE)
             lm.tokenizer.save_pretrained(folder / BASE)
         elif not Path(ref).is_dir():
-            home = ref.partition("@")[0]
-            if base.parent.name == "snapshots":  # of the hub's cache: the folder is called after the revision
-                more = f', revision="{base.name}"'
-        self.base_is = home
-        self.settings["base"] = {"model": home, "sha256": self.found.record.spec.base.sha256}
-        config = folder / ADAPTER
-        if config.is_file():
-            said = json.loads(config.read_text("utf-8")) | {"base_model_name_or_path": home}
-            config.write_text(json.dumps(said, ensure_ascii=False, indent=2) + "\n", "utf-8")
-        return ('HERE / "base"' if home == BASE else 'SAID["base"]["model"]') + more
-
-    def tell(self, folder: Path, checked: Sequence[str]) -> None:
-        """Write the page that says what is in the folder; `checked` are sentences on answers that were compared."""
-        record = self.found.record
-        facts = {
-            "record": record,
-            "spec": record.spec,
-            "card": self.found.task.card,
-            "page": self.page,
-            "checked": checked,
-            "decoding": json.dumps(self.settings.get("decoding"), ensure_ascii=False) if self.settings else None,
-            "base_is": self.base_is,
-            "wants": _libraries(folder / SCRIPT) if self.page is not None else None,
-            "whole": self.facts.get("model") == "HERE",
-            "files": sorted(file.name for file in folder.iterdir()),
-        }
-        (folder / PAGE).write_text(_render("README.md", facts), "utf-8")
+            location = ref.partition("@")[0]
+            if base.parent.name == "snapshots":  # the hub cache names this folder after the revision
+                revision = f', revision="{base.name}"'
+        self.base_location = location
+        self.settings["base"] = {"model": location, "sha256": self.provenance.record.spec.base.sha256}
+        adapter_config = folder / ADAPTER_CONFIG
+        if adapter_config.is_file():
+            config = json.loads(adapter_config.read_text("utf-8")) | {"base_model_name_or_path": location}
+            adapter_config.write_text(json.dumps(config, ensure_ascii=False, indent=2) + "\n", "utf-8")
+        return ('HERE / "base"' if location == BASE else 'SETTINGS["base"]["model"]') + revision
 
 
-def _page(found: Provenance, saved: Path) -> str | None:
-    """The page that fits what was saved: some methods do one thing for labels and another for open answers."""
-    page = found.script
-    if page == "prompted":
-        return "choose_label" if found.task.card.labels is not None else "generate"
-    if page == "generate" and (saved / "labels.json").is_file():
-        return "linear_probe"
-    if page in ("generate", "bottleneck") and not checkpoint.is_decoder(found.base):
-        return "labels" if page == "generate" else None
-    return page
-
-
-def _reading(lm: LM, saved: Path, task: Task, seed: int) -> dict[str, Any]:
-    """What a script has to know to read a question as the run did, and to write as it did."""
-    prompt = saved / "prompt.json"
-    lesson = task.training_data(seed)
-    found: dict[str, Any] = {"prompt": json.loads(prompt.read_text("utf-8"))["prompt"]}
-    if not lm.can_generate:
-        return found | {"longest": lm.context, "options": list(lesson.options)}
-    begins, options = lm.tokens(""), list(lesson.options)
-    room = max([lm.max_new_tokens, *(len(lm.tokens(option)) for option in options)])
-    settings = lm.model.generation_config.to_dict()
-    kept = (
-        "do_sample", "num_beams", "repetition_penalty", "max_new_tokens", "stop_strings",
-        "eos_token_id", "pad_token_id", "bos_token_id", "use_cache",
-    )  # fmt: skip
-    found |= {
-        "begins": begins,
-        "longest": max(lm.context - room - len(begins), 1),
-        "decoding": {name: settings.get(name) for name in kept},
-    }
-    if options:
-        prior = saved / "prior.json"
-        found |= {"labels": list(lesson.labels or ()), "options": options}
-        found["prior"] = json.loads(prior.read_text("utf-8")) if prior.is_file() else [0.0] * len(options)
-    return found
-
-
-def _reader(saved: Path, folder: Path) -> dict[str, Any]:
-    """What reads an answer off the model's states; a layer over labels is one without a scale."""
-    if (saved / "reader.json").is_file():
-        return dict(json.loads((saved / "reader.json").read_text("utf-8")))
-    from safetensors.torch import load_file, save_file
-
-    layer = load_file(saved / "trained.safetensors")
-    weights, bias = layer["labels.weight"], layer["labels.bias"]
-    mean = weights.new_zeros(weights.shape[1])
-    numbers = {"mean": mean, "scale": mean + 1, "weights": weights, "bias": bias}
-    save_file(numbers, folder / "reader.safetensors")
-    (folder / "trained.safetensors").unlink()
-    answers = json.loads((saved / "labels.json").read_text("utf-8"))
-    return {"layer": 1.0, "pool": "last", "voters": 1, "answers": answers}
-
-
-def _write_whole(model: Any, saved: Path, folder: Path) -> None:
-    """One model that transformers loads by itself, with what was learnt in it."""
-    from transformers import AutoConfig
-
-    trained = saved / "trained.safetensors"
-    if hasattr(model, "merge_and_unload"):
-        try:
-            model = model.merge_and_unload()
-        except (AttributeError, NotImplementedError, ValueError, TypeError) as error:
-            raise UserError(f"--merge: PEFT cannot merge this: {error}", hint="leave --merge out") from None
-    elif hasattr(model, "peft_config"):
-        raise UserError("--merge: what stands before the prompt is no part of any weight", hint="leave --merge out")
-    elif trained.is_file():
-        _put(model, trained)
-    model.save_pretrained(folder)
-    made = AutoConfig.from_pretrained(folder)
-    _, told = type(model).from_pretrained(folder, config=made, output_loading_info=True)
-    strange = sorted({*told["missing_keys"], *told["unexpected_keys"], *map(str, told["mismatched_keys"])})
-    if strange:
-        why = f"a plain {type(model).__name__} has no place for {strange[0]}"
-        raise UserError(f"--merge: {why}", hint="leave --merge out: the script puts it there")
-
-
-def _put(model: Any, trained: Path) -> None:
-    """Put trained weights in their places, and have the configuration say so where an architecture has words for it."""
-    from safetensors.torch import load_file
-    from torch.nn import Parameter
-
-    weights, config = load_file(trained), model.config.get_text_config()
-    for name, weight in weights.items():
-        layer, _, part = name.rpartition(".")
-        try:
-            setattr(model.get_submodule(layer), part, Parameter(weight))
-        except AttributeError:
-            raise UserError(f"--merge: a plain model has no place for {name}", hint="leave --merge out") from None
-    head = model.get_output_embeddings()
-    if head is not None and head.weight is not model.get_input_embeddings().weight:
-        model.config.tie_word_embeddings = config.tie_word_embeddings = False
-    if any(name.endswith(".bias") for name in weights):
-        for word in ("attention_bias", "mlp_bias"):
-            if hasattr(config, word):
-                setattr(config, word, True)
-
-
-def _libraries(script: Path) -> str:
-    """What has to be installed for a script, by the names under which that is done."""
-    said = [
-        node for node in ast.walk(ast.parse(script.read_text("utf-8"))) if isinstance(node, ast.Import | ast.ImportFrom)
-    ]
-    modules = {name.partition(".")[0] for node in said for name in _imported(node)} - sys.stdlib_module_names
-    known = metadata.packages_distributions()
-    return ", ".join(sorted(known.get(module, [module])[0] for module in modules)) or "nothing but Python"
-
-
-def _imported(node: ast.Import | ast.ImportFrom) -> list[str]:
-    return [node.module or ""] if isinstance(node, ast.ImportFrom) else [alias.name for alias in node.names]
-
-
-def _render(page: str, facts: dict[str, Any]) -> str:
+def _render(template: str, variables: dict[str, Any]) -> str:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-    pages = Environment(
+    environment = Environment(
         loader=FileSystemLoader(TEMPLATES), trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True,
         undefined=StrictUndefined,
     )  # fmt: skip
-    return pages.get_template(page).render(facts)
+    return environment.get_template(template).render(variables)

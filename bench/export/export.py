@@ -1,4 +1,4 @@
-"""From a record to what its user takes home: fitted again where it was not kept, checked before it is handed over."""
+"""Export a run into a folder, or answer questions with its method."""
 
 from __future__ import annotations
 
@@ -11,125 +11,173 @@ from bench import registry
 from bench.errors import UserError
 from bench.execution.job import Job
 from bench.execution.launcher import launch_run
-from bench.export import script_check
 from bench.export.bundle import SCRIPT, Bundle
+from bench.export.merge import NO_MERGE_HINT
 from bench.export.provenance import Provenance
+from bench.export.script_check import describe_differences, run_script
 from bench.method import ProgressCallback
-from bench.records import Record
+from bench.records.record import Record
 
 
 @dataclass(frozen=True)
 class ExportResult:
-    """What is in the folder, and which of the recorded answers it does not give."""
+    """Outcome of an export."""
 
-    sentences: list[str]
+    notes: list[str]
+    """Sentences on where the artifacts come from and which answers were compared."""
     differences: list[str]
+    """A line for each compared answer that differs from the record."""
 
 
 def check_target(folder: Path) -> None:
-    """Refuse a folder that holds something, or cannot be made."""
+    """Raise `UserError` if the folder of `--to` is not empty or cannot be written."""
     if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
-        raise UserError(f"--to {folder}: is not empty", hint="name a folder that is new")
+        raise UserError(f"--to {folder}: is not empty", hint="give the name of a new folder")
     try:
-        with tempfile.TemporaryFile(dir=next(place for place in folder.absolute().parents if place.exists())):
+        with tempfile.TemporaryFile(dir=next(parent for parent in folder.absolute().parents if parent.exists())):
             pass
     except OSError as error:
         raise UserError(
-            f"--to {folder}: cannot be written: {error.strerror}", location=str(folder.absolute())
+            f"--to {folder}: cannot be written: {error.strerror}",
+            location=str(folder.absolute()),
+            hint="--to FOLDER, in a folder that you may write to",
         ) from None
 
 
-def export_record(found: Provenance, to: Path, *, merge: bool, check: int, show: ProgressCallback) -> ExportResult:
-    """Put the folder `to` in place, whole, with what the run fitted and a script that was asked `check` questions."""
-    if merge and found.script != "generate":  # before anything is fitted again
-        why = f"{found.record.spec.method.name} changes no weights that a plain model of this architecture has"
-        raise UserError(f"--merge: {why}", hint="leave --merge out")
-    to, samples, asked = to.absolute(), found.record.samples[:check], recorded_questions(found)[:check]
+def export_record(
+    provenance: Provenance, to: Path, *, merge: bool, check: int, on_progress: ProgressCallback
+) -> ExportResult:
+    """Write the exported folder of a run, whole or not at all.
+
+    A run without saved artifacts is trained again first.
+
+    Args:
+        provenance: The run, of `find_provenance`.
+        to: The new folder.
+        merge: True to merge the trained weights into one full model.
+        check: Number of recorded questions that are answered again and compared.
+        on_progress: Receives the phases.
+
+    Raises:
+        UserError: `merge` is impossible, training again failed, or the script failed.
+    """
+    if merge and provenance.export_template != "generate":  # checked before anything is trained again
+        method = provenance.record.spec.method.name
+        raise UserError(f"--merge: {method} changes no weights of the plain model", hint=NO_MERGE_HINT)
+    to = to.absolute()
+    samples, questions = provenance.record.samples[:check], recorded_questions(provenance)[:check]
     to.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{to.name}.", dir=to.parent) as scratch:
-        fresh = Path(scratch) / "folder"
-        fresh.mkdir()
-        saved, sentences, raws = found.kept, ["What the run kept was taken."], None
-        if saved is None:
-            again = rerun(found, asked, Path(scratch), show)
-            saved, raws = Path(scratch) / again.id, [sample.raw for sample in again.samples]
-            sentences = ["The run had kept nothing, so its fit was made again, by the record's settings and seed."]
-        show({"phase": "pack"})
-        parcel = Bundle(found, saved, merge)
-        parcel.pack(fresh)
-        unlike = script_check.differences(samples, raws) if raws is not None else []
-        if unlike:
-            sentences.append(
-                f"Made again, the run itself answers {len(unlike)} of {len(asked)} otherwise than recorded."
+        folder = Path(scratch) / "folder"
+        folder.mkdir()
+        artifacts, raw_answers = provenance.saved_artifacts, None
+        notes = ["The saved artifacts of the run were used."]
+        if artifacts is None:
+            repeated = rerun(provenance, questions, Path(scratch), on_progress)
+            artifacts, raw_answers = Path(scratch) / repeated.id, [sample.raw for sample in repeated.samples]
+            notes = ["The run had saved no artifacts, so it was trained again with the recorded settings and seed."]
+        on_progress({"phase": "pack"})
+        bundle = Bundle(provenance, artifacts, merge)
+        bundle.write(folder)
+        differences = describe_differences(samples, raw_answers) if raw_answers is not None else []
+        if differences:
+            notes.append(
+                f"Trained again, the method itself answers {len(differences)} of {len(questions)} questions "
+                "differently than recorded."
             )
-        if parcel.page is not None:
-            show({"phase": "check"})
-            raws = [raw for raw, _ in script_check.run_script(fresh / SCRIPT, asked)]
-            unlike = script_check.differences(samples, raws)
-        sentences += _said(parcel.page, raws, unlike, len(asked))
-        if unlike and (changed := _changed(found.record)):
-            sentences.append(f"Since the run these have changed: {', '.join(changed)}.")
-        parcel.tell(fresh, sentences)
-        fresh.rename(to)
-    return ExportResult(sentences, unlike)
+        if bundle.template is not None:
+            on_progress({"phase": "check"})
+            raw_answers = [raw for raw, _ in run_script(folder / SCRIPT, questions)]
+            differences = describe_differences(samples, raw_answers)
+        notes.append(_describe_check(bundle.template, raw_answers, differences, len(questions)))
+        changes = _environment_changes(provenance.record) if differences else []
+        if changes:
+            notes.append(f"Changed since the run: {', '.join(changes)}.")
+        bundle.write_readme(folder, notes)
+        folder.rename(to)
+    return ExportResult(notes, differences)
 
 
-def answer_questions(found: Provenance, asked: Sequence[str], show: ProgressCallback) -> tuple[list[str], list[str]]:
-    """Trimmed answers to questions, and sentences on how they were come by.
+def answer_questions(
+    provenance: Provenance, questions: Sequence[str], on_progress: ProgressCallback
+) -> tuple[list[str], list[str]]:
+    """Answer questions with the method of a run; a run without saved artifacts is trained again.
 
-    The first recorded question is asked along, to see that it is answered as it was.
+    The first recorded question is answered too, and compared with the record.
+
+    Returns:
+        The trimmed answers; notes on how they were produced.
     """
-    first, every = found.record.samples[:1], [*recorded_questions(found)[:1], *asked]
+    first_sample = provenance.record.samples[:1]
+    all_questions = [*recorded_questions(provenance)[:1], *questions]
     with tempfile.TemporaryDirectory(prefix="bench-") as scratch:
         folder = Path(scratch) / "folder"
-        raws: list[str] = []
-        if found.kept is not None:
+        raw_answers: list[str] = []
+        if provenance.saved_artifacts is not None:
             folder.mkdir()
-            parcel = Bundle(found, found.kept)
-            parcel.pack(folder)
-            if parcel.page is not None:
-                told = ["Answered with what the run kept."]
-                raws = [raw for raw, _ in script_check.run_script(folder / SCRIPT, every)]
-        if not raws:
-            told = ["Answered by the run made again, by the record's settings and seed."]
-            raws = [sample.raw for sample in rerun(found, every, Path(scratch), show).samples]
-    if script_check.differences(first, raws[:1]):
-        told.append("The first test question is not answered as it was in the record.")
-    return [found.task.trim(raw) for raw in raws[1:]], told
+            bundle = Bundle(provenance, provenance.saved_artifacts)
+            bundle.write(folder)
+            if bundle.template is not None:
+                notes = ["Answered with the saved artifacts of the run."]
+                raw_answers = [raw for raw, _ in run_script(folder / SCRIPT, all_questions)]
+        if not raw_answers:
+            notes = ["Answered after training again with the recorded settings and seed."]
+            raw_answers = [
+                sample.raw for sample in rerun(provenance, all_questions, Path(scratch), on_progress).samples
+            ]
+    if describe_differences(first_sample, raw_answers[:1]):
+        notes.append("Warning: the first test question is answered differently than in the record.")
+    return [provenance.task.trim(raw) for raw in raw_answers[1:]], notes
 
 
-def recorded_questions(found: Provenance) -> list[str]:
-    """The recorded questions, in the order of their answers."""
-    inputs = {row.id: row.input for row in found.task.splits[found.record.spec.split]}
-    return [inputs[sample.id] for sample in found.record.samples]
+def recorded_questions(provenance: Provenance) -> list[str]:
+    """Return the questions of the record, in the order of its answers."""
+    inputs = {row.id: row.input for row in provenance.task.splits[provenance.record.spec.split]}
+    return [inputs[sample.id] for sample in provenance.record.samples]
 
 
-def rerun(found: Provenance, asked: Sequence[str], out: Path, show: ProgressCallback) -> Record:
-    """Fit again as the record says, keep that in `out`, and ask it; raises `UserError` where that fails."""
-    spec = found.record.spec
+def rerun(provenance: Provenance, questions: Sequence[str], out: Path, on_progress: ProgressCallback) -> Record:
+    """Train again with the settings of a record, and answer questions.
+
+    Args:
+        provenance: The run to repeat.
+        questions: Questions to answer instead of the test questions.
+        out: Folder for the record and the artifacts.
+        on_progress: Receives the progress.
+
+    Raises:
+        UserError: The repeated run failed.
+    """
+    spec = provenance.record.spec
     digest = registry.source_sha256(registry.find_method(spec.method.ref))
-    job = Job(spec=spec, command=(), method_sha256=digest, save_artifacts=True, questions=tuple(asked))
-    again, _ = launch_run(job, out, show=show)
-    if again.status != "ok":
-        why = again.error.message if again.error else again.status
-        raise UserError(f"the run was made again and is {again.status}: {why}", location=str(found.file))
-    return again
+    job = Job(spec=spec, command=(), method_sha256=digest, save_artifacts=True, questions=tuple(questions))
+    record, _ = launch_run(job, out, on_progress=on_progress)
+    if record.status != "ok":
+        reason = record.error.message if record.error else record.status
+        message = f"training again ended with status {record.status}: {reason}"
+        raise UserError(message, location=str(provenance.file))
+    return record
 
 
-def _said(page: str | None, raws: Sequence[str] | None, unlike: Sequence[str], count: int) -> list[str]:
-    """What was found out about the answers."""
-    if raws is None:
-        return ["No script can be written for this method, so no recorded answer was compared."]
-    by = "answer.py" if page is not None else "The method itself (no script can be written for it)"
-    return [f"{by} gives {count - len(unlike)} of {count} recorded answers byte for byte."]
+def _describe_check(
+    template: str | None, raw_answers: Sequence[str] | None, differences: Sequence[str], count: int
+) -> str:
+    """Say how many compared answers equal the recorded ones."""
+    if raw_answers is None:
+        return "No script can be written for this method, so no recorded answer was compared."
+    source = "answer.py" if template is not None else "The method itself (no script can be written for it)"
+    return f"{source} gives {count - len(differences)} of {count} recorded answers byte for byte."
 
 
-def _changed(record: Record) -> list[str]:
-    """Packages whose versions are others than in the run, and the method's code if it is."""
+def _environment_changes(record: Record) -> list[str]:
+    """List what differs from the environment of the run: package versions and the method's code."""
     from bench.measurement import environment
 
-    then = record.env.packages if record.env else {}
-    now = environment.package_versions()
-    code = registry.source_sha256(registry.find_method(record.spec.method.ref))
-    own = ["the method's code"] if record.env and record.env.method_sha256 != code else []
-    return own + [f"{name} {then[name]} → {now.get(name, 'none')}" for name in then if then[name] != now.get(name)]
+    recorded = record.env.packages if record.env else {}
+    current = environment.package_versions()
+    digest = registry.source_sha256(registry.find_method(record.spec.method.ref))
+    changes = ["the method's code"] if record.env and record.env.method_sha256 != digest else []
+    for name, version in recorded.items():
+        if current.get(name) != version:
+            changes.append(f"{name} {version} → {current.get(name, 'none')}")
+    return changes

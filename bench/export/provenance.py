@@ -1,4 +1,4 @@
-"""A record, and all that it was made of, as it was then."""
+"""Find the task, model and method of a record, and check that they have not changed."""
 
 from __future__ import annotations
 
@@ -9,51 +9,67 @@ from bench import registry
 from bench.data import hub_tasks
 from bench.errors import UserError
 from bench.modeling import checkpoint
-from bench.records import Record
+from bench.records.record import Record
 from bench.task import Task
 
 
 @dataclass(frozen=True)
 class Provenance:
-    """A record, and all that it was made of, as it was then."""
+    """A record with the task and model of its run."""
 
     record: Record
     file: Path
+    """File of the record."""
     task: Task
     base: Path
-    script: str | None
-    """The page of `bench/export/templates` that the method names."""
+    """Folder of the base model."""
+    export_template: str | None
+    """Script template that the method names, None if it names none; see `choose_template`."""
 
     @property
-    def kept(self) -> Path | None:
-        """The folder in which the run has kept what it fitted, if it has."""
+    def saved_artifacts(self) -> Path | None:
+        """Folder of the artifacts that the run saved, or None if it saved none."""
         folder = self.file.parent / self.record.id
         return folder if folder.is_dir() else None
 
 
 def find_provenance(record: Record, file: Path) -> Provenance:
-    """The task, model and method of a record; raises `UserError` where one is gone, or is not what it was."""
+    """Find the task, model and method of a record.
+
+    Args:
+        record: Record of a run that succeeded.
+        file: File of the record; saved artifacts lie beside it.
+
+    Raises:
+        UserError: The run failed; or its task, model or method is missing, or differs from that of the run.
+    """
     spec = record.spec
     if record.status != "ok":
-        why = record.error.message.partition("\n")[0] if record.error else "no reason is recorded"
-        raise UserError(f"the run is {record.status}, so there is nothing to take home: {why}", location=str(file))
-    what, base = hub_tasks.load_task(registry.find_task(spec.task.ref), fetch=False), registry.find_model(spec.base.ref)
+        reason = record.error.message.partition("\n")[0] if record.error else "no reason is recorded"
+        raise UserError(f"the run is {record.status}, so there is nothing to export: {reason}", location=str(file))
+    task = hub_tasks.load_task(registry.find_task(spec.task.ref), fetch=False)
+    base = registry.find_model(spec.base.ref)
     checkpoint.check_model_folder(base)
-    for name, ref, place, then, now in (
-        ("task", spec.task.ref, what.folder, spec.task.sha256, what.sha256),
+    for kind, ref, folder, recorded, current in (
+        ("task", spec.task.ref, task.folder, spec.task.sha256, task.sha256),
         ("model", spec.base.ref, base, spec.base.sha256, checkpoint.weights_digest(base)),
     ):
-        if then != now:
-            problem = f"the {name} '{ref}' is not what it was in the run: sha256 {now[:12]}…, recorded {then[:12]}…"
-            mend = f"bring the {name} of then back, or run again with that of now"
-            raise UserError(problem, location=str(place), hint=mend)
-    cls = registry.find_method(spec.method.ref)
-    if missing := registry.missing_modules(cls):
-        mend = f"pip install {' '.join(missing)}"
-        raise UserError(f"the method '{spec.method.ref}' needs what is not installed", hint=mend)
+        if recorded != current:
+            raise UserError(
+                f"the {kind} '{ref}' has changed since the run: sha256 {current[:12]}…, recorded {recorded[:12]}…",
+                location=str(folder),
+                hint=f"restore the {kind} of the run, or run again with the current one",
+            )
+    method_class = registry.find_method(spec.method.ref)
+    if missing := registry.missing_modules(method_class):
+        message = f"the method '{spec.method.ref}' needs packages that are not installed"
+        raise UserError(message, hint=f"pip install {' '.join(missing)}")
     try:
-        script = cls(**spec.method.params).export_template
+        export_template = method_class(**spec.method.params).export_template
     except (TypeError, ValueError) as error:
-        problem = f"the method '{spec.method.ref}' does not take the settings of the record: {error}"
-        raise UserError(problem, location=str(file), hint="bring the method of then back, or run again") from None
-    return Provenance(record, file, what, base, script)
+        raise UserError(
+            f"the method '{spec.method.ref}' does not accept the parameters of the record: {error}",
+            location=str(file),
+            hint="restore the method of the run, or run again",
+        ) from None
+    return Provenance(record, file, task, base, export_template)

@@ -1,4 +1,4 @@
-"""What a run fitted, taken home: plain libraries give the recorded answers, and nothing is handed over unchecked."""
+"""Export of runs: scripts on plain libraries give the recorded answers, and every export is checked."""
 
 from __future__ import annotations
 
@@ -19,12 +19,11 @@ from bench.cli import answer as answer_cli
 from bench.cli import export as export_cli
 from bench.errors import UserError
 from bench.execution import plan, worker
-from bench.export import export, provenance, script_check
+from bench.export import export, provenance
 from bench.modeling.checkpoint import Checkpoint
-from bench.records import artifacts
-from bench.records.record import Failure, Record, read_all
+from bench.records import Failure, Record, artifacts, read_all
 
-ALONE = """
+SCRIPT_RUNNER = """
 import runpy, sys
 sys.argv = [sys.argv[1], *sys.argv[2:]]
 runpy.run_path(sys.argv[0], run_name="__main__")
@@ -34,79 +33,79 @@ print("bench" in sys.modules, file=sys.stderr)
 
 @pytest.fixture(scope="module")
 def base(lively: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A base model whose own settings ask for sampling, as those of many models do."""
-    folder = tmp_path_factory.mktemp("takehome") / "base"
+    """A base model whose generation_config.json asks for sampling, as those of many models do."""
+    folder = tmp_path_factory.mktemp("export") / "base"
     shutil.copytree(lively.folder, folder)
-    asks = {"do_sample": True, "temperature": 5.0, "top_k": 0, "eos_token_id": 256, "pad_token_id": 257}
-    (folder / "generation_config.json").write_text(json.dumps(asks), "utf-8")
+    generation_config = {"do_sample": True, "temperature": 5.0, "top_k": 0, "eos_token_id": 256, "pad_token_id": 257}
+    (folder / "generation_config.json").write_text(json.dumps(generation_config), "utf-8")
     tokenizer = lively.load().tokenizer
     tokenizer.chat_template = "{% for turn in messages %}<{{ turn.role }}> {{ turn.content }}\n{% endfor %}<answer>"
     tokenizer.save_pretrained(folder)
     return folder
 
 
-def worked(first: int, count: int) -> list[dict[str, Any]]:
+def rows_with_rationale(first: int, count: int) -> list[dict[str, Any]]:
     return [
         {
-            "id": f"q{place}",
-            "input": f"{COLORS[place % 4]} {place}",
-            "target": FEELINGS[place % 3],
-            "rationale": f"it is {COLORS[place % 4]}",
+            "id": f"q{index}",
+            "input": f"{COLORS[index % 4]} {index}",
+            "target": FEELINGS[index % 3],
+            "rationale": f"it is {COLORS[index % 4]}",
         }
-        for place in range(first, first + count)
+        for index in range(first, first + count)
     ]
 
 
 @pytest.fixture(scope="module")
 def tasks(make_task: MakeTask, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("tasks")
-    kinds: dict[str, dict[str, Any]] = {"open": {}, "closed": {"labels": list(FEELINGS)}}
-    kinds["worked"] = {"template": "Q: {input}\nA: {target}\n\n", "new_tokens": 24}
-    return {kind: make_task(folder / kind, train=worked(0, 18), **more) for kind, more in kinds.items()}
+    cards: dict[str, dict[str, Any]] = {"open": {}, "labels": {"labels": list(FEELINGS)}}
+    cards["rationales"] = {"template": "Q: {input}\nA: {target}\n\n", "new_tokens": 24}
+    return {name: make_task(folder / name, train=rows_with_rationale(0, 18), **card) for name, card in cards.items()}
 
 
 @pytest.fixture
-def here(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Scripts run in this process, which spares them the imports."""
+def in_process(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Run scripts in this process, which saves their imports."""
 
-    def ask(script: Path, questions: Sequence[str]) -> list[tuple[str, str]]:
+    def run_script(script: Path, questions: Sequence[str]) -> list[tuple[str, str]]:
         compile(script.read_text("utf-8"), str(script), "exec")
-        said = runpy.run_path(str(script))
-        return [(raw, said["trim"](raw)) for raw in map(said["answer"], questions)]
+        names = runpy.run_path(str(script))
+        return [(raw, names["trim"](raw)) for raw in map(names["answer"], questions)]
 
-    monkeypatch.setattr(script_check, "ask", ask)
+    monkeypatch.setattr(export, "run_script", run_script)
     yield
 
 
 def run(name: str, task: Path, base: Path, out: Path, **params: object) -> Path:
-    """The file of a record of the validation split, which takes no time; what was fitted is kept beside it."""
+    """Run a method on the short validation split with saved artifacts; returns the file of the record."""
     settings = [f"{name}.{key}={value}" for key, value in params.items()]
     jobs = plan.plan_jobs(name, str(task), str(base), seeds=1, budget_text="steps=4,batch=4", settings=settings)
     (job,) = [job for job in jobs if job.spec.method.ref == name]
-    spec = job.spec.model_copy(update={"exam": "validation"})
+    spec = job.spec.model_copy(update={"split": "validation"})
     out.mkdir(parents=True, exist_ok=True)
-    (out / "job").write_text(job.model_copy(update={"spec": spec, "keep": True}).model_dump_json(), "utf-8")
+    (out / "job").write_text(job.model_copy(update={"spec": spec, "save_artifacts": True}).model_dump_json(), "utf-8")
     worker.main(str(out / "job"), str(out), str(out / "progress"))
     return out / f"{spec.id}.json"
 
 
-def taken(file: Path, to: Path, *, merge: bool = False) -> export.ExportResult:
-    found = provenance.find_provenance(Record.read(file), file)
-    return export.export_record(found, to, merge=merge, check=100, show=lambda state: None)
+def export_file(file: Path, to: Path, *, merge: bool = False) -> export.ExportResult:
+    source = provenance.find_provenance(Record.read(file), file)
+    return export.export_record(source, to, merge=merge, check=100, on_progress=lambda state: None)
 
 
-QUICK: list[tuple[str, str, dict[str, Any]]] = [
-    ("head", "closed", {}),
-    ("features", "closed", {}),
-    ("zero-shot", "closed", {}),
-    ("few-shot", "closed", {"k": 2, "calibrate": True}),
-    ("cot", "worked", {"k": 2}),
-    ("tfidf", "closed", {}),
+FAST_CASES: list[tuple[str, str, dict[str, Any]]] = [
+    ("head", "labels", {}),
+    ("features", "labels", {}),
+    ("zero-shot", "labels", {}),
+    ("few-shot", "labels", {"k": 2, "calibrate": True}),
+    ("cot", "rationales", {"k": 2}),
+    ("tfidf", "labels", {}),
     ("nearest", "open", {}),
     ("majority", "open", {}),
 ]
-TRAINED: list[tuple[str, str, dict[str, Any]]] = [
-    ("lora", "closed", {"lr": 0.05}),
+TRAINED_CASES: list[tuple[str, str, dict[str, Any]]] = [
+    ("lora", "labels", {"lr": 0.05}),
     ("qlora", "open", {"lr": 0.05}),
     ("dpo", "open", {"lr": 0.05}),
     ("instruct", "open", {"lr": 0.05}),
@@ -121,23 +120,23 @@ TRAINED: list[tuple[str, str, dict[str, Any]]] = [
     ("features", "open", {"k": 5, "pool": "mean", "layer": 0.5}),
     ("zero-shot", "open", {}),
 ]
-KINDS = [*QUICK, *(pytest.param(*kind, marks=pytest.mark.slow) for kind in TRAINED)]
+CASES = [*FAST_CASES, *(pytest.param(*case, marks=pytest.mark.slow) for case in TRAINED_CASES)]
 
 
-@pytest.mark.parametrize(("name", "kind", "params"), KINDS)
-def test_the_script_of_a_method_gives_every_recorded_answer(
-    name: str, kind: str, params: dict[str, Any], tasks: dict[str, Path], base: Path, tmp_path: Path, here: None
+@pytest.mark.parametrize(("name", "task", "params"), CASES)
+def test_export_record_each_method_gives_every_recorded_answer(
+    name: str, task: str, params: dict[str, Any], tasks: dict[str, Path], base: Path, tmp_path: Path, in_process: None
 ) -> None:
-    file = run(name, tasks[kind], base, tmp_path / "results", **params)
+    file = run(name, tasks[task], base, tmp_path / "results", **params)
     record = Record.read(file)
     assert record.status == "ok", record.error
-    done = taken(file, tmp_path / "home")
-    assert not done.differences
+    result = export_file(file, tmp_path / "exported")
+    assert not result.differences
     assert (
-        done.sentences[-1]
+        result.notes[-1]
         == f"answer.py gives {len(record.samples)} of {len(record.samples)} recorded answers byte for byte."
     )
-    assert {"README.md", "answer.py", "settings.json"} <= {place.name for place in (tmp_path / "home").iterdir()}
+    assert {"README.md", "answer.py", "settings.json"} <= {path.name for path in (tmp_path / "exported").iterdir()}
 
 
 @pytest.mark.slow
@@ -145,19 +144,19 @@ def test_the_script_of_a_method_gives_every_recorded_answer(
     ("name", "params"),
     [("lora", {"lr": 0.05}), ("ia3", {}), ("bitfit", {"lr": 0.05}), ("head", {"lr": 0.05}), ("full", {"lr": 0.01})],
 )
-def test_a_merged_model_is_loaded_by_transformers_alone_and_gives_every_recorded_answer(
-    name: str, params: dict[str, Any], tasks: dict[str, Path], base: Path, tmp_path: Path, here: None
+def test_export_record_merged_loads_in_transformers_run_alone(
+    name: str, params: dict[str, Any], tasks: dict[str, Path], base: Path, tmp_path: Path, in_process: None
 ) -> None:
     from transformers import AutoModelForCausalLM
 
     file = run(name, tasks["open"], base, tmp_path / "results", **params)
-    assert not taken(file, tmp_path / "home", merge=True).differences
-    _, told = AutoModelForCausalLM.from_pretrained(tmp_path / "home", output_loading_info=True)
-    assert not any(told[key] for key in ("missing_keys", "unexpected_keys", "mismatched_keys"))
-    assert not (tmp_path / "home" / "adapter_config.json").exists()
-    assert not (tmp_path / "home" / "trained.safetensors").exists()
-    assert "peft" not in (tmp_path / "home" / "answer.py").read_text("utf-8")
-    settings = json.loads((tmp_path / "home" / "generation_config.json").read_text("utf-8"))
+    assert not export_file(file, tmp_path / "exported", merge=True).differences
+    _, info = AutoModelForCausalLM.from_pretrained(tmp_path / "exported", output_loading_info=True)
+    assert not any(info[key] for key in ("missing_keys", "unexpected_keys", "mismatched_keys"))
+    assert not (tmp_path / "exported" / "adapter_config.json").exists()
+    assert not (tmp_path / "exported" / "trained.safetensors").exists()
+    assert "peft" not in (tmp_path / "exported" / "answer.py").read_text("utf-8")
+    settings = json.loads((tmp_path / "exported" / "generation_config.json").read_text("utf-8"))
     assert not settings.get("do_sample") and "temperature" not in settings
 
 
@@ -165,54 +164,56 @@ def test_a_merged_model_is_loaded_by_transformers_alone_and_gives_every_recorded
     "name",
     ["few-shot", "majority", *(pytest.param(name, marks=pytest.mark.slow) for name in ("qlora", "prefix", "adapter"))],
 )
-def test_what_is_no_weight_of_a_plain_model_is_not_merged(
-    name: str, tasks: dict[str, Path], base: Path, tmp_path: Path, here: None
+def test_export_record_unmergeable_method_is_refused(
+    name: str, tasks: dict[str, Path], base: Path, tmp_path: Path, in_process: None
 ) -> None:
     file = run(name, tasks["open"], base, tmp_path / "results")
     with pytest.raises(UserError, match="--merge"):
-        taken(file, tmp_path / "home", merge=True)
-    assert not (tmp_path / "home").exists()
-    assert {place.name for place in tmp_path.iterdir()} == {"results"}
+        export_file(file, tmp_path / "exported", merge=True)
+    assert not (tmp_path / "exported").exists()
+    assert {path.name for path in tmp_path.iterdir()} == {"results"}
 
 
-def alone(script: Path, *arguments: str) -> str:
-    """What a script prints in a process that does not know this project."""
+def run_alone(script: Path, *arguments: str) -> str:
+    """Return the output of a script in a process without this project on its path."""
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"} | {"HF_HUB_OFFLINE": "1"}
-    command = [sys.executable, "-c", ALONE, str(script), *arguments]
-    done = subprocess.run(command, capture_output=True, encoding="utf-8", env=environment, cwd="/", timeout=300)
-    assert done.returncode == 0, done.stderr
-    assert done.stderr.splitlines()[-1] == "False", "it imported bench"
-    return done.stdout
+    command = [sys.executable, "-c", SCRIPT_RUNNER, str(script), *arguments]
+    result = subprocess.run(command, capture_output=True, encoding="utf-8", env=environment, cwd="/", timeout=300)
+    assert result.returncode == 0, result.stderr
+    assert result.stderr.splitlines()[-1] == "False", "the script imported bench"
+    return result.stdout
 
 
 @pytest.mark.parametrize("merge", [False, pytest.param(True, marks=pytest.mark.slow)])
-def test_an_exported_lora_gives_the_recorded_answer_in_a_fresh_process_and_so_does_the_merged_model(
-    merge: bool, tasks: dict[str, Path], base: Path, tmp_path: Path, here: None
+def test_exported_lora_in_fresh_process_gives_the_recorded_answer(
+    merge: bool, tasks: dict[str, Path], base: Path, tmp_path: Path, in_process: None
 ) -> None:
     file = run("lora", tasks["open"], base, tmp_path / "results", lr=0.05)
     samples = Record.read(file).samples
-    assert len({sample.raw for sample in samples}) > 1, "an answer that all questions have proves little"
-    assert not taken(file, tmp_path / "home", merge=merge).differences
-    script = tmp_path / "home" / "answer.py"
+    assert len({sample.raw for sample in samples}) > 1, "the same answer to all questions would prove little"
+    assert not export_file(file, tmp_path / "exported", merge=merge).differences
+    script = tmp_path / "exported" / "answer.py"
     assert ("import PeftModel" in script.read_text("utf-8")) is not merge
-    assert alone(script) == samples[0].raw.lstrip().split("\n", 1)[0].strip() + "\n"
+    assert run_alone(script) == samples[0].raw.lstrip().split("\n", 1)[0].strip() + "\n"
 
 
-def test_an_exported_prompt_gives_the_recorded_answers_in_a_fresh_process(
-    tasks: dict[str, Path], base: Path, tmp_path: Path, here: None
+def test_exported_prompt_in_fresh_process_gives_the_recorded_answers(
+    tasks: dict[str, Path], base: Path, tmp_path: Path, in_process: None
 ) -> None:
     file = run("few-shot", tasks["open"], base, tmp_path / "results", k=2)
     samples = Record.read(file).samples
-    assert not taken(file, tmp_path / "home").differences
+    assert not export_file(file, tmp_path / "exported").differences
     trimmed = samples[1].raw.lstrip().split("\n", 1)[0].strip()
-    assert alone(tmp_path / "home" / "answer.py", "blue 21") == trimmed + "\n"
-    settings = json.loads((tmp_path / "home" / "settings.json").read_text("utf-8"))
+    assert run_alone(tmp_path / "exported" / "answer.py", "blue 21") == trimmed + "\n"
+    settings = json.loads((tmp_path / "exported" / "settings.json").read_text("utf-8"))
     assert settings["prompt"].count("Q: ") == 3 and settings["prompt"].endswith("Q: {input}\nA:")
-    assert settings["decoding"]["do_sample"] is False and settings["decoding"]["stop_strings"] == ["\n"]
+    assert settings["generation_config"]["do_sample"] is False and settings["generation_config"]["stop_strings"] == [
+        "\n"
+    ]
 
 
-STRANGER = '''
-"""A stranger's method."""
+CUSTOM_METHOD = '''
+"""A method of a user."""
 from dataclasses import dataclass
 from bench.method import Method
 
@@ -221,9 +222,9 @@ class Mine(Method):
     def load(self, base):
         return None
 
-    def fit(self, lm, lesson, budget):
-        budget.draw(examples=len(lesson.train))
-        self.answer_ = lesson.train[-1].target
+    def fit(self, lm, data, budget):
+        budget.spend(examples=len(data.train))
+        self.answer_ = data.train[-1].target
         return self
 
     def predict(self, inputs):
@@ -234,62 +235,63 @@ class Mine(Method):
 '''
 
 
-def test_a_strangers_method_is_handed_over_without_a_script_and_the_page_says_so(
+def test_export_record_method_without_template_has_no_script(
     tasks: dict[str, Path], base: Path, tmp_path: Path
 ) -> None:
-    (tmp_path / "mine.py").write_text(STRANGER, "utf-8")
+    (tmp_path / "mine.py").write_text(CUSTOM_METHOD, "utf-8")
     file = run(str(tmp_path / "mine.py"), tasks["open"], base, tmp_path / "results")
-    done = taken(file, tmp_path / "kept")
-    assert done.sentences[-1] == "No script can be written for this method, so no recorded answer was compared."
-    assert {place.name for place in (tmp_path / "kept").iterdir()} == {"README.md", "mine.txt", "settings.json"}
+    result = export_file(file, tmp_path / "saved")
+    assert result.notes[-1] == "No script can be written for this method, so no recorded answer was compared."
+    assert {path.name for path in (tmp_path / "saved").iterdir()} == {"README.md", "mine.txt", "settings.json"}
     shutil.rmtree(tmp_path / "results" / file.stem)
-    done = taken(file, tmp_path / "again")
-    assert done.sentences[-1].endswith("gives 4 of 4 recorded answers byte for byte.")
-    assert (tmp_path / "again" / "mine.txt").read_bytes() == (tmp_path / "kept" / "mine.txt").read_bytes()
+    result = export_file(file, tmp_path / "again")
+    assert result.notes[-1].endswith("gives 4 of 4 recorded answers byte for byte.")
+    assert (tmp_path / "again" / "mine.txt").read_bytes() == (tmp_path / "saved" / "mine.txt").read_bytes()
     assert "There is no script" in (tmp_path / "again" / "README.md").read_text("utf-8")
-    found = provenance.find_provenance(Record.read(file), file)
-    assert export.answer_questions(found, ["pink"], lambda state: None)[0] == [
-        Record.read(file).samples[0].raw[:4] + "pink"
-    ]
+    source = provenance.find_provenance(Record.read(file), file)
+    answers, _ = export.answer_questions(source, ["pink"], lambda state: None)
+    assert answers == [Record.read(file).samples[0].raw[:4] + "pink"]
 
 
-def test_what_was_not_kept_is_fitted_again(tasks: dict[str, Path], base: Path, tmp_path: Path) -> None:
+def test_export_record_without_artifacts_trains_again(tasks: dict[str, Path], base: Path, tmp_path: Path) -> None:
     file = run("nearest", tasks["open"], base, tmp_path / "results")
     shutil.rmtree(tmp_path / "results" / file.stem)
-    done = taken(file, tmp_path / "home")
-    assert not done.differences and "made again" in done.sentences[0]
-    assert {place.name for place in tmp_path.iterdir()} == {"results", "home"}, "nothing else is left behind"
+    result = export_file(file, tmp_path / "exported")
+    assert not result.differences and "trained again" in result.notes[0]
+    assert {path.name for path in tmp_path.iterdir()} == {"results", "exported"}, "temporary files are left"
     assert not (tmp_path / "results" / file.stem).exists()
 
 
-def test_the_whole_way_from_run_to_answer(run_bench: Bench, tasks: dict[str, Path], base: Path, tmp_path: Path) -> None:
+def test_run_export_answer_commands_work_together(
+    run_bench: Bench, tasks: dict[str, Path], base: Path, tmp_path: Path
+) -> None:
     flags = ("run", "--methods", "majority", "--task", tasks["open"], "--model", base)
     assert run_bench(*flags).returncode == 0
     (record,) = read_all(tmp_path / "results")
-    kept = tmp_path / "results" / record.id
-    assert not kept.exists()
-    assert "kept from before" not in run_bench(*flags, "--save-artifacts").stderr
-    assert (kept / "answer.json").is_file()
-    assert "kept from before" in run_bench(*flags, "--save-artifacts").stderr
-    (record,) = read_all(tmp_path / "results")  # what is kept is no record
-    done = run_bench("export", record.id, "--to", "home")
-    assert done.returncode == 0, done.stderr
-    assert f"gives {len(record.samples)} of {len(record.samples)} recorded answers byte for byte" in done.stdout
-    assert alone(tmp_path / "home" / "answer.py") == record.samples[0].raw + "\n"
-    told = run_bench("answer", record.id, "pink", "--format", "json")
-    assert json.loads(told.stdout)["answers"] == [{"question": "pink", "answer": record.samples[0].raw}]
-    assert run_bench("answer", "home", "pink", "red").stdout == 2 * (record.samples[0].raw + "\n")
-    again = run_bench("export", record.id, "--to", "home")
+    artifacts_folder = tmp_path / "results" / record.id
+    assert not artifacts_folder.exists()
+    assert "existing record" not in run_bench(*flags, "--save-artifacts").stderr
+    assert (artifacts_folder / "answer.json").is_file()
+    assert "existing record" in run_bench(*flags, "--save-artifacts").stderr
+    (record,) = read_all(tmp_path / "results")  # a folder of artifacts is no record
+    result = run_bench("export", record.id, "--to", "exported")
+    assert result.returncode == 0, result.stderr
+    assert f"gives {len(record.samples)} of {len(record.samples)} recorded answers byte for byte" in result.stdout
+    assert run_alone(tmp_path / "exported" / "answer.py") == record.samples[0].raw + "\n"
+    answered = run_bench("answer", record.id, "pink", "--format", "json")
+    assert json.loads(answered.stdout)["answers"] == [{"question": "pink", "answer": record.samples[0].raw}]
+    assert run_bench("answer", "exported", "pink", "red").stdout == 2 * (record.samples[0].raw + "\n")
+    again = run_bench("export", record.id, "--to", "exported")
     assert again.returncode == 2 and "is not empty" in again.stderr
     file = tmp_path / "results" / f"{record.id}.json"
     file.write_text(file.read_text("utf-8").replace(f'"raw":"{record.samples[0].raw}"', '"raw":"other"', 1), "utf-8")
     other = run_bench("export", file, "--to", "other")
     assert other.returncode == 1 and f"recorded 'other', now '{record.samples[0].raw}'" in other.stdout
     run_bench(*flags, "--force")
-    assert not kept.exists(), "what an earlier run kept goes with its record"
+    assert not artifacts_folder.exists(), "artifacts of the replaced record are left"
 
 
-def test_what_cannot_be_taken_home_is_refused_and_nothing_is_written(
+def test_export_invalid_input_is_refused_and_writes_nothing(
     make_task: MakeTask, base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -299,48 +301,47 @@ def test_what_cannot_be_taken_home_is_refused_and_nothing_is_written(
     failed = record.model_copy(
         update={"status": "unsupported", "error": Failure(kind="Unsupported", message="no labels", trace=None)}
     )
-    with pytest.raises(UserError, match="no record 'majorty'") as refusal:
-        export_cli.command("majorty", tmp_path / "home")
-    assert record.id in str(refusal.value)
+    with pytest.raises(UserError, match="no record 'majorty'") as error_info:
+        export_cli.command("majorty", tmp_path / "exported")
+    assert record.id in str(error_info.value)
     with pytest.raises(UserError, match=r"the run is unsupported.*no labels"):
         provenance.find_provenance(failed, file)
     (task / "test.jsonl").write_text((task / "test.jsonl").read_text("utf-8") + "\n", "utf-8")
-    with pytest.raises(UserError, match=r"the task .* is not what it was in the run"):
-        export_cli.command(str(file), tmp_path / "home")
+    with pytest.raises(UserError, match=r"the task .* has changed since the run"):
+        export_cli.command(str(file), tmp_path / "exported")
     shutil.rmtree(task)
-    with pytest.raises(UserError, match="no task folder"):
-        export_cli.command(str(file), tmp_path / "home")
+    with pytest.raises(UserError, match=r"task folder .* not found"):
+        export_cli.command(str(file), tmp_path / "exported")
     full = tmp_path / "full"
     full.mkdir()
     (full / "something").touch()
     with pytest.raises(UserError, match="is not empty"):
         export_cli.command(str(file), full)
-    with pytest.raises(UserError, match="there is no question"):
+    with pytest.raises(UserError, match="no question given"):
         answer_cli.command(str(file), [" "])
-    assert not (tmp_path / "home").exists()
+    assert not (tmp_path / "exported").exists()
 
 
-def test_numbers_are_saved_as_they_are_in_whatever_order_memory_holds_them(tmp_path: Path) -> None:
+def test_save_numbers_any_memory_order_keeps_values(tmp_path: Path) -> None:
     import numpy
     from safetensors.numpy import load_file
 
-    numbers = numpy.arange(6.0).reshape(2, 3)
-    artifacts.save_numbers(
-        tmp_path / "numbers.safetensors", {"plain": numbers, "turned": numpy.asfortranarray(numbers)}
-    )
+    array = numpy.arange(6.0).reshape(2, 3)
+    arrays = {"c_order": array, "fortran_order": numpy.asfortranarray(array)}
+    artifacts.save_numbers(tmp_path / "numbers.safetensors", arrays)
     for name, saved in load_file(tmp_path / "numbers.safetensors").items():
-        assert (saved == numbers).all(), name
+        assert (saved == array).all(), name
 
 
-def test_what_a_dead_process_left_goes_and_what_failed_is_not_kept(make_record: MakeRecord, tmp_path: Path) -> None:
+def test_record_writer_removes_leftovers_and_keeps_successes_only(make_record: MakeRecord, tmp_path: Path) -> None:
     record = make_record()
-    left = tmp_path / f".{record.id}.kept.old"
-    left.mkdir()
+    leftover = tmp_path / f".{record.id}.kept.old"
+    leftover.mkdir()
     failed = record.model_copy(update={"status": "error"})
-    for one, stays in ((record, True), (failed, False)):
+    for written, has_artifacts in ((record, True), (failed, False)):
         with artifacts.record_writer(tmp_path, record.id, keep=True) as (saved, write):
             (saved / "adapter_config.json").write_text("{}", "utf-8")
-            write(one)
-        assert (tmp_path / record.id).is_dir() is stays
-        assert list(read_all(tmp_path)) == [one]
-    assert {place.name for place in tmp_path.iterdir()} == {f"{record.id}.json"}
+            write(written)
+        assert (tmp_path / record.id).is_dir() is has_artifacts
+        assert list(read_all(tmp_path)) == [written]
+    assert {path.name for path in tmp_path.iterdir()} == {f"{record.id}.json"}

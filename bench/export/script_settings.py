@@ -1,0 +1,110 @@
+"""Settings of an exported script: its template, prompt, generation, classifier and packages."""
+
+from __future__ import annotations
+
+import ast
+import json
+import sys
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from bench.export.provenance import Provenance
+from bench.method import LM
+from bench.modeling import checkpoint
+from bench.task import Task
+
+# Every option that decides which tokens are generated, so that none is taken from the checkpoint.
+GENERATION_OPTIONS = (
+    "do_sample", "num_beams", "repetition_penalty", "max_new_tokens", "stop_strings",
+    "eos_token_id", "pad_token_id", "bos_token_id", "use_cache",
+)  # fmt: skip
+
+
+def choose_template(provenance: Provenance, artifacts: Path) -> str | None:
+    """Return the name of the script template, or None if no script can be written.
+
+    A method names its template; for some the choice also depends on the task (labels or open answers), on the base
+    model (decoder or encoder) and on the saved files.
+    """
+    template = provenance.export_template
+    if template == "prompted":
+        return "choose_label" if provenance.task.card.labels is not None else "generate"
+    if template == "generate" and (artifacts / "labels.json").is_file():
+        return "linear_probe"
+    if template in ("generate", "bottleneck") and not checkpoint.is_decoder(provenance.base):
+        return "labels" if template == "generate" else None
+    return template
+
+
+def prompt_settings(lm: LM, artifacts: Path, task: Task, seed: int) -> dict[str, Any]:
+    """Return the settings with which a script builds prompts and generates as the run did.
+
+    Args:
+        lm: The loaded model of the run.
+        artifacts: Folder saved by the method; holds `prompt.json`, and `prior.json` after calibration.
+        task: Task of the run.
+        seed: Seed of the run.
+    """
+    data = task.training_data(seed)
+    settings: dict[str, Any] = {"prompt": json.loads((artifacts / "prompt.json").read_text("utf-8"))["prompt"]}
+    if not lm.can_generate:
+        return settings | {"max_prompt_tokens": lm.context, "options": list(data.options)}
+    special_token_ids, options = lm.tokens(""), list(data.options)
+    answer_tokens = max([lm.max_new_tokens, *(len(lm.tokens(option)) for option in options)])
+    generation_config = lm.model.generation_config.to_dict()
+    settings |= {
+        "prefix_token_ids": special_token_ids,
+        "max_prompt_tokens": max(lm.context - answer_tokens - len(special_token_ids), 1),
+        "generation_config": {name: generation_config.get(name) for name in GENERATION_OPTIONS},
+    }
+    if options:
+        priors = artifacts / "prior.json"
+        settings |= {"labels": list(data.labels or ()), "options": options}
+        settings["option_priors"] = json.loads(priors.read_text("utf-8")) if priors.is_file() else [0.0] * len(options)
+    return settings
+
+
+def probe_settings(artifacts: Path, folder: Path) -> dict[str, Any]:
+    """Return the settings of a classifier on hidden states; its weights are `classifier.safetensors` in `folder`.
+
+    The method `features` saves such a classifier. A trained classification layer is written as one: mean 0, scale 1,
+    on the last token of the last layer.
+    """
+    classifier = folder / "classifier.safetensors"
+    if (artifacts / "reader.json").is_file():
+        saved = json.loads((artifacts / "reader.json").read_text("utf-8"))
+        (folder / "reader.safetensors").rename(classifier)
+        (folder / "reader.json").unlink()  # its content is part of the settings
+        return {
+            "layer": saved["layer"],
+            "pooling": saved["pool"],
+            "neighbors": saved["voters"],
+            "answers": saved["answers"],
+        }
+    from safetensors.torch import load_file, save_file
+
+    layer = load_file(artifacts / "trained.safetensors")
+    weights, bias = layer["labels.weight"], layer["labels.bias"]
+    mean = weights.new_zeros(weights.shape[1])
+    save_file({"mean": mean, "scale": mean + 1, "weights": weights, "bias": bias}, classifier)
+    (folder / "trained.safetensors").unlink()
+    answers = json.loads((artifacts / "labels.json").read_text("utf-8"))
+    return {"layer": 1.0, "pooling": "last", "neighbors": 1, "answers": answers}
+
+
+def required_packages(script: Path) -> str:
+    """Return the packages to install for a script, by their names on PyPI."""
+    nodes = ast.walk(ast.parse(script.read_text("utf-8")))
+    imported = {name for node in nodes for name in _imported_modules(node)}
+    modules = {name.partition(".")[0] for name in imported} - sys.stdlib_module_names
+    packages = metadata.packages_distributions()
+    return ", ".join(sorted(packages.get(module, [module])[0] for module in modules)) or "nothing but Python"
+
+
+def _imported_modules(node: ast.AST) -> list[str]:
+    if isinstance(node, ast.ImportFrom):
+        return [node.module or ""]
+    if isinstance(node, ast.Import):
+        return [alias.name for alias in node.names]
+    return []
