@@ -129,7 +129,7 @@ def test_export_encoder_with_random_weights_answers_the_same(
         tmp_path / "export",
         merge=False,
         check=100,
-        show=lambda state: None,
+        on_progress=lambda state: None,
     )
     assert not exported.differences
     has_model = name != "features"
