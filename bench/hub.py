@@ -1,4 +1,4 @@
-"""Models and data sets of the Hugging Face hub, downloaded once and then read from its cache."""
+"""Models and data sets of the Hugging Face hub, downloaded once, then read from the cache."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def fetch_dataset(name: str, config: str | None, revision: str | None, splits: S
 
 
 def dataset_files(dataset: Any) -> list[str]:
-    """Return the URLs a data set was read from, with the commit in them if `datasets` records it."""
+    """Return the URLs a data set was read from, with the commit if `datasets` records it."""
     return sorted(map(str, dataset.info.download_checksums or {}))
 
 
@@ -103,7 +103,7 @@ def _explain_model_error(error: Exception, revision: str | None) -> tuple[str, s
 
 
 def _dataset_hint(error: Exception, name: str, reason: str) -> str:
-    """Return the hint for an error of `datasets.load_dataset`, which has no error class per cause."""
+    """Return the hint for an error of `datasets.load_dataset`, by its message."""
     page = f"https://huggingface.co/datasets/{name}"
     if re.search(r"unknown split|split .*not|instruction", reason, re.IGNORECASE):
         return f"use a split from its page: {page}"

@@ -1,4 +1,4 @@
-"""Translation of what users read: English sentences in the code, other languages in `i18n_*.yaml`."""
+"""Translation of user-visible texts: English in the code, others in `i18n_*.yaml`."""
 
 from __future__ import annotations
 

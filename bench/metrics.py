@@ -1,4 +1,4 @@
-"""Exact match and F1 of short answers, with the normalization of SQuAD, KorQuAD or Korean text."""
+"""Exact match and F1 of short answers, normalized as SQuAD, KorQuAD or Korean text."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Lookup of methods, tasks and models by name: shipped ones, those of installed packages, and paths of the user."""
+"""Lookup of methods, tasks and models by name: shipped, from packages, or by path."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def missing_modules(cls: type[Method]) -> list[str]:
 
 
 def method_name(ref: str) -> str:
-    """Return the name of a method in tables and records; for a file its stem, e.g. `my-way` for `./my_way.py`."""
+    """Return a method's name in tables; for a file its stem (`my-way` for `./my_way.py`)."""
     target, _, name = ref.partition(":")
     if target.endswith(".py"):
         return Path(target).stem.replace("_", "-")
@@ -131,7 +131,7 @@ def find_task(ref: str) -> Path:
 
 
 def find_model(ref: str) -> Path:
-    """Return the folder of the base model that `ref` names; a model of the hub is downloaded at first use.
+    """Return the folder of a base model; a hub model is downloaded at first use.
 
     Args:
         ref: A registered name, the path of a folder, or a name of the hub (`org/model`, `org/model@commit`).
@@ -169,13 +169,13 @@ def find_model(ref: str) -> Path:
 
 
 def general_text_file() -> Path | None:
-    """Return the file of general text on which forgetting is measured; None if it is not installed."""
+    """Return the file of general text for measuring forgetting; None if not installed."""
     files = (root / "general" / "text.jsonl" for root in _search_folders("tasks"))
     return next((file for file in files if file.is_file()), None)
 
 
 def source_sha256(cls: type) -> str:
-    """Return the SHA-256 of the file that defines a class; records keep it as the version of a method."""
+    """Return the SHA-256 of the file that defines a class, the version of a method."""
     return hashlib.sha256(Path(inspect.getfile(cls)).read_bytes()).hexdigest()
 
 
@@ -203,7 +203,7 @@ def _shipped_entries(kind: Kind) -> list[RegistryEntry]:
 
 
 def _installed_entries(kind: Kind) -> list[RegistryEntry]:
-    """Return the entries of installed packages, which name them as entry points of the group `bench.<kind>`."""
+    """Return the entry points of the group `bench.<kind>` of installed packages."""
     entries = []
     for point in metadata.entry_points(group=f"bench.{kind}"):
         origin = f"package {point.dist.name}" if point.dist else "a package"
@@ -220,7 +220,7 @@ def _installed_entries(kind: Kind) -> list[RegistryEntry]:
 
 
 def _find_module_file(module: str) -> Path | None:
-    """Return the file of a module without importing the packages around it, as `importlib.util.find_spec` would."""
+    """Return a module's file without importing its packages, as `find_spec` would."""
     search_path, file = None, None
     names = module.split(".")
     for depth in range(1, len(names) + 1):
@@ -239,7 +239,7 @@ _parsed_methods_lock = threading.Lock()
 
 
 def _describe_method(file: Path) -> _Description:
-    """Describe a method from its source, which is parsed again only after the file has changed."""
+    """Describe a method from its source, parsed again only after the file has changed."""
     with _parsed_methods_lock:
         try:
             status = file.stat()
@@ -308,7 +308,7 @@ def _import_module(module: str, ref: str) -> ModuleType:
 
 
 def _import_file(file: Path) -> ModuleType:
-    """Import a method file under a name of its own: two folders may hold files of the same name."""
+    """Import a method file under a unique name: folders may hold files of the same name."""
     if not file.is_file():
         location = str(file.absolute())
         raise UserError(f"method file '{file}' not found", location=location, hint="use an existing .py file")
@@ -329,7 +329,7 @@ def _import_file(file: Path) -> ModuleType:
 
 
 def _select_method(module: ModuleType, name: str, ref: str) -> type[Method]:
-    """Return the class `name` of a module; without a name the only method that the module defines itself."""
+    """Return the class `name` of a module; without a name, its only method."""
     methods = {
         key: value
         for key, value in vars(module).items()

@@ -1,4 +1,4 @@
-"""The card of a task, `task.yaml`: all its settings, and where its examples are if they are on the hub."""
+"""The card of a task, `task.yaml`: its settings, and its hub data set if it has one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Test that a method keeps the interface of `bench.method.Method`: `check_method(MyMethod)`."""
+"""Test the interface of a method: `check_method(MyMethod)`."""
 
 from __future__ import annotations
 
@@ -155,7 +155,7 @@ def _predict(method: Method, questions: Sequence[str]) -> list[str]:
 
 @contextmanager
 def _optimizer_steps() -> Iterator[list[None]]:
-    """Collect one entry per step of any torch optimizer, if it was spent from the budget or not."""
+    """Collect one entry per optimizer step, also for steps not spent from the budget."""
     from torch.optim.optimizer import register_optimizer_step_post_hook
 
     steps: list[None] = []

@@ -62,7 +62,7 @@ def format_bytes(value: float | None) -> str:
 
 
 def format_seconds(value: float | None) -> str:
-    """Format a duration, given in seconds, in the unit with the fewest digits: 5400 → `90 min`."""
+    """Format seconds in the unit with the fewest digits: 5400 → `90 min`."""
     if value is None:
         return UNMEASURED
     if 0 < value < 5e-5:

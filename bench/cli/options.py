@@ -50,7 +50,7 @@ def check_writable(out: Path) -> None:
 
 
 def find_record(name: str) -> Provenance:
-    """Read the record that a path or an id in `results/` names, with its task, model and method.
+    """Read the record of a path or an id in `results/`, with its task, model and method.
 
     Raises:
         UserError: There is no such record, or its task, model or method is missing or changed.
@@ -77,7 +77,7 @@ def _similar_ids(name: str, ids: list[str]) -> str:
 
 @contextmanager
 def status_line() -> Iterator[ProgressCallback]:
-    """Show a status line on standard error while the context lasts; yields its progress callback."""
+    """Show a status line on standard error; yields its progress callback."""
     from rich.console import Console
 
     with Console(stderr=True).status("starting") as line:

@@ -40,7 +40,7 @@ def command(
 
 
 def _load_questions(spec: Spec) -> dict[str, str]:
-    """Return the test questions by id; empty if the task is missing or has changed since the run."""
+    """Return the test questions by id; empty if the task is missing or has changed."""
     from bench import registry
     from bench.data import hub_tasks
 

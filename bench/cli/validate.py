@@ -73,7 +73,7 @@ class ValidationResult:
 
 
 def validate(ref: str, model: str) -> ValidationResult:
-    """Check the task or method that `ref` names; `model` names the model whose tokenizer counts tokens.
+    """Check a task or method; `model` names the model whose tokenizer counts tokens.
 
     Raises:
         UserError: There is no such task, method or model.

@@ -57,7 +57,7 @@ def run_jobs(
     force: bool = False,
     observer: RunObserver | None = None,
 ) -> list[Record]:
-    """Run every job, each in its own process, and store one record per job in the folder `out`.
+    """Run every job in its own process and store one record per job in `out`.
 
     A failed run does not stop the others: its record has the status `error` or `timeout`. Jobs with a budget of trials
     are tuned first. After a `KeyboardInterrupt` the running workers are stopped, finished records are kept, and a

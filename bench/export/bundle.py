@@ -29,7 +29,7 @@ BASE = "base"  # subfolder for a copy of the base model
 
 @dataclass
 class ScriptFacts:
-    """Variables of the script templates; those about a model are unused if the method has none."""
+    """Variables of the script templates; model variables are unused without a model."""
 
     method: str
     task: str
@@ -101,7 +101,7 @@ class Bundle:
             (folder / SCRIPT).write_text(_render(f"{self.template}.txt", asdict(facts)), "utf-8")
 
     def write_readme(self, folder: Path, notes: Sequence[str]) -> None:
-        """Write the README of a folder that `write` has filled; `notes` say which answers were compared."""
+        """Write the README of an exported folder; `notes` say which answers were compared."""
         record = self.provenance.record
         generation_config = self.settings.get("generation_config")
         variables = {
@@ -173,7 +173,7 @@ class Bundle:
             GenerationConfig(**options).save_pretrained(folder)
 
     def _load_model(self) -> LM:
-        """Load the base model as the run did, with the same random weights where the checkpoint has none."""
+        """Load the base model as the run did, with the same random weights where there are none."""
         spec = self.provenance.record.spec
         seed_all(spec.seed)
         base = checkpoint.Checkpoint(self.provenance.base, spec.base.dtype, "cpu", spec.decoding)
@@ -184,7 +184,7 @@ class Bundle:
         return lm
 
     def _refer_to_base_model(self, folder: Path) -> str:
-        """Write the location of the base model into settings and adapter; return it as a Python expression.
+        """Write the base model's location into settings and adapter; return it as Python code.
 
         A hub model is referred to by name and revision, a folder by its path. A model that ships with adaptbench, or
         an adapter merged into its base model, is copied into the exported folder.

@@ -11,7 +11,7 @@ NO_MERGE_HINT = "leave --merge out"
 
 
 def write_merged_model(model: Any, trained_weights: Path, folder: Path) -> None:
-    """Merge the trained weights into a model and save it, so that `from_pretrained` loads it alone.
+    """Merge trained weights into a model and save it for `from_pretrained`.
 
     Args:
         model: Model of transformers, or a `PeftModel` on one.
@@ -42,7 +42,7 @@ def write_merged_model(model: Any, trained_weights: Path, folder: Path) -> None:
 
 
 def _replace_weights(model: Any, trained_weights: Path) -> None:
-    """Replace parameters by trained ones, and adapt the configuration where it has options for them."""
+    """Replace parameters by trained ones, and set the configuration options they need."""
     from safetensors.torch import load_file
     from torch.nn import Parameter
 

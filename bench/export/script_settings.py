@@ -1,4 +1,4 @@
-"""Settings of an exported script: its template, prompt, generation, classifier and packages."""
+"""Settings of an exported script: template, prompt, generation, classifier, packages."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def prompt_settings(lm: LM, artifacts: Path, task: Task, seed: int) -> dict[str,
 
 
 def probe_settings(artifacts: Path, folder: Path) -> dict[str, Any]:
-    """Return the settings of a classifier on hidden states; its weights are `classifier.safetensors` in `folder`.
+    """Return the settings of a classifier on hidden states, with its weights' file name.
 
     The method `features` saves such a classifier. A trained classification layer is written as one: mean 0, scale 1,
     on the last token of the last layer.

@@ -1,4 +1,4 @@
-"""A PEFT adapter used as the base model: its own base, the checks that it fits there, and the merge."""
+"""A PEFT adapter as the base model: its own base, compatibility checks, and the merge."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def check_adapter(folder: Path, base_folder: Path) -> None:
 
 
 def adapter_digest(folder: Path, base_digest: str) -> str:
-    """Return the SHA-256 of an adapter and its base; the name and location of the base are left out."""
+    """Return the SHA-256 of an adapter and its base, without the base's name and location."""
     (file,) = weight_files.find_weight_files(folder, weight_files.ADAPTER_WEIGHT_NAMES)
     config = model_config.read_config(folder, ADAPTER_CONFIG_NAME)
     config = {key: value for key, value in config.items() if key not in BASE_LOCATION_KEYS}
@@ -167,7 +167,7 @@ def _check_adapter_type(folder: Path) -> None:
 def _check_shapes(
     adapter_tensors: Mapping[str, TensorHeader], base_tensors: Mapping[str, TensorHeader], adapter_file: Path
 ) -> None:
-    """Raise `UserError` for an adapter layer that the base model lacks or has in another shape.
+    """Raise `UserError` for an adapter layer that the base lacks or has in another shape.
 
     Loading may rename the tensors of a file. So a kind of layer that is not found in the base files is left for
     loading to judge, unless no kind is found at all.
@@ -194,7 +194,7 @@ def _check_shapes(
 
 
 def _target_layer(tensor_name: str) -> tuple[str, str] | None:
-    """Return the base layer that an adapter tensor belongs to, and `A` or `B` for a LoRA matrix (else ``""``).
+    """Return an adapter tensor's base layer, and `A` or `B` for a LoRA matrix (else ``""``).
 
     None for tensors of other kinds.
     """
@@ -205,7 +205,7 @@ def _target_layer(tensor_name: str) -> tuple[str, str] | None:
 
 
 def _normalize_path(layer: str) -> str:
-    """Drop the part of a layer path before the list of layers: files of body and whole model differ in it."""
+    """Drop the start of a layer path, in which files of the body and of the model differ."""
     return re.sub(r"^.*?\.?([^.]+\.\d+\.)", r"\1", layer, count=1)
 
 

@@ -1,4 +1,4 @@
-"""A loaded causal language model: encodes, generates and scores. All methods answer through it."""
+"""A loaded causal language model: encodes, generates and scores for all methods."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class CausalLM(LoadedModel):
 
     @property
     def context(self) -> int:
-        """Tokens that prompt and answer may have together, virtual tokens of an adapter not included."""
+        """Maximum tokens of prompt and answer together, without an adapter's virtual tokens."""
         config = self.model.config.get_text_config()
         positions = int(getattr(config, "max_position_embeddings", None) or self.tokenizer.model_max_length)
         return positions - self.num_virtual_tokens
@@ -67,18 +67,18 @@ class CausalLM(LoadedModel):
 
     @property
     def model_after_prefix(self) -> Any:
-        """The model for tokens after a prefix: virtual tokens are in the cache then and must not be added again."""
+        """The model for tokens after a prefix, whose cache holds the virtual tokens already."""
         return self.model.get_base_model() if self.num_virtual_tokens else self.model
 
     def prepare(self, data: TrainingData) -> None:
         """Do nothing: the generated text is the answer, so no output layer depends on the labels."""
 
     def tokens(self, prompt: str) -> list[int]:
-        """Return the token ids of a prompt, with a beginning-of-sequence token if the tokenizer adds one."""
+        """Return a prompt's token ids, with a beginning-of-sequence token if there is one."""
         return self._bos + list(self.tokenizer(prompt, add_special_tokens=False)["input_ids"])
 
     def completion_tokens(self, prompt: str, completion: str) -> list[int]:
-        """Return the token ids of a completion after a prompt whose own tokens stay as they are in generation."""
+        """Return the token ids of a completion; the prompt's tokens stay as in generation."""
         prompt_ids, all_ids = self.tokens(prompt), self.tokens(prompt + completion)
         if all_ids[: len(prompt_ids)] == prompt_ids:
             return all_ids[len(prompt_ids) :]
@@ -104,7 +104,7 @@ class CausalLM(LoadedModel):
         return self.truncate_prompt(prompt_ids, max(len(completion_ids), self.max_new_tokens)), completion_ids
 
     def truncate_prompt(self, prompt_ids: list[int], reserved: int, *, count: bool = False) -> list[int]:
-        """Cut a prompt at its start to leave `reserved` tokens of the context; the first special token stays.
+        """Truncate a prompt at its start to leave `reserved` tokens; a special first token stays.
 
         With `count`, a truncated prompt is counted in `token_usage`.
         """
@@ -115,7 +115,7 @@ class CausalLM(LoadedModel):
         return prompt_ids[: len(self._bos)] + prompt_ids[len(prompt_ids) - max_length + len(self._bos) :]
 
     def pad(self, rows: list[list[int]], *, left: bool) -> tuple[Any, Any]:
-        """Return token ids (rows, tokens of the longest) and an attention mask that is 0 on padding."""
+        """Return token ids (rows, longest row) and an attention mask that is 0 on padding."""
         width, pad_token_id = max(map(len, rows)), self.tokenizer.pad_token_id
         input_ids, attention_mask = [], []
         for row in rows:
@@ -168,11 +168,11 @@ class CausalLM(LoadedModel):
         return scoring.choose_label(self, prompts, completions, prior)
 
     def loglikelihood(self, prompt: str, completions: Sequence[str]) -> list[float]:
-        """Return the mean log-likelihood per token, in nats, of each completion without its end token."""
+        """Return each completion's mean log-likelihood per token (nats), without end token."""
         return scoring.loglikelihood(self, prompt, completions)
 
     def evaluate_loss(self, pairs: Sequence[tuple[list[int], list[int]]]) -> tuple[float, float]:
-        """Return mean loss (nats) and accuracy per completion token of encoded pairs, in evaluation mode."""
+        """Return mean loss (nats) and accuracy per completion token, in evaluation mode."""
         return scoring.evaluate_loss(self, pairs)
 
     def loss(self, rows: Sequence[tuple[list[int], list[int]]]) -> Any:
@@ -227,7 +227,7 @@ class CausalLM(LoadedModel):
         return text, length if stopped else min(length + 1, len(tokens)), stopped or length < len(tokens)
 
     def _find_eos_token_ids(self) -> list[int]:
-        """List end-of-sequence ids: that of the tokenizer first, then further ones from the model's configurations."""
+        """List end-of-sequence ids: the tokenizer's first, then those of the configurations."""
         token_ids = [self.tokenizer.eos_token_id]
         for config in (self.model.config.get_text_config(), self.model.generation_config):
             eos_token_id = getattr(config, "eos_token_id", None)

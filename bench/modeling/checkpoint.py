@@ -1,4 +1,4 @@
-"""A base model on disk: checks, digest and loading. torch is imported only by `Checkpoint.load`."""
+"""A base model on disk: checks, digest, loading. Only `Checkpoint.load` imports torch."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ LOCAL_FILES_ONLY: dict[str, Any] = {"local_files_only": True, "trust_remote_code
 
 
 def check_model_folder(folder: Path) -> None:
-    """Check that a folder holds a usable base model: a whole model, or an adapter and its base.
+    """Check that a folder holds a usable base: a whole model, or an adapter and its base.
 
     Only configuration and headers are read, so the check takes well under a second.
 
@@ -56,12 +56,12 @@ def base_model_folder(folder: Path) -> Path:
 
 
 def tokenizer_folder(folder: Path) -> Path:
-    """Return the folder of the tokenizer: an adapter folder may hold its own, else its base has it."""
+    """Return the folder of the tokenizer: an adapter's own if it has one, else its base's."""
     return folder if any((folder / name).is_file() for name in TOKENIZER_NAMES) else base_model_folder(folder)
 
 
 def weights_digest(folder: Path) -> str:
-    """Return the SHA-256 of all files that decide the answers: weights, configuration and tokenizer.
+    """Return the SHA-256 of the files that decide answers: weights, config, tokenizer.
 
     The digest of an adapter also covers its base model.
     """
@@ -194,7 +194,7 @@ class Checkpoint:
 
 
 def _check_missing_weights(model: Any, missing_keys: Iterable[str], folder: Path) -> None:
-    """Raise `UserError` if weights were missing in the files: transformers fills them with random numbers.
+    """Raise `UserError` for missing weights, which transformers would initialize at random.
 
     The classification head and the pooler of an encoder may be missing, because they are trained anyway.
     """

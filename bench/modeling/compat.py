@@ -1,4 +1,4 @@
-"""Uses of other libraries that go beyond their documented interfaces, gathered in one file.
+"""Uses of other libraries beyond their documented interfaces, gathered in one file.
 
 Check each of them when a dependency is upgraded; `tests/modeling/test_modeling_compat.py` has a test for every one.
 
@@ -85,13 +85,13 @@ def raise_on_missing_adapter_weights() -> Iterator[None]:
 
 
 def attention_implementation(model: Any) -> str | None:
-    """Return the name of the attention function that a model uses, such as `sdpa`; None if it names none."""
+    """Return the name of a model's attention function, such as `sdpa`; None if unnamed."""
     name: str | None = getattr(model.config, "_attn_implementation", None)
     return name
 
 
 def supports_registered_attention(model: Any) -> bool:
-    """Tell if a model calls attention through the registry of transformers, so that it can be replaced."""
+    """Tell if a model finds attention in transformers' registry, so that it can be replaced."""
     return bool(model._supports_attention_backend)
 
 
@@ -108,12 +108,12 @@ def register_attention(name: str, forward: Callable[..., tuple[Any, None]]) -> N
 
 
 def attach_prefix(keys: Any, prefix: tuple[Any, Any]) -> None:
-    """Hang the keys and values of a shared prefix on the key tensor that is passed to attention."""
+    """Attach a shared prefix's keys and values to the key tensor passed to attention."""
     setattr(keys, PREFIX_ATTRIBUTE, prefix)
 
 
 def attached_prefix(keys: Any) -> tuple[Any, Any] | None:
-    """Return the keys and values that `attach_prefix` hung on a key tensor; None if it did not."""
+    """Return the keys and values attached by `attach_prefix`; None if there are none."""
     prefix: tuple[Any, Any] | None = getattr(keys, PREFIX_ATTRIBUTE, None)
     return prefix
 

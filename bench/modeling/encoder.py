@@ -1,4 +1,4 @@
-"""A loaded encoder (BERT type): classifies a prompt. It cannot generate, so it needs a task with closed labels."""
+"""A loaded encoder (BERT type): classifies prompts, so it needs closed labels."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Encoder(LoadedModel):
 
     @property
     def context(self) -> int:
-        """Tokens that a prompt may have, special tokens included and virtual tokens of an adapter not."""
+        """Maximum tokens of a prompt, with special and without virtual tokens."""
         config = self.model.config.get_text_config()
         offset = config.pad_token_id + 1 if config.model_type in TYPES_WITH_POSITION_OFFSET else 0
         return int(config.max_position_embeddings) - offset - self.num_virtual_tokens
@@ -73,7 +73,7 @@ class Encoder(LoadedModel):
         return self._truncate(self.tokens(prompt)), label
 
     def generate(self, prompts: Sequence[str], *, temperature: float = 0.0, sample_index: int = 0) -> list[str]:
-        """Return the completion of the most likely label for each prompt, in order; temperature has no effect.
+        """Return the most likely label's completion for each prompt; temperature has no effect.
 
         Raises:
             Unsupported: `prepare` was not called, so there are no labels.

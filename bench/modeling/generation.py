@@ -1,4 +1,4 @@
-"""Batched generation that drops finished rows, and sampling that does not depend on the batch."""
+"""Batched generation that drops finished rows, and sampling independent of the batch."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MIN_ROWS_TO_COMPACT = 8  # up to this batch size, dropping finished rows saves n
 
 
 class GumbelSampler(LogitsProcessor):
-    """Sample from the softmax by adding Gumbel noise to the scores, so that greedy search draws the tokens.
+    """Sample from the softmax: Gumbel noise on the scores makes greedy search draw tokens.
 
     The Gumbel-max trick (https://arxiv.org/abs/1411.0030). The noise is seeded with the tokens of the row so far and
     the sample index, so a sample is the same in any batch.

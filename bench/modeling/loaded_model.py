@@ -29,7 +29,7 @@ class TokenUsage:
 
 
 def describe_context(lm: LM) -> dict[str, Any]:
-    """Return the context length of a model and the name of its attention function, as records hold them."""
+    """Return context length and attention function of a model, as records hold them."""
     return {"context": lm.context, "attention": compat.attention_implementation(lm.model)}
 
 
@@ -46,7 +46,7 @@ class LoadedModel:
         self.model.requires_grad_(False).eval()
 
     def count_parameters(self) -> tuple[int, int]:
-        """Return the numbers of all and of trainable parameters; a 4-bit weight counts as one parameter."""
+        """Return the numbers of all and of trainable parameters; a 4-bit weight counts as one."""
         # `num_parameters` knows how 4-bit weights are packed, but not the parameters of prompt learning in PEFT.
         frozen = self.model.num_parameters() - self.model.num_parameters(only_trainable=True)
         trainable = sum(weight.numel() for weight in self.model.parameters() if weight.requires_grad)

@@ -1,4 +1,4 @@
-"""Configuration of a model folder: the kind of model, and the support for it in the installed transformers."""
+"""Configuration of a model folder: kind of model, and support by transformers."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def read_config(folder: Path, name: str = "config.json") -> dict[str, Any]:
 
 
 def model_kind(config: dict[str, Any]) -> ModelKind | None:
-    """Return `decoder` for a model that generates text, `encoder` for one that only reads; None if neither.
+    """Return `decoder` if a model generates, `encoder` if it only reads, None if neither.
 
     The names in `architectures` decide.
     """

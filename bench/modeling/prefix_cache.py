@@ -1,4 +1,4 @@
-"""Key/value cache of the token prefix that all prompts share: computed once, stored once, attended to by every row.
+"""Key/value cache of the common prompt prefix, computed and stored once for all rows.
 
 An ordinary cache repeats the prefix for each row. With few-shot prompts these copies are most of the memory that
 generation has to read. Here attention to the prefix and attention to the tokens of the row are computed separately;
@@ -51,7 +51,7 @@ class SharedPrefix:
 def read_prefix(
     model: Any, prompts: Sequence[list[int]], num_virtual_tokens: int, filler_token_id: int, max_new_tokens: int
 ) -> SharedPrefix | None:
-    """Compute keys and values of the tokens that all prompts share, and of an adapter's virtual tokens.
+    """Compute keys and values of the common prefix and of an adapter's virtual tokens.
 
     Args:
         model: The model, or the PEFT model if it has virtual tokens.
@@ -129,7 +129,7 @@ class PrefixedLayer(DynamicLayer):
         self._buffers: list[Any] = []  # of keys and of values, with room for further tokens
 
     def update(self, key_states: Any, value_states: Any, *_: Any, **__: Any) -> tuple[Any, Any]:
-        """Append new tokens (rows, heads, tokens, width) and return the keys and values to attend to."""
+        """Append tokens (rows, heads, tokens, width); return the keys and values to attend to."""
         begin, end = self._length, self._length + key_states.shape[-2]
         if not self._buffers or end > self._buffers[0].shape[-2]:
             sources = self._buffers or [key_states, value_states]
@@ -159,7 +159,7 @@ class PrefixedLayer(DynamicLayer):
 def prefix_attention_forward(
     module: Any, query: Any, key: Any, value: Any, attention_mask: Any, **kwargs: Any
 ) -> tuple[Any, None]:
-    """Attend to a prefix attached to the keys and to the keys themselves; without a prefix like `sdpa`.
+    """Attend to an attached prefix and to the keys; without a prefix, like `sdpa`.
 
     Args:
         module: The attention module.
@@ -205,7 +205,7 @@ compat.register_attention(PREFIX_ATTENTION, prefix_attention_forward)
 
 
 def _additive_mask(attention_mask: Any, length: int, key_length: int, dtype: Any) -> Any:
-    """Return a mask (rows, 1, tokens, keys) that is added to the scores of the keys after the prefix.
+    """Return a mask (rows, 1, tokens, keys) for the scores of keys after the prefix.
 
     Without an attention mask it is causal. None if nothing is masked.
     """
@@ -226,7 +226,7 @@ def _supports_separate_prefix(model: Any) -> bool:
 
 
 def _keeps_all_tokens(cache: DynamicCache, length: int, max_length: int) -> bool:
-    """Tell if a cache holds keys and values of all `length` tokens, and would of `max_length` tokens.
+    """Tell if a cache keeps all `length` tokens, and would keep `max_length` tokens.
 
     False for layers with another state and for sliding windows shorter than that.
     """

@@ -35,7 +35,7 @@ def loss(lm: CausalLM, pairs: Sequence[tuple[list[int], list[int]]]) -> Any:
 
 
 def summed_loss(lm: CausalLM, input_ids: Any, attention_mask: Any, labels: Any, count: Any = None) -> Any:
-    """Return the loss summed over the labels of a padded batch and divided by `count`, with gradient.
+    """Return a padded batch's summed loss divided by `count`, with gradient.
 
     Args:
         lm: The model.
@@ -95,7 +95,7 @@ def logits(lm: CausalLM, input_ids: Any, attention_mask: Any, first: int) -> Any
 
 
 def loglikelihood(lm: CausalLM, prompt: str, completions: Sequence[str]) -> list[float]:
-    """Return the mean log-likelihood per token of each completion after the prompt, without its end token."""
+    """Return each completion's mean log-likelihood per token, without its end token."""
     prompt_ids, completion_ids = _encode_choices(lm, prompt, completions)
     return _mean_loglikelihoods(lm, [(prompt_ids, completion_ids)], lm.read_prefix([prompt_ids]))[0]
 
@@ -135,7 +135,7 @@ def choose_label(
 def _encode_choices(
     lm: CausalLM, prompt: str, completions: Sequence[str], *, count_truncated: bool = False
 ) -> tuple[list[int], list[list[int]]]:
-    """Return the token ids of a prompt, truncated to leave room for any completion, and of each completion."""
+    """Return token ids of a prompt, truncated to fit any completion, and of each completion."""
     completion_ids = [lm.completion_tokens(prompt, completion) for completion in completions]
     reserved = max(lm.max_new_tokens, *map(len, completion_ids))
     return lm.truncate_prompt(lm.tokens(prompt), reserved, count=count_truncated), completion_ids

@@ -1,4 +1,4 @@
-"""Weight files of a model folder, checked by their headers; neither torch nor the weights are loaded."""
+"""Weight files of a model folder, checked by their headers without loading weights."""
 
 from __future__ import annotations
 
@@ -131,7 +131,7 @@ def _read_index(file: Path) -> dict[str, str]:
 
 
 def _check_pickle(file: Path) -> None:
-    """Raise `UserError` for a torch file that is truncated or whose pickle imports more than tensors need."""
+    """Raise `UserError` for a torch file that is truncated or imports more than tensors."""
     try:
         with zipfile.ZipFile(file) as archive:
             pickles = [name for name in archive.namelist() if name.endswith("data.pkl")]
