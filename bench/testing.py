@@ -84,7 +84,7 @@ def tiny_base(folder: Path) -> Checkpoint:
 
 
 def tiny_training_data(seed: int = 0, *, answers: Sequence[str] = ("warm", "cold", "mild")) -> TaskTrainingData:
-    """Return a task of twelve questions whose labels are `answers`: eight rows to train on, four to validate."""
+    """Return a task with labels `answers`: eight questions to train on, four to validate."""
     card = TaskCard(
         name="tiny",
         version=1,
