@@ -29,7 +29,7 @@ from bench.measurement import environment
 from bench.method import TrainingData
 from bench.modeling import checkpoint
 from bench.modeling.seed import seed_all
-from bench.records.record import BudgetLimits, Decoding
+from bench.records import BudgetLimits, Decoding
 from bench.training.sampler import LengthGroupedSampler
 from bench.training.trainer import IGNORE_INDEX, encode_examples, mask_prompt, train
 
@@ -115,7 +115,7 @@ def big(folder: Path) -> Path:
 
 def main(steps: int, rounds: int, size: str) -> None:
     """Interleave the ways, so that a slow moment of the machine hits them alike."""
-    torch.set_num_threads(environment.threads())
+    torch.set_num_threads(environment.compute_threads())
     data = task.load_task(registry.find_task("bookrec")).training_data(seed=0)
     ways: dict[str, Way] = (
         {"bare loop": bare} if size == "big" else {"bare loop": bare, "answers alone": lean, "TRL": trl}
@@ -131,7 +131,7 @@ def main(steps: int, rounds: int, size: str) -> None:
                 times[name].append(time.perf_counter() - began)
             lm, began = fresh(folder), time.perf_counter()
             budget = BudgetTracker(BudgetLimits(steps=steps, batch=BATCH), len(data.train))
-            train(lm, data, budget, lr=1e-3, warmup=0.0, decay=0.0)
+            train(lm, data, budget, lr=1e-3, warmup=0.0, weight_decay=0.0)
             budget.stop()
             times["bench"].append(budget.seconds)
             times["with its curve"].append(time.perf_counter() - began)

@@ -23,7 +23,7 @@ from bench.execution.budget import BudgetTracker
 from bench.measurement import environment, flops
 from bench.modeling import checkpoint
 from bench.modeling.seed import seed_all
-from bench.records.record import BudgetLimits, Decoding
+from bench.records import BudgetLimits, Decoding
 from bench.training.trainer import train
 
 SIZES = {3: (256, 4), 12: (384, 7), 41: (640, 8), 101: (768, 14)}  # million weights: width, layers
@@ -66,7 +66,7 @@ def fit(lm: Any, data: Any, grant: BudgetLimits) -> BudgetTracker:
     """What training a LoRA draws."""
     lm.model = registry.find_method("lora")().adapt(lm.model)  # type: ignore[attr-defined]
     budget = BudgetTracker(grant, len(data.train))
-    train(lm, data, budget, lr=1e-3, warmup=0.0, decay=0.0)
+    train(lm, data, budget, lr=1e-3, warmup=0.0, weight_decay=0.0)
     budget.stop()
     return budget
 
@@ -85,7 +85,7 @@ def answer(lm: Any, prompts: list[str]) -> tuple[float, float]:
 
 def main() -> None:
     """Ceilings, then one growth after the other."""
-    torch.set_num_threads(environment.threads())
+    torch.set_num_threads(environment.compute_threads())
     peak, read = flops.measure_peak_flops("cpu"), bandwidth()
     print(
         f"threads {torch.get_num_threads()}: {peak / 1e9:.0f} GFLOP/s of matrix products, "
