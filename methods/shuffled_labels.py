@@ -1,4 +1,4 @@
-"""Negative control: LoRA on shuffled answers; only format and frequency can be learnt."""
+"""Negative control: LoRA on shuffled answers; only format and frequency can be learned."""
 
 import random
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Chain of thought: what the shots show, which of them can be shown, and what counts as the answer."""
+"""Chain of thought: choice and form of the shots, and the answer at the end of a solution."""
 
 from __future__ import annotations
 
@@ -26,29 +26,29 @@ TEMPLATE = "Q: {input}\n{target}\n\n"
 
 
 def training_data(*rationales: str | None, **changes: Any) -> TaskTrainingData:
-    """A task whose training rows have these worked solutions."""
+    """A task whose training rows have these rationales."""
     card = TaskCard.model_validate(CARD | {"template": TEMPLATE} | changes)
-    rows = tuple(TaskRow(f"q{place}", f"sum {place}", (f"A: {place}",), why) for place, why in enumerate(rationales))
+    rows = tuple(TaskRow(f"q{index}", f"sum {index}", (f"A: {index}",), text) for index, text in enumerate(rationales))
     return TaskTrainingData(card, rows, (TaskRow("v", "a longer question", ("A: 9",)),), 0)
 
 
-def fitted(base: Checkpoint, what: TaskTrainingData, **params: Any) -> Any:
+def fit(base: Checkpoint, data: TaskTrainingData, **params: Any) -> Any:
     return registry.find_method("cot")(**params).fit(
-        base.load(), what, BudgetTracker(BudgetLimits(epochs=1), len(what.train))
+        base.load(), data, BudgetTracker(BudgetLimits(epochs=1), len(data.train))
     )
 
 
 @given(WORDS, WORDS)
-def test_a_worked_answer_concludes_with_its_target(rationale: str, target: str) -> None:
-    what = training_data()
-    worked = what.completion(TaskRow("one", "sum", (target,), rationale), with_rationale=True)
+def test_final_answer_of_a_completion_with_rationale_is_the_target(rationale: str, target: str) -> None:
+    data = training_data()
+    worked = data.completion(TaskRow("one", "sum", (target,), rationale), with_rationale=True)
     assert worked == f"\n{rationale}\n{target}"
-    assert what.final_answer(worked + what.card.end + "Q: more\nof it") == target
-    assert what.final_answer(worked) == target
+    assert data.final_answer(worked + data.card.end + "Q: more\nof it") == target
+    assert data.final_answer(worked) == target
 
 
 @pytest.mark.parametrize(
-    ("worked", "answer"),
+    ("solution", "answer"),
     [
         ("\n1 + 1 = 2\nA: 2\n\nQ: sum 3\n1 + 2", "A: 2"),
         ("\none\nby one\nA: 2", "A: 2"),
@@ -60,78 +60,78 @@ def test_a_worked_answer_concludes_with_its_target(rationale: str, target: str) 
         ("", ""),
     ],
 )
-def test_what_broke_off_before_the_last_line_is_no_answer(worked: str, answer: str) -> None:
-    assert training_data().final_answer(worked) == answer
+def test_final_answer_of_an_unfinished_solution_is_empty(solution: str, answer: str) -> None:
+    assert training_data().final_answer(solution) == answer
 
 
-def test_shots_show_their_steps_on_one_line_and_the_answer_on_the_next() -> None:
-    what = training_data("one\nby\n\n one", "at once")
-    assert what.prompt("sum", what.train, with_rationale=True) == (
+def test_prompt_shots_show_rationale_and_answer_on_two_lines() -> None:
+    data = training_data("one\nby\n\n one", "at once")
+    assert data.prompt("sum", data.train, with_rationale=True) == (
         "Name the feeling.\n\nQ: sum 0\none by one\nA: 0\n\nQ: sum 1\nat once\nA: 1\n\nQ: sum"
     )
-    assert "at once" not in what.prompt("sum", what.train)
+    assert "at once" not in data.prompt("sum", data.train)
 
 
-def test_only_examples_with_a_worked_solution_are_shown(tiny: Checkpoint) -> None:
-    method = fitted(tiny, training_data(None, "one", "", "two", " "), k=4)
+def test_fit_chooses_only_examples_with_a_rationale(tiny: Checkpoint) -> None:
+    method = fit(tiny, training_data(None, "one", "", "two", " "), k=4)
     assert sorted(shot.rationale for shot in method.shots_.examples) == ["one", "two"]
 
 
-def test_an_example_whose_answer_cannot_be_told_from_its_steps_is_not_shown(tiny: Checkpoint) -> None:
-    what = training_data("one", "two")
-    what = replace(what, train=(*what.train, TaskRow("q9", "sum", ("A:\nnine",), "three")))
-    assert {shot.id for shot in fitted(tiny, what, k=4).shots_.examples} == {"q0", "q1"}
+def test_fit_skips_an_example_whose_answer_is_not_separable(tiny: Checkpoint) -> None:
+    data = training_data("one", "two")
+    data = replace(data, train=(*data.train, TaskRow("q9", "sum", ("A:\nnine",), "three")))
+    assert {shot.id for shot in fit(tiny, data, k=4).shots_.examples} == {"q0", "q1"}
 
 
 @pytest.mark.parametrize(
-    ("what", "reason"),
+    ("data", "reason"),
     [
-        (training_data(None, None), "no training example has a worked solution"),
+        (training_data(None, None), "no training example has a .rationale"),
         (training_data("one", template="Q: {input}\nA: {target}\n"), "template ends an answer before"),
-        (training_data("one " * 200), "context holds no worked example"),
+        (training_data("one " * 200), "no solved example fits into the context"),
     ],
 )
-def test_a_task_that_cannot_be_worked_is_unsupported_with_its_reason(
-    tiny: Checkpoint, what: TaskTrainingData, reason: str
+def test_fit_unusable_task_raises_unsupported_with_the_reason(
+    tiny: Checkpoint, data: TaskTrainingData, reason: str
 ) -> None:
     with pytest.raises(Unsupported, match=reason):
-        fitted(tiny, what)
+        fit(tiny, data)
 
 
-def test_the_steps_are_not_part_of_the_answer(tiny: Checkpoint) -> None:
-    method = fitted(tiny, training_data("one", "two"), k=2)
-    asked: list[str] = []
+def test_predict_returns_the_answer_without_the_rationale(tiny: Checkpoint) -> None:
+    method = fit(tiny, training_data("one", "two"), k=2)
+    prompts_seen: list[str] = []
 
-    def answer(prompts: list[str]) -> list[str]:
-        asked.extend(prompts)
+    def generate(prompts: list[str]) -> list[str]:
+        prompts_seen.extend(prompts)
         return ["\nso and so\nA: 7\n\n", "\nso and"]
 
     method.shots_ = replace(method.shots_, lm=SimpleNamespace(context=999, max_new_tokens=8, tokens=list))
-    method.lm_.generate = answer
+    method.lm_.generate = generate
     assert method.predict(["sum 7", "sum 8"]) == ["A: 7", ""]
-    assert all("one\nA: 0" in prompt and "two\nA: 1" in prompt for prompt in asked)
+    assert all("one\nA: 0" in prompt and "two\nA: 1" in prompt for prompt in prompts_seen)
 
 
-def test_the_saved_prompt_is_the_one_that_is_asked(tiny: Checkpoint, tmp_path: Path) -> None:
-    method = fitted(tiny, training_data("one", "two"), k=2)
+def test_save_writes_the_prompt_that_predict_uses(tiny: Checkpoint, tmp_path: Path) -> None:
+    method = fit(tiny, training_data("one", "two"), k=2)
     method.save(tmp_path)
     saved = json.loads((tmp_path / "prompt.json").read_text("utf-8"))["prompt"]
     assert saved.replace("{input}", "sum 7") == method.shots_.prompt("sum 7")
 
 
-def test_self_consistency_takes_the_commonest_conclusion(lively: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> None:
-    what = training_data(*["one and one"] * 4)
-    method = fitted(lively, what, k=2, m=5)
-    worked = ["\nx\nA: 2\n\n", "\nx\nA: 3\n\n", "\nbroke off", "\ny\nA: 3\n\n", "\nz\nA: 2\n\n"]
-    assert method.vote(worked) == "A: 2", "of several commonest the first drawn"
-    assert method.vote(worked[1:]) == "A: 3"
-    assert method.vote(worked[2:3]) == ""
-    asked = []
+def test_vote_most_frequent_answer_wins(lively: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = training_data(*["one and one"] * 4)
+    method = fit(lively, data, k=2, m=5)
+    solutions = ["\nx\nA: 2\n\n", "\nx\nA: 3\n\n", "\nbroke off", "\ny\nA: 3\n\n", "\nz\nA: 2\n\n"]
+    assert method.vote(solutions) == "A: 2", "of equally frequent answers the first sampled wins"
+    assert method.vote(solutions[1:]) == "A: 3"
+    assert method.vote(solutions[2:3]) == ""
+    settings_seen = []
 
     def generate(prompts: list[str], **settings: Any) -> list[str]:
-        asked.append(settings)
-        return [worked[settings["sample_index"]]]
+        settings_seen.append(settings)
+        return [solutions[settings["sample_index"]]]
 
     monkeypatch.setattr(method.lm_, "generate", generate)
     assert method.predict(["sum 9"]) == ["A: 2"]
-    assert asked == [{"temperature": 0.7, "sample_index": draw} for draw in range(5)]
+    assert settings_seen == [{"temperature": 0.7, "sample_index": index} for index in range(5)]

@@ -1,4 +1,4 @@
-"""Methods over a frozen body: what they read is the base's, what they learn is theirs alone."""
+"""Methods on a frozen model: `features` and `head`."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ LABELS = ("warm", "cold")
 
 
 def colors(first: int, count: int) -> tuple[TaskRow, ...]:
-    """Two colors, which are the whole difference between two answers."""
-    sides = (("the red one", "warm"), ("a blue thing", "cold"))
+    """Rows whose answer depends on one of two colors only."""
+    kinds = (("the red one", "warm"), ("a blue thing", "cold"))
     return tuple(
-        TaskRow(f"{place}", f"{place} {sides[place % 2][0]}", (sides[place % 2][1],))
-        for place in range(first, first + count)
+        TaskRow(f"{number}", f"{number} {kinds[number % 2][0]}", (kinds[number % 2][1],))
+        for number in range(first, first + count)
     )
 
 
@@ -41,18 +41,18 @@ def separable(*, open_answers: bool = False, train: Sequence[TaskRow] = ()) -> T
 
 
 def fit(
-    name: str, base: Checkpoint, data: TaskTrainingData, grant: BudgetLimits, **params: Any
+    name: str, base: Checkpoint, data: TaskTrainingData, limits: BudgetLimits, **params: Any
 ) -> tuple[Any, BudgetTracker]:
     method: Any = registry.find_method(name)(**params)
     seed_all(data.seed)
     lm = method.load(base)
-    budget = BudgetTracker(grant, len(data.train))
+    budget = BudgetTracker(limits, len(data.train))
     return method.fit(lm, data, budget), budget
 
 
 @pytest.fixture(scope="module")
 def features() -> Any:
-    """The module, found as the registry finds it."""
+    """The module of the method, imported as the registry imports it."""
     import importlib
 
     return importlib.import_module(registry.find_method("features").__module__)
@@ -60,21 +60,21 @@ def features() -> Any:
 
 @pytest.mark.parametrize("open_answers", [False, True], ids=["closed", "open"])
 @pytest.mark.parametrize("name", METHODS)
-def test_every_weight_of_the_base_keeps_every_bit(lively: Checkpoint, name: str, open_answers: bool) -> None:
+def test_fit_and_predict_leave_the_base_weights_unchanged(lively: Checkpoint, name: str, open_answers: bool) -> None:
     method, _ = fit(
-        name, lively, separable(open_answers=open_answers), BudgetLimits(steps=3, batch=4), **changing(name)
+        name, lively, separable(open_answers=open_answers), BudgetLimits(steps=3, batch=4), **learning_rate(name)
     )
     method.predict(QUESTIONS)
     after, before = dict(method.lm_.model.named_parameters()), lively.load().model.named_parameters()
     assert all(torch.equal(after[key], weight) for key, weight in before)
 
 
-def changing(name: str) -> dict[str, float]:
+def learning_rate(name: str) -> dict[str, float]:
     return {"lr": 1e-2} if name == "head" else {}
 
 
 @pytest.mark.parametrize("open_answers", [False, True], ids=["closed", "open"])
-def test_features_tell_apart_what_is_plainly_different(lively: Checkpoint, open_answers: bool) -> None:
+def test_features_separable_questions_are_answered(lively: Checkpoint, open_answers: bool) -> None:
     method, budget = fit("features", lively, separable(open_answers=open_answers), BudgetLimits(epochs=1))
     unseen = colors(60, 20)
     answers = method.predict([row.input for row in unseen])
@@ -82,61 +82,66 @@ def test_features_tell_apart_what_is_plainly_different(lively: Checkpoint, open_
     assert (budget.steps, budget.examples) == (0, 24)
 
 
-def test_the_head_tells_apart_what_is_plainly_different(lively: Checkpoint) -> None:
+def test_head_separable_questions_are_answered(lively: Checkpoint) -> None:
     method, _ = fit("head", lively, separable(), BudgetLimits(epochs=20, batch=8), lr=1e-2)
     unseen = colors(60, 20)
     answers = method.predict([row.input for row in unseen])
     assert sum(answer == row.target for answer, row in zip(answers, unseen, strict=True)) >= 19
 
 
-def test_the_scaler_and_the_reader_know_the_training_questions_only(lively: Checkpoint, features: Any) -> None:
+def test_features_scaler_and_weights_come_from_training_only(lively: Checkpoint, features: Any) -> None:
     data = separable()
     method, _ = fit("features", lively, data, BudgetLimits(epochs=1))
     lm = lively.load()
     rows = [lm.tokens(data.prompt(row.input)) for row in data.train]
-    vectors = features.encode(lm, rows, layer=method.layer, pool=method.pool).double()
+    vectors = features.extract_features(lm, rows, layer=method.layer, pool=method.pool).double()
     assert method.mean_ == pytest.approx(vectors.mean(0).numpy(), abs=1e-4)
     assert method.scale_ == pytest.approx(vectors.std(0, correction=0).numpy(), abs=1e-4)
-    kept = [array.copy() for array in (method.mean_, method.scale_, method.weights_)]
+    copies = [array.copy() for array in (method.mean_, method.scale_, method.weights_)]
     method.predict(QUESTIONS)
     after = (method.mean_, method.scale_, method.weights_)
-    assert all((one == other).all() for one, other in zip(kept, after, strict=True))
+    assert all((copy == array).all() for copy, array in zip(copies, after, strict=True))
 
 
 @pytest.mark.parametrize("pool", ["last", "mean"])
 @pytest.mark.parametrize("layer", [0.5, 1.0])
-def test_features_do_not_depend_on_what_else_is_in_the_batch(
+def test_extract_features_does_not_depend_on_the_batch(
     lively: Checkpoint, features: Any, layer: float, pool: str
 ) -> None:
     lm = lively.load()
     rows = [
         lm.tokens(f"{text} one two three"[:length]) for text, length in zip("abcde", (1, 9, 15, 2, 12), strict=True)
     ]
-    together = features.encode(lm, rows, layer=layer, pool=pool)
-    alone = torch.cat([features.encode(lm, [row], layer=layer, pool=pool) for row in rows])
+    together = features.extract_features(lm, rows, layer=layer, pool=pool)
+    alone = torch.cat([features.extract_features(lm, [row], layer=layer, pool=pool) for row in rows])
     torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-4)
-    assert torch.unique(alone.round(decimals=2), dim=0).shape[0] == len(rows), "all alike: this test could not fail"
+    assert torch.unique(alone.round(decimals=2), dim=0).shape[0] == len(rows), (
+        "features must differ, or this test cannot fail"
+    )
 
 
-def test_the_last_feature_is_the_state_from_which_the_answer_is_continued(lively: Checkpoint, features: Any) -> None:
+def test_extract_features_last_token_predicts_the_next_logits(lively: Checkpoint, features: Any) -> None:
     lm = lively.load()
     row = lm.tokens("Q: red one\nA:")
     with torch.no_grad():
         logits = lm.model(torch.tensor([row])).logits[0, -1]
-        vector = features.encode(lm, [row, row + row], layer=1.0, pool="last")[0]
+        vector = features.extract_features(lm, [row, row + row], layer=1.0, pool="last")[0]
         torch.testing.assert_close(lm.model.lm_head(vector), logits, rtol=1e-4, atol=1e-4)
 
 
-def test_more_neighbours_outvote_one_that_is_wrong(lively: Checkpoint) -> None:
+def test_features_more_neighbors_outvote_a_wrong_one(lively: Checkpoint) -> None:
     train = (*colors(0, 24), TaskRow("odd", "60 the red one", ("cold",)))
     data = separable(open_answers=True, train=train)
-    one, _ = fit("features", lively, data, BudgetLimits(epochs=1), k=1)
-    five, _ = fit("features", lively, data, BudgetLimits(epochs=1), k=5)
-    assert (one.predict(["60 the red one"]), five.predict(["60 the red one"])) == (["cold"], ["warm"])
+    one_neighbor, _ = fit("features", lively, data, BudgetLimits(epochs=1), k=1)
+    five_neighbors, _ = fit("features", lively, data, BudgetLimits(epochs=1), k=5)
+    assert (one_neighbor.predict(["60 the red one"]), five_neighbors.predict(["60 the red one"])) == (
+        ["cold"],
+        ["warm"],
+    )
 
 
 @pytest.mark.parametrize("counts", [(3, 0), (3, 1), (2, 2)], ids=str)
-def test_features_cope_with_labels_too_rare_to_validate_on(lively: Checkpoint, counts: tuple[int, int]) -> None:
+def test_features_rare_labels_are_fitted_without_folds(lively: Checkpoint, counts: tuple[int, int]) -> None:
     warm, cold = counts
     pool = colors(0, 8)
     method, _ = fit("features", lively, separable(train=pool[::2][:warm] + pool[1::2][:cold]), BudgetLimits(epochs=1))
@@ -144,7 +149,7 @@ def test_features_cope_with_labels_too_rare_to_validate_on(lively: Checkpoint, c
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_a_budget_of_tokens_is_kept(lively: Checkpoint, name: str) -> None:
+def test_fit_keeps_the_limit_on_tokens(lively: Checkpoint, name: str) -> None:
     train = colors(0, 80)
     data = separable(train=train)
     lm = lively.load()
@@ -155,38 +160,38 @@ def test_a_budget_of_tokens_is_kept(lively: Checkpoint, name: str) -> None:
     assert set(method.predict(QUESTIONS)) <= set(LABELS)
 
 
-def test_features_that_cannot_be_paid_for_are_unsupported(lively: Checkpoint) -> None:
+def test_features_too_small_budget_raises_unsupported(lively: Checkpoint) -> None:
     with pytest.raises(Unsupported, match="budget"):
         fit("features", lively, separable(), BudgetLimits(epochs=1, tokens=1))
 
 
-def test_the_head_encodes_each_question_once_and_keeps_to_its_steps(lively: Checkpoint) -> None:
+def test_head_encodes_each_question_once_within_its_steps(lively: Checkpoint) -> None:
     data = separable()
     method, budget = fit("head", lively, data, BudgetLimits(steps=5, batch=12))
     assert (budget.steps, budget.examples, budget.stopped_by) == (5, 60, "steps")
     assert budget.tokens == sum(len(method.lm_.tokens(data.prompt(row.input))) for row in data.train)
 
 
-def test_what_the_head_trains_is_one_layer_and_that_is_what_it_counts(lively: Checkpoint) -> None:
+def test_head_trains_and_counts_one_layer(lively: Checkpoint) -> None:
     base, width = lively.load(), 64
-    closed, _ = fit("head", lively, separable(), BudgetLimits(steps=1))
+    closed_labels, _ = fit("head", lively, separable(), BudgetLimits(steps=1))
     added = len(LABELS) * (width + 1)
-    assert closed.lm_.count_parameters() == (base.count_parameters()[0] + added, added)
-    opened, _ = fit("head", lively, separable(open_answers=True), BudgetLimits(steps=1))
+    assert closed_labels.lm_.count_parameters() == (base.count_parameters()[0] + added, added)
+    open_answers, _ = fit("head", lively, separable(open_answers=True), BudgetLimits(steps=1))
     untied = base.model.config.vocab_size * width
-    assert opened.lm_.count_parameters() == (base.count_parameters()[0] + untied, untied)
+    assert open_answers.lm_.count_parameters() == (base.count_parameters()[0] + untied, untied)
 
 
-def test_a_head_over_a_body_of_lower_precision_answers_in_that(lively: Checkpoint) -> None:
-    low = dataclasses.replace(lively, dtype="bfloat16")
-    method, _ = fit("head", low, separable(open_answers=True), BudgetLimits(steps=1, batch=4))
+def test_head_on_a_bfloat16_model_answers_in_bfloat16(lively: Checkpoint) -> None:
+    bfloat16_base = dataclasses.replace(lively, dtype="bfloat16")
+    method, _ = fit("head", bfloat16_base, separable(open_answers=True), BudgetLimits(steps=1, batch=4))
     assert any(weight.requires_grad for weight in method.lm_.model.parameters())
     assert {weight.dtype for weight in method.lm_.model.parameters()} == {torch.bfloat16}
     assert len(method.predict(QUESTIONS)) == len(QUESTIONS)
 
 
 @pytest.mark.parametrize("open_answers", [False, True], ids=["closed", "open"])
-def test_a_saved_head_and_the_base_give_the_same_answers(
+def test_head_saved_weights_on_the_base_give_the_same_answers(
     lively: Checkpoint, tmp_path: Path, open_answers: bool
 ) -> None:
     from safetensors.torch import load_file
@@ -196,32 +201,31 @@ def test_a_saved_head_and_the_base_give_the_same_answers(
     method.save(tmp_path)
     saved = load_file(tmp_path / "trained.safetensors")
     assert sum(weight.numel() for weight in saved.values()) == method.lm_.count_parameters()[1]
-    swapped = [dataclasses.replace(row, references=(LABELS[row.target == "warm"],)) for row in data.train]
-    fresh, _ = fit("head", lively, dataclasses.replace(data, train=tuple(swapped)), BudgetLimits(steps=1), lr=1e-2)
-    assert fresh.predict(QUESTIONS) != method.predict(QUESTIONS), "alike before: this test could not fail"
+    swapped_rows = [dataclasses.replace(row, references=(LABELS[row.target == "warm"],)) for row in data.train]
+    fresh, _ = fit("head", lively, dataclasses.replace(data, train=tuple(swapped_rows)), BudgetLimits(steps=1), lr=1e-2)
+    assert fresh.predict(QUESTIONS) != method.predict(QUESTIONS), "answers must differ before, or this test cannot fail"
     fresh.lm_.model.load_state_dict(saved, strict=False)
     assert fresh.predict(QUESTIONS) == method.predict(QUESTIONS)
     assert (tmp_path / "labels.json").exists() is not open_answers
 
 
-def test_a_saved_reader_is_numbers_and_words_that_answer_alike(
-    lively: Checkpoint, features: Any, tmp_path: Path
-) -> None:
+def test_features_saved_files_give_the_same_answers(lively: Checkpoint, features: Any, tmp_path: Path) -> None:
     from safetensors.numpy import load_file
 
     data = separable()
     method, _ = fit("features", lively, data, BudgetLimits(epochs=1))
     method.save(tmp_path)
-    numbers, words = load_file(tmp_path / "reader.safetensors"), json.loads((tmp_path / "reader.json").read_text())
+    arrays = load_file(tmp_path / "reader.safetensors")
+    settings = json.loads((tmp_path / "reader.json").read_text())
     lm = lively.load()
     rows = [lm.tokens(data.prompt(question)) for question in QUESTIONS]
-    vectors = features.encode(lm, rows, layer=words["layer"], pool=words["pool"]).numpy()
-    scores = (vectors - numbers["mean"]) / numbers["scale"] @ numbers["weights"].T + numbers["bias"]
-    assert [words["answers"][place] for place in scores.argmax(1)] == method.predict(QUESTIONS)
+    vectors = features.extract_features(lm, rows, layer=settings["layer"], pool=settings["pool"]).numpy()
+    scores = (vectors - arrays["mean"]) / arrays["scale"] @ arrays["weights"].T + arrays["bias"]
+    assert [settings["answers"][index] for index in scores.argmax(1)] == method.predict(QUESTIONS)
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_tokens_read_while_answering_are_counted_and_those_of_fitting_are_not(lively: Checkpoint, name: str) -> None:
+def test_token_usage_counts_predict_and_not_fit(lively: Checkpoint, name: str) -> None:
     data = separable()
     method, _ = fit(name, lively, data, BudgetLimits(steps=1, epochs=1, batch=4))
     assert method.lm_.token_usage.prompt_tokens == 0

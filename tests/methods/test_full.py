@@ -1,4 +1,4 @@
-"""Full fine-tuning, from the base's weights and from random ones."""
+"""Full fine-tuning, from the weights of the base model and from random weights."""
 
 from __future__ import annotations
 
@@ -23,34 +23,34 @@ Fit = Callable[[str], Any]
 
 
 def load(name: str, base: Checkpoint, seed: int = 0) -> Any:
-    """The model of a method just as the worker loads it."""
+    """Load the model of a method as a run does."""
     seed_all(seed)
     return registry.find_method(name)().load(base)
 
 
 def matrices(lm: Any) -> dict[str, torch.Tensor]:
-    """Weights that are drawn by chance; norms start as ones everywhere."""
+    """Randomly initialized weights; those of norms always start as ones."""
     return {name: weight.detach() for name, weight in lm.model.named_parameters() if weight.ndim > 1}
 
 
 @pytest.fixture(scope="module")
 def fitted(lively: Checkpoint) -> Fit:
     """A method after three steps of four examples, fitted once."""
-    made: dict[str, Any] = {}
+    methods: dict[str, Any] = {}
 
-    def once(name: str) -> Any:
-        if name not in made:
+    def fit_once(name: str) -> Any:
+        if name not in methods:
             lm, data = load(name, lively), tiny_training_data()
             budget = BudgetTracker(BudgetLimits(steps=3, batch=4), len(data.train))
-            made[name] = registry.find_method(name)().fit(lm, data, budget)
+            methods[name] = registry.find_method(name)().fit(lm, data, budget)
             assert budget.steps == 3
-        return made[name]
+        return methods[name]
 
-    return once
+    return fit_once
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_every_weight_is_trained_and_the_embedding_stays_tied(fitted: Fit, lively: Checkpoint, name: str) -> None:
+def test_fit_trains_every_weight_and_keeps_the_embedding_tied(fitted: Fit, lively: Checkpoint, name: str) -> None:
     lm = fitted(name).lm_
     assert lm.count_parameters()[1] == lm.count_parameters()[0] == lively.load().count_parameters()[0]
     assert lm.model.lm_head.weight is lm.model.get_input_embeddings().weight
@@ -59,7 +59,7 @@ def test_every_weight_is_trained_and_the_embedding_stays_tied(fitted: Fit, livel
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_what_is_saved_is_a_whole_model_with_the_same_answers(
+def test_save_writes_a_complete_model_with_the_same_answers(
     fitted: Fit, lively: Checkpoint, tmp_path: Path, name: str
 ) -> None:
     from transformers import AutoModelForCausalLM
@@ -68,15 +68,15 @@ def test_what_is_saved_is_a_whole_model_with_the_same_answers(
 
     method = fitted(name)
     answers = method.predict(QUESTIONS)
-    assert lively.load().generate(PROMPTS) != answers, "training changed no answer, so this test could not fail"
+    assert lively.load().generate(PROMPTS) != answers, "training must change an answer, or this test cannot fail"
     method.save(tmp_path)
-    again = CausalLM(AutoModelForCausalLM.from_pretrained(tmp_path), method.lm_.tokenizer, lively.decoding)
-    assert again.generate(PROMPTS) == answers
-    assert again.count_parameters()[0] == method.lm_.count_parameters()[0]
+    loaded = CausalLM(AutoModelForCausalLM.from_pretrained(tmp_path), method.lm_.tokenizer, lively.decoding)
+    assert loaded.generate(PROMPTS) == answers
+    assert loaded.count_parameters()[0] == method.lm_.count_parameters()[0]
 
 
 @pytest.mark.parametrize(("width", "expected"), [(128, 2e-3), (256, 1e-3), (4096, 6.25e-5)])
-def test_the_learning_rate_falls_as_the_model_grows_wider(width: int, expected: float) -> None:
+def test_peak_learning_rate_falls_with_the_width(width: int, expected: float) -> None:
     from transformers import GPT2Config, LlamaConfig
 
     class Model:
@@ -88,7 +88,7 @@ def test_the_learning_rate_falls_as_the_model_grows_wider(width: int, expected: 
     assert method.peak_learning_rate(Model(GPT2Config(n_embd=width))) == pytest.approx(expected)
 
 
-def test_the_peak_is_what_the_optimizer_gets(lively: Checkpoint) -> None:
+def test_fit_optimizer_gets_the_peak_learning_rate(lively: Checkpoint) -> None:
     from torch.optim.optimizer import register_optimizer_step_pre_hook
 
     rates = []
@@ -99,24 +99,24 @@ def test_the_peak_is_what_the_optimizer_gets(lively: Checkpoint) -> None:
         method.fit(lm, data, BudgetTracker(BudgetLimits(steps=1, batch=4), len(data.train)))
     finally:
         hook.remove()
-    assert rates == pytest.approx([4e-3])  # the tiny base is 64 wide
+    assert rates == pytest.approx([4e-3])  # the tiny base has a width of 64
 
 
-def test_random_weights_keep_nothing_of_the_base(lively: Checkpoint) -> None:
+def test_random_weights_differ_from_the_base(lively: Checkpoint) -> None:
     base, random = matrices(lively.load()), matrices(load("random-weights", lively))
     assert base.keys() == random.keys()
     for name, weight in random.items():
-        # Padding is all zeros by the architecture's own rules, in the base too.
+        # The embedding of the padding token is zero in both.
         assert float((weight == base[name]).float().mean()) < 0.01, name
 
 
-def test_random_weights_are_drawn_as_wide_as_the_architecture_says(lively: Checkpoint) -> None:
+def test_random_weights_have_the_std_of_the_initializer(lively: Checkpoint) -> None:
     lm = load("random-weights", lively)
-    wanted = lm.model.config.initializer_range
-    assert all(float(weight.std()) == pytest.approx(wanted, rel=0.1) for weight in matrices(lm).values())
+    expected = lm.model.config.initializer_range
+    assert all(float(weight.std()) == pytest.approx(expected, rel=0.1) for weight in matrices(lm).values())
 
 
-def test_random_weights_depend_on_the_seed_alone(lively: Checkpoint) -> None:
-    first, again, other = (matrices(load("random-weights", lively, seed)) for seed in (0, 0, 1))
-    assert all(torch.equal(weight, again[name]) for name, weight in first.items())
+def test_random_weights_depend_on_the_seed_only(lively: Checkpoint) -> None:
+    first, repeated, other = (matrices(load("random-weights", lively, seed)) for seed in (0, 0, 1))
+    assert all(torch.equal(weight, repeated[name]) for name, weight in first.items())
     assert not any(torch.equal(weight, other[name]) for name, weight in first.items())

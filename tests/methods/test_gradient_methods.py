@@ -1,4 +1,4 @@
-"""Training: it starts from the base, changes only what it says, keeps to the budget, and can be had again."""
+"""Gradient training: start, trained weights, targets, budget, curve and repeatability."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from bench.method import Method
 from bench.modeling.causal_lm import CausalLM
 from bench.modeling.checkpoint import Checkpoint
 from bench.modeling.seed import seed_all
-from bench.records.record import BudgetLimits
+from bench.records import BudgetLimits
 from bench.task import TaskTrainingData
 from bench.testing import QUESTIONS, tiny_training_data
 from bench.training import trainer
@@ -33,47 +33,48 @@ PROMPTS = [tiny_training_data().prompt(question) for question in QUESTIONS]
 
 
 @dataclass
-class Seen:
-    """What went through the model while it was trained."""
+class TrainingLog:
+    """Batches and optimizer steps of a training."""
 
     rows: list[tuple[list[int], list[int], list[int]]] = field(default_factory=list)
     sizes: list[int] = field(default_factory=list)
     dtypes: set[torch.dtype] = field(default_factory=set)
     steps: int = 0
-    working: Callable[[], None] = lambda: None
+    before_batch: Callable[[], None] = lambda: None
 
 
 @dataclass
-class Fitted:
+class FitResult:
     method: Any
     lm: CausalLM
     budget: BudgetTracker
-    seen: Seen
+    log: TrainingLog
     changed: list[str]
+    """Names of base weights that changed."""
 
 
 @contextmanager
-def watching(seen: Seen) -> Iterator[None]:
-    """Looks at every training batch and every optimizer step, whoever takes it."""
+def record_training(log: TrainingLog) -> Iterator[None]:
+    """Record every training batch and every optimizer step."""
     from torch.optim.optimizer import register_optimizer_step_post_hook
     from trl import SFTTrainer
 
     training_step = SFTTrainer.training_step
 
-    def spy(self: Any, model: Any, inputs: Any, *rest: Any, **named: Any) -> Any:
+    def recorded_step(self: Any, model: Any, inputs: Any, *rest: Any, **named: Any) -> Any:
         columns = (inputs[key].tolist() for key in ("input_ids", "attention_mask", "labels"))
         rows = list(zip(*columns, strict=True))
-        seen.rows += rows
-        seen.sizes.append(len(rows))
-        seen.dtypes |= {weight.dtype for weight in model.parameters() if weight.requires_grad}
-        seen.working()
+        log.rows += rows
+        log.sizes.append(len(rows))
+        log.dtypes |= {weight.dtype for weight in model.parameters() if weight.requires_grad}
+        log.before_batch()
         return training_step(self, model, inputs, *rest, **named)
 
-    def count(*_: Any) -> None:
-        seen.steps += 1
+    def count_step(*_: Any) -> None:
+        log.steps += 1
 
-    hook = register_optimizer_step_post_hook(count)
-    SFTTrainer.training_step = spy
+    hook = register_optimizer_step_post_hook(count_step)
+    SFTTrainer.training_step = recorded_step
     try:
         yield
     finally:
@@ -84,53 +85,53 @@ def watching(seen: Seen) -> Iterator[None]:
 def fit(
     name: str,
     base: Checkpoint,
-    grant: BudgetLimits,
+    limits: BudgetLimits,
     *,
     seed: int = 0,
-    fills_with_end: bool = False,
-    working: Callable[[], None] = lambda: None,
+    pad_with_end: bool = False,
+    before_batch: Callable[[], None] = lambda: None,
     **params: Any,
-) -> Fitted:
-    """Just as the worker does it."""
+) -> FitResult:
+    """Load and fit a method as a run does."""
     method: Method = registry.find_method(name)(**({"lr": 2e-2, "rank": 4} | params))
     data: TaskTrainingData = tiny_training_data(seed=seed)
     seed_all(seed)
     lm: Any = method.load(base)
-    if fills_with_end:
+    if pad_with_end:
         lm.tokenizer.pad_token = lm.tokenizer.eos_token
     frozen = [(name, weight, weight.detach().clone()) for name, weight in lm.model.named_parameters()]
-    seen = Seen(working=working)
+    log = TrainingLog(before_batch=before_batch)
     seed_all(seed)
-    budget = BudgetTracker(grant, len(data.train))
-    with watching(seen):
+    budget = BudgetTracker(limits, len(data.train))
+    with record_training(log):
         method.fit(lm, data, budget)
     budget.stop()
     changed = [name for name, weight, before in frozen if not torch.equal(weight, before)]
-    return Fitted(method, lm, budget, seen, changed)
+    return FitResult(method, lm, budget, log, changed)
 
 
-Fit = Callable[[str], Fitted]
+Fit = Callable[[str], FitResult]
 
 
 @pytest.fixture(scope="module")
 def fitted(lively: Checkpoint) -> Fit:
-    """A method fitted once for all tests that only look at it: three steps of four examples, two passes at most."""
-    made: dict[str, Fitted] = {}
+    """A method after three steps of four examples, fitted once for all tests that do not change it."""
+    results: dict[str, FitResult] = {}
 
-    def once(name: str) -> Fitted:
-        if name not in made:
-            made[name] = fit(name, lively, BudgetLimits(steps=3, batch=4))
-        return made[name]
+    def fit_once(name: str) -> FitResult:
+        if name not in results:
+            results[name] = fit(name, lively, BudgetLimits(steps=3, batch=4))
+        return results[name]
 
-    return once
+    return fit_once
 
 
-def trained(lm: CausalLM) -> dict[str, torch.Tensor]:
+def trained_weights(lm: CausalLM) -> dict[str, torch.Tensor]:
     return {name: weight for name, weight in lm.model.named_parameters() if weight.requires_grad}
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_training_starts_from_the_base_as_it_was_loaded(lively: Checkpoint, name: str) -> None:
+def test_adapt_does_not_change_the_output(lively: Checkpoint, name: str) -> None:
     method: Any = registry.find_method(name)()
     lm = method.load(lively)
     ids = torch.tensor([lm.tokens(PROMPTS[0])])
@@ -141,25 +142,27 @@ def test_training_starts_from_the_base_as_it_was_loaded(lively: Checkpoint, name
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_the_frozen_weights_keep_every_bit(fitted: Fit, name: str) -> None:
+def test_fit_leaves_frozen_weights_unchanged(fitted: Fit, name: str) -> None:
     assert fitted(name).changed == []
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_what_is_trained_is_a_pair_of_low_rank_matrices_beside_each_linear_layer(fitted: Fit, name: str) -> None:
+def test_fit_trains_two_low_rank_matrices_per_linear_layer(fitted: Fit, name: str) -> None:
     run = fitted(name)
     rank = run.method.rank
-    assert run.lm.count_parameters()[1] == BLOCKS * sum(rank * (wide + high) for wide, high in SHAPES)
-    assert all("lora_" in weight for weight in trained(run.lm))
-    assert any(bool(weight.any()) for key, weight in trained(run.lm).items() if "lora_B" in key), "nothing was learnt"
+    assert run.lm.count_parameters()[1] == BLOCKS * sum(rank * (inputs + outputs) for inputs, outputs in SHAPES)
+    assert all("lora_" in weight for weight in trained_weights(run.lm))
+    assert any(bool(weight.any()) for key, weight in trained_weights(run.lm).items() if "lora_B" in key), (
+        "training must change the weights"
+    )
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_what_is_trained_is_held_in_float32(fitted: Fit, name: str) -> None:
-    assert fitted(name).seen.dtypes == {torch.float32}
+def test_fit_trained_weights_are_float32(fitted: Fit, name: str) -> None:
+    assert fitted(name).log.dtypes == {torch.float32}
 
 
-def test_qlora_holds_every_linear_layer_in_4_bits_and_lora_none(fitted: Fit) -> None:
+def test_qlora_quantizes_every_linear_layer_lora_none(fitted: Fit) -> None:
     from bitsandbytes.nn import Linear4bit
 
     layers = [module for module in fitted("qlora").lm.model.modules() if isinstance(module, Linear4bit)]
@@ -172,8 +175,8 @@ def test_qlora_holds_every_linear_layer_in_4_bits_and_lora_none(fitted: Fit) -> 
     assert not [module for module in fitted("lora").lm.model.modules() if isinstance(module, Linear4bit)]
 
 
-def test_qlora_learns_the_same_whether_or_not_the_model_has_answered_before(lively: Checkpoint) -> None:
-    """bitsandbytes repacks weights for a kernel without a gradient once a model answers, on CPUs that have one."""
+def test_qlora_gradients_do_not_depend_on_earlier_answers(lively: Checkpoint) -> None:
+    """On some CPUs bitsandbytes repacks weights for a kernel without gradient once a model answers."""
 
     def gradients(*, answers_first: bool) -> dict[str, torch.Tensor]:
         method: Any = registry.find_method("qlora")(rank=4)
@@ -195,72 +198,70 @@ def test_qlora_learns_the_same_whether_or_not_the_model_has_answered_before(live
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_the_labels_that_are_trained_on_are_answer_and_end_and_no_more(fitted: Fit, name: str) -> None:
+def test_fit_targets_are_answer_and_end_token_only(fitted: Fit, name: str) -> None:
     run, data = fitted(name), tiny_training_data()
     end = run.lm.tokenizer.eos_token
-    expected = {
-        (data.prompt(row.input) + data.completion(row) + end, data.completion(row) + end) for row in data.train
-    }
+    expected = {(data.prompt(row.input) + data.completion(row) + end, data.completion(row) + end) for row in data.train}
     seen = set()
-    for ids, mask, labels in run.seen.rows:
+    for ids, mask, labels in run.log.rows:
         real = [token for token, attended in zip(ids, mask, strict=True) if attended]
-        learnt = [label for label in labels if label != -100]
-        assert mask == sorted(mask, reverse=True), "training pads on the right"
-        seen.add((run.lm.tokenizer.decode(real), run.lm.tokenizer.decode(learnt)))
+        targets = [label for label in labels if label != -100]
+        assert mask == sorted(mask, reverse=True), "training must pad on the right"
+        seen.add((run.lm.tokenizer.decode(real), run.lm.tokenizer.decode(targets)))
     assert seen == expected
 
 
-def test_an_end_that_also_fills_is_still_learnt_and_counted_once(lively: Checkpoint) -> None:
-    run = fit("lora", lively, BudgetLimits(epochs=1, batch=3), fills_with_end=True)
+def test_fit_end_token_that_also_pads_is_a_target_once(lively: Checkpoint) -> None:
+    run = fit("lora", lively, BudgetLimits(epochs=1, batch=3), pad_with_end=True)
     data = tiny_training_data()
     pairs = [run.lm.encode(data.prompt(row.input), data.completion(row)) for row in data.train]
-    learnt = sorted([label for label in labels if label != -100] for _, _, labels in run.seen.rows)
-    assert learnt == sorted(tail for _, tail in pairs)
-    assert run.budget.tokens == sum(len(head) + len(tail) for head, tail in pairs)
+    targets = sorted([label for label in labels if label != -100] for _, _, labels in run.log.rows)
+    assert targets == sorted(completion for _, completion in pairs)
+    assert run.budget.tokens == sum(len(prompt) + len(completion) for prompt, completion in pairs)
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_a_budget_of_steps_is_used_up_and_not_exceeded(fitted: Fit, name: str) -> None:
+def test_fit_takes_exactly_the_steps_of_the_budget(fitted: Fit, name: str) -> None:
     run = fitted(name)
-    assert run.seen.steps == run.budget.steps == 3
-    assert run.seen.sizes == [4, 4, 4]
+    assert run.log.steps == run.budget.steps == 3
+    assert run.log.sizes == [4, 4, 4]
     assert run.budget.stopped_by == "steps"
 
 
-def test_a_budget_of_passes_shows_every_example_so_many_times(lively: Checkpoint) -> None:
+def test_fit_epochs_show_every_example_that_often(lively: Checkpoint) -> None:
     run = fit("lora", lively, BudgetLimits(epochs=2, batch=3))
-    assert run.seen.sizes == [3, 3, 2] * 2
-    assert run.seen.steps == run.budget.steps == run.budget.planned_steps == 6
+    assert run.log.sizes == [3, 3, 2] * 2
+    assert run.log.steps == run.budget.steps == run.budget.planned_steps == 6
     assert run.budget.examples == 16
-    assert run.budget.stopped_by == "passes"
-    shown = [tuple(token for token, real in zip(ids, mask, strict=True) if real) for ids, mask, _ in run.seen.rows]
-    assert len(set(shown[:8])) == 8
-    assert set(shown[:8]) == set(shown[8:])
+    assert run.budget.stopped_by == "epochs"
+    examples = [tuple(token for token, real in zip(ids, mask, strict=True) if real) for ids, mask, _ in run.log.rows]
+    assert len(set(examples[:8])) == 8
+    assert set(examples[:8]) == set(examples[8:])
 
 
 @pytest.mark.parametrize("tokens", [1, 200, 400])
-def test_a_budget_of_tokens_is_not_exceeded_by_one_step(lively: Checkpoint, tokens: int) -> None:
+def test_fit_limit_on_tokens_is_not_exceeded(lively: Checkpoint, tokens: int) -> None:
     run = fit("lora", lively, BudgetLimits(epochs=9, tokens=tokens, batch=4))
-    real = sum(sum(mask) for _, mask, _ in run.seen.rows)
+    real = sum(sum(mask) for _, mask, _ in run.log.rows)
     assert run.budget.tokens == real <= tokens
     assert run.budget.stopped_by == "tokens"
-    assert run.seen.steps == run.budget.steps
+    assert run.log.steps == run.budget.steps
     assert (run.budget.steps == 0) == (tokens == 1)
 
 
-def test_a_budget_of_seconds_ends_training_in_time(lively: Checkpoint, clock: Clock) -> None:
-    def work() -> None:
+def test_fit_limit_on_seconds_ends_training_in_time(lively: Checkpoint, clock: Clock) -> None:
+    def advance_clock() -> None:
         clock.now += 0.3
 
-    run = fit("lora", lively, BudgetLimits(epochs=9999, seconds=4.0), working=work)
-    assert run.budget.steps == run.seen.steps == 13
+    run = fit("lora", lively, BudgetLimits(epochs=9999, seconds=4.0), before_batch=advance_clock)
+    assert run.budget.steps == run.log.steps == 13
     assert run.budget.seconds == pytest.approx(3.9)
     assert run.budget.stopped_by == "seconds"
     assert run.method.curve_[-1].step == run.budget.steps
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_the_curve_goes_from_the_untrained_model_to_the_last_step(fitted: Fit, lively: Checkpoint, name: str) -> None:
+def test_fit_curve_covers_the_untrained_model_to_the_last_step(fitted: Fit, lively: Checkpoint, name: str) -> None:
     run = fitted(name)
     steps = [point.step for point in run.method.curve_]
     assert steps == sorted(set(steps))
@@ -276,7 +277,7 @@ def test_the_curve_goes_from_the_untrained_model_to_the_last_step(fitted: Fit, l
     assert [point.tokens for point in rest] == sorted({point.tokens for point in rest})
 
 
-def test_the_train_loss_is_the_mean_over_answer_tokens(lively: Checkpoint) -> None:
+def test_fit_train_loss_is_the_mean_over_answer_tokens(lively: Checkpoint) -> None:
     run = fit("lora", lively, BudgetLimits(steps=1, batch=8), lr=1e-9)
     data, untrained = tiny_training_data(), lively.load()
     seen = [untrained.encode(data.prompt(row.input), data.completion(row)) for row in data.train]
@@ -284,7 +285,7 @@ def test_the_train_loss_is_the_mean_over_answer_tokens(lively: Checkpoint) -> No
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_what_is_saved_gives_the_same_answers_with_peft_alone(
+def test_save_adapter_gives_the_same_answers_with_peft(
     fitted: Fit, lively: Checkpoint, tmp_path: Path, name: str
 ) -> None:
     from peft import PeftModel
@@ -292,55 +293,55 @@ def test_what_is_saved_gives_the_same_answers_with_peft_alone(
     run = fitted(name)
     answers = run.method.predict(QUESTIONS)
     base: Any = run.method.load(lively)
-    assert base.generate(PROMPTS) != answers, "training changed no answer, so this test could not fail"
+    assert base.generate(PROMPTS) != answers, "training must change an answer, or this test cannot fail"
     run.method.save(tmp_path)
     saved = CausalLM(PeftModel.from_pretrained(base.model, tmp_path), base.tokenizer, lively.decoding)
     assert saved.generate(PROMPTS) == answers
     from safetensors.torch import load_file
 
-    kept = load_file(tmp_path / "adapter_model.safetensors")
-    assert sum(weight.numel() for weight in kept.values()) == run.lm.count_parameters()[1]
+    saved_weights = load_file(tmp_path / "adapter_model.safetensors")
+    assert sum(weight.numel() for weight in saved_weights.values()) == run.lm.count_parameters()[1]
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_the_seed_decides_what_is_learnt(fitted: Fit, lively: Checkpoint, name: str) -> None:
-    first, again = fitted(name), fit(name, lively, BudgetLimits(steps=3, batch=4))
+def test_fit_weights_depend_on_the_seed_only(fitted: Fit, lively: Checkpoint, name: str) -> None:
+    first, repeated = fitted(name), fit(name, lively, BudgetLimits(steps=3, batch=4))
     other = fit(name, lively, BudgetLimits(steps=3, batch=4), seed=1)
-    assert first.seen.rows == again.seen.rows != other.seen.rows
-    learnt, relearnt, otherwise = (trained(run.lm) for run in (first, again, other))
-    assert learnt.keys() == relearnt.keys()
-    assert all(torch.equal(weight, relearnt[key]) for key, weight in learnt.items())
-    assert not all(torch.equal(weight, otherwise[key]) for key, weight in learnt.items())
+    assert first.log.rows == repeated.log.rows != other.log.rows
+    weights, repeated_weights, other_weights = (trained_weights(run.lm) for run in (first, repeated, other))
+    assert weights.keys() == repeated_weights.keys()
+    assert all(torch.equal(weight, repeated_weights[key]) for key, weight in weights.items())
+    assert not all(torch.equal(weight, other_weights[key]) for key, weight in weights.items())
 
 
-def test_evaluation_on_the_way_is_not_charged(lively: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> None:
-    measure, slept = CausalLM.evaluate_loss, 0.0
+def test_fit_evaluation_does_not_count_as_training_time(lively: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> None:
+    evaluate_loss, slept = CausalLM.evaluate_loss, 0.0
 
-    def slow(lm: CausalLM, pairs: Any) -> tuple[float, float]:
+    def slow_evaluate_loss(lm: CausalLM, pairs: Any) -> tuple[float, float]:
         nonlocal slept
         slept += 0.3
         time.sleep(0.3)
-        return measure(lm, pairs)
+        return evaluate_loss(lm, pairs)
 
-    monkeypatch.setattr(CausalLM, "measure", slow)
-    began = time.perf_counter()
+    monkeypatch.setattr(CausalLM, "evaluate_loss", slow_evaluate_loss)
+    start = time.perf_counter()
     run = fit("lora", lively, BudgetLimits(steps=2, batch=4))
     assert slept > 0.5
-    assert run.budget.seconds <= time.perf_counter() - began - slept
+    assert run.budget.seconds <= time.perf_counter() - start - slept
 
 
-def test_hyper_parameters_do_what_they_say(lively: Checkpoint) -> None:
+def test_lora_hyper_parameters_reach_the_configuration(lively: Checkpoint) -> None:
     method: Any = registry.find_method("lora")(rank=2, alpha=6, dropout=0.05)
     model = method.adapt(lively.load().model)
-    shape = model.peft_config["default"]
-    assert (shape.r, shape.lora_alpha, shape.lora_dropout) == (2, 6, 0.05)
+    config = model.peft_config["default"]
+    assert (config.r, config.lora_alpha, config.lora_dropout) == (2, 6, 0.05)
     assert {field.name for field in dataclasses.fields(method)} == {
         "lr", "warmup", "weight_decay", "rank", "alpha", "dropout",
     }  # fmt: skip
 
 
-def test_a_curve_reads_as_many_answers_as_tell_enough() -> None:
+def test_take_curve_rows_stops_at_enough_tokens() -> None:
     short, long = ([1], [2, 3]), ([1], list(range(700)))
-    assert trainer.enough([short] * 128) == [short] * 128
-    assert trainer.enough([short, long, long, long, long]) == [short, long, long, long]
-    assert trainer.enough([]) == []
+    assert trainer.take_curve_rows([short] * 128) == [short] * 128
+    assert trainer.take_curve_rows([short, long, long, long, long]) == [short, long, long, long]
+    assert trainer.take_curve_rows([]) == []

@@ -1,4 +1,4 @@
-"""Methods that tell the training data in another way, and train as LoRA does."""
+"""`instruct` and `shuffled-labels`, which train as LoRA does on another form of the data."""
 
 from __future__ import annotations
 
@@ -31,31 +31,31 @@ def fit(name: str, base: Checkpoint, *, template: str | None = None, data: Any =
     return method.fit(lm, data, BudgetTracker(BudgetLimits(steps=steps, batch=4), len(data.train)))
 
 
-def test_instruct_asks_and_answers_in_turns_of_the_chat_template(lively: Checkpoint) -> None:
+def test_instruct_uses_turns_of_the_chat_template(lively: Checkpoint) -> None:
     method = fit("instruct", lively, template=TEMPLATE, steps=1)
     lm = method.lm_
-    head, tail = encode_examples(lm, method.data_, DATA.train[:1])[0]
-    asked = DATA.prompt(DATA.train[0].input)
-    assert lm.tokenizer.decode(head) == f"[user]\n{asked}\n[assistant]\n"
-    assert lm.tokenizer.decode(tail) == DATA.train[0].target + lm.tokenizer.eos_token
+    prompt_ids, completion_ids = encode_examples(lm, method.data_, DATA.train[:1])[0]
+    prompt = DATA.prompt(DATA.train[0].input)
+    assert lm.tokenizer.decode(prompt_ids) == f"[user]\n{prompt}\n[assistant]\n"
+    assert lm.tokenizer.decode(completion_ids) == DATA.train[0].target + lm.tokenizer.eos_token
     assert method.predict(QUESTIONS) == lm.generate([method.data_.prompt(question) for question in QUESTIONS])
 
 
-def test_a_beginning_that_the_template_writes_itself_is_not_written_twice(lively: Checkpoint) -> None:
-    from bench.methods.instruct import chat
+def test_chat_prompt_leaves_out_the_begin_token_of_the_template(lively: Checkpoint) -> None:
+    from bench.methods.instruct import chat_prompt
 
     tokenizer: Any = lively.load().tokenizer
     tokenizer.chat_template = TEMPLATE
     tokenizer.bos_token = "<end>"
-    assert chat(tokenizer, "Hi") == "[user]\nHi\n[assistant]\n"
+    assert chat_prompt(tokenizer, "Hi") == "[user]\nHi\n[assistant]\n"
 
 
-def test_instruct_needs_a_chat_template(lively: Checkpoint) -> None:
+def test_instruct_without_chat_template_raises_unsupported(lively: Checkpoint) -> None:
     with pytest.raises(Unsupported, match="no chat template"):
         fit("instruct", lively)
 
 
-def test_shuffled_labels_keep_questions_and_answers_but_not_which_belongs_to_which(lively: Checkpoint) -> None:
+def test_shuffled_labels_keep_questions_and_shuffle_answers(lively: Checkpoint) -> None:
     train = fit("shuffled-labels", lively, steps=1).data_.train
     assert [example.input for example in train] == [example.input for example in DATA.train]
     assert Counter(example.target for example in train) == Counter(example.target for example in DATA.train)
@@ -64,7 +64,7 @@ def test_shuffled_labels_keep_questions_and_answers_but_not_which_belongs_to_whi
     assert [example.target for example in other] != [example.target for example in train]
 
 
-def test_shuffled_labels_learn_the_answers_worse_than_lora(lively: Checkpoint) -> None:
-    true, misled = (fit(name, lively, steps=80).lm_ for name in ("lora", "shuffled-labels"))
-    wanted = encode_examples(true, DATA, DATA.train)
-    assert true.evaluate_loss(wanted)[0] < 0.8 * misled.evaluate_loss(wanted)[0]
+def test_shuffled_labels_have_a_higher_loss_than_lora(lively: Checkpoint) -> None:
+    lora, shuffled = (fit(name, lively, steps=80).lm_ for name in ("lora", "shuffled-labels"))
+    pairs = encode_examples(lora, DATA, DATA.train)
+    assert lora.evaluate_loss(pairs)[0] < 0.8 * shuffled.evaluate_loss(pairs)[0]

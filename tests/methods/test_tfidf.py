@@ -1,4 +1,4 @@
-"""The control for closed labels."""
+"""tfidf, the control for tasks with closed labels."""
 
 from __future__ import annotations
 
@@ -20,52 +20,52 @@ from bench.testing import tiny_training_data
 
 def training_data(labels: tuple[str, ...] | None, rows: list[tuple[str, str]]) -> TaskTrainingData:
     card = tiny_training_data().card.model_copy(update={"labels": labels})
-    train = tuple(TaskRow(f"{place}", question, (answer,)) for place, (question, answer) in enumerate(rows))
+    train = tuple(TaskRow(f"{index}", question, (answer,)) for index, (question, answer) in enumerate(rows))
     return TaskTrainingData(card, train, train[:1], seed=0)
 
 
-def fit(what: TaskTrainingData) -> Any:
+def fit(data: TaskTrainingData) -> Any:
     return registry.find_method("tfidf")().fit(
-        cast(LM, None), what, BudgetTracker(BudgetLimits(epochs=1), len(what.train))
+        cast(LM, None), data, BudgetTracker(BudgetLimits(epochs=1), len(data.train))
     )
 
 
-ROWS = [(f"{color} {place}", answer) for place in range(6) for color, answer in (("red", "warm"), ("blue", "cold"))]
+ROWS = [(f"{color} {number}", answer) for number in range(6) for color, answer in (("red", "warm"), ("blue", "cold"))]
 
 
-def test_labels_are_read_off_the_letters() -> None:
+def test_predict_uses_the_letters_of_the_question() -> None:
     assert fit(training_data(("warm", "cold"), ROWS)).predict(["a bluish 9", "reddish 8"]) == ["cold", "warm"]
 
 
-def test_what_is_saved_is_numbers_for_n_grams_and_no_code(tmp_path: Path) -> None:
+def test_save_writes_arrays_and_names_but_no_code(tmp_path: Path) -> None:
     from safetensors.numpy import load_file
 
     fit(training_data(("warm", "cold"), ROWS)).save(tmp_path)
     assert {file.suffix for file in tmp_path.iterdir()} == {".safetensors", ".json"}
-    words = json.loads((tmp_path / "regression.json").read_text("utf-8"))
-    assert words["labels"] == ["cold", "warm"]
-    assert load_file(tmp_path / "regression.safetensors")["weights"].shape == (1, len(words["ngrams"]))
+    names = json.loads((tmp_path / "regression.json").read_text("utf-8"))
+    assert names["labels"] == ["cold", "warm"]
+    assert load_file(tmp_path / "regression.safetensors")["weights"].shape == (1, len(names["ngrams"]))
 
 
 @pytest.mark.parametrize(
-    ("what", "reason"),
+    ("data", "reason"),
     [(training_data(None, ROWS), "nearest"), (training_data(("warm", "cold"), ROWS[::2]), "majority")],
     ids=["open", "one label"],
 )
-def test_where_it_cannot_be_a_yardstick_it_names_the_one_that_can(what: TaskTrainingData, reason: str) -> None:
+def test_fit_unsupported_task_names_another_control(data: TaskTrainingData, reason: str) -> None:
     with pytest.raises(Unsupported, match=reason):
-        fit(what)
+        fit(data)
 
 
 @pytest.mark.parametrize("labels", [None, ["warm", "cold", "mild"]], ids=["open", "closed"])
-def test_it_joins_comparisons_on_closed_labels_and_no_others(
+def test_plan_adds_tfidf_to_tasks_with_closed_labels_only(
     make_task: MakeTask, tmp_path: Path, labels: list[str] | None
 ) -> None:
     folder = make_task(tmp_path / "task", **({"labels": labels} if labels else {}))
 
-    def planned(methods: str) -> set[str]:
+    def planned_methods(methods: str) -> set[str]:
         jobs = plan_jobs(methods, str(folder), "bookworm", seeds=1, budget_text="quick", settings=())
         return {job.spec.method.name for job in jobs}
 
-    assert ("tfidf" in planned("lora")) is (labels is not None)
-    assert planned("tfidf") == {"tfidf"}, "asked for by name it runs, and says why it cannot"
+    assert ("tfidf" in planned_methods("lora")) is (labels is not None)
+    assert planned_methods("tfidf") == {"tfidf"}, "a named method runs and reports why it is unsupported"

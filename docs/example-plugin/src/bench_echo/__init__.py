@@ -1,1 +1,1 @@
-"""What this package brings to adaptbench."""
+"""A method and a task for adaptbench."""

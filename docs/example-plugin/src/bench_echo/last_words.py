@@ -1,4 +1,4 @@
-"""Answers with the last words of the question, as many as training answers have in the middle."""
+"""Answers with the last words of the question, as many as the median training answer has."""
 
 from dataclasses import dataclass
 from statistics import median_low
@@ -8,14 +8,14 @@ from bench.method import Method, param
 
 @dataclass
 class LastWords(Method):
-    more: int = param(0, help="words more than that")
+    more: int = param(0, help="words in addition to the median")
 
     def load(self, base):
         return None  # needs no model
 
     def fit(self, lm, data, budget):
         budget.spend(examples=len(data.train))
-        self.words_ = max(1, median_low(len(one.target.split()) for one in data.train) + self.more)
+        self.words_ = max(1, median_low(len(example.target.split()) for example in data.train) + self.more)
         return self
 
     def predict(self, inputs):

@@ -1,1 +1,1 @@
-"""A task: the folder of this file, found by its entry point."""
+"""The task `word-order`: the entry point names this package, whose folder is the task."""
