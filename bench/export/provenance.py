@@ -9,7 +9,7 @@ from bench import registry
 from bench.data import hub_tasks
 from bench.errors import UserError
 from bench.modeling import checkpoint
-from bench.records.record import Record
+from bench.records import Record
 from bench.task import Task
 
 

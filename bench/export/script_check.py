@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bench.errors import UserError
-from bench.records.samples import Sample
+from bench.records import Sample
 
 RUNNER = """
 import json, runpy, sys

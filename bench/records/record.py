@@ -15,7 +15,7 @@ from bench.records.base import FrozenModel
 from bench.records.cost import Cost
 from bench.records.samples import Samples
 from bench.records.schema_1 import starts_like_schema_1, upgrade_json
-from bench.records.spec import BudgetLimits, Decoding, Dtype, SearchRange, Spec  # noqa: F401
+from bench.records.spec import SearchRange, Spec
 
 Status = Literal["ok", "unsupported", "did-not-fit", "timeout", "error"]
 BASELINE_MARKER = "BLESSED.md"

@@ -9,7 +9,7 @@ from conftest import MakeRecord
 
 from bench.analysis.task_results import group_by_task
 from bench.errors import UserError
-from bench.records.record import Record
+from bench.records import Record
 
 
 def test_group_by_task_compares_the_largest_training_size(make_record: MakeRecord) -> None:

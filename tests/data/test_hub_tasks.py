@@ -69,10 +69,10 @@ def folder(tmp_path: Path, **data: Any) -> Path:
         "sizes": {"validation": 5},
     }
     card = {name: value for name, value in CARD.items()} | {"data": {k: v for k, v in (section | data).items() if v}}
-    made = tmp_path / "mine"
-    made.mkdir(exist_ok=True)
-    (made / "task.yaml").write_text(yaml.safe_dump(card, allow_unicode=True), "utf-8")
-    return made
+    task_folder = tmp_path / "mine"
+    task_folder.mkdir(exist_ok=True)
+    (task_folder / "task.yaml").write_text(yaml.safe_dump(card, allow_unicode=True), "utf-8")
+    return task_folder
 
 
 def inputs(loaded: Task, split: str) -> set[str]:
@@ -134,8 +134,8 @@ def test_load_task_counts_left_out_rows(hub: Hub, tmp_path: Path) -> None:
         ("What is long?" * 20, "It is 60", 0),
     )
     hub("org/set", train=mixed, test=mixed.select(range(3)))
-    made = folder(tmp_path, keep_values={"kind": ["good"]}, drop_empty=True, max_input_chars=100)
-    loaded = hub_tasks.load_task(made)
+    task_folder = folder(tmp_path, keep_values={"kind": ["good"]}, drop_empty=True, max_input_chars=100)
+    loaded = hub_tasks.load_task(task_folder)
     assert len(loaded.splits["test"]) == 3
     assert len(loaded.splits["train"]) + len(loaded.splits["validation"]) == 17
     assert loaded.card.data is not None
@@ -189,9 +189,9 @@ def test_load_task_invalid_data_set_is_refused_and_not_cached(hub: Hub, tmp_path
     "written", ["data:\n  revision: v1\n  hub: org/set\n", "data: {revision: v1, hub: 'org/set'}\n"]
 )
 def test_list_entries_names_the_hub_data_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, written: str) -> None:
-    made = tmp_path / "tasks" / "mine"
-    made.mkdir(parents=True)
-    (made / "task.yaml").write_text("name: mine\nsummary: The hub of all\n" + written, "utf-8")
+    task_folder = tmp_path / "tasks" / "mine"
+    task_folder.mkdir(parents=True)
+    (task_folder / "task.yaml").write_text("name: mine\nsummary: The hub of all\n" + written, "utf-8")
     monkeypatch.setattr(registry.bench, "__path__", [str(tmp_path)])
     claim = registry.list_entries("tasks")["mine"]
     assert (claim.hub, claim.summary) == ("org/set", "The hub of all")
@@ -206,11 +206,11 @@ def test_load_task_reads_answers_in_a_list_of_structs(hub: Hub, tmp_path: Path) 
 
 
 def test_load_task_unknown_label_is_refused_without_hub(tmp_path: Path) -> None:
-    made = folder(tmp_path, labels={0: "god"})
-    text = (made / "task.yaml").read_text("utf-8")
-    (made / "task.yaml").write_text(text + "labels: [good, bad]\n", "utf-8")
+    task_folder = folder(tmp_path, labels={0: "god"})
+    text = (task_folder / "task.yaml").read_text("utf-8")
+    (task_folder / "task.yaml").write_text(text + "labels: [good, bad]\n", "utf-8")
     with pytest.raises(UserError, match=r"'data\.labels' contains 'god', which is not in 'labels'"):
-        hub_tasks.load_task(made)
+        hub_tasks.load_task(task_folder)
 
 
 def test_load_task_unwritable_cache_is_refused(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -224,8 +224,8 @@ def test_load_task_unwritable_cache_is_refused(hub: Hub, tmp_path: Path, monkeyp
 
 def test_read_source_reads_a_hub_data_set(hub: Hub) -> None:
     hub("org/set", train=questions(0, 30))
-    found = readers.read_source("hf:org/set@v1", "q", "a")
-    assert (len(found.rows), found.rows[2].location) == (30, "hf:org/set@v1, row 3")
+    source = readers.read_source("hf:org/set@v1", "q", "a")
+    assert (len(source.rows), source.rows[2].location) == (30, "hf:org/set@v1, row 3")
     for name, message in (("hf:org/other", "Couldn't reach 'org/other'"), ("hf:org/set@v1", "has no such column")):
         with pytest.raises(UserError, match=message):
             readers.read_source(name, "question", "a")
@@ -240,10 +240,10 @@ def test_load_task_class_without_name_is_refused(hub: Hub, tmp_path: Path) -> No
 
 
 def test_load_task_rows_beside_hub_card_are_refused(hub: Hub, tmp_path: Path) -> None:
-    made = folder(tmp_path)
-    (made / "test.jsonl").write_text("", "utf-8")
+    task_folder = folder(tmp_path)
+    (task_folder / "test.jsonl").write_text("", "utf-8")
     with pytest.raises(UserError, match="the folder contains rows too"):
-        hub_tasks.load_task(made)
+        hub_tasks.load_task(task_folder)
 
 
 def test_run_unreachable_hub_exits_2_and_writes_nothing(run_bench: Bench, tmp_path: Path) -> None:
@@ -342,7 +342,7 @@ def test_recipe_makes_a_valid_task_from_hub_columns(hub: Hub, tmp_path: Path, ti
     errors = {finding.check for finding in findings if finding.is_error}
     assert errors <= {"too-long", "label"}  # four rows of validation cannot show all labels
     card = (tmp_path / name / "README.md").read_text("utf-8")
-    assert all(said in card for said in (LAYOUTS[name][0], "```bibtex", "downloads it once"))
+    assert all(text in card for text in (LAYOUTS[name][0], "```bibtex", "downloads it once"))
 
 
 def recipe_of(name: str, hub: Hub, tmp_path: Path) -> Task:

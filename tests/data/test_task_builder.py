@@ -57,16 +57,16 @@ SHAPES: dict[str, list[dict[str, Any]]] = {
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_read_source_recognizes_the_format(shape: str, tmp_path: Path) -> None:
-    found = readers.read_source(str(write_rows(tmp_path / "data.jsonl", SHAPES[shape])))
-    assert found.shape == shape
-    assert [(pair.input, pair.targets) for pair in found.rows] == [("Q", ("A",))]
-    assert found.instruction == ("S" if "S" in json.dumps(SHAPES[shape]) else None)
+    source = readers.read_source(str(write_rows(tmp_path / "data.jsonl", SHAPES[shape])))
+    assert source.shape == shape
+    assert [(pair.input, pair.targets) for pair in source.rows] == [("Q", ("A",))]
+    assert source.instruction == ("S" if "S" in json.dumps(SHAPES[shape]) else None)
 
 
 def test_read_source_differing_instructions_join_the_input(tmp_path: Path) -> None:
     data = [{"instruction": f"S{n}", "input": "Q", "output": "A"} for n in range(2)]
-    found = readers.read_source(str(write_rows(tmp_path / "data.jsonl", data)))
-    assert [pair.input for pair in found.rows] == ["S0\nQ", "S1\nQ"]
+    source = readers.read_source(str(write_rows(tmp_path / "data.jsonl", data)))
+    assert [pair.input for pair in source.rows] == ["S0\nQ", "S1\nQ"]
     alone = [{"instruction": f"S{n}", "input": "", "output": "A"} for n in range(2)]
     assert [pair.input for pair in readers.read_source(str(write_rows(tmp_path / "data.jsonl", alone))).rows] == [
         "S0",
@@ -82,8 +82,8 @@ def test_read_source_file_types_give_the_same_rows(tmp_path: Path) -> None:
     table.to_json(tmp_path / "d.json", orient="records", force_ascii=False)
     table.to_json(tmp_path / "d.jsonl", orient="records", lines=True, force_ascii=False)
     for suffix in ("csv", "tsv", "parquet", "json", "jsonl"):
-        found = readers.read_source(str(tmp_path / f"d.{suffix}"), "asked", "wanted")
-        assert [(pair.input, *pair.targets) for pair in found.rows] == QUESTIONS
+        source = readers.read_source(str(tmp_path / f"d.{suffix}"), "asked", "wanted")
+        assert [(pair.input, *pair.targets) for pair in source.rows] == QUESTIONS
 
 
 def test_read_source_csv_keeps_commas_quotes_line_breaks(tmp_path: Path) -> None:

@@ -264,8 +264,8 @@ def test_balance_warning_shows_every_label(make_task: MakeTask, tiny: Checkpoint
 
 def test_answer_in_input_warning_counts_whole_words(make_task: MakeTask, tiny: Checkpoint, tmp_path: Path) -> None:
     plant = both(change("test", 0, input="Is ice warm or not?"), change("test", 2, input="Lukewarm water?"))
-    told = warning(check_planted(tmp_path, make_task, tiny.folder, plant, closed=True), "answer-in-input")
-    assert told is not None and told.count == 1 and "5.6%" in told.message
+    copied = warning(check_planted(tmp_path, make_task, tiny.folder, plant, closed=True), "answer-in-input")
+    assert copied is not None and copied.count == 1 and "5.6%" in copied.message
 
 
 def test_small_test_warning_absent_from_500_rows(make_task: MakeTask, tiny: Checkpoint, tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from bench.execution import accelerate_launcher, fork_client, launcher, plan
 from bench.execution.job import Job
 from bench.measurement import device, environment
 from bench.modeling.checkpoint import Checkpoint
-from bench.records.record import Record
+from bench.records import Record
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "several-gpus.md"
 CPU_CONFIG: dict[str, Any] = {"distributed_type": "MULTI_CPU", "use_cpu": True, "num_processes": 2}

@@ -9,7 +9,7 @@ from conftest import MakeRecord
 
 from bench.analysis.regression import baseline
 from bench.errors import UserError
-from bench.records.collect import read_records
+from bench.records import read_records
 
 
 def test_read_records_skips_a_baseline_below_the_folder(make_record: MakeRecord, tmp_path: Path) -> None:

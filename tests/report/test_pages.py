@@ -15,7 +15,7 @@ from markdown_it import MarkdownIt
 
 from bench.analysis.task_results import group_by_task
 from bench.i18n import translator, untranslated
-from bench.records.record import Record
+from bench.records import Record
 from bench.report import pages, plots, section_view
 
 ROOT = Path(__file__).parents[2]

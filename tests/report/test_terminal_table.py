@@ -9,7 +9,7 @@ from conftest import MakeRecord
 from rich.console import Console
 
 from bench.analysis.task_results import group_by_task
-from bench.records.record import Record
+from bench.records import Record
 from bench.report import caveats, terminal_table
 
 FAILED: dict[str, Any] = {

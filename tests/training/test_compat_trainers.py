@@ -16,7 +16,7 @@ from trl import DPOTrainer
 
 from bench.execution.budget import BudgetTracker
 from bench.modeling.checkpoint import Checkpoint
-from bench.records.record import BudgetLimits
+from bench.records import BudgetLimits
 from bench.testing import tiny_training_data
 from bench.training import compat
 from bench.training.dpo_trainer import train_dpo

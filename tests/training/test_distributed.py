@@ -14,8 +14,7 @@ from support import tiny_encoder
 from bench.execution import fork_client, launcher, plan
 from bench.execution.job import Job
 from bench.modeling.checkpoint import Checkpoint
-from bench.records import comparability
-from bench.records.record import Record
+from bench.records import Record, comparability
 from bench.training import distributed
 
 CPU_CONFIG: dict[str, Any] = {"distributed_type": "MULTI_CPU", "use_cpu": True, "num_processes": 2}
