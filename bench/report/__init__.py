@@ -1,1 +1,1 @@
-"""Numbers told to people: pages, tables, plots and trackers."""
+"""Results for people: terminal tables, pages, plots and experiment trackers."""
