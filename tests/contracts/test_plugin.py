@@ -48,7 +48,7 @@ def test_list_example_names_its_package(run_bench: Bench, path: dict[str, str]) 
 @pytest.mark.parametrize("name", ["last-words", "word-order"])
 def test_validate_example_is_valid(run_bench: Bench, path: dict[str, str], name: str) -> None:
     process = run_bench("validate", name, "--format", "json", **path)
-    assert (process.returncode, json.loads(process.stdout)["sound"]) == (0, True), process.stdout + process.stderr
+    assert (process.returncode, json.loads(process.stdout)["valid"]) == (0, True), process.stdout + process.stderr
 
 
 def test_run_example_method_on_example_task_is_correct(
