@@ -1,4 +1,4 @@
-"""Bad input is refused at once, with its place and its mend, before any learning library is imported."""
+"""Invalid input is reported with location and hint before any learning library is imported."""
 
 from __future__ import annotations
 
@@ -21,29 +21,32 @@ LORA = (*RUN, "--methods", "lora")
 PLAN = (*LORA, "--dry-run")
 
 
-# What is typed, what the refusal must name, and what its mend must say.
-REFUSED: dict[str, tuple[Sequence[str], Sequence[str]]] = {
-    "method misspelt": ((*RUN, "--methods", "lroa"), ("'lroa'", "did you mean 'lora'?")),
-    "one method misspelt of many": ((*RUN, "--methods", "lora,few_shot"), ("'few_shot'", "did you mean 'few-shot'?")),
+# Command line, and the texts that its error message must contain.
+INVALID_COMMANDS: dict[str, tuple[Sequence[str], Sequence[str]]] = {
+    "misspelled method": ((*RUN, "--methods", "lroa"), ("'lroa'", "did you mean 'lora'?")),
+    "one misspelled method of two": ((*RUN, "--methods", "lora,few_shot"), ("'few_shot'", "did you mean 'few-shot'?")),
     "no method": ((*RUN, "--methods", " , "), ("--methods", "few-shot, full")),
-    "no such method file": ((*RUN, "--methods", "./none.py"), ("none.py", "give an existing .py file")),
-    "unknown task": (("run", "--methods", "lora", "--task", "godo"), ("no task 'godo'", "./mytask")),
-    "no such task folder": (("run", "--methods", "lora", "--task", "./godo"), ("no task folder './godo'", "existing")),
-    "parameter misspelt": ((*PLAN, "--set", "lora.rnak=8"), ("lora.rnak=8", "did you mean 'rank'?")),
+    "no such method file": ((*RUN, "--methods", "./none.py"), ("none.py", "use an existing .py file")),
+    "unknown task": (("run", "--methods", "lora", "--task", "godo"), ("task 'godo' not found", "./mytask")),
+    "no such task folder": (
+        ("run", "--methods", "lora", "--task", "./godo"),
+        ("task folder './godo' not found", "existing"),
+    ),
+    "misspelled parameter": ((*PLAN, "--set", "lora.rnak=8"), ("lora.rnak=8", "did you mean 'rank'?")),
     "parameter not a number": ((*PLAN, "--set", "lora.rank=abc"), ("lora.rank=abc", "integer", "default is 16")),
     "parameter out of range": ((*PLAN, "--set", "lora.rank=-1"), ("lora.rank=-1", "greater than 0", "default is 16")),
-    "rate that is no number": ((*PLAN, "--set", "lora.lr=nan"), ("lora.lr=nan", "default is 0.006")),
-    "rate without bounds": ((*PLAN, "--set", "lora.lr=inf"), ("lora.lr=inf", "default is 0.006")),
-    "share above one": ((*PLAN, "--set", "lora.dropout=1.5"), ("lora.dropout=1.5", "default is 0.0")),
-    "warm-up longer than training": ((*PLAN, "--set", "lora.warmup=2"), ("lora.warmup=2", "default is 0.06")),
+    "learning rate nan": ((*PLAN, "--set", "lora.lr=nan"), ("lora.lr=nan", "default is 0.006")),
+    "infinite learning rate": ((*PLAN, "--set", "lora.lr=inf"), ("lora.lr=inf", "default is 0.006")),
+    "dropout above one": ((*PLAN, "--set", "lora.dropout=1.5"), ("lora.dropout=1.5", "default is 0.0")),
+    "warmup above one": ((*PLAN, "--set", "lora.warmup=2"), ("lora.warmup=2", "default is 0.06")),
     "parameter of another method": ((*PLAN, "--set", "qlora.rank=8"), ("qlora.rank=8", "did you mean 'lora'?")),
     "setting without a value": ((*PLAN, "--set", "rank"), ("--set rank", "--set lora.rank=8")),
     "budget below zero": ((*PLAN, "--budget", "epochs=-1"), ("epochs=-1", "positive number")),
-    "budget misspelt": ((*PLAN, "--budget", "pases=2"), ("'pases'", "did you mean 'passes'?")),
-    "budget without an end": ((*PLAN, "--budget", "seconds=5"), ("seconds=5", "epochs=3 or steps=200")),
+    "misspelled budget": ((*PLAN, "--budget", "epocs=2"), ("'epocs'", "did you mean 'epochs'?")),
+    "budget without end": ((*PLAN, "--budget", "seconds=5"), ("seconds=5", "epochs=3 or steps=200")),
     "no such model folder": (
         ("run", "--methods", "lora", "--task", "good", "--model", "./nowhere"),
-        ("no model folder './nowhere'", "existing folder"),
+        ("model folder './nowhere' not found", "existing folder"),
     ),
     "model without configuration": (
         ("run", "--methods", "lora", "--task", "good", "--model", "./no_config"),
@@ -57,53 +60,56 @@ REFUSED: dict[str, tuple[Sequence[str], Sequence[str]]] = {
         ("run", "--methods", "lora", "--task", "good", "--model", "./no_tokenizer"),
         ("no_tokenizer", "no tokenizer", "beside the model"),
     ),
-    "model that is none": (
+    "not a language model": (
         ("run", "--methods", "lora", "--task", "good", "--model", "./no_lm"),
         ("no_lm", "config.json", "ViTForImageClassification"),
     ),
-    "broken line": (("run", "--methods", "lora", "--task", "broken"), ("broken/train.jsonl:3", "one JSON object")),
-    "id given twice": (("run", "--methods", "lora", "--task", "twice"), ("twice/test.jsonl:2", "test.jsonl:1")),
+    "invalid JSON line": (
+        ("run", "--methods", "lora", "--task", "broken"),
+        ("broken/train.jsonl:3", "one JSON object"),
+    ),
+    "duplicate id": (("run", "--methods", "lora", "--task", "twice"), ("twice/test.jsonl:2", "test.jsonl:1")),
     "empty target": (("run", "--methods", "lora", "--task", "empty"), ("empty/validation.jsonl:1", "'target'")),
-    "split missing": (("run", "--methods", "lora", "--task", "missing"), ("missing/test.jsonl", "add it")),
-    "card key misspelt": (
+    "missing split": (("run", "--methods", "lora", "--task", "missing"), ("missing/test.jsonl", "add the file")),
+    "misspelled card key": (
         ("run", "--methods", "lora", "--task", "unknown_key"),
         ("unknown_key/task.yaml", "'metrik'", "did you mean 'metric'?"),
     ),
-    "labels that are no choice": (
+    "single label": (
         ("run", "--methods", "lora", "--task", "one_class"),
-        ("one_class/task.yaml", "'labels'", "two labels at least"),
+        ("one_class/task.yaml", "'labels'", "at least two different labels"),
     ),
-    "label that is never shown": (
+    "label without training examples": (
         ("run", "--methods", "lora", "--task", "unseen"),
         ("unseen/train.jsonl", "asks for 'cold'", "add examples"),
     ),
     "answers longer than the context": (
         ("run", "--methods", "lora", "--task", "endless", "--model", "model"),
-        ("10000 tokens", "whole context has", "new_tokens="),
+        ("10000 tokens", "context of 256 tokens", "new_tokens="),
     ),
-    "answers longer than the context by the budget": (
+    "answers longer than the context, from the budget": (
         (*PLAN, "--budget", "standard,new_tokens=10000"),
-        ("10000 tokens", "whole context has", "a longer context"),
+        ("10000 tokens", "context of 256 tokens", "a longer context"),
     ),
-    "rows here and on the hub": (
+    "rows in files and on the hub": (
         ("run", "--methods", "lora", "--task", "both", "--model", "model"),
-        ("both/train.jsonl", "beside it", "drop the section 'data'"),
+        ("both/train.jsonl", "contains rows too", "remove the section 'data'"),
     ),
-    "hub data without a pin": (
+    "hub data without a revision": (
         ("run", "--methods", "lora", "--task", "unpinned"),
-        ("unpinned/task.yaml", "'data.revision'", "a branch moves"),
+        ("unpinned/task.yaml", "'data.revision'", "a branch changes"),
     ),
-    "hub data with a key misspelt": (
+    "misspelled key of hub data": (
         ("run", "--methods", "lora", "--task", "misspelt"),
         ("misspelt/task.yaml", "'data.colums'", "Valid: config"),
     ),
-    "tracker misspelt": ((*LORA, "--tracker", "tensorbord"), ("--tracker tensorbord", "'tensorboard'")),
-    "output that is a file": ((*LORA, "--out", "taken"), ("--out taken", "cannot be written", "/taken")),
-    "output below a file": ((*LORA, "--out", "taken/deeper"), ("--out taken/deeper", "cannot be written")),
+    "misspelled tracker": ((*LORA, "--tracker", "tensorbord"), ("--tracker tensorbord", "'tensorboard'")),
+    "output folder is a file": ((*LORA, "--out", "taken"), ("--out taken", "cannot be written", "/taken")),
+    "output folder below a file": ((*LORA, "--out", "taken/deeper"), ("--out taken/deeper", "cannot be written")),
 }
-ANSWERED: dict[str, tuple[Sequence[str], str]] = {
+VALID_COMMANDS: dict[str, tuple[Sequence[str], str]] = {
     "list": (("list",), "lora"),
-    "list as json": (("list", "--format", "json"), '"lora"'),
+    "list in JSON": (("list", "--format", "json"), '"lora"'),
     "help": (("--help",), "validate"),
     "help of run": (("run", "--help"), "--budget"),
     "help of validate": (("validate", "--help"), "contract"),
@@ -111,8 +117,8 @@ ANSWERED: dict[str, tuple[Sequence[str], str]] = {
 }
 
 
-def wreck(folder: Path, make_task: MakeTask, base: Path) -> None:
-    """Fill `folder` with one sound task and model and with many that are not."""
+def make_workspace(folder: Path, make_task: MakeTask, base: Path) -> None:
+    """Fill a folder with a valid task and model, and with many invalid ones."""
     row: dict[str, Any] = {"id": "one", "input": "red", "target": "warm"}
     make_task(folder / "good")
     make_task(folder / "twice", test=[row, row])
@@ -130,7 +136,7 @@ def wreck(folder: Path, make_task: MakeTask, base: Path) -> None:
     (make_task(folder / "missing") / "test.jsonl").unlink()
     lines = (make_task(folder / "broken") / "train.jsonl").read_text("utf-8").split("\n")
     (folder / "broken" / "train.jsonl").write_text("\n".join([*lines[:2], '{"id": "x", ', *lines[3:]]), "utf-8")
-    for name, gone in (
+    for name, removed in (
         ("model", ()),
         ("no_config", ("config.json",)),
         ("no_weights", ("*.safetensors",)),
@@ -138,45 +144,47 @@ def wreck(folder: Path, make_task: MakeTask, base: Path) -> None:
         ("no_lm", ()),
     ):
         shutil.copytree(base, folder / name)
-        for file in [file for pattern in gone for file in (folder / name).glob(pattern)]:
+        for file in [file for pattern in removed for file in (folder / name).glob(pattern)]:
             file.unlink()
     (folder / "no_lm" / "config.json").write_text('{"architectures": ["ViTForImageClassification"]}', "utf-8")
-    (folder / "taken").write_text("a file stands here", "utf-8")
+    (folder / "taken").write_text("a file, not a folder", "utf-8")
 
 
 @pytest.fixture(scope="module")
 def results(
     tmp_path_factory: pytest.TempPathFactory, make_task: MakeTask, tiny: Checkpoint, environment: dict[str, str]
 ) -> dict[str, CommandResult]:
-    folder = tmp_path_factory.mktemp("wrecked")
-    wreck(folder, make_task, tiny.folder)
-    asked = {name: line for cases in (REFUSED, ANSWERED) for name, (line, _) in cases.items()}
-    return run_commands(asked, folder, environment)
+    folder = tmp_path_factory.mktemp("workspace")
+    make_workspace(folder, make_task, tiny.folder)
+    commands = {name: line for cases in (INVALID_COMMANDS, VALID_COMMANDS) for name, (line, _) in cases.items()}
+    return run_commands(commands, folder, environment)
 
 
-@pytest.mark.parametrize("name", REFUSED)
-def test_bad_input_is_refused_with_its_place_and_mend(results: dict[str, CommandResult], name: str) -> None:
+@pytest.mark.parametrize("name", INVALID_COMMANDS)
+def test_command_with_invalid_input_exits_2_with_location_and_hint(
+    results: dict[str, CommandResult], name: str
+) -> None:
     result = results[name]
     assert (result.code, result.out) == (2, "")
-    assert result.err.startswith("bench: "), result.err
-    assert not [said for said in REFUSED[name][1] if said not in result.err], result.err
+    assert result.err.startswith("error: "), result.err
+    assert not [text for text in INVALID_COMMANDS[name][1] if text not in result.err], result.err
     assert "Traceback" not in result.err
     assert len(result.err.splitlines()) <= 4
 
 
-@pytest.mark.parametrize("name", ANSWERED)
-def test_what_needs_no_model_is_answered(results: dict[str, CommandResult], name: str) -> None:
+@pytest.mark.parametrize("name", VALID_COMMANDS)
+def test_command_without_model_answers(results: dict[str, CommandResult], name: str) -> None:
     result = results[name]
     assert result.code in (0, None), result.err
-    assert ANSWERED[name][1] in result.out
+    assert VALID_COMMANDS[name][1] in result.out
 
 
-@pytest.mark.parametrize("name", [*REFUSED, *ANSWERED])
-def test_refusing_and_listing_import_no_learning_library(results: dict[str, CommandResult], name: str) -> None:
+@pytest.mark.parametrize("name", [*INVALID_COMMANDS, *VALID_COMMANDS])
+def test_command_without_run_imports_no_learning_library(results: dict[str, CommandResult], name: str) -> None:
     assert results[name].heavy == []
 
 
-def test_a_hyper_parameter_may_be_a_word_of_several_and_no_other() -> None:
+def test_resolve_params_literal_accepts_only_its_values() -> None:
     cls = registry.find_method("features")
     assert plan.resolve_params(cls, {"pool": "mean"}, "features")["pool"] == "mean"
     with pytest.raises(UserError, match=r"features\.pool=most"):

@@ -188,7 +188,7 @@ def run_alone(script: Path, *arguments: str) -> str:
 def test_exported_lora_in_fresh_process_gives_the_recorded_answer(
     merge: bool, tasks: dict[str, Path], base: Path, tmp_path: Path, in_process: None
 ) -> None:
-    file = run("lora", tasks["open"], base, tmp_path / "results", lr=0.05)
+    file = run("lora", tasks["open"], base, tmp_path / "results", lr=0.02)
     samples = Record.read(file).samples
     assert len({sample.raw for sample in samples}) > 1, "the same answer to all questions would prove little"
     assert not export_file(file, tmp_path / "exported", merge=merge).differences
