@@ -12,7 +12,7 @@ import torch
 from conftest import MakeRecord
 
 from bench.errors import UserError
-from bench.execution import plan
+from bench.execution import launcher
 from bench.execution.job import Job
 from bench.measurement import device
 from bench.records import Record
