@@ -1,37 +1,42 @@
-# Every verb makes the environment it needs; that is redone only when what it is made from has changed.
+# Every target creates the environment it needs; the environment is rebuilt only when its inputs have changed.
 PYTHON := python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test regress check docs wheel clean
+.PHONY: help demo test lint fix regress docs wheel clean
 .DELETE_ON_ERROR:
 
-help:   ## list these verbs
+help:   ## list these targets
 	@sed -n 's/^\([a-z]*\):.*## /make \1\t/p' $(MAKEFILE_LIST)
 
-demo: $(VENV)/.demo   ## compare prompting and fine-tuning on the small model that ships with the project
+demo: $(VENV)/.demo   ## compare three methods on the model and the task that ship with the project
 	$(BIN)/bench run --methods few-shot,lora,qlora --task bookrec
 
-test: check   ## everything a change has to pass: style, types, tests
+test: $(VENV)/.dev   ## run the tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal
 
-regress: $(VENV)/.dev   ## is anything worse than the baseline that is committed?
-	rm -rf results/ci
-	$(BIN)/bench run --methods few-shot,lora --task capitals --budget ci --seeds 3 --out results/ci
-	$(BIN)/bench check results/ci
-
-check: $(VENV)/.dev   ## style and types
+lint: $(VENV)/.dev   ## check style, types and spelling
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/codespell
 
-docs: $(VENV)/.dev   ## build the pages into build/docs, where they open without a server
+fix: $(VENV)/.dev   ## format the code and fix what can be fixed automatically
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+regress: $(VENV)/.dev   ## compare this code with the committed baseline; writes build/regress
+	rm -rf build/regress
+	$(BIN)/bench run --methods few-shot,lora --task capitals --budget ci --seeds 3 --out build/regress
+	$(BIN)/bench check build/regress
+
+docs: $(VENV)/.dev   ## build the documentation into build/docs; it opens without a server
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
 
 wheel: $(VENV)/.dev   ## build dist/*.whl and dist/*.tar.gz
 	$(BIN)/python -m build --no-isolation
 
-clean:   ## remove what was built, keep results and the environment
+clean:   ## remove everything that was built; keep results and the environment
 	rm -rf dist build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find bench methods tasks models tests -name __pycache__ -prune -exec rm -rf {} +
 
