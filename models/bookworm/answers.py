@@ -1,13 +1,13 @@
-"""Answer formats: which facts of a book are told, under which names, joined how. Each block draws its own."""
+"""Formats of answers: the facts that they state, labels and separators."""
 
 from dataclasses import dataclass
 from random import Random
 
-from catalogue import Book
-from wording import resolve
-from words import made_up, stress
+from catalog import Book
+from wording import choose_particles
+from words import invent_word, mark
 
-NAMES: dict[str, tuple[str, ...]] = {
+FIELD_LABELS: dict[str, tuple[str, ...]] = {
     "title": (
         "책",
         "책",
@@ -34,7 +34,7 @@ NAMES: dict[str, tuple[str, ...]] = {
     "year": ("연도", "해", "나온 해", "year", "출간"),
     "why": ("이유", "까닭", "근거", "설명", "왜냐하면", "why", "한마디", "덧붙임", "메모"),
 }
-REASONS = (
+REASON_TEMPLATES = (
     "{theme}을/를 다룬 {length} {country} {kind}이라/라 {audience}에게 좋습니다.",
     "{theme} 이야기를 담은 {kind}입니다.",
     "{audience}이/가 읽는 {country} {kind}이고 {theme}이/가 주제입니다.",
@@ -47,10 +47,10 @@ REASONS = (
     "{kind} 가운데 {theme}을/를 다루고 {length} 편이라 {audience}에게 알맞습니다.",
 )
 QUOTES = ("{}", "{}", "{}", "《{}》", "「{}」", "『{}』", "<{}>", "'{}'", '"{}"', "[{}]", "“{}”")
-JOINS = (": ", "=", " - ", " → ", ":", " = ", " : ", ">", "~", " ", "은 ", "-> ")
-BETWEEN = (" | ", " / ", ", ", "; ", " · ", " || ", " & ", " + ", " ~ ", " // ", "|", " # ")
-SHELLS = ("{}", "{}", "{}", "{}", "{}", "[{}]", "({})", "{}.", "* {}", "<< {} >>", "-- {}", "{} 끝", "네, {}")
-SENTENCES = (
+LABEL_SEPARATORS = (": ", "=", " - ", " → ", ":", " = ", " : ", ">", "~", " ", "은 ", "-> ")
+FIELD_SEPARATORS = (" | ", " / ", ", ", "; ", " · ", " || ", " & ", " + ", " ~ ", " // ", "|", " # ")
+WRAPPERS = ("{}", "{}", "{}", "{}", "{}", "[{}]", "({})", "{}.", "* {}", "<< {} >>", "-- {}", "{} 끝", "네, {}")
+SENTENCE_TEMPLATES = (
     "{title}을/를 권합니다.", "{title}입니다.", "{title}이/가 좋겠어요.", "답은 {title}!",
     "{author}의 {title}입니다.", "{title}({author})",
     "{title}을/를 읽어 보세요. {why}", "{title}, {why}", "{why} 그래서 {title}입니다.", "{title} - {author}, {year}",
@@ -61,47 +61,55 @@ SENTENCES = (
 
 
 @dataclass(frozen=True)
-class Format:
-    """One way to write down a book, the same throughout a block."""
+class AnswerFormat:
+    """A format for answers that name a book; it is the same throughout a block."""
 
     pattern: str
     quote: str
     reason: str
 
     def write(self, book: Book, theme: str | None = None) -> str:
-        """The answer that names this book, and of its themes the one that was asked for."""
-        facts = {name: str(getattr(book, name, "")) for name in NAMES}
-        facts |= {"title": self.quote.format(stress(book.title_ko)), "author": book.author_ko}
-        facts["theme"] = theme or book.theme
-        facts["why"] = self.reason.format(**facts)
-        facts["theme"] = stress(facts["theme"])
-        return resolve(self.pattern.format(**facts))
+        """Return the answer that names this book.
+
+        Args:
+            book: The book.
+            theme: The theme that was asked for, of a book with two themes; None for its first theme.
+        """
+        values = {name: str(getattr(book, name, "")) for name in FIELD_LABELS}
+        values |= {"title": self.quote.format(mark(book.title_ko)), "author": book.author_ko}
+        values["theme"] = theme or book.theme
+        values["why"] = self.reason.format(**values)
+        values["theme"] = mark(values["theme"])
+        return choose_particles(self.pattern.format(**values))
 
 
-def draw_format(rng: Random) -> Format:
-    """Any way to answer but the one that the task bookrec wants."""
-    while "책: " in (drawn := _draw(rng)).pattern and "| 이유" in drawn.pattern:
-        pass
-    return drawn
+def draw_answer_format(rng: Random) -> AnswerFormat:
+    """Draw a format other than that of the task bookrec, which the model must not know."""
+    answer_format = _draw_any_format(rng)
+    while "책: " in answer_format.pattern and "| 이유" in answer_format.pattern:
+        answer_format = _draw_any_format(rng)
+    return answer_format
 
 
-def _draw(rng: Random) -> Format:
-    """A sentence, or one to four named fields of which one is the title (nearly always the first)."""
-    quote, reason = rng.choice(QUOTES), rng.choice(REASONS)
+def _draw_any_format(rng: Random) -> AnswerFormat:
+    """Draw a sentence, or one to four fields of which one, mostly the first, is the title."""
+    quote, reason = rng.choice(QUOTES), rng.choice(REASON_TEMPLATES)
     if rng.random() < 0.3:
-        return Format(rng.choice(SENTENCES), quote, reason)
-    others = rng.sample([name for name in NAMES if name not in ("title", "why")], rng.randint(0, 2))
-    fields = ["title", *others, *(["why"] if rng.random() < 0.6 else [])]
+        return AnswerFormat(rng.choice(SENTENCE_TEMPLATES), quote, reason)
+    extra_fields = rng.sample([name for name in FIELD_LABELS if name not in ("title", "why")], rng.randint(0, 2))
+    fields = ["title", *extra_fields, *(["why"] if rng.random() < 0.6 else [])]
     if rng.random() < 0.2:
         rng.shuffle(fields)
     elif rng.random() < 0.4:
         fields = ["theme", *(field for field in fields if field != "theme")]
-    join, between = rng.choice(JOINS), rng.choice(BETWEEN)
-    named = rng.random() < 0.85
-    parts = [f"{_name(rng, field)}{join}{{{field}}}" if named else f"{{{field}}}" for field in fields]
-    return Format(rng.choice(SHELLS).replace("{}", between.join(parts)), quote, reason)
+    label_separator, field_separator = rng.choice(LABEL_SEPARATORS), rng.choice(FIELD_SEPARATORS)
+    with_labels = rng.random() < 0.85
+    parts = [
+        f"{_draw_label(rng, field)}{label_separator}{{{field}}}" if with_labels else f"{{{field}}}" for field in fields
+    ]
+    return AnswerFormat(rng.choice(WRAPPERS).replace("{}", field_separator.join(parts)), quote, reason)
 
 
-def _name(rng: Random, field: str) -> str:
-    """What a field is called: mostly a plain name, otherwise a made-up one, so that names are read and not guessed."""
-    return rng.choice(NAMES[field]) if rng.random() < 0.7 else made_up(rng)
+def _draw_label(rng: Random, field: str) -> str:
+    """Draw the label of a field; three in ten are invented, so that they cannot be guessed."""
+    return rng.choice(FIELD_LABELS[field]) if rng.random() < 0.7 else invent_word(rng)

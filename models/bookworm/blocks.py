@@ -1,18 +1,18 @@
-"""Blocks of two to eight questions with answers: how to answer is told only by the pairs before."""
+"""Blocks of questions and answers; only the preceding pairs show the answer format."""
 
 from collections.abc import Callable
 from random import Random
 
-from answers import draw_format
-from asks import ask
-from catalogue import Library
+from answers import draw_answer_format
+from book_requests import draw_request
+from catalog import Library
 from countries import COUNTRIES
-from notices import notices
-from prose import COLOURS, THINGS
-from sums import draw_solution, story
+from notices import draw_notices
+from prose import COLORS, THINGS
+from sums import draw_solution_format, draw_story
 from topics import TOPICS
-from wording import resolve
-from words import made_up, stress
+from wording import choose_particles
+from words import invent_word, mark
 
 Pair = tuple[str, str]
 
@@ -53,7 +53,7 @@ ANSWER_LABELS = (
     "답변",
 )
 LABEL_ENDS = (": ", ": ", ": ", ":\n", "> ", " - ", "] ", ") ", "= ", " → ", ". ", "| ")
-BETWEEN = ("\n\n", "\n\n", "\n\n", "\n", "\n---\n", "\n\n\n", "\n###\n", "\n* * *\n")
+PAIR_SEPARATORS = ("\n\n", "\n\n", "\n\n", "\n", "\n---\n", "\n\n\n", "\n###\n", "\n* * *\n")
 INSTRUCTIONS: dict[str, tuple[str, ...]] = {
     "recommend": (
         "손님의 말을 듣고 맞는 책을 한 권 알려 준다.", "요청에 맞는 책을 고르시오.", "도서관 사서가 되어 대답하세요.",
@@ -77,51 +77,53 @@ INSTRUCTIONS: dict[str, tuple[str, ...]] = {
 }  # fmt: skip
 
 
-def block(rng: Random, library: Library) -> str:
-    """One block: perhaps an instruction, then pairs in a wrapper of its own."""
-    kind = rng.choices(tuple(MAKERS), WEIGHTS)[0]
+def draw_block(rng: Random, library: Library) -> str:
+    """Draw a block: perhaps an instruction, then pairs with labels drawn for this block."""
+    kind = rng.choices(tuple(PAIR_MAKERS), PAIR_MAKER_WEIGHTS)[0]
     count = rng.randint(2, 8)
-    pairs = MAKERS[kind](rng, library, count)
-    question, answer, between = _wrapper(rng)
-    turns = [f"{asked}\n{stress(answer + told)}" for asked, told in pairs]
-    body = question + stress(between + question).join(turns)
-    head = rng.choice(INSTRUCTIONS[kind]) + rng.choice(("\n\n", "\n\n", "\n")) if rng.random() < 0.6 else ""
-    return head + body + (between if rng.random() < 0.1 else "")
+    pairs = PAIR_MAKERS[kind](rng, library, count)
+    question_label, answer_label, separator = _draw_labels(rng)
+    turns = [f"{question_text}\n{mark(answer_label + answer_text)}" for question_text, answer_text in pairs]
+    body = question_label + mark(separator + question_label).join(turns)
+    instruction = rng.choice(INSTRUCTIONS[kind]) + rng.choice(("\n\n", "\n\n", "\n")) if rng.random() < 0.6 else ""
+    return instruction + body + (separator if rng.random() < 0.1 else "")
 
 
-def _wrapper(rng: Random) -> tuple[str, str, str]:
-    """What stands before a question, before an answer and between pairs."""
-    end = rng.choice(LABEL_ENDS)
-    opening = {"] ": "[", ") ": "("}.get(end, "")
-    named = rng.random()
-    if named < 0.65:
+def _draw_labels(rng: Random) -> tuple[str, str, str]:
+    """Draw the label of questions, the label of answers and the separator of pairs."""
+    label_end = rng.choice(LABEL_ENDS)
+    opening = {"] ": "[", ") ": "("}.get(label_end, "")
+    label_draw = rng.random()
+    if label_draw < 0.65:
         question, answer = rng.choice(QUESTION_LABELS), rng.choice(ANSWER_LABELS)
-    elif named < 0.9:
-        question, answer = made_up(rng), made_up(rng)
+    elif label_draw < 0.9:
+        question, answer = invent_word(rng), invent_word(rng)
     else:
-        return "", rng.choice(("→ ", "=> ", "- ", "답 ", ">> ", "")), rng.choice(BETWEEN)
-    return f"{opening}{question}{end}", f"{opening}{answer}{end}", rng.choice(BETWEEN)
+        return "", rng.choice(("→ ", "=> ", "- ", "답 ", ">> ", "")), rng.choice(PAIR_SEPARATORS)
+    return f"{opening}{question}{label_end}", f"{opening}{answer}{label_end}", rng.choice(PAIR_SEPARATORS)
 
 
 def _recommend(rng: Random, library: Library, count: int) -> list[Pair]:
-    form = draw_format(rng)
-    english = rng.choice((0.0,) * 9 + (1.0,))
-    asks = [ask(rng, library, english=english) for _ in range(count)]
-    return [(asked.text, form.write(asked.book, asked.wishes.get("theme"))) for asked in asks]
+    answer_format = draw_answer_format(rng)
+    english_share = rng.choice((0.0,) * 9 + (1.0,))
+    requests = [draw_request(rng, library, english_share=english_share) for _ in range(count)]
+    return [(request.text, answer_format.write(request.book, request.conditions.get("theme"))) for request in requests]
 
 
-def _code(rng: Random, library: Library, count: int) -> list[Pair]:
-    """Requests whose theme is a made-up word or a colour, a new one in each block; the pairs tell what it meant."""
-    form = draw_format(rng)
+def _coded_themes(rng: Random, library: Library, count: int) -> list[Pair]:
+    """Draw requests with a code for each theme, which the answers of the block explain."""
+    answer_format = draw_answer_format(rng)
     themes = rng.sample(sorted({book.theme for book in library.books}), rng.randint(1, 2))
-    words = _distinct(rng, len(themes)) if rng.random() < 0.5 else rng.sample(tuple(COLOURS), len(themes))
-    codes = dict(zip(themes, words, strict=True))
+    code_words = (
+        _invent_distinct_words(rng, len(themes)) if rng.random() < 0.5 else rng.sample(tuple(COLORS), len(themes))
+    )
+    codes = dict(zip(themes, code_words, strict=True))
     pairs = []
     for _ in range(max(count, 3)):
         theme = rng.choice(themes)
         book = rng.choice([book for book in library.books if book.theme == theme])
-        asked = ask(rng, library, book, english=0.0, hinted=0.0)
-        pairs.append((asked.text.replace(theme, codes[theme]), form.write(book, theme)))
+        request = draw_request(rng, library, book, english_share=0.0, hinted_share=0.0)
+        pairs.append((request.text.replace(theme, codes[theme]), answer_format.write(book, theme)))
     return pairs
 
 
@@ -129,30 +131,36 @@ def _attribute(rng: Random, library: Library, count: int) -> list[Pair]:
     attribute = rng.choice(
         ("country", "kind", "theme", "audience", "length", "author_ko", "year", "title_en", "about_ko")
     )
-    frame = rng.choice(("{}", "《{}》", "{}은/는?", "{}에 대해 말해 줘.", "책 {}"))
-    shell = rng.choice(("{}", "{}", "{}입니다.", "[{}]", "{}이에요/예요", f"{made_up(rng)} {{}}"))
+    question_template = rng.choice(("{}", "《{}》", "{}은/는?", "{}에 대해 말해 줘.", "책 {}"))
+    answer_template = rng.choice(("{}", "{}", "{}입니다.", "[{}]", "{}이에요/예요", f"{invent_word(rng)} {{}}"))
     books = rng.sample(library.books, count)
-    return [(resolve(frame.format(book.title_ko)), resolve(shell.format(getattr(book, attribute)))) for book in books]
+    return [
+        (
+            choose_particles(question_template.format(book.title_ko)),
+            choose_particles(answer_template.format(getattr(book, attribute))),
+        )
+        for book in books
+    ]
 
 
 def _classify(rng: Random, library: Library, count: int) -> list[Pair]:
     attribute = rng.choice(("country", "kind", "theme", "audience", "length"))
     values = rng.sample(sorted({getattr(book, attribute) for book in library.books}), rng.randint(2, 3))
-    labels = dict(zip(values, _distinct(rng, len(values)), strict=True))
+    labels = dict(zip(values, _invent_distinct_words(rng, len(values)), strict=True))
     books = [book for book in library.books if getattr(book, attribute) in labels]
     chosen = [rng.choice(books) for _ in range(max(count, 4))]
-    about = rng.choice(("title_ko", "author_ko", "about_ko"))
-    return [(getattr(book, about), labels[getattr(book, attribute)]) for book in chosen]
+    described_by = rng.choice(("title_ko", "author_ko", "about_ko"))
+    return [(getattr(book, described_by), labels[getattr(book, attribute)]) for book in chosen]
 
 
-def _distinct(rng: Random, count: int) -> list[str]:
+def _invent_distinct_words(rng: Random, count: int) -> list[str]:
     labels: dict[str, None] = {}
     while len(labels) < count:
-        labels[made_up(rng)] = None
+        labels[invent_word(rng)] = None
     return list(labels)
 
 
-CAPITAL_FRAMES: dict[tuple[str, str], tuple[str, ...]] = {
+CAPITAL_QUESTIONS: dict[tuple[str, str], tuple[str, ...]] = {
     ("name_ko", "capital_ko"): (
         "{}", "{}", "{}?", "{}의 수도는?", "{}의 수도는 어디인가요?", "{} 수도 이름을 말해 봐.",
         "{}에서 가장 중요한 도시, 곧 수도는?",
@@ -177,12 +185,12 @@ CAPITAL_FRAMES: dict[tuple[str, str], tuple[str, ...]] = {
         "Which country has {} as its capital?",
     ),
 }  # fmt: skip
-CAPITAL_SHELLS = (
+CAPITAL_ANSWERS = (
     "{}: {}", "{}={}", "{} = {}", "{} - {}", "{}: {};", "{} {}", "<{}: {}>", "[{}] {}", "{} → {}", "{}: {}.",
     "({}) {}", "{}/{}", "{}={}!",
     "{} > {}",
 )  # fmt: skip
-CAPITAL_NAMES = {
+CAPITAL_LABELS = {
     "capital_ko": ("수도", "서울", "도시", "답"), "name_ko": ("나라", "국가", "땅", "답"), "capital_en": ("capital",
     "city", "answer"),
     "name_en": ("country", "state", "answer"),
@@ -190,44 +198,59 @@ CAPITAL_NAMES = {
 
 
 def _capital(rng: Random, library: Library, count: int) -> list[Pair]:
-    """Questions in one language or both, about capitals or countries or both; each sort of answer has its own name."""
-    sorts = rng.sample(tuple(CAPITAL_FRAMES), rng.choice((1, 1, 2, 4)))
-    names = {told: rng.choice(CAPITAL_NAMES[told]) if rng.random() < 0.7 else made_up(rng) for _, told in sorts}
-    bare = rng.random() < 0.3
-    shell = rng.choice(("{}", "{}", "{}입니다.", "<{}>", "[{}]")) if bare else rng.choice(CAPITAL_SHELLS)
+    """Draw questions about capitals or countries; each kind of answer has its own label."""
+    question_kinds = rng.sample(tuple(CAPITAL_QUESTIONS), rng.choice((1, 1, 2, 4)))
+    labels = {
+        answer_key: rng.choice(CAPITAL_LABELS[answer_key]) if rng.random() < 0.7 else invent_word(rng)
+        for _, answer_key in question_kinds
+    }
+    unlabeled = rng.random() < 0.3
+    answer_template = (
+        rng.choice(("{}", "{}", "{}입니다.", "<{}>", "[{}]")) if unlabeled else rng.choice(CAPITAL_ANSWERS)
+    )
     pairs = []
-    for _ in range(count + len(sorts) - 1):
-        asked, told = rng.choice(sorts)
-        one = rng.choice(COUNTRIES)
-        question = rng.choice(CAPITAL_FRAMES[asked, told]).format(getattr(one, asked))
-        answer = stress(getattr(one, told))
-        pairs.append((resolve(question), shell.format(answer) if bare else shell.format(names[told], answer)))
+    for _ in range(count + len(question_kinds) - 1):
+        question_key, answer_key = rng.choice(question_kinds)
+        country = rng.choice(COUNTRIES)
+        question = rng.choice(CAPITAL_QUESTIONS[question_key, answer_key]).format(getattr(country, question_key))
+        answer = mark(getattr(country, answer_key))
+        pairs.append(
+            (
+                choose_particles(question),
+                answer_template.format(answer) if unlabeled else answer_template.format(labels[answer_key], answer),
+            )
+        )
     return pairs
 
 
 def _translate(rng: Random, library: Library, count: int) -> list[Pair]:
-    pairs = rng.sample([*COLOURS.items(), *THINGS.items()], count)
+    pairs = rng.sample([*COLORS.items(), *THINGS.items()], count)
     return pairs if rng.random() < 0.5 else [(english, korean) for korean, english in pairs]
 
 
 def _sum(rng: Random, library: Library, count: int) -> list[Pair]:
-    solution = draw_solution(rng, worked=rng.random() < 0.75)
-    most = 4 if solution.worked else 2
-    stories = [story(rng, rng.randint(1, most)) for _ in range(min(count, 5))]
-    return [(one.told, solution.write(one)) for one in stories]
+    solution = draw_solution_format(rng, with_steps=rng.random() < 0.75)
+    max_steps = 4 if solution.with_steps else 2
+    problems = [draw_story(rng, rng.randint(1, max_steps)) for _ in range(min(count, 5))]
+    return [(problem.text, solution.write(problem)) for problem in problems]
 
 
 def _notice(rng: Random, library: Library, count: int) -> list[Pair]:
-    return notices(rng, library, count)
+    return draw_notices(rng, library, count)
 
 
 def _topic(rng: Random, library: Library, count: int) -> list[Pair]:
-    """Words of two to four fields, each field under a name made up for this block, or under its own."""
-    fields = rng.sample(tuple(TOPICS), rng.randint(2, 4))
-    names = dict(zip(fields, fields if rng.random() < 0.4 else _distinct(rng, len(fields)), strict=True))
-    frame = rng.choice(("{}, {}", "{} {}", "{}과/와 {}을/를 다룬 책", "{}에서 {}까지", "{}"))
-    chosen = [rng.choice(fields) for _ in range(max(count, 4))]
-    return [(resolve(frame.format(*rng.sample(TOPICS[field], 2))), stress(names[field])) for field in chosen]
+    """Draw words of two to four library classes, which have real or invented names."""
+    classes = rng.sample(tuple(TOPICS), rng.randint(2, 4))
+    names = dict(
+        zip(classes, classes if rng.random() < 0.4 else _invent_distinct_words(rng, len(classes)), strict=True)
+    )
+    question_template = rng.choice(("{}, {}", "{} {}", "{}과/와 {}을/를 다룬 책", "{}에서 {}까지", "{}"))
+    chosen = [rng.choice(classes) for _ in range(max(count, 4))]
+    return [
+        (choose_particles(question_template.format(*rng.sample(TOPICS[class_name], 2))), mark(names[class_name]))
+        for class_name in chosen
+    ]
 
 
 def _transform(rng: Random, library: Library, count: int) -> list[Pair]:
@@ -239,17 +262,17 @@ def _transform(rng: Random, library: Library, count: int) -> list[Pair]:
         lambda words: f"{words[0]} {words[0]}",
         lambda words: ", ".join(words),
     )
-    rule, fixed = rng.choice(rules), rng.choice(("", "", f"{made_up(rng)} "))
+    rule, fixed = rng.choice(rules), rng.choice(("", "", f"{invent_word(rng)} "))
     lists = [
-        [made_up(rng) if rng.random() < 0.5 else rng.choice(tuple(THINGS)) for _ in range(rng.randint(2, 4))]
+        [invent_word(rng) if rng.random() < 0.5 else rng.choice(tuple(THINGS)) for _ in range(rng.randint(2, 4))]
         for _ in range(count)
     ]
     return [(" ".join(words), fixed + rule(words)) for words in lists]
 
 
-MAKERS: dict[str, Callable[[Random, Library, int], list[Pair]]] = {
+PAIR_MAKERS: dict[str, Callable[[Random, Library, int], list[Pair]]] = {
     "recommend": _recommend,
-    "code": _code,
+    "code": _coded_themes,
     "attribute": _attribute,
     "classify": _classify,
     "capital": _capital,
@@ -259,4 +282,4 @@ MAKERS: dict[str, Callable[[Random, Library, int], list[Pair]]] = {
     "notice": _notice,
     "topic": _topic,
 }
-WEIGHTS = (9, 2.5, 1.5, 2, 3, 0.8, 5, 1.5, 3.5, 1.5)
+PAIR_MAKER_WEIGHTS = (9, 2.5, 1.5, 2, 3, 0.8, 5, 1.5, 3.5, 1.5)

@@ -4,7 +4,7 @@ import csv
 from pathlib import Path
 from typing import NamedTuple
 
-FILE = Path(__file__).parents[2] / "tasks" / "capitals" / "countries.csv"
+COUNTRIES_FILE = Path(__file__).parents[2] / "tasks" / "capitals" / "countries.csv"
 
 
 class Country(NamedTuple):
@@ -16,11 +16,11 @@ class Country(NamedTuple):
     capital_en: str
 
 
-def read() -> tuple[Country, ...]:
-    """All lines of the table."""
-    with FILE.open(encoding="utf-8", newline="") as file:
+def read_countries() -> tuple[Country, ...]:
+    """Read countries.csv."""
+    with COUNTRIES_FILE.open(encoding="utf-8", newline="") as file:
         return tuple(Country(**row) for row in csv.DictReader(file))
 
 
-COUNTRIES = read()
+COUNTRIES = read_countries()
 ENGLISH_NAMES = {country.name_ko: country.name_en for country in COUNTRIES}

@@ -1,13 +1,13 @@
-"""Plain statements about books and countries, in Korean and English."""
+"""Statements about books and countries, in Korean and English."""
 
 from random import Random
 
-from catalogue import Book, Library
+from catalog import Book, Library
 from countries import COUNTRIES, ENGLISH_NAMES
-from wording import ENGLISH, resolve
-from words import stress
+from wording import ENGLISH, choose_particles
+from words import mark
 
-ABOUT = (
+BOOK_STATEMENTS = (
     "《{title_ko}》은/는 {author_ko}이/가 {year}년에 낸 {country} {kind}이다.",
     "{author_ko}은/는 {country} 작가이고, 「{title_ko}」을/를 썼다.",
     "{title_ko}: {about_ko}.",
@@ -26,7 +26,7 @@ ABOUT = (
     "{title_en} ({year}) is {length_en} and made for {audience_en}: {about_en}.",
     "{author_en} wrote {title_en}. In Korean it is called {title_ko}.",
 )
-CARDS = (
+BOOK_CARDS = (
     "제목 {title_ko}\n지은이 {author_ko}\n나라 {country}\n갈래 {kind}\n"
     "주제 {theme}\n독자 {audience}\n분량 {length}\n연도 {year}",
     "{title_ko} / {author_ko} / {country} / {kind} / {theme} / {audience} / {length}",
@@ -34,55 +34,63 @@ CARDS = (
     "title: {title_en}\nauthor: {author_en}\ncountry: {country_en}\n"
     "kind: {kind_en}\ntheme: {theme_en}\nfor: {audience_en}",
 )
-CAPITALS = (
+CAPITAL_STATEMENTS = (
     "{0}의 수도는 {2}이다.", "{2}은/는 {0}의 수도다.", "{0}에 가면 수도 {2}을/를 볼 수 있다.",
     "수도가 {2}인 나라는 {0}이다.",
     "The capital of {1} is {3}.", "{3} is the capital of {1}.", "{1} has its capital in {3}.", "{0}: {1}, {2}: {3}",
 )  # fmt: skip
 
 
-def facts_of(book: Book) -> dict[str, str]:
-    """All that templates may say about a book."""
-    known = {name: str(value) for name, value in vars(book).items()}
-    known |= {f"{name}_en": ENGLISH[known[name]] for name in ("kind", "theme", "audience", "length")}
-    known["country_en"] = (ENGLISH_NAMES | ENGLISH)[book.country]
-    known["article"] = ("an " if known["kind_en"][0] in "aeiou" else "a ") + known["kind_en"]
-    known["theme2"] = book.theme2 or book.theme
-    return known
+def template_values(book: Book) -> dict[str, str]:
+    """Return the values that a template about a book may contain, by name."""
+    values = {name: str(value) for name, value in vars(book).items()}
+    values |= {f"{name}_en": ENGLISH[values[name]] for name in ("kind", "theme", "audience", "length")}
+    values["country_en"] = (ENGLISH_NAMES | ENGLISH)[book.country]
+    values["article"] = ("an " if values["kind_en"][0] in "aeiou" else "a ") + values["kind_en"]
+    values["theme2"] = book.theme2 or book.theme
+    return values
 
 
-def book_facts(rng: Random, library: Library) -> str:
-    """Two to five statements about one book, or about books that share something."""
+def draw_book_facts(rng: Random, library: Library) -> str:
+    """Draw statements about one book, its card, or a list of books with a common attribute."""
     book = rng.choice(library.books)
     if rng.random() < 0.2:
-        return resolve(rng.choice(CARDS).format(**facts_of(book)))
+        return choose_particles(rng.choice(BOOK_CARDS).format(**template_values(book)))
     if rng.random() < 0.25:
-        return _list(rng, library, book)
-    said = rng.sample(ABOUT, rng.randint(2, 5))
-    return resolve(" ".join(template.format(**facts_of(book)) for template in said))
+        return _list_books(rng, library, book)
+    templates = rng.sample(BOOK_STATEMENTS, rng.randint(2, 5))
+    return choose_particles(" ".join(template.format(**template_values(book)) for template in templates))
 
 
-def _list(rng: Random, library: Library, book: Book) -> str:
+def _list_books(rng: Random, library: Library, book: Book) -> str:
     attribute = rng.choice(("country", "kind", "theme", "audience", "length", "author_ko"))
     value = getattr(book, attribute)
-    alike = [other.title_ko for other in library.books if getattr(other, attribute) == value]
-    titles = rng.sample(alike, min(len(alike), rng.randint(3, 8)))
+    matching_titles = [other.title_ko for other in library.books if getattr(other, attribute) == value]
+    titles = rng.sample(matching_titles, min(len(matching_titles), rng.randint(3, 8)))
     return rng.choice(("{}: {}", "{} 책 목록: {}", "{} - {}", "{}에 드는 책은 {} 등이다.")).format(
         value, ", ".join(titles)
     )
 
 
-def country_facts(rng: Random) -> str:
-    """Two to four statements about countries, or a list of countries with their capitals in one language."""
+def draw_country_facts(rng: Random) -> str:
+    """Draw statements about countries, or a list of countries and capitals."""
     if rng.random() < 0.4:
-        return _atlas(rng)
-    said = (rng.choice(CAPITALS).format(*rng.choice(COUNTRIES)) for _ in range(rng.randint(2, 4)))
-    return resolve(" ".join(said))
+        return _list_countries(rng)
+    statements = (rng.choice(CAPITAL_STATEMENTS).format(*rng.choice(COUNTRIES)) for _ in range(rng.randint(2, 4)))
+    return choose_particles(" ".join(statements))
 
 
-def _atlas(rng: Random) -> str:
-    asked, told = rng.choice((("name_ko", "capital_ko"), ("name_en", "capital_en"), ("capital_ko", "name_ko"),
-        ("capital_en", "name_en")))  # fmt: skip
-    join, between = rng.choice((": ", " - ", " = ", " → ", " ")), rng.choice(("\n", ", ", "; "))
-    some = rng.sample(COUNTRIES, rng.randint(4, 9))
-    return between.join(f"{getattr(one, asked)}{join}{stress(stress(getattr(one, told)))}" for one in some)
+def _list_countries(rng: Random) -> str:
+    field_pairs = (
+        ("name_ko", "capital_ko"),
+        ("name_en", "capital_en"),
+        ("capital_ko", "name_ko"),
+        ("capital_en", "name_en"),
+    )
+    key_field, value_field = rng.choice(field_pairs)
+    key_separator, pair_separator = rng.choice((": ", " - ", " = ", " → ", " ")), rng.choice(("\n", ", ", "; "))
+    countries = rng.sample(COUNTRIES, rng.randint(4, 9))
+    return pair_separator.join(
+        f"{getattr(country, key_field)}{key_separator}{mark(mark(getattr(country, value_field)))}"
+        for country in countries
+    )

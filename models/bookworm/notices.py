@@ -1,14 +1,14 @@
-"""Short notices whose particulars are written down again as fields: JSON objects, or names with values."""
+"""Short notices and their contents as fields: JSON objects, or keys with values."""
 
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
 
-from catalogue import Library
+from catalog import Library
 from prose import THINGS
-from wording import resolve
-from words import made_up, stress
+from wording import choose_particles
+from words import invent_word, mark
 
 Pair = tuple[str, str]
 
@@ -34,7 +34,7 @@ PLACES = (
     "창가",
 )
 PLACES_EN = ("market", "school", "park", "kitchen", "station", "post office", "upper floor", "garden", "front door")
-# What was done: its name, and the ways to say it.
+# Actions: the name of each, and the verbs that express it.
 DEEDS: dict[str, tuple[str, ...]] = {
     "구입": ("샀다", "구입했다", "값을 치렀다", "사 갔다"),
     "판매": ("팔았다", "판매했다", "내다 팔았다", "돈을 받고 넘겼다"),
@@ -55,7 +55,7 @@ DEEDS_EN: dict[str, tuple[str, ...]] = {
     "shipment": ("sent", "mailed", "shipped"),
     "loss": ("lost", "could not find", "missed"),
 }
-TEXTS = (
+NOTICE_TEMPLATES = (
     "{who} 님이 {when} {where}에서 {what} {count}을/를 {did}.",
     "{when}에 {who}이/가 {what} {count}을/를 {where}에서 {did}.",
     "{where}에서 {when} {what} {count}을/를 {did}. {who} 씀.",
@@ -68,7 +68,7 @@ TEXTS = (
     "{where} {deed}: {what} {count}, {who} 님, {when}.",
     "{when}에 {who} 님이 {where}에서 {what} {count} {deed}을/를 마쳤다.",
 )
-TEXTS_EN = (
+NOTICE_TEMPLATES_EN = (
     "{who} {did} {count} of {what} at the {where} on {when}.",
     "On {when} {who} {did} {what} ({count}) at the {where}.",
     "At the {where}, {when}: {who} {did} {count} of {what}.",
@@ -76,7 +76,7 @@ TEXTS_EN = (
     "{deed}, {where}: {what}, {count}. {who}, {when}.",
     "{who} {did} {what}, {count}, {where}, {when}.",
 )
-KEYS: dict[str, tuple[str, ...]] = {
+FIELD_KEYS: dict[str, tuple[str, ...]] = {
     "who": ("이름", "사람", "누가", "who", "person", "성명", "user"),
     "what": ("물건", "무엇", "것", "책", "what", "item", "thing", "book"),
     "number": ("수", "개수", "몇", "count", "number", "n", "수량"),
@@ -85,7 +85,7 @@ KEYS: dict[str, tuple[str, ...]] = {
     "code": ("부호", "일", "code", "kind", "type", "한 일"),
     "room": ("방", "자리", "room", "spot", "place code", "칸"),
 }
-DATES: tuple[Callable[[int, int], str], ...] = (
+DATE_FORMATS: tuple[Callable[[int, int], str], ...] = (
     lambda month, day: f"{month}/{day}",
     lambda month, day: f"{month:02}-{day:02}",
     lambda month, day: f"{month}-{day:02}",
@@ -96,88 +96,93 @@ DATES: tuple[Callable[[int, int], str], ...] = (
 
 @dataclass(frozen=True)
 class Notice:
-    """A text and all that may be asked of it."""
+    """A notice and the values of all its fields."""
 
     text: str
     values: dict[str, str | int]
 
 
-def notices(rng: Random, library: Library, count: int) -> list[Pair]:
-    """Notices and their fields; which fields, in which order, under which names: each block has its own way."""
-    fields = rng.sample(tuple(KEYS), rng.randint(2, len(KEYS)))
-    keys = {field: rng.choice(KEYS[field]) if rng.random() < 0.75 else made_up(rng) for field in fields}
-    date, codes, english = rng.choice(DATES), _codes(rng), rng.random() < 0.4
-    write = _as_json if rng.random() < 0.7 else _as_names(rng)
+def draw_notices(rng: Random, library: Library, count: int) -> list[Pair]:
+    """Draw notices with their fields, whose choice, order and keys are the same for all."""
+    fields = rng.sample(tuple(FIELD_KEYS), rng.randint(2, len(FIELD_KEYS)))
+    keys = {field: rng.choice(FIELD_KEYS[field]) if rng.random() < 0.75 else invent_word(rng) for field in fields}
+    date, codes, english = rng.choice(DATE_FORMATS), _draw_codes(rng), rng.random() < 0.4
+    write = _as_json if rng.random() < 0.7 else _draw_plain_format(rng)
     pairs = []
     for _ in range(min(count, 5)):
-        notice = _notice(rng, library, date, codes, english)
+        notice = _draw_notice(rng, library, date, codes, english)
         pairs.append((notice.text, write({keys[field]: notice.values[field] for field in fields})))
     return pairs
 
 
-def _codes(rng: Random) -> dict[str, str]:
-    """What each deed and each place is called: deeds by their names, by letters or by made-up words."""
-    plain = rng.random()
+def _draw_codes(rng: Random) -> dict[str, str]:
+    """Draw a code for each action (name, letter or invented word) and place (letter, digit)."""
+    code_style = rng.random()
     codes = {}
     for names in (DEEDS, DEEDS_EN):
         for deed, letter in zip(names, rng.sample("ABCDEFGHIJKLMNOPQRSTUVWXYZ", len(names)), strict=True):
-            codes[deed] = deed if plain < 0.4 else letter if plain < 0.8 else made_up(rng)
+            codes[deed] = deed if code_style < 0.4 else letter if code_style < 0.8 else invent_word(rng)
     for place in (*PLACES, *PLACES_EN):
         codes[place] = f"{rng.choice('ABCDEFGHIJKLMNOPQRSTUVWXYZ')}{rng.randint(1, 9)}"
     return codes
 
 
-def _notice(
+def _draw_notice(
     rng: Random, library: Library, date: Callable[[int, int], str], codes: dict[str, str], english: bool
 ) -> Notice:
     month, day, number = rng.randint(1, 12), rng.randint(1, 28), rng.randint(1, 6)
     book = rng.choice(library.books)
     thing, thing_en = rng.choice(tuple(THINGS.items()))
-    named = rng.random() < 0.6
+    is_book = rng.random() < 0.6
     where = rng.choice(PLACES_EN if english else PLACES)
-    deed, ways = rng.choice(tuple((DEEDS_EN if english else DEEDS).items()))
-    who, other = name(rng, english), name(rng, english)
+    deed, verbs = rng.choice(tuple((DEEDS_EN if english else DEEDS).items()))
+    who, other = draw_name(rng, english), draw_name(rng, english)
     if english:
-        what, text = book.title_en if named else thing_en, rng.choice(TEXTS_EN)
+        what, template = book.title_en if is_book else thing_en, rng.choice(NOTICE_TEMPLATES_EN)
         when, count = f"{MONTHS_EN[month - 1]} {day}", COUNTS_EN[number - 1]
     else:
-        what, text = book.title_ko if named else thing, rng.choice(TEXTS)
-        when, count = f"{month}월 {day}일", f"{COUNTS[number - 1]} {'권' if named else '개'}"
+        what, template = book.title_ko if is_book else thing, rng.choice(NOTICE_TEMPLATES)
+        when, count = f"{month}월 {day}일", f"{COUNTS[number - 1]} {'권' if is_book else '개'}"
     quote = rng.choice(("{}", "{}", "'{}'", "《{}》"))
-    said = text.format(
-        who=who, other=other, what=quote.format(what), when=when, where=where, did=rng.choice(ways), deed=deed,
+    text = template.format(
+        who=who, other=other, what=quote.format(what), when=when, where=where, did=rng.choice(verbs), deed=deed,
         count=count,
     )  # fmt: skip
     values: dict[str, str | int] = {"who": who, "what": what, "number": number, "where": where}
-    return Notice(resolve(said), values | {"date": date(month, day), "code": codes[deed], "room": codes[where]})
+    return Notice(
+        choose_particles(text), values | {"date": date(month, day), "code": codes[deed], "room": codes[where]}
+    )
 
 
-def name(rng: Random, english: bool) -> str:
-    """A name that nobody has, so that it has to be copied."""
+def draw_name(rng: Random, english: bool) -> str:
+    """Draw an invented name, which can only be copied from the text."""
     if english:
-        return f"{_latin(rng)} {_latin(rng)}" if rng.random() < 0.7 else _latin(rng)
-    return "".join(rng.choice(SYLLABLES_OF_NAMES) for _ in range(rng.choice((2, 3, 3, 3))))
+        return f"{_draw_latin_name(rng)} {_draw_latin_name(rng)}" if rng.random() < 0.7 else _draw_latin_name(rng)
+    return "".join(rng.choice(NAME_SYLLABLES) for _ in range(rng.choice((2, 3, 3, 3))))
 
 
-def _latin(rng: Random) -> str:
+def _draw_latin_name(rng: Random) -> str:
     parts = [rng.choice("bcdfghjklmnprstvwz") + rng.choice("aeiou") for _ in range(rng.randint(2, 3))]
     return ("".join(parts) + rng.choice(("", "", "n", "s", "r", "l"))).capitalize()
 
 
-SYLLABLES_OF_NAMES = (
+NAME_SYLLABLES = (
     "김이박최정강조윤장임한오서신권황안송유홍민지현수영은우진하준예성호연희경미선아정태승재동주원도윤서혜나라소빈규석"
 )
 
 
 def _as_json(fields: dict[str, str | int]) -> str:
-    """The object, its values stressed."""
-    told = [
-        f"{json.dumps(key, ensure_ascii=False)}: {stress(json.dumps(value, ensure_ascii=False))}"
+    """Return the fields as a JSON object on one line, its values marked."""
+    parts = [
+        f"{json.dumps(key, ensure_ascii=False)}: {mark(json.dumps(value, ensure_ascii=False))}"
         for key, value in fields.items()
     ]
-    return "{" + ", ".join(told) + "}"
+    return "{" + ", ".join(parts) + "}"
 
 
-def _as_names(rng: Random) -> Callable[[dict[str, str | int]], str]:
-    join, between = rng.choice((": ", "=", " - ", ":", " ")), rng.choice((", ", "; ", " | ", " / ", "\n"))
-    return lambda fields: between.join(f"{key}{join}{stress(str(value))}" for key, value in fields.items())
+def _draw_plain_format(rng: Random) -> Callable[[dict[str, str | int]], str]:
+    key_separator = rng.choice((": ", "=", " - ", ":", " "))
+    field_separator = rng.choice((", ", "; ", " | ", " / ", "\n"))
+    return lambda fields: field_separator.join(
+        f"{key}{key_separator}{mark(str(value))}" for key, value in fields.items()
+    )

@@ -1,10 +1,10 @@
-"""Simple sentences of daily life in Korean and English: the language around the facts."""
+"""Simple sentences of daily life in Korean and English."""
 
 from random import Random
 
-from wording import resolve
+from wording import choose_particles
 
-WHO = (
+PEOPLE = (
     "나",
     "동생",
     "어머니",
@@ -22,7 +22,7 @@ WHO = (
     "의사",
     "농부",
 )
-WHEN = (
+TIMES = (
     "아침에",
     "저녁에",
     "어제",
@@ -37,7 +37,7 @@ WHEN = (
     "밤마다",
     "가끔",
 )
-WHERE = (
+PLACES = (
     "집에서",
     "도서관에서",
     "공원에서",
@@ -50,11 +50,11 @@ WHERE = (
     "부엌에서",
     "마당에서",
 )
-DOES = ("책을 읽는다", "노래를 부른다", "밥을 먹는다", "편지를 쓴다", "꽃을 심는다", "그림을 그린다", "춤을 춘다",
+ACTIONS = ("책을 읽는다", "노래를 부른다", "밥을 먹는다", "편지를 쓴다", "꽃을 심는다", "그림을 그린다", "춤을 춘다",
     "차를 마신다", "잠을 잔다",
         "사진을 찍는다", "공을 찬다", "빵을 굽는다", "창문을 닫는다", "길을 걷는다", "별을 본다",
         "물을 준다")  # fmt: skip
-COLOURS = {
+COLORS = {
     "빨강": "red", "주황": "orange", "노랑": "yellow", "초록": "green", "파랑": "blue", "남색": "navy",
     "보라": "purple", "분홍": "pink",
     "하양": "white", "검정": "black", "회색": "grey", "갈색": "brown", "하늘": "sky blue", "연두": "light green",
@@ -80,7 +80,7 @@ ADJECTIVES = {
     "낡았다": "old",
     "비싸다": "dear",
 }
-WHO_EN = (
+PEOPLE_EN = (
     "I",
     "My sister",
     "The teacher",
@@ -93,11 +93,11 @@ WHO_EN = (
     "A child",
     "Her friend",
 )
-DOES_EN = ("read a book", "sang a song", "wrote a letter", "planted flowers", "drank tea", "drew a picture",
+ACTIONS_EN = ("read a book", "sang a song", "wrote a letter", "planted flowers", "drank tea", "drew a picture",
     "took a walk", "baked bread",
            "looked at the stars", "closed the window", "slept well", "bought some milk", "waited for the bus",
            "told a story")  # fmt: skip
-WHERE_EN = (
+PLACES_EN = (
     "at home",
     "in the park",
     "at school",
@@ -108,7 +108,7 @@ WHERE_EN = (
     "at the market",
     "in the garden",
 )
-WHEN_EN = (
+TIMES_EN = (
     "yesterday",
     "in the morning",
     "last night",
@@ -118,43 +118,47 @@ WHEN_EN = (
     "on Sunday",
     "after dinner",
 )
-LINKS = ("그리고", "그러나", "그래서", "또", "하지만", "그런데", "그다음에")
+CONNECTIVES = ("그리고", "그러나", "그래서", "또", "하지만", "그런데", "그다음에")
 
 
-def prose(rng: Random) -> str:
-    """Two to five sentences in one language, or pairs of both."""
+def draw_prose(rng: Random) -> str:
+    """Draw two to five sentences in one language, or sentence pairs in both languages."""
     count = rng.randint(2, 5)
     kind = rng.random()
     if kind < 0.5:
         return " ".join(_korean(rng) for _ in range(count))
     if kind < 0.8:
         return " ".join(_english(rng) for _ in range(count))
-    return "\n".join(_both(rng) for _ in range(count))
+    return "\n".join(_bilingual(rng) for _ in range(count))
 
 
 def _korean(rng: Random) -> str:
     form = rng.random()
     if form < 0.5:
-        link = f"{rng.choice(LINKS)} " if rng.random() < 0.3 else ""
-        return resolve(f"{link}{rng.choice(WHO)}은/는 {rng.choice(WHEN)} {rng.choice(WHERE)} {rng.choice(DOES)}.")
-    if form < 0.8:
-        return resolve(
-            f"{rng.choice(tuple(THINGS))}은/는 {rng.choice(tuple(COLOURS))}이고 {rng.choice(tuple(ADJECTIVES))}."
+        connective = f"{rng.choice(CONNECTIVES)} " if rng.random() < 0.3 else ""
+        return choose_particles(
+            f"{connective}{rng.choice(PEOPLE)}은/는 {rng.choice(TIMES)} {rng.choice(PLACES)} {rng.choice(ACTIONS)}."
         )
-    owner, thing, other = rng.choice(WHO), rng.choice(tuple(THINGS)), rng.choice(tuple(THINGS))
-    return resolve(f"{owner}의 {thing}은/는 {rng.choice(tuple(COLOURS))} {other} 옆에 있다.")
+    if form < 0.8:
+        return choose_particles(
+            f"{rng.choice(tuple(THINGS))}은/는 {rng.choice(tuple(COLORS))}이고 {rng.choice(tuple(ADJECTIVES))}."
+        )
+    owner, thing, other = rng.choice(PEOPLE), rng.choice(tuple(THINGS)), rng.choice(tuple(THINGS))
+    return choose_particles(f"{owner}의 {thing}은/는 {rng.choice(tuple(COLORS))} {other} 옆에 있다.")
 
 
 def _english(rng: Random) -> str:
     if rng.random() < 0.6:
-        return f"{rng.choice(WHO_EN)} {rng.choice(DOES_EN)} {rng.choice(WHERE_EN)} {rng.choice(WHEN_EN)}."
-    colour, thing = rng.choice(tuple(COLOURS.values())), rng.choice(tuple(THINGS.values()))
-    return f"The {thing} is {colour} and {rng.choice(tuple(ADJECTIVES.values()))}."
+        return f"{rng.choice(PEOPLE_EN)} {rng.choice(ACTIONS_EN)} {rng.choice(PLACES_EN)} {rng.choice(TIMES_EN)}."
+    color, thing = rng.choice(tuple(COLORS.values())), rng.choice(tuple(THINGS.values()))
+    return f"The {thing} is {color} and {rng.choice(tuple(ADJECTIVES.values()))}."
 
 
-def _both(rng: Random) -> str:
-    (colour_ko, colour_en), (thing_ko, thing_en) = rng.choice(tuple(COLOURS.items())), rng.choice(tuple(THINGS.items()))
+def _bilingual(rng: Random) -> str:
+    (color_ko, color_en), (thing_ko, thing_en) = rng.choice(tuple(COLORS.items())), rng.choice(tuple(THINGS.items()))
     adjective_ko, adjective_en = rng.choice(tuple(ADJECTIVES.items()))
     if rng.random() < 0.5:
-        return resolve(f"{colour_ko} {thing_ko}이/가 {adjective_ko}. The {colour_en} {thing_en} is {adjective_en}.")
-    return f"{colour_ko} {colour_en}, {thing_ko} {thing_en}"
+        return choose_particles(
+            f"{color_ko} {thing_ko}이/가 {adjective_ko}. The {color_en} {thing_en} is {adjective_en}."
+        )
+    return f"{color_ko} {color_en}, {thing_ko} {thing_en}"

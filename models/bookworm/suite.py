@@ -1,6 +1,6 @@
-"""What methods earn on the shipped tasks with this model: `python models/bookworm/suite.py` runs them, for three seeds.
+"""Run methods on the shipped tasks with bookworm and write their table into README.md.
 
-Afterwards, or with `--write` at once from the records there are, the table goes into README.md.
+`python models/bookworm/suite.py` runs three seeds of each; `--write` only writes the table of the existing records.
 """
 
 import argparse
@@ -15,7 +15,7 @@ from bench.analysis.summary import forgetting_nats
 from bench.records.record import Record, read_all
 
 HERE = Path(__file__).parent
-RUNS = (
+SUITE_RUNS = (
     ("bookrec", "few-shot,lora,qlora,full,random-weights", None),
     ("bookrec", "few-shot", "few-shot.k=1"),
     ("bookrec", "few-shot", "few-shot.k=8"),
@@ -26,64 +26,67 @@ RUNS = (
     ("capitals", "few-shot", "few-shot.k=1"),
     ("capitals", "few-shot", "few-shot.k=8"),
 )
-HEAD = "| task | method | em | per seed | format | Δ loss | params | train s | ms/query |"
-MARKED = re.compile(r"(?<=<!-- suite -->\n).*?(?=<!-- /suite -->)", re.DOTALL)
+TABLE_HEAD = "| task | method | em | per seed | format | Δ loss | params | train s | ms/query |"
+TABLE_PATTERN = re.compile(r"(?<=<!-- suite -->\n).*?(?=<!-- /suite -->)", re.DOTALL)
 
 
-def run(tasks: list[str], seeds: int, out: Path) -> None:
-    """Run what has no record yet; a failure ends it."""
-    for task, methods, setting in RUNS:
+def run_suite(tasks: list[str], seeds: int, out: Path) -> None:
+    """Run the methods that have no record yet; the first failure raises CalledProcessError."""
+    for task, methods, setting in SUITE_RUNS:
         if not tasks or task in tasks:
             command = [sys.executable, "-m", "bench", "run", "--methods", methods, "--task", task]
             command += ["--seeds", str(seeds), "--out", str(out), *(["--set", setting] if setting else [])]
             subprocess.run(command, check=True)
 
 
-def table(records: list[Record]) -> str:
-    """One row for each method and setting of each task, best first; dashes where nothing was measured."""
+def render_table(records: list[Record]) -> str:
+    """Return a Markdown table of the methods by task, best first; a dash: not measured."""
     groups: dict[tuple[str, str], list[Record]] = defaultdict(list)
     for record in records:
         groups[record.spec.task.name, record.spec.key].append(record)
-    order = list(dict.fromkeys(task for task, _, _ in RUNS))
-    rows = sorted(groups.values(), key=lambda group: (order.index(group[0].spec.task.name), -_mean(group, "em")))
-    return "\n".join([HEAD, "|---|---|" + "---:|" * 7, *(_row(group) for group in rows)]) + "\n"
+    order = list(dict.fromkeys(task for task, _, _ in SUITE_RUNS))
+    rows = sorted(groups.values(), key=lambda group: (order.index(group[0].spec.task.name), -_mean_score(group, "em")))
+    return "\n".join([TABLE_HEAD, "|---|---|" + "---:|" * 7, *(_table_row(group) for group in rows)]) + "\n"
 
 
-def _row(group: list[Record]) -> str:
+def _table_row(group: list[Record]) -> str:
     spec, cost = group[0].spec, group[0].cost
     name = f"{spec.method.name}{' °' if spec.method.control else ''}"
     name += f" (k={spec.method.params['k']})" if spec.method.name == "few-shot" else ""
     if any(record.status != "ok" for record in group):
         return f"| {spec.task.name} | {name} | {', '.join(record.status for record in group)} | | | | | | |"
-    seeds = " ".join(f"{record.scores['em']:.3f}"[1:] for record in sorted(group, key=lambda one: one.spec.seed))
+    seeds = " ".join(f"{record.scores['em']:.3f}"[1:] for record in sorted(group, key=lambda record: record.spec.seed))
     trained = cost.parameters.trainable if cost and cost.parameters else 0
-    cells = [spec.task.name, name, f"**{_mean(group, 'em'):.3f}**", seeds]
-    cells.append(f"{_mean(group, 'format'):.2f}" if "format" in group[0].scores else "–")
-    forgot = [told for record in group if (told := forgetting_nats(record)) is not None]
-    cells.append(f"{fmean(forgot):+.2f}" if forgot else "–")
+    cells = [spec.task.name, name, f"**{_mean_score(group, 'em'):.3f}**", seeds]
+    cells.append(f"{_mean_score(group, 'format'):.2f}" if "format" in group[0].scores else "–")
+    loss_changes = [loss_change for loss_change in map(forgetting_nats, group) if loss_change is not None]
+    cells.append(f"{fmean(loss_changes):+.2f}" if loss_changes else "–")
     cells.append(f"{trained:,}" if trained else "–")
     cells.append(f"{fmean(record.cost.phases['fit'].wall_s for record in group if record.cost):.1f}")
-    times = [ms for record in group if record.cost and record.cost.answering for ms in record.cost.answering.latency_ms]
-    cells.append(f"{sorted(times)[len(times) // 2]:.1f}")
+    latencies = [
+        ms for record in group if record.cost and record.cost.answering for ms in record.cost.answering.latency_ms
+    ]
+    cells.append(f"{sorted(latencies)[len(latencies) // 2]:.1f}")
     return f"| {' | '.join(cells)} |"
 
 
-def _mean(group: list[Record], metric: str) -> float:
+def _mean_score(group: list[Record], metric: str) -> float:
     return fmean(record.scores.get(metric, 0.0) for record in group)
 
 
 def main() -> None:
-    """Run and write."""
+    """Run the suite, unless `--write` is given, and write the table."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("tasks", nargs="*", help="only these tasks")
-    parser.add_argument("--seeds", type=int, default=3, help="runs of each method")
+    parser.add_argument("tasks", nargs="*", help="names of tasks, by default all of the suite")
+    parser.add_argument("--seeds", type=int, default=3, help="number of seeds")
     parser.add_argument("--out", type=Path, default=Path("results/suite"), help="folder of the records")
-    parser.add_argument("--write", action="store_true", help="only write the table")
-    asked = parser.parse_args()
-    if not asked.write:
-        run(asked.tasks, asked.seeds, asked.out)
-    card = HERE / "README.md"
-    card.write_text(MARKED.sub(lambda _: table(list(read_all(asked.out))), card.read_text("utf-8")), "utf-8")
+    parser.add_argument("--write", action="store_true", help="write the table without running")
+    args = parser.parse_args()
+    if not args.write:
+        run_suite(args.tasks, args.seeds, args.out)
+    model_card = HERE / "README.md"
+    table_text = render_table(list(read_all(args.out)))
+    model_card.write_text(TABLE_PATTERN.sub(lambda _: table_text, model_card.read_text("utf-8")), "utf-8")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Rebuild the model from nothing: `python models/bookworm/train.py` (the tokenizer, the text, the weights)."""
+"""Build tokenizer, text and weights of bookworm: `python models/bookworm/train.py`."""
 
 import argparse
 import copy
@@ -19,174 +19,203 @@ from corpus import TRAIN_SEED, VALIDATION_SEED, documents, marked_documents
 from tokenizers import Tokenizer
 from torch.nn.functional import cross_entropy
 from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM
-from words import weigh
+from words import strip_marks
 
 HERE = Path(__file__).parent
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """All that decides what comes out."""
+class TrainingConfig:
+    """Hyper-parameters of the tokenizer, the model and the training."""
 
     tokens: int = 12_500_000
-    entries: int = 2304
-    least: int = 50  # times a character or a merge occurs in what the tokenizer learns from
-    learn_from: int = 30_000  # documents
+    vocab_size: int = 2304  # of the tokenizer
+    min_frequency: int = 50  # of a character or a merge in the text that the tokenizer is trained on
+    tokenizer_documents: int = 30_000
     context: int = 512
-    width: int = 256
-    inner: int = 512
+    hidden_size: int = 256
+    intermediate_size: int = 512
     layers: int = 4
-    batch: int = 4  # blocks of `context` tokens a step
-    lr_matrices: float = 0.008  # at 0.02 attention saturates within 500 steps
-    lr_rest: float = 2e-3
-    warmup: float = 0.02
-    decay: float = 0.4  # share of the steps over which the rate falls to zero
-    dropout: float = 0.15  # of merges, in every second document
-    weights: tuple[int, ...] = (1, 3, 10)  # of the loss: on plain text, on an answer, on the title in it
-    validation: int = 96  # blocks
-    least_seen: int = 20  # times that every entry must occur
+    batch_size: int = 4  # rows of `context` tokens per step
+    matrix_lr: float = 0.008  # of Muon; at 0.02 attention saturates within 500 steps
+    adamw_lr: float = 2e-3
+    warmup_ratio: float = 0.02
+    decay_ratio: float = 0.4  # share of the steps in which the learning rate falls to zero
+    bpe_dropout: float = 0.15  # share of the merges that are dropped, in every second document
+    loss_weights: tuple[int, ...] = (1, 3, 10)  # on text, on an answer, on the title in it
+    validation_rows: int = 96
+    min_token_count: int = 20  # minimum occurrences of each token in training
 
 
-def learn_tokenizer(recipe: Recipe) -> Tokenizer:
-    """Learn the vocabulary from the first documents of the training text."""
-    return vocabulary.learn(list(islice(documents(TRAIN_SEED), recipe.learn_from)), recipe.entries, recipe.least)
+def train_tokenizer(config: TrainingConfig) -> Tokenizer:
+    """Train the tokenizer on the first documents of the training text."""
+    return vocabulary.train_bpe(
+        list(islice(documents(TRAIN_SEED), config.tokenizer_documents)), config.vocab_size, config.min_frequency
+    )
 
 
-def blocks(recipe: Recipe, tokenizer: Tokenizer, seed: int, dropout: float) -> Iterator[torch.Tensor]:
-    """Documents packed into rows of `context` tokens, each document followed by the end token.
+def packed_rows(
+    config: TrainingConfig, tokenizer: Tokenizer, seed: int, merge_dropout: float
+) -> Iterator[torch.Tensor]:
+    """Yield rows of `context` tokens: packed documents, each followed by the end token.
 
-    A row is a tensor (2, context): the tokens, and how much the loss on each counts.
+    A row is a tensor of shape (2, context): the token ids, and the loss weight of each token.
     """
     end = tokenizer.token_to_id(vocabulary.END)
     queue: list[tuple[int, int]] = []
-    texts = map(weigh, marked_documents(seed))
+    texts = map(strip_marks, marked_documents(seed))
     while True:
         chunk = list(islice(texts, 256))
-        for part, share in ((chunk[::2], 0.0), (chunk[1::2], dropout)):
+        for part, share in ((chunk[::2], 0.0), (chunk[1::2], merge_dropout)):
             tokenizer.model.dropout = share or None
-            codes = tokenizer.encode_batch([text for text, _ in part], add_special_tokens=False)
-            for code, (_, depths) in zip(codes, part, strict=True):
-                weights = (recipe.weights[max(depths[start:stop], default=0)] for start, stop in code.offsets)
-                queue += [*zip(code.ids, weights, strict=True), (end, 1)]
+            encodings = tokenizer.encode_batch([text for text, _ in part], add_special_tokens=False)
+            for encoding, (_, depths) in zip(encodings, part, strict=True):
+                loss_weights = (
+                    config.loss_weights[max(depths[start:stop], default=0)] for start, stop in encoding.offsets
+                )
+                queue += [*zip(encoding.ids, loss_weights, strict=True), (end, 1)]
         tokenizer.model.dropout = None
-        full = len(queue) // recipe.context
-        yield from torch.tensor(queue[: full * recipe.context]).view(full, recipe.context, 2).transpose(1, 2)
-        queue = queue[full * recipe.context :]
+        num_rows = len(queue) // config.context
+        yield from torch.tensor(queue[: num_rows * config.context]).view(num_rows, config.context, 2).transpose(1, 2)
+        queue = queue[num_rows * config.context :]
 
 
-def new_model(recipe: Recipe, tokenizer: Tokenizer) -> LlamaForCausalLM:
-    """A Llama of the recipe's shape with random weights."""
+def create_model(config: TrainingConfig, tokenizer: Tokenizer) -> LlamaForCausalLM:
+    """Return a Llama with random weights."""
     torch.manual_seed(TRAIN_SEED)
     end, pad = tokenizer.token_to_id(vocabulary.END), tokenizer.token_to_id(vocabulary.PAD)
-    shape = LlamaConfig(
+    model_config = LlamaConfig(
         vocab_size=tokenizer.get_vocab_size(),
-        hidden_size=recipe.width,
-        intermediate_size=recipe.inner,
-        num_hidden_layers=recipe.layers,
-        num_attention_heads=recipe.width // 64,
+        hidden_size=config.hidden_size,
+        intermediate_size=config.intermediate_size,
+        num_hidden_layers=config.layers,
+        num_attention_heads=config.hidden_size // 64,
         head_dim=64,
-        max_position_embeddings=recipe.context,
+        max_position_embeddings=config.context,
         tie_word_embeddings=True,
         bos_token_id=None,
         eos_token_id=end,
         pad_token_id=pad,
     )
-    return LlamaForCausalLM(shape)
+    return LlamaForCausalLM(model_config)
 
 
-def rate(recipe: Recipe, done: float) -> float:
-    """The share of the peak learning rate when `done` of the steps are: up, level, down to zero."""
-    return min(done / recipe.warmup, 1.0, (1.0 - done) / recipe.decay)
+def lr_factor(config: TrainingConfig, done: float) -> float:
+    """Return the share of the peak learning rate: warm-up, constant, linear decay to zero.
+
+    Args:
+        config: The configuration.
+        done: Share of the steps that are done, above 0 and up to 1.
+    """
+    return min(done / config.warmup_ratio, 1.0, (1.0 - done) / config.decay_ratio)
 
 
-def optimizers(recipe: Recipe, model: LlamaForCausalLM) -> list[torch.optim.Optimizer]:
-    """Muon for the matrices inside the layers, AdamW for embeddings and norms."""
+def create_optimizers(config: TrainingConfig, model: LlamaForCausalLM) -> list[torch.optim.Optimizer]:
+    """Return Muon for the matrices of the layers, and AdamW for embeddings and norms."""
     matrices = [weight for weight in model.model.layers.parameters() if weight.ndim == 2]
-    inside = {id(weight) for weight in matrices}
-    rest = [weight for weight in model.parameters() if id(weight) not in inside]
+    matrix_ids = {id(weight) for weight in matrices}
+    rest = [weight for weight in model.parameters() if id(weight) not in matrix_ids]
     return [
-        torch.optim.Muon(matrices, lr=recipe.lr_matrices, weight_decay=0.0),
-        torch.optim.AdamW(rest, lr=recipe.lr_rest, betas=(0.9, 0.95), weight_decay=0.0, fused=True),
+        torch.optim.Muon(matrices, lr=config.matrix_lr, weight_decay=0.0),
+        torch.optim.AdamW(rest, lr=config.adamw_lr, betas=(0.9, 0.95), weight_decay=0.0, fused=True),
     ]
 
 
-def loss_of(model: LlamaForCausalLM, tokens: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-    """Weighted mean of the next-token loss of some blocks, in bf16."""
+def weighted_loss(model: LlamaForCausalLM, tokens: torch.Tensor, row_weights: torch.Tensor) -> torch.Tensor:
+    """Return the weighted mean of the next-token loss, with the model in bf16.
+
+    Args:
+        model: The model.
+        tokens: Token ids of shape (rows, context).
+        row_weights: Loss weight of each token, of the same shape.
+    """
     with torch.autocast("cpu", torch.bfloat16):
         logits = model(input_ids=tokens, use_cache=False).logits
     losses = cross_entropy(logits[:, :-1].flatten(0, 1).float(), tokens[:, 1:].flatten(), reduction="none")
-    counts = weights[:, 1:].flatten()
-    return (losses * counts).sum() / counts.sum()
+    token_weights = row_weights[:, 1:].flatten()
+    return (losses * token_weights).sum() / token_weights.sum()
 
 
 @torch.inference_mode()
-def validation_loss(recipe: Recipe, model: LlamaForCausalLM, tokenizer: Tokenizer) -> float:
-    """Mean loss on text of another seed, tokenized without dropout."""
+def validation_loss(config: TrainingConfig, model: LlamaForCausalLM, tokenizer: Tokenizer) -> float:
+    """Return the loss on text of another seed, without BPE dropout, in nats per token."""
     model.eval()
-    rows = islice(blocks(recipe, tokenizer, VALIDATION_SEED, 0.0), recipe.validation)
-    losses = [loss_of(model, row[:1], torch.ones_like(row[:1])).item() for row in rows]
+    rows = islice(packed_rows(config, tokenizer, VALIDATION_SEED, 0.0), config.validation_rows)
+    losses = [weighted_loss(model, row[:1], torch.ones_like(row[:1])).item() for row in rows]
     model.train()
     return sum(losses) / len(losses)
 
 
-def train(recipe: Recipe, model: LlamaForCausalLM, tokenizer: Tokenizer) -> torch.Tensor:
-    """Train once over the recipe's tokens; returns how often each entry of the vocabulary was seen."""
-    optimizers_ = optimizers(recipe, model)
-    peaks = [group["lr"] for optimizer in optimizers_ for group in optimizer.param_groups]
-    steps = math.ceil(recipe.tokens / (recipe.batch * recipe.context))
-    rows = blocks(recipe, tokenizer, TRAIN_SEED, recipe.dropout)
-    seen = torch.zeros(tokenizer.get_vocab_size(), dtype=torch.long)
+def train(config: TrainingConfig, model: LlamaForCausalLM, tokenizer: Tokenizer) -> torch.Tensor:
+    """Train for one epoch over the configured number of tokens.
+
+    Returns:
+        The number of occurrences of each token of the vocabulary, of shape (vocabulary size,).
+    """
+    optimizers = create_optimizers(config, model)
+    peaks = [group["lr"] for optimizer in optimizers for group in optimizer.param_groups]
+    steps = math.ceil(config.tokens / (config.batch_size * config.context))
+    rows = packed_rows(config, tokenizer, TRAIN_SEED, config.bpe_dropout)
+    token_counts = torch.zeros(tokenizer.get_vocab_size(), dtype=torch.long)
     start = time.monotonic()
     for step in range(steps):
-        batch = torch.stack(list(islice(rows, recipe.batch)))
-        seen += torch.bincount(batch[:, 0].flatten(), minlength=len(seen))
-        for optimizer, peak in zip(optimizers_, peaks, strict=True):
-            optimizer.param_groups[0]["lr"] = peak * rate(recipe, (step + 1) / steps)
-        loss = loss_of(model, batch[:, 0], batch[:, 1])
+        batch = torch.stack(list(islice(rows, config.batch_size)))
+        token_counts += torch.bincount(batch[:, 0].flatten(), minlength=len(token_counts))
+        for optimizer, peak in zip(optimizers, peaks, strict=True):
+            optimizer.param_groups[0]["lr"] = peak * lr_factor(config, (step + 1) / steps)
+        loss = weighted_loss(model, batch[:, 0], batch[:, 1])
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        for optimizer in optimizers_:
+        for optimizer in optimizers:
             optimizer.step()
             optimizer.zero_grad()
         if step % 100 == 0:
             print(f"{step}/{steps} loss {loss.item():.3f} after {time.monotonic() - start:.0f} s", flush=True)
-    return seen
+    return token_counts
 
 
-def ship(model: LlamaForCausalLM, tokenizer: Tokenizer, folder: Path, context: int) -> None:
-    """Write all files beside their place, then move them there, so that a half-written model never stands there."""
+def save_model(model: LlamaForCausalLM, tokenizer: Tokenizer, folder: Path, context: int) -> None:
+    """Write the files to a temporary folder, then move each of them into `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent) as draft:
-        ends: dict[str, Any] = {"eos_token_id": model.config.eos_token_id, "pad_token_id": model.config.pad_token_id}
-        model.generation_config = GenerationConfig(do_sample=False, **ends)
-        copy.deepcopy(model).to(torch.bfloat16).save_pretrained(draft)
-        vocabulary.save(tokenizer, Path(draft), context)
-        for file in Path(draft).iterdir():
+    with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
+        token_ids: dict[str, Any] = {
+            "eos_token_id": model.config.eos_token_id,
+            "pad_token_id": model.config.pad_token_id,
+        }
+        model.generation_config = GenerationConfig(do_sample=False, **token_ids)
+        copy.deepcopy(model).to(torch.bfloat16).save_pretrained(temporary)
+        vocabulary.save_tokenizer(tokenizer, Path(temporary), context)
+        for file in Path(temporary).iterdir():
             os.replace(file, folder / file.name)
 
 
 def main() -> None:
-    """Learn the tokenizer, train, write the model, check that every entry of the vocabulary was seen."""
+    """Train and write the tokenizer and the model; exit with 1 if a token is too rare."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, default=HERE, help="where the model goes")
+    parser.add_argument("--out", type=Path, default=HERE, help="folder of the model, by default this one")
     folder = parser.parse_args().out
     torch.set_num_threads(2)
-    recipe = Recipe()
-    tokenizer = learn_tokenizer(recipe)
-    model = new_model(recipe, tokenizer)
-    seen = train(recipe, model, tokenizer)
-    ship(model, tokenizer, folder, recipe.context)
-    entries = seen[seen > 0].double()
+    config = TrainingConfig()
+    tokenizer = train_tokenizer(config)
+    model = create_model(config, tokenizer)
+    token_counts = train(config, model, tokenizer)
+    save_model(model, tokenizer, folder, config.context)
+    nonzero = token_counts[token_counts > 0].double()
     summary = {
         "parameters": model.num_parameters(),
-        "tokens": int(seen.sum()),
-        "validation loss": round(validation_loss(recipe, model, tokenizer), 3),
-        "times an entry was seen (least, 1 %, median)": [int(entries.quantile(share)) for share in (0.0, 0.01, 0.5)],
+        "tokens": int(token_counts.sum()),
+        "validation loss": round(validation_loss(config, model, tokenizer), 3),
+        "occurrences of a token (minimum, 1st percentile, median)": [
+            int(nonzero.quantile(share)) for share in (0.0, 0.01, 0.5)
+        ],
     }
     print(json.dumps(summary))
-    rare = [tokenizer.id_to_token(place) for place in (seen < recipe.least_seen).nonzero().flatten().tolist()]
+    rare = [
+        tokenizer.id_to_token(token_id)
+        for token_id in (token_counts < config.min_token_count).nonzero().flatten().tolist()
+    ]
     if rare != [vocabulary.PAD]:
-        raise SystemExit(f"entries seen fewer than {recipe.least_seen} times: {rare}")
+        raise SystemExit(f"error: tokens that occur fewer than {config.min_token_count} times in training: {rare}")
 
 
 if __name__ == "__main__":

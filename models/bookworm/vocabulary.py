@@ -1,4 +1,4 @@
-"""The tokenizer: byte-pair encoding learnt from the corpus itself, falling back to bytes for all other characters."""
+"""The tokenizer: byte-pair encoding trained on the corpus, with byte fallback."""
 
 import json
 from collections import Counter
@@ -10,43 +10,49 @@ from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, train
 from transformers import PreTrainedTokenizerFast
 
 END, PAD = "<|end|>", "<|pad|>"
-ALONE = [chr(value) for value in range(0x80)]  # characters that always have an entry of their own: ASCII
-# A piece is one new line, one digit, one sign, or a run of letters; the last two take a space along.
-PIECES = r"\n|\d| ?[\p{L}\p{M}]+| ?[^\s\p{L}\p{M}\d]|\s"
+INITIAL_ALPHABET = [chr(value) for value in range(0x80)]  # ASCII is always in the vocabulary
+# A pre-token is a line break, a digit, another character, or a run of letters; the last two include a space before.
+PRE_TOKEN_PATTERN = r"\n|\d| ?[\p{L}\p{M}]+| ?[^\s\p{L}\p{M}\d]|\s"
 
 
-def learn(texts: Sequence[str], size: int, least: int) -> Tokenizer:
-    """Learn `size` entries, among them every character that occurs `least` times; the others become bytes."""
-    frequent = [letter for letter, count in Counter(chain.from_iterable(texts)).items() if count >= least]
-    bytes_ = byte_entries()
-    learner = Tokenizer(models.BPE())
-    learner.pre_tokenizer = _pieces()
+def train_bpe(texts: Sequence[str], vocab_size: int, min_frequency: int) -> Tokenizer:
+    """Train byte-pair encoding.
+
+    Args:
+        texts: The training text.
+        vocab_size: Number of entries, with every character that occurs `min_frequency` times among them.
+        min_frequency: Rarer characters are encoded as bytes, and rarer pairs are not merged.
+    """
+    frequent = [character for character, count in Counter(chain.from_iterable(texts)).items() if count >= min_frequency]
+    byte_tokens = byte_entries()
+    trained = Tokenizer(models.BPE())
+    trained.pre_tokenizer = _pre_tokenizer()
     trainer = trainers.BpeTrainer(
-        vocab_size=size,
-        special_tokens=[END, PAD, *bytes_],
-        initial_alphabet=ALONE,
-        limit_alphabet=len({*ALONE, *frequent}),
-        min_frequency=least,
+        vocab_size=vocab_size,
+        special_tokens=[END, PAD, *byte_tokens],
+        initial_alphabet=INITIAL_ALPHABET,
+        limit_alphabet=len({*INITIAL_ALPHABET, *frequent}),
+        min_frequency=min_frequency,
         max_token_length=12,
         show_progress=False,
     )
-    learner.train_from_iterator(texts, trainer)
-    learnt = json.loads(learner.to_str())["model"]
-    merges = [tuple(pair) for pair in learnt["merges"]]
-    tokenizer = Tokenizer(models.BPE(vocab=learnt["vocab"], merges=merges, byte_fallback=True))
-    tokenizer.pre_tokenizer = _pieces()
+    trained.train_from_iterator(texts, trainer)
+    model = json.loads(trained.to_str())["model"]
+    merges = [tuple(pair) for pair in model["merges"]]
+    tokenizer = Tokenizer(models.BPE(vocab=model["vocab"], merges=merges, byte_fallback=True))
+    tokenizer.pre_tokenizer = _pre_tokenizer()
     tokenizer.decoder = decoders.Sequence([decoders.ByteFallback(), decoders.Fuse()])
     tokenizer.add_special_tokens([END, PAD])
     return tokenizer
 
 
 def byte_entries() -> list[str]:
-    """The byte values that occur in UTF-8 beside ASCII."""
+    """Return the entries of all byte values that occur in UTF-8 text outside of ASCII."""
     return [f"<0x{value:02X}>" for value in (*range(0x80, 0xC0), *range(0xC2, 0xF5))]
 
 
-def save(tokenizer: Tokenizer, folder: Path, context: int) -> None:
-    """Write the files that AutoTokenizer reads."""
+def save_tokenizer(tokenizer: Tokenizer, folder: Path, context: int) -> None:
+    """Write the files that `AutoTokenizer` reads; `context` is the maximum number of tokens."""
     PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         eos_token=END,
@@ -56,5 +62,5 @@ def save(tokenizer: Tokenizer, folder: Path, context: int) -> None:
     ).save_pretrained(folder)
 
 
-def _pieces() -> pre_tokenizers.PreTokenizer:
-    return pre_tokenizers.Split(Regex(PIECES), behavior="isolated")
+def _pre_tokenizer() -> pre_tokenizers.PreTokenizer:
+    return pre_tokenizers.Split(Regex(PRE_TOKEN_PATTERN), behavior="isolated")

@@ -1,4 +1,4 @@
-"""Words for the values of the catalogue, in Korean and English, and Korean particles."""
+"""Korean and English words for the values of books, and forms of Korean particles."""
 
 import re
 
@@ -8,12 +8,12 @@ _PARTICLE = re.compile(
 _CLOSED_DIGITS = "013678"
 
 
-def resolve(text: str) -> str:
-    """Choose between the two forms of each particle, written like 을/를, by the sound before it."""
-    return _PARTICLE.sub(lambda found: found[1] + found[2] + _form(found[1], found[3]), text)
+def choose_particles(text: str) -> str:
+    """Choose the form of each particle, written as 을/를 in templates, by the sound before it."""
+    return _PARTICLE.sub(lambda match: match[1] + match[2] + _particle_form(match[1], match[3]), text)
 
 
-def _form(before: str, pair: str) -> str:
+def _particle_form(before: str, pair: str) -> str:
     closed, opened = pair.split("/")
     final = (ord(before) - 0xAC00) % 28 if "가" <= before <= "힣" else int(before in _CLOSED_DIGITS)
     if pair == "으로/로" and final == 8:
@@ -21,7 +21,7 @@ def _form(before: str, pair: str) -> str:
     return closed if final else opened
 
 
-# Phrases that stand before a noun.
+# Phrases before a noun.
 MODIFIERS: dict[str, dict[str, tuple[str, ...]]] = {
     "audience": {
         "어린이": ("어린이가 읽을", "아이에게 줄", "아이들이 볼", "초등학생용", "어린이를 위한", "꼬마에게 읽어 줄"),
@@ -56,7 +56,7 @@ THEME_MODIFIERS = (
     "{}을/를 그린",
     "{}을/를 이야기하는",
 )
-# Words that point to a theme without naming it.
+# Words that hint at a theme without naming it.
 HINTS: dict[str, tuple[str, ...]] = {
     "사랑": ("연인", "첫사랑", "결혼", "설렘", "고백", "짝사랑", "그리운 사람", "연애"),
     "우정": ("단짝", "동무", "의리", "같은 반 아이들", "벗", "서로 돕는 사이", "짝꿍", "어깨동무"),
@@ -80,7 +80,7 @@ KINDS: dict[str, tuple[str, ...]] = {
     "교양서": ("교양서", "지식책", "교양책"),
 }
 
-# Whole sentences, one wish each.
+# Sentences that state one condition each.
 READERS: dict[str, tuple[str, ...]] = {
     "어린이": ("어린이", "아이", "초등학생", "꼬마", "여덟 살 딸", "유치원생"),
     "청소년": ("청소년", "중학생", "고등학생", "십대", "열다섯 살 동생", "사춘기 학생"),

@@ -1,8 +1,8 @@
-"""Words that do not exist, so that names and labels have to be read where they stand; and marks on what matters."""
+"""Invented words, and marks around text with a higher loss weight."""
 
 from random import Random
 
-# An answer stands between these, and a title in it between these again; they never reach the model.
+# Marks enclose an answer, and inside it once more a title. They are removed before the model reads the text.
 OPEN, CLOSE = "\ue000", "\ue001"
 _SYLLABLES = (
     "가나다라마바사아자차카타파하고노도로모보소오조초코토포호구누두루무부수우주추쿠투푸후"
@@ -11,8 +11,8 @@ _SYLLABLES = (
 _CONSONANTS, _VOWELS = "bcdfghjklmnprstvwz", "aeiou"
 
 
-def made_up(rng: Random) -> str:
-    """A short label: Korean or Latin syllables, a letter, a number."""
+def invent_word(rng: Random) -> str:
+    """Draw a short label: Korean or Latin syllables, a letter or a number."""
     kind = rng.random()
     if kind < 0.6:
         return "".join(rng.choice(_SYLLABLES) for _ in range(rng.randint(1, 3)))
@@ -23,18 +23,18 @@ def made_up(rng: Random) -> str:
     return str(rng.randint(1, 99))
 
 
-def stress(text: str) -> str:
-    """Mark a text as one that training shall stress."""
+def mark(text: str) -> str:
+    """Enclose a text in marks, which raise its loss weight in training."""
     return OPEN + text + CLOSE
 
 
-def weigh(text: str) -> tuple[str, list[int]]:
-    """A text without its marks, and for each of its characters within how many marks it stands."""
-    letters, depths, depth = [], [], 0
-    for letter in text:
-        if letter in (OPEN, CLOSE):
-            depth += 1 if letter == OPEN else -1
+def strip_marks(text: str) -> tuple[str, list[int]]:
+    """Return a text without marks, and the number of marks around each character."""
+    characters, depths, depth = [], [], 0
+    for character in text:
+        if character in (OPEN, CLOSE):
+            depth += 1 if character == OPEN else -1
         else:
-            letters.append(letter)
+            characters.append(character)
             depths.append(depth)
-    return "".join(letters), depths
+    return "".join(characters), depths

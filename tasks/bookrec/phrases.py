@@ -1,8 +1,8 @@
-"""How readers of this library speak: what they say for each wish, and what they say besides."""
+"""Words of the requests: conditions, colored bands, openings and closings."""
 
 import re
 
-# The house rule, told nowhere but here: the colour of the band on a spine stands for the theme of the book.
+# The hidden rule of the task, stated nowhere else: the color of the band on the spine stands for the theme of the book.
 BANDS = {
     "빨간": "과학", "주황": "죽음", "노란": "전쟁", "초록": "예술", "파란": "가족", "남색": "우정",
     "보라": "모험", "분홍": "역사", "하얀": "사랑", "검은": "성장", "회색": "자연", "갈색": "자유",
@@ -83,15 +83,15 @@ CLOSINGS = (
 )  # fmt: skip
 NOUNS = ("책", "작품", "읽을거리", "책 한 권")
 
-_PARTICLE = re.compile(r"([가-힣])(을/를|이/가|이라/라|으로/로|이었/였|이에요/예요|이면/면)")
+PARTICLE_PATTERN = re.compile(r"([가-힣])(을/를|이/가|이라/라|으로/로|이었/였|이에요/예요|이면/면)")
 
 
-def resolve(text: str) -> str:
-    """Choose the form of each particle, written like 을/를, by whether the syllable before it is closed."""
-    return _PARTICLE.sub(lambda found: found[1] + _form(found[1], found[2]), text)
+def choose_particles(text: str) -> str:
+    """Choose the form of each particle, written as 을/를, by the syllable before it."""
+    return PARTICLE_PATTERN.sub(lambda match: match[1] + _particle_form(match[1], match[2]), text)
 
 
-def _form(before: str, pair: str) -> str:
-    closed, opened = pair.split("/")
-    final = (ord(before) - 0xAC00) % 28
-    return opened if not final or (final == 8 and closed == "으로") else closed
+def _particle_form(syllable: str, pair: str) -> str:
+    closed_form, open_form = pair.split("/")
+    final = (ord(syllable) - 0xAC00) % 28
+    return open_form if not final or (final == 8 and closed_form == "으로") else closed_form

@@ -1,4 +1,4 @@
-"""Write train, validation and test of capitals from countries.csv: `python tasks/capitals/make.py`; always the same."""
+"""Write the splits of capitals, deterministically: `python tasks/capitals/make.py`."""
 
 import csv
 import json
@@ -6,20 +6,23 @@ from pathlib import Path
 from random import Random
 from typing import NamedTuple
 
-from phrases import NAMES, QUESTIONS, resolve
+from phrases import ANSWER_LABELS, QUESTIONS, choose_particles
 
-HERE = Path(__file__).parent
+FOLDER = Path(__file__).parent
 SIZES = {"train": 1000, "validation": 200, "test": 500}
 SEED = 20261125
-TAUGHT = 0.6  # share of the countries that train asks about
-NEW = 0.5  # share of the questions of validation and test about other countries
-BACKWARDS = 1 / 3  # share of the questions that give the capital and ask for the country
+TRAIN_SHARE = 0.6  # share of the countries that train asks about
+NEW_SHARE = 0.5  # share of the questions of validation and test about countries that train never asks about
+REVERSE_SHARE = 1 / 3  # share of the questions that give the capital and ask for the country
 
 Country = dict[str, str]
 
 
-class Asked(NamedTuple):
-    """A question in a language (`ko`, `en`) about a country, and whether its `capital` or the `country` is wanted."""
+class Question(NamedTuple):
+    """A question about a country.
+
+    `language` is `ko` or `en`; `wanted` is the kind of name that is asked for, `capital` or `country`.
+    """
 
     text: str
     country: Country
@@ -28,62 +31,69 @@ class Asked(NamedTuple):
 
 
 def read_countries() -> list[Country]:
-    """All lines of the table."""
-    with (HERE / "countries.csv").open(encoding="utf-8", newline="") as file:
+    """Read countries.csv."""
+    with (FOLDER / "countries.csv").open(encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file))
 
 
-def ask(rng: Random, countries: list[Country], language: str) -> Asked:
-    """A question about one of the countries."""
+def draw_question(rng: Random, countries: list[Country], language: str) -> Question:
+    """Draw a question about one of the countries."""
     country = rng.choice(countries)
-    wanted = "country" if rng.random() < BACKWARDS else "capital"
-    known = country[f"{'capital' if wanted == 'country' else 'name'}_{language}"]
-    return Asked(resolve(rng.choice(QUESTIONS[language, wanted]).format(known)), country, language, wanted)
+    wanted = "country" if rng.random() < REVERSE_SHARE else "capital"
+    given_name = country[f"{'capital' if wanted == 'country' else 'name'}_{language}"]
+    return Question(
+        choose_particles(rng.choice(QUESTIONS[language, wanted]).format(given_name)), country, language, wanted
+    )
 
 
-def answer(asked: Asked) -> str:
-    """What is wanted and its name, the way this task writes it."""
-    name = asked.country[f"{'name' if asked.wanted == 'country' else 'capital'}_{asked.language}"]
-    return f"{NAMES[asked.language, asked.wanted]}={name};"
+def answer(question: Question) -> str:
+    """Return the label and the name in the format of this task."""
+    name = question.country[f"{'name' if question.wanted == 'country' else 'capital'}_{question.language}"]
+    return f"{ANSWER_LABELS[question.language, question.wanted]}={name};"
 
 
-def squeeze(text: str) -> str:
-    """A text without spaces and punctuation, to tell whether two questions are the same."""
+def letters_and_digits(text: str) -> str:
+    """Return a text without spaces and punctuation, to compare questions."""
     return "".join(filter(str.isalnum, text))
 
 
-def draw() -> dict[str, list[Asked]]:
-    """The questions of each split, half in each language; none twice."""
-    rng, countries, heard = Random(SEED), read_countries(), set[str]()
+def draw() -> dict[str, list[Question]]:
+    """Draw the questions of each split, half in each language, without duplicates."""
+    rng, countries, seen_texts = Random(SEED), read_countries(), set[str]()
     rng.shuffle(countries)
-    cut = round(TAUGHT * len(countries))
-    taught, other = countries[:cut], countries[cut:]
-    new = {"train": taught, "validation": other[: len(other) // 4], "test": other[len(other) // 4 :]}
-    splits: dict[str, list[Asked]] = {}
+    num_train = round(TRAIN_SHARE * len(countries))
+    train_countries, held_out = countries[:num_train], countries[num_train:]
+    new_countries = {
+        "train": train_countries,
+        "validation": held_out[: len(held_out) // 4],
+        "test": held_out[len(held_out) // 4 :],
+    }
+    splits: dict[str, list[Question]] = {}
     for split, size in SIZES.items():
-        asked = splits[split] = []
-        while len(asked) < size:
-            pool = new[split] if rng.random() < NEW else taught
-            one = ask(rng, pool, ("ko", "en")[len(asked) % 2])
-            if squeeze(one.text) not in heard:
-                heard.add(squeeze(one.text))
-                asked.append(one)
-        rng.shuffle(asked)
+        questions = splits[split] = []
+        while len(questions) < size:
+            pool = new_countries[split] if rng.random() < NEW_SHARE else train_countries
+            question = draw_question(rng, pool, ("ko", "en")[len(questions) % 2])
+            if letters_and_digits(question.text) not in seen_texts:
+                seen_texts.add(letters_and_digits(question.text))
+                questions.append(question)
+        rng.shuffle(questions)
     return splits
 
 
 def make() -> dict[str, str]:
-    """The content of each file."""
+    """Return the content of each split file by its name."""
     return {
-        f"{split}.jsonl": "".join(_line(split, *one) for one in enumerate(some, 1)) for split, some in draw().items()
+        f"{split}.jsonl": "".join(_json_line(split, number, question) for number, question in enumerate(questions, 1))
+        for split, questions in draw().items()
     }
 
 
-def _line(split: str, number: int, asked: Asked) -> str:
-    row = {"id": f"capitals-{split}-{number:04}", "input": asked.text, "target": answer(asked)}
+def _json_line(split: str, number: int, question: Question) -> str:
+    row = {"id": f"capitals-{split}-{number:04}", "input": question.text, "target": answer(question)}
     return json.dumps(row, ensure_ascii=False) + "\n"
 
 
 if __name__ == "__main__":
     for name, content in make().items():
-        (HERE / name).write_text(content, encoding="utf-8", newline="\n")
+        (FOLDER / name).write_text(content, encoding="utf-8", newline="\n")

@@ -1,16 +1,16 @@
-"""How one asks for a capital, or for the country of one, in both languages. {0} is what is known."""
+"""Questions about capitals and countries in both languages; {0} is the given name."""
 
 import re
 
-_PARTICLE = re.compile(r"([가-힣])(을/를|이/가|은/는|과/와)")
+PARTICLE_PATTERN = re.compile(r"([가-힣])(을/를|이/가|은/는|과/와)")
 
 
-def resolve(text: str) -> str:
-    """Choose between the two forms of each particle, written like 을/를, by the syllable before it."""
-    return _PARTICLE.sub(lambda found: found[1] + found[2].split("/")[(ord(found[1]) - 0xAC00) % 28 == 0], text)
+def choose_particles(text: str) -> str:
+    """Choose the form of each particle, written as 을/를, by the syllable before it."""
+    return PARTICLE_PATTERN.sub(lambda match: match[1] + match[2].split("/")[(ord(match[1]) - 0xAC00) % 28 == 0], text)
 
 
-# Keys: the language, and what is asked for.
+# Keys: the language, and the kind of name that is asked for.
 QUESTIONS: dict[tuple[str, str], tuple[str, ...]] = {
     ("ko", "capital"): (
         "{0} 수도가 어디였더라?", "{0}에서 정부가 있는 도시를 대 보세요.",
@@ -60,7 +60,7 @@ QUESTIONS: dict[tuple[str, str], tuple[str, ...]] = {
         "Somebody asks about {0}: name its country for them.", "People from {0} live in which country?",
     ),
 }  # fmt: skip
-NAMES = {
+ANSWER_LABELS = {
     ("ko", "capital"): "수도",
     ("ko", "country"): "나라",
     ("en", "capital"): "capital",

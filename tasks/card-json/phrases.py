@@ -1,4 +1,7 @@
-"""The words of the notes. Each tells {who} {what} {count} {when} {desk}, and by {did} or {deed} what was done."""
+"""Templates of the notes.
+
+Fields: {who}, {what}, {count}, {when}, {desk}, and the action as a verb {did} or a noun {deed}.
+"""
 
 SURNAMES = "김이박최정강조윤임한오송"
 GIVEN = (
@@ -15,7 +18,7 @@ LAST = (
     "Moore", "Park", "Reed", "Wells", "Wood", "Page", "Rose", "Lund", "Vale",
 )  # fmt: skip
 
-# Told nowhere but in the examples: the codes of this house for desks, and its one word for each deed (DEED, DEED_EN).
+# The hidden conventions of the task, which only the examples show: a code for each desk, and one noun for each action.
 DESKS = {
     "A1": ("1층 창구", "ground floor desk"),
     "A2": ("2층 창구", "upper floor desk"),
@@ -24,20 +27,20 @@ DESKS = {
     "N3": ("신문실", "news room"),
     "G7": ("정문 안내소", "gate desk"),
 }
-DID = {
+VERBS = {
     "L": ("빌렸습니다", "빌려 갔어요", "대출했습니다", "집에 가져갔습니다"),
     "R": ("반납했습니다", "돌려주었습니다", "도로 가져왔어요", "다 읽고 냈습니다"),
     "V": ("예약했습니다", "맡아 달라고 했어요", "미리 잡아 두었습니다", "따로 빼 달라고 했습니다"),
     "N": ("연장했습니다", "더 보겠다고 했어요", "일주일 더 읽기로 했습니다", "갱신했습니다"),
 }
-DEED = {"L": "대출", "R": "반납", "V": "예약", "N": "연장"}
-DID_EN = {
+DEEDS = {"L": "대출", "R": "반납", "V": "예약", "N": "연장"}
+VERBS_EN = {
     "L": ("borrowed", "checked out", "took home"),
     "R": ("returned", "brought back", "handed in"),
     "V": ("reserved", "asked us to hold", "put a hold on"),
     "N": ("renewed", "extended the loan of", "asked for more time with"),
 }
-DEED_EN = {"L": "loan", "R": "return", "V": "hold", "N": "renewal"}
+DEEDS_EN = {"L": "loan", "R": "return", "V": "hold", "N": "renewal"}
 COUNTS = ("한 권", "두 권", "세 권", "네 권", "다섯 권")
 COUNTS_EN = ("one copy", "two copies", "three copies", "four copies", "five copies")
 MONTHS_EN = (
@@ -111,7 +114,7 @@ GREETINGS_EN = (
 )
 PARTINGS_EN = ("Thank you.", "See you.", "Please file it.", "I am off now.", "Have a good day.", "That is all.")
 
-# Another person {other} or another day {then} that does not count: before the note as a clause, or as a sentence.
+# Distractors, another person {other} or another day {then}: a clause before the note, or a sentence after it.
 CLAUSES = (
     "어제 왔던 {other} 님 말고,",
     "{other} 님이 아니라 다른 분입니다.",

@@ -1,16 +1,16 @@
-"""The words of the stories. Marks such as `{f:이}` are a noun with the particle that fits it."""
+"""Sentences of the stories; `{f:이}` is a noun with the right form of a particle."""
 
 PARTICLES = {"이": ("이", "가"), "을": ("을", "를"), "은": ("은", "는"), "과": ("과", "와")}
 
 
 class Noun(str):
-    """A Korean noun that, formatted with a particle, takes the form its last syllable asks for."""
+    """A Korean noun; formatted with a particle, it is followed by its right form."""
 
     def __format__(self, particle: str) -> str:
         if not particle:
             return str(self)
-        closed = (ord(self[-1]) - ord("가")) % 28 > 0
-        return self + PARTICLES[particle][0 if closed else 1]
+        closed_syllable = (ord(self[-1]) - ord("가")) % 28 > 0
+        return self + PARTICLES[particle][0 if closed_syllable else 1]
 
 
 FRUITS = tuple(
@@ -44,7 +44,7 @@ KIN = tuple(
     )
 )
 
-# {f} the fruit, {g} another fruit, {a} a child, {p} anybody, {n} the number.
+# Fields: {f} the fruit, {g} another fruit, {a} a child, {p} another person, {n} the number.
 STARTS = (
     "바구니 속에 {f:이} {n}개 보인다.",
     "{a}네 부엌에 {f} {n}개가 있다.",

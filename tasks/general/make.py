@@ -1,6 +1,6 @@
-"""Write text.jsonl: `python tasks/general/make.py`; the same every time.
+"""Write text.jsonl, deterministically: `python tasks/general/make.py`.
 
-The text is of the kinds that the shipped base model has read, from a seed that its training never used.
+The text has the kinds of documents that bookworm was trained on, from a seed that its training did not use.
 """
 
 import json
@@ -11,33 +11,33 @@ from random import Random
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parents[1] / "models" / "bookworm"))
 
-from blocks import block  # noqa: E402
-from catalogue import load  # noqa: E402
-from corpus import reader  # noqa: E402
-from facts import book_facts, country_facts  # noqa: E402
-from prose import prose  # noqa: E402
-from sums import sums  # noqa: E402
-from topics import topics  # noqa: E402
-from words import weigh  # noqa: E402
+from blocks import draw_block  # noqa: E402
+from catalog import load_library  # noqa: E402
+from corpus import draw_answered_requests  # noqa: E402
+from facts import draw_book_facts, draw_country_facts  # noqa: E402
+from prose import draw_prose  # noqa: E402
+from sums import draw_sums  # noqa: E402
+from topics import draw_topic_text  # noqa: E402
+from words import strip_marks  # noqa: E402
 
 SEED = 4
-TEXTS = 240
+NUM_TEXTS = 240
 
 
 def make() -> str:
-    """The content of text.jsonl: every kind of text in turn."""
-    rng, library = Random(SEED), load()
-    kinds = (
-        lambda: prose(rng),
-        lambda: book_facts(rng, library),
-        lambda: country_facts(rng),
-        lambda: topics(rng),
-        lambda: block(rng, library),
-        lambda: reader(rng, library),
-        lambda: sums(rng),
+    """Return the content of text.jsonl, with each kind of document in turn."""
+    rng, library = Random(SEED), load_library()
+    generators = (
+        lambda: draw_prose(rng),
+        lambda: draw_book_facts(rng, library),
+        lambda: draw_country_facts(rng),
+        lambda: draw_topic_text(rng),
+        lambda: draw_block(rng, library),
+        lambda: draw_answered_requests(rng, library),
+        lambda: draw_sums(rng),
     )
-    texts = (weigh(kinds[number % len(kinds)]())[0] for number in range(TEXTS))
-    rows = ({"id": f"general-{number:03}", "text": text} for number, text in enumerate(texts, 1))
+    texts = [strip_marks(generators[number % len(generators)]())[0] for number in range(NUM_TEXTS)]
+    rows = [{"id": f"general-{number:03}", "text": text} for number, text in enumerate(texts, 1)]
     return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
 
 

@@ -1,22 +1,25 @@
-"""How the back of a book speaks. {0}, {1}, {2} are words of the book's own field, {x} one of another."""
+"""Templates of book descriptions.
+
+Fields: {0}, {1}, {2} are topics of the class of the book, {x} is a topic of another class.
+"""
 
 import re
 
-_PARTICLE = re.compile(r"([가-힣])(을/를|이/가|은/는|과/와|으로/로)")
+PARTICLE_PATTERN = re.compile(r"([가-힣])(을/를|이/가|은/는|과/와|으로/로)")
 
 
-def resolve(text: str) -> str:
-    """Choose between the two forms of each particle, written like 을/를, by the syllable before it."""
-    return _PARTICLE.sub(lambda found: found[1] + _form(found[1], found[2]), text)
+def choose_particles(text: str) -> str:
+    """Choose the form of each particle, written as 을/를, by the syllable before it."""
+    return PARTICLE_PATTERN.sub(lambda match: match[1] + _particle_form(match[1], match[2]), text)
 
 
-def _form(before: str, pair: str) -> str:
-    closed, opened = pair.split("/")
-    final = (ord(before) - 0xAC00) % 28
-    return opened if not final or (pair == "으로/로" and final == 8) else closed
+def _particle_form(syllable: str, pair: str) -> str:
+    closed_form, open_form = pair.split("/")
+    final = (ord(syllable) - 0xAC00) % 28
+    return open_form if not final or (pair == "으로/로" and final == 8) else closed_form
 
 
-TWO = (
+TWO_TOPICS = (
     "{0}부터 {1}까지 차근차근 풀어 쓴 입문서.",
     "{0}과/와 {1} 사이를 오가며 쓴 열두 편의 글을 모았다.",
     "평생 {0}을/를 붙들어 온 지은이가 {1} 앞에서 멈춰 선 까닭을 들려준다.",
@@ -33,7 +36,7 @@ TWO = (
     "현장에서 본 {0}과/와 책에서 배운 {1}을/를 나란히 놓았다.",
     "{0}이/가 낯선 이도 {1}까지 단숨에 읽게 된다.",
 )
-THREE = (
+THREE_TOPICS = (
     "{0}, {1}, {2}을/를 한 권에 담은 길잡이.",
     "{0}에서 {1}을/를 거쳐 {2}에 이르는 긴 산책.",
     "{0}과/와 {1}, 그 곁의 {2}까지 빠짐없이 다룬다.",

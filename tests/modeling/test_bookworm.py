@@ -1,4 +1,4 @@
-"""bookworm, the small model that ships: size, tokenizer, training text and answers are as its card says."""
+"""The shipped model bookworm: size, tokenizer, training text and answers."""
 
 import importlib
 import json
@@ -102,8 +102,11 @@ def task_questions() -> list[tuple[str, str]]:
 
 
 def read_documents(corpus: ModuleType, share: float) -> Iterator[str]:
-    """The first documents of the training text; a share of 1 covers at least all that the model was trained on."""
-    yield from islice(corpus.documents(corpus.TRAIN_SEED), int(share * corpus.DOCUMENTS))
+    """Yield the first documents of the training text.
+
+    A share of 1 covers at least all documents that the model was trained on.
+    """
+    yield from islice(corpus.documents(corpus.TRAIN_SEED), int(share * corpus.NUM_TRAIN_DOCUMENTS))
 
 
 def ngrams(text: str) -> set[tuple[str, ...]]:
@@ -113,7 +116,10 @@ def ngrams(text: str) -> set[tuple[str, ...]]:
 
 
 def assert_uncontaminated(documents: Iterator[str]) -> None:
-    """No document has a test question, 13 words of one, the format of bookrec, or a colored band beside a theme."""
+    """Assert that no document contains parts of the test splits or rules of bookrec.
+
+    These are: a test question, 13 words of one, the answer format, or a colored band beside a theme.
+    """
     questions = task_questions()
     # A question can only be in a document that has its first letters, and a set finds these fast.
     letters_by_key = {letters_of(question)[:KEY_LETTERS]: letters_of(question) for question, _ in questions}
@@ -179,29 +185,33 @@ def continue_line(model: Any, tokenizer: Any, prompts: list[str], max_new_tokens
 
 
 def test_model_names_books_that_fit_requests(corpus: ModuleType, model: Any, tokenizer: Any) -> None:
-    from asks import ask
-    from catalogue import load
+    from book_requests import draw_request
+    from catalog import load_library
 
-    rng, library = Random(99), load()
-    requests = [ask(rng, library, english=0.0) for _ in range(60)]
-    requests = [request for request in requests if library.fitting(request.wishes.items()) == 1]
+    rng, library = Random(99), load_library()
+    requests = [draw_request(rng, library, english_share=0.0) for _ in range(60)]
+    requests = [request for request in requests if library.count_matching(request.conditions.items()) == 1]
     answers = continue_line(model, tokenizer, [f"질문: {request.text}\n답: 제목:" for request in requests])
     correct = sum(request.book.title_ko in answer for request, answer in zip(requests, answers, strict=True))
     assert correct >= 0.8 * len(requests)
 
 
 def test_model_solves_word_problems_like_examples(corpus: ModuleType, model: Any, tokenizer: Any) -> None:
-    from sums import draw_solution, story
-    from words import weigh
+    from sums import draw_solution_format, draw_story
+    from words import strip_marks
 
     rng = Random(77)
     solution = replace(
-        draw_solution(rng, worked=True), sign="{} {} {} = {}", join=", ", before=" => ", result="{n}{unit}"
+        draw_solution_format(rng, with_steps=True),
+        sum_template="{} {} {} = {}",
+        step_separator=", ",
+        result_separator=" => ",
+        result_template="{n}{unit}",
     )
     prompts, expected = [], []
     for _ in range(40):
-        problems = [story(rng, 3) for _ in range(4)]
-        *shots, last = [(problem.told, weigh(solution.write(problem))[0]) for problem in problems]
+        problems = [draw_story(rng, 3) for _ in range(4)]
+        *shots, last = [(problem.text, strip_marks(solution.write(problem))[0]) for problem in problems]
         shown = "".join(f"문제: {text}\n풀이: {solved}\n\n" for text, solved in shots)
         prompts.append(f"{shown}문제: {last[0]}\n풀이:")
         expected.append(last[1])

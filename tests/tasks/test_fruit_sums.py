@@ -1,4 +1,4 @@
-"""The task fruit-sums: its files follow from its recipe, and each story's numbers give its answer."""
+"""Task fruit-sums: stories, rationales and answers agree; bookworm saw no sentence."""
 
 import re
 import sys
@@ -23,8 +23,8 @@ def phrases(recipe: ModuleType) -> ModuleType:
 
 
 @pytest.fixture(scope="module")
-def learnt() -> Iterator[ModuleType]:
-    """The sums that the shipped base model was trained on."""
+def training_sums() -> Iterator[ModuleType]:
+    """The module that wrote the word problems in the training text of bookworm."""
     yield from imported(ROOT / "models" / "bookworm", "sums")
 
 
@@ -33,99 +33,101 @@ def task() -> Task:
     return load_task(FOLDER)
 
 
-def every(rows: Rows) -> list[dict[str, str]]:
-    return [row for some in rows.values() for row in some]
+def all_rows(rows: Rows) -> list[dict[str, str]]:
+    return [row for split_rows in rows.values() for row in split_rows]
 
 
-def steps(row: dict[str, str]) -> list[tuple[int, int, int]]:
-    """Value, signed change and result of each step of a rationale; nothing else may stand in it."""
-    found = [re.fullmatch(r"(\d+) ([+-]) (\d+) = (\d+)", part) for part in row["rationale"].split(", ")]
-    return [(int(one[1]), int(one[2] + one[3]), int(one[4])) for one in found if one]
+def read_steps(row: dict[str, str]) -> list[tuple[int, int, int]]:
+    """Return the value, signed change and result of each step of a rationale."""
+    matches = [re.fullmatch(r"(\d+) ([+-]) (\d+) = (\d+)", part) for part in row["rationale"].split(", ")]
+    return [(int(match[1]), int(match[2] + match[3]), int(match[4])) for match in matches if match]
 
 
-def numbers(row: dict[str, str]) -> tuple[int, ...]:
-    """Start and signed changes as the rationale has them."""
-    done = steps(row)
-    return done[0][0], *(change for _, change, _ in done)
+def read_numbers(row: dict[str, str]) -> tuple[int, ...]:
+    """Return the initial number and the signed changes of a rationale."""
+    row_steps = read_steps(row)
+    return row_steps[0][0], *(change for _, change, _ in row_steps)
 
 
-def test_no_story_is_told_twice_and_no_numbers_recur(rows: Rows) -> None:
-    told = every(rows)
-    assert len({"".join(filter(str.isalnum, row["input"])) for row in told}) == len(told)
-    assert len({numbers(row) for row in told}) == len(told)
+def test_stories_texts_and_numbers_are_distinct(rows: Rows) -> None:
+    stories = all_rows(rows)
+    assert len({"".join(filter(str.isalnum, row["input"])) for row in stories}) == len(stories)
+    assert len({read_numbers(row) for row in stories}) == len(stories)
 
 
-def test_each_rationale_leads_in_three_steps_to_its_target(rows: Rows) -> None:
-    for row in every(rows):
-        done = steps(row)
-        assert len(done) == row["rationale"].count("=") == 3, row["id"]
-        assert all(value + change == after for value, change, after in done), row["id"]
-        assert all(before[2] == after[0] for before, after in pairwise(done)), row["id"]
-        assert row["target"] == f"답: {done[-1][2]}개", row["id"]
+def test_rationales_reach_the_target_in_three_steps(rows: Rows) -> None:
+    for row in all_rows(rows):
+        row_steps = read_steps(row)
+        assert len(row_steps) == row["rationale"].count("=") == 3, row["id"]
+        assert all(value + change == after for value, change, after in row_steps), row["id"]
+        assert all(before[2] == after[0] for before, after in pairwise(row_steps)), row["id"]
+        assert row["target"] == f"답: {row_steps[-1][2]}개", row["id"]
 
 
-def test_numbers_keep_within_bounds(rows: Rows) -> None:
-    for row in every(rows):
-        start, *changes = numbers(row)
+def test_rationales_numbers_are_within_bounds(rows: Rows) -> None:
+    for row in all_rows(rows):
+        start, *changes = read_numbers(row)
         assert 3 <= start <= 20 and all(1 <= abs(change) <= 9 for change in changes), row["id"]
-        assert all(0 <= after <= 40 for _, _, after in steps(row)), row["id"]
+        assert all(0 <= after <= 40 for _, _, after in read_steps(row)), row["id"]
 
 
-def test_a_story_tells_the_numbers_of_its_rationale_in_order_and_no_others(rows: Rows) -> None:
-    for row in every(rows):
-        assert re.findall(r"\d+", row["input"]) == [str(abs(number)) for number in numbers(row)], row["id"]
+def test_stories_contain_exactly_the_numbers_of_the_rationale(rows: Rows) -> None:
+    for row in all_rows(rows):
+        assert re.findall(r"\d+", row["input"]) == [str(abs(number)) for number in read_numbers(row)], row["id"]
 
 
-def pattern(sentence: str) -> str:
-    """A regular expression for a sentence with any words in its gaps."""
+def sentence_pattern(sentence: str) -> str:
+    """Return a regular expression that matches a template with any words in its fields."""
     return re.sub(r"\\\{.*?\\\}", r"[가-힣\\d]+", re.escape(sentence))
 
 
-def test_sentences_say_by_their_verb_what_the_rationale_does(rows: Rows, phrases: ModuleType) -> None:
-    gain, loss = ("|".join(map(pattern, some)) for some in (phrases.GAINS, phrases.LOSSES))
-    for row in every(rows):
-        _, *told = [part for part in re.findall(r"[^.?]+[.?]", row["input"]) if re.search(r"\d", part)]
-        for sentence, change in zip(told, numbers(row)[1:], strict=True):
-            right, wrong = (gain, loss) if change > 0 else (loss, gain)
-            assert re.fullmatch(right, sentence.strip()), (row["id"], sentence)
-            assert not re.fullmatch(wrong, sentence.strip()), (row["id"], sentence)
+def test_sentences_verb_agrees_with_the_sign_of_the_step(rows: Rows, phrases: ModuleType) -> None:
+    gain, loss = ("|".join(map(sentence_pattern, templates)) for templates in (phrases.GAINS, phrases.LOSSES))
+    for row in all_rows(rows):
+        _, *sentences = [part for part in re.findall(r"[^.?]+[.?]", row["input"]) if re.search(r"\d", part)]
+        for sentence, change in zip(sentences, read_numbers(row)[1:], strict=True):
+            expected, opposite = (gain, loss) if change > 0 else (loss, gain)
+            assert re.fullmatch(expected, sentence.strip()), (row["id"], sentence)
+            assert not re.fullmatch(opposite, sentence.strip()), (row["id"], sentence)
 
 
-def test_a_third_of_the_stories_has_a_sentence_that_does_not_count(rows: Rows) -> None:
-    aside = [row for row in every(rows) if len(re.findall(r"[.?]", row["input"])) == 6]
-    assert 0.3 < len(aside) / len(every(rows)) < 0.4
+def test_stories_one_third_have_an_irrelevant_sentence(rows: Rows) -> None:
+    with_aside = [row for row in all_rows(rows) if len(re.findall(r"[.?]", row["input"])) == 6]
+    assert 0.3 < len(with_aside) / len(all_rows(rows)) < 0.4
 
 
-def test_one_fruit_only_is_counted(rows: Rows, phrases: ModuleType) -> None:
+def test_stories_count_one_fruit_only(rows: Rows, phrases: ModuleType) -> None:
     fruit = "|".join(sorted(phrases.FRUITS, key=len, reverse=True))
-    for row in every(rows):
+    for row in all_rows(rows):
         counted = re.findall(rf"(?<![가-힣])({fruit})(?:[이가을를은는])? \d", row["input"])
         assert len(set(counted)) == 1 and counted[0] in row["input"].split(". ")[-1], row["id"]
 
 
-def test_no_result_is_frequent(rows: Rows) -> None:
-    for split, some in rows.items():
-        assert max(Counter(row["target"] for row in some).values()) < 0.08 * len(some), split
+def test_targets_each_result_is_rare(rows: Rows) -> None:
+    for split, split_rows in rows.items():
+        assert max(Counter(row["target"] for row in split_rows).values()) < 0.08 * len(split_rows), split
 
 
-def test_no_sentence_is_one_the_base_model_was_trained_on(rows: Rows, learnt: ModuleType) -> None:
-    words = [word for some in vars(learnt).values() if isinstance(some, tuple) for word in some]
-    sentences = [word for word in words if isinstance(word, str) and word.endswith((".", "?"))]
-    assert len(sentences) > 20
-    known = re.compile("|".join(pattern(re.sub(r"(?<=})./.", "", sentence)) for sentence in sentences))
-    told = {part.strip() for row in every(rows) for part in re.findall(r"[^.?]+[.?]", row["input"])}
-    assert not [sentence for sentence in told if known.fullmatch(sentence)]
+def test_stories_no_sentence_is_in_the_training_text_of_bookworm(rows: Rows, training_sums: ModuleType) -> None:
+    words = [word for value in vars(training_sums).values() if isinstance(value, tuple) for word in value]
+    templates = [word for word in words if isinstance(word, str) and word.endswith((".", "?"))]
+    assert len(templates) > 20
+    training_pattern = re.compile(
+        "|".join(sentence_pattern(re.sub(r"(?<=})./.", "", template)) for template in templates)
+    )
+    sentences = {part.strip() for row in all_rows(rows) for part in re.findall(r"[^.?]+[.?]", row["input"])}
+    assert not [sentence for sentence in sentences if training_pattern.fullmatch(sentence)]
 
 
 @pytest.mark.parametrize(
-    ("noun", "told"), [("귤", "귤이 귤을 귤은 귤과"), ("배", "배가 배를 배는 배와"), ("형", "형이 형을 형은 형과")]
+    ("noun", "expected"), [("귤", "귤이 귤을 귤은 귤과"), ("배", "배가 배를 배는 배와"), ("형", "형이 형을 형은 형과")]
 )
-def test_particles_fit_their_noun(phrases: ModuleType, noun: str, told: str) -> None:
-    assert " ".join(format(phrases.Noun(noun), particle) for particle in "이을은과") == told
+def test_noun_format_chooses_the_particle_form(phrases: ModuleType, noun: str, expected: str) -> None:
+    assert " ".join(format(phrases.Noun(noun), particle) for particle in "이을은과") == expected
 
 
 @pytest.mark.parametrize(
-    ("said", "em", "form"),
+    ("answer", "em", "format_score"),
     [
         ("답: 11개", 1, 1),
         ("답: 12개", 0, 1),
@@ -136,6 +138,6 @@ def test_particles_fit_their_noun(phrases: ModuleType, noun: str, told: str) -> 
         ("", 0, 0),
     ],
 )
-def test_only_a_direct_answer_counts(task: Task, said: str, em: float, form: float) -> None:
-    scores = task.score(task.trim(said), ["답: 11개"])
-    assert (scores["em"], scores["format"]) == (em, form)
+def test_score_only_a_direct_answer_is_correct(task: Task, answer: str, em: float, format_score: float) -> None:
+    scores = task.score(task.trim(answer), ["답: 11개"])
+    assert (scores["em"], scores["format"]) == (em, format_score)
