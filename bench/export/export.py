@@ -16,7 +16,7 @@ from bench.export.merge import NO_MERGE_HINT
 from bench.export.provenance import Provenance
 from bench.export.script_check import describe_differences, run_script
 from bench.method import ProgressCallback
-from bench.records.record import Record
+from bench.records import Record
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ def export_record(
 def answer_questions(
     provenance: Provenance, questions: Sequence[str], on_progress: ProgressCallback
 ) -> tuple[list[str], list[str]]:
-    """Answer questions with the method of a run; a run without saved artifacts is trained again.
+    """Answer questions with a run's method; without saved artifacts it is trained again.
 
     The first recorded question is answered too, and compared with the record.
 
@@ -170,7 +170,7 @@ def _describe_check(
 
 
 def _environment_changes(record: Record) -> list[str]:
-    """List what differs from the environment of the run: package versions and the method's code."""
+    """List differences from the run's environment: package versions, the method's code."""
     from bench.measurement import environment
 
     recorded = record.env.packages if record.env else {}
