@@ -61,9 +61,8 @@ def main() -> None:
         found = [check(dice, asked.methods, every, asked.jitter) for _ in range(asked.rounds)]
         shift = numpy.mean([any("all methods" in name for name in names) for names in found])
         alone = numpy.mean([len(names - {"task · model · all methods"}) / asked.methods for names in found])
-        print(
-            f"all fell by {100 * fall:.1f} points: {COMMON_SHIFT} seen in {shift:.1%}, one of the methods in {alone:.1%}"
-        )
+        detected = f"{COMMON_SHIFT} seen in {shift:.1%}, one of the methods in {alone:.1%}"
+        print(f"all fell by {100 * fall:.1f} points: {detected}")
     sys.exit(int(alarms > 0.06))
 
 
