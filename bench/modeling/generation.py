@@ -99,14 +99,25 @@ def generate_dropping_finished(
         unfinished = [index for index, row in enumerate(batch_rows) if not is_finished(new_tokens[row])]
         if not unfinished or output.sequences.shape[1] - prompt_length == max_new_tokens:
             return new_tokens
-        kept = torch.tensor(unfinished, device=input_ids.device)
-        generated = output.sequences.shape[1] - input_ids.shape[1]
-        ones = attention_mask.new_ones(len(attention_mask), generated)
-        attention_mask = torch.cat([attention_mask, ones], dim=1)[kept]
-        input_ids = output.sequences[kept]
         batch_rows = [batch_rows[index] for index in unfinished]
-        past_key_values = getattr(output, "past_key_values", None)
-        if isinstance(past_key_values, DynamicCache):
-            past_key_values.batch_select_indices(kept)
-        else:  # rows cannot be selected from other kinds of cache, so the tokens are read again
-            past_key_values = None
+        kept = torch.tensor(unfinished, device=input_ids.device)
+        input_ids, attention_mask, past_key_values = _select_rows(output, attention_mask, kept)
+
+
+def _select_rows(output: Any, attention_mask: Any, rows: Any) -> tuple[Any, Any, Any]:
+    """Return token ids, attention mask and cache of some rows of a generated batch.
+
+    Args:
+        output: Result of `model.generate` as a dictionary.
+        attention_mask: Mask of the tokens before that call.
+        rows: Indices of the rows.
+    """
+    generated = output.sequences.shape[1] - attention_mask.shape[1]
+    ones = attention_mask.new_ones(len(attention_mask), generated)
+    attention_mask = torch.cat([attention_mask, ones], dim=1)[rows]
+    cache = getattr(output, "past_key_values", None)
+    if isinstance(cache, DynamicCache):
+        cache.batch_select_indices(rows)
+    else:  # rows cannot be selected from other kinds of cache, so the tokens are read again
+        cache = None
+    return output.sequences[rows], attention_mask, cache
