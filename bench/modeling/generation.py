@@ -64,7 +64,7 @@ def generate_dropping_finished(
 ) -> list[list[int]]:
     """Generate like `model.generate`, but stop computing rows that are finished.
 
-    Whenever half of the rows are finished, the other rows go on as a smaller batch with their part of the cache.
+    Whenever half of the rows are finished, the others go on as a smaller batch with their part of the cache.
 
     Args:
         model: A model of transformers with `generate`.
