@@ -11,7 +11,7 @@ from bench.training.gradient import LR_BY_WIDTH, GradientMethod
 
 @dataclass
 class Adapter(GradientMethod):
-    """Adapters after each block (arXiv:1902.00751); training starts from the base model."""
+    """Adapters after each block (arXiv:1902.00751), whose initial output is zero."""
 
     export_template = "bottleneck"
     scale_lr_by_width: ClassVar[bool] = True

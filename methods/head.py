@@ -17,7 +17,7 @@ from .features import encode_prompts, extract_features
 
 @dataclass
 class Head(GradientMethod):
-    """Linear probing by gradient: a layer over labels, or the output layer for open answers."""
+    """Linear probing by gradient descent: a new classification layer, or the output layer."""
 
     supports_ddp: ClassVar[bool] = False  # each question is encoded only once, so there is little work to divide
 

@@ -28,9 +28,9 @@ class Instruct(LoRA):
 
 
 def chat_prompt(tokenizer: Any, message: str) -> str:
-    """Return a user's message as a chat, up to where the assistant's turn begins.
+    """Format a user's message with the chat template, including the generation prompt.
 
-    The beginning-of-sequence token is left out, because the tokenizer adds it again.
+    The beginning-of-sequence token is left out, because the tokenizer adds it later.
     """
     turns = [{"role": "user", "content": message}]
     chat = str(tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True))

@@ -13,7 +13,7 @@ from bench.training.gradient import GradientMethod, task_type
 
 @dataclass
 class Peft(GradientMethod):
-    """A PEFT tuner with the settings of its configuration (huggingface.co/docs/peft)."""
+    """A PEFT tuner with the fields of its configuration (huggingface.co/docs/peft)."""
 
     config_class: ClassVar[Any] = None
     """PEFT's configuration class of the type."""

@@ -84,7 +84,7 @@ NO_PRIOR = SeedVariancePrior(0.0, 0.0)
 
 
 def _inverse_trigamma(value: float) -> float:
-    """Return the argument at which the trigamma function has a value.
+    """Return x such that trigamma(x) equals the value.
 
     Newton's method on the reciprocal of the function, as in the appendix of Smyth (2004).
     """

@@ -73,7 +73,7 @@ def read_columns(
 
 
 def _fill_template(template: str, inputs: Mapping[str, list[str]]) -> str:
-    """Replace every `{column}` by the column's texts, one per line."""
+    """Replace every `{column}` by the row's value; items of a list go on separate lines."""
     return COLUMN_PLACEHOLDER.sub(lambda match: "\n".join(inputs[match[1]]), template)
 
 

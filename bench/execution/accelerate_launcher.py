@@ -50,7 +50,7 @@ UNSUPPORTED_KEYS = {
 
 @dataclass(frozen=True)
 class AccelerateSetup:
-    """Processes and device of a comparison, from accelerate's configuration or without one."""
+    """Number of processes and device, from accelerate's configuration or the defaults."""
 
     file: str | None
     """The configuration file; None without one."""
@@ -111,8 +111,8 @@ def read_accelerate_config(file: str | None, requested_device: str) -> Accelerat
             raise UserError(f"{option}: {key} is {config[key]}: {reason}", hint=f"remove {key}")
     if distributed_type == "NO" and processes > 1:
         raise UserError(
-            f"{option}: {processes} processes, and distributed_type is NO",
-            hint="distributed_type: MULTI_GPU or MULTI_CPU",
+            f"{option}: {processes} processes, but distributed_type is NO",
+            hint="set distributed_type: MULTI_GPU or MULTI_CPU",
         )
     if distributed_type == "MULTI_CPU" or _is_set(config.get("use_cpu")):
         return AccelerateSetup(file, processes, _cpu_device(option, requested_device))

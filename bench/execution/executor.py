@@ -42,9 +42,9 @@ class Executor(Protocol):
         """
 
     def launch(self, job: Job, out: Path, *, force: bool = False, on_progress: ProgressCallback) -> tuple[Record, bool]:
-        """Return the record of a job, and True if the job was run for it.
+        """Return a job's record, and True if this call ran the job (False: stored record).
 
-        The record is in the folder `out` by then.
+        The record is written to the folder `out` before this function returns.
 
         See `bench.execution.launcher.launch_run`.
         """

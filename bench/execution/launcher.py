@@ -178,7 +178,7 @@ def _file_version(file: Path) -> tuple[int, int] | None:
 
 
 def _record_of_dead_worker(job: Job, exit_code: int, timed_out: bool, state: ProgressState, log_tail: str) -> Record:
-    """Return the record of a run whose process ended before it could write one."""
+    """Create the failure record of a run whose process ended without writing a record."""
     phase = state.get("phase", "start")
     status: Status = "timeout" if timed_out else "error"
     if timed_out:

@@ -68,8 +68,8 @@ def find_provenance(record: Record, file: Path) -> Provenance:
         export_template = method_class(**spec.method.params).export_template
     except (TypeError, ValueError) as error:
         raise UserError(
-            f"the method '{spec.method.ref}' does not accept the parameters of the record: {error}",
+            f"the method '{spec.method.ref}' does not accept the hyper-parameters in the record: {error}",
             location=str(file),
-            hint="restore the method of the run, or run again",
+            hint="restore the version of the method that the run used, or repeat the run",
         ) from None
     return Provenance(record, file, task, base, export_template)

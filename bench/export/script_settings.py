@@ -38,11 +38,11 @@ def choose_template(provenance: Provenance, artifacts: Path) -> str | None:
 
 
 def prompt_settings(lm: LM, artifacts: Path, task: Task, seed: int) -> dict[str, Any]:
-    """Return the settings with which a script builds prompts and generates as the run did.
+    """Return the settings a script needs to build prompts and generate answers as the run.
 
     Args:
         lm: The loaded model of the run.
-        artifacts: Folder saved by the method; holds `prompt.json`, and `prior.json` after calibration.
+        artifacts: Folder saved by the method; has `prompt.json`, and `prior.json` if calibrated.
         task: Task of the run.
         seed: Seed of the run.
     """

@@ -163,7 +163,7 @@ class _Dimensions:
 
 
 def _saved_activation_bytes(model: Any, length: int) -> int:
-    """Return the bytes, without weights, that a forward pass of one row saves for backward."""
+    """Return the number of bytes that a forward pass of one row saves for backward."""
     weight_storages = {storage_id(tensor) for tensor in chain(model.parameters(), model.buffers())}
     saved: dict[int, torch.Tensor] = {}
 

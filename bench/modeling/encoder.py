@@ -63,7 +63,7 @@ class Encoder(LoadedModel):
         return list(self.tokenizer(prompt)["input_ids"])
 
     def encode(self, prompt: str, completion: str) -> tuple[list[int], list[int]]:
-        """Encode a pair for training or evaluation.
+        """Encode a prompt and its completion for training or evaluation.
 
         Returns:
             Token ids of the prompt (truncated at its start, behind the first special token, if it is too long), and

@@ -107,7 +107,7 @@ def read_file(file: Path) -> Record:
 
 
 def _lazy_record(file: Path, summary: RecordSummary, known_ids: dict[QuestionIds, QuestionIds]) -> Record:
-    """Return a record whose sample texts stay in its file."""
+    """Return a record that reads its sample texts from the file only when needed."""
     try:
         record = Record.from_json(summary.header)
     except ValidationError:

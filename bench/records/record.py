@@ -23,7 +23,7 @@ BASELINE_MARKER = "BLESSED.md"
 
 
 class CurvePoint(FrozenModel):
-    """One point of the training curve; losses are in nats per token, of encoders per row."""
+    """One point of the training curve; losses in nats per token, for encoders per example."""
 
     step: NonNegativeInt = Field(description="optimizer steps done")
     tokens: NonNegativeInt = Field(description="training tokens without padding, so far")

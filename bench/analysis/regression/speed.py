@@ -92,7 +92,7 @@ def _read_times(folder: Path) -> RoundTimes:
             if seconds > MIN_PHASE_SECONDS:
                 times[key].append(seconds)
     if not same_machine(all_records):
-        raise UserError(f"{folder}: the rounds were made on different machines, so speed cannot be compared")
+        raise UserError(f"{folder}: the rounds ran on different machines, so their speed cannot be compared")
     return {key: seconds for key, seconds in times.items() if len(seconds) == len(round_folders)}
 
 

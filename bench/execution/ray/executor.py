@@ -79,7 +79,7 @@ class RayExecutor:
         self.node_names: dict[str, str] = {}
 
     def check(self, device: str) -> None:
-        """Raise `UserError` for a device with a number: Ray assigns GPUs to runs."""
+        """Raise `UserError` for a device with an index (`cuda:1`): Ray assigns GPUs to runs."""
         if device not in ("auto", "cpu", "cuda"):
             raise UserError(
                 f"--device {device}: not supported on a cluster, which assigns GPUs to runs", hint="--device cuda"
