@@ -34,7 +34,7 @@ def command(
 ) -> None:
     """Compare records with a baseline and fail on regressions.
 
-    The policy is the table [tool.bench.check] of pyproject.toml.
+    The policy is the table tool.bench.check in pyproject.toml.
 
     Exit code: 0 no regressions; 1 regressions; 2 invalid input; 3 cannot tell
     (missing baseline or run, nothing comparable, or too few seeds).

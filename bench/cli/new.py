@@ -32,7 +32,7 @@ def method_command(name: Annotated[str, typer.Argument(help="Name of the method,
 def task_command(
     name: Annotated[str, typer.Argument(help="Task name or folder to create, e.g. mytask.")],
     source: Annotated[
-        str, typer.Option("--from", help="Rows: a jsonl, json, csv, tsv or parquet file, or hf:NAME[@revision].")
+        str, typer.Option("--from", help="Rows: a jsonl, json, csv, tsv or parquet file, or hf:NAME@revision.")
     ],
     input: Annotated[str | None, typer.Option(help="Column of the question, e.g. question.")] = None,
     target: Annotated[str | None, typer.Option(help="Column of the correct answer, e.g. answer.")] = None,

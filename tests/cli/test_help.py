@@ -1,0 +1,37 @@
+"""Help texts as a terminal of 80 columns shows them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import typer
+
+from bench.cli import app
+
+
+def help_texts(command: Any, name: str = "bench") -> dict[str, str]:
+    """Help of a command, its options, arguments and subcommands, by name."""
+    texts = {name: command.help or ""}
+    texts |= {f"{name} {parameter.name}": getattr(parameter, "help", None) or "" for parameter in command.params}
+    for child, subcommand in getattr(command, "commands", {}).items():
+        texts |= help_texts(subcommand, f"{name} {child}")
+    return texts
+
+
+HELP = help_texts(typer.main.get_command(app))
+
+
+def test_help_has_no_brackets_that_rich_would_take_for_markup() -> None:
+    assert not {name: text for name, text in HELP.items() if "[" in text}
+
+
+def test_help_paragraphs_after_the_first_fit_in_80_columns() -> None:
+    lines = {name: text.partition("\n\n")[2].splitlines() for name, text in HELP.items()}
+    assert not {name: line for name in lines for line in lines[name] if len(line) > 78}
+
+
+def test_help_of_every_command_states_its_exit_codes() -> None:
+    commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+    leaves = [command for command in commands.values() if not hasattr(command, "commands")]
+    leaves += [command for group in commands.values() for command in getattr(group, "commands", {}).values()]
+    assert {command.name for command in leaves if "Exit code: 0 " not in command.help} == {"list"}
