@@ -1,7 +1,7 @@
-"""What `bench check` sees and how often it cries wolf: `python benchmarks/gate.py`.
+"""Measure how often `bench check` raises false alarms and detects drops: `python benchmarks/gate.py`.
 
-Simulates checks of trained methods, three seeds each, on 500 questions. Before and after differ by the luck of seeds
-and questions; a fall is planted in one method, or in all. Exit code 1 if more than 6 % of the checks of equals fail.
+Simulates checks of trained methods with three seeds on 500 questions. Old and new answers differ randomly by seed and
+question; a drop is added to one method, or to all. Exit code 1 if more than 6 % of the checks without a drop fail.
 """
 
 from __future__ import annotations
@@ -17,53 +17,57 @@ from bench.analysis.regression.pairing import RecordPair
 from bench.analysis.regression.score_drop import COMMON_SHIFT, ChangedPair
 from bench.analysis.seed_variance import Scores
 
-ITEMS, SEEDS = 500, 3
+N_QUESTIONS, N_SEEDS = 500, 3
+MAX_FALSE_ALARM_RATE = 0.06
 
 
-def draw(dice: numpy.random.Generator, fall: float, hard: Scores, jitter: float) -> Scores:
-    """Scores after less scores before: of a method some of whose answers change from run to run."""
+def simulate_differences(rng: numpy.random.Generator, drop: float, difficulty: Scores, seed_std: float) -> Scores:
+    """Draw new minus old scores (seeds, questions) of a method whose answers vary from run to run."""
     sides = []
-    for skill in (0.0, -fall):
-        chance = numpy.clip(hard + skill + jitter * dice.standard_normal((SEEDS, 1)), 0, 1)
-        sides.append((dice.random((SEEDS, ITEMS)) < chance).astype(float))
+    for shift in (0.0, -drop):
+        accuracy = numpy.clip(difficulty + shift + seed_std * rng.standard_normal((N_SEEDS, 1)), 0, 1)
+        sides.append((rng.random((N_SEEDS, N_QUESTIONS)) < accuracy).astype(float))
     return sides[1] - sides[0]
 
 
-def check(dice: numpy.random.Generator, methods: int, fallen: list[float], jitter: float) -> set[str]:
-    """The names of what one check calls worse."""
-    hard = dice.beta(0.4, 0.4, ITEMS)  # most questions are nearly always right or nearly always wrong
-    changed = [
-        ChangedPair(RecordPair("task", "model", f"m{place}", (), (), {}), draw(dice, fallen[place], hard, jitter))
-        for place in range(methods)
+def simulate_check(rng: numpy.random.Generator, drops: list[float], seed_std: float) -> set[str]:
+    """Return the names that one check calls worse, for one drop per method."""
+    difficulty = rng.beta(0.4, 0.4, N_QUESTIONS)  # most questions are nearly always right or nearly always wrong
+    pairs = [
+        ChangedPair(
+            RecordPair("task", "model", f"m{index}", (), (), {}),
+            simulate_differences(rng, drop, difficulty, seed_std),
+        )
+        for index, drop in enumerate(drops)
     ]
-    return {one.name for one in score_drop.judge_drops(changed, changed, Policy()) if one.verdict == "worse"}
+    return {finding.name for finding in score_drop.judge_drops(pairs, pairs, Policy()) if finding.verdict == "worse"}
 
 
 def main() -> None:
-    """Simulate and print."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=300)
-    parser.add_argument("--methods", type=int, default=16)
-    parser.add_argument("--jitter", type=float, default=0.01, help="how far seeds lie apart (standard deviation)")
-    asked = parser.parse_args()
-    dice, none = numpy.random.default_rng(0), [0.0] * asked.methods
-    print(f"{asked.methods} methods, {SEEDS} seeds, {ITEMS} questions, {asked.rounds} checks each")
-    alarms = numpy.mean([bool(check(dice, asked.methods, none, asked.jitter)) for _ in range(asked.rounds)])
-    print(f"nothing fell: {alarms:.1%} of checks fail")
-    for fall in (0.03, 0.05):
-        one = [fall, *none[1:]]
-        seen = numpy.mean(
-            ["task · model · m0" in check(dice, asked.methods, one, asked.jitter) for _ in range(asked.rounds)]
-        )
-        print(f"one method fell by {100 * fall:.0f} points: seen in {seen:.1%}")
-    for fall in (0.01, 0.015):
-        every = [fall] * asked.methods
-        found = [check(dice, asked.methods, every, asked.jitter) for _ in range(asked.rounds)]
-        shift = numpy.mean([any("all methods" in name for name in names) for names in found])
-        alone = numpy.mean([len(names - {"task · model · all methods"}) / asked.methods for names in found])
-        detected = f"{COMMON_SHIFT} seen in {shift:.1%}, one of the methods in {alone:.1%}"
-        print(f"all fell by {100 * fall:.1f} points: {detected}")
-    sys.exit(int(alarms > 0.06))
+    """Simulate checks and print the rates."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=300, help="simulated checks per case")
+    parser.add_argument("--methods", type=int, default=16, help="methods per check")
+    parser.add_argument("--jitter", type=float, default=0.01, help="standard deviation of the score between seeds")
+    options = parser.parse_args()
+    rng, no_drops = numpy.random.default_rng(0), [0.0] * options.methods
+
+    def check_often(drops: list[float]) -> list[set[str]]:
+        return [simulate_check(rng, drops, options.jitter) for _ in range(options.rounds)]
+
+    print(f"{options.methods} methods, {N_SEEDS} seeds, {N_QUESTIONS} questions, {options.rounds} checks each")
+    false_alarm_rate = numpy.mean([bool(names) for names in check_often(no_drops)])
+    print(f"no drop: {false_alarm_rate:.1%} of checks fail")
+    for drop in (0.03, 0.05):
+        detected = numpy.mean(["task · model · m0" in names for names in check_often([drop, *no_drops[1:]])])
+        print(f"drop of one method by {100 * drop:.0f} points: detected in {detected:.1%}")
+    for drop in (0.01, 0.015):
+        checks = check_often([drop] * options.methods)
+        shift = numpy.mean([any("all methods" in name for name in names) for names in checks])
+        alone = numpy.mean([len(names - {"task · model · all methods"}) / options.methods for names in checks])
+        rates = f"{COMMON_SHIFT} detected in {shift:.1%}, a single method in {alone:.1%}"
+        print(f"drop of all methods by {100 * drop:.1f} points: {rates}")
+    sys.exit(int(false_alarm_rate > MAX_FALSE_ALARM_RATE))
 
 
 if __name__ == "__main__":

@@ -1,13 +1,15 @@
-"""How cost grows with examples, shots and model size, beside what the machine can do at all.
+"""Measure how cost grows with examples, shots and model size, compared with the limits of the machine.
 
 Run: python benchmarks/growth.py
-The ceilings are measured first: the largest rate of a float32 matrix product, and of reading memory. Models of several
-sizes are made for the occasion, with the tokenizer of the one that ships and random weights: what they cost does not
-depend on what they know.
+
+The limits are measured first: the highest rate of float32 matrix products, and of reading memory. Models of several
+sizes are created with random weights and the tokenizer of the shipped model; their cost does not depend on their
+weights.
 """
 
 from __future__ import annotations
 
+import argparse
 import shutil
 import time
 from collections.abc import Iterator
@@ -26,103 +28,123 @@ from bench.modeling.seed import seed_all
 from bench.records import BudgetLimits, Decoding
 from bench.training.trainer import train
 
-SIZES = {3: (256, 4), 12: (384, 7), 41: (640, 8), 101: (768, 14)}  # million weights: width, layers
-TRIES, QUESTIONS = 5, 64
+SHAPES = {3: (256, 4), 12: (384, 7), 41: (640, 8), 101: (768, 14)}  # million weights: width, layers
+BANDWIDTH_TRIES, N_QUESTIONS = 5, 64
+N_SINGLE_QUESTIONS = 8  # questions that are answered one at a time
 
 
-def bandwidth() -> float:
-    """Bytes read from memory per second, by all threads: the best of some sums over a quarter of a gibibyte."""
-    numbers, best = torch.rand(2**26), float("inf")
-    for _ in range(TRIES):
-        began = time.perf_counter()
+def memory_bandwidth() -> float:
+    """Return the bytes read from memory per second by all threads: the best of several sums over 256 MiB."""
+    numbers, best_s = torch.rand(2**26), float("inf")
+    for _ in range(BANDWIDTH_TRIES):
+        start = time.perf_counter()
         numbers.sum()
-        best = min(best, time.perf_counter() - began)
-    return numbers.numel() * 4 / best
+        best_s = min(best_s, time.perf_counter() - start)
+    return numbers.numel() * 4 / best_s
 
 
 def load(folder: Path, decoding: Decoding) -> Any:
-    """A model, the same every time."""
+    """Load a model with fixed seeds."""
     seed_all(0)
     return checkpoint.Checkpoint(folder, "float32", "cpu", decoding).load()
 
 
-def models(folder: Path) -> Iterator[tuple[int, Path]]:
-    """Folders of models by their million weights; the smallest is as the one that ships."""
-    small = registry.find_model("bookworm")
-    words = LlamaConfig.from_pretrained(small)
-    for million, (width, layers) in SIZES.items():
+def save_models(folder: Path) -> Iterator[tuple[int, Path]]:
+    """Save random models; yields million weights and folder. The smallest has the shape of the shipped model."""
+    shipped = registry.find_model("bookworm")
+    shipped_config = LlamaConfig.from_pretrained(shipped)
+    for million, (width, layers) in SHAPES.items():
         config = LlamaConfig(
-            vocab_size=words.vocab_size, hidden_size=width, intermediate_size=8 * width // 3, num_hidden_layers=layers,
-            num_attention_heads=width // 64, max_position_embeddings=512, eos_token_id=words.eos_token_id,
-            bos_token_id=None, tie_word_embeddings=True,
+            vocab_size=shipped_config.vocab_size, hidden_size=width, intermediate_size=8 * width // 3,
+            num_hidden_layers=layers, num_attention_heads=width // 64, max_position_embeddings=512,
+            eos_token_id=shipped_config.eos_token_id, bos_token_id=None, tie_word_embeddings=True,
         )  # fmt: skip
         LlamaForCausalLM(config).save_pretrained(folder / str(million))
-        for file in small.glob("tokenizer*"):
+        for file in shipped.glob("tokenizer*"):
             shutil.copy(file, folder / str(million))
         yield million, folder / str(million)
 
 
-def fit(lm: Any, data: Any, grant: BudgetLimits) -> BudgetTracker:
-    """What training a LoRA draws."""
+def train_lora(lm: Any, data: Any, limits: BudgetLimits) -> BudgetTracker:
+    """Train a LoRA; returns the budget used."""
     lm.model = registry.find_method("lora")().adapt(lm.model)  # type: ignore[attr-defined]
-    budget = BudgetTracker(grant, len(data.train))
+    budget = BudgetTracker(limits, len(data.train))
     train(lm, data, budget, lr=1e-3, warmup=0.0, weight_decay=0.0)
     budget.stop()
     return budget
 
 
-def answer(lm: Any, prompts: list[str]) -> tuple[float, float]:
-    """Milliseconds a question, all together and one at a time."""
-    lm.generate(prompts[:8])
-    began = time.perf_counter()
+def time_answers(lm: Any, prompts: list[str]) -> tuple[float, float]:
+    """Return milliseconds per question, in batches and one at a time."""
+    lm.generate(prompts[:N_SINGLE_QUESTIONS])
+    start = time.perf_counter()
     lm.generate(prompts)
-    together = (time.perf_counter() - began) / len(prompts)
-    began = time.perf_counter()
-    for prompt in prompts[:8]:
+    batched_s = (time.perf_counter() - start) / len(prompts)
+    start = time.perf_counter()
+    for prompt in prompts[:N_SINGLE_QUESTIONS]:
         lm.generate([prompt])
-    return together * 1000, (time.perf_counter() - began) / 8 * 1000
+    single_s = (time.perf_counter() - start) / N_SINGLE_QUESTIONS
+    return batched_s * 1000, single_s * 1000
 
 
-def main() -> None:
-    """Ceilings, then one growth after the other."""
-    torch.set_num_threads(environment.compute_threads())
-    peak, read = flops.measure_peak_flops("cpu"), bandwidth()
-    print(
-        f"threads {torch.get_num_threads()}: {peak / 1e9:.0f} GFLOP/s of matrix products, "
-        f"{read / 1e9:.1f} GB/s read from memory"
-    )
-    what = task.load_task(registry.find_task("bookrec"))
-    decoding = Decoding(max_new_tokens=what.card.new_tokens, stop=(what.card.end,))
-    ships = registry.find_model("bookworm")
-    print("\nexamples   fit s   a step ms")
+def print_by_examples(bookrec: task.Task, decoding: Decoding) -> None:
+    """Train the shipped model on more and more examples."""
+    print("\nexamples   train s   ms per step")
     for examples in (125, 250, 500, 1000):
-        data = what.training_data(0, examples)
-        drawn = fit(load(ships, decoding), data, BudgetLimits(epochs=1))
-        print(f"{examples:8} {drawn.seconds:7.1f} {1000 * drawn.seconds / drawn.steps:11.1f}", flush=True)
-    data = what.training_data(0)
-    print("\nshots   tokens of a prompt   a question ms, together   alone")
+        lm = load(registry.find_model("bookworm"), decoding)
+        budget = train_lora(lm, bookrec.training_data(0, examples), BudgetLimits(epochs=1))
+        print(f"{examples:8} {budget.seconds:9.1f} {1000 * budget.seconds / budget.steps:13.1f}", flush=True)
+
+
+def print_by_shots(bookrec: task.Task, decoding: Decoding) -> None:
+    """Answer with the shipped model and more and more shots."""
+    data = bookrec.training_data(0)
+    print("\nshots   tokens per prompt   ms per question, batched   single")
     for shots in (0, 1, 2, 4, 8):
-        lm = load(ships, decoding)
-        method: Any = registry.find_method("few-shot")(k=shots).fit(
-            lm, data, BudgetTracker(BudgetLimits(epochs=1), len(data.train))
-        )
-        prompts = [method.shots_.prompt(row.input) for row in what.splits["test"][:QUESTIONS]]
+        lm = load(registry.find_model("bookworm"), decoding)
+        budget = BudgetTracker(BudgetLimits(epochs=1), len(data.train))
+        method: Any = registry.find_method("few-shot")(k=shots).fit(lm, data, budget)
+        prompts = [method.shots_.prompt(row.input) for row in bookrec.splits["test"][:N_QUESTIONS]]
         tokens = sum(len(lm.tokens(prompt)) for prompt in prompts) / len(prompts)
-        together, alone = answer(lm, prompts)
-        print(f"{len(method.shots_.examples):5} {tokens:20.0f} {together:25.1f} {alone:7.1f}", flush=True)
+        batched_ms, single_ms = time_answers(lm, prompts)
+        print(f"{len(method.shots_.examples):5} {tokens:19.0f} {batched_ms:26.1f} {single_ms:8.1f}", flush=True)
+
+
+def print_by_model_size(bookrec: task.Task, decoding: Decoding, peak_flops: float) -> None:
+    """Train and answer with larger and larger models."""
+    data = bookrec.training_data(0)
+    prompts = [data.prompt(row.input) for row in bookrec.splits["test"][:N_QUESTIONS]]
     print(
-        "\nmillion weights   training tokens/s   GFLOP/s   of the peak   a question ms, together   alone   "
+        "\nmillion weights   training tokens/s   GFLOP/s   of the peak   ms per question, batched   single   "
         "weights read GB/s"
     )
     with TemporaryDirectory() as scratch:
-        for million, folder in models(Path(scratch)):
+        for million, folder in save_models(Path(scratch)):
             lm = load(folder, decoding)
-            together, alone = answer(lm, [data.prompt(row.input) for row in what.splits["test"][:QUESTIONS]])
-            read = million * 4e6 * what.card.new_tokens / alone * 1000 / 1e9  # every token reads all weights once
-            drawn = fit(lm, data, BudgetLimits(steps=max(3, 60 // million)))
-            rate = (drawn.flops or 0.0) / drawn.seconds
-            print(f"{million:15} {drawn.tokens / drawn.seconds:19,.0f} {rate / 1e9:9.0f} {100 * rate / peak:11.0f} % "
-                  f"{together:24.1f} {alone:7.1f} {read:19.1f}", flush=True)  # fmt: skip
+            batched_ms, single_ms = time_answers(lm, prompts)
+            # Each generated token reads all float32 weights once.
+            read_rate = million * 4e6 * bookrec.card.new_tokens / single_ms * 1000 / 1e9
+            budget = train_lora(lm, data, BudgetLimits(steps=max(3, 60 // million)))
+            rate = (budget.flops or 0.0) / budget.seconds
+            print(f"{million:15} {budget.tokens / budget.seconds:19,.0f} {rate / 1e9:9.0f} "
+                  f"{100 * rate / peak_flops:11.0f} % {batched_ms:26.1f} {single_ms:8.1f} {read_rate:19.1f}",
+                  flush=True)  # fmt: skip
+
+
+def main() -> None:
+    """Measure the limits, then print one table per kind of growth."""
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
+    torch.set_num_threads(environment.compute_threads())
+    peak_flops = flops.measure_peak_flops("cpu")
+    print(
+        f"threads {torch.get_num_threads()}: {peak_flops / 1e9:.0f} GFLOP/s of matrix products, "
+        f"{memory_bandwidth() / 1e9:.1f} GB/s read from memory"
+    )
+    bookrec = task.load_task(registry.find_task("bookrec"))
+    decoding = Decoding(max_new_tokens=bookrec.card.new_tokens, stop=(bookrec.card.end,))
+    print_by_examples(bookrec, decoding)
+    print_by_shots(bookrec, decoding)
+    print_by_model_size(bookrec, decoding, peak_flops)
 
 
 if __name__ == "__main__":

@@ -1,11 +1,12 @@
-"""Many records: what `bench report` and `bench check` take for hundreds and thousands of them, in seconds and memory.
+"""Measure time and memory of `bench report` and `bench check` on hundreds to thousands of records.
 
 Run: python benchmarks/many_records.py [--tasks 10,50,100] [--methods 20] [--seeds 5] [--items 500]
-Records are those of the tasks that ship, under as many names as there are tasks: their questions, right and wrong
-answers of theirs, their scores, and the costs and curves of a trained method; 500 questions make 70 to 270 KB, and
-10,000 records twice 2.8 GB in the folder for temporary files. `check` judges them against as many others, of which a
-fiftieth of all answers differ. Each command is a process of its own; the seconds of processors are those of all its
-children too, its memory is the most that all of them together held (PSS, looked at four times a second).
+
+The records are those of the shipped tasks under as many names as there are tasks: real questions, correct and wrong
+answers, their scores, and costs and curves of a trained method. A record of 500 questions has 70 to 270 KB; 10,000 old
+and 10,000 new records need 2.8 GB in the folder for temporary files. `check` compares new records with as many old
+ones, with 2 % of the answers different. Each command is a process of its own. CPU seconds include its child processes;
+memory is the highest total of all its processes (PSS, read four times a second).
 """
 
 from __future__ import annotations
@@ -28,78 +29,83 @@ from bench.data import hub_tasks
 from bench.records import Record, Sample
 from bench.task import Task
 
-SHIPPED = ("bookrec", "kdc", "capitals", "fruit-sums", "card-json")
+SHIPPED_TASKS = ("bookrec", "kdc", "capitals", "fruit-sums", "card-json")
 METHODS = ("few-shot", "lora", "full", "dora", "qlora", "prefix", "adapter", "head", "ia3", "bitfit", "prompt-tuning")
 CONTROLS = ("zero-shot", "nearest", "majority")
-CHANGED = 0.02  # answers that are others in a second run of the same
+CHANGED_SHARE = 0.02  # answers that differ between two runs
+POLL_S = 0.25
 
 
 def main() -> None:
-    """Make the records of the largest number of tasks once; of fewer tasks they are links to some of them."""
-    words = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    words.add_argument("--tasks", default="10,50,100", help="numbers of tasks, with commas between")
-    for name, number in (("methods", 20), ("seeds", 5), ("items", 500)):
-        words.add_argument(f"--{name}", type=int, default=number)
-    asked = words.parse_args()
-    sizes = sorted(map(int, asked.tasks.split(",")))
+    """Create the records of the largest number of tasks; smaller folders hold links to some of them."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--tasks", default="10,50,100", help="numbers of tasks, separated by commas")
+    for name, default in (("methods", 20), ("seeds", 5), ("items", 500)):
+        parser.add_argument(f"--{name}", type=int, default=default, help=f"number of {name}, default {default}")
+    options = parser.parse_args()
+    task_counts = sorted(map(int, options.tasks.split(",")))
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        began = time.perf_counter()
-        for place in range(sizes[-1]):
-            shipped = hub_tasks.load_task(registry.find_task(SHIPPED[place % len(SHIPPED)]), fetch=False)
-            make(shipped, place, folder / "all", asked.methods, asked.seeds, asked.items)
+        start = time.perf_counter()
+        for index in range(task_counts[-1]):
+            ref = registry.find_task(SHIPPED_TASKS[index % len(SHIPPED_TASKS)])
+            shipped_task = hub_tasks.load_task(ref, fetch=False)
+            write_records(shipped_task, index, folder / "all", options.methods, options.seeds, options.items)
         size = sum(file.stat().st_size for file in folder.rglob("*.json")) / 2
-        count = len(list((folder / "all" / "now").rglob("*.json")))
-        print(
-            f"{count:,} records of {size / count / 1e3:.0f} KB, twice, in {time.perf_counter() - began:.0f} s",
-            flush=True,
-        )
-        for tasks in sizes:
-            some = folder / str(tasks)
-            for side in ("before", "now"):
-                (some / side).mkdir(parents=True)
-                for place in range(tasks):
-                    for file in (folder / "all" / side / str(place)).iterdir():
-                        os.link(file, some / side / file.name)
-            number = tasks * asked.methods * asked.seeds
-            measure(f"report of {number:>6,}         ", ["report", "now", "--out", "report"], some, 0)
-            measure(f"check  of {number:>6,} and as many", ["check", "now", "--baseline", "before"], some, 1)
+        count = len(list((folder / "all" / "new").rglob("*.json")))
+        seconds = time.perf_counter() - start
+        print(f"{count:,} old and new records of {size / count / 1e3:.0f} KB, written in {seconds:.0f} s", flush=True)
+        for task_count in task_counts:
+            subset = folder / str(task_count)
+            for side in ("old", "new"):
+                (subset / side).mkdir(parents=True)
+                for index in range(task_count):
+                    for file in (folder / "all" / side / str(index)).iterdir():
+                        os.link(file, subset / side / file.name)
+            record_count = task_count * options.methods * options.seeds
+            report, check = ["report", "new", "--out", "report"], ["check", "new", "--baseline", "old"]
+            measure_command(f"report of {record_count:>6,}         ", report, subset, 0)
+            measure_command(f"check  of {record_count:>6,} and as many", check, subset, 1)
 
 
-def make(task: Task, place: int, folder: Path, methods: int, seeds: int, items: int) -> None:
-    """The runs of one task, now and before, with another luck in some answers."""
-    rows = task.splits["test"][:items]
-    dice = numpy.random.default_rng(place)
-    texts = [[row.target, *(rows[other].target for other in dice.integers(len(rows), size=3))] for row in rows]
-    lines = [
-        [sample(task, row.id, row.references, text).model_dump_json() for text in some]
-        for row, some in zip(rows, texts, strict=True)
+def write_records(task: Task, task_index: int, folder: Path, n_methods: int, n_seeds: int, n_items: int) -> None:
+    """Write old and new records of one task, with some answers different."""
+    rows = task.splits["test"][:n_items]
+    rng = numpy.random.default_rng(task_index)
+    # The correct answer and three answers to other questions, which are nearly always wrong.
+    texts = [[row.target, *(rows[other].target for other in rng.integers(len(rows), size=3))] for row in rows]
+    samples = [
+        [make_sample(task, row.id, row.references, text).model_dump_json() for text in row_texts]
+        for row, row_texts in zip(rows, texts, strict=True)
     ]
-    scores = [[task.score(text, row.references) for text in some] for row, some in zip(rows, texts, strict=True)]
-    hard = dice.random(len(rows))
-    for side in ("before", "now"):
-        (folder / side / str(place)).mkdir(parents=True)
-    for number in range(methods):
-        skill = 0.2 + 0.6 * dice.random()
-        for seed in range(seeds):
-            luck = hard + 0.15 * dice.standard_normal(len(rows))
-            for side in ("before", "now"):
-                right = luck < skill + 0.01 * dice.standard_normal()
-                right ^= dice.random(len(rows)) < CHANGED
-                chosen = numpy.where(right, 0, dice.integers(1, 4, size=len(rows)))
-                names = scores[0][0]
+    scores = [
+        [task.score(text, row.references) for text in row_texts] for row, row_texts in zip(rows, texts, strict=True)
+    ]
+    difficulty = rng.random(len(rows))
+    for side in ("old", "new"):
+        (folder / side / str(task_index)).mkdir(parents=True)
+    for method_index in range(n_methods):
+        skill = 0.2 + 0.6 * rng.random()
+        for seed in range(n_seeds):
+            run_difficulty = difficulty + 0.15 * rng.standard_normal(len(rows))
+            for side in ("old", "new"):
+                correct = run_difficulty < skill + 0.01 * rng.standard_normal()
+                correct ^= rng.random(len(rows)) < CHANGED_SHARE
+                choices = numpy.where(correct, 0, rng.integers(1, 4, size=len(rows)))
                 means = {
-                    name: float(numpy.mean([one[pick][name] for one, pick in zip(scores, chosen, strict=True)]))
-                    for name in names
+                    metric: float(
+                        numpy.mean([row[choice][metric] for row, choice in zip(scores, choices, strict=True)])
+                    )
+                    for metric in scores[0][0]
                 }
-                record = header(task, place, number, seed, means, dice)
-                samples = ",\n  ".join(one[pick] for one, pick in zip(lines, chosen, strict=True))
-                text = record.to_json().replace('"samples": []', f'"samples": [\n  {samples}\n ]')
-                (folder / side / str(place) / f"{record.id}.json").write_text(text, "utf-8")
+                record = make_record(task, task_index, method_index, seed, means, rng)
+                lines = ",\n  ".join(row[choice] for row, choice in zip(samples, choices, strict=True))
+                text = record.to_json().replace('"samples": []', f'"samples": [\n  {lines}\n ]')
+                (folder / side / str(task_index) / f"{record.id}.json").write_text(text, "utf-8")
 
 
-def sample(task: Task, id: str, references: tuple[str, ...], text: str) -> Sample:
-    """One answer as a run records it."""
+def make_sample(task: Task, id: str, references: tuple[str, ...], text: str) -> Sample:
+    """Return one answer as a run records it."""
     raw = f" {text}{task.card.end}"
     trimmed = task.trim(raw)
     return Sample(
@@ -107,77 +113,83 @@ def sample(task: Task, id: str, references: tuple[str, ...], text: str) -> Sampl
     )
 
 
-def header(task: Task, place: int, number: int, seed: int, scores: dict[str, float], dice: Any) -> Record:
-    """All of a run but its answers."""
-    known = [*CONTROLS, *METHODS]
-    name = known[number] if number < len(known) else f"method-{number}"
-    slow = 1 + dice.random()
-    phase = {"cpu_s": 9.1, "start_mib": 533.7, "peak_mib": 500 + 500 * dice.random(), "reserved_mib": None}
-    phases = ("import", "load", "remember", "fit", "predict", "latency", "forget", "serve")
+def make_record(
+    task: Task, task_index: int, method_index: int, seed: int, scores: dict[str, float], rng: Any
+) -> Record:
+    """Return a record without answers."""
+    names = [*CONTROLS, *METHODS]
+    name = names[method_index] if method_index < len(names) else f"method-{method_index}"
+    slowness = 1 + rng.random()
+    phase = {"cpu_s": 9.1, "start_mib": 533.7, "peak_mib": 500 + 500 * rng.random(), "reserved_mib": None}
+    phases = (
+        "import", "load", "general_text_before", "fit", "predict", "latency", "general_text_after", "adapter_serving",
+    )  # fmt: skip
     spec = {
-        "task": {"name": f"{task.card.name}-{place:03}", "ref": task.card.name, "version": task.card.version,
+        "task": {"name": f"{task.card.name}-{task_index:03}", "ref": task.card.name, "version": task.card.version,
                  "sha256": task.sha256, "metric": task.card.metric},
         "method": {"name": name, "ref": name, "control": name in CONTROLS,
                    "params": {"lr": 0.006, "warmup": 0.06, "weight_decay": 0.0, "rank": 16, "alpha": 32}},
         "base": {"ref": "bookworm", "sha256": "b" * 64, "dtype": "float32"},
-        "budget": {"passes": 3},
+        "budget": {"epochs": 3},
         "decoding": {"max_new_tokens": 64, "stop": [task.card.end]},
         "seed": seed,
     }  # fmt: skip
     curve = [
         {"step": 18 * step, "tokens": 31000 * step, "seconds": 4.9 * step, "train_loss": 1.2 / (step + 1),
-         "validation_loss": slow / (step + 1), "next_token_accuracy": 0.9}
+         "validation_loss": slowness / (step + 1), "next_token_accuracy": 0.9}
         for step in range(12)
     ]  # fmt: skip
     cost = {
-        "phases": {one: phase | {"wall_s": 5 * slow, "forecast_mib": 801.8} for one in phases},
-        "memory_read_by": "VmHWM",
-        "parameters": {"total": 3492096, "trainable": 278528, "kept": 278528},
-        "spent": {"examples": 3000, "passes": 3, "steps": 189, "tokens": 328902, "seconds": 48, "stopped_by": "passes"},
-        "answering": {"queries": 500, "answer_tokens": 10292, "latency_ms": (100 * slow + dice.random(20)).tolist()},
+        "phases": {phase_name: phase | {"wall_s": 5 * slowness, "estimated_mib": 801.8} for phase_name in phases},
+        "memory_source": "VmHWM",
+        "parameters": {"total": 3492096, "trainable": 278528, "saved": 278528},
+        "budget_usage": {"examples": 3000, "epochs": 3, "steps": 189, "tokens": 328902, "seconds": 48,
+                         "stopped_by": "epochs"},
+        "answering": {"queries": 500, "answer_tokens": 10292,
+                      "latency_ms": (100 * slowness + rng.random(20)).tolist()},
         "artifact_bytes": 1127875,
-    }
+    }  # fmt: skip
     env = {
         "started": "2026-11-21T20:22:42+00:00", "adaptbench": "0.1.0", "revision": "a" * 40, "method_sha256": "c" * 64,
         "python": "3.11.7", "platform": "Linux", "processor": "AMD EPYC", "cores": 2, "threads": 2, "memory_mib": 24105,
-        "device": "cpu", "others_cores": 0.01, "packages": {"torch": "2.13.0", "transformers": "5.23.0"},
+        "device": "cpu", "background_cores": 0.01, "packages": {"torch": "2.13.0", "transformers": "5.23.0"},
     }  # fmt: skip
-    forgot = {"text_sha256": "d" * 64, "tokens": 16929, "nats_before": 1.476, "nats_after": 1.5 + dice.random()}
-    made = Record.model_validate(
-        {"id": "to be", "status": "ok", "spec": spec, "asked": ("run", "--methods", "all"), "scores": scores,
-         "cost": cost, "env": env, "curve": curve, "forgetting": forgot, "error": None, "samples": []}
+    forgetting = {"text_sha256": "d" * 64, "tokens": 16929, "nats_before": 1.476, "nats_after": 1.5 + rng.random()}
+    record = Record.model_validate(
+        {"id": "to be", "status": "ok", "spec": spec, "command": ("run", "--methods", "all"), "scores": scores,
+         "cost": cost, "env": env, "curve": curve, "forgetting": forgetting, "error": None, "samples": []}
     )  # fmt: skip
-    return made.model_copy(update={"id": made.spec.id})
+    return record.model_copy(update={"id": record.spec.id})
 
 
-def measure(what: str, arguments: list[str], folder: Path, code: int) -> None:
-    """Run a command to its end, and print what it took."""
+def measure_command(title: str, arguments: list[str], folder: Path, expected_code: int) -> None:
+    """Run a command and print its time, CPU time and peak memory; exit code 0 or the expected one is accepted."""
     paths = [str(Path(registry.__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
-    before, began, most = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter(), 0
+    usage_before, start, peak_bytes = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter(), 0
     command = [sys.executable, "-m", "bench", *arguments]
     with subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.DEVNULL) as process:
         while process.poll() is None:
-            most = max(most, held(process.pid))
-            time.sleep(0.25)
-    seconds, after = time.perf_counter() - began, resource.getrusage(resource.RUSAGE_CHILDREN)
-    cpu = sum(getattr(after, name) - getattr(before, name) for name in ("ru_utime", "ru_stime"))
-    if process.returncode not in (0, code):
+            peak_bytes = max(peak_bytes, process_tree_bytes(process.pid))
+            time.sleep(POLL_S)
+    seconds, usage_after = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN)
+    cpu_s = sum(getattr(usage_after, name) - getattr(usage_before, name) for name in ("ru_utime", "ru_stime"))
+    if process.returncode not in (0, expected_code):
         raise SystemExit(f"bench {' '.join(arguments)}: exit code {process.returncode}")
-    print(f"{what}  {seconds:6.1f} s  {cpu:6.1f} s of processors  {most / 2**20:6.0f} MiB", flush=True)
+    print(f"{title}  {seconds:6.1f} s  {cpu_s:6.1f} CPU s  {peak_bytes / 2**20:6.0f} MiB", flush=True)
 
 
-def held(pid: int) -> int:
-    """Bytes that a process and those below it hold together, what they share counted once."""
-    most = 0
+def process_tree_bytes(pid: int) -> int:
+    """Return the memory of a process and its descendants; shared pages count once (PSS)."""
+    total = 0
     try:
-        top = psutil.Process(pid)
-        for one in (top, *top.children(recursive=True)):
-            text = Path(f"/proc/{one.pid}/smaps_rollup").read_text("utf-8")
-            most += int(text.partition("\nPss:")[2].split()[0]) * 1024
-    except (psutil.Error, OSError, IndexError):  # it ended meanwhile
+        parent = psutil.Process(pid)
+        for process in (parent, *parent.children(recursive=True)):
+            text = Path(f"/proc/{process.pid}/smaps_rollup").read_text("utf-8")
+            total += int(text.partition("\nPss:")[2].split()[0]) * 1024
+    except (psutil.Error, OSError, IndexError):  # a process has ended in the meantime
         pass
-    return most
+    return total
 
 
 if __name__ == "__main__":

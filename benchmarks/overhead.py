@@ -1,12 +1,14 @@
-"""Overhead: what a run costs beside loading, fitting and answering, when many are made by one command.
+"""Measure the overhead per run beside loading, training and answering, if one command makes many runs.
 
 Run: python benchmarks/overhead.py [runs]
-Measured is the time between one record and the next, less the phases of work in it. Importing counts as overhead: only
-the first run of a method has to.
+
+The overhead is the time from one record to the next minus the phases of work in it. Imports count as overhead: only
+the first run of a method needs them.
 """
 
 from __future__ import annotations
 
+import argparse
 import subprocess
 import sys
 import tempfile
@@ -18,27 +20,31 @@ from statistics import median
 
 from bench.records import Record
 
-WORK = ("load", "remember", "fit", "predict", "latency", "forget", "serve")
+WORK_PHASES = (
+    "load", "general_text_before", "fit", "predict", "latency", "general_text_after", "adapter_serving",
+)  # fmt: skip
 
 
 def main(runs: int) -> None:
-    """One command with as many runs of each of two methods, and of the controls that join."""
+    """Run two methods and the controls that join them, with as many seeds as runs."""
     with tempfile.TemporaryDirectory() as out:
         command = [sys.executable, "-m", "bench", "run", "--methods", "few-shot,lora", "--task", "capitals", "--seeds",
                    str(runs), "--budget", "steps=2,examples=16", "--out", out]  # fmt: skip
-        began = time.time()
+        start = time.time()
         subprocess.run(command, check=True, capture_output=True)
         files = sorted(Path(out).glob("*.json"), key=lambda file: file.stat().st_mtime)
-        ends = [began, *(file.stat().st_mtime for file in files)]
+        times = [start, *(file.stat().st_mtime for file in files)]
         records = [Record.read(file) for file in files]
-    overhead: dict[str, list[float]] = defaultdict(list)
-    for record, (before, after) in zip(records, pairwise(ends), strict=True):
+    overheads: dict[str, list[float]] = defaultdict(list)
+    for record, (begin, end) in zip(records, pairwise(times), strict=True):
         phases = record.cost.phases if record.cost else {}
-        worked = sum(phases[name].wall_s for name in WORK if name in phases)
-        overhead[record.spec.method.name].append(after - before - worked)
-    for method, seconds in overhead.items():
-        print(f"{method:10} first run {seconds[0]:5.2f} s   each after it {median(seconds[1:]):5.2f} s")
+        work_s = sum(phases[name].wall_s for name in WORK_PHASES if name in phases)
+        overheads[record.spec.method.name].append(end - begin - work_s)
+    for method, seconds in overheads.items():
+        print(f"{method:10} first run {seconds[0]:5.2f} s   each later run {median(seconds[1:]):5.2f} s")
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 4)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("runs", nargs="?", type=int, default=4, help="runs per method, at least 2 (default: 4)")
+    main(parser.parse_args().runs)

@@ -1,13 +1,15 @@
-"""Scaling: how much sooner a matrix of runs is done on two nodes of a Ray cluster than on one.
+"""Measure how much faster many runs finish on two nodes of a Ray cluster than on one.
 
 Run: python benchmarks/scaling.py [runs]
-Both clusters are made on this machine, each node with one run at a time. The runs are of a method that waits for a
-second where others would compute: two nodes that compute on one machine would tell how busy its cores are. What is no
-waiting (connecting, asking the nodes, handing out runs, forking, answering, writing) is done as ever.
+
+Both clusters are on this machine, and each node executes one run at a time. The method of the runs sleeps for a second
+instead of computing: two computing nodes on one machine would compete for its cores. Everything else (connecting,
+checking the nodes, scheduling, forking, answering, writing) is as usual.
 """
 
 from __future__ import annotations
 
+import argparse
 import os
 import subprocess
 import sys
@@ -18,23 +20,23 @@ from pathlib import Path
 
 from bench.records import read_all
 
-WORK_S = 1.0
+SLEEP_S = 1.0
 METHOD = f'''
-"""Waits."""
+"""Sleeps instead of training."""
 import time
 from dataclasses import dataclass
 from typing import ClassVar
 from bench.method import Method
 
 @dataclass
-class Waits(Method):
-    control: ClassVar[bool] = True  # brings no others along
+class Sleeper(Method):
+    control: ClassVar[bool] = True  # so that no other controls join
 
     def load(self, base):
         return None
 
     def fit(self, lm, data, budget):
-        time.sleep({WORK_S})
+        time.sleep({SLEEP_S})
         return self
 
     def predict(self, inputs):
@@ -46,39 +48,40 @@ class Waits(Method):
 
 
 def main(runs: int) -> None:
-    """The same command on one node and on two."""
+    """Run the same command on one node and on two."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     with tempfile.TemporaryDirectory() as scratch:
-        (Path(scratch) / "waits.py").write_text(METHOD, "utf-8")
-        seconds = {nodes: measure(Path(scratch), nodes, runs) for nodes in (1, 2)}
-    for nodes, (whole, working) in seconds.items():
-        print(f"{nodes} nodes: {runs} runs in {working:6.1f} s, with connecting {whole:6.1f} s")
-    (whole, working), (whole_of_two, working_of_two) = seconds[1], seconds[2]
-    gain, gain_of_all = working / working_of_two, whole / whole_of_two
-    print(f"2 nodes are {gain:.2f} times as fast as 1, with connecting {gain_of_all:.2f} times")
+        (Path(scratch) / "sleeper.py").write_text(METHOD, "utf-8")
+        seconds = {nodes: time_runs(Path(scratch), nodes, runs) for nodes in (1, 2)}
+    for nodes, (command_s, runs_s) in seconds.items():
+        print(f"{nodes} nodes: {runs} runs in {runs_s:6.1f} s, whole command {command_s:6.1f} s")
+    speedup = seconds[1][1] / seconds[2][1]
+    command_speedup = seconds[1][0] / seconds[2][0]
+    print(f"2 nodes are {speedup:.2f} times as fast as 1; whole command {command_speedup:.2f} times")
 
 
-def measure(folder: Path, nodes: int, runs: int) -> tuple[float, float]:
-    """Seconds of the whole command, and of its runs alone, on a fresh cluster."""
+def time_runs(folder: Path, nodes: int, runs: int) -> tuple[float, float]:
+    """Run the command on a new cluster; returns the seconds of the whole command and of its runs alone."""
     from ray.cluster_utils import Cluster
 
-    how = {"num_cpus": 1, "include_dashboard": False, "object_store_memory": 100 * 2**20}
-    cluster = Cluster(initialize_head=True, head_node_args=how)
+    node_options = {"num_cpus": 1, "include_dashboard": False, "object_store_memory": 100 * 2**20}
+    cluster = Cluster(initialize_head=True, head_node_args=node_options)
     for _ in range(nodes - 1):
-        cluster.add_node(**how)
+        cluster.add_node(**node_options)
     out = folder / f"on-{nodes}"
-    command = [sys.executable, "-m", "bench", "run", "--methods", "./waits.py", "--task", "capitals", "--budget", "ci",
-               "--seeds", str(runs), "--out", str(out), "--executor", "ray://auto"]  # fmt: skip
-    began = time.time()
-    subprocess.run(
-        command, cwd=folder, env=os.environ | {"RAY_ADDRESS": cluster.address}, check=True, capture_output=True
-    )
-    whole = time.time() - began
+    command = [sys.executable, "-m", "bench", "run", "--methods", "./sleeper.py", "--task", "capitals", "--budget",
+               "ci", "--seeds", str(runs), "--out", str(out), "--executor", "ray://auto"]  # fmt: skip
+    start = time.time()
+    environment = os.environ | {"RAY_ADDRESS": cluster.address}
+    subprocess.run(command, cwd=folder, env=environment, check=True, capture_output=True)
+    command_s = time.time() - start
     cluster.shutdown()
-    ends = max(file.stat().st_mtime for file in out.glob("*.json"))
-    begins = min(datetime.fromisoformat(one.env.started).timestamp() for one in read_all(out) if one.env)
-    return whole, ends - begins
+    last_end = max(file.stat().st_mtime for file in out.glob("*.json"))
+    first_start = min(datetime.fromisoformat(record.env.started).timestamp() for record in read_all(out) if record.env)
+    return command_s, last_end - first_start
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 40)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("runs", nargs="?", type=int, default=40, help="number of runs (default: 40)")
+    main(parser.parse_args().runs)
