@@ -128,3 +128,19 @@ def fit_method(name: str, base: Checkpoint, *, steps: int, **params: Any) -> tup
     seed_all(0)
     budget = BudgetTracker(BudgetLimits(steps=steps, batch=4), len(data.train))
     return method.fit(method.load(base), data, budget), budget
+
+
+def parameter_helps(command: Any, name: str = "bench") -> dict[str, str]:
+    """The help of every option and argument of a command and its subcommands, by command and name."""
+    texts = {f"{name} {parameter.name}": getattr(parameter, "help", None) or "" for parameter in command.params}
+    for child, subcommand in getattr(command, "commands", {}).items():
+        texts |= parameter_helps(subcommand, f"{name} {child}")
+    return texts
+
+
+def help_texts(command: Any, name: str = "bench") -> dict[str, str]:
+    """The help of a command, its subcommands, and their options and arguments, by name."""
+    texts = {name: command.help or ""} | parameter_helps(command, name)
+    for child, subcommand in getattr(command, "commands", {}).items():
+        texts |= help_texts(subcommand, f"{name} {child}")
+    return texts

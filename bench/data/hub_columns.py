@@ -14,6 +14,7 @@ from bench.errors import UserError, did_you_mean
 from bench.task_card import DatasetColumn, HubDataset
 
 COLUMN_PLACEHOLDER = re.compile(r"\{([^{}]+)\}")
+DROP_EMPTY_HINT = "drop_empty: true in the section 'data' leaves such rows out and counts them"
 ReadTexts = Callable[[dict[str, Any]], list[str]]
 """Returns the texts of one column of a row: none, one, or several accepted answers."""
 
@@ -52,16 +53,10 @@ def read_columns(
             continue
         inputs = {name: read_texts(row) for name, read_texts in read_inputs.items()}
         targets = read_targets(row)
-        missing = [name for name, texts in inputs.items() if not texts]
-        if not targets:
-            missing.append("the target")
+        missing = [name for name, texts in inputs.items() if not texts] + ([] if targets else ["the target"])
+        if missing and not data.drop_empty:
+            raise UserError(f"{row_location}: no text in {', '.join(missing)}", location=location, hint=DROP_EMPTY_HINT)
         if missing:
-            if not data.drop_empty:
-                raise UserError(
-                    f"{row_location}: no text in {', '.join(missing)}",
-                    location=location,
-                    hint="drop_empty: true in the section 'data' leaves such rows out and counts them",
-                )
             left_out["without a text"] += 1
             continue
         text = _fill_template(data.input_template, inputs)

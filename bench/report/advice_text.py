@@ -127,6 +127,14 @@ def _recommendation(advice: Advice, constraints: Constraints, translate: Transla
             high=recommended.high,
         ),
     ]
+    sentences += _reasons(recommended, advice, points, translate)
+    return [*sentences, _cost(recommended, constraints.queries, translate)]
+
+
+def _reasons(recommended: Candidate, advice: Advice, points: float, translate: Translate) -> list[str]:
+    """Say why a method below the best, or a control, is recommended."""
+    name = recommended.name
+    sentences = []
     if advice.best != name:
         sentences.append(
             translate(
@@ -148,19 +156,20 @@ def _recommendation(advice: Advice, constraints: Constraints, translate: Transla
                 points=points,
             )
         )
-    if recommended.total_s is None:
-        sentences.append(translate("The cost was not measured."))
-    else:
-        sentences.append(
-            translate(
-                "{queries:,} queries take {total}: {once} of training and {each} per query.",
-                queries=constraints.queries,
-                total=format_duration(recommended.total_s, translate),
-                once=format_duration(recommended.train_s, translate),
-                each=format_duration(_seconds_per_query(recommended), translate),
-            )
-        )
     return sentences
+
+
+def _cost(recommended: Candidate, queries: int, translate: Translate) -> str:
+    """Say what training and answering take."""
+    if recommended.total_s is None:
+        return translate("The cost was not measured.")
+    return translate(
+        "{queries:,} queries take {total}: {once} of training and {each} per query.",
+        queries=queries,
+        total=format_duration(recommended.total_s, translate),
+        once=format_duration(recommended.train_s, translate),
+        each=format_duration(_seconds_per_query(recommended), translate),
+    )
 
 
 def _seconds_per_query(candidate: Candidate) -> float | None:

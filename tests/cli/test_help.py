@@ -2,21 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import typer
+from support import help_texts
 
 from bench.cli import app
-
-
-def help_texts(command: Any, name: str = "bench") -> dict[str, str]:
-    """Help of a command, its options, arguments and subcommands, by name."""
-    texts = {name: command.help or ""}
-    texts |= {f"{name} {parameter.name}": getattr(parameter, "help", None) or "" for parameter in command.params}
-    for child, subcommand in getattr(command, "commands", {}).items():
-        texts |= help_texts(subcommand, f"{name} {child}")
-    return texts
-
 
 HELP = help_texts(typer.main.get_command(app))
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import typer
+from support import help_texts, parameter_helps
 
 from bench.analysis.summary import MethodSummary
 from bench.cli import app
@@ -126,28 +127,11 @@ def test_docstring_summary_opens_plainly_and_fits(file: Path) -> None:
     assert not [f"{line}: {text}" for line, text in found if len(text) > MAX_SUMMARY_CHARS]
 
 
-def help_texts(command: typer.core.TyperGroup | typer.core.TyperCommand, name: str = "bench") -> dict[str, str]:
-    """Every help text of the command line: commands, arguments and options."""
-    texts = {name: command.help or ""}
-    texts |= {f"{name} {parameter.name}": getattr(parameter, "help", None) or "" for parameter in command.params}
-    for child, inner in getattr(command, "commands", {}).items():
-        texts |= help_texts(inner, f"{name} {child}")
-    return texts
-
-
 HELP = help_texts(typer.main.get_command(app))
 
 
 def test_help_has_no_banned_words() -> None:
     assert not {name: banned_words(text) for name, text in HELP.items() if banned_words(text)}
-
-
-def parameter_helps(command: typer.core.TyperGroup | typer.core.TyperCommand, name: str = "bench") -> dict[str, str]:
-    """The help text of every option and argument, by command and name."""
-    texts = {f"{name} {parameter.name}": getattr(parameter, "help", None) or "" for parameter in command.params}
-    for child, inner in getattr(command, "commands", {}).items():
-        texts |= parameter_helps(inner, f"{name} {child}")
-    return texts
 
 
 def test_help_of_options_is_a_short_phrase() -> None:
