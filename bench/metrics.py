@@ -19,7 +19,7 @@ _QUOTING_SYMBOLS = frozenset("<>＜＞≪≫`´｀❛❜❝❞⌜⌝")
 
 
 def normalize_text(text: str, rule: Normalizer) -> str:
-    """Remove from a text what must not decide if an answer is correct.
+    """Remove differences that do not count in scoring, such as case and extra spaces.
 
     Args:
         text: The text.

@@ -84,7 +84,12 @@ def tiny_base(folder: Path) -> Checkpoint:
 
 
 def tiny_training_data(seed: int = 0, *, answers: Sequence[str] = ("warm", "cold", "mild")) -> TaskTrainingData:
-    """Return a task with labels `answers`: eight questions to train on, four to validate."""
+    """Return the training data of a tiny task: eight training and four validation questions.
+
+    Args:
+        seed: Seed of the training data.
+        answers: Labels of the task.
+    """
     card = TaskCard(
         name="tiny",
         version=1,

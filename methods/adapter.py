@@ -11,7 +11,10 @@ from bench.training.gradient import LR_BY_WIDTH, GradientMethod
 
 @dataclass
 class Adapter(GradientMethod):
-    """Adapters after each block (arXiv:1902.00751), whose initial output is zero."""
+    """A bottleneck adapter after each transformer block (after arXiv:1902.00751).
+
+    The output of every adapter is zero at the start of training.
+    """
 
     export_template = "bottleneck"
     scale_lr_by_width: ClassVar[bool] = True

@@ -17,7 +17,10 @@ from .features import encode_prompts, extract_features
 
 @dataclass
 class Head(GradientMethod):
-    """Linear probing by gradient descent: a new classification layer, or the output layer."""
+    """Linear probing by gradient descent.
+
+    Trains a new classification layer if the task has labels, else the output layer of the language model.
+    """
 
     supports_ddp: ClassVar[bool] = False  # each question is encoded only once, so there is little work to divide
 

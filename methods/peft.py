@@ -13,7 +13,10 @@ from bench.training.gradient import GradientMethod, task_type
 
 @dataclass
 class Peft(GradientMethod):
-    """A PEFT tuner with the fields of its configuration (huggingface.co/docs/peft)."""
+    """Base class of the methods `peft:TYPE`, one per tuner type of PEFT.
+
+    The fields of the tuner's configuration are the method's hyper-parameters (huggingface.co/docs/peft).
+    """
 
     config_class: ClassVar[Any] = None
     """PEFT's configuration class of the type."""

@@ -50,7 +50,7 @@ class VarianceComponents:
 
     @classmethod
     def estimate(cls, scores: Scores, prior: SeedVariancePrior = NO_PRIOR) -> VarianceComponents:
-        """Estimate the components from scores or score differences (seeds, questions)."""
+        """Estimate variance components from scores, or differences, of shape (seeds, questions)."""
         return cls(scores.shape[1], _question_std(scores), *_seed_stderr(scores, prior))
 
 

@@ -173,7 +173,7 @@ def _run_with_progress_bars(
             observer = ProgressBars(console, bars, len(jobs), trackers, out)
             return run_jobs(jobs, executor, out, force=force, observer=observer)
     except KeyboardInterrupt:
-        print("interrupted: finished runs are kept; the same command runs only the rest", file=sys.stderr)
+        print("interrupted: finished runs are kept; repeat the command to run the remaining ones", file=sys.stderr)
         sys.exit(130)
 
 

@@ -185,7 +185,7 @@ class ProcessGroup(subprocess.Popen[bytes]):
 
 
 def _load_config(file: Path, source: str) -> dict[str, Any]:
-    """Return the settings of a configuration file, all of whose keys accelerate has."""
+    """Return the settings of a configuration file; raise `UserError` for an unknown key."""
     try:
         config = yaml.safe_load(file.read_text("utf-8"))
     except OSError as error:

@@ -63,7 +63,10 @@ def parse_budget(text: str) -> BudgetLimits:
 
 
 def _parse_pairs(text: str, option: str) -> dict[str, object]:
-    """Split the text into limits by name; values stay texts, except those of a preset."""
+    """Parse a text such as `quick,steps=50` into limits by name; a preset may come first.
+
+    Values of the text are not converted, except that `none` and `null` give None.
+    """
     values: dict[str, object] = {}
     for index, part in enumerate(text.split(",")):
         name, equals, value = (piece.strip() for piece in part.partition("="))

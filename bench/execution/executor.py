@@ -42,9 +42,10 @@ class Executor(Protocol):
         """
 
     def launch(self, job: Job, out: Path, *, force: bool = False, on_progress: ProgressCallback) -> tuple[Record, bool]:
-        """Return a job's record, and True if this call ran the job (False: stored record).
+        """Return the record of a job, and True if this call ran the job.
 
-        The record is written to the folder `out` before this function returns.
+        If `out` already holds a finished record of the job, that record is returned with False, unless `force` is
+        set. A new record is written to the folder `out` before this function returns.
 
         See `bench.execution.launcher.launch_run`.
         """

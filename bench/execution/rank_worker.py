@@ -24,7 +24,7 @@ FAILURE_MARKER = "failed"
 
 
 def main(job_file: str, out: str, progress_file: str) -> int:
-    """Run the job or help to train it.
+    """Run the job on rank 0; on other ranks, only load the model and take part in training.
 
     Returns the exit code: 1 if this rank has recorded a failure, else 0.
     """

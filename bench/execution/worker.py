@@ -85,7 +85,7 @@ def record_run(state: RunState, run_phases: Callable[[RunState], None], *, measu
 
 
 def _run_phases(state: RunState, saved: Path | None, earlier_import: Phase | None) -> None:
-    """Run the phases in order; tuning trials and single questions need only some of them."""
+    """Run the phases of a job in order; tuning trials and `bench answer` skip some of them."""
     spec, questions = state.job.spec, state.job.questions
     loaded = phases.load(state, earlier_import)
     probe = None

@@ -38,11 +38,12 @@ def choose_template(provenance: Provenance, artifacts: Path) -> str | None:
 
 
 def prompt_settings(lm: LM, artifacts: Path, task: Task, seed: int) -> dict[str, Any]:
-    """Return the settings a script needs to build prompts and generate answers as the run.
+    """Return the settings with which a script builds prompts and answers as the run did.
 
     Args:
         lm: The loaded model of the run.
-        artifacts: Folder saved by the method; has `prompt.json`, and `prior.json` if calibrated.
+        artifacts: Folder saved by the method. It holds `prompt.json`, and `prior.json` if the method calibrated its
+            label scores.
         task: Task of the run.
         seed: Seed of the run.
     """

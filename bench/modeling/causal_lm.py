@@ -62,7 +62,7 @@ class CausalLM(LoadedModel):
 
     @property
     def max_new_tokens(self) -> int:
-        """Tokens that an answer may have."""
+        """Maximum number of tokens of an answer."""
         return self.decoding.max_new_tokens
 
     @property

@@ -66,8 +66,9 @@ class Encoder(LoadedModel):
         """Encode a prompt and its completion for training or evaluation.
 
         Returns:
-            Token ids of the prompt (truncated at its start, behind the first special token, if it is too long), and
-            the index of the label in a list; the list is empty for an empty completion.
+            Token ids of the prompt, and a list with one item, the index of the label; the list is empty if the
+            completion is empty. If the prompt is too long, its first special token is kept and the tokens after
+            that one are removed until the rest fits.
         """
         label = [list(self.options).index(completion)] if completion else []
         return self._truncate(self.tokens(prompt)), label

@@ -39,7 +39,10 @@ class GumbelSampler(LogitsProcessor):
 
 
 class HalfFinished(StoppingCriteria):
-    """Stop once at least half of the rows end with an end-of-sequence or padding token."""
+    """Stop once at least half of the rows end with an end-of-sequence or padding token.
+
+    A batch of at most `MIN_ROWS_TO_COMPACT` rows is never stopped.
+    """
 
     def __init__(self, final_token_ids: Collection[int]) -> None:
         self.final_token_ids = final_token_ids

@@ -36,7 +36,7 @@ def read_records(paths: Sequence[Path]) -> list[Record]:
                 )
     if not records:
         raise UserError(
-            f"no record in {', '.join(map(str, paths))}", hint="make some: bench run --methods lora --task bookrec"
+            f"no record in {', '.join(map(str, paths))}", hint="create one: bench run --methods lora --task bookrec"
         )
     return list(records.values())
 

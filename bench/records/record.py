@@ -23,7 +23,10 @@ BASELINE_MARKER = "BLESSED.md"
 
 
 class CurvePoint(FrozenModel):
-    """One point of the training curve; losses in nats per token, for encoders per example."""
+    """One point of the training curve.
+
+    Losses are means in nats: per answer token for a decoder, per example for an encoder.
+    """
 
     step: NonNegativeInt = Field(description="optimizer steps done")
     tokens: NonNegativeInt = Field(description="training tokens without padding, so far")

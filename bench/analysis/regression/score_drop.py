@@ -165,7 +165,7 @@ def judge_drops(testable: Sequence[ChangedPair], changed: Sequence[ChangedPair],
 
 
 def score_differences(pair: RecordPair) -> Scores:
-    """Return new minus old scores of the main metric (seeds, questions)."""
+    """Return new minus old scores of the main metric, of shape (seeds, questions)."""
     rows = []
     for old, new in pair.matched_records():
         old_scores, new_scores = comparison.scores_by_question([old.samples, new.samples], pair.metric)

@@ -313,7 +313,7 @@ def _failure(error: Exception) -> Failure:
 def _cluster_lost() -> UserError:
     return UserError(
         "the connection to the cluster was lost",
-        hint="finished records are kept; the same command runs only the rest",
+        hint="finished records are kept; repeat the command to run the remaining ones",
     )
 
 

@@ -105,20 +105,28 @@ def _check_files(job: Job) -> None:
     task_folder = registry.find_task(job.spec.task.ref)
     if hub_tasks.load_task(task_folder, fetch=False).sha256 != job.spec.task.sha256:
         raise UserError(
-            f"the task '{job.spec.task.ref}' differs", location=str(task_folder.absolute()), hint=SHARE_HINT
+            f"the task '{job.spec.task.ref}' is not the same as where the command started",
+            location=str(task_folder.absolute()),
+            hint=SHARE_HINT,
         )
     model_folder = registry.find_model(job.spec.base.ref)
     checkpoint.check_model_folder(model_folder)
     if checkpoint.weights_digest(model_folder) != job.spec.base.sha256:
         raise UserError(
-            f"the model '{job.spec.base.ref}' differs", location=str(model_folder.absolute()), hint=SHARE_HINT
+            f"the model '{job.spec.base.ref}' is not the same as where the command started",
+            location=str(model_folder.absolute()),
+            hint=SHARE_HINT,
         )
 
 
 def _check_method(job: Job) -> None:
     cls = registry.find_method(job.spec.method.ref)
     if registry.source_sha256(cls) != job.method_sha256:
-        raise UserError(f"the method '{job.spec.method.ref}' differs", location=cls.__module__, hint=SHARE_HINT)
+        raise UserError(
+            f"the method '{job.spec.method.ref}' is not the same as where the command started",
+            location=cls.__module__,
+            hint=SHARE_HINT,
+        )
 
 
 @contextlib.contextmanager
