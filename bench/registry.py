@@ -293,7 +293,7 @@ def _import_registered(entry: RegistryEntry, kind: str, ref: str) -> type[Method
     """Import the method of an entry, or the member `kind` of a family."""
     target, _, name = entry.target.partition(":")
     if kind and not entry.is_family:
-        raise UserError(f"'{ref}': {entry.name} is not a family of methods", hint=f"use {entry.name}")
+        raise UserError(f"'{ref}': the method {entry.name} takes no name after the colon", hint=f"use {entry.name}")
     if entry.is_family and not kind:
         raise UserError(f"'{ref}' is a family of methods", hint=f"name a member, as in: {entry.summary}")
     module = _import_module(target, ref)

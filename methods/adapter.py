@@ -11,9 +11,9 @@ from bench.training.gradient import LR_BY_WIDTH, GradientMethod
 
 @dataclass
 class Adapter(GradientMethod):
-    """A bottleneck adapter after each transformer block (after arXiv:1902.00751).
+    """A bottleneck adapter at the output of each transformer block.
 
-    The output of every adapter is zero at the start of training.
+    Based on Houlsby et al. 2019 (https://arxiv.org/abs/1902.00751). The output of every adapter is zero at the start of training.
     """
 
     export_template = "bottleneck"

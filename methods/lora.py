@@ -31,7 +31,7 @@ class LoRA(GradientMethod):
         }
 
     def adapt(self, model: Any) -> Any:
-        """Add the updates."""
+        """Return the model with low-rank matrices added to its linear layers."""
         from peft import LoraConfig, get_peft_model
 
         return get_peft_model(model, LoraConfig(**self.config_fields(model)))

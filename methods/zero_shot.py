@@ -23,7 +23,7 @@ class ZeroShot(Method):
         return self
 
     def predict(self, inputs: Sequence[str]) -> list[str]:
-        """Answer from instruction and question."""
+        """Answer each question from a prompt that holds the instruction and the question only."""
         return answer_prompts(self.lm_, self.data_, [self.data_.prompt(text) for text in inputs])
 
     def save(self, folder: Path) -> None:

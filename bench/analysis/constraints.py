@@ -105,7 +105,7 @@ def upper_limits(constraints: Constraints, translate: Translate) -> tuple[UpperL
 
 
 def failure_reasons(summaries: Sequence[MethodSummary], translate: Translate) -> dict[str, str]:
-    """Return the methods of which a run failed, with all reasons, by label."""
+    """Return why runs failed, by the label of each method with a failed run."""
     reasons: dict[str, list[str]] = {}
     for summary in summaries:
         if summary.status == "ok":
@@ -120,7 +120,7 @@ def failure_reasons(summaries: Sequence[MethodSummary], translate: Translate) ->
 def exceeded_limits(
     summaries: Sequence[MethodSummary], constraints: Constraints, translate: Translate
 ) -> dict[str, str]:
-    """Return the first unmet constraint of each method that has one, by label."""
+    """Return the first unmet constraint, by the label of each method that has one."""
     reasons = {}
     for summary in summaries:
         if summary.status == "ok":

@@ -150,9 +150,9 @@ def paired_differences(
 def p_value(scores: Scores, reference_scores: Scores, prior: SeedVariancePrior = NO_PRIOR) -> float:
     """Return the two-sided p value of a paired difference, against a difference of zero.
 
-    For one seed and right-or-wrong scores this is McNemar's exact test. Otherwise the null distribution is the one that
-    `paired_difference` draws its intervals from, in closed form: resamples are too few for the small p values that many
-    comparisons require.
+    For one seed and right-or-wrong scores this is McNemar's exact test. Otherwise it comes from `two_sided_tail`, and
+    not from bootstrap resamples as the intervals do: a p value from a limited number of resamples cannot be small enough
+    to stay significant after the adjustment for many comparisons.
     """
     if len(scores) == 1 and _is_binary(scores) and _is_binary(reference_scores):
         return _mcnemar_p_value(scores, reference_scores)

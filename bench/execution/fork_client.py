@@ -152,7 +152,7 @@ class ForkServer:
         return self.receive()
 
     def _fork_server(self, modules: Sequence[str], server_socket: socket.socket) -> None:
-        """Fork another server that serves the socket."""
+        """Ask the server to fork another server that serves `server_socket`."""
         message = json.dumps([FORK_SERVER, *modules]).encode()
         with suppress(OSError):  # the first request to the new server then finds its socket closed
             socket.send_fds(self._socket, [message], [server_socket.fileno()])

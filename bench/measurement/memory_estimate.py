@@ -99,11 +99,11 @@ def max_batch_rows(model: Any, length: int) -> int:
 
 
 def length_batches(model: Any, lengths: Sequence[int]) -> Iterator[range]:
-    """Split rows into batches for generating; yields the indices of each batch.
+    """Split rows into batches for generation; yields the indices of each batch.
 
     Args:
         model: Model that generates.
-        lengths: Tokens of each row, in ascending order.
+        lengths: Number of tokens of each row, in ascending order.
     """
     start = 0
     while start < len(lengths):

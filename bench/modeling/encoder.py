@@ -67,8 +67,8 @@ class Encoder(LoadedModel):
 
         Returns:
             Token ids of the prompt, and a list with one item, the index of the label; the list is empty if the
-            completion is empty. If the prompt is too long, its first special token is kept and the tokens after
-            that one are removed until the rest fits.
+            completion is empty. A prompt longer than the model's context keeps its first special token and its
+            last tokens.
         """
         label = [list(self.options).index(completion)] if completion else []
         return self._truncate(self.tokens(prompt)), label

@@ -79,7 +79,7 @@ def check_config(folder: Path) -> ModelKind:
         raise UserError(
             f"the model needs code of its own (model_type '{model_type}'), which is never run here",
             location=location,
-            hint="trust_remote_code is always off; use a model that transformers has, or a conversion to one",
+            hint="trust_remote_code is always off; use a model of a type that transformers supports",
         )
     task = "generates text" if kind == "decoder" else "classifies text"
     nearest = difflib.get_close_matches(str(model_type), supported, n=1)

@@ -81,9 +81,9 @@ def upgrade_record(record: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def use_schema_1_names(identity: dict[str, Any]) -> dict[str, Any]:
-    """Return the settings that `Spec.key` digests under the names of schema 1.
+    """Return the settings `identity` with the names that they have in schema 1.
 
-    With these names, the run ids of earlier records stay valid.
+    `Spec.key` makes its digest from the old names, so the run ids of earlier records stay valid.
     """
     budget = dict(identity["budget"])
     budget["passes"] = budget.pop("epochs")

@@ -57,7 +57,7 @@ def findings_table(outcome: CheckOutcome, everything: bool = False) -> Table:
 
 
 def to_markdown(outcome: CheckOutcome) -> str:
-    """Return a comment for a pull request; findings that need no attention are folded."""
+    """Return a comment for a pull request; findings that need no attention are collapsed."""
     remarkable = [finding for finding in outcome.findings if finding.verdict not in UNREMARKABLE_VERDICTS]
     unremarkable = [finding for finding in outcome.findings if finding.verdict in UNREMARKABLE_VERDICTS]
     parts = [f"### bench check: {outcome.summary}\n"]

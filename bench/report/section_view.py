@@ -87,7 +87,7 @@ class SectionView:
 
     @cached_property
     def records_by_label(self) -> dict[str, list[Record]]:
-        """The runs of each method, in the order of the table and of the seeds."""
+        """The records of each method, by its label; records are in the order of their seeds."""
         labels = {row.key: row.label for row in self.task_results.summaries}
         records_by_label: dict[str, list[Record]] = {row.label: [] for row in self.task_results.summaries}
         for record in sorted(self.task_results.records, key=lambda record: record.spec.seed):

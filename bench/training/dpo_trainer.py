@@ -45,7 +45,7 @@ def train_dpo(
 
     Args:
         lm: Model with a PEFT adapter.
-        data: Training data, of which the validation examples are used.
+        data: Training data; only its validation examples and its seed are used.
         budget: Budget of the run.
         pairs: Prompts with a preferred and a rejected answer.
         lr: Peak learning rate.
@@ -53,7 +53,8 @@ def train_dpo(
         beta: Weight of staying near the reference model.
 
     Returns:
-        The training curve, with the validation loss only: the training loss is of another kind.
+        The training curve, with the validation loss only: the training loss is that of DPO, and the
+        two cannot be compared.
     """
     lengths = [2 * len(prompt) + len(chosen) + len(rejected) for prompt, chosen, rejected in pairs]
     callback = DPOBudgetCallback(

@@ -229,6 +229,6 @@ def _machine(record: Record) -> list[object]:
 
 
 def _format_value(value: object) -> str:
-    """Write a value for a finding; a SHA-256 digest is shortened."""
+    """Return a value as text for a finding; a SHA-256 digest is shortened."""
     text = "none" if value is None else str(value)
     return f"{text[:8]}…" if len(text) == 64 else text

@@ -110,9 +110,9 @@ class RayExecutor:
                 lock.release()
 
     def launch(self, job: Job, out: Path, *, force: bool = False, on_progress: ProgressCallback) -> tuple[Record, bool]:
-        """Return the record of a job, and True if the job was run for it.
+        """Return the record of a job, and True if this call ran the job.
 
-        Other commands cannot write to `out` until this one ends.
+        The first call locks `out`: other commands cannot write to that folder until this command ends.
         """
         self._lock_folder(out, on_progress)
         record = None if force else launcher.find_finished_record(job, out)
