@@ -13,7 +13,8 @@ from bench.training.gradient import LR_BY_WIDTH, GradientMethod
 class Adapter(GradientMethod):
     """A bottleneck adapter at the output of each transformer block.
 
-    Based on Houlsby et al. 2019 (https://arxiv.org/abs/1902.00751). The output of every adapter is zero at the start of training.
+    Based on Houlsby et al. 2019 (https://arxiv.org/abs/1902.00751). The output of every adapter is zero at the start
+    of training.
     """
 
     export_template = "bottleneck"

@@ -151,8 +151,8 @@ def p_value(scores: Scores, reference_scores: Scores, prior: SeedVariancePrior =
     """Return the two-sided p value of a paired difference, against a difference of zero.
 
     For one seed and right-or-wrong scores this is McNemar's exact test. Otherwise it comes from `two_sided_tail`, and
-    not from bootstrap resamples as the intervals do: a p value from a limited number of resamples cannot be small enough
-    to stay significant after the adjustment for many comparisons.
+    not from bootstrap resamples as the intervals do: a p value from a limited number of resamples cannot be small
+    enough to stay significant after the adjustment for many comparisons.
     """
     if len(scores) == 1 and _is_binary(scores) and _is_binary(reference_scores):
         return _mcnemar_p_value(scores, reference_scores)
