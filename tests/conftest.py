@@ -20,7 +20,7 @@ from hypothesis import settings
 import bench
 from bench.execution import budget
 from bench.modeling.checkpoint import Checkpoint
-from bench.records import Record
+from bench.records import Record, Spec
 from bench.task import SPLITS
 
 # Tiny models gain nothing from threads, and threads that wait for a busy core make the tests five times slower.
@@ -224,7 +224,7 @@ def make_record() -> MakeRecord:
             for number in range(items)
         ]
         fields: dict[str, Any] = {
-            "id": "to be",
+            "id": Spec.model_validate(spec).id,
             "status": "ok",
             "spec": spec,
             "command": ["run", "--methods", name],
@@ -235,7 +235,6 @@ def make_record() -> MakeRecord:
             "error": None,
             "samples": samples,
         }
-        record = Record.model_validate(fields | changes)
-        return record.model_copy(update={"id": record.spec.id})
+        return Record.model_validate(fields | changes)
 
     return make

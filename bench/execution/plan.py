@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Container, Sequence
+from collections.abc import Container, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
@@ -21,6 +22,7 @@ from bench.execution.job import Job
 from bench.method import Method
 from bench.modeling import checkpoint
 from bench.records import BaseSpec, BudgetLimits, Decoding, Dtype, MethodSpec, SearchRange, Spec, TaskSpec
+from bench.records.base import describe_error
 from bench.task_card import TaskCard, read_card
 
 ALL_METHODS = "all"
@@ -78,34 +80,44 @@ def plan_jobs(
     if train_sizes:
         limits_by_size = _limits_by_train_size(limits, train_sizes, len(task.splits["train"]))
     decoding = _decoding(card, limits, checkpoint.context_length(model_folder))
-    task_spec = TaskSpec(name=card.name, ref=task_ref, version=card.version, sha256=task.sha256, metric=card.metric)
+    with _names_checked():
+        task_spec = TaskSpec(name=card.name, ref=task_ref, version=card.version, sha256=task.sha256, metric=card.metric)
+        specs = [
+            Spec(task=task_spec, method=method_specs[ref], base=base, budget=size_limits, decoding=decoding, seed=seed)
+            for size_limits in limits_by_size
+            for seed in range(seeds)
+            for ref in classes
+        ]
     return [
         Job(
-            spec=Spec(
-                task=task_spec, method=method_specs[ref], base=base, budget=size_limits, decoding=decoding, seed=seed
-            ),
+            spec=spec,
             command=tuple(command),
             save_artifacts=save_artifacts,
-            method_sha256=registry.source_sha256(cls),
+            method_sha256=registry.source_sha256(classes[spec.method.ref]),
             device=accelerate_setup.device,
-            **accelerate_setup.job_fields(cls.supports_ddp),
-            ranges=search_ranges(cls, params[ref]),
+            **accelerate_setup.job_fields(classes[spec.method.ref].supports_ddp),
+            ranges=search_ranges(classes[spec.method.ref], params[spec.method.ref]),
         )
-        for size_limits in limits_by_size
-        for seed in range(seeds)
-        for ref, cls in classes.items()
+        for spec in specs
     ]
+
+
+@contextmanager
+def _names_checked() -> Iterator[None]:
+    """Raise `UserError` for a name that cannot be part of the name of a record file."""
+    try:
+        yield
+    except ValidationError as error:
+        raise UserError(
+            describe_error(error), hint="rename the task, or the file, the class or the entry point of the method"
+        ) from None
 
 
 def _method_spec(ref: str, cls: type[Method], params: dict[str, Any]) -> MethodSpec:
     name = registry.method_name(ref)
-    return MethodSpec(
-        name=name,
-        ref=ref,
-        control=cls.control,
-        negative_control=cls.negative_control,
-        params=resolve_params(cls, params, name),
-    )
+    values = resolve_params(cls, params, name)
+    with _names_checked():
+        return MethodSpec(name=name, ref=ref, control=cls.control, negative_control=cls.negative_control, params=values)
 
 
 def _base_spec(ref: str, dtype: str) -> tuple[Path, BaseSpec]:

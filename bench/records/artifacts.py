@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import json
 import math
 import shutil
@@ -56,7 +57,8 @@ def record_writer(out: Path, id: str, keep: bool) -> Iterator[tuple[Path, Callab
         keep: True if the artifact of a successful run is kept; otherwise it is deleted with the temporary folder.
     """
     prefix = f".{id}.kept."
-    for leftover in out.glob(f"{prefix}*"):  # A process that was killed could not delete its temporary folder.
+    # A process that was killed could not delete its temporary folder.
+    for leftover in out.glob(f"{glob.escape(prefix)}*"):
         shutil.rmtree(leftover, ignore_errors=True)
     with TemporaryDirectory(prefix=prefix, dir=out if keep else None) as temporary_folder:
         artifact_folder = Path(temporary_folder) / "artifact"

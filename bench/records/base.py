@@ -3,9 +3,18 @@
 from __future__ import annotations
 
 from functools import cache
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+_CONTROL_CHARACTERS = r"\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069"
+"""Controls, line and paragraph separators, and marks that change the direction of the text after them."""
+MAX_SHOWN_CHARS = 60
+"""Characters of an invalid value that an error shows."""
+Line = Annotated[str, Field(pattern=rf"^[^{_CONTROL_CHARACTERS}]*$")]
+"""Text that can be printed on one line."""
+Name = Annotated[str, Field(pattern=rf"^[^./\\{_CONTROL_CHARACTERS}][^/\\{_CONTROL_CHARACTERS}]*$")]
+"""Text that can be part of a file name: no path separator, no control character, no dot at its start."""
 
 
 class FrozenModel(BaseModel):
@@ -24,3 +33,18 @@ class FrozenModel(BaseModel):
 @cache
 def _field_names(model_class: type[FrozenModel]) -> set[str]:
     return set(model_class.model_fields)
+
+
+def describe_error(error: ValidationError) -> str:
+    """Return the path and the problem of the first invalid field."""
+    first = error.errors()[0]
+    path = ".".join(map(str, first["loc"]))
+    if first["type"] == "string_pattern_mismatch":
+        text = repr(first["input"])
+        shortened = text if len(text) <= MAX_SHOWN_CHARS else f"{text[:MAX_SHOWN_CHARS]}…"
+        problem = f"{shortened} has a control character, a path separator, or a dot at its start"
+    elif first["type"] == "value_error":
+        problem = str(first["ctx"]["error"])
+    else:
+        problem = first["msg"].lower()
+    return f"{path}: {problem}" if path else problem

@@ -17,6 +17,7 @@ from pydantic import ValidationError
 
 from bench.cpu import available_cores
 from bench.errors import UserError
+from bench.records.base import describe_error
 from bench.records.record import Record
 from bench.records.samples import Sample, Samples, digest_answers
 from bench.records.schema_1 import ROOT_NAMES
@@ -97,10 +98,8 @@ def read_file(file: Path) -> Record:
     try:
         return Record.read(file)
     except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(map(str, first["loc"])) or "the file"
         raise UserError(
-            f"not a valid record for this version of adaptbench: {field}: {first['msg'].lower()}",
+            f"not a valid record for this version of adaptbench: {describe_error(error)}",
             location=str(file),
             hint="move the file out of the folder, or read it with the version that wrote it",
         ) from None

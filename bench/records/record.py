@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt, ValidationError
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt, ValidationError, model_validator
 
-from bench.records.base import FrozenModel
+from bench.errors import UserError
+from bench.records import files
+from bench.records.base import FrozenModel, describe_error
 from bench.records.cost import Cost
 from bench.records.samples import Samples
 from bench.records.schema_1 import starts_like_schema_1, upgrade_json
@@ -128,23 +129,31 @@ class Record(FrozenModel):
         samples = ",\n  ".join(sample.model_dump_json() for sample in self.samples)
         return f'{header},\n "samples": [\n  {samples}\n ]\n}}\n' if samples else f'{header},\n "samples": []\n}}\n'
 
+    @model_validator(mode="after")
+    def _has_id_of_spec(self) -> Record:
+        _check_id(self.id, self.spec)
+        return self
+
     def write(self, folder: Path) -> Path:
         """Write the record to `folder/<id>.json` atomically and return that path.
 
-        The artifact folder that an earlier run saved under the same id is deleted.
+        The artifact folder that an earlier run saved under the same id is deleted once the record is written.
+
+        Raises:
+            UserError: If the id is not that of the settings, as in a record that another machine sent. The id names
+                the file to write and the folder to delete, so it must not lead out of `folder`.
         """
-        folder.mkdir(parents=True, exist_ok=True)
-        shutil.rmtree(folder / self.id, ignore_errors=True)
-        target = folder / f"{self.id}.json"
-        partial = folder / f".{self.id}.{os.getpid()}.part"
         try:
-            with partial.open("w", encoding="utf-8") as file:
-                file.write(self.to_json())
-                file.flush()
-                os.fsync(file.fileno())
-            partial.replace(target)
-        finally:
-            partial.unlink(missing_ok=True)
+            spec = Spec.model_validate(self.spec.model_dump())
+            _check_id(self.id, spec)
+        except ValidationError as error:
+            raise UserError(f"the record cannot be written: {describe_error(error)}") from None
+        except ValueError as error:
+            raise UserError(f"the record cannot be written: {error}") from None
+        folder.mkdir(parents=True, exist_ok=True)
+        target = folder / f"{self.id}.json"
+        with files.set_aside(folder / self.id, f".{self.id}.kept.{os.getpid()}"):
+            files.write_atomically(target, self.to_json())
         return target
 
     @classmethod
@@ -168,9 +177,15 @@ class Record(FrozenModel):
         """Read a record file with all its samples.
 
         Raises:
-            pydantic.ValidationError: If the file is not a valid record of schema 2 or schema 1.
+            UserError: If the file cannot be read.
+            pydantic.ValidationError: If it is not a valid record of schema 2 or schema 1.
         """
-        return cls.from_json(path.read_bytes())
+        return cls.from_json(files.read_regular_file(path))
+
+
+def _check_id(id: str, spec: Spec) -> None:
+    if id != spec.id:
+        raise ValueError(f"the id '{id}' is not that of the settings, '{spec.id}'")
 
 
 def read_all(folder: Path) -> Iterator[Record]:

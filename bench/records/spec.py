@@ -8,19 +8,23 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
-from bench.records.base import FrozenModel
+from bench.records.base import FrozenModel, Line, Name
 from bench.records.schema_1 import use_schema_1_names
 
 Dtype = Literal["float32", "bfloat16", "float16"]
+MAX_SEED = 2**32 - 1
+"""Largest seed that NumPy and transformers accept."""
+MAX_NAMES_BYTES = 160
+"""Bytes of the names of task and method together. The longest file name, with digest, seed and suffix, has 255."""
 
 
 class MethodSpec(FrozenModel):
     """The method and its hyper-parameters, defaults included."""
 
-    name: str
-    ref: str = Field(description="where the method was found: its name, a path, or module:Class")
+    name: Name
+    ref: Line = Field(description="where the method was found: its name, a path, or module:Class")
     control: bool = Field(description="true: a baseline that other methods have to beat")
     negative_control: bool = Field(
         False, description="true: a control that cannot learn the task, to show what no learning scores"
@@ -31,19 +35,19 @@ class MethodSpec(FrozenModel):
 class TaskSpec(FrozenModel):
     """The task, identified by the bytes of its card and data."""
 
-    name: str
-    ref: str = Field(description="where the task was found: its name or a folder")
+    name: Name
+    ref: Line = Field(description="where the task was found: its name or a folder")
     version: int = Field(description="version on the task card")
-    sha256: str = Field(description="digest of the task card and of all rows")
-    metric: str = Field(description="main metric: tables are sorted by it and regression gates check it")
+    sha256: Line = Field(description="digest of the task card and of all rows")
+    metric: Line = Field(description="main metric: tables are sorted by it and regression gates check it")
 
 
 class BaseSpec(FrozenModel):
     """The base model, identified by the bytes of its weights and tokenizer."""
 
-    ref: str = Field(description="where the model was found: the name of a shipped model, a folder, or a hub name")
-    revision: str | None = Field(None, description="commit of the model on the hub; null: not loaded from the hub")
-    sha256: str = Field(description="digest of the weights and the tokenizer")
+    ref: Line = Field(description="where the model was found: the name of a shipped model, a folder, or a hub name")
+    revision: Line | None = Field(None, description="commit of the model on the hub; null: not loaded from the hub")
+    sha256: Line = Field(description="digest of the weights and the tokenizer")
     dtype: Dtype
 
     @property
@@ -95,10 +99,16 @@ class Spec(FrozenModel):
     base: BaseSpec
     budget: BudgetLimits
     decoding: Decoding
-    seed: NonNegativeInt
+    seed: NonNegativeInt = Field(le=MAX_SEED)
     split: Literal["test", "validation"] = Field(
         "test", description="split whose questions are answered; tuning trials use validation"
     )
+
+    @model_validator(mode="after")
+    def _check_length_of_names(self) -> Spec:
+        if len(f"{self.task.name}{self.method.name}".encode()) > MAX_NAMES_BYTES:
+            raise ValueError(f"the names of task and method are longer than {MAX_NAMES_BYTES} bytes together")
+        return self
 
     @cached_property
     def key(self) -> str:

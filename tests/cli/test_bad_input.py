@@ -32,6 +32,10 @@ INVALID_COMMANDS: dict[str, tuple[Sequence[str], Sequence[str]]] = {
         ("run", "--methods", "lora", "--task", "./godo"),
         ("task folder './godo' not found", "existing"),
     ),
+    "method name with a path separator": (
+        (*RUN, "--methods", "./a\\b.py"),
+        ("a path separator", "rename"),
+    ),
     "misspelled parameter": ((*PLAN, "--set", "lora.rnak=8"), ("lora.rnak=8", "did you mean 'rank'?")),
     "parameter not a number": ((*PLAN, "--set", "lora.rank=abc"), ("lora.rank=abc", "integer", "default is 16")),
     "parameter out of range": ((*PLAN, "--set", "lora.rank=-1"), ("lora.rank=-1", "greater than 0", "default is 16")),
@@ -148,6 +152,8 @@ def make_workspace(folder: Path, make_task: MakeTask, base: Path) -> None:
             file.unlink()
     (folder / "no_lm" / "config.json").write_text('{"architectures": ["ViTForImageClassification"]}', "utf-8")
     (folder / "taken").write_text("a file, not a folder", "utf-8")
+    method = "from bench.method import Method\n\n\nclass Mine(Method):\n    pass\n"
+    (folder / "a\\b.py").write_text(method, "utf-8")
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from bench.records import Record, Sample, Samples, read_all, record
+from bench.errors import UserError
+from bench.records import Record, Sample, Samples, files, read_all, record
 
 SCHEMA_FILE = CODE / "docs" / "record.schema.json"
 # UTF-8 cannot encode a lone surrogate, and no tokenizer decodes to one.
@@ -129,7 +130,7 @@ def test_write_failing_midway_keeps_the_old_record(
     def raise_disk_full(*arguments: object) -> None:
         raise OSError(28, "No space left on device")
 
-    owner: Any = record.os if failing_step == "fsync" else Path
+    owner: Any = files.os if failing_step == "fsync" else Path
     with monkeypatch.context() as patched:
         patched.setattr(owner, failing_step, raise_disk_full)
         with pytest.raises(OSError, match="No space"):
@@ -168,3 +169,66 @@ def test_to_json_writes_nan_and_infinity_as_null(make_record: MakeRecord) -> Non
         raise AssertionError(f"the record holds {constant}")
 
     json.loads(diverged.to_json(), parse_constant=refuse)
+
+
+FOREIGN_NAMES = ["../victim/precious", "/tmp/precious", "..", ".", "", ".hidden", "a\\b", "a\nb", "a\x00b", "a" * 200]
+
+
+@pytest.mark.parametrize("name", FOREIGN_NAMES, ids=repr)
+def test_record_name_that_cannot_name_a_file_is_refused(make_record: MakeRecord, tmp_path: Path, name: str) -> None:
+    """The id is built from the names, so a record may have an id that fits its settings and yet leads elsewhere."""
+    record = make_record()
+    task = record.spec.task.model_copy(update={"name": name})
+    spec = record.spec.model_copy(update={"task": task})
+    del spec.__dict__["key"]
+    foreign = record.model_copy(update={"spec": spec, "id": spec.id})
+    with pytest.raises(ValidationError, match="names of task and method" if len(name) > 99 else "name"):
+        Record.from_json(foreign.to_json().encode())
+    with pytest.raises(UserError, match="the record cannot be written"):
+        foreign.write(tmp_path / "new")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("id", ["../victim/precious", "", ".", "feelings-lora-0123456789ab-s0"])
+def test_record_with_another_id_is_neither_read_nor_written(make_record: MakeRecord, tmp_path: Path, id: str) -> None:
+    precious = tmp_path / "victim" / "precious"
+    precious.mkdir(parents=True)
+    foreign = make_record().model_copy(update={"id": id})
+    with pytest.raises(ValidationError, match="is not that of the settings"):
+        Record.from_json(foreign.to_json().encode())
+    with pytest.raises(UserError, match="is not that of the settings"):
+        foreign.write(tmp_path / "new")
+    assert precious.is_dir()
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("is_written", [True, False])
+def test_write_deletes_the_old_artifact_only_with_the_new_record(
+    make_record: MakeRecord, tmp_path: Path, is_written: bool
+) -> None:
+    written = make_record()
+    artifact = tmp_path / written.id
+    artifact.mkdir()
+    (artifact / "adapter.safetensors").touch()
+    if is_written:
+        written.write(tmp_path)
+        assert not artifact.exists()
+        return
+    (tmp_path / f"{written.id}.json").mkdir()  # A folder in the place of the record file.
+    with pytest.raises(OSError, match="directory"):
+        written.write(tmp_path)
+    assert (artifact / "adapter.safetensors").is_file()
+    assert {path.name for path in tmp_path.iterdir()} == {written.id, f"{written.id}.json"}
+
+
+def test_write_replaces_links_and_does_not_follow_them(make_record: MakeRecord, tmp_path: Path) -> None:
+    written = make_record()
+    precious, out = tmp_path / "precious", tmp_path / "out"
+    precious.mkdir()
+    out.mkdir()
+    (precious / "notes").write_text("mine")
+    (out / written.id).symlink_to(precious)
+    (out / f"{written.id}.json").symlink_to(precious / "notes")
+    written.write(out)
+    assert (precious / "notes").read_text() == "mine"
+    assert [path.name for path in out.iterdir()] == [f"{written.id}.json"]

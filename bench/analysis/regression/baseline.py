@@ -11,7 +11,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from bench.errors import UserError
-from bench.records import BASELINE_MARKER, Record, find_record_files, read_records, reader
+from bench.records import BASELINE_MARKER, Record, files, find_record_files, read_records, reader
 
 DEFAULT_BASELINE = Path("results/baselines/ci")
 
@@ -80,7 +80,8 @@ def bless_baseline(new: Sequence[Record], into: Path, reason: str) -> list[Path]
         The files of the new records.
 
     Raises:
-        UserError: If the reason is empty, if a run ended in an error, or if the baseline has an invalid record.
+        UserError: If the reason is empty, if a run ended in an error, if the baseline has an invalid record, or
+            if a record that would be replaced is in a subfolder.
     """
     if not reason.strip():
         raise UserError("--reason is empty", hint='--reason "transformers 5.24, scores unchanged"')
@@ -91,15 +92,25 @@ def bless_baseline(new: Sequence[Record], into: Path, reason: str) -> list[Path]
     # All old records are read before any file is touched, so that an invalid one leaves the baseline unchanged.
     old_files = find_record_files(into) if into.exists() else []
     replaced = [file for file in old_files if _method_id(reader.read_file(file)) in new_methods]
-    written = [record.write(into) for record in new]
+    nested = [file for file in replaced if file.parent != into]
+    if nested:
+        raise UserError(
+            f"--into {into}: its subfolders have records of the same methods, which would be deleted",
+            location=str(nested[0]),
+            hint=f"--into {DEFAULT_BASELINE}, or another folder without subfolders",
+        )
+    try:
+        written = [record.write(into) for record in new]
+    except OSError as error:
+        raise UserError(f"--into {into}: cannot be written: {error.strerror}", location=str(into.absolute())) from None
     for file in replaced:
         if file not in written:
             file.unlink()
     method_names = ", ".join(sorted({method for _, _, method in new_methods}))
     line = f"- {datetime.now(UTC):%Y-%m-%d} {reason.strip()} ({len(written)} runs: {method_names})\n"
     log = into / BASELINE_MARKER
-    earlier = log.read_text("utf-8") if log.exists() else "# Changes of this baseline\n\n"
-    log.write_text(earlier + line, "utf-8")
+    earlier = log.read_text("utf-8") if log.is_file() else "# Changes of this baseline\n\n"
+    files.write_atomically(log, earlier + line)
     return written
 
 

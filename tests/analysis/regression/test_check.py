@@ -396,6 +396,36 @@ def test_bless_baseline_invalid_record_leaves_all_files(make_run: MakeRun, tmp_p
     assert len(list(tmp_path.glob("*.json"))) == 10
 
 
+@pytest.mark.parametrize("id", ["../victim/precious", "", "{tmp}/victim/precious"])
+def test_bless_command_foreign_id_deletes_nothing(make_run: MakeRun, run_bench: Bench, tmp_path: Path, id: str) -> None:
+    precious = tmp_path / "victim" / "precious"
+    precious.mkdir(parents=True)
+    file = make_run().write(tmp_path / "new")
+    content = json.loads(file.read_text("utf-8")) | {"id": id.replace("{tmp}", str(tmp_path))}
+    file.write_text(json.dumps(content), "utf-8")
+    (tmp_path / "base").mkdir()
+    completed = run_bench("bless", "new", "--into", "base", "--reason", "a record from elsewhere")
+    assert (completed.returncode, "is not that of the settings" in completed.stderr) == (2, True), completed.stderr
+    assert precious.is_dir()
+    assert not list((tmp_path / "base").iterdir())
+
+
+def test_bless_baseline_above_the_new_records_raises(make_run: MakeRun, tmp_path: Path) -> None:
+    record = make_run()
+    file = record.write(tmp_path / "results" / "ci")
+    with pytest.raises(UserError, match="which would be deleted"):
+        baseline.bless_baseline([record], tmp_path / "results", "one level too high")
+    assert file.is_file()
+
+
+def test_bless_baseline_folder_that_is_a_file_raises(make_run: MakeRun, tmp_path: Path) -> None:
+    make_run("full").write(tmp_path)
+    (tmp_path / "taken").write_text("{}")
+    for into in ("taken", "taken/base"):
+        with pytest.raises(UserError):
+            baseline.bless_baseline([make_run()], tmp_path / into, "the first")
+
+
 def test_bless_baseline_failed_run_raises(make_record: MakeRecord, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="failed runs cannot be a baseline"):
         baseline.bless_baseline([failed_run(make_record, "error")], tmp_path, "why not")
