@@ -57,7 +57,7 @@ def run_commands(
         capture_output=True,
         text=True,
         check=False,
-        timeout=120,
+        timeout=600,
     )
     assert process.returncode == 0, process.stderr
     results = json.loads(process.stdout)
