@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.errors import UserError, did_you_mean
+from bench.metrics import label_key, normalize_text
 from bench.metrics import score as score_em_f1
 from bench.task_card import TaskCard, read_card
 
@@ -162,11 +163,12 @@ class Task:
                     f"it must return a number from 0 to 1 for each of {', '.join(self.metrics)}"
                 )
             return {name: min(max(value, 0.0), 1.0) for name, value in scores.items()}
-        answer = self.parse(prediction)
+        answer, labels, rule = self.parse(prediction), self.card.labels, self.card.normalize
         parsed_references = [self.parse(reference) or reference for reference in references]
+        parsed_labels = None if labels is None else [self.parse(label) or label for label in labels]
         scores = {
-            "em": 0.0 if answer is None else score_em_f1(answer, parsed_references, self.card.normalize)["em"],
-            "f1": score_em_f1(prediction, references, self.card.normalize)["f1"],
+            "em": 0.0 if answer is None else score_em_f1(answer, parsed_references, rule, parsed_labels)["em"],
+            "f1": score_em_f1(prediction, references, rule, labels)["f1"],
             "parsed": float(answer is not None),
         }
         if self.card.format is not None:
@@ -196,6 +198,9 @@ def load_task(folder: Path, rows_folder: Path | None = None) -> Task:
     for file in [*files, scorer_file] if scorer else files:
         digest.update(hashlib.sha256(file.read_bytes()).digest())
     task = Task(card, folder, digest.hexdigest(), splits, scorer)
+    if scorer is None:
+        _check_normalized_labels(card, str(folder / "task.yaml"))
+        _check_normalized_references(task, row_locations, is_hub_data=rows_folder is not None)
     metrics = _check_scores(task, scorer_file)
     return replace(task, metrics=metrics) if scorer else task
 
@@ -236,6 +241,36 @@ def _check_labels(splits: dict[str, tuple[TaskRow, ...]], train_file: Path, card
             location=str(train_file),
             hint="add examples of it, or remove the label and its test rows",
         )
+
+
+def _check_normalized_labels(card: TaskCard, location: str) -> None:
+    """Raise `UserError` if the normalizer makes labels equal; case and spaces do not count."""
+    labels_by_key: dict[str, str] = {}
+    for label in card.labels or ():
+        other = labels_by_key.setdefault(label_key(label, card.normalize), label)
+        if "".join(other.casefold().split()) != "".join(label.casefold().split()):
+            problem = f"with 'normalize: {card.normalize}' the labels '{other}' and '{label}' are the same answer"
+            raise UserError(problem, location=location, hint="write normalize: text, which keeps them apart")
+
+
+def _check_normalized_references(task: Task, row_locations: dict[str, str], *, is_hub_data: bool) -> None:
+    """Raise `UserError` if nothing of an accepted answer is left to compare.
+
+    The official rules accept such references, and a large data set of the hub contains a few by mistake. Of hub data,
+    therefore, only a question without any other reference is refused, and only where it is scored.
+    """
+    rule = task.card.normalize
+    for split, rows in task.splits.items():
+        for row in rows:
+            emptied = [text for text in row.references if not normalize_text(task.parse(text) or text, rule)]
+            is_accepted = is_hub_data and (split == "train" or len(emptied) < len(row.references))
+            if emptied and not is_accepted:
+                raise UserError(
+                    f"'normalize: {rule}' leaves nothing of the target {emptied[0]!r}, so an empty answer would be "
+                    "correct",
+                    location=row_locations[row.id],
+                    hint="write normalize: text in task.yaml, which keeps articles and punctuation",
+                )
 
 
 def _check_scores(task: Task, scorer_file: Path) -> tuple[str, ...]:

@@ -113,7 +113,7 @@ class TaskCard(FrozenSection):
     license: str
     instruction: str
     template: str = Field("{input}\n{target}\n\n", description="one solved example; the text after {target} ends it")
-    normalize: Normalizer
+    normalize: Normalizer = Field("text", description="what is ignored when answers are compared")
     metric: str = Field("em", description="the main metric")
     labels: tuple[str, ...] | None = Field(None, description="all possible answers; null for open answers")
     answer: str | None = Field(

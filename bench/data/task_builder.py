@@ -101,7 +101,7 @@ def build_task(
         "license": "unknown",
         "instruction": source.instruction or _default_instruction(labels, korean),
         "template": _template(answer_counts, korean),
-        "normalize": "ko" if korean else "squad",
+        "normalize": "text",
         "metric": "em",
         "labels": labels,
         "new_tokens": _max_answer_tokens(answer_counts, count_tokens, context),

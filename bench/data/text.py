@@ -6,6 +6,8 @@ import re
 import unicodedata
 from collections.abc import Sequence
 
+from bench import invisible
+
 NEAR_DUPLICATE_COSINE = 0.9
 NGRAM_CHARS = 5
 EXCERPT_COLUMNS = 44
@@ -14,7 +16,6 @@ ROWS_PER_CHUNK = 256  # rows compared with all others at once, which bounds the 
 _MEANINGFUL_PUNCTUATION = frozenset("*/&%#@\\_")
 # Chinese and Japanese write no spaces, so only other letters have word boundaries. Korean particles follow directly.
 _WORD_START, _WORD_END = r"[^\W_\u2e80-\uabff]", r"[^\W_\u2e80-\ud7af]"
-_OTHER_SCRIPT = r"[^\x00-\u024f\uac00-\ud7a3]"
 _WHITE_SPACE_FAULTS = {
     "white space at an end": r"\A\s|\s\Z",
     "tab": r"\t",
@@ -22,10 +23,7 @@ _WHITE_SPACE_FAULTS = {
     "repeated space": r"(?<=\S)[^\S\n]{2,}",
     "space at the end of a line": r"[^\S\n]\n",
     "unusual space": r"[\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f]",
-    "invisible character": r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\xad\u034f\u061c\u115f\u1160\u180e\u200b\u200e\u200f"
-    r"\u202a-\u202e\u2060-\u2064\u2066-\u206f\u3164\ud800-\udfff\ufeff\uffa0\ufff9-\ufffb]"
-    # Zero-width joiners belong to some scripts and to emoji; beside Latin or Korean letters they are a fault.
-    rf"|(?<!{_OTHER_SCRIPT})[\u200c\u200d]|[\u200c\u200d](?!{_OTHER_SCRIPT})",
+    "invisible character": invisible.FAULT,
 }
 
 
@@ -48,10 +46,11 @@ def spelling_key(text: str) -> str:
 
 
 def clean_text(text: str) -> str:
-    """Return a text in NFC with plain spaces and line ends, without invisible characters."""
+    """Return a text in NFC with plain white space, without stray invisible characters."""
     text = unicodedata.normalize("NFC", text).replace("\r\n", "\n").replace("\r", "\n")
-    text = re.sub(r"[\t\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]", " ", text)
-    text = "".join(c for c in text if c == "\n" or unicodedata.category(c) not in ("Cc", "Cf", "Cs", "Co"))
+    text = re.sub(r"[\t\xa0\u1680\u2000-\u200a\u202f\u205f\u3000]", " ", text)
+    text = "".join(c for c in invisible.remove_invisible(text) if unicodedata.category(c) != "Co")
+    text = unicodedata.normalize("NFC", text)  # Letters that an invisible character divided may compose now.
     text = re.sub(r"(?<=\S) {2,}", " ", text)
     return re.sub(r" +\n", "\n", text).strip()
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.metrics import Normalizer, normalize_text, score
+from bench.metrics import Normalizer, canonical_number, match_label, normalize_text, score
 
 NORMALIZERS: tuple[Normalizer, ...] = get_args(Normalizer)
 LETTERS = st.sampled_from("aàbThe 가나다각《》<>『』\"'.,!()‘’\t\u0301\u1112\u1161\u11abßİ")
@@ -51,6 +51,11 @@ def test_score_known_cases(prediction: str, rule: Normalizer, em: float, f1: flo
         ("Straße – “SS”…", "ko", "strasse ss"),
         ("3 + 4 = 7 €", "ko", "3 + 4 = 7 €"),
         ("《 》", "ko", ""),
+        (" “Seoul”.\n", "text", "seoul"),
+        ("The  A, B!", "text", "the a, b!"),
+        ("...", "text", "..."),
+        ("\u200bA\u200d", "text", "a"),
+        ("می\u200cشود", "text", "می\u200cشود"),
     ],
 )
 def test_normalize_text_removes_only_what_the_rule_names(text: str, rule: Normalizer, normalized: str) -> None:
@@ -67,7 +72,73 @@ def test_score_f1_counts_repeated_words_and_characters() -> None:
     assert score("강강강", "강", "ko")["f1"] == pytest.approx(0.5)
 
 
-@pytest.mark.parametrize("rule", NORMALIZERS)
+@pytest.mark.parametrize(
+    ("left", "right"),
+    [
+        ("1,000", "1000"), ("1000.0", "1000"), ("−5", "-5"), ("+5", "5"), (".5", "0.50"), ("5.", "5"), ("-0", "0"),
+        ("５", "5"), ("1e3", "1000"), ("٣", "3"), ("'5'", "5"),
+        ("123456789012345678901234567890.10", "123456789012345678901234567890.1"),
+    ],
+)  # fmt: skip
+def test_score_text_equal_numbers_match(left: str, right: str) -> None:
+    assert score(left, right, "text") == {"em": 1, "f1": 1}
+
+
+@pytest.mark.parametrize(
+    ("left", "right"),
+    [
+        ("-5", "5"), ("5.3", "53"), ("1,00", "100"), ("1,5", "1.5"), ("007", "7"), ("010-1234-5678", "01012345678"),
+        ("2024-01-05", "20240105"), ("1.2.3", "1.23"), ("5%", "5"), ("-5 kg", "5 kg"), ("5.3 kg", "53 kg"),
+        ("1/2", "12"), ("1 2", "12"), ("0x10", "16"), ("C", "C++"), ("C#", "C++"), ("A*", "A"), ("The.", "A"),
+        ("+", "-"), ("", "()"), ("1e9999999999999999999", "1e1"),
+    ],
+)  # fmt: skip
+def test_score_text_different_meanings_do_not_match(left: str, right: str) -> None:
+    assert score(left, right, "text")["em"] == 0
+
+
+@pytest.mark.parametrize(
+    ("prediction", "reference", "f1"),
+    [
+        ("Paris, France!", "france paris", 1), ("-5 apples", "5 apples", 0.5), ("is 1,000", "is 1000", 1),
+        ("서울시", "서울", 0.8), ("a (5%)", "a 5", 0.5), ("긍정", "부정", 0.5),
+    ],
+)  # fmt: skip
+def test_score_text_f1_compares_numbers_words_and_characters(prediction: str, reference: str, f1: float) -> None:
+    assert score(prediction, reference, "text")["f1"] == pytest.approx(f1)
+
+
+@pytest.mark.parametrize("text", ["5 %", "12:30", "NaN", "Infinity", "1_000", "00", "1,0000", "10²", "", "-", "."])
+def test_canonical_number_other_text_is_none(text: str) -> None:
+    assert canonical_number(text) is None
+
+
+@pytest.mark.parametrize(
+    ("prediction", "label"),
+    [
+        ("C", "C"), ("C++", "C++"), ("c++.", "C++"), (" C# ", "C#"), ("긍정.", "긍정"), ("c", None), ("The.", None),
+        ("긍부정", None), ("", None),
+    ],
+)  # fmt: skip
+def test_match_label_finds_the_only_equal_label(prediction: str, label: str | None) -> None:
+    labels = ["C", "C++", "C#", "긍정", "부정", "c."]
+    assert match_label(prediction, labels) == label
+
+
+def test_score_text_with_labels_shares_no_characters() -> None:
+    assert score("긍정", "부정", "text", ["긍정", "부정"]) == {"em": 0, "f1": 0}
+    assert score("긍정.", ["부정", "긍정"], "text", ["긍정", "부정"]) == {"em": 1, "f1": 1}
+    assert score("긍정", "부정", "ko", ["긍정", "부정"])["f1"] == pytest.approx(0.5)  # as in earlier records
+
+
+@given(TEXTS)
+def test_normalize_text_of_text_rule_empties_no_visible_text(text: str) -> None:
+    visible = "".join(char for char in text if unicodedata.category(char)[0] in "LNPS" and char not in "\u3164\uffa0")
+    assert bool(normalize_text(text, "text")) or not visible
+    assert normalize_text(normalize_text(text, "text"), "text") == normalize_text(text, "text")
+
+
+@pytest.mark.parametrize("rule", ["squad", "korquad", "ko"])
 def test_score_two_empty_texts_match_one_does_not(rule: Normalizer) -> None:
     assert score("", "()", rule) == {"em": 1, "f1": 1}
     assert score("", "강", rule) == {"em": 0, "f1": 0}

@@ -152,6 +152,44 @@ def test_load_task_invalid_card_value_raises_with_key(
     assert error.location == str(folder / "task.yaml")
 
 
+@pytest.mark.parametrize(
+    ("target", "rule", "is_loaded"),
+    [("A", "squad", False), (["alpha", "The."], "squad", False), ("...", "ko", False), ("A", "text", True)],
+)
+def test_load_task_target_emptied_by_the_normalizer_raises(
+    make_task: MakeTask, tmp_path: Path, target: Any, rule: str, is_loaded: bool
+) -> None:
+    rows = [{"id": "new", "input": "red", "target": target}]
+    folder = make_task(tmp_path / "letters", normalize=rule, test=rows)
+    if is_loaded:
+        assert task.load_task(folder).score("The.", ["A"])["em"] == 0
+        return
+    error = load_error(folder)
+    assert f"'normalize: {rule}' leaves nothing" in error.message
+    assert error.location == f"{folder}/test.jsonl:1"
+    assert "normalize: text" in (error.hint or "")
+
+
+def test_load_task_emptied_target_of_hub_data_is_accepted(make_task: MakeTask, tmp_path: Path) -> None:
+    rows = [{"id": "new", "input": "red", "target": ["warm", "the"]}]
+    folder = make_task(tmp_path / "official", test=rows)
+    assert task.load_task(folder, folder).splits["test"][0].references == ("warm", "the")
+
+
+def test_load_task_labels_merged_by_the_normalizer_raise(make_task: MakeTask, tmp_path: Path) -> None:
+    labels = ["C", "C++", "C#"]
+    rows = {
+        split: [{"id": f"{split} {label}", "input": f"{split} {label}", "target": label} for label in labels]
+        for split in task.SPLITS
+    }
+    error = load_error(make_task(tmp_path / "squad", labels=labels, **rows))
+    assert "the labels 'C' and 'C++' are the same answer" in error.message
+    assert "normalize: text" in (error.hint or "")
+    loaded = task.load_task(make_task(tmp_path / "text", labels=labels, normalize="text", **rows))
+    assert loaded.score("C++", ["C"]) == {"em": 0, "f1": 0, "parsed": 1}
+    assert loaded.score("c++.", ["C++"]) == {"em": 1, "f1": 1, "parsed": 1}
+
+
 def test_load_task_unknown_card_key_suggests_the_closest(make_task: MakeTask, tmp_path: Path) -> None:
     folder = make_task(tmp_path / "wrong", instrution="x")
     error = load_error(folder)

@@ -11,11 +11,13 @@ import pandas
 import pyarrow.parquet
 import pytest
 from conftest import Bench
+from hypothesis import given
+from hypothesis import strategies as st
 
 from bench import task
 from bench.data import readers
 from bench.data.task_builder import TaskDraft, build_task
-from bench.data.text import clean_text, match_key
+from bench.data.text import clean_text, find_white_space_fault, match_key
 from bench.errors import UserError
 
 QUESTIONS = [(f"What is {n} and {n + 1}?", f"It is {2 * n + 1}") for n in range(200)]
@@ -110,9 +112,9 @@ def test_build_task_seed_decides_the_splits(tmp_path: Path) -> None:
 
 def test_build_task_guesses_the_card(tmp_path: Path) -> None:
     card = build([(f"이 책은 {n}번인가요?", "예" if n % 2 else "아니요") for n in range(100)], tmp_path).card
-    assert (card["language"], card["normalize"], card["labels"]) == ("ko", "ko", ["아니요", "예"])
+    assert (card["language"], card["normalize"], card["labels"]) == ("ko", "text", ["아니요", "예"])
     card = build(QUESTIONS, tmp_path).card
-    assert (card["language"], card["normalize"], "labels" in card) == ("en", "squad", False)
+    assert (card["language"], card["normalize"], "labels" in card) == ("en", "text", False)
     assert card["new_tokens"] >= max(len(wanted) for _, wanted in QUESTIONS)
     assert (
         build([(asked, f"{wanted}\n\nso") for asked, wanted in QUESTIONS], tmp_path)
@@ -136,10 +138,24 @@ def test_task_draft_write_gives_a_loadable_task(tmp_path: Path) -> None:
         ("\ufeffa\u200bb\xa0c", "ab c"),
         ("e\u0301", "é"),
         ("  x\n  y", "x\n  y"),
+        ("a\x0bb\x0cc\x85d\u2028e", "a b c d e"),
+        ("می\u200cشود PDF\u200cها", "می\u200cشود PDF\u200cها"),
+        ("👩\u200d👧 🏳\ufe0f\u200d🌈", "👩\u200d👧 🏳\ufe0f\u200d🌈"),
+        ("🏴\U000e0067\U000e0062\U000e007f \U000e0067x", "🏴\U000e0067\U000e0062\U000e007f x"),
+        ("क्\u200dष", "क्\u200dष"),
+        ("a\u200db 가\u200c나 می\u200c \u200c", "ab 가나 می"),
+        ("می\u200b\u200cشود", "می\u200cشود"),
     ],
 )
 def test_clean_text_removes_invisible_characters(text: str, clean: str) -> None:
     assert clean_text(text) == clean
+
+
+@given(st.text(st.characters() | st.sampled_from("a가می👩 \n\u200b\u200c\u200d\u0301\u1112\u1161\u3164")))
+def test_clean_text_has_no_white_space_fault(text: str) -> None:
+    clean = clean_text(text)
+    assert not clean or find_white_space_fault(clean) is None
+    assert clean_text(clean) == clean
 
 
 def assert_refused(tmp_path: Path, name: str, content: str | bytes, message: str, **columns: str) -> None:
