@@ -103,10 +103,13 @@ class HubDataset(FrozenSection):
         return self.input if "{" in self.input else f"{{{self.input}}}"
 
 
+NAME_PATTERN = r"^[a-z0-9][a-z0-9._-]*$"
+
+
 class TaskCard(FrozenSection):
     """The content of `task.yaml`: all settings of a task."""
 
-    name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")
+    name: str = Field(pattern=NAME_PATTERN)
     version: PositiveInt
     summary: str
     language: str
@@ -168,6 +171,23 @@ class TaskCard(FrozenSection):
         return (text.lstrip().split(self.end, 1)[0] if self.end else text).strip()
 
 
+def check_task_name(name: str) -> None:
+    """Check a name that a card is to have.
+
+    Raises:
+        UserError: The name is not valid; the hint has the closest valid one.
+    """
+    if not re.fullmatch(NAME_PATTERN, name):
+        raise UserError(f"'{name}' is not a valid task name", hint=_valid_name_hint(name))
+
+
+def _valid_name_hint(name: str) -> str:
+    """Return the rule for names, and the closest valid name or an example."""
+    closest = re.sub(r"[^a-z0-9._]+", "-", name.lower()).strip("._-")
+    example = f"{closest}, for example" if closest else "my-task, for example"
+    return f"use lower-case Latin letters, digits, '.', '_' and '-': {example}"
+
+
 def read_card(file: Path) -> TaskCard:
     """Read and validate a `task.yaml`.
 
@@ -177,7 +197,8 @@ def read_card(file: Path) -> TaskCard:
     if not file.is_file():
         raise UserError("task.yaml not found", location=str(file), hint="see docs/tasks.md for its keys")
     try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+        text = file.read_text(encoding="utf-8")
+        content = yaml.safe_load(text)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"task.yaml is not valid UTF-8 YAML: {error}", location=str(file)) from None
     if not isinstance(content, dict):
@@ -187,17 +208,26 @@ def read_card(file: Path) -> TaskCard:
     except ValidationError as error:
         # An unknown key is reported first: it is often a misspelled one that is then also missing.
         problems = sorted(error.errors(), key=lambda problem: problem["type"] != "extra_forbidden")
-        message, hint = _describe_problem(problems[0]["type"], problems[0]["loc"], problems[0]["msg"])
+        message, hint = _describe_problem(problems[0], text)
         raise UserError(message, location=str(file), hint=hint) from None
     except re.error as error:
         raise UserError(f"invalid regular expression: {error}", location=str(file)) from None
 
 
-def _describe_problem(kind: str, path: tuple[int | str, ...], message: str) -> tuple[str, str | None]:
-    """Return message and hint for an error of pydantic at a path of keys."""
+def _describe_problem(problem: Any, text: str) -> tuple[str, str | None]:
+    """Return message and hint for an error of pydantic in the text of a card."""
+    kind, path, value = problem["type"], problem["loc"], problem["input"]
     key = ".".join(map(str, path))
+    if kind == "string_type" and value is not None and not isinstance(value, list | dict):
+        written = _scalar_as_written(text, path)
+        spelled = "a truth value" if isinstance(value, bool) else f"a value of type {type(value).__name__}"
+        return f"key '{key}': YAML reads {written} as {spelled}, not as a text", f'put it in quotes: "{written}"'
+    if kind == "tuple_type":
+        return f"key '{key}': a list is needed", f"write {path[-1]}: [first, second]"
+    if kind == "string_pattern_mismatch" and path == ("name",):
+        return f"key 'name': '{value}' is not a valid task name", _valid_name_hint(value)
     if kind != "extra_forbidden":
-        return (f"key '{key}': {message}" if key else message), None
+        return (f"key '{key}': {problem['msg']}" if key else problem["msg"]), None
     sections: dict[tuple[int | str, ...], type[BaseModel]] = {
         (): TaskCard,
         ("data",): HubDataset,
@@ -206,6 +236,22 @@ def _describe_problem(kind: str, path: tuple[int | str, ...], message: str) -> t
     }
     section = sections.get(path[:-1], DatasetColumn)
     return f"unknown key '{key}'", did_you_mean(str(path[-1]), section.model_fields)
+
+
+def _scalar_as_written(text: str, path: tuple[int | str, ...]) -> str:
+    """Return a value of a card as its author wrote it: `yes`, where YAML reads a truth value."""
+    read: Any = yaml.safe_load(text)
+    written: Any = yaml.load(text, Loader=yaml.BaseLoader)  # makes texts, lists and dicts only
+    for key in path:
+        if isinstance(read, dict):
+            names = [str(name) for name in read]
+            index = names.index(str(key)) if str(key) in names else None
+            if index is None or len(written) != len(read):
+                break
+            read, written = list(read.values())[index], list(written.values())[index]
+        elif isinstance(read, list) and isinstance(key, int):
+            read, written = read[key], written[key]
+    return str(written) if isinstance(written, str) else str(read)
 
 
 def _check_pattern(pattern: str | None) -> str | None:

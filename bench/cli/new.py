@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import keyword
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -19,12 +20,12 @@ def method_command(name: Annotated[str, typer.Argument(help="Name of the method,
     Exit code: 0 created; 2 invalid input (nothing is written).
     """
     stem = name.removesuffix(".py").replace("-", "_")
-    if not stem.isidentifier():
+    class_name = "".join(part.capitalize() for part in stem.split("_"))
+    if not stem.isidentifier() or not class_name.isidentifier() or keyword.iskeyword(class_name):
         raise UserError(f"'{name}' is not a valid method name", hint="use letters, digits and hyphens, as in my-method")
     file = Path(f"{stem}.py")
     if file.exists():
         raise UserError(f"{file} exists already", hint="choose another name, or remove the file")
-    class_name = "".join(part.capitalize() for part in stem.split("_"))
     file.write_text(METHOD_TEMPLATE.read_text("utf-8").replace("{{name}}", class_name), "utf-8")
     print(f"Created {file}. Edit it, then: bench validate ./{file}, bench run --methods ./{file} --task bookrec")
 
@@ -50,6 +51,7 @@ def task_command(
     from bench.modeling import checkpoint
 
     folder = Path(name)
+    task_builder.check_new_folder(folder)
     model_folder = registry.find_model(model)
     checkpoint.check_model_folder(model_folder)
     tokenize = checkpoint.load_tokenizer(model_folder)

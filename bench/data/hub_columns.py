@@ -14,6 +14,7 @@ from bench.errors import UserError, did_you_mean
 from bench.task_card import DatasetColumn, HubDataset
 
 COLUMN_PLACEHOLDER = re.compile(r"\{([^{}]+)\}")
+YAML_TRUTH_WORDS = ("yes", "no", "on", "off", "true", "false")
 DROP_EMPTY_HINT = "drop_empty: true in the section 'data' leaves such rows out and counts them"
 ReadTexts = Callable[[dict[str, Any]], list[str]]
 """Returns the texts of one column of a row: none, one, or several accepted answers."""
@@ -101,10 +102,13 @@ def _column_reader(
         if labels is not None:
             unknown = [text for text in present if text not in label_names]
             if unknown:
+                is_yaml_truth = unknown[0].lower() in YAML_TRUTH_WORDS and {"True", "False"} & set(label_names)
                 raise UserError(
                     f"key 'data.labels': '{unknown[0]}' is missing",
                     location=location,
-                    hint=did_you_mean(unknown[0], label_names),
+                    hint=f'YAML reads {unknown[0]} as a truth value; put it in quotes: "{unknown[0]}"'
+                    if is_yaml_truth
+                    else did_you_mean(unknown[0], label_names),
                 )
             present = [label_names[text] for text in present]
         parts = [_extract_part(text, column) for text in present]

@@ -17,6 +17,7 @@ import yaml
 from bench.data.readers import RowSource, SourceRow, deduplicate
 from bench.data.text import excerpt
 from bench.errors import UserError
+from bench.task_card import check_task_name
 
 MIN_QUESTIONS = 30
 MAX_TEST_ROWS, MAX_VALIDATION_ROWS = 500, 200
@@ -36,6 +37,20 @@ _CardDumper.add_representer(
 )
 
 
+def check_new_folder(folder: Path) -> None:
+    """Check, before anything slow starts, that a task can be written to a folder.
+
+    Raises:
+        UserError: The folder exists, or its name is not valid as the name of a task.
+    """
+    name = folder.name or str(folder)
+    if name.endswith(".py"):  # `bench validate` and `bench run` would take it for a method.
+        raise UserError(f"'{name}' is not a valid task name", hint=f"leave out .py: {name.removesuffix('.py')}")
+    check_task_name(name)
+    if folder.exists() or folder.is_symlink():
+        raise UserError(f"{folder} exists already", hint="choose another name, or remove it")
+
+
 @dataclass
 class TaskDraft:
     """A task that is not written yet; `notes` say what was done to the data."""
@@ -50,9 +65,11 @@ class TaskDraft:
         Raises:
             UserError: If the folder exists.
         """
-        if folder.exists():
-            raise UserError(f"{folder} exists already", hint="choose another name, or remove it")
-        folder.mkdir(parents=True)
+        check_new_folder(folder)
+        try:
+            folder.mkdir(parents=True)
+        except OSError as error:
+            raise UserError(f"{folder} cannot be created: {error.strerror}", hint="choose another folder") from None
         card = yaml.dump(self.card, Dumper=_CardDumper, allow_unicode=True, sort_keys=False)
         (folder / "task.yaml").write_text(card, "utf-8")
         for split, rows in self.splits.items():
@@ -77,6 +94,8 @@ def build_task(
     """
     rows, num_cleaned = deduplicate(source.rows)
     notes = [f"{num_cleaned} rows: white space or invisible characters removed"] if num_cleaned else []
+    if source.num_converted:
+        notes.append(f"{source.num_converted} numbers or true/false values read as text")
     num_repeated = len(source.rows) - len(rows)
     if num_repeated:
         notes.append(f"{num_repeated} repeated questions joined; all their answers are accepted")
@@ -153,6 +172,7 @@ def _draw_splits(rows: list[SourceRow], seed: int, closed: bool) -> dict[str, li
     return {
         split: [
             {"id": f"{split}-{number:05d}", "input": row.input, "target": _target_value(row.targets)}
+            | ({"rejected": row.rejected} if row.rejected else {})
             for number, row in enumerate(rows, start=1)
         ]
         for split, rows in split_rows.items()

@@ -190,6 +190,28 @@ def test_load_task_labels_merged_by_the_normalizer_raise(make_task: MakeTask, tm
     assert loaded.score("c++.", ["C++"]) == {"em": 1, "f1": 1, "parsed": 1}
 
 
+@pytest.mark.parametrize(
+    ("line", "problem", "hint"),
+    [
+        ("labels: [yes, no]", "key 'labels.0': YAML reads yes as a truth value", 'put it in quotes: "yes"'),
+        ("labels: [a, off]", "key 'labels.1': YAML reads off as a truth value", '"off"'),
+        ("labels: [0, 1]", "key 'labels.0': YAML reads 0 as a value of type int", '"0"'),
+        ("labels: [1:30, b]", "YAML reads 1:30 as a value of type int", '"1:30"'),
+        ("labels: [2024-01-05, b]", "YAML reads 2024-01-05 as a value of type date", '"2024-01-05"'),
+        ("labels: warm, cold", "key 'labels': a list is needed", "labels: [first, second]"),
+        ("language: no", "key 'language': YAML reads no as a truth value", '"no"'),
+        ("name: My Task", "'My Task' is not a valid task name", "my-task"),
+    ],
+)
+def test_load_task_card_value_of_another_type_names_the_cause(folder: Path, line: str, problem: str, hint: str) -> None:
+    lines = (folder / "task.yaml").read_text("utf-8").splitlines()
+    kept = [text for text in lines if text.partition(":")[0] != line.partition(":")[0]]
+    (folder / "task.yaml").write_text("\n".join([*kept, line]), "utf-8")
+    error = load_error(folder)
+    assert problem in error.message
+    assert hint in (error.hint or "")
+
+
 def test_load_task_unknown_card_key_suggests_the_closest(make_task: MakeTask, tmp_path: Path) -> None:
     folder = make_task(tmp_path / "wrong", instrution="x")
     error = load_error(folder)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import datetime
 import json
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from hypothesis import strategies as st
 
 from bench import task
 from bench.data import readers
-from bench.data.task_builder import TaskDraft, build_task
+from bench.data.task_builder import TaskDraft, build_task, check_new_folder
 from bench.data.text import clean_text, find_white_space_fault, match_key
 from bench.errors import UserError
 
@@ -54,7 +55,108 @@ SHAPES: dict[str, list[dict[str, Any]]] = {
         }
     ],
     "instruction, input → output": [{"instruction": "S", "input": "Q", "output": "A"}],
+    "conversations (ShareGPT)": [
+        {"system": "S", "conversations": [{"from": "human", "value": "Q"}, {"from": "gpt", "value": "A"}]}
+    ],
+    "prompt, chosen, rejected": [{"prompt": "Q", "chosen": "A", "rejected": "B"}],
+    "chosen, rejected": [
+        {key: [{"role": "user", "content": "Q"}, {"role": "assistant", "content": text}]}
+        for key, text in (("chosen", "A"), ("rejected", "B"))
+    ],
 }
+
+
+SHAPES["chosen, rejected"] = [SHAPES["chosen, rejected"][0] | SHAPES["chosen, rejected"][1]]
+PARTS = [{"type": "text", "text": "Q"}, {"type": "text", "text": "?"}]
+QUESTION = {"role": "user", "content": "Q?"}
+ANSWER = {"role": "assistant", "content": "A"}
+# Rows that are read as the input "Q?" with the answer "A".
+READ: dict[str, dict[str, Any]] = {
+    "parts": {
+        "messages": [QUESTION | {"content": PARTS}, ANSWER | {"content": [{"type": "output_text", "text": "A"}]}]
+    },
+    "JSON text": {"messages": json.dumps([QUESTION, ANSWER])},
+    "Python text": {"messages": str([QUESTION, ANSWER])},
+    "messages of TRL": {"prompt": [QUESTION], "completion": [ANSWER]},
+    "preference of TRL": {"prompt": [QUESTION], "chosen": [ANSWER], "rejected": [ANSWER | {"content": "B"}]},
+    "ShareGPT with role names": {"conversations": [QUESTION, ANSWER]},
+    "Gemini parts as text": {"contents": [{"role": "user", "parts": "Q?"}, {"role": "model", "parts": ["A"]}]},
+    "empty system message": {"messages": [{"role": "system", "content": ""}, QUESTION, ANSWER]},
+}
+
+
+@pytest.mark.parametrize("name", READ)
+def test_read_source_conversation_variant_is_read(name: str, tmp_path: Path) -> None:
+    source = readers.read_source(str(write_rows(tmp_path / "data.jsonl", [READ[name]])))
+    assert [(row.input, row.targets) for row in source.rows] == [("Q?", ("A",))]
+    assert source.instruction is None
+
+
+def test_read_source_conversation_in_a_csv_cell_is_read(tmp_path: Path) -> None:
+    with (tmp_path / "d.csv").open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows([["id", "messages"], [0, json.dumps([QUESTION, ANSWER])]])
+    (row,) = readers.read_source(str(tmp_path / "d.csv")).rows
+    assert (row.input, row.targets) == ("Q?", ("A",))
+
+
+def test_read_source_all_system_messages_become_the_instruction(tmp_path: Path) -> None:
+    messages = [{"role": role, "content": text} for role, text in (("system", "S"), ("developer", "T"))]
+    data = [{"messages": [*messages, QUESTION, ANSWER]}]
+    assert readers.read_source(str(write_rows(tmp_path / "data.jsonl", data))).instruction == "S\nT"
+
+
+def test_read_source_numbers_and_truth_values_become_text(tmp_path: Path) -> None:
+    data = [{"text": f"Q{n}", "label": label} for n, label in enumerate([0, -5, 1.5, True, False, "a"])]
+    source = readers.read_source(str(write_rows(tmp_path / "data.jsonl", data)))
+    assert [row.targets[0] for row in source.rows] == ["0", "-5", "1.5", "true", "false", "a"]
+    assert source.num_converted == 5
+    rows = [{"text": f"Q{n}", "label": n % 2} for n in range(50)]
+    draft = build_task(readers.read_source(str(write_rows(tmp_path / "data.jsonl", rows))), "mine", len)
+    assert draft.card["labels"] == ["0", "1"]
+    assert "50 numbers or true/false values read as text" in draft.notes
+
+
+def test_read_source_dot_leads_into_nested_values(tmp_path: Path) -> None:
+    file = write_rows(tmp_path / "data.jsonl", [{"q": {"text": "Q"}, "a": {"b": ["A", "B"]}}])
+    (row,) = readers.read_source(str(file), "q.text", "a.b").rows
+    assert (row.input, row.targets) == ("Q", ("A", "B"))
+
+
+def test_build_task_keeps_the_rejected_answer(tmp_path: Path) -> None:
+    data = [{"prompt": f"Q{n}", "chosen": f"A{n}", "rejected": f"B\u200b{n}"} for n in range(50)]
+    draft = build_task(readers.read_source(str(write_rows(tmp_path / "data.jsonl", data))), "mine", len)
+    assert all(row["rejected"] == f"B{row['input'][1:]}" for row in draft.splits["train"])
+
+
+@pytest.mark.parametrize("separator", ["\x85", "\u2028", "\u2029", "\x0b", "\x0c", "\x1c"])
+@pytest.mark.parametrize("name", ["d.csv", "d.tsv", "d.jsonl"])
+def test_read_source_unicode_line_separator_ends_no_row(name: str, separator: str, tmp_path: Path) -> None:
+    asked, answer = f"a{separator}b", f"c{separator}"
+    delimiter = "\t" if name.endswith("tsv") else ","
+    content = f"question{delimiter}answer\r\n{asked}{delimiter}{answer}\r\n"
+    if name.endswith("jsonl"):
+        content = json.dumps({"question": asked, "answer": answer}, ensure_ascii=False) + "\r\n"
+    (tmp_path / name).write_bytes(content.encode())
+    (row,) = readers.read_source(str(tmp_path / name)).rows
+    assert (row.input, row.targets) == (asked, (answer,))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        'question;answer\n"a;b";c, d\n',
+        'sep=;\r\nquestion;answer\r\n"a;b";c, d\r\n',
+        "question\tanswer\na;b\tc, d\n",
+        "question|answer\na;b|c, d\n",
+        'question,answer,,\na;b,"c, d",,\n,,,\n',
+        '\ufeff question ,answer\ra;b,"c, d",\r',
+        '\n,question,answer\n0,a;b,"c, d"\n',
+    ],
+)
+def test_read_source_table_of_a_spreadsheet_is_read(content: str, tmp_path: Path) -> None:
+    (tmp_path / "d.csv").write_bytes(content.encode())
+    (row,) = readers.read_source(str(tmp_path / "d.csv")).rows
+    assert (row.input, row.targets) == ("a;b", ("c, d",))
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -186,16 +288,69 @@ def assert_refused(tmp_path: Path, name: str, content: str | bytes, message: str
         ),
         ("a.csv", b"question,answer\na,\xff\xfe\xfa\n", "save it as UTF-8"),
         ("a.jsonl", '{"question": "a", "question": "b", "answer": "c"}', "the key 'question' occurs twice"),
-        ("a.jsonl", '{"question": "a", "answer": ["b", NaN]}', "the target is nan, not a text"),
+        ("a.jsonl", '{"question": "a", "answer": ["b", NaN]}', "the target is empty"),
+        ("a.jsonl", '{"question": "a", "answer": Infinity}', "of type float, not a text"),
+        ("a.jsonl", '{"question": "a", "answer": "\u200b"}', "the target is empty"),
+        ("a.jsonl", '[{"question": "a", "answer": "b"}]', "expected a JSON object(.|\\n)*named NAME.json$"),
+        ("a.jsonl", '[\n{"question": "a", "answer": "b"}\n]', "invalid JSON(.|\\n)*named NAME.json$"),
+        ("a.json", '{"question": "a"}\n{"question": "b"}\n', "invalid JSON(.|\\n)*named NAME.jsonl"),
+        ("a.csv", "question,answer\na,b\n\0\0\0", "3 zero bytes at its end"),
+        ("a.jsonl", '{"question": "a", "answer": "b"}\n\0\0', "2 zero bytes at its end"),
+        ("a.csv", "question,answer\na\0,b\n", "1 zero bytes in it"),
+        ("a.csv", "question,answer\n".encode("utf-16-le"), "every other byte is zero(.|\\n)*iconv -f utf-16le"),
+        ("a.csv", "question,answer\n".encode("utf-16-be"), "every other byte is zero(.|\\n)*iconv -f utf-16be"),
+        ("a.csv", "question,answer\n".encode("utf-32"), "iconv -f utf-32"),
+        ("a b.csv", "질문\n".encode("cp949"), "iconv -f cp949 -t utf-8 '.*a b.csv' >"),
+        ("a.csv", b"PK\x03\x04\x14\0\x06\0", "the file is an Excel workbook(.|\\n)*CSV UTF-8"),
+        ("a.csv", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "the file is an Excel workbook"),
+        ("a.csv", "\n<!DOCTYPE html>\n<html>", "the file is HTML or XML"),
+        ("a.jsonl", b"\x1f\x8b\x08\0", "compressed with gzip"),
+        ("a.parquet", "version https://git-lfs.github.com/spec/v1\n", "git lfs pull"),
+        ("a.csv", '{"question": "a", "answer": "b"}\n', "the file contains JSON"),
+        ("a.xlsx", b"PK\x03\x04", "not a .jsonl(.|\\n)*CSV UTF-8"),
+        ("a.csv", "question,answer\n", "no rows"),
+        ("a.csv", "question,answer,,\na,b, c,\n", "3 cells, but the head has 2"),
+        ("a.csv", ",question,,answer\na,b,c,d\n", "two columns have no name"),
+        ("a.jsonl", '{"question": "a", "answer": {"b": 1}}', "the target is a value of type dict, not a text"),
+        ("a.jsonl", '{"question": "a", "answer": "b"}\n{"question": "c"}', "has no 'answer'; it has question"),
+        ("a.jsonl", '{"instruction": "a", "output": "b"}\n{"instruction": "c"}', "a.jsonl:2"),
+        ("a.jsonl", '{"instruction": ["a"], "input": "c", "output": "b"}', "the instruction is"),
+        ("a.jsonl", '{"chosen": "a", "rejected": "b"}', "no 'prompt'"),
+        ("a.jsonl", '{"messages": null}', "the conversation is empty"),
+        ("a.jsonl", '{"messages": {"role": "user"}}', "not a list of turns"),
+        ("a.jsonl", '{"messages": "hello"}', "a text that is not JSON"),
+        ("a.jsonl", '{"messages": ["hello"]}', "turn 1 of the conversation is str"),
+        ("a.jsonl", '{"messages": [null]}', "turn 1 of the conversation is NoneType"),
+        ("a.jsonl", '{"messages": [{"content": "a"}]}', "turn 1 has no role"),
+        ("a.jsonl", '{"messages": [{"role": "narrator", "content": "a"}]}', "the role 'narrator'"),
+        ("a.jsonl", '{"messages": [{"role": "system", "content": "a"}]}', "only a system message"),
+        ("a.jsonl", json.dumps({"messages": [ANSWER]}), "no turn before the answer"),
+        ("a.jsonl", json.dumps({"messages": [QUESTION, ANSWER, QUESTION]}), "is not the assistant's"),
+        (
+            "a.jsonl",
+            json.dumps({"messages": [QUESTION, ANSWER | {"content": None}]}),
+            r"turn 2 \(assistant\) has no text",
+        ),
+        ("a.jsonl", json.dumps({"messages": [QUESTION, ANSWER | {"content": " "}]}), r"turn 2 \(assistant\) is empty"),
+        ("a.jsonl", json.dumps({"messages": [QUESTION, ANSWER | {"tool_calls": [{"id": "c"}]}]}), "calls a tool"),
+        (
+            "a.jsonl",
+            json.dumps({"messages": [QUESTION | {"content": [{"type": "image_url", "image_url": "x"}]}, ANSWER]}),
+            "a part that is not text: image_url",
+        ),
+        (
+            "a.jsonl",
+            json.dumps({"contents": [QUESTION, {"role": "model", "parts": [{"functionCall": {}}]}]}),
+            "a part that is not text: functionCall",
+        ),
         ("a.csv", "question,answer\na,b,c\n", "3 cells, but the head has 2"),
         ("a.csv", 'question,answer\n"a,b\n', "invalid table"),
         ("a.csv", "question,question\na,b\n", "two columns are named"),
         ("a.csv", "foo,bar\na,b\n", "input and target columns are not known"),
         ("a.csv", "question,answer\na,\n", "the target is empty"),
         ("a.jsonl", '{"question": "a", "answer": null}', "the target is empty"),
-        ("a.jsonl", '{"question": "a", "answer": NaN}', "the target is nan, not a text"),
-        ("a.jsonl", '{"question": 3, "answer": "b"}', "the input is 3, not a text"),
-        ("a.jsonl", '{"messages": []}', "the input is empty"),
+        ("a.jsonl", '{"question": "a", "answer": NaN}', "the target is empty"),
+        ("a.jsonl", '{"messages": []}', "the conversation is empty"),
         ("a.parquet", "no parquet", "invalid Parquet file"),
         ("a.csv", "question,answer\n" + "".join(f"q{n},a{n}\n" for n in range(5)), "5 different questions are too few"),
         ("a.csv", "question,answer\n" + "".join(f"q{n},yes\n" for n in range(50)), "every answer is 'yes'"),
@@ -211,10 +366,10 @@ def test_read_source_parquet_is_checked_like_csv(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="the target is empty") as error_info:
         readers.read_source(str(tmp_path / "hole.parquet"))
     assert error_info.value.location == f"{tmp_path / 'hole.parquet'}, row 2"
-    numbers = pandas.DataFrame([("a", 1.5), ("c", float("nan"))], columns=["question", "answer"])
-    numbers.to_parquet(tmp_path / "numbers.parquet")
-    with pytest.raises(UserError, match=r"the target is 1\.5, not a text"):
-        readers.read_source(str(tmp_path / "numbers.parquet"))
+    days = pandas.DataFrame([("a", datetime.date(2026, 1, 5))], columns=["question", "answer"])
+    days.to_parquet(tmp_path / "days.parquet")
+    with pytest.raises(UserError, match=r"the target is a value of type date, not a text"):
+        readers.read_source(str(tmp_path / "days.parquet"))
     twice = pyarrow.Table.from_arrays([pyarrow.array(["a"])] * 2, names=["question", "question"])
     pyarrow.parquet.write_table(twice, tmp_path / "twice.parquet")
     with pytest.raises(UserError, match="two columns are named 'question'"):
@@ -244,6 +399,29 @@ def test_read_source_missing_column_is_refused(tmp_path: Path) -> None:
     )
     with pytest.raises(UserError, match="file not found"):
         readers.read_source(str(tmp_path / "nowhere.csv"))
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("MyTask", "mytask, "),
+        ("내과제", "my-task, "),
+        ("my task", "my-task, "),
+        ("-x", "x, "),
+        ("..", ""),
+        ("a.py", "a"),
+    ],
+)
+def test_check_new_folder_invalid_task_name_is_refused(tmp_path: Path, name: str, hint: str) -> None:
+    with pytest.raises(UserError, match="not a valid task name") as error_info:
+        check_new_folder(tmp_path / name)
+    assert hint in (error_info.value.hint or "")
+
+
+def test_new_task_invalid_name_writes_nothing(run_bench: Bench, tmp_path: Path) -> None:
+    new = run_bench("new", "task", "MyTask", "--from", "nowhere.csv")
+    assert (new.returncode, new.stdout, list(tmp_path.iterdir())) == (2, "", [])
+    assert "'MyTask' is not a valid task name" in new.stderr and "mytask" in new.stderr
 
 
 def test_new_task_run_and_report_from_a_csv(run_bench: Bench, tmp_path: Path) -> None:
