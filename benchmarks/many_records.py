@@ -26,7 +26,8 @@ import psutil
 
 from bench import registry
 from bench.data import hub_tasks
-from bench.records import Record, Sample
+from bench.records import Record, Sample, Spec
+from bench.records.record import WITHOUT_SAMPLES
 from bench.task import Task
 
 SHIPPED_TASKS = ("bookrec", "kdc", "capitals", "fruit-sums", "card-json")
@@ -155,11 +156,12 @@ def make_record(
         "device": "cpu", "background_cores": 0.01, "packages": {"torch": "2.13.0", "transformers": "5.23.0"},
     }  # fmt: skip
     forgetting = {"text_sha256": "d" * 64, "tokens": 16929, "nats_before": 1.476, "nats_after": 1.5 + rng.random()}
-    record = Record.model_validate(
-        {"id": "to be", "status": "ok", "spec": spec, "command": ("run", "--methods", "all"), "scores": scores,
-         "cost": cost, "env": env, "curve": curve, "forgetting": forgetting, "error": None, "samples": []}
+    return Record.model_validate(
+        {"id": Spec.model_validate(spec).id, "status": "ok", "spec": spec, "command": ("run", "--methods", "all"),
+         "scores": scores, "cost": cost, "env": env, "curve": curve, "forgetting": forgetting, "error": None,
+         "samples": []},
+        context=WITHOUT_SAMPLES,
     )  # fmt: skip
-    return record.model_copy(update={"id": record.spec.id})
 
 
 def measure_command(title: str, arguments: list[str], folder: Path, expected_code: int) -> None:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from statistics import fmean
 from types import ModuleType
 from typing import Any
 
@@ -176,8 +177,8 @@ def run_bench(environment: dict[str, str], tmp_path: Path) -> Bench:
 def make_record() -> MakeRecord:
     """Create a record with `items` questions, of which the fraction `em` is correct.
 
-    Keywords replace a part of the spec (`seed=1`), one key of a part (`method__params={}`), or a field of the record
-    (`status="failed"`).
+    Keywords replace a part of the spec (`seed=1`), one key of a part (`method__params={}`), a field of the record
+    (`status="failed"`), or the scores of every answer (`scores={"em": 0.5}`).
     """
 
     def make(name: str = "lora", em: float = 0.5, items: int = 4, **changes: Any) -> Record:
@@ -213,13 +214,14 @@ def make_record() -> MakeRecord:
             "artifact_bytes": 2048,
         }
         correct = round(em * items)
+        scores: dict[str, float] | None = changes.pop("scores", None)
         samples = [
             {
                 "id": f"q{number}",
                 "references": ["warm", "hot"],
                 "raw": " warm\nQ: …",
                 "answer": "warm" if number < correct else None,
-                "scores": {"em": float(number < correct), "f1": 0.5},
+                "scores": scores or {"em": float(number < correct), "f1": 0.5},
             }
             for number in range(items)
         ]
@@ -228,13 +230,15 @@ def make_record() -> MakeRecord:
             "status": "ok",
             "spec": spec,
             "command": ["run", "--methods", name],
-            "scores": {"em": em, "f1": 0.5},
             "cost": cost,
             "env": None,
             "curve": [],
             "error": None,
             "samples": samples,
         }
-        return Record.model_validate(fields | changes)
+        fields |= changes
+        metrics = fields["samples"][0]["scores"] if fields["samples"] else ()
+        means = {name: fmean(sample["scores"][name] for sample in fields["samples"]) for name in metrics}
+        return Record.model_validate(fields | {"scores": means})
 
     return make

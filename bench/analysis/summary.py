@@ -132,7 +132,10 @@ def _summarize(group: list[Record], label: str) -> MethodSummary:
         tokens_per_s=_mean(
             cost.answering.answer_tokens / cost.phases["predict"].wall_s
             for cost in costs
-            if cost.answering and cost.answering.answer_tokens is not None
+            if cost.answering
+            and cost.answering.answer_tokens is not None
+            and "predict" in cost.phases
+            and cost.phases["predict"].wall_s > 0
         ),
         query_mean_ms=fmean(latencies) if latencies else None,
         query_p50_ms=percentiles[49] if percentiles else None,

@@ -37,7 +37,8 @@ def command(
     The policy is the table tool.bench.check in pyproject.toml.
 
     Exit code: 0 no regressions; 1 regressions; 2 invalid input; 3 cannot tell
-    (missing baseline or run, nothing comparable, or too few seeds).
+    (missing baseline or run, nothing comparable, too few seeds, or one seed that
+    dropped far).
     """
     from bench.analysis.regression.check import check_against_baseline
     from bench.report import check_output

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from functools import cache
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 _CONTROL_CHARACTERS = r"\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069"
 """Controls, line and paragraph separators, and marks that change the direction of the text after them."""
@@ -15,6 +16,41 @@ Line = Annotated[str, Field(pattern=rf"^[^{_CONTROL_CHARACTERS}]*$")]
 """Text that can be printed on one line."""
 Name = Annotated[str, Field(pattern=rf"^[^./\\{_CONTROL_CHARACTERS}][^/\\{_CONTROL_CHARACTERS}]*$")]
 """Text that can be part of a file name: no path separator, no control character, no dot at its start."""
+
+MAX_INT = 2**63 - 1
+"""Largest integer of NumPy and Parquet."""
+MAX_FLOAT = 1e30
+"""No measurement is larger, and the sum of a billion such numbers is still finite."""
+NonNegativeInt = Annotated[int, Field(ge=0, le=MAX_INT)]
+PositiveInt = Annotated[int, Field(gt=0, le=MAX_INT)]
+NonNegativeFloat = Annotated[float, Field(ge=0, le=MAX_FLOAT, allow_inf_nan=False)]
+PositiveFloat = Annotated[float, Field(gt=0, le=MAX_FLOAT, allow_inf_nan=False)]
+Number = Annotated[float, Field(ge=-MAX_FLOAT, le=MAX_FLOAT, allow_inf_nan=False)]
+Score = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+"""Score of an answer or a mean of such scores, or a share: all metrics are from 0 to 1."""
+
+
+def _none_if_diverged(value: Any) -> Any:
+    """Return None for a number that is infinite, not a number, or too large to be a loss."""
+    is_diverged = isinstance(value, float) and not abs(value) <= MAX_FLOAT
+    return None if is_diverged else value
+
+
+def _check_json(values: dict[str, Any]) -> dict[str, Any]:
+    """Raise `ValueError` for values that JSON cannot hold, or that are nested too deeply."""
+    try:
+        json.dumps(values)
+    except TypeError:
+        pass  # An object of Python, which Pydantic writes in its own way.
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+    return values
+
+
+Loss = Annotated[Number | None, BeforeValidator(_none_if_diverged)]
+"""A loss in nats; None if it diverged."""
+Params = Annotated[dict[Line, Any], AfterValidator(_check_json)]
+"""Values of hyper-parameters by name."""
 
 
 class FrozenModel(BaseModel):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,19 +16,20 @@ def read_records(paths: Sequence[Path]) -> list[Record]:
     Records of tuning trials are left out: the record of the run that they were made for lists their scores.
 
     Raises:
-        UserError: If a path does not exist, no record is found, a record cannot be read, or two different records
-            have the same run id.
+        UserError: If a path does not exist, no record is found, a record cannot be read, two different records have
+            the same run id, or a successful run has no scores.
     """
     from bench.records import reader  # The import of msgspec and multiprocessing would slow `bench list` down.
 
     records: dict[str, Record] = {}
     for path in paths:
-        if not path.exists():
+        if not os.path.exists(path):
             raise UserError(f"{path}: no such file or folder", hint="name a record, or a folder of `bench run --out`")
         files = find_record_files(path)
         for file, record in zip(files, reader.read_files(files), strict=True):
             if record.spec.split != "test":  # A tuning trial.
                 continue
+            _require_scores(record, file)
             if records.setdefault(record.id, record) != record:
                 raise UserError(
                     f"two different records have the same run id, {record.id}",
@@ -39,6 +41,21 @@ def read_records(paths: Sequence[Path]) -> list[Record]:
             f"no record in {', '.join(map(str, paths))}", hint="create one: bench run --methods lora --task bookrec"
         )
     return list(records.values())
+
+
+def _require_scores(record: Record, file: Path) -> None:
+    """Check that a successful run has the main metric, which every table and comparison needs.
+
+    Raises:
+        UserError: If it has no score of that metric; the run of `bench answer` has none.
+    """
+    metric = record.spec.task.metric
+    if record.status == "ok" and metric not in record.scores:
+        raise UserError(
+            f"the run is recorded as ok, but without scores for its main metric, {metric}",
+            location=str(file),
+            hint="move the file out of the folder, or run it again with --force",
+        )
 
 
 def find_record_files(path: Path) -> list[Path]:

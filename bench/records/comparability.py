@@ -22,10 +22,10 @@ def comparison_terms(spec: Spec) -> dict[str, Any]:
 
 
 def require_comparable(records: Sequence[Record], but: Container[str] = ()) -> None:
-    """Check that all records have the same comparison terms, except those named in `but`.
+    """Check that all records have the same comparison terms, except those named in `but`, and the same questions.
 
     Raises:
-        UserError: If a term differs; the message names the terms and one record with each value.
+        UserError: If a term differs, or if the questions do; the message names what differs and two records.
     """
     if not records:
         return
@@ -41,6 +41,24 @@ def require_comparable(records: Sequence[Record], but: Container[str] = ()) -> N
                 f"runs with different settings cannot be compared: {details}",
                 location=f"{records[0].id} and {record.id}",
                 hint="name the record files of one setting only, or move the others to another folder",
+            )
+    _require_same_questions([record for record in records if record.samples])
+
+
+def _require_same_questions(records: Sequence[Record]) -> None:
+    """Check that all runs answered the same questions.
+
+    Raises:
+        UserError: If two did not, although the task is the same; one of the records is incomplete.
+    """
+    for record in records[1:]:
+        first_ids, ids = records[0].samples.ids, record.samples.ids
+        if ids != first_ids and set(ids) != set(first_ids):
+            question = min(set(ids) ^ set(first_ids))
+            raise UserError(
+                f"the runs answered different questions of one task; only one of them has {question!r}",
+                location=f"{records[0].id} and {record.id}",
+                hint="a record is incomplete: move it out of the folder, or run it again with --force",
             )
 
 

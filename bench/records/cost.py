@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt
+from pydantic import Field
 
-from bench.records.base import FrozenModel
+from bench.records.base import FrozenModel, Line, NonNegativeFloat, NonNegativeInt, PositiveInt, Score
 
 
 class Phase(FrozenModel):
@@ -70,7 +70,7 @@ class BudgetUsage(FrozenModel):
         description="floating-point operations of training: counted in the first training step, scaled "
         "to all tokens; null: not counted",
     )
-    stopped_by: str | None = Field(description="budget limit that ended training; null: the method ended by itself")
+    stopped_by: Line | None = Field(description="budget limit that ended training; null: the method ended by itself")
 
 
 class Answering(FrozenModel):
@@ -87,7 +87,7 @@ class Answering(FrozenModel):
         None, description="tokens of the prefix common to all prompts, computed once and cached"
     )
     context: PositiveInt | None = Field(None, description="maximum tokens of a prompt and its answer together")
-    attention: str | None = Field(None, description="attention implementation of transformers: sdpa, eager, …")
+    attention: Line | None = Field(None, description="attention implementation of transformers: sdpa, eager, …")
     latency_ms: tuple[NonNegativeFloat, ...] = Field(
         description="milliseconds of single queries, one at a time, after warm-up"
     )
@@ -101,8 +101,8 @@ class AdapterServing(FrozenModel):
         description="milliseconds to load the adapter files onto the loaded base model and activate them"
     )
     switch_ms: NonNegativeFloat = Field(description="milliseconds to switch from one loaded adapter to another")
-    reload_agreement: float = Field(description="share of answers unchanged after saving and loading the adapter")
-    merge_agreement: float | None = Field(
+    reload_agreement: Score = Field(description="share of answers unchanged after saving and loading the adapter")
+    merge_agreement: Score | None = Field(
         None,
         description="share of answers unchanged after merging the adapter into the base model; null: cannot be merged",
     )
@@ -114,11 +114,11 @@ class AdapterServing(FrozenModel):
 class Cost(FrozenModel):
     """All costs of a run: training (once), inference (per query) and storage (per task)."""
 
-    phases: dict[str, Phase] = Field(
+    phases: dict[Line, Phase] = Field(
         description="by name, in order: import, load, general_text_before, fit, predict, latency, "
         "general_text_after, adapter_serving; phases that were not reached are missing"
     )
-    memory_source: str = Field(
+    memory_source: Line = Field(
         description="VmHWM, cuda-allocator or psutil-sampling; values of different sources are not comparable"
     )
     parameters: Parameters | None = Field(description="null: no model was loaded, or the run failed earlier")

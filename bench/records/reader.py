@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any, NamedTuple, overload
+from typing import Annotated, Any, NamedTuple, overload
 
 import msgspec
 from pydantic import ValidationError
@@ -18,8 +18,9 @@ from pydantic import ValidationError
 from bench.cpu import available_cores
 from bench.errors import UserError
 from bench.records.base import describe_error
-from bench.records.record import Record
-from bench.records.samples import Sample, Samples, digest_answers
+from bench.records.files import read_regular_file
+from bench.records.record import WITHOUT_SAMPLES, Record
+from bench.records.samples import Sample, Samples, check_scores, digest_answers
 from bench.records.schema_1 import ROOT_NAMES
 
 FILES_PER_BATCH = 50
@@ -30,6 +31,9 @@ MAX_FILES_WITHOUT_POOL = 2 * FILES_PER_BATCH
 QuestionIds = tuple[str, ...]
 
 
+_ParsedScore = Annotated[float, msgspec.Meta(ge=0, le=1)]
+
+
 class _ParsedSample(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     """A `Sample` as msgspec parses and checks it, in a tenth of the time that Pydantic takes."""
 
@@ -37,7 +41,7 @@ class _ParsedSample(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     references: tuple[str, ...]
     raw: str
     answer: str | None
-    scores: dict[str, float]
+    scores: dict[str, _ParsedScore]
 
 
 class _ParsedTask(msgspec.Struct):
@@ -59,6 +63,7 @@ _ParsedRecord = msgspec.defstruct(
 )
 _record_decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(_ParsedRecord)
 _spec_decoder = msgspec.json.Decoder(_ParsedSpec)
+_scores_decoder = msgspec.json.Decoder(dict[str, _ParsedScore])
 
 
 class RecordSummary(NamedTuple):
@@ -108,7 +113,7 @@ def read_file(file: Path) -> Record:
 def _lazy_record(file: Path, summary: RecordSummary, known_ids: dict[QuestionIds, QuestionIds]) -> Record:
     """Return a record that reads its sample texts from the file only when needed."""
     try:
-        record = Record.from_json(summary.header)
+        record = Record.from_json(summary.header, WITHOUT_SAMPLES)
     except ValidationError:
         return read_file(file)  # It raises the error that names the file and the field.
     ids = known_ids.setdefault(summary.ids, summary.ids)
@@ -131,8 +136,8 @@ class _LazySamples(Sequence[Sample]):
             UserError: If the answers do not have the expected digest.
         """
         try:
-            parsed: list[_ParsedSample] = _record_decoder.decode(file.read_bytes()).samples
-        except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
+            parsed: list[_ParsedSample] = _record_decoder.decode(read_regular_file(file)).samples
+        except (UserError, msgspec.MsgspecError, ValueError, RecursionError):
             parsed = []
         if digest_answers([sample.raw for sample in parsed]) != digest:
             raise UserError(
@@ -171,7 +176,7 @@ def _summaries(files: Sequence[Path]) -> Iterator[RecordSummary | None]:
 def _summarize_batch(files: Sequence[Path]) -> list[RecordSummary | None]:
     known_ids: dict[QuestionIds, QuestionIds] = {}
     with _gc_disabled():
-        return [_summarize(file.read_bytes(), known_ids) for file in files]
+        return [_summarize(read_regular_file(file), known_ids) for file in files]
 
 
 def _summarize(content: bytes, known_ids: dict[QuestionIds, QuestionIds]) -> RecordSummary | None:
@@ -180,9 +185,10 @@ def _summarize(content: bytes, known_ids: dict[QuestionIds, QuestionIds]) -> Rec
         parsed = _record_decoder.decode(content)
         metric = _spec_decoder.decode(parsed.spec).task.metric
         samples: list[_ParsedSample] = parsed.samples
+        check_scores(_scores_decoder.decode(parsed.scores), samples)
         scores = array("d", [sample.scores[metric] for sample in samples])
-    except (msgspec.MsgspecError, UnicodeDecodeError, KeyError):
-        return None
+    except (msgspec.MsgspecError, ValueError, KeyError, RecursionError):
+        return None  # `Record.from_json` describes the problem, or reads another layout of a record.
     ids = tuple([sample.id for sample in samples])
     digest = digest_answers([sample.raw for sample in samples])
     header = [b'"%b":%b' % (name.encode(), raw) for name in _HEADER_KEYS if (raw := bytes(getattr(parsed, name)))]

@@ -6,21 +6,35 @@ import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt, ValidationError, model_validator
+from pydantic import Field, ValidationError, ValidationInfo, model_validator
 
 from bench.errors import UserError
 from bench.records import files
-from bench.records.base import FrozenModel, describe_error
+from bench.records.base import (
+    FrozenModel,
+    Line,
+    Loss,
+    NonNegativeFloat,
+    NonNegativeInt,
+    Params,
+    PositiveInt,
+    Score,
+    describe_error,
+)
 from bench.records.cost import Cost
-from bench.records.samples import Samples
+from bench.records.samples import Samples, check_scores
 from bench.records.schema_1 import starts_like_schema_1, upgrade_json
 from bench.records.spec import SearchRange, Spec
 
 Status = Literal["ok", "unsupported", "did-not-fit", "timeout", "error"]
 BASELINE_MARKER = "BLESSED.md"
 """Name of the file that marks a folder as a baseline and lists the reason for each change of it."""
+
+
+WITHOUT_SAMPLES = "without samples"
+"""Validation context of a record whose samples are validated elsewhere."""
 
 
 class CurvePoint(FrozenModel):
@@ -32,11 +46,11 @@ class CurvePoint(FrozenModel):
     step: NonNegativeInt = Field(description="optimizer steps done")
     tokens: NonNegativeInt = Field(description="training tokens without padding, so far")
     seconds: NonNegativeFloat = Field(description="seconds of training so far (wall clock)")
-    train_loss: float | None = Field(
+    train_loss: Loss = Field(
         description="mean since the previous point; null: step 0, preference training, or the loss diverged"
     )
-    validation_loss: float | None = Field(description="null: the loss diverged")
-    next_token_accuracy: float | None = Field(
+    validation_loss: Loss = Field(description="null: the loss diverged")
+    next_token_accuracy: Score | None = Field(
         description="share of the answer tokens of the validation split predicted correctly"
     )
 
@@ -44,30 +58,28 @@ class CurvePoint(FrozenModel):
 class Forgetting(FrozenModel):
     """Loss of the model on the same general text before and after training."""
 
-    text_sha256: str = Field(description="digest of the file with the general text")
+    text_sha256: Line = Field(description="digest of the file with the general text")
     tokens: PositiveInt = Field(description="tokens predicted in each of the two measurements")
-    nats_before: float | None = Field(description="mean loss of the loaded model, nats per token; null: not finite")
-    nats_after: float | None = Field(
-        description="mean loss of the adapted model, nats per token; null: the loss diverged"
-    )
+    nats_before: Loss = Field(description="mean loss of the loaded model, nats per token; null: not finite")
+    nats_after: Loss = Field(description="mean loss of the adapted model, nats per token; null: the loss diverged")
 
 
 class Env(FrozenModel):
     """Machine and software of the run."""
 
-    started: str = Field(description="start of the run, ISO 8601, UTC")
-    adaptbench: str = Field(description="version of adaptbench")
-    revision: str | None = Field(
+    started: Line = Field(description="start of the run, ISO 8601, UTC")
+    adaptbench: Line = Field(description="version of adaptbench")
+    revision: Line | None = Field(
         description="git revision of the checkout, with '+dirty' if changed; null: no checkout"
     )
-    method_sha256: str = Field(description="digest of the source code that defines the method")
-    python: str = Field(description="version of Python")
-    platform: str
-    processor: str
+    method_sha256: Line = Field(description="digest of the source code that defines the method")
+    python: Line = Field(description="version of Python")
+    platform: Line
+    processor: Line
     cores: PositiveInt = Field(description="cores that the process may use")
     threads: PositiveInt | None = Field(description="compute threads of torch; null: torch was not used")
     memory_mib: PositiveInt = Field(description="memory of the machine, MiB")
-    device: str = Field(description="name of the GPU, or the torch device")
+    device: Line = Field(description="name of the GPU, or the torch device")
     processes: PositiveInt = Field(
         1, description="processes that trained together, one device each; the first did and measured everything else"
     )
@@ -77,7 +89,7 @@ class Env(FrozenModel):
         "null: torch was not used",
     )
     background_cores: NonNegativeFloat = Field(description="mean number of cores that other processes kept busy")
-    packages: dict[str, str] = Field(description="versions of the libraries that can change a result")
+    packages: dict[Line, Line] = Field(description="versions of the libraries that can change a result")
 
 
 class Failure(FrozenModel):
@@ -91,15 +103,15 @@ class Failure(FrozenModel):
 class Trial(FrozenModel):
     """One tuning trial: hyper-parameters and their score on the validation split."""
 
-    params: dict[str, Any]
+    params: Params
     status: Status
-    score: float | None = Field(description="main metric on validation; null: the trial failed or diverged")
+    score: Score | None = Field(description="main metric on validation; null: the trial failed or diverged")
 
 
 class Tuning(FrozenModel):
     """The search for the hyper-parameters of a run."""
 
-    ranges: dict[str, SearchRange]
+    ranges: dict[Line, SearchRange]
     trials: tuple[Trial, ...]
 
 
@@ -111,7 +123,7 @@ class Record(FrozenModel):
     status: Status
     spec: Spec
     command: tuple[str, ...] = Field(description="command line as typed")
-    scores: dict[str, float] = Field(description="mean of each metric over all questions")
+    scores: dict[Line, Score] = Field(description="mean of each metric over all questions")
     cost: Cost | None
     env: Env | None
     curve: tuple[CurvePoint, ...]
@@ -130,8 +142,10 @@ class Record(FrozenModel):
         return f'{header},\n "samples": [\n  {samples}\n ]\n}}\n' if samples else f'{header},\n "samples": []\n}}\n'
 
     @model_validator(mode="after")
-    def _has_id_of_spec(self) -> Record:
+    def _is_consistent(self, info: ValidationInfo) -> Record:
         _check_id(self.id, self.spec)
+        if info.context != WITHOUT_SAMPLES:
+            check_scores(self.scores, self.samples)
         return self
 
     def write(self, folder: Path) -> Path:
@@ -157,8 +171,12 @@ class Record(FrozenModel):
         return target
 
     @classmethod
-    def from_json(cls, content: bytes) -> Record:
+    def from_json(cls, content: bytes, context: str | None = None) -> Record:
         """Parse the JSON text of a record of schema 2 or schema 1.
+
+        Args:
+            content: The text.
+            context: `WITHOUT_SAMPLES` if the samples of the record are left out of the text.
 
         Raises:
             pydantic.ValidationError: If the content is neither. For a schema-1 record the error has the field names of
@@ -166,11 +184,11 @@ class Record(FrozenModel):
         """
         if not starts_like_schema_1(content):
             try:
-                return cls.model_validate_json(content)
+                return cls.model_validate_json(content, strict=True, context=context)
             except ValidationError:
                 pass  # It may be of schema 1 with its keys in another order.
         upgraded = upgrade_json(content)
-        return cls.model_validate_json(content if upgraded is None else upgraded)
+        return cls.model_validate_json(content if upgraded is None else upgraded, strict=True, context=context)
 
     @classmethod
     def read(cls, path: Path) -> Record:
@@ -201,12 +219,12 @@ def find_records_below(folder: Path) -> list[Path]:
     """Return the record files below a folder in the order of their paths.
 
     Files in the artifact folders of runs are not records. A baseline below `folder` is left out: it is read only if
-    its own folder is given.
+    its own folder is given. Pipes and broken links are returned, so that reading fails and does not overlook them.
     """
     return [
         file
         for file in sorted(folder.rglob("*.json"))
-        if file.is_file() and not _is_excluded(file.relative_to(folder), folder)
+        if not file.is_dir() and not _is_excluded(file.relative_to(folder), folder)
     ]
 
 

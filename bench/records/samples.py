@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import hashlib
 from array import array
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, overload
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from math import fsum
+from typing import Any, Protocol, overload
 
 from pydantic import Field, GetCoreSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
-from bench.records.base import FrozenModel
+from bench.records.base import FrozenModel, Line, Score
+
+MEAN_TOLERANCE = 1e-6
+"""Rounding error by which the mean of a record may differ from that of its samples."""
 
 
 class Sample(FrozenModel):
@@ -20,7 +24,7 @@ class Sample(FrozenModel):
     references: tuple[str, ...] = Field(description="accepted answers")
     raw: str = Field(description="generated text")
     answer: str | None = Field(description="answer parsed from the raw text; null: no answer found")
-    scores: dict[str, float] = Field(description="score of each metric")
+    scores: dict[Line, Score] = Field(description="score of each metric")
 
 
 class Samples(Sequence[Sample]):
@@ -115,3 +119,35 @@ def digest_answers(raw_answers: Sequence[str]) -> bytes:
     digest = hashlib.sha1(array("I", map(len, raw_answers)).tobytes(), usedforsecurity=False)
     digest.update("".join(raw_answers).encode())
     return digest.digest()
+
+
+class ScoredSample(Protocol):
+    """A sample, as far as its scores are checked."""
+
+    @property
+    def id(self) -> str:
+        """Id of the question."""
+
+    @property
+    def scores(self) -> Mapping[str, float]:
+        """Score of each metric."""
+
+
+def check_scores(means: Mapping[str, float], samples: Sequence[ScoredSample]) -> None:
+    """Check that the scores of a record are the means of its samples.
+
+    Raises:
+        ValueError: If a mean differs, if a sample has other metrics, if two samples have one id, or if there are scores
+            without samples.
+    """
+    if means and not samples:
+        raise ValueError("scores without samples")
+    for sample in samples:
+        if sample.scores.keys() != means.keys():
+            raise ValueError(f"sample {sample.id!r} has the scores {[*sample.scores]}, the record {[*means]}")
+    for metric, mean in means.items():
+        mean_of_samples = fsum([sample.scores[metric] for sample in samples]) / len(samples)
+        if not abs(mean_of_samples - mean) <= MEAN_TOLERANCE:
+            raise ValueError(f"{metric} is {mean}, but {mean_of_samples:.6g} is the mean of the samples")
+    if len({sample.id for sample in samples}) < len(samples):
+        raise ValueError("two samples have the same id")

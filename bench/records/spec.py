@@ -8,9 +8,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, model_validator
 
-from bench.records.base import FrozenModel, Line, Name
+from bench.records.base import FrozenModel, Line, Name, Number, Params, PositiveFloat, PositiveInt
 from bench.records.schema_1 import use_schema_1_names
 
 Dtype = Literal["float32", "bfloat16", "float16"]
@@ -29,7 +29,7 @@ class MethodSpec(FrozenModel):
     negative_control: bool = Field(
         False, description="true: a control that cannot learn the task, to show what no learning scores"
     )
-    params: dict[str, Any] = Field(description="hyper-parameters, defaults included")
+    params: Params = Field(description="hyper-parameters, defaults included")
 
 
 class TaskSpec(FrozenModel):
@@ -63,9 +63,7 @@ class BudgetLimits(FrozenModel):
     epochs: PositiveInt | None = Field(None, description="epochs over the training examples")
     steps: PositiveInt | None = Field(None, description="optimizer steps")
     tokens: PositiveInt | None = Field(None, description="training tokens without padding")
-    seconds: PositiveFloat | None = Field(
-        None, allow_inf_nan=False, description="seconds of training (wall clock), evaluation excluded"
-    )
+    seconds: PositiveFloat | None = Field(None, description="seconds of training (wall clock), evaluation excluded")
     memory: PositiveInt | None = Field(
         None, description="bytes: resident memory of the process on a CPU, memory held by tensors on a GPU"
     )
@@ -83,7 +81,7 @@ class Decoding(FrozenModel):
 
     do_sample: Literal[False] = False
     num_beams: Literal[1] = 1
-    repetition_penalty: float = 1.0
+    repetition_penalty: Number = 1.0
     max_new_tokens: PositiveInt
     stop: tuple[str, ...] = Field(description="texts that end an answer, in addition to the end-of-sequence token")
 
@@ -99,7 +97,7 @@ class Spec(FrozenModel):
     base: BaseSpec
     budget: BudgetLimits
     decoding: Decoding
-    seed: NonNegativeInt = Field(le=MAX_SEED)
+    seed: int = Field(ge=0, le=MAX_SEED)
     split: Literal["test", "validation"] = Field(
         "test", description="split whose questions are answered; tuning trials use validation"
     )
@@ -131,8 +129,8 @@ class Spec(FrozenModel):
 class SearchRange(FrozenModel):
     """The values of one hyper-parameter that tuning may try: an interval or a list of choices."""
 
-    low: float | None = None
-    high: float | None = None
+    low: Number | None = None
+    high: Number | None = None
     integer: bool = Field(False, description="true: whole numbers only")
     log: bool = Field(False, description="true: sample on a logarithmic scale")
     choices: tuple[str | float | int | bool, ...] | None = None

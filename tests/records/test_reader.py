@@ -25,7 +25,8 @@ def file(make_record: MakeRecord, tmp_path: Path) -> Path:
         Sample(id=f'q"{index}', references=("warm", text), raw=text, answer=text or None, scores={"em": 0.1, "f1": 1})
         for index, text in enumerate(texts)
     ]
-    return make_record().model_copy(update={"samples": Samples.from_list(samples)}).write(tmp_path)
+    changes = {"samples": Samples.from_list(samples), "scores": {"em": 0.1, "f1": 1.0}}
+    return make_record().model_copy(update=changes).write(tmp_path)
 
 
 def read_lazily(file: Path) -> Record:

@@ -12,7 +12,7 @@ from conftest import CODE, MakeRecord
 from pydantic import BaseModel
 
 from bench.errors import UserError
-from bench.records import Record, reader
+from bench.records import Record, Spec, reader
 from bench.records.schema_1 import upgrade_json, upgrade_record
 
 BASELINE_FILES = sorted((CODE / "results" / "baselines" / "ci").glob("*.json"))
@@ -146,7 +146,7 @@ FULL_RECORD: dict[str, Any] = {
 
 def full_record() -> dict[str, Any]:
     record = copy.deepcopy(FULL_RECORD)
-    record["id"] = Record.model_validate_json(json.dumps(upgrade_record(record))).spec.id
+    record["id"] = Spec.model_validate_json(json.dumps(upgrade_record(record)["spec"])).id
     return record
 
 

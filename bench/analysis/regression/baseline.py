@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import subprocess
 import tarfile
 from collections.abc import Sequence
@@ -28,7 +29,7 @@ def load_baseline(reference: str) -> list[Record]:
     Raises:
         UserError: If the reference is none of these, or if it has no valid records.
     """
-    if Path(reference).exists():
+    if os.path.exists(reference):
         return read_records([Path(reference)])
     revision, folder = _split_reference(reference)
     if not _is_revision(revision):
@@ -58,12 +59,12 @@ def has_records(reference: str) -> bool:
         UserError: If neither the path nor its parent folder exists, and there is no such revision.
     """
     path = Path(reference)
-    if path.exists():
+    if os.path.exists(path):
         return path.is_file() or bool(find_record_files(path))
     revision, folder = _split_reference(reference)
     if _is_revision(revision):
         return _git("cat-file", "-e", f"{revision}:{folder}") is not None
-    if path != DEFAULT_BASELINE and not path.parent.exists():
+    if path != DEFAULT_BASELINE and not os.path.exists(path.parent):
         raise UserError(f"{reference}: no such file, folder or git revision")
     return False
 

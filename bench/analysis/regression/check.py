@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from bench.analysis.regression.gates import BASELINE_GATE, NON_SCORE_GATES, Gate
 from bench.analysis.regression.pairing import pair_records
 from bench.analysis.regression.score_drop import COMMON_SHIFT
 from bench.errors import UserError
-from bench.records import Record
+from bench.records import Record, find_record_files
 
 VERDICT_ORDER = ("worse", "missing", "incomparable", "unsure", "better", "new", "shown", "same")
 UNDECIDED_VERDICTS = ("missing", "incomparable", "unsure")
@@ -90,7 +91,8 @@ def check_against_baseline(
         rounds: Folder of interleaved rounds, whose speed is judged; None if there are none.
 
     Raises:
-        UserError: If records or the policy are invalid, or if the baseline lies in the folder of the new records.
+        UserError: If records or the policy are invalid, if the baseline lies in the folder of the new records, or if a
+            new record is a link to one of the baseline.
     """
     policy = read_policy(Path.cwd())
     baseline_path, new_path = Path(baseline_reference).resolve(), Path(new).resolve()
@@ -99,6 +101,8 @@ def check_against_baseline(
             f"the baseline {baseline_reference} is inside {new}, so it would be compared with itself",
             hint="write new records to a folder of their own: bench run … --out results/ci",
         )
+    if new != baseline_reference:
+        _require_other_files(Path(new), Path(baseline_reference))
     if Path(new).is_dir() and not baseline.has_records(new):
         return _outcome_without_records(new, "no records found", "missing")
     new_records = baseline.load_baseline(new)
@@ -165,6 +169,33 @@ def _parse_policy(table: dict[str, Any], file: Path) -> Policy:
             location=str(file),
             hint=f"Valid: {', '.join(Policy.model_fields)}",
         ) from None
+
+
+def _require_other_files(new: Path, baseline_path: Path) -> None:
+    """Check that no new record is a file of the baseline under another name, by a link to it or to its folder.
+
+    Raises:
+        UserError: If one is; it would be compared with itself.
+    """
+    baseline_files = {_file_identity(file): file for file in _existing_record_files(baseline_path)}
+    for file in _existing_record_files(new):
+        if _file_identity(file) in baseline_files:
+            raise UserError(
+                f"the new record is a link to a file of the baseline, {baseline_files[_file_identity(file)]}",
+                location=str(file),
+                hint=f"delete the folder before the run: rm -rf {new if new.is_dir() else new.parent}",
+            )
+
+
+def _existing_record_files(path: Path) -> list[Path]:
+    """Return the record files of a path; empty for a git revision, and without broken links."""
+    return [file for file in find_record_files(path) if file.exists()] if os.path.exists(path) else []
+
+
+def _file_identity(file: Path) -> tuple[int, int]:
+    """Return numbers that links to one file have in common."""
+    status = file.stat()
+    return status.st_dev, status.st_ino
 
 
 def _outcome_without_records(name: str, details: str, verdict: GateVerdict) -> CheckOutcome:

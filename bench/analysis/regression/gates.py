@@ -37,6 +37,9 @@ class Policy(BaseModel):
     max_score_drop: float = Field(
         0.01, ge=0, lt=1, strict=True, description="a smaller drop of the main metric never fails"
     )
+    max_seed_drop: float = Field(
+        0.10, ge=0, lt=1, strict=True, description="a smaller drop of a single seed is left to the test of all seeds"
+    )
     artifact: float = Field(0.01, ge=0, lt=1, strict=True, description="allowed growth of the saved files, as a share")
     cuda_memory: float = Field(0.02, ge=0, lt=1, strict=True, description="allowed growth of a CUDA peak, as a share")
     cuda_mib: float = Field(16, ge=0, strict=True, allow_inf_nan=False, description="smaller growth in MiB passes")
@@ -89,7 +92,10 @@ def _check_run(pair: RecordPair) -> Iterator[GateFinding]:
     else:
         new_by_seed = {record.spec.seed: record for record in pair.new}
         for old_record in pair.old:
-            yield _check_status(pair, old_record, new_by_seed.get(old_record.spec.seed))
+            yield _check_status(pair, old_record, new_by_seed.pop(old_record.spec.seed, None))
+        for seed, record in new_by_seed.items():
+            details = f"seed {seed} not in the baseline: {record.status}"
+            yield GateFinding(name=pair.name, gate="run", verdict="new", details=details)
 
 
 def _check_status(pair: RecordPair, old: Record, new: Record | None) -> GateFinding:

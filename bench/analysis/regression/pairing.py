@@ -9,6 +9,7 @@ from itertools import zip_longest
 from typing import Any
 
 from bench.analysis.summary import method_labels
+from bench.errors import UserError
 from bench.records import Record, Spec, comparability
 
 MethodId = tuple[str, str, str]
@@ -74,7 +75,12 @@ def pair_records(old: Sequence[Record], new: Sequence[Record]) -> list[RecordPai
     """Pair old records with new ones.
 
     Runs with equal keys are paired. Of the remaining runs, those of one method on one task and model are paired in
-    order, and the pair names the terms in which they differ. What is left over is missing or new.
+    order, and the pair names the terms in which they differ. What is left over is missing or new. New runs that are
+    left over of a method that has old runs are paired with one of them as well: they may be what the changed code
+    makes, beside records of the old code that were left in the folder.
+
+    Raises:
+        UserError: If there are two records of one seed.
     """
     labels = _unique_labels([*old, *new])
     old_runs, new_runs = _group_runs(old), _group_runs(new)
@@ -89,8 +95,10 @@ def pair_records(old: Sequence[Record], new: Sequence[Record]) -> list[RecordPai
         new_only = [records for key, records in new_by_key.items() if key not in old_by_key]
         no_records: list[Record] = []
         for before, after in zip_longest(old_only, new_only, fillvalue=no_records):
+            if not before and old_by_key:
+                before = next(iter(old_by_key.values()))
             differences = _spec_differences(before[0].spec, after[0].spec) if before and after else {}
-            label = labels[(before or after)[0].spec.key]
+            label = labels[(after or before)[0].spec.key]
             pairs.append(RecordPair(task, model, label, tuple(before), tuple(after), differences))
     return pairs
 
@@ -121,7 +129,10 @@ def _group_runs(records: Sequence[Record]) -> dict[MethodId, dict[str, list[Reco
     runs: dict[MethodId, dict[str, list[Record]]] = defaultdict(lambda: defaultdict(list))
     for record in sorted(records, key=lambda record: record.spec.seed):
         spec = record.spec
-        runs[spec.task.name, spec.base.name, spec.method.name][spec.key].append(record)
+        same_runs = runs[spec.task.name, spec.base.name, spec.method.name][spec.key]
+        if same_runs and same_runs[-1].spec.seed == spec.seed:
+            raise UserError(f"two records of the run {record.id}", hint="compare one record of each run")
+        same_runs.append(record)
     return runs
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from math import ceil, inf, sqrt
 
 import numpy
+from numpy.typing import NDArray
 from scipy import special
 
 from bench.analysis import comparison, significance
@@ -140,7 +141,26 @@ def find_score_drops(pairs: Sequence[RecordPair], policy: Policy) -> list[GateFi
             findings.append(GateFinding(name=pair.name, gate=pair.metric, verdict="unsure", details=details))
         else:
             testable.append(changed_pair)
-    return findings + judge_drops(testable, changed, policy)
+    return [*findings, *_find_seed_drops(changed, policy), *judge_drops(testable, changed, policy)]
+
+
+def _find_seed_drops(changed: Sequence[ChangedPair], policy: Policy) -> Iterator[GateFinding]:
+    """Yield a finding for each method of which one seed dropped by `max_seed_drop` or more.
+
+    The drop must be significant over the questions, with Bonferroni's adjustment. A test of all seeds takes such a
+    seed for variation between seeds: the further it drops, the less significant is their mean.
+    """
+    n_runs = sum(len(pair.differences) for pair in changed)
+    for changed_pair in changed:
+        pair, means = changed_pair.pair, changed_pair.differences.mean(axis=1)
+        row = int(means.argmin())
+        if len(means) < 2 or means[row] > -policy.max_seed_drop:
+            continue
+        scores = changed_pair.differences[row : row + 1]
+        if significance.p_value(scores, 0 * scores) / 2 < policy.level / n_runs:
+            mean = format_change(changed_pair.differences)
+            details = f"seed {pair.seeds[row]}: {format_change(scores)}, mean of all seeds: {mean}"
+            yield GateFinding(name=pair.name, gate=pair.metric, verdict="unsure", details=details, change=means[row])
 
 
 def judge_drops(testable: Sequence[ChangedPair], changed: Sequence[ChangedPair], policy: Policy) -> list[GateFinding]:
@@ -186,16 +206,24 @@ def _finding_without_test(pair: RecordPair) -> GateFinding | None:
         if not old_ids or (old_ids != new_ids and set(old_ids) != set(new_ids)):
             details = f"seed {new.spec.seed}: the test questions differ"
             return GateFinding(name=pair.name, gate=pair.metric, verdict="incomparable", details=details)
-    if any(_answers(old) != _answers(new) for old, new in records):
-        return None
     differences = score_differences(pair)
+    if any(_answers(old) != _answers(new) for old, new in records):
+        lower = any(
+            _has_lower_score_of_equal_answer(*both, row) for both, row in zip(records, differences, strict=True)
+        )
+        return _finding_on_equal_answers(pair, differences) if lower else None
     if not differences.any() and all(old.scores == new.scores for old, new in records):
         return GateFinding(name=pair.name, gate=pair.metric, verdict="same", details="all answers are unchanged")
+    return _finding_on_equal_answers(pair, differences)
+
+
+def _finding_on_equal_answers(pair: RecordPair, differences: Scores) -> GateFinding:
+    """Return the finding on equal answers with different scores: better only if no score is lower."""
     change = float(differences.mean())
     return GateFinding(
         name=pair.name,
         gate=pair.metric,
-        verdict="better" if change > 0 else "worse",
+        verdict="better" if change > 0 and not (differences < 0).any() else "worse",
         details=f"equal answers have different scores: {100 * change:+.1f} points",
         change=change,
     )
@@ -233,6 +261,28 @@ def _common_shifts(changed: Sequence[ChangedPair]) -> list[ScoreDrop]:
                 )
             )
     return shifts
+
+
+def _has_lower_score_of_equal_answer(old: Record, new: Record, differences: NDArray[numpy.float64]) -> bool:
+    """Return True if an answer that has not changed has a lower score, so that the scoring has changed.
+
+    Args:
+        old: Record before the change.
+        new: Record of the same seed after it.
+        differences: New minus old scores, in the order of the question ids.
+    """
+    question_ids = sorted(old.samples.ids)
+    lower_ids = {question_ids[index] for index in numpy.flatnonzero(differences < 0)}
+    old_answers, new_answers = (
+        {
+            sample.id: sample.raw
+            for sample in record.samples.take(
+                [index for index, question_id in enumerate(record.samples.ids) if question_id in lower_ids]
+            )
+        }
+        for record in (old, new)
+    )
+    return any(old_answers[question_id] == new_answers[question_id] for question_id in lower_ids)
 
 
 def _answers(record: Record) -> tuple[tuple[str, ...], bytes]:

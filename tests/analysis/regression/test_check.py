@@ -12,11 +12,12 @@ from xml.etree import ElementTree
 
 import numpy
 import pytest
-from conftest import Bench, MakeRecord
+import yaml
+from conftest import CODE, Bench, MakeRecord
 from markdown_it import MarkdownIt
 
 from bench.analysis.regression import baseline, gates
-from bench.analysis.regression.check import CheckOutcome, judge_records
+from bench.analysis.regression.check import CheckOutcome, check_against_baseline, judge_records
 from bench.analysis.regression.gates import Policy
 from bench.analysis.regression.pairing import RecordPair
 from bench.analysis.regression.score_drop import ChangedPair, ScoreDrop, judge_drops
@@ -47,7 +48,9 @@ def make_run(make_record: MakeRecord) -> MakeRun:
                 for sample, right in zip(template.samples, is_right, strict=True)
             ]
         )
-        return template.model_copy(update={"samples": samples, "scores": {"em": float(is_right.mean())}})
+        return template.model_copy(
+            update={"samples": samples, "scores": dict.fromkeys(("em", "f1"), float(is_right.mean()))}
+        )
 
     return make
 
@@ -458,3 +461,133 @@ def test_load_baseline_git_revision_skips_links_and_unknown_one_raises(
     for reference in ("nowhere", "HEAD:nowhere"):
         with pytest.raises(UserError, match=reference.split(":")[-1]):
             baseline.load_baseline(reference)
+
+
+def write_content(content: dict[str, Any], file: Path) -> None:
+    file.write_text(json.dumps(content), "utf-8")
+
+
+def zero_scores(content: dict[str, Any]) -> dict[str, Any]:
+    """The content of a record file with all scores 0."""
+    samples = [sample | {"scores": dict.fromkeys(sample["scores"], 0.0)} for sample in content["samples"]]
+    return content | {"samples": samples, "scores": dict.fromkeys(content["scores"], 0.0)}
+
+
+def damage_scores(content: dict[str, Any], damage: str) -> None:
+    """Make a record file claim scores that its answers do not have."""
+    samples = content["samples"]
+    if damage == "sample of 500":
+        samples[0]["scores"]["em"] = 500.0
+    elif damage == "scores of NaN":
+        content["scores"]["em"] = float("nan")
+    elif damage == "other mean":
+        content["scores"]["em"] += 0.01
+    elif damage == "no mean":
+        del content["scores"]["em"]
+    elif damage == "sample without metric":
+        del samples[0]["scores"]["em"]
+    elif damage == "repeated sample":
+        samples.append(samples[0])
+    elif damage == "no samples":
+        samples.clear()
+    elif damage == "neither scores nor samples":
+        samples.clear()
+        content["scores"] = {}
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "sample of 500", "scores of NaN", "other mean", "no mean", "sample without metric", "repeated sample",
+        "no samples", "neither scores nor samples",
+    ],
+)  # fmt: skip
+def test_check_record_with_damaged_scores_is_refused(make_record: MakeRecord, tmp_path: Path, damage: str) -> None:
+    for folder in ("old", "new"):
+        file = make_record().write(tmp_path / folder)
+    content = json.loads(file.read_text("utf-8"))
+    damage_scores(content, damage)
+    write_content(content, file)
+    with pytest.raises(UserError) as refused:
+        check_against_baseline(str(tmp_path / "new"), str(tmp_path / "old"), False)
+    assert refused.value.location == str(file)
+
+
+def test_check_second_record_of_a_run_is_refused(make_record: MakeRecord, tmp_path: Path) -> None:
+    for folder in ("old", "new"):
+        file = make_record().write(tmp_path / folder)
+    worse = zero_scores(json.loads(file.read_text("utf-8")))
+    write_content(worse, file.with_name("zz.json"))
+    with pytest.raises(UserError, match="two different records"):
+        check_against_baseline(str(tmp_path / "new"), str(tmp_path / "old"), False)
+    write_content(worse | {"id": "zz"}, file.with_name("zz.json"))
+    with pytest.raises(UserError, match="is not that of the settings"):
+        check_against_baseline(str(tmp_path / "new"), str(tmp_path / "old"), False)
+    with pytest.raises(UserError, match="two records of the run"):
+        check([make_record()], [make_record(), make_record(em=0.0)])
+
+
+@pytest.mark.parametrize("change", [{"method__params": {"rank": 1}}, {"budget__epochs": 9}], ids=str)
+def test_check_changed_setting_beside_old_records_cannot_tell(make_run: MakeRun, change: dict[str, Any]) -> None:
+    """Records of the old code in the same folder must not hide what the changed code makes."""
+    old = [make_run(seed=seed) for seed in range(3)]
+    outcome = check(old, [*old, make_run(drop=0.5, **change)])
+    assert outcome.exit_code == 3
+    assert len(outcome.with_verdict("incomparable")) == 1
+
+
+def test_check_new_method_and_further_seed_are_shown(make_run: MakeRun) -> None:
+    old = [make_run(seed=seed) for seed in range(3)]
+    outcome = check(old, [*old, make_run(seed=3), make_run("full")])
+    assert outcome.exit_code == 0
+    new = {finding.details for finding in outcome.with_verdict("new")}
+    assert new == {"seed 3 not in the baseline: ok", "not in the baseline: ok"}
+
+
+@pytest.mark.parametrize("kind", ["link", "hard link", "linked folder"])
+def test_check_link_to_the_baseline_is_refused(make_record: MakeRecord, tmp_path: Path, kind: str) -> None:
+    old, new = tmp_path / "old", tmp_path / "new"
+    file = make_record().write(old)
+    if kind == "linked folder":
+        new.symlink_to(old)
+    else:
+        new.mkdir()
+        (new / file.name).hardlink_to(file) if kind == "hard link" else (new / file.name).symlink_to(file)
+    with pytest.raises(UserError, match="link to a file of the baseline"):
+        check_against_baseline(str(new), str(old), False)
+
+
+def with_answers(record: Record, raw: str, scores: list[float], first: int = 0) -> Record:
+    """A record whose answers from `first` on are others, with these scores."""
+    samples = list(record.samples)
+    for index, score in enumerate(scores, first):
+        samples[index] = samples[index].model_copy(update={"raw": raw, "scores": {"em": score, "f1": score}})
+    mean = float(numpy.mean([sample.scores["em"] for sample in samples]))
+    changes = {"samples": Samples.from_list(samples), "scores": {"em": mean, "f1": mean}}
+    return record.model_copy(update=changes)
+
+
+def test_check_lower_score_of_an_unchanged_answer_fails(make_run: MakeRun) -> None:
+    """Also if another answer has changed, or if other scores are higher."""
+    old = [with_answers(make_run(seed=seed), "x", [1.0, 0.0, 0.0]) for seed in range(3)]
+    new = [with_answers(old[0], "x", [0.0, 1.0, 1.0]), *old[1:]]
+    assert [finding.gate for finding in check(old, new).with_verdict("worse")] == ["em"]
+    new[1] = with_answers(new[1], "another", [0.0], first=9)
+    assert [finding.gate for finding in check(old, new).with_verdict("worse")] == ["em"]
+    old[0] = with_answers(old[0], "changed too", [1.0])
+    assert not check(old, [new[0], *old[1:]]).with_verdict("worse")
+
+
+def test_check_one_collapsed_seed_cannot_tell(make_run: MakeRun) -> None:
+    old = [make_run(seed=seed) for seed in range(3)]
+    outcome = check(old, [*old[:2], with_answers(old[2], "?", [0.0] * N_QUESTIONS)])
+    assert outcome.exit_code == 3
+    assert outcome.with_verdict("unsure")[0].details.startswith("seed 2: -")
+    assert check(old, [*old[:2], with_answers(old[2], "?", [0.0] * 20)]).exit_code == 0
+
+
+def test_check_template_starts_from_an_empty_folder() -> None:
+    steps = yaml.safe_load((CODE / "docs" / "bench-check.yml").read_text("utf-8"))["jobs"]["check"]["steps"]
+    (run,) = [step["run"] for step in steps if "bench run" in step.get("run", "")]
+    folder = run.partition("--out ")[2].split()[0]
+    assert run.splitlines()[0] == f"rm -rf {folder}"
