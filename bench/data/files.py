@@ -157,7 +157,7 @@ def _read_table(path: Path, delimiter: str) -> Iterator[LocatedRow]:
 
 
 def _name_cells(names: Sequence[str], cells: Sequence[str], location: str) -> dict[str, Any]:
-    """Return the cells of a row by column; empty cells behind the last named column do not count."""
+    """Return the cells of a row by column, without empty cells behind the last column."""
     num_used = max(len(names), *(number for number, cell in enumerate(cells, start=1) if cell.strip()))
     if len(cells) < len(names) or num_used > len(names):
         raise UserError(
@@ -169,7 +169,7 @@ def _name_cells(names: Sequence[str], cells: Sequence[str], location: str) -> di
 
 
 def _find_delimiter(text: str, usual: str) -> str:
-    """Return the delimiter of a table: another one if the usual one leaves the first row in one piece."""
+    """Return the delimiter of a table: the usual one, if it divides the first row."""
     lines = io.StringIO(text, newline="")
     first_line = next((line for line in lines if line.strip()), "").strip("\r\n\ufeff")
     if _names_a_delimiter([first_line]):
@@ -217,7 +217,7 @@ def _check_signature(content: bytes, path: Path) -> None:
 
 
 def _check_zero_bytes(content: bytes, path: Path) -> None:
-    """Refuse zero bytes: an interrupted copy ends in them, and UTF-16 without a mark has them everywhere."""
+    """Refuse zero bytes, which interrupted copies and UTF-16 without a mark contain."""
     position = content.find(b"\0")
     if position < 0:
         return
