@@ -1,4 +1,4 @@
-"""Input and answer from the turns of a conversation, in the formats of OpenAI, ShareGPT and Gemini."""
+"""Input and answer from a conversation in the format of OpenAI, ShareGPT or Gemini."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def scalar_text(value: Any) -> str | None:
 
 
 def _parse_turns(value: Any) -> Sequence[Any]:
-    """Return the list of turns, which a CSV cell holds as JSON or, written by pandas, as Python."""
+    """Return the list of turns; a CSV cell holds it as JSON, or as Python if pandas wrote it."""
     if isinstance(value, str) and value.strip():
         try:
             value = json.loads(value)

@@ -195,14 +195,14 @@ def _read_text(path: Path) -> str:
     """Return a file's text without a byte order mark."""
     content = path.read_bytes()
     _check_signature(content, path)
+    if not content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        _check_zero_bytes(content, path)
     try:
-        text = content.decode("utf-8-sig")
+        return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         location = f"{path}:{line}, byte {error.start}"
         raise UserError("not UTF-8", location=location, hint=_encoding_hint(content, path)) from None
-    _check_zero_bytes(content, path)
-    return text
 
 
 def _check_signature(content: bytes, path: Path) -> None:
@@ -223,15 +223,23 @@ def _check_zero_bytes(content: bytes, path: Path) -> None:
         return
     new_file = shlex.quote(f"new{path.suffix}")
     num_zeros, num_trailing = content.count(b"\0"), len(content) - len(content.rstrip(b"\0\r\n"))
+    encoding = _utf_16_without_mark(content)
     line = content.count(b"\n", 0, position) + 1
     location = f"{path}:{line}, byte {position}"
-    if num_zeros > len(content) / 4 and num_trailing < len(content) / 4:
-        encoding = "utf-16be" if position % 2 == 0 else "utf-16le"
+    if encoding is not None:
         hint = f"it looks like UTF-16: iconv -f {encoding} -t utf-8 {shlex.quote(str(path))} > {new_file}"
-        raise UserError("not UTF-8: every other byte is zero", location=location, hint=hint)
+        raise UserError("not UTF-8", location=location, hint=hint)
     where = "at its end, as after an interrupted copy" if position >= len(content) - num_trailing else "in it"
     hint = f"copy the file again, or remove them: tr -d '\\000' < {shlex.quote(str(path))} > {new_file}"
     raise UserError(f"the file has {num_zeros} zero bytes {where}", location=location, hint=hint)
+
+
+def _utf_16_without_mark(content: bytes) -> str | None:
+    """Return the encoding of UTF-16 without a byte order mark; None for another encoding."""
+    zeros = {"utf-16be": content[::2].count(0), "utf-16le": content[1::2].count(0)}
+    encoding = max(zeros, key=lambda name: zeros[name])
+    is_utf_16 = min(zeros.values()) == 0 and zeros[encoding] > max(1, len(content) / 100)
+    return encoding if is_utf_16 and _can_decode(content, encoding) else None
 
 
 def _encoding_hint(content: bytes, path: Path) -> str:

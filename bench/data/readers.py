@@ -1,4 +1,4 @@
-"""Inputs and answers from rows of files and hub data sets, in the formats of fine-tuning data."""
+"""Inputs and answers from rows of files and hub data sets, in many formats."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ def _read_row(
 
 
 def _read_text(name: str, value: Any, converted: Counter[str]) -> str:
-    """Return a value as text; refuse an empty one, and one that has no common way to be written."""
+    """Return a value as text; refuse empty values, and values other than texts and numbers."""
     text = scalar_text(value)
     if value is None or (isinstance(value, float) and math.isnan(value)) or (text is not None and not clean_text(text)):
         raise UserError(f"the {name} is empty", hint="fill it in, or remove the row")
@@ -164,7 +164,7 @@ _MISSING = object()
 
 
 def _column_value(row: dict[str, Any], name: str) -> Any:
-    """Return the value of a column, in which a dot leads into nested values; `_MISSING` if there is none."""
+    """Return the value of a column, `a.b` also in nested rows; `_MISSING` if there is none."""
     if name in row:
         return row[name]
     value: Any = row
@@ -191,6 +191,9 @@ def _recognize_format(row: dict[str, Any], text: str, input: str | None, target:
         return RowFormat("instruction, input → output", ("instruction", "output"), _unpack_instruction)
     for columns in KNOWN_COLUMNS:
         if {*columns} <= set(row):
+            if isinstance(row.get("label"), bool) and "completion" in columns:
+                problem = f"{text}: the column 'label' rates the completions, so those with false are no answers"
+                raise UserError(problem, hint="keep the rows with true, and remove the column")
             return _pair_format(*columns)
     raise UserError(
         f"{text}: input and target columns are not known; its columns are {describe_columns(row)}",
@@ -199,7 +202,7 @@ def _recognize_format(row: dict[str, Any], text: str, input: str | None, target:
 
 
 def _pair_format(input: str, target: str) -> RowFormat:
-    """Return the format of rows with an input and a target; both may be turns of a conversation."""
+    """Return the format of rows with an input and a target, as texts or as turns."""
 
     def unpack(row: dict[str, Any]) -> RowTexts:
         prompt, answer = _column_value(row, input), _column_value(row, target)
