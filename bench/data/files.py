@@ -238,7 +238,7 @@ def _utf_16_without_mark(content: bytes) -> str | None:
     """Return the encoding of UTF-16 without a byte order mark; None for another encoding."""
     zeros = {"utf-16be": content[::2].count(0), "utf-16le": content[1::2].count(0)}
     encoding = max(zeros, key=lambda name: zeros[name])
-    is_utf_16 = min(zeros.values()) == 0 and zeros[encoding] > max(1, len(content) / 100)
+    is_utf_16 = zeros[encoding] > max(1, 2 * min(zeros.values()), len(content) / 100)
     return encoding if is_utf_16 and _can_decode(content, encoding) else None
 
 
