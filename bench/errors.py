@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 
 class UserError(Exception):
-    """Invalid input; the command line prints it and exits with code 2.
+    """Invalid input; the command line prints it and exits with `exit_code`, 2.
 
     Raise it before any slow work starts.
 
@@ -16,6 +16,8 @@ class UserError(Exception):
         location: File, file and line, or option where the problem is; None if the message names it.
         hint: Action that solves the problem, best something to type; None if there is no general one.
     """
+
+    exit_code = 2
 
     def __init__(self, message: str, *, location: str | None = None, hint: str | None = None) -> None:
         super().__init__(message)
@@ -30,6 +32,12 @@ class UserError(Exception):
         if self.hint:
             lines.append(f"hint: {self.hint}")
         return "\n".join(lines)
+
+
+class StorageError(UserError):
+    """Valid input, but files cannot be written after runs have started: the disk is full, for example."""
+
+    exit_code = 1
 
 
 def did_you_mean(word: str, valid: Iterable[str]) -> str:

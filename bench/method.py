@@ -399,8 +399,6 @@ class ProgressState(TypedDict, total=False):
     """State of a run in progress, for display; an event holds only the keys that have changed."""
 
     phase: str
-    since: float
-    """Start of the phase in seconds since the epoch."""
     step: int
     steps: int
     """Planned optimizer steps; tokens or seconds may end training sooner."""

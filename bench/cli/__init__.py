@@ -40,7 +40,7 @@ def main() -> None:
         app()
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+        sys.exit(error.exit_code)
     except Exception:  # a bug of adaptbench; exit code 2 would say that the input is invalid
         traceback.print_exc()
         print("error: internal error; please report it with the trace above", file=sys.stderr)

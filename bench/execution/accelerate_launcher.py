@@ -137,6 +137,8 @@ def start_ranks(config_file: str, files: Sequence[Path], log: IO[str], env: dict
         sys.executable,
         "-P",
         "-m",
+        "bench.execution.child",
+        str(os.getpid()),
         "accelerate.commands.launch",
         *options,
         "-m",

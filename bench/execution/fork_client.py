@@ -15,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any, Protocol
 
-from bench.execution.fork_server import FORK_SERVER, HAS_MODULES, KILL, MAX_MESSAGE_BYTES, RUN, YES
+from bench.execution.fork_server import FORK_SERVER, HAS_MODULES, MAX_MESSAGE_BYTES, RUN, YES
 
 NVIDIA_DEVICE_FILES = ("/dev/nvidiactl", "/dev/dxg")
 
@@ -63,11 +63,12 @@ def start_worker(files: Sequence[Path], log: IO[str], modules: Modules, environm
 
 
 def start_python(module: str, *arguments: str, **popen_kwargs: Any) -> subprocess.Popen[bytes]:
-    """Start a Python process that runs a module of this package.
+    """Start a Python process that runs a module and ends with this thread.
 
     With -P the working folder shadows no module.
     """
-    return subprocess.Popen([sys.executable, "-P", "-m", module, *arguments], **popen_kwargs)
+    command = [sys.executable, "-P", "-m", "bench.execution.child", str(os.getpid()), module, *arguments]
+    return subprocess.Popen(command, **popen_kwargs)
 
 
 def can_fork() -> bool:
@@ -112,7 +113,7 @@ class ForkServer:
     def start_run(self, files: Sequence[Path], log: str) -> ForkedProcess | None:
         """Fork a run with the worker's arguments and a log file; None if the server has died."""
         pid = self._request(RUN, [*map(str, files), log])
-        return ForkedProcess(self) if pid else None
+        return ForkedProcess(self, int(pid)) if pid else None
 
     def has_imported(self, modules: Sequence[str]) -> bool:
         """Return True if the server has imported all modules, if only as dependencies."""
@@ -161,9 +162,12 @@ class ForkServer:
 class ForkedProcess:
     """A forked run with the interface of `subprocess.Popen`."""
 
-    def __init__(self, server: ForkServer) -> None:
+    def __init__(self, server: ForkServer, pid: int) -> None:
         self._server = server
+        self._process_fd: int | None = None
         self.returncode: int | None = None
+        with suppress(ProcessLookupError):  # It has ended and its exit code is on the way.
+            self._process_fd = os.pidfd_open(pid)
 
     def wait(self, timeout: float | None = None) -> int:
         """Return the exit code.
@@ -172,14 +176,25 @@ class ForkedProcess:
             subprocess.TimeoutExpired: If the run has not ended within `timeout` seconds.
         """
         if self.returncode is None:
-            # A server that has died gives no exit code, and its run was killed with it.
-            self.returncode = int(self._server.receive(timeout) or -signal.SIGKILL)
+            response = self._server.receive(timeout)
+            if not response:  # The server has died and gives no exit code; the system kills its run with it.
+                self.kill()
+            self._close()
+            self.returncode = int(response or -signal.SIGKILL)
         return self.returncode
 
     def kill(self) -> None:
         """Kill the run; `wait` returns once it has ended."""
-        if self.returncode is None:
-            self._server.send(KILL)
+        if self._process_fd is not None:
+            with suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._process_fd, signal.SIGKILL)
+
+    def _close(self) -> None:
+        """Wait until the process has ended and forget it."""
+        if self._process_fd is not None:
+            select.select([self._process_fd], [], [])
+            os.close(self._process_fd)
+            self._process_fd = None
 
 
 _thread_state = threading.local()

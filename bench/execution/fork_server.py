@@ -20,12 +20,11 @@ import socket
 import sys
 from collections.abc import Callable, Iterator, Sequence
 
+from bench.execution.child import end_with_parent
 from bench.records import Phase
 
 RUN = "run"
 """Fork a run; arguments: job file, output folder, progress file, log file. Replies with its pid, then its exit code."""
-KILL = "kill"
-"""Kill the run in progress."""
 HAS_MODULES = "has_modules"
 """Reply `YES` or `NO`: all modules named by the arguments have been imported."""
 FORK_SERVER = "fork_server"
@@ -51,18 +50,22 @@ def main(socket_fd: str, *modules: str) -> None:
         if command == HAS_MODULES:
             connection.send((YES if sys.modules.keys() >= set(arguments) else NO).encode())
         elif command == FORK_SERVER:
+            server_pid = os.getpid()
             if os.fork():
                 os.close(descriptors[0])
                 continue
             # The child goes on in this loop as the new server.
+            end_with_parent(server_pid)
             connection.close()
             connection = socket.socket(fileno=descriptors[0])
             _populate(pages)
             import_phase = _import_modules(arguments).continued_from(import_phase)
             pages = list(_file_pages())
-        elif command == RUN:  # a KILL received here belongs to a run that had already ended
+        elif command == RUN:
+            server_pid = os.getpid()
             child = os.fork()
             if not child:
+                end_with_parent(server_pid)
                 connection.close()
                 _run_job(*arguments, import_phase=import_phase, pages=pages)
             connection.send(str(child).encode())
@@ -111,13 +114,12 @@ def _run_job(
 def _wait_for_child(child: int, connection: socket.socket) -> int:
     """Return the exit code of a run.
 
-    The run is killed if the client sends a request or disconnects before its end.
+    The run is killed if the client disconnects before its end.
     """
     child_fd = os.pidfd_open(child)
     readable, _, _ = select.select([child_fd, connection.fileno()], [], [])
     if child_fd not in readable:
         os.kill(child, signal.SIGKILL)
-        connection.recv(MAX_MESSAGE_BYTES)
     os.close(child_fd)
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 

@@ -5,17 +5,15 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import tempfile
 import time
 from pathlib import Path
 from typing import IO
 
-from filelock import FileLock
 from pydantic import ValidationError
 
 import bench
-from bench import registry
-from bench.execution import accelerate_launcher, fork_client, progress
+from bench import registry, scratch
+from bench.execution import accelerate_launcher, fork_client, progress, result_folder
 from bench.execution.fork_client import Process
 from bench.execution.job import Job
 from bench.measurement import device
@@ -43,27 +41,18 @@ def launch_run(
         on_progress: Receives the progress of the run.
 
     Returns:
-        The record, and True if the job was run for it.
+        The record, and True if the job was run for it. The record of a failed run is stored as
+        `result_folder.failure_file` if the folder has the record of a successful one.
+
+    Raises:
+        StorageError: Files of the run cannot be written.
     """
-    with folder_lock(out, on_progress):
+    with result_folder.folder_lock(out, on_progress):
+        result_folder.recover_results(out)
         record = None if force else find_finished_record(job, out)
         if record is not None:
             return record, False
         return _run(job, out, on_progress), True
-
-
-def folder_lock(out: Path, on_progress: ProgressCallback) -> FileLock:
-    """Return the lock of a folder, not acquired yet.
-
-    Reports progress if another command holds the lock.
-    """
-    lock = FileLock(out / ".lock", thread_local=False)
-    try:
-        lock.acquire(blocking=False)
-        lock.release()
-    except TimeoutError:
-        on_progress({"phase": "waiting for another bench run in this folder"})
-    return lock
 
 
 def find_finished_record(job: Job, out: Path) -> Record | None:
@@ -87,32 +76,45 @@ def find_finished_record(job: Job, out: Path) -> Record | None:
 
 
 def _run(job: Job, out: Path, on_progress: ProgressCallback) -> Record:
-    """Run the job in a process of its own and return its record.
+    """Run the job in a process of its own, store its record in the folder `out` and return it.
 
     A process that dies without a record gets the record of a failure.
     """
-    record_file = out / f"{job.spec.id}.json"
-    version_before = _file_version(record_file)
-    with tempfile.TemporaryDirectory(prefix="bench-") as scratch:
-        folder = Path(scratch)
-        job_file, progress_file = folder / "job.json", folder / "progress"
-        job_file.write_text(job.model_dump_json(), "utf-8")
-        with (folder / "log").open("w+", encoding="utf-8", errors="replace") as log:
-            worker = _start_worker(job, [job_file, out.absolute(), progress_file], log)
-            try:
-                timed_out = _wait(worker, job, progress_file, on_progress)
-            finally:
-                if worker.returncode is None:
-                    worker.kill()
-                    worker.wait()
-            if _file_version(record_file) != version_before:
-                return Record.read(record_file)
-            log.seek(0)
-            log_tail = "".join(log.readlines()[-LOG_TAIL_LINES:])
-        state = progress.read_progress(progress_file)
-    record = _record_of_dead_worker(job, worker.returncode, timed_out, state, log_tail)
-    record.write(out)
+    result_folder.check_record_path(out, job.spec.id)
+    with result_folder.storage_errors(out), scratch.scratch_folder() as folder, result_folder.new_results(out) as new:
+        record = _run_worker(job, folder, new, on_progress)
+        result_folder.store_record(record, new, out)
     return record
+
+
+def _run_worker(job: Job, folder: Path, new: Path, on_progress: ProgressCallback) -> Record:
+    """Run the worker of a job and return its record, or that of its death.
+
+    Args:
+        job: The job.
+        folder: Folder for all files of the worker except its results.
+        new: Folder for its results.
+        on_progress: Receives the progress of the run.
+    """
+    job_file, progress_file = folder / "job.json", folder / "progress"
+    job_file.write_text(job.model_dump_json(), "utf-8")
+    with (folder / "log").open("w+", encoding="utf-8", errors="replace") as log:
+        worker = _start_worker(job, [job_file, new.absolute(), progress_file], log)
+        try:
+            timed_out = _wait(worker, job, progress_file, on_progress)
+        finally:
+            if worker.returncode is None:
+                worker.kill()
+                worker.wait()
+        record = result_folder.read_new_record(new, job.spec.id, job.save_artifacts)
+        if record is not None:
+            return record
+        log.seek(0)
+        log_tail = "".join(log.readlines()[-LOG_TAIL_LINES:])
+    for file in new.iterdir():  # A part of a record or an artifact may take the room that the failure record needs.
+        scratch.remove_path(file)
+    state = progress.read_progress(progress_file)
+    return _record_of_dead_worker(job, worker.returncode, timed_out, state, log_tail)
 
 
 def _start_worker(job: Job, files: list[Path], log: IO[str]) -> Process:
@@ -132,6 +134,7 @@ def _wait(worker: Process, job: Job, progress_file: Path, on_progress: ProgressC
     Returns True if the worker was killed for exceeding its budget of seconds.
     """
     limit_s = job.spec.budget.seconds
+    fit_began: float | None = None
     while True:
         try:
             worker.wait(timeout=POLL_S)
@@ -139,8 +142,11 @@ def _wait(worker: Process, job: Job, progress_file: Path, on_progress: ProgressC
         except subprocess.TimeoutExpired:
             state = progress.read_progress(progress_file)
             on_progress(state)
-            fit_s = time.time() - state["since"] if state.get("phase") == "fit" else 0.0
-            if limit_s is not None and fit_s > 2 * limit_s + GRACE_S:
+            if state.get("phase") != "fit":
+                fit_began = None
+            elif fit_began is None:
+                fit_began = time.monotonic()
+            elif limit_s is not None and time.monotonic() - fit_began > 2 * limit_s + GRACE_S:
                 worker.kill()
                 worker.wait()
                 return True
@@ -168,15 +174,6 @@ def worker_environment(spec: Spec) -> dict[str, str]:
     return os.environ | variables
 
 
-def _file_version(file: Path) -> tuple[int, int] | None:
-    """Return a value that changes when the file is replaced; None if there is no file."""
-    try:
-        stat = file.stat()
-    except FileNotFoundError:
-        return None
-    return stat.st_ino, stat.st_mtime_ns
-
-
 def _record_of_dead_worker(job: Job, exit_code: int, timed_out: bool, state: ProgressState, log_tail: str) -> Record:
     """Create the failure record of a run whose process ended without writing a record."""
     phase = state.get("phase", "start")
@@ -189,6 +186,8 @@ def _record_of_dead_worker(job: Job, exit_code: int, timed_out: bool, state: Pro
             message += " (the system does that when memory runs out)"
     else:
         message = f"the worker ended with exit code {exit_code} during {phase} and wrote no record"
+        if exit_code and log_tail.strip():
+            message += f": {log_tail.strip().splitlines()[-1]}"
     return failed_record(job, status, Failure(kind="WorkerDied", message=message, trace=log_tail or None))
 
 

@@ -26,7 +26,7 @@ class ProgressFile:
     def __call__(self, event: ProgressState) -> None:
         """Merge an event into the progress; an event with a phase begins anew."""
         if "phase" in event:
-            self._progress = {"since": time.time()}
+            self._progress = {}
         self._progress |= event
         if "phase" in event or time.monotonic() - self._last_write > WRITE_INTERVAL_S:
             new_file = self._file.with_suffix(".new")

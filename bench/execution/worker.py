@@ -1,11 +1,13 @@
 """Worker: runs one job in one process and writes its record.
 
-Started as `python -m bench.execution.worker JOB OUT PROGRESS` or forked by the fork server.
+Started as `python -m bench.execution.worker JOB NEW PROGRESS` by `bench.execution.child`, or forked by the fork server.
 """
 
 from __future__ import annotations
 
+import os
 import sys
+import tempfile
 import traceback
 from collections.abc import Callable
 from functools import partial
@@ -23,20 +25,38 @@ from bench.method import ProgressCallback, Unsupported
 from bench.records import Cost, Env, Failure, Phase, Record, Status, artifacts
 
 
-def main(job_file: str, out: str, progress_file: str, earlier_import: Phase | None = None) -> None:
-    """Run the job of a file and write its record into the folder `out`.
+def main(job_file: str, new: str, progress_file: str, earlier_import: Phase | None = None) -> None:
+    """Run the job of a file and write its record into the folder `new`.
 
     Only a process that dies writes no record.
 
     Args:
         job_file: File of the job as JSON.
-        out: Folder for the record and, if the job asks for it, the saved artifact.
+        new: Empty folder for the record and, if the job asks for it, the saved artifact.
         progress_file: File that holds the progress of the run.
         earlier_import: Cost of the imports made before this process was forked; None after a cold start.
     """
     job = Job.model_validate_json(Path(job_file).read_text("utf-8"))
-    with artifacts.record_writer(Path(out), job.spec.id, job.save_artifacts) as (saved, write):
-        write(run_job(job, ProgressFile(Path(progress_file)), saved, earlier_import))
+    use_temporary_folder(Path(job_file).parent)
+    with artifacts.record_writer(Path(new), job.save_artifacts) as (saved, write):
+        record = run_job(job, ProgressFile(Path(progress_file)), saved, earlier_import)
+        write_or_exit(write, record)
+
+
+def use_temporary_folder(folder: Path) -> None:
+    """Create temporary files of this process, and of those that it starts, in a folder that its launcher deletes."""
+    temporary = folder / "tmp"
+    temporary.mkdir(exist_ok=True)
+    os.environ["TMPDIR"] = tempfile.tempdir = str(temporary)
+
+
+def write_or_exit(write: Callable[[Record], object], record: Record) -> None:
+    """Write a record, or exit with the reason why that is impossible as the last line of the log."""
+    try:
+        write(record)
+    except OSError as error:
+        cause = f" (after {record.error.kind}: {record.error.message})" if record.error else ""
+        raise SystemExit(f"the record cannot be written: {error}{cause}") from None
 
 
 def run_job(

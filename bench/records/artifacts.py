@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 import json
 import math
 import shutil
@@ -45,29 +44,23 @@ def folder_bytes(folder: Path) -> tuple[int, int | None]:
 
 
 @contextmanager
-def record_writer(out: Path, id: str, keep: bool) -> Iterator[tuple[Path, Callable[[Record], None]]]:
+def record_writer(new: Path, keep: bool) -> Iterator[tuple[Path, Callable[[Record], None]]]:
     """Give an empty folder for the artifact and a function that writes the record of the run.
 
-    The record is written first, then the artifact folder is renamed to `out/<id>`, each atomically. So there is never
-    an artifact folder that belongs to another run than the record beside it.
-
     Args:
-        out: Folder of the records.
-        id: Run id.
+        new: Empty folder for the record, and for the artifact under the name of the run id.
         keep: True if the artifact of a successful run is kept; otherwise it is deleted with the temporary folder.
     """
-    prefix = f".{id}.kept."
-    # A process that was killed could not delete its temporary folder.
-    for leftover in out.glob(f"{glob.escape(prefix)}*"):
-        shutil.rmtree(leftover, ignore_errors=True)
-    with TemporaryDirectory(prefix=prefix, dir=out if keep else None) as temporary_folder:
+    with TemporaryDirectory(dir=new if keep else None) as temporary_folder:
         artifact_folder = Path(temporary_folder) / "artifact"
         artifact_folder.mkdir()
 
         def write(record: Record) -> None:
-            record.write(out)
+            if record.status != "ok":  # A failed run may have filled the disk.
+                shutil.rmtree(artifact_folder, ignore_errors=True)
+            record.write(new)
             if keep and record.status == "ok":
-                artifact_folder.rename(out / record.id)
+                artifact_folder.rename(new / record.id)
 
         yield artifact_folder, write
 

@@ -9,6 +9,7 @@ import importlib.util
 import os
 import signal
 import socket
+import tarfile
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
@@ -20,7 +21,7 @@ from urllib.parse import urlsplit
 from filelock import FileLock
 
 from bench.errors import UserError
-from bench.execution import launcher
+from bench.execution import launcher, result_folder
 from bench.execution.job import Job
 from bench.execution.ray import node, resources
 from bench.execution.ray.resources import RayResources
@@ -73,7 +74,7 @@ class RayExecutor:
         self.locks: dict[Path, FileLock] = {}
         """Locks of the record folders, held until the end of the command."""
         self.running: dict[str, tuple[Any, ProgressCallback]] = {}
-        """Task and progress callback of each run in progress, by run id."""
+        """References to the results and progress callback of each run in progress, by run id."""
         self.mutex = threading.Lock()
         self.ended = threading.Event()
         self.node_names: dict[str, str] = {}
@@ -100,7 +101,7 @@ class RayExecutor:
             nodes, run_resources = resources.resources_per_run(self.requested, ray.nodes(), jobs[0].device)
             self.node_names = {each["NodeID"]: f"{each['NodeManagerAddress']} {each['NodeID'][:4]}" for each in nodes}
             _check_nodes(self.node_names, jobs, self.folder)
-            self.task = ray.remote(_run_task).options(max_retries=MAX_RETRIES, **run_resources)
+            self.task = ray.remote(_run_task).options(num_returns=2, max_retries=MAX_RETRIES, **run_resources)
             self.board: Any = ray.remote(ProgressBoard).options(num_cpus=0, max_restarts=-1).remote()
             yield resources.describe_resources(nodes, run_resources)
         finally:
@@ -118,10 +119,11 @@ class RayExecutor:
         record = None if force else launcher.find_finished_record(job, out)
         if record is not None:
             return record, False
-        record, artifact = self._run(job, on_progress)
-        record.write(out)
-        if artifact is not None:
-            node.unpack(artifact, out / record.id)
+        result_folder.check_record_path(out, job.spec.id)
+        result = self._run(job, on_progress)
+        with result_folder.storage_errors(out), result_folder.new_results(out) as new:
+            record = result if isinstance(result, Record) else _unpack_result(job, *result, new)
+            result_folder.store_record(record, new, out)
         return record, True
 
     def map(self, work: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
@@ -144,7 +146,7 @@ class RayExecutor:
         with self.mutex:
             if out in self.locks:
                 return
-            lock = launcher.folder_lock(out, on_progress)
+            lock = result_folder.folder_lock(out, on_progress)
             while True:
                 try:
                     lock.acquire(timeout=POLL_S)
@@ -153,9 +155,10 @@ class RayExecutor:
                     if self.ended.is_set():
                         raise RunEnded from None
             self.locks[out] = lock
+            result_folder.recover_results(out)
 
-    def _run(self, job: Job, on_progress: ProgressCallback) -> tuple[Record, bytes | None]:
-        """Run a job as a Ray task; return its record and artifact, or the record of Ray's error."""
+    def _run(self, job: Job, on_progress: ProgressCallback) -> tuple[bytes, bytes] | Record:
+        """Run a job as a Ray task; return its record as JSON and its archive, or the record of Ray's error."""
         import ray
 
         with self.mutex:
@@ -164,14 +167,14 @@ class RayExecutor:
             task = self.task.remote(job, self.folder, self.board)
             self.running[job.spec.id] = task, on_progress
         try:
-            result: tuple[Record, bytes | None] = ray.get(task)
-            return result
+            record_json, archive = ray.get(task)
+            return record_json, archive
         except (ray.exceptions.RayError, ConnectionError) as error:
             if self.ended.is_set():
                 raise RunEnded from None
             if isinstance(error, ConnectionError) or not ray.is_initialized():
                 raise _cluster_lost() from None
-            return launcher.failed_record(job, "error", _failure(error)), None
+            return launcher.failed_record(job, "error", _failure(error))
         finally:
             del self.running[job.spec.id]
 
@@ -196,7 +199,7 @@ class RayExecutor:
 
         with self.mutex:
             self.ended.set()
-            tasks = [task for task, _ in self.running.values()] if ray.is_initialized() else []
+            tasks = [references[0] for references, _ in self.running.values()] if ray.is_initialized() else []
         for force in (False, True):
             for task in tasks:
                 ray.cancel(task, force=force)
@@ -290,7 +293,27 @@ def _check_nodes(node_names: dict[str, str], jobs: Sequence[Job], folder: str | 
             )
 
 
-def _run_task(job: Job, folder: str | None, board: Any) -> tuple[Record, bytes | None]:
+def _unpack_result(job: Job, record_json: object, archive: object, new: Path) -> Record:
+    """Return the record that a node has sent, and extract its artifact into the folder `new`.
+
+    What a node sends is checked like any other file of unknown origin; a result that is not that of the job becomes
+    the record of a failure.
+    """
+    try:
+        if not isinstance(record_json, bytes) or not isinstance(archive, bytes):
+            raise ValueError("the record and the artifact are no bytes")
+        record = Record.from_json(record_json)
+        if record.id != job.spec.id or record.spec.id != job.spec.id:
+            raise ValueError(f"it belongs to the run '{record.id}'")
+        if archive and record.status == "ok" and job.save_artifacts:
+            node.unpack(archive, new / job.spec.id)
+    except (ValueError, tarfile.TarError) as error:
+        message = f"the node returned an invalid result for the run '{job.spec.id}': {_first_line(error)}"
+        return launcher.failed_record(job, "error", Failure(kind="InvalidResult", message=message, trace=str(error)))
+    return record
+
+
+def _run_task(job: Job, folder: str | None, board: Any) -> tuple[bytes, bytes]:
     """Run a job as a Ray task and report its progress to the board."""
     import ray
 

@@ -7,20 +7,18 @@ import hashlib
 import io
 import os
 import tarfile
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import bench
-from bench import registry
+from bench import registry, scratch
 from bench.data import hub_tasks
 from bench.errors import UserError
 from bench.execution.job import Job
 from bench.execution.launcher import launch_run
 from bench.method import ProgressCallback, ProgressState
 from bench.modeling import checkpoint
-from bench.records import Record
 
 PROGRESS_INTERVAL_S = 1.0
 SHARE_HINT = "use a folder that all nodes have under the same path, or add ?ship=FOLDER to the address"
@@ -50,7 +48,7 @@ def find_obstacle(jobs: Sequence[Job], folder: str | None, package_sha256: str) 
     return None
 
 
-def run_job(job: Job, folder: str | None, on_progress: ProgressCallback) -> tuple[Record, bytes | None]:
+def run_job(job: Job, folder: str | None, on_progress: ProgressCallback) -> tuple[bytes, bytes]:
     """Run a job on this node and leave nothing on it.
 
     Args:
@@ -59,13 +57,15 @@ def run_job(job: Job, folder: str | None, on_progress: ProgressCallback) -> tupl
         on_progress: Receives the progress of the run.
 
     Returns:
-        The record, and the saved artifact as a tar archive; None if the job saves none.
+        The record as JSON, and the saved artifact as a tar archive; empty if there is none.
     """
-    with _working_folder(folder), tempfile.TemporaryDirectory(prefix="bench-") as out:
+    with _working_folder(folder), scratch.scratch_folder() as scratch_folder:
         _check_method(job)  # the worker checks task and model
-        record, _ = launch_run(job, Path(out), on_progress=_limit_rate(on_progress))
-        artifact = Path(out) / record.id
-        return record, pack(artifact) if artifact.is_dir() else None
+        out = scratch_folder / "results"
+        out.mkdir()
+        record, _ = launch_run(job, out, on_progress=_limit_rate(on_progress))
+        artifact = out / record.id
+        return record.to_json().encode(), pack(artifact) if artifact.is_dir() else b""
 
 
 def source_sha256() -> str:
@@ -89,12 +89,16 @@ def pack(folder: Path) -> bytes:
 
 
 def unpack(archive: bytes, folder: Path) -> None:
-    """Extract an archive of `pack`; the folder appears complete or not at all."""
-    with tempfile.TemporaryDirectory(prefix=f".{folder.name}.kept.", dir=folder.parent) as scratch:
-        with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
-            tar.extraction_filter = getattr(tarfile, "data_filter", None)  # since Python 3.11.4
-            tar.extractall(Path(scratch) / "artifact")
-        (Path(scratch) / "artifact").rename(folder)
+    """Extract the files and folders of an archive of `pack` into a new folder.
+
+    Links and devices are left out, because an artifact has none and they may lead out of the folder.
+
+    Raises:
+        tarfile.TarError: It is no archive, or a path leads out of the folder.
+    """
+    folder.mkdir()
+    with tarfile.open(fileobj=io.BytesIO(archive), mode="r:") as tar:
+        tar.extractall(folder, [member for member in tar if member.isreg() or member.isdir()], filter="data")
 
 
 def _check_files(job: Job) -> None:
