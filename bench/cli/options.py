@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bench.errors import UserError, did_you_mean
+from bench.errors import StorageError, UserError, did_you_mean
 
 if TYPE_CHECKING:
     from bench.export.provenance import Provenance
@@ -36,16 +37,17 @@ Language = Annotated[str, typer.Option("--lang", help="Output language: en or ko
 
 
 def check_writable(out: Path) -> None:
-    """Create the folder of `--out`; raise `UserError` if it cannot be written."""
+    """Create the folder of `--out`; raise `UserError` if it cannot be written, `StorageError` if the disk is full."""
     try:
         out.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=out):
-            pass
+        with tempfile.TemporaryFile(dir=out) as file:
+            file.write(bytes(4096))
     except OSError as error:
-        raise UserError(
+        error_class = StorageError if error.errno in (errno.ENOSPC, errno.EDQUOT) else UserError
+        raise error_class(
             f"--out {out}: cannot be written: {error.strerror}",
             location=str(out.absolute()),
-            hint="--out FOLDER, with a folder that you may write to",
+            hint="--out FOLDER, with a folder that you may write to and room on its disk",
         ) from None
 
 

@@ -44,6 +44,9 @@ SaveArtifacts = Annotated[
     bool, typer.Option("--save-artifacts", help="Keep adapters or weights beside each record, for bench export.")
 ]
 
+FAILED_STATUSES = ("error", "timeout")
+"""Statuses of runs that make the exit code 1."""
+
 
 def command(
     methods: Methods,
@@ -97,7 +100,7 @@ def command(
     check_writable(out)
     records = _run_with_progress_bars(jobs, chosen_executor, out, force, active_trackers)
     _print_comparison(records, out, format)
-    sys.exit(1 if any(record.status in ("error", "timeout") for record in records) else 0)
+    sys.exit(1 if any(record.status in FAILED_STATUSES for record in records) else 0)
 
 
 def _print_plan(jobs: list[Job], format: Format) -> None:
@@ -142,6 +145,7 @@ class ProgressBars:
 
     def finished(self, index: int, job: Job, record: Record, is_new: bool) -> None:
         """Replace the bar of a job by a line with its status."""
+        from bench.execution.result_folder import stored_file
         from bench.report.trackers import log_record
 
         if index in self.bar_ids:
@@ -149,11 +153,23 @@ class ProgressBars:
         warnings = log_record(record, self.trackers, self.out)
         suffix = "" if is_new else " (existing record)"
         self.console.print(f"{self._title(index, job)}: {record.status}{suffix}", highlight=False)
+        file = stored_file(record, self.out)
+        if file.stem != record.id:
+            warnings = [*warnings, _describe_kept_record(record, self.out, file)]
         for warning in warnings:
             self.console.print(f"warning: {warning}", style="yellow", markup=False, highlight=False)
 
     def _title(self, index: int, job: Job) -> str:
         return f"{job.spec.method.name} seed {job.spec.seed} ({index + 1}/{self.job_count})"
+
+
+def _describe_kept_record(record: Record, out: Path, failure_file: Path) -> str:
+    """Describe where the record of a failed run is if that of an earlier successful run stays."""
+    exit_code = 1 if record.status in FAILED_STATUSES else 0
+    return (
+        f"this run ended with {record.status}, exit code {exit_code}; its record is {failure_file}; "
+        f"the record of the earlier successful run stays as it was: {out / record.id}.json"
+    )
 
 
 def _run_with_progress_bars(
@@ -185,7 +201,9 @@ def _print_comparison(records: list[Record], out: Path, format: Format) -> None:
     if format is Format.json:
         tables = results.summaries_by_size.values() or [results.summaries]
         rows = [row.model_dump(mode="json") for table in tables for row in table]
-        print(json.dumps({"rows": rows, "records": [str(out / f"{record.id}.json") for record in records]}))
+        from bench.execution.result_folder import stored_file
+
+        print(json.dumps({"rows": rows, "records": [str(stored_file(record, out)) for record in records]}))
         return
     from rich.console import Console
 

@@ -102,6 +102,8 @@ def _run_job(
         exit_code = 0
     except SystemExit as exit_request:
         code = exit_request.code
+        if isinstance(code, str):
+            print(code, file=sys.stderr)
         exit_code = code if isinstance(code, int) else int(code is not None)
     except BaseException:
         sys.excepthook(*sys.exc_info())

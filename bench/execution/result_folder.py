@@ -164,6 +164,12 @@ def failure_file(out: Path, id: str) -> Path:
     return out / f"{id}.json.failed"
 
 
+def stored_file(record: Record, out: Path) -> Path:
+    """Return the file that `store_record` has written for a record."""
+    failures = failure_file(out, record.id)
+    return failures if record.status != "ok" and failures.is_file() else out / f"{record.id}.json"
+
+
 def has_good_record(out: Path, id: str) -> bool:
     """Return True if the folder has a valid record of a successful run with this id."""
     file = out / f"{id}.json"

@@ -40,6 +40,11 @@ OBJECT_STORE_BYTES = 256 * 2**20
 """Size of Ray's object store, which takes only records and artifacts."""
 RAY_VARIABLES = {"RAY_USAGE_STATS_ENABLED": "0"}
 """Environment variables that keep Ray from sending usage statistics; a setting of the user takes precedence."""
+ONE_MACHINE_VARIABLES = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+"""Environment variables with which a Ray instance of one machine listens on the loopback interface only.
+
+Ray does so by default on Windows and macOS, and this variable selects that on Linux too. Ray reads it when imported.
+"""
 MAX_ERROR_CHARS = 300
 
 Item = TypeVar("Item")
@@ -224,10 +229,11 @@ def _connect(requested: RayResources) -> None:
 
     Raises `UserError` if no cluster answers.
     """
-    for variable, value in RAY_VARIABLES.items():
+    is_one_machine = requested.address == "ray"
+    for variable, value in (RAY_VARIABLES | (ONE_MACHINE_VARIABLES if is_one_machine else {})).items():
         os.environ.setdefault(variable, value)
     init_kwargs: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
-    if requested.address == "ray":
+    if is_one_machine:
         address = "local"
         init_kwargs |= {"include_dashboard": False, "object_store_memory": OBJECT_STORE_BYTES}
     else:
