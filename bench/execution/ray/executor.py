@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 
 from filelock import FileLock
 
+from bench import scratch
 from bench.errors import UserError
 from bench.execution import launcher, result_folder
 from bench.execution.job import Job
@@ -300,7 +301,7 @@ def _check_nodes(node_names: dict[str, str], jobs: Sequence[Job], folder: str | 
 
 
 def _unpack_result(job: Job, record_json: object, archive: object, new: Path) -> Record:
-    """Return the record that a node has sent, and extract its artifact into the folder `new`.
+    """Return the record that a node has sent, written into the folder `new` with its artifact beside it.
 
     What a node sends is checked like any other file of unknown origin; a result that is not that of the job becomes
     the record of a failure.
@@ -309,11 +310,14 @@ def _unpack_result(job: Job, record_json: object, archive: object, new: Path) ->
         if not isinstance(record_json, bytes) or not isinstance(archive, bytes):
             raise ValueError("the record and the artifact are no bytes")
         record = Record.from_json(record_json)
-        if record.id != job.spec.id or record.spec.id != job.spec.id:
+        if record.id != job.spec.id:
             raise ValueError(f"it belongs to the run '{record.id}'")
-        if archive and record.status == "ok" and job.save_artifacts:
-            node.unpack(archive, new / job.spec.id)
+        record.write(new)
+        if record.status == "ok" and job.save_artifacts:
+            node.unpack(archive, new / record.id)
     except (ValueError, tarfile.TarError) as error:
+        for file in new.iterdir():
+            scratch.remove_path(file)
         message = f"the node returned an invalid result for the run '{job.spec.id}': {_first_line(error)}"
         return launcher.failed_record(job, "error", Failure(kind="InvalidResult", message=message, trace=str(error)))
     return record
