@@ -41,7 +41,7 @@ def check_writable(out: Path) -> None:
     try:
         out.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=out) as file:
-            file.write(bytes(4096))
+            file.write(b"x")
     except OSError as error:
         error_class = StorageError if error.errno in (errno.ENOSPC, errno.EDQUOT) else UserError
         raise error_class(

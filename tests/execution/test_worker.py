@@ -196,6 +196,74 @@ def test_run_killed_worker_has_a_record_and_others_finish(
     assert row["status"] == "error" and "SIGKILL" in row["reason"]
 
 
+def process_tree(pid: int) -> dict[str, psutil.Process]:
+    """Return the launcher, its fork server and its worker while a run is in progress."""
+    launcher = psutil.Process(pid)
+    children = launcher.children(recursive=True)
+    return {"launcher": launcher, "fork server": children[0], "worker": children[-1]}
+
+
+@pytest.mark.parametrize("target", ["launcher", "fork server", "worker"])
+def test_run_killed_anywhere_keeps_good_results_and_leaves_nothing(
+    start: Start,
+    run_bench: Bench,
+    arguments: list[str],
+    write_method: WriteMethod,
+    environment: dict[str, str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    target: str,
+) -> None:
+    scratch, results = tmp_path / "tmp", tmp_path / "results"
+    scratch.mkdir()
+    monkeypatch.setitem(environment, "TMPDIR", str(scratch))
+    body = f"        import tempfile; (Path(tempfile.mkdtemp()) / 'model').write_bytes(bytes(1000)){WAIT}"
+    arguments = [*arguments, "--methods", write_method("waits", body), "--save-artifacts"]
+    assert run_bench(*arguments).returncode == 0
+    good = {file: file.read_bytes() for file in results.rglob("*") if file.is_file()}
+    assert len(good) == 3 and list(scratch.iterdir()) == []
+    (tmp_path / "pid").unlink()
+    (tmp_path / "gate").touch()
+    command = start(*arguments, "--force")
+    wait_for_number(tmp_path / "pid")
+    assert list(scratch.rglob("model")), "temporary files of the worker belong to the folder of its launcher"
+    processes = process_tree(command.pid)
+    processes[target].kill()
+    _, err = command.communicate(timeout=300)
+    _, alive = psutil.wait_procs(processes.values(), timeout=60)
+    assert not alive
+    if target != "launcher":
+        assert command.returncode == 1, err
+        assert all(text in " ".join(err.split()) for text in ("stays as it was", ".json.failed", "exit code 1"))
+    (tmp_path / "gate").unlink()
+    again = run_bench(*arguments)
+    assert again.returncode == 0 and "existing record" in again.stderr
+    assert {file: file.read_bytes() for file in good} == good
+    assert {*results.rglob("*")} - {*good, *results.glob("*.failed")} == {
+        results / records_by_method(results)["waits"].id
+    }
+    assert list(scratch.iterdir()) == []
+
+
+def test_run_without_room_says_so_and_keeps_the_good_record(
+    run_bench: Bench, arguments: list[str], write_method: WriteMethod, environment: dict[str, str], tmp_path: Path
+) -> None:
+    arguments = [*arguments, "--methods", write_method("mine")]
+    assert run_bench(*arguments).returncode == 0
+    (file,) = (tmp_path / "results").glob("*.json")
+    content = file.read_bytes()
+    limited = "import resource, sys; limit = int(sys.argv.pop(1)); from bench.cli import main; sys.argv[0] = 'bench'; "
+    limited += "resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)); main()"
+    # Files may have this many bytes: too few for the record of a success, or also for that of a failure.
+    for limit, where in ((len(content) - 200, "stdout"), (1000, "stderr")):
+        command = [sys.executable, "-c", limited, str(limit), *arguments, "--force"]
+        process = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
+        assert process.returncode == 1, process.stderr
+        assert "file too large" in " ".join(getattr(process, where).lower().split())
+        assert "Traceback" not in process.stderr
+        assert file.read_bytes() == content
+
+
 @pytest.mark.parametrize("interruption", ["interrupt", "terminal interrupt", "terminate"])
 def test_run_interrupted_keeps_records_and_continues_when_repeated(
     start: Start, run_bench: Bench, arguments: list[str], write_method: WriteMethod, tmp_path: Path, interruption: str

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import COLORS, FEELINGS, Bench, MakeRecord, MakeTask
+from conftest import COLORS, FEELINGS, Bench, MakeTask
 
 from bench.cli import answer as answer_cli
 from bench.cli import export as export_cli
@@ -331,17 +331,3 @@ def test_save_numbers_any_memory_order_keeps_values(tmp_path: Path) -> None:
     artifacts.save_numbers(tmp_path / "numbers.safetensors", arrays)
     for name, saved in load_file(tmp_path / "numbers.safetensors").items():
         assert (saved == array).all(), name
-
-
-def test_record_writer_removes_leftovers_and_keeps_successes_only(make_record: MakeRecord, tmp_path: Path) -> None:
-    record = make_record()
-    leftover = tmp_path / f".{record.id}.kept.old"
-    leftover.mkdir()
-    failed = record.model_copy(update={"status": "error"})
-    for written, has_artifacts in ((record, True), (failed, False)):
-        with artifacts.record_writer(tmp_path, record.id, keep=True) as (saved, write):
-            (saved / "adapter_config.json").write_text("{}", "utf-8")
-            write(written)
-        assert (tmp_path / record.id).is_dir() is has_artifacts
-        assert list(read_all(tmp_path)) == [written]
-    assert {path.name for path in tmp_path.iterdir()} == {f"{record.id}.json"}
