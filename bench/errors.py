@@ -35,7 +35,7 @@ class UserError(Exception):
 
 
 class StorageError(UserError):
-    """Valid input, but files cannot be written after runs have started: the disk is full, for example."""
+    """Valid input, but files cannot be written; for example, the disk is full."""
 
     exit_code = 1
 

@@ -24,11 +24,12 @@ UNLOCKED_AGE_S = 3600.0
 
 @contextmanager
 def scratch_folder(parent: Path | None = None) -> Iterator[Path]:
-    """Create a folder that is deleted at the end of the context, or by the next command if this process is killed.
+    """Create a folder that is deleted at the end of the context.
 
-    The owner holds a lock on a file in the folder, which the system releases however the owner ends. So a folder whose
-    lock can be acquired has no owner. The name of the folder contains a digest of the host's name, because not every
-    file system that several machines share passes locks on from one machine to another.
+    If this process is killed, the next command deletes it. The owner holds a lock on a file in the folder, which the
+    system releases however the owner ends. So a folder whose lock can be acquired has no owner. The name of the folder
+    contains a digest of the host's name, because not every file system that several machines share passes locks on
+    from one machine to another.
 
     Args:
         parent: Folder to create it in, under a hidden name; None for the system's folder for temporary files.
@@ -113,7 +114,9 @@ def _root_and_prefix(parent: Path | None) -> tuple[Path, str]:
 
 
 def _has_lock_file(folder: Path) -> bool:
-    """Return True if a scratch folder has a lock file, or is so old that its owner must have ended before creating one.
+    """Return True if a scratch folder has a lock file, or is old enough to have none.
+
+    The owner of an old folder without one must have ended before creating it.
 
     Raises:
         OSError: The folder has just been deleted.

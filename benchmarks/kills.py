@@ -223,13 +223,10 @@ def processes_of(folder: Path) -> list[int]:
 
 def start_next_command(folder: Path) -> None:
     """Do what the next command does at its start: store what is whole and delete the rest."""
-    from bench import scratch
-
     results = folder / "results"
+    tempfile.tempdir = str(folder / "tmp")
     with result_folder.folder_lock(results, lambda state: None):
         result_folder.recover_results(results)
-    tempfile.tempdir = str(folder / "tmp")
-    scratch.remove_abandoned_folders()
     tempfile.tempdir = None
 
 

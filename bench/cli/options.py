@@ -37,7 +37,12 @@ Language = Annotated[str, typer.Option("--lang", help="Output language: en or ko
 
 
 def check_writable(out: Path) -> None:
-    """Create the folder of `--out`; raise `UserError` if it cannot be written, `StorageError` if the disk is full."""
+    """Create the folder of `--out`.
+
+    Raises:
+        UserError: The folder cannot be written.
+        StorageError: The disk is full.
+    """
     try:
         out.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=out) as file:

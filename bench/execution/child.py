@@ -1,6 +1,7 @@
-"""Start of a process that ends with its parent: `python -m bench.execution.child PARENT_PID MODULE ARGUMENTS…`.
+"""Start of a process that ends with its parent.
 
-A launcher that is killed cannot end its processes any more, so the system has to (on Linux).
+Started as `python -m bench.execution.child PARENT_PID MODULE ARGUMENTS…`, it runs the module as a script. A launcher
+that is killed cannot end its processes any more, so the system has to (on Linux).
 """
 
 from __future__ import annotations
@@ -17,9 +18,10 @@ PR_SET_PDEATHSIG = 1  # https://man7.org/linux/man-pages/man2/PR_SET_PDEATHSIG.2
 
 
 def end_with_parent(parent_pid: int) -> None:
-    """Let the system kill this process when its parent ends, or exit now if that has happened already.
+    """Let the system kill this process when its parent ends.
 
-    Does nothing on systems other than Linux. The parent counts as ended when the thread that started this process ends.
+    Exits now if the parent has ended already. Does nothing on systems other than Linux. The parent counts as ended when
+    the thread that started this process ends.
     """
     if sys.platform != "linux":
         return

@@ -1,7 +1,7 @@
-"""Folder of results: its lock, and the steps in which the record and the artifact of a run get into it.
+"""Folder of results: its lock, and the way of a record and its artifact into it.
 
-A run writes into a scratch folder beside the records. Only what is whole is moved into its place, by renaming, so that
-whoever is killed at any moment leaves either the earlier record and artifact or the new ones.
+A run writes into a scratch folder beside the records. Only what is whole is moved into its place, by renaming, so a
+command that is killed at any moment leaves either the earlier record and artifact or the new ones.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ def check_record_path(out: Path, id: str) -> None:
 
 @contextmanager
 def storage_errors(folder: Path) -> Iterator[None]:
-    """Turn errors of the file system into a `StorageError` that names the file, or else the folder."""
+    """Raise errors of the file system as `StorageError` with the file, or else the folder."""
     try:
         yield
     except TimeoutError:
@@ -99,12 +99,13 @@ def storage_errors(folder: Path) -> Iterator[None]:
 
 
 def recover_results(out: Path) -> None:
-    """Store the whole results of commands that were killed, and delete the rest that they left.
+    """Store the whole results of commands that were killed, and delete the rest.
 
-    The caller holds the lock of the folder.
+    Their temporary files elsewhere are deleted too. The caller holds the lock of the folder.
     """
     with storage_errors(out):
         scratch.remove_abandoned_folders(out, lambda folder: _move_results(folder, out))
+        scratch.remove_abandoned_folders()
 
 
 @contextmanager
@@ -117,7 +118,9 @@ def new_results(out: Path) -> Iterator[Path]:
 
 
 def read_new_record(new: Path, id: str, keep: bool) -> Record | None:
-    """Return the record that a run has written; None if it has written none, or not all that belongs to it.
+    """Return the record that a run has written.
+
+    Returns None if it has written none, or not all that belongs to it.
 
     Args:
         new: Folder of `new_results`.
@@ -160,7 +163,7 @@ def store_record(record: Record, new: Path, out: Path) -> None:
 
 
 def failure_file(out: Path, id: str) -> Path:
-    """Return the file that takes the record of a failed run if the record of a successful one stays."""
+    """Return the file for the record of a failed run beside that of a successful one."""
     return out / f"{id}.json.failed"
 
 
@@ -180,7 +183,7 @@ def has_good_record(out: Path, id: str) -> bool:
 
 
 def _move_results(folder: Path, out: Path) -> None:
-    """Move the record and the artifact in the folder `READY` of a scratch folder into the folder of results.
+    """Move what is in the folder `READY` of a scratch folder into the folder of results.
 
     An artifact of an earlier run leaves its place before the new record comes, and the new artifact comes after it. So
     no artifact ever stands beside the record of another run. The steps may be repeated after an interruption.
@@ -195,7 +198,7 @@ def _move_results(folder: Path, out: Path) -> None:
 
 
 def _replace_record(file: Path, out: Path, replaced: Path) -> None:
-    """Move a record file into the folder of results, and the artifact of the earlier run to the path `replaced`."""
+    """Move a record file into the folder of results, and an earlier artifact to `replaced`."""
     earlier = out / file.stem
     if os.path.lexists(earlier):
         earlier.rename(replaced)

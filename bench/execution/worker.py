@@ -44,14 +44,17 @@ def main(job_file: str, new: str, progress_file: str, earlier_import: Phase | No
 
 
 def use_temporary_folder(folder: Path) -> None:
-    """Create temporary files of this process, and of those that it starts, in a folder that its launcher deletes."""
+    """Create temporary files in a folder of the launcher, which deletes it.
+
+    This holds for this process and for those that it starts.
+    """
     temporary = folder / "tmp"
     temporary.mkdir(exist_ok=True)
     os.environ["TMPDIR"] = tempfile.tempdir = str(temporary)
 
 
 def write_or_exit(write: Callable[[Record], object], record: Record) -> None:
-    """Write a record, or exit with the reason why that is impossible as the last line of the log."""
+    """Write a record; if that fails, exit with the reason as the last line of the log."""
     try:
         write(record)
     except OSError as error:

@@ -164,7 +164,10 @@ class RayExecutor:
             result_folder.recover_results(out)
 
     def _run(self, job: Job, on_progress: ProgressCallback) -> tuple[bytes, bytes] | Record:
-        """Run a job as a Ray task; return its record as JSON and its archive, or the record of Ray's error."""
+        """Run a job as a Ray task.
+
+        Returns the record as JSON and the archive of the artifact, or the record of Ray's error.
+        """
         import ray
 
         with self.mutex:
@@ -301,7 +304,7 @@ def _check_nodes(node_names: dict[str, str], jobs: Sequence[Job], folder: str | 
 
 
 def _unpack_result(job: Job, record_json: object, archive: object, new: Path) -> Record:
-    """Return the record that a node has sent, written into the folder `new` with its artifact beside it.
+    """Write the result that a node has sent into the folder `new`; return its record.
 
     What a node sends is checked like any other file of unknown origin; a result that is not that of the job becomes
     the record of a failure.
