@@ -39,6 +39,9 @@ def task_command(
     target: Annotated[str | None, typer.Option(help="Column of the correct answer, e.g. answer.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Random seed of the split.")] = 0,
     model: Annotated[str, typer.Option(help="Model whose tokenizer counts answer tokens.")] = "bookworm",
+    drop_leaks: Annotated[
+        bool, typer.Option("--drop-leaks", help="Copy the task folder of --from without repeated questions.")
+    ] = False,
 ) -> None:
     """Create a task folder from rows: split without leaks, and checked.
 
@@ -54,10 +57,18 @@ def task_command(
     task_builder.check_new_folder(folder)
     model_folder = registry.find_model(model)
     checkpoint.check_model_folder(model_folder)
-    tokenize = checkpoint.load_tokenizer(model_folder)
-    rows = readers.read_source(source, input, target)
-    context = checkpoint.context_length(model_folder)
-    draft = task_builder.build_task(rows, folder.name, lambda text: len(tokenize(text, False)), seed, context)
+    if Path(source).is_dir():
+        if not drop_leaks or input or target:
+            hint = f"copy it without leaks: bench new task {name} --from {source} --drop-leaks"
+            raise UserError(f"--from {source} is a folder, not a file of rows", hint=hint)
+        draft = task_builder.copy_without_leaks(Path(source), folder.name)
+    else:
+        tokenize = checkpoint.load_tokenizer(model_folder)
+        rows = readers.read_source(source, input, target)
+        context = checkpoint.context_length(model_folder)
+        draft = task_builder.build_task(rows, folder.name, lambda text: len(tokenize(text, False)), seed, context)
+        if drop_leaks:
+            draft.notes.append("no row left out: every question is in one split")
     draft.write(folder)
     for note in draft.notes:
         print(f"- {note}")

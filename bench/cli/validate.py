@@ -22,6 +22,7 @@ def command(
     what: Annotated[str, typer.Argument(help="Task or method: name or path, e.g. ./mytask.", show_default=False)],
     model: Annotated[str, typer.Option(help="Model whose tokenizer measures the task.")] = "bookworm",
     format: FormatOption = Format.table,
+    list_all: Annotated[bool, typer.Option("--list", help="Show all cases of each finding, not three.")] = False,
 ) -> None:
     """Check a task, or a method against its contract.
 
@@ -32,7 +33,7 @@ def command(
     if format is Format.json:
         print(result.json())
     else:
-        result.show()
+        result.show(list_all)
     sys.exit(0 if result.valid else 1)
 
 
@@ -56,8 +57,8 @@ class ValidationResult:
         findings = [vars(finding) for finding in self.findings]
         return json.dumps({"valid": self.valid} | self.header | {"findings": findings})
 
-    def show(self) -> None:
-        """Print headline, errors, warnings and verdict for a terminal of 80 columns."""
+    def show(self, list_all: bool = False) -> None:
+        """Print headline, findings with examples or all cases, and verdict in 80 columns."""
         from rich.console import Console
 
         print(self.headline)
@@ -68,7 +69,7 @@ class ValidationResult:
                 if finding.is_error is is_error and finding.message != self.headline
             ]
             if findings:
-                Console().print("", title, findings_table(findings), "", sep="\n")
+                Console().print("", title, findings_table(findings, list_all), "", sep="\n")
         print(f"{self.header['name']}: {'valid' if self.valid else 'has errors'}")
 
 
@@ -85,8 +86,8 @@ def validate(ref: str, model: str) -> ValidationResult:
     return _validate_task(ref, model)
 
 
-def findings_table(findings: list[TaskFinding]) -> Table:
-    """Build a table of findings: check, count, and message with examples."""
+def findings_table(findings: list[TaskFinding], list_all: bool = False) -> Table:
+    """Build a table of findings: check, count, and message with examples or with all cases."""
     from rich.table import Table
     from rich.text import Text
 
@@ -94,7 +95,7 @@ def findings_table(findings: list[TaskFinding]) -> Table:
     for justify in ("left", "right", "left"):
         table.add_column(justify=justify, overflow="fold", no_wrap=justify == "right")
     for finding in findings:
-        examples = "".join(f"\n· {example}" for example in finding.examples)
+        examples = "".join(f"\n· {example}" for example in (finding.cases if list_all else finding.examples))
         check = Text(finding.check, style="bold red" if finding.is_error else "bold")
         table.add_row(check, str(finding.count), Text(finding.message).append(examples, style="dim"))
     return table
@@ -154,4 +155,4 @@ def _left_out_rows(card: TaskCard) -> list[TaskFinding]:
         return []
     message = f"Rows of {origin['hub']} at {origin['revision']} that were left out or merged."
     reasons = tuple(f"{reason}: {count}" for reason, count in counts.items())
-    return [TaskFinding("hub", False, sum(counts.values()), message, reasons)]
+    return [TaskFinding("hub", False, sum(counts.values()), message, reasons, reasons)]

@@ -15,9 +15,10 @@ from typing import Any
 import yaml
 
 from bench.data.readers import RowSource, SourceRow, deduplicate
-from bench.data.text import excerpt
+from bench.data.text import excerpt, match_key
 from bench.errors import UserError
-from bench.task_card import check_task_name
+from bench.task import SPLITS, load_task
+from bench.task_card import check_task_name, read_card
 
 MIN_QUESTIONS = 30
 MAX_TEST_ROWS, MAX_VALIDATION_ROWS = 500, 200
@@ -58,6 +59,8 @@ class TaskDraft:
     card: dict[str, Any]
     splits: dict[str, list[dict[str, Any]]]
     notes: list[str] = field(default_factory=list)
+    scorer: str | None = None
+    """The text of `task.py`; None if the task has no metric of its own."""
 
     def write(self, folder: Path) -> None:
         """Write the task folder.
@@ -75,6 +78,8 @@ class TaskDraft:
         for split, rows in self.splits.items():
             lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
             (folder / f"{split}.jsonl").write_text(lines, "utf-8")
+        if self.scorer is not None:
+            (folder / "task.py").write_text(self.scorer, "utf-8")
 
 
 def build_task(
@@ -129,6 +134,42 @@ def build_task(
     kind = f"closed answers: {len(labels)} labels" if labels else "open answers"
     card = {key: value for key, value in card.items() if value is not None}
     return TaskDraft(card, splits, [f"format: {source.shape}", kind, *notes])
+
+
+def copy_without_leaks(folder: Path, name: str) -> TaskDraft:
+    """Copy a task without the questions of a split that a later one repeats.
+
+    Train loses the questions of validation and test, and validation those of test, so that test stays the same.
+
+    Args:
+        folder: Folder of the task.
+        name: Name of the copy.
+
+    Raises:
+        UserError: The task is not valid, its rows are on the hub, or too few of them are left.
+    """
+    if read_card(folder / "task.yaml").data is not None:
+        raise UserError(f"{folder}: a task with hub data has no leaks", hint="drop its rows with the key 'data'")
+    loaded = load_task(folder)
+    later_keys: set[str] = set()
+    splits: dict[str, list[dict[str, Any]]] = {}
+    notes = []
+    for split in reversed(SPLITS):
+        content = (folder / f"{split}.jsonl").read_text("utf-8-sig")
+        rows = [json.loads(line) for line in content.split("\n") if line.strip()]
+        splits[split] = [row for row in rows if match_key(row["input"]) not in later_keys]
+        later_keys |= {match_key(row["input"]) for row in rows}
+        if len(rows) > len(splits[split]):
+            notes.append(f"{split}: {len(rows) - len(splits[split])} rows that a later split repeats left out")
+        if not splits[split]:
+            raise UserError(f"{folder}: every question of {split} is in a later split", hint="add other rows")
+    scorer_file = folder / "task.py"
+    return TaskDraft(
+        loaded.card.model_dump(mode="json", exclude_unset=True) | {"name": name},
+        {split: splits[split] for split in SPLITS},
+        notes or ["no row left out: no question is in two splits"],
+        scorer_file.read_text("utf-8") if scorer_file.exists() else None,
+    )
 
 
 def _template(answers: Iterable[str], korean: bool) -> str:

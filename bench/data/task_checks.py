@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import math
 import re
+import shlex
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import NamedTuple
 
 from bench.data.text import (
     NEAR_DUPLICATE_COSINE,
@@ -18,6 +21,7 @@ from bench.data.text import (
     near_duplicates,
     spelling_key,
 )
+from bench.metrics import canonical_number, normalize_text
 from bench.task import SPLITS, Task, TaskRow
 
 MAX_EXAMPLES = 3
@@ -41,6 +45,11 @@ class TaskFinding:
     count: int
     message: str
     examples: tuple[str, ...] = ()
+    """The first cases."""
+    cases: tuple[str, ...] = ()
+    """All cases."""
+    splits: tuple[str, ...] = ()
+    """Of a leak: the split that contains the input, and the later one that repeats it."""
 
 
 @dataclass(frozen=True)
@@ -71,8 +80,19 @@ class CheckedTask:
     """Context length of the model, in tokens."""
 
 
-CheckResult = tuple[int, str, Sequence[str]]
-"""The number of cases (0: no finding), the meaning with a hint, and the cases to show."""
+class CheckResult(NamedTuple):
+    """The result of a check before it is named."""
+
+    num_cases: int
+    """0: no finding."""
+    message: str
+    """The meaning, with a hint."""
+    cases: Sequence[str] = ()
+    num_examples: int = MAX_EXAMPLES
+    """Number of cases to show in a table."""
+    splits: tuple[str, ...] = ()
+
+
 Check = Callable[[CheckedTask], CheckResult]
 
 
@@ -90,10 +110,14 @@ def check_task(task: Task, tokenize: Tokenize, context: int) -> list[TaskFinding
     checked = CheckedTask(task, tuple(_measure_rows(task, tokenize)), context)
     findings = []
     for is_error, checks in ((True, ERROR_CHECKS), (False, WARNING_CHECKS)):
-        for name, check in checks.items():
-            count, message, cases = check(checked)
-            if count:
-                findings.append(TaskFinding(name, is_error, count, message, tuple(cases)))
+        for name, check in checks:
+            result = check(checked)
+            if result.num_cases:
+                cases = tuple(result.cases)
+                examples = cases[: result.num_examples]
+                findings.append(
+                    TaskFinding(name, is_error, result.num_cases, result.message, examples, cases, result.splits)
+                )
     return findings
 
 
@@ -115,18 +139,21 @@ def _measure_rows(task: Task, tokenize: Tokenize) -> Iterable[CheckedRow]:
 
 
 def _result(cases: Sequence[str], message: str) -> CheckResult:
-    """Return the number of all cases, and the first of them as examples."""
-    return len(cases), message, cases[:MAX_EXAMPLES]
+    return CheckResult(len(cases), message, cases)
 
 
-def _check_leaks(checked: CheckedTask) -> CheckResult:
+def _check_leaks(earlier: str, later: str, checked: CheckedTask) -> CheckResult:
     first_rows: dict[str, CheckedRow] = {}
-    cases = []
     for row in checked.rows:
-        first = first_rows.setdefault(row.key, row)
-        if first.split != row.split:
-            cases.append(f"{row} = {first}: {excerpt(row.row.input)}")
-    return _result(cases, "Inputs that an earlier split contains: the answer may be memorized. Remove one of them.")
+        if row.split == earlier:
+            first_rows.setdefault(row.key, row)
+    repeated = [row for row in checked.rows if row.split == later and row.key in first_rows]
+    cases = [f"{row} = {first_rows[row.key]}: {excerpt(row.row.input)}" for row in repeated]
+    message = (
+        f"From {earlier} to {later}: inputs that both contain, so the answer may be memorized. Remove one of them, or: "
+        f"bench new task NAME --from {shlex.quote(str(checked.task.folder))} --drop-leaks"
+    )
+    return CheckResult(len(cases), message, cases, splits=(earlier, later))
 
 
 def _check_duplicates(checked: CheckedTask) -> CheckResult:
@@ -190,7 +217,7 @@ def _check_cut(checked: CheckedTask) -> CheckResult:
     texts = [(row, text.rstrip()) for row in checked.rows for text in row.row.references]
     open_texts = [(row, text) for row, text in texts if _ends_open(text[-1])]
     if checked.task.card.labels is not None or len(texts) - len(open_texts) < MIN_CLOSED_SHARE * len(texts):
-        return 0, "", ()
+        return CheckResult(0, "")
     cases = [f"{row}: {excerpt(text, position=len(text))}" for row, text in open_texts]
     message = "Targets without the closing mark that nearly all others end in: they may be truncated. Complete them."
     return _result(cases, message)
@@ -253,14 +280,14 @@ def _check_near_duplicates(checked: CheckedTask) -> CheckResult:
 def _check_balance(checked: CheckedTask) -> CheckResult:
     labels = checked.task.card.labels
     if labels is None:
-        return 0, "", ()
+        return CheckResult(0, "")
     shares: dict[tuple[str, str], float] = {}
     for split, rows in checked.task.splits.items():
         counts = Counter(row.target for row in rows)
         shares |= {(split, label): counts[label] / len(rows) for label in labels}
     total_variation = sum(abs(shares["train", label] - shares["test", label]) for label in labels) / 2
     largest = max(shares["test", label] for label in labels)
-    by_frequency = sorted(labels, key=lambda label: -shares["train", label])[:MAX_LABELS_SHOWN]
+    by_frequency = sorted(labels, key=lambda label: -shares["train", label])
     cases = [
         f"{excerpt(label, ANSWER_COLUMNS)}: " + ", ".join(f"{split} {shares[split, label]:.1%}" for split in SPLITS)
         for label in by_frequency
@@ -269,7 +296,7 @@ def _check_balance(checked: CheckedTask) -> CheckResult:
         f"Shares of the labels. Always answering the same label is right in up to {largest:.1%} of test. "
         f"Between train and test the shares differ by {total_variation:.1%} (total variation)."
     )
-    return len(labels), message, cases
+    return CheckResult(len(labels), message, cases, MAX_LABELS_SHOWN)
 
 
 def _check_token_lengths(checked: CheckedTask) -> CheckResult:
@@ -279,7 +306,7 @@ def _check_token_lengths(checked: CheckedTask) -> CheckResult:
         prompt = _quantiles(row.prompt_tokens for row in rows)
         target = _quantiles(row.target_tokens for row in rows)
         cases.append(f"{split}: prompt {prompt}; target {target}")
-    return len(checked.rows), "Tokens of prompt and target: median, 95th percentile, maximum.", cases
+    return CheckResult(len(checked.rows), "Tokens of prompt and target: median, 95th percentile, maximum.", cases)
 
 
 def _quantiles(lengths: Iterable[int]) -> str:
@@ -305,24 +332,48 @@ def _check_test_size(checked: CheckedTask) -> CheckResult:
         "Few test rows: only large differences between methods can be detected. "
         f"{RECOMMENDED_TEST_ROWS} rows or more are recommended."
     )
-    return (num_rows if num_rows < RECOMMENDED_TEST_ROWS else 0), message, ()
+    return CheckResult(num_rows if num_rows < RECOMMENDED_TEST_ROWS else 0, message)
 
 
-ERROR_CHECKS: dict[str, Check] = {
-    "leak": _check_leaks,
-    "duplicate": _check_duplicates,
-    "contradiction": _check_contradictions,
-    "white-space": _check_white_space,
-    "case": _check_case,
-    "cut": _check_cut,
-    "format": _check_format,
-    "label": _check_labels,
-    "too-long": _check_length,
-}
-WARNING_CHECKS: dict[str, Check] = {
-    "near-duplicate": _check_near_duplicates,
-    "balance": _check_balance,
-    "lengths": _check_token_lengths,
-    "answer-in-input": _check_answer_in_input,
-    "small-test": _check_test_size,
-}
+def _check_normalized_numbers(checked: CheckedTask) -> CheckResult:
+    rule = checked.task.card.normalize
+    if rule == "text" or checked.task.scorer is not None:
+        return CheckResult(0, "")
+    rows_by_key: dict[str, dict[str, tuple[CheckedRow, str]]] = defaultdict(dict)
+    for row in checked.rows:
+        for answer in row.answers:
+            number = canonical_number(answer.strip())
+            if number is not None:
+                rows_by_key[normalize_text(answer, rule)].setdefault(number, (row, answer))
+    cases = [
+        " = ".join(f"{excerpt(answer, ANSWER_COLUMNS)} of {row}" for row, answer in rows.values())
+        for rows in rows_by_key.values()
+        if len(rows) > 1
+    ]
+    message = (
+        f"Different numbers that are the same answer with 'normalize: {rule}', because it removes signs and decimal "
+        "points. Write normalize: text in task.yaml."
+    )
+    return _result(cases, message)
+
+
+LEAK_PATHS = (("train", "validation"), ("train", "test"), ("validation", "test"))
+ERROR_CHECKS: tuple[tuple[str, Check], ...] = (
+    *(("leak", partial(_check_leaks, *path)) for path in LEAK_PATHS),
+    ("duplicate", _check_duplicates),
+    ("contradiction", _check_contradictions),
+    ("white-space", _check_white_space),
+    ("case", _check_case),
+    ("cut", _check_cut),
+    ("format", _check_format),
+    ("label", _check_labels),
+    ("too-long", _check_length),
+)
+WARNING_CHECKS: tuple[tuple[str, Check], ...] = (
+    ("near-duplicate", _check_near_duplicates),
+    ("balance", _check_balance),
+    ("lengths", _check_token_lengths),
+    ("answer-in-input", _check_answer_in_input),
+    ("small-test", _check_test_size),
+    ("normalize", _check_normalized_numbers),
+)

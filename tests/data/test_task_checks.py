@@ -6,6 +6,7 @@ import io
 import json
 import shutil
 import unicodedata
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from rich.console import Console
 
 from bench import task
 from bench.cli import options, validate
+from bench.data.task_builder import copy_without_leaks
 from bench.data.task_checks import ERROR_CHECKS, WARNING_CHECKS, TaskFinding, check_task
 from bench.data.text import (
     NEAR_DUPLICATE_COSINE,
@@ -81,6 +83,15 @@ def check_planted(
     splits, card = clean_task(closed=closed)
     plant(splits, card)
     return check_with_model(task.load_task(make_task(folder / "planted", **splits, **card)), base)
+
+
+def count_errors(findings: list[TaskFinding]) -> dict[str, int]:
+    """The number of cases of each error; those of the three kinds of leaks are added."""
+    counts = Counter[str]()
+    for finding in findings:
+        if finding.is_error:
+            counts[finding.check] += finding.count
+    return dict(counts)
 
 
 def change(split: str, number: int, **row: Any) -> Plant:
@@ -173,7 +184,7 @@ def test_check_task_planted_error_is_the_only_one_found(
 ) -> None:
     plant, expected = PLANTED[name]
     findings = check_planted(tmp_path, make_task, tiny.folder, plant)
-    assert {finding.check: finding.count for finding in findings if finding.is_error} == expected
+    assert count_errors(findings) == expected
     assert all(1 <= len(finding.examples) <= 3 for finding in findings if finding.is_error)
 
 
@@ -183,17 +194,17 @@ def test_check_task_closed_labels_planted_error_is_found(
 ) -> None:
     plant, expected = CLOSED[name]
     findings = check_planted(tmp_path, make_task, tiny.folder, plant, closed=True)
-    assert {finding.check: finding.count for finding in findings if finding.is_error} == expected
+    assert count_errors(findings) == expected
 
 
 def test_error_checks_each_has_a_planted_case() -> None:
-    names = set(ERROR_CHECKS)
+    names = {name for name, _ in ERROR_CHECKS}
     assert names == {check for _, expected in [*PLANTED.values(), *CLOSED.values()] for check in expected}
 
 
 def test_tasks_page_names_every_check() -> None:
     text = (ROOT / "docs" / "tasks.md").read_text("utf-8")
-    names = [*ERROR_CHECKS, *WARNING_CHECKS]
+    names = [name for name, _ in (*ERROR_CHECKS, *WARNING_CHECKS)]
     assert not [name for name in names if f"`{name}`" not in text]
 
 
@@ -216,6 +227,7 @@ def test_finding_frequent_error_shows_three_examples(make_task: MakeTask, tiny: 
     plant = both(*(change("train", number, input=f"  {number} plums") for number in range(5)))
     finding = check_planted(tmp_path, make_task, tiny.folder, plant)[0]
     assert (finding.check, finding.count, len(finding.examples)) == ("white-space", 5, 3)
+    assert len(finding.cases) == 5 and finding.cases[:3] == finding.examples
 
 
 def warning(findings: list[TaskFinding], check: str) -> TaskFinding | None:
@@ -291,8 +303,10 @@ def test_check_task_finds_as_many_leaks_as_planted(
         for split, some in splits.items()
     }
     findings = check_with_model(Task(TaskCard.model_validate(CARD | card), ROOT, "", rows), tiny.folder)
-    counts = {finding.check: finding.count for finding in findings}
-    assert counts.get("leak", 0) == len(tested) + len(validated)
+    counts = count_errors(findings)
+    leaks = {finding.splits: finding.count for finding in findings if finding.check == "leak"}
+    paths = {("train", "validation"): validated, ("train", "test"): tested, ("validation", "test"): validated & tested}
+    assert leaks == {path: len(numbers) for path, numbers in paths.items() if numbers}
     assert not {"duplicate", "contradiction"} & set(counts)
 
 
@@ -321,6 +335,65 @@ def test_validate_exit_code_and_json_agree(
         assert ("leak" in out, out.endswith(": valid\n")) == ("leak" in checks, not code)
         assert all(len(line) <= 80 or str(tmp_path) in line for line in out.splitlines())
     assert f"{broken}/test.jsonl:1" in out
+
+
+def test_validate_lists_all_leaks_by_split(
+    make_task: MakeTask, tiny: Checkpoint, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    splits, card = clean_task()
+    train, validation = splits["train"], list(splits["validation"])
+    splits["validation"] += [row | {"id": f"copy {n}"} for n, row in enumerate(train[:4])]
+    splits["test"] += [row | {"id": f"test copy {n}"} for n, row in enumerate([*train[3:], *validation[:3]])]
+    folder = str(make_task(tmp_path / "leaky", **splits, **card))
+    _, out = run_validate(capsys, folder, str(tiny.folder), options.Format.json)
+    leaks = {
+        tuple(finding["splits"]): finding
+        for finding in json.loads(out.splitlines()[-1])["findings"]
+        if finding["check"] == "leak"
+    }
+    assert {path: (leak["count"], len(leak["cases"])) for path, leak in leaks.items()} == {
+        ("train", "validation"): (4, 4), ("train", "test"): (5, 5), ("validation", "test"): (4, 4)
+    }  # fmt: skip
+    assert all("--drop-leaks" in leak["message"] and len(leak["examples"]) == 3 for leak in leaks.values())
+    _, short = run_validate(capsys, folder, str(tiny.folder), options.Format.table)
+    _, long = run_validate(capsys, folder, str(tiny.folder), options.Format.table, True)
+    assert "From train to test" in " ".join(short.split())
+    assert ("test copy 4" in short, "test copy 4" in long) == (False, True)
+
+
+def test_copy_without_leaks_keeps_test_card_and_scorer(make_task: MakeTask, tiny: Checkpoint, tmp_path: Path) -> None:
+    splits, card = clean_task()
+    splits["validation"] += [row | {"id": f"copy {n}"} for n, row in enumerate(splits["train"][:2])]
+    splits["test"] += [row | {"id": "copy of validation"} for row in splits["validation"][:1]]
+    folder = make_task(tmp_path / "leaky", **splits, **card)
+    (folder / "task.py").write_text("def score(prediction, references):\n    return {'em': 1.0}\n", "utf-8")
+    draft = copy_without_leaks(folder, "clean")
+    draft.write(tmp_path / "clean")
+    copied = task.load_task(tmp_path / "clean")
+    assert {split: len(rows) for split, rows in copied.splits.items()} == {"train": 6, "validation": 5, "test": 7}
+    assert copied.card == task.load_task(folder).card.model_copy(update={"name": "clean"})
+    assert copied.scorer is not None
+    assert not [finding for finding in check_with_model(copied, tiny.folder) if finding.check == "leak"]
+    assert len(draft.notes) == 2
+
+
+def test_copy_without_leaks_of_nothing_but_leaks_is_refused(make_task: MakeTask, tmp_path: Path) -> None:
+    splits, card = clean_task()
+    splits["train"] = [row | {"id": f"train {n}"} for n, row in enumerate(splits["test"])]
+    with pytest.raises(UserError, match="every question of train is in a later split"):
+        copy_without_leaks(make_task(tmp_path / "leaky", **splits, **card), "clean")
+
+
+def test_check_task_numbers_merged_by_the_normalizer_are_a_warning(
+    make_task: MakeTask, tiny: Checkpoint, tmp_path: Path
+) -> None:
+    plant = both(
+        lambda splits, card: card.pop("answer"), change("train", 0, target="-5"), change("test", 0, target=["5", "5.0"])
+    )
+    numbers = warning(check_planted(tmp_path, make_task, tiny.folder, plant), "normalize")
+    assert numbers is not None and numbers.examples == ('"-5" of train-0 (train) = "5" of test-0 (test)',)
+    plant = both(plant, keys(normalize="text"))
+    assert warning(check_planted(tmp_path, make_task, tiny.folder, plant), "normalize") is None
 
 
 def test_validate_method_writes_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
