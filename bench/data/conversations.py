@@ -19,7 +19,7 @@ _ROLES = {
     "tool": ("tool", "function", "observation", "tool_response", "ipython"),
 }
 _ROLE_BY_NAME = {name: role for role, names in _ROLES.items() for name in names}
-_TOOL_CALL_KEYS = ("tool_calls", "function_call")
+_TOOL_CALL_NAMES = ("tool_calls", "tool_call", "function_call")  # keys of a turn, and roles of ShareGPT
 _TEXT_PART_TYPES = (None, "text", "input_text", "output_text")
 
 
@@ -119,15 +119,13 @@ def _read_turn(turn: Any, number: int) -> tuple[str, str]:
         raise UserError(problem, hint='a turn is {"role": "user", "content": …}')
     name = turn.get("role", turn.get("from"))
     role = _ROLE_BY_NAME.get(str(name).lower())
+    if name in _TOOL_CALL_NAMES or any(turn.get(key) for key in _TOOL_CALL_NAMES):
+        problem = f"turn {number} ({name}) calls a tool, which is not text"
+        raise UserError(problem, hint="write the call as text in a turn of the assistant, or remove the row")
     if role is None:
         problem = f"turn {number} of the conversation has the role {name!r}" if name else f"turn {number} has no role"
         raise UserError(problem, hint=f"valid roles: {', '.join(_ROLE_BY_NAME)}")
     location = f"turn {number} ({name})"
-    if any(turn.get(key) for key in _TOOL_CALL_KEYS):
-        raise UserError(
-            f"{location} calls a tool, which is not text",
-            hint="write the call as text in its content, or remove the row",
-        )
     content = next((turn[key] for key in ("content", "value", "parts") if turn.get(key) is not None), None)
     text = _content_text(content, location)
     if not text.strip() and role != "system":

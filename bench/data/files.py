@@ -75,7 +75,8 @@ def _read_json_lines(path: Path) -> Iterator[LocatedRow]:
 def _read_json_list(path: Path) -> list[Any]:
     text = _read_text(path)
     hint = "write one list of objects: [{…}, {…}]"
-    if _is_json_object(text.strip().partition("\n")[0]):
+    first_line, _, other_lines = text.strip().partition("\n")
+    if other_lines and _is_json_object(first_line):
         hint = "a file with one JSON object per line must be named NAME.jsonl"
     rows = _parse_json(text, str(path), hint)
     if not isinstance(rows, list):
@@ -269,4 +270,4 @@ def describe_columns(row: dict[str, Any]) -> str:
     """Return the names of a row's columns for a message, shortened."""
     names = [str(name) for name in row]
     shown = [name if len(name) <= 30 else excerpt(name, 30) for name in names[:12]]
-    return ", ".join(shown) + (f" and {len(names) - len(shown)} more" if len(names) > len(shown) else "")
+    return (", ".join(shown) or "none") + (f" and {len(names) - len(shown)} more" if len(names) > len(shown) else "")

@@ -116,7 +116,7 @@ def _read_row(
     """
     missing = [name for name in row_format.required if _column_value(row, name) is _MISSING]
     if missing:
-        problem = f"the row has no '{missing[0]}'; it has {describe_columns(row) or 'no keys'}"
+        problem = f"the row has no '{missing[0]}'; it has {describe_columns(row)}"
         raise UserError(problem, hint=f"all rows need the format of the first one: {row_format.name}")
     values = row_format.unpack(row)
     targets = values.target if isinstance(values.target, list) else [values.target]

@@ -16,6 +16,7 @@ ROWS_PER_CHUNK = 256  # rows compared with all others at once, which bounds the 
 _MEANINGFUL_PUNCTUATION = frozenset("*/&%#@\\_")
 # Chinese and Japanese write no spaces, so only other letters have word boundaries. Korean particles follow directly.
 _WORD_START, _WORD_END = r"[^\W_\u2e80-\uabff]", r"[^\W_\u2e80-\ud7af]"
+_PRIVATE_USE = re.compile(r"[\ue000-\uf8ff\U000f0000-\U000ffffd\U00100000-\U0010fffd]")
 _WHITE_SPACE_FAULTS = {
     "white space at an end": r"\A\s|\s\Z",
     "tab": r"\t",
@@ -49,7 +50,7 @@ def clean_text(text: str) -> str:
     """Return a text in NFC with plain white space, without stray invisible characters."""
     text = unicodedata.normalize("NFC", text).replace("\r\n", "\n").replace("\r", "\n")
     text = re.sub(r"[\t\xa0\u1680\u2000-\u200a\u202f\u205f\u3000]", " ", text)
-    text = "".join(c for c in invisible.remove_invisible(text) if unicodedata.category(c) != "Co")
+    text = _PRIVATE_USE.sub("", invisible.remove_invisible(text))
     text = unicodedata.normalize("NFC", text)  # Letters that an invisible character divided may compose now.
     text = re.sub(r"(?<=\S) {2,}", " ", text)
     return re.sub(r" +\n", "\n", text).strip()

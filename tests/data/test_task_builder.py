@@ -12,10 +12,11 @@ import pandas
 import pyarrow.parquet
 import pytest
 from conftest import Bench
+from datasets import ClassLabel, Dataset, Features, Value
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench import task
+from bench import hub, task
 from bench.data import readers
 from bench.data.task_builder import TaskDraft, build_task, check_new_folder
 from bench.data.text import clean_text, find_white_space_fault, match_key
@@ -114,6 +115,13 @@ def test_read_source_numbers_and_truth_values_become_text(tmp_path: Path) -> Non
     draft = build_task(readers.read_source(str(write_rows(tmp_path / "data.jsonl", rows))), "mine", len)
     assert draft.card["labels"] == ["0", "1"]
     assert "50 numbers or true/false values read as text" in draft.notes
+
+
+def test_read_source_hub_classes_become_their_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    features = Features({"text": Value("string"), "label": ClassLabel(names=["bad", "good"])})
+    rows = Dataset.from_dict({"text": ["Q0", "Q1"], "label": [0, 1]}, features=features)
+    monkeypatch.setattr(hub, "fetch_dataset", lambda *arguments: [rows])
+    assert [row.targets for row in readers.read_source("hf:org/name").rows] == [("bad",), ("good",)]
 
 
 def test_read_source_dot_leads_into_nested_values(tmp_path: Path) -> None:
@@ -318,6 +326,9 @@ def assert_refused(tmp_path: Path, name: str, content: str | bytes, message: str
         ("a.jsonl", '{"instruction": "a", "output": "b"}\n{"instruction": "c"}', "a.jsonl:2"),
         ("a.jsonl", '{"instruction": ["a"], "input": "c", "output": "b"}', "the instruction is"),
         ("a.jsonl", '{"chosen": "a", "rejected": "b"}', "no 'prompt'"),
+        ("a.json", '{"data": [{"question": "a", "answer": "b"}]}', "write one list of objects"),
+        ("a.jsonl", "{}", "its columns are none"),
+        ("a.jsonl", json.dumps({"conversations": [{"from": "function_call", "value": "{}"}]}), "calls a tool"),
         ("a.jsonl", '{"messages": null}', "the conversation is empty"),
         ("a.jsonl", '{"messages": {"role": "user"}}', "not a list of turns"),
         ("a.jsonl", '{"messages": "hello"}', "a text that is not JSON"),
