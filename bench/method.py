@@ -7,11 +7,11 @@ A method derives from `Method`. It gets the other classes of this module as argu
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, Self, TypedDict
+from typing import Any, ClassVar, Literal, Protocol, Self, TypedDict
 
 
 class Unsupported(Exception):
@@ -19,6 +19,22 @@ class Unsupported(Exception):
 
     The result table shows the message. The run counts as unsupported, not as failed.
     """
+
+
+class Diverged(Exception):
+    """Training diverged: a loss is NaN or infinite, so the model can give no useful answers.
+
+    The run has the status `diverged` and no scores, and is never recommended. It counts as finished, not as failed.
+
+    Args:
+        step: Optimizer steps done when the loss was seen.
+        loss: Name of the loss.
+    """
+
+    def __init__(self, step: int, loss: str = "training loss") -> None:
+        advice = "a smaller learning rate may train" if step else "the model's numbers are not finite before training"
+        super().__init__(f"the {loss} is not finite at step {step}; {advice}")
+        self.step = step
 
 
 class BudgetExhausted(Exception):
@@ -224,6 +240,25 @@ class LM(Protocol):
     @property
     def max_new_tokens(self) -> int:
         """Maximum tokens of an answer; 0 for an encoder."""
+
+    @property
+    def padding_side(self) -> Literal["right", "left"] | None:
+        """Side on which `model_inputs` pads; None if padding would change other states."""
+
+    def model_inputs(self, rows: Sequence[list[int]]) -> dict[str, Any]:
+        """Return encoded rows as arguments of the model, padded to the longest of them.
+
+        Args:
+            rows: Token ids; all of the same length if `padding_side` is None.
+        """
+
+    def length_batches(self, lengths: Sequence[int], size: int) -> Iterator[Sequence[int]]:
+        """Yield the indices of rows that `model_inputs` may take together, shortest first.
+
+        Args:
+            lengths: Tokens of each row.
+            size: Maximum rows of a batch.
+        """
 
     def tokens(self, prompt: str) -> list[int]:
         """Return the token ids of a prompt, with the special tokens that the tokenizer adds."""

@@ -126,22 +126,18 @@ def extract_features(lm: LM, rows: Sequence[list[int]], *, layer: float = 1.0, p
     """
     import torch
 
-    order = sorted(range(len(rows)), key=lambda index: len(rows[index]))
     features: list[Any] = [None] * len(rows)
     lm.model.eval()
-    for start in range(0, len(order), BATCH_SIZE):
-        indices = order[start : start + BATCH_SIZE]
-        # No real token attends to padding on the right: it is masked, and for a decoder it lies in the future.
-        padded = lm.tokenizer.pad(
-            {"input_ids": [rows[index] for index in indices]}, padding_side="right", return_tensors="pt"
-        ).to(lm.model.device)
+    for indices in lm.length_batches([len(row) for row in rows], BATCH_SIZE):
+        # No real token attends to padding: it is masked, and for a decoder it lies in the future.
+        inputs = lm.model_inputs([rows[index] for index in indices])
         with torch.no_grad():
-            hidden_states = lm.model.base_model(
-                input_ids=padded["input_ids"], attention_mask=padded["attention_mask"], output_hidden_states=True
-            ).hidden_states
+            hidden_states = lm.model.base_model(**inputs, output_hidden_states=True).hidden_states
         layer_states = hidden_states[round(layer * (len(hidden_states) - 1))].float().cpu()
         for index, token_states in zip(indices, layer_states, strict=True):
-            real_states = token_states[: len(rows[index])]
+            length = len(rows[index])
+            # A layer that joins tokens has fewer states than the row has tokens; then no row is padded.
+            real_states = token_states[-length:] if lm.padding_side == "left" else token_states[:length]
             features[index] = real_states[-1] if pool == "last" else real_states.mean(0)
     return torch.stack(features)
 

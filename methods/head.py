@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Self
 
 from pydantic import PositiveFloat
 
-from bench.method import LM, Budget, TrainingData, Unsupported, param
+from bench.method import LM, Budget, Diverged, TrainingData, Unsupported, param
 from bench.training.gradient import GradientMethod
 
 from .features import encode_prompts, extract_features
@@ -106,7 +106,10 @@ class Head(GradientMethod):
             budget.flops = flop_counter.scaled_to(budget.tokens)
             states = torch.stack([features[index] for index in batch])
             optimizer.zero_grad()
-            torch.nn.functional.cross_entropy(layer(states), targets[batch]).backward()
+            loss = torch.nn.functional.cross_entropy(layer(states), targets[batch])
+            if not torch.isfinite(loss):
+                raise Diverged(budget.steps)
+            loss.backward()
             torch.nn.utils.clip_grad_norm_(layer.parameters(), 1.0)  # as in bench.training.trainer
             optimizer.step()
             schedule.step()

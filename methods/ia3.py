@@ -6,7 +6,7 @@ from typing import Any
 from pydantic import PositiveFloat
 
 from bench.method import Unsupported, param
-from bench.training.gradient import GradientMethod, task_type
+from bench.training.gradient import GradientMethod, adapter_fields
 
 
 @dataclass
@@ -20,6 +20,6 @@ class IA3(GradientMethod):
         from peft import IA3Config, get_peft_model
 
         try:
-            return get_peft_model(model, IA3Config(task_type=task_type(model)))
+            return get_peft_model(model, IA3Config(**adapter_fields(model)))
         except ValueError as error:
             raise Unsupported(f"PEFT does not know the layers of this architecture for IA³: {error}") from error

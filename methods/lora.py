@@ -5,8 +5,8 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import Field, PositiveFloat, PositiveInt
 
-from bench.method import param
-from bench.training.gradient import LR_BY_WIDTH, GradientMethod, task_type
+from bench.method import Unsupported, param
+from bench.training.gradient import LR_BY_WIDTH, GradientMethod, adapter_fields
 
 
 @dataclass
@@ -22,8 +22,7 @@ class LoRA(GradientMethod):
 
     def config_fields(self, model: Any) -> dict[str, Any]:
         """Return the fields of PEFT's `LoraConfig`."""
-        return {
-            "task_type": task_type(model),
+        return adapter_fields(model) | {
             "r": self.rank,
             "lora_alpha": self.alpha,
             "lora_dropout": self.dropout,
@@ -34,4 +33,7 @@ class LoRA(GradientMethod):
         """Return the model with low-rank matrices added to its linear layers."""
         from peft import LoraConfig, get_peft_model
 
-        return get_peft_model(model, LoraConfig(**self.config_fields(model)))
+        try:
+            return get_peft_model(model, LoraConfig(**self.config_fields(model)))
+        except ValueError as error:
+            raise Unsupported(f"PEFT finds no linear layers that it can update: {error}") from error

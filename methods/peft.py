@@ -8,7 +8,7 @@ from typing import Any, ClassVar, cast, get_type_hints
 from bench.errors import UserError, did_you_mean
 from bench.measurement.memory_limit import is_out_of_memory
 from bench.method import Method, Unsupported, param
-from bench.training.gradient import GradientMethod, task_type
+from bench.training.gradient import GradientMethod, adapter_fields
 
 
 @dataclass
@@ -28,9 +28,12 @@ class Peft(GradientMethod):
 
         params = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         config_fields = {field.name for field in dataclasses.fields(self.config_class)}
-        config_params = {name: value for name, value in params.items() if name in config_fields}
+        set_params = {name: value for name, value in params.items() if value is not None}
+        config_params = {
+            name: value for name, value in (adapter_fields(model) | set_params).items() if name in config_fields
+        }
         try:
-            config = self.config_class(task_type=task_type(model), **config_params)
+            config = self.config_class(**config_params)
             adapted: Any = get_peft_model(model, config)
             with torch.no_grad():
                 adapted(input_ids=torch.ones((1, 2), dtype=torch.long, device=model.device))

@@ -41,7 +41,11 @@ class QLoRA(LoRA):
         """Prepare the quantized model for training, then add the updates."""
         from peft import prepare_model_for_kbit_training
 
-        return super().adapt(prepare_model_for_kbit_training(model, use_gradient_checkpointing=False))
+        head = [weight for weight in model.parameters() if weight.requires_grad]
+        model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
+        for weight in head:  # the preparation freezes the head of an encoder too
+            weight.requires_grad_(True)
+        return super().adapt(model)
 
     def save(self, folder: Path) -> None:
         """Save the adapter, and the quantization of its base model."""

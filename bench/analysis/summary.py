@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from bench.records import Record, Status, comparability
+from bench.records import Cost, Record, Status, comparability
 
 
 class MethodSummary(BaseModel):
@@ -53,6 +53,10 @@ class MethodSummary(BaseModel):
     """95th percentile of the latency; None for fewer than two queries."""
     artifact_bytes: float | None
     """Size of the saved adapter or model."""
+    cut_share: float | None = None
+    """Share of the generated answers that reached the token limit before they ended."""
+    repeating_share: float | None = None
+    """Share of the generated answers that reached the token limit while repeating themselves."""
 
 
 def summarize_methods(records: Sequence[Record]) -> list[MethodSummary]:
@@ -141,7 +145,16 @@ def _summarize(group: list[Record], label: str) -> MethodSummary:
         query_p50_ms=percentiles[49] if percentiles else None,
         query_p95_ms=percentiles[94] if percentiles else None,
         artifact_bytes=_mean(cost.artifact_bytes for cost in costs),
+        cut_share=_mean(_answer_share(cost, "cut_answers") for cost in costs),
+        repeating_share=_mean(_answer_share(cost, "repeating_answers") for cost in costs),
     )
+
+
+def _answer_share(cost: Cost, field: str) -> float | None:
+    """Return a count of answers as a share of the generated ones, or None if not measured."""
+    count = getattr(cost.answering, field, None)
+    generated = cost.answering.generated_answers if cost.answering else None
+    return None if count is None or not generated else count / generated
 
 
 def _mean(values: Iterable[float | None]) -> float | None:

@@ -70,9 +70,9 @@ def command(
 ) -> None:
     """Run methods on a task, one process each, and print a comparison.
 
-    Exit code: 0 all runs finished (`unsupported` and `did-not-fit` count as
-    finished); 1 a run failed or timed out; 2 invalid input; 130 interrupted (the
-    same command continues with the remaining runs).
+    Exit code: 0 all runs finished (`unsupported`, `did-not-fit` and `diverged`
+    count as finished); 1 a run failed or timed out; 2 invalid input; 130
+    interrupted (the same command continues with the remaining runs).
     """
     from bench.execution import executor, plan
     from bench.report import trackers

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import math
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -17,10 +18,20 @@ from bench.execution.job import Job
 from bench.measurement import adapter_serving, device, environment, memory_limit
 from bench.measurement.forgetting import ForgettingProbe
 from bench.measurement.meter import Meter, measure_latency
-from bench.method import LM, Method, ProgressCallback, TrainingData
+from bench.method import LM, Diverged, Method, ProgressCallback, TrainingData
 from bench.modeling import checkpoint, loaded_model
 from bench.modeling.seed import seed_all
-from bench.records import AdapterServing, Answering, BudgetLimits, Forgetting, Parameters, Phase, Sample, artifacts
+from bench.records import (
+    AdapterServing,
+    Answering,
+    BudgetLimits,
+    CurvePoint,
+    Forgetting,
+    Parameters,
+    Phase,
+    Sample,
+    artifacts,
+)
 from bench.task import Task, TaskRow
 from bench.training import distributed
 
@@ -129,8 +140,17 @@ def fit(state: RunState, loaded: LoadedRun, limits: BudgetLimits) -> None:
         lm = cast(LM, loaded.lm)  # a method that loads no model ignores it
         loaded.method.fit(lm, loaded.data, state.budget)
         state.budget.stop()
+    _check_curve(getattr(loaded.method, "curve_", ()))
     # The processor time of the other ranks belongs to this run and is no background load.
     state.background_load.exclude(distributed.leave_group())
+
+
+def _check_curve(curve: Sequence[CurvePoint]) -> None:
+    """Raise `Diverged` if a loss of a training curve is not finite, whichever loop trained."""
+    for point in curve:
+        for name, loss in (("training loss", point.train_loss), ("validation loss", point.validation_loss)):
+            if loss is not None and not math.isfinite(loss):
+                raise Diverged(point.step, name)
 
 
 def save(state: RunState, loaded: LoadedRun, folder: Path) -> None:

@@ -79,7 +79,7 @@ def plan_jobs(
     limits_by_size = [limits]
     if train_sizes:
         limits_by_size = _limits_by_train_size(limits, train_sizes, len(task.splits["train"]))
-    decoding = _decoding(card, limits, checkpoint.context_length(model_folder))
+    decoding = _decoding(card, limits, model_folder)
     with _names_checked():
         task_spec = TaskSpec(name=card.name, ref=task_ref, version=card.version, sha256=task.sha256, metric=card.metric)
         specs = [
@@ -135,14 +135,15 @@ def _base_spec(ref: str, dtype: str) -> tuple[Path, BaseSpec]:
     return folder, BaseSpec.model_validate(fields)
 
 
-def _decoding(card: TaskCard, limits: BudgetLimits, context: int) -> Decoding:
+def _decoding(card: TaskCard, limits: BudgetLimits, model_folder: Path) -> Decoding:
     """Return the decoding settings of the task.
 
     Raises:
-        UserError: The longest answer leaves no room for a prompt in the model's context of `context` tokens.
+        UserError: The longest answer leaves no room for a prompt in the context of a model that generates.
     """
     new_tokens = limits.new_tokens or card.new_tokens
-    if new_tokens >= context:
+    is_decoder = checkpoint.is_decoder(model_folder)
+    if is_decoder and new_tokens >= (context := checkpoint.context_length(model_folder)):
         raise UserError(
             f"answers to {card.name} may take {new_tokens} tokens, and the model has a context of {context} tokens",
             hint=f"a model with a longer context, or shorter answers: --budget standard,new_tokens={context // 4}",

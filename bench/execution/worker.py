@@ -21,7 +21,7 @@ from bench.execution.phases import RunState
 from bench.execution.progress import ProgressFile
 from bench.measurement import environment, memory_limit
 from bench.measurement.meter import MIB
-from bench.method import ProgressCallback, Unsupported
+from bench.method import Diverged, ProgressCallback, Unsupported
 from bench.records import Cost, Env, Failure, Phase, Record, Status, artifacts
 
 
@@ -132,6 +132,8 @@ def _describe_failure(state: RunState, error: Exception) -> tuple[Status, Failur
     """Return the status and the error of a record from the exception being handled."""
     if isinstance(error, Unsupported):
         return "unsupported", Failure(kind="Unsupported", message=str(error), trace=None)
+    if isinstance(error, Diverged):
+        return "diverged", Failure(kind="Diverged", message=str(error), trace=None)
     status: Status = "error"
     message = str(error)
     if memory_limit.is_out_of_memory(error):

@@ -157,7 +157,7 @@ class _Dimensions:
         return cls(
             width=width,
             inner_width=getattr(config, "intermediate_size", None) or 4 * width,
-            vocabulary=config.vocab_size,
+            vocabulary=getattr(config, "vocab_size", 0),
             cached_values=cached_values,
         )
 

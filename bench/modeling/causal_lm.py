@@ -211,6 +211,10 @@ class CausalLM(LoadedModel):
         decoded = [self._decode(tokens) for tokens in new_tokens]
         usage, virtual_tokens = self.token_usage, self.num_virtual_tokens
         usage.answer_tokens += sum(token_count for _, token_count, _ in decoded)
+        cut_answers = [
+            tokens for tokens, (_, _, is_finished) in zip(new_tokens, decoded, strict=True) if not is_finished
+        ]
+        usage.count_generated(cut_answers, len(decoded))
         usage.prompt_tokens += int(attention_mask.sum()) - virtual_tokens * len(batch)
         usage.longest_prompt_tokens = max(usage.longest_prompt_tokens, input_ids.shape[1] - virtual_tokens)
         return [text for text, _, _ in decoded]

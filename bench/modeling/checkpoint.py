@@ -113,6 +113,8 @@ def load_tokenizer(folder: Path) -> Callable[[str, bool], list[int]]:
 def context_length(folder: Path) -> int:
     """Return the context length of a model in tokens; `sys.maxsize` if it has no limit."""
     folder = base_model_folder(folder)
+    if not is_decoder(folder):
+        return _encoder_context_length(folder)
     config = model_config.read_config(folder)
     config = config.get("text_config") or config
     for name in ("max_position_embeddings", "n_positions"):
@@ -123,6 +125,18 @@ def context_length(folder: Path) -> int:
     # Other architectures have another name for it, which their configuration class translates.
     text_config = AutoConfig.from_pretrained(folder, **LOCAL_FILES_ONLY).get_text_config()
     return int(getattr(text_config, "max_position_embeddings", None) or sys.maxsize)
+
+
+def _encoder_context_length(folder: Path) -> int:
+    """Return the longest row that an encoder reads, found on the model without its weights."""
+    import torch
+    from transformers import AutoConfig, AutoModelForSequenceClassification
+
+    from bench.modeling import encoder_inputs
+
+    with torch.device("meta"):
+        model = AutoModelForSequenceClassification.from_config(AutoConfig.from_pretrained(folder, **LOCAL_FILES_ONLY))
+    return encoder_inputs.max_positions(model)
 
 
 def is_decoder(folder: Path) -> bool:
@@ -157,21 +171,22 @@ class Checkpoint:
         disable_progress_bar()
         base_folder = base_model_folder(self.folder)
         if base_folder == self.folder:
-            model = self._load_model(self.folder, from_pretrained_kwargs)
+            model, new_weights = self._load_model(self.folder, from_pretrained_kwargs)
         elif not from_pretrained_kwargs:
-            model = adapter_checkpoint.merge_adapter(self._load_model(base_folder, {}), self.folder)
+            model = adapter_checkpoint.merge_adapter(self._load_model(base_folder, {})[0], self.folder)
         else:
             # Quantization has to start from the merged weights, and `from_pretrained` quantizes what it reads.
             with TemporaryDirectory() as merged_folder:
-                merged = adapter_checkpoint.merge_adapter(self._load_model(base_folder, {}), self.folder)
+                merged = adapter_checkpoint.merge_adapter(self._load_model(base_folder, {})[0], self.folder)
                 merged.save_pretrained(merged_folder)
-                model = self._load_model(Path(merged_folder), from_pretrained_kwargs)
+                model, _ = self._load_model(Path(merged_folder), from_pretrained_kwargs)
         tokenizer = AutoTokenizer.from_pretrained(tokenizer_folder(self.folder), **LOCAL_FILES_ONLY)
-        loaded_class = CausalLM if is_decoder(base_folder) else Encoder
-        return loaded_class(model, tokenizer, self.decoding)
+        if is_decoder(base_folder):
+            return CausalLM(model, tokenizer, self.decoding)
+        return Encoder(model, tokenizer, self.decoding, new_weights=new_weights)
 
-    def _load_model(self, folder: Path, from_pretrained_kwargs: dict[str, Any]) -> Any:
-        """Load a whole model onto the device."""
+    def _load_model(self, folder: Path, from_pretrained_kwargs: dict[str, Any]) -> tuple[Any, frozenset[str]]:
+        """Load a whole model onto the device; return it and the names of missing weights."""
         import torch
         from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
@@ -190,7 +205,7 @@ class Checkpoint:
         _check_missing_weights(model, loading_info["missing_keys"], folder)
         if "device_map" not in kwargs:
             model.to(torch.device(self.device))
-        return model
+        return model, frozenset(loading_info["missing_keys"])
 
 
 def _check_missing_weights(model: Any, missing_keys: Iterable[str], folder: Path) -> None:
@@ -206,7 +221,8 @@ def _check_missing_weights(model: Any, missing_keys: Iterable[str], folder: Path
         raise UserError(
             f"{len(missing)} tensors of the model are not in its files: {', '.join(sorted(missing)[:3])}",
             location=str(folder),
-            hint="the files belong to another model or a part of one; save the whole model with save_pretrained",
+            hint="the files belong to another model or a part of one; save the whole model with save_pretrained"
+            + ("; the model's own code (auto_map) is never run" if getattr(model.config, "auto_map", None) else ""),
         )
 
 

@@ -26,6 +26,18 @@ from typing import Any
 
 CAUSAL_LM_MAPPING = "MODEL_FOR_CAUSAL_LM_MAPPING_NAMES"
 SEQUENCE_CLASSIFICATION_MAPPING = "MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES"
+MASKED_LM_MAPPING = "MODEL_FOR_MASKED_LM_MAPPING_NAMES"
+ENCODER_MAPPINGS = (
+    "MODEL_MAPPING_NAMES",
+    "MODEL_FOR_PRETRAINING_MAPPING_NAMES",
+    MASKED_LM_MAPPING,
+    SEQUENCE_CLASSIFICATION_MAPPING,
+    "MODEL_FOR_QUESTION_ANSWERING_MAPPING_NAMES",
+    "MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING_NAMES",
+    "MODEL_FOR_MULTIPLE_CHOICE_MAPPING_NAMES",
+    "MODEL_FOR_NEXT_SENTENCE_PREDICTION_MAPPING_NAMES",
+)
+"""Mappings whose classes hold the body of an encoder, with or without a head."""
 PREFIX_ATTRIBUTE = "_bench_prefix"
 MISSING_ADAPTER_KEYS = ".*missing adapter keys.*"
 
@@ -37,26 +49,40 @@ def library_file(package: str, path: str) -> Path:
     return Path(spec.origin).parent / path
 
 
-@cache
 def transformers_model_types(mapping: str) -> frozenset[str]:
     """Return the model types that a mapping of the installed transformers lists.
 
-    The source is parsed; transformers is imported only if the mapping is not found in it.
-
     Args:
-        mapping: `CAUSAL_LM_MAPPING` or `SEQUENCE_CLASSIFICATION_MAPPING`.
+        mapping: `CAUSAL_LM_MAPPING`, `SEQUENCE_CLASSIFICATION_MAPPING` or `MASKED_LM_MAPPING`.
+    """
+    return frozenset(model_type for model_type, _ in _read_mapping(mapping))
+
+
+def transformers_classes(mapping: str, model_type: str) -> frozenset[str]:
+    """Return the names of the classes that a mapping lists for a model type."""
+    names = [value for listed_type, value in _read_mapping(mapping) if listed_type == model_type]
+    return frozenset(name for value in names for name in ((value,) if isinstance(value, str) else value))
+
+
+@cache
+def _read_mapping(mapping: str) -> tuple[tuple[str, Any], ...]:
+    """Return the pairs of model type and class name that a mapping of transformers lists.
+
+    A type may have several class names, which form a tuple.
+
+    The source is parsed; transformers is imported only if the mapping is not found in it.
     """
     module = _parse(library_file("transformers", "models/auto/modeling_auto.py"))
     assignments = [node for node in module.body if isinstance(node, ast.Assign)]
     for node in assignments:
         if ast.unparse(node.targets[0]) == mapping and isinstance(node.value, ast.Call) and node.value.args:
             try:
-                return frozenset(name for name, _ in ast.literal_eval(node.value.args[0]))
+                return tuple((model_type, name) for model_type, name in ast.literal_eval(node.value.args[0]))
             except (ValueError, TypeError):
                 break  # the mapping is no longer a list of pairs
     from transformers.models.auto import modeling_auto
 
-    return frozenset(getattr(modeling_auto, mapping))
+    return tuple(getattr(modeling_auto, mapping).items())
 
 
 @cache

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -11,13 +11,12 @@ from torch.nn.functional import cross_entropy
 
 from bench.measurement import memory_estimate, memory_limit
 from bench.method import TrainingData, Unsupported
-from bench.modeling.loaded_model import ENCODING_BATCH_SIZE, LoadedModel, in_chunks
+from bench.modeling import encoder_inputs
+from bench.modeling.loaded_model import ENCODING_BATCH_SIZE, LoadedModel, PaddingSide
 
 CANNOT_GENERATE = (
     "an encoder cannot generate text: it needs a task with closed labels and a method that trains it or uses its states"
 )
-# Model types whose position ids start after the padding id, so that the first positions are never used.
-TYPES_WITH_POSITION_OFFSET = ("roberta", "xlm-roberta", "camembert")
 
 
 @dataclass
@@ -27,13 +26,37 @@ class Encoder(LoadedModel):
     can_generate: bool = False
     options: Sequence[str] = ()
     """Completion of a prompt for each label, set by `prepare`."""
+    new_weights: Collection[str] = ()
+    """Names of the weights that the checkpoint lacks, e.g. of the pooler; they are random until they are trained."""
+    max_positions: int = field(init=False)
+    """Maximum tokens of a row, with special and virtual tokens."""
+    _padding_side: PaddingSide | None = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.tokenizer.pad_token_id is None:
+            self.tokenizer.pad_token = self.tokenizer.eos_token
+        if getattr(self.model.config, "pad_token_id", None) is None:
+            self.model.config.pad_token_id = self.tokenizer.pad_token_id
+        self.max_positions = encoder_inputs.max_positions(self.model)
+        self._accepts_mask = encoder_inputs.accepts_attention_mask(self.model)
+        self._padding_side = encoder_inputs.find_padding_side(self.model)
+        self.tokenizer.padding_side = self._padding_side or "right"
 
     @property
     def context(self) -> int:
         """Maximum tokens of a prompt, with special and without virtual tokens."""
-        config = self.model.config.get_text_config()
-        offset = config.pad_token_id + 1 if config.model_type in TYPES_WITH_POSITION_OFFSET else 0
-        return int(config.max_position_embeddings) - offset - self.num_virtual_tokens
+        return self.max_positions - self.num_virtual_tokens
+
+    @property
+    def padding_side(self) -> PaddingSide | None:
+        """Side on which `model_inputs` pads; None if padding would change other states."""
+        return self._padding_side
+
+    def model_inputs(self, rows: Sequence[list[int]]) -> dict[str, Any]:
+        """Return encoded rows as arguments of the model, padded to the longest of them."""
+        inputs = super().model_inputs(rows)
+        return inputs if self._accepts_mask else {"input_ids": inputs["input_ids"]}
 
     @property
     def max_new_tokens(self) -> int:
@@ -41,9 +64,10 @@ class Encoder(LoadedModel):
         return 0
 
     def prepare(self, data: TrainingData) -> None:
-        """Replace the output layer by a new one over the labels of the task.
+        """Replace the output layer by one over the labels of the task; unfreeze the head.
 
-        The new weights are random, so the layer has to be trained.
+        The head is every layer outside of the body, and the layers that the checkpoint lacks. Their weights are random
+        or made for another task, so they have to be trained.
 
         Raises:
             Unsupported: The task has no closed labels.
@@ -52,11 +76,16 @@ class Encoder(LoadedModel):
             raise Unsupported(CANNOT_GENERATE)
         self.options = data.options
         num_labels = len(self.options)
-        head = [layer for layer in self.model.modules() if isinstance(layer, torch.nn.Linear)][-1]
-        head.out_features = self.model.config.num_labels = self.model.num_labels = num_labels
+        in_body = set(self.model.base_model.modules())
+        output = [x for x in self.model.modules() if isinstance(x, torch.nn.Linear) and x not in in_body][-1]
+        output.out_features = self.model.config.num_labels = self.model.num_labels = num_labels
         std = getattr(self.model.config, "initializer_range", 0.02)
-        head.weight = torch.nn.Parameter(head.weight.new_empty(num_labels, head.in_features).normal_(0.0, std))
-        head.bias = torch.nn.Parameter(head.weight.new_zeros(num_labels))
+        output.weight = torch.nn.Parameter(output.weight.new_empty(num_labels, output.in_features).normal_(0.0, std))
+        output.bias = torch.nn.Parameter(output.weight.new_zeros(num_labels))
+        body = {id(weight) for weight in self.model.base_model.parameters()}
+        for name, weight in self.model.named_parameters():
+            if (id(weight) not in body or name in self.new_weights) and weight.is_floating_point():
+                weight.requires_grad_(True)
 
     def tokens(self, prompt: str) -> list[int]:
         """Return the token ids of a prompt, with the special tokens around it."""
@@ -88,14 +117,14 @@ class Encoder(LoadedModel):
         usage.prompt_tokens += sum(map(len, rows))
         usage.longest_prompt_tokens = max(usage.longest_prompt_tokens, *map(len, rows))
         usage.answer_tokens += len(rows)
-        order = sorted(range(len(rows)), key=lambda index: len(rows[index]))
         answers = [""] * len(rows)
-        for positions in memory_estimate.length_batches(self.model, [len(rows[index]) for index in order]):
-            indices = [order[position] for position in positions]
-            batch = [rows[index] for index in indices]
-            labels = memory_limit.run_halving_on_oom(lambda part: self._logits(part).argmax(-1).tolist(), batch)
-            for index, label in zip(indices, labels, strict=True):
-                answers[index] = self.options[label]
+        for group in self.padding_groups([len(row) for row in rows]):
+            for positions in memory_estimate.length_batches(self.model, [len(rows[index]) for index in group]):
+                indices = [group[position] for position in positions]
+                batch = [rows[index] for index in indices]
+                labels = memory_limit.run_halving_on_oom(lambda part: self._logits(part).argmax(-1).tolist(), batch)
+                for index, label in zip(indices, labels, strict=True):
+                    answers[index] = self.options[label]
         return answers
 
     def loglikelihood(self, prompt: str, completions: Sequence[str]) -> list[float]:
@@ -111,7 +140,17 @@ class Encoder(LoadedModel):
     def loss(self, rows: Sequence[tuple[list[int], list[int]]]) -> Any:
         """Return the mean loss (nats) over encoded pairs, with gradient."""
         labels = torch.tensor([label[0] for _, label in rows], device=self.model.device)
-        logits = self.model(**self._pad([prompt for prompt, _ in rows])).logits
+        return self.batch_loss(self.model_inputs([prompt for prompt, _ in rows]), labels)
+
+    def batch_loss(self, inputs: dict[str, Any], labels: Any) -> Any:
+        """Return the mean loss (nats) over a padded batch, with gradient.
+
+        Args:
+            inputs: Padded token ids and mask.
+            labels: Index of the label of each row, tensor (rows,).
+        """
+        names = ("input_ids", "attention_mask") if self._accepts_mask else ("input_ids",)
+        logits = self.model(**{name: inputs[name] for name in names}).logits
         return cross_entropy(logits.float(), labels)
 
     def summed_loss(self, input_ids: Any, attention_mask: Any, labels: Any, count: Any = None) -> Any:
@@ -121,26 +160,26 @@ class Encoder(LoadedModel):
     def evaluate_loss(self, pairs: Sequence[tuple[list[int], list[int]]]) -> tuple[float, float]:
         """Return mean loss (nats) and accuracy over encoded pairs, in evaluation mode."""
         was_training = self.model.training
-        by_length = sorted(pairs, key=lambda pair: len(pair[0]))
-        rows: list[Any] = []
-        for batch in in_chunks(by_length, ENCODING_BATCH_SIZE):
-            prompts = [prompt for prompt, _ in batch]
-            rows += memory_limit.run_halving_on_oom(lambda part: list(self._logits(part)), prompts)
-        logits = torch.stack(rows)
+        logits: list[Any] = [None] * len(pairs)
+        for indices in self.length_batches([len(prompt) for prompt, _ in pairs], ENCODING_BATCH_SIZE):
+            prompts = [pairs[index][0] for index in indices]
+            batch = memory_limit.run_halving_on_oom(lambda part: list(self._logits(part)), prompts)
+            for index, row_logits in zip(indices, batch, strict=True):
+                logits[index] = row_logits
         self.model.train(was_training)
-        labels = torch.tensor([label[0] for _, label in by_length], device=logits.device)
-        return float(cross_entropy(logits, labels)), float((logits.argmax(-1) == labels).float().mean())
+        stacked = torch.stack(logits)
+        labels = torch.tensor([label[0] for _, label in pairs], device=stacked.device)
+        return float(cross_entropy(stacked, labels)), float((stacked.argmax(-1) == labels).float().mean())
 
     def _logits(self, rows: Sequence[list[int]]) -> Any:
         """Return the logits (rows, labels)."""
         self.model.eval()
         with torch.inference_mode():
-            return self.model(**self._pad(rows)).logits.float()
+            return self.model(**self.model_inputs(rows)).logits.float()
 
     def _truncate(self, ids: list[int]) -> list[int]:
-        """Cut a prompt to the context at its start; the first special token stays."""
-        return ids if len(ids) <= self.context else ids[:1] + ids[len(ids) - self.context + 1 :]
-
-    def _pad(self, rows: Sequence[list[int]]) -> dict[str, Any]:
-        padded = self.tokenizer.pad({"input_ids": list(rows)}, padding_side="right", return_tensors="pt")
-        return {key: padded[key].to(self.model.device) for key in ("input_ids", "attention_mask")}
+        """Cut a prompt to the context at its start; a special first token stays."""
+        if len(ids) <= self.context:
+            return ids
+        first = ids[:1] if ids[0] in self.tokenizer.all_special_ids else []
+        return first + ids[len(ids) - self.context + len(first) :]

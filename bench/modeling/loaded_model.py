@@ -4,13 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from itertools import groupby
+from typing import Any, Literal
 
 from bench.method import LM
 from bench.modeling import compat
 from bench.records import Decoding
 
 ENCODING_BATCH_SIZE = 32  # rows that are read at once where nothing is generated
+MAX_REPEATED_TOKENS = 16
+"""Tokens of the longest n-gram whose repetition is counted."""
+MIN_REPEATS = 4
+MIN_REPETITION_TOKENS = 8
+
+PaddingSide = Literal["right", "left"]
 
 
 @dataclass
@@ -26,6 +33,37 @@ class TokenUsage:
     longest_prompt_tokens: int = 0
     shared_prefix_tokens: int = 0
     """Tokens of the prefix that the latest prompts shared and that was computed and stored once."""
+    generated_answers: int | None = None
+    """Answers that were generated as text; None if there were none, e.g. because labels were chosen."""
+    cut_answers: int | None = None
+    """Generated answers that reached the token limit before they ended."""
+    repeating_answers: int | None = None
+    """Cut answers whose last tokens repeat (`ends_in_repetition`)."""
+
+    def count_generated(self, cut_answers: Sequence[Sequence[int]], count: int) -> None:
+        """Count generated answers.
+
+        Args:
+            cut_answers: Token ids of the answers that reached the token limit before they ended.
+            count: Number of all answers.
+        """
+        self.generated_answers = (self.generated_answers or 0) + count
+        self.cut_answers = (self.cut_answers or 0) + len(cut_answers)
+        self.repeating_answers = (self.repeating_answers or 0) + sum(map(ends_in_repetition, cut_answers))
+
+
+def ends_in_repetition(tokens: Sequence[int]) -> bool:
+    """Tell if the last tokens of an answer are one n-gram again and again.
+
+    That is so if the last `max(MIN_REPEATS * n, MIN_REPETITION_TOKENS)` tokens have the period n, for some n up to
+    `MAX_REPEATED_TOKENS`.
+    """
+    for size in range(1, MAX_REPEATED_TOKENS + 1):
+        length = max(MIN_REPEATS * size, MIN_REPETITION_TOKENS)
+        tail = tokens[-length:]
+        if len(tail) == length and list(tail[size:]) == list(tail[:-size]):
+            return True
+    return False
 
 
 def describe_context(lm: LM) -> dict[str, Any]:
@@ -44,6 +82,32 @@ class LoadedModel:
 
     def __post_init__(self) -> None:
         self.model.requires_grad_(False).eval()
+
+    @property
+    def padding_side(self) -> PaddingSide | None:
+        """Side on which `model_inputs` pads; None if padding would change other states."""
+        return "right"
+
+    def model_inputs(self, rows: Sequence[list[int]]) -> dict[str, Any]:
+        """Return encoded rows as arguments of the model, padded to the longest of them."""
+        padded = self.tokenizer.pad(
+            {"input_ids": list(rows)}, padding_side=self.padding_side or "right", return_tensors="pt"
+        )
+        return {name: padded[name].to(self.model.device) for name in ("input_ids", "attention_mask")}
+
+    def length_batches(self, lengths: Sequence[int], size: int) -> Iterator[Sequence[int]]:
+        """Yield the indices of rows that `model_inputs` may take together, shortest first."""
+        for indices in self.padding_groups(lengths):
+            yield from in_chunks(indices, size)
+
+    def padding_groups(self, lengths: Sequence[int]) -> Iterator[list[int]]:
+        """Yield the indices of all rows by length; one group per length if padding is not allowed."""
+        order = sorted(range(len(lengths)), key=lambda index: lengths[index])
+        if self.padding_side is not None:
+            yield order
+            return
+        for _, same_length in groupby(order, key=lambda index: lengths[index]):
+            yield list(same_length)
 
     def count_parameters(self) -> tuple[int, int]:
         """Return the numbers of all and of trainable parameters; a 4-bit weight counts as one."""

@@ -41,12 +41,40 @@ def read_config(folder: Path, name: str = "config.json") -> dict[str, Any]:
 def model_kind(config: dict[str, Any]) -> ModelKind | None:
     """Return `decoder` if a model generates, `encoder` if it only reads, None if neither.
 
-    The names in `architectures` decide.
+    The names in `architectures` decide. An encoder may have any head or none, because it gets a new one.
     """
     names = config.get("architectures") or []
+    if config.get("is_encoder_decoder"):
+        return None
+    if _attends_both_ways(config, names):
+        return "encoder"
     if any(name.endswith(DECODER_SUFFIXES) for name in names):
         return "decoder"
-    return "encoder" if any(name.endswith(ENCODER_SUFFIXES) for name in names) else None
+    is_encoder = any(name.endswith(ENCODER_SUFFIXES) for name in names) or _is_encoder_class(config, names)
+    return "encoder" if is_encoder else None
+
+
+def _attends_both_ways(config: dict[str, Any], names: list[str]) -> bool:
+    """Tell if a model is trained to fill gaps, such as XLM, FlauBERT and XLNet."""
+    if config.get("causal") or config.get("is_decoder"):
+        return False
+    gap_fillers = compat.transformers_classes(compat.MASKED_LM_MAPPING, str(config.get("model_type")))
+    return config.get("attn_type") == "bi" or any(name in gap_fillers for name in names)
+
+
+def _is_encoder_class(config: dict[str, Any], names: list[str]) -> bool:
+    """Tell if transformers has the class of a model, and it belongs to a type of encoders.
+
+    Without a name in `architectures` the type decides.
+    """
+    model_type = str(config.get("model_type"))
+    fills_gaps = model_type in compat.transformers_model_types(compat.MASKED_LM_MAPPING)
+    generates = model_type in compat.transformers_model_types(compat.CAUSAL_LM_MAPPING)
+    classifies = model_type in compat.transformers_model_types(compat.SEQUENCE_CLASSIFICATION_MAPPING)
+    if config.get("is_decoder") or not (fills_gaps or (classifies and not generates)):
+        return False
+    classes = [name for mapping in compat.ENCODER_MAPPINGS for name in compat.transformers_classes(mapping, model_type)]
+    return all(name in classes for name in names)
 
 
 def check_config(folder: Path) -> ModelKind:
@@ -59,11 +87,7 @@ def check_config(folder: Path) -> ModelKind:
     config, location = read_config(folder), str(folder / "config.json")
     kind = model_kind(config)
     if kind is None:
-        raise UserError(
-            f"neither a causal language model nor an encoder: architectures are {config.get('architectures')}",
-            location=location,
-            hint=f"names that end in {', '.join(DECODER_SUFFIXES + ENCODER_SUFFIXES)} are supported",
-        )
+        raise _unsupported_kind_error(config, location)
     if "quantization_config" in config:
         method = (config["quantization_config"] or {}).get("quant_method", "unknown method")
         raise UserError(
@@ -76,11 +100,7 @@ def check_config(folder: Path) -> ModelKind:
     if model_type in supported:
         return kind
     if "auto_map" in config:
-        raise UserError(
-            f"the model needs code of its own (model_type '{model_type}'), which is never run here",
-            location=location,
-            hint="trust_remote_code is always off; use a model of a type that transformers supports",
-        )
+        raise _own_code_error(config, location)
     task = "generates text" if kind == "decoder" else "classifies text"
     nearest = difflib.get_close_matches(str(model_type), supported, n=1)
     question = f"; did you mean '{nearest[0]}'?" if nearest else ""
@@ -88,4 +108,40 @@ def check_config(folder: Path) -> ModelKind:
         f"the installed transformers has no model of type '{model_type}' that {task}",
         location=location,
         hint=f"a newer version may have it: pip install -U transformers{question}",
+    )
+
+
+def _unsupported_kind_error(config: dict[str, Any], location: str) -> UserError:
+    """Return the error for a model that is neither a decoder nor an encoder."""
+    names, model_type = config.get("architectures"), config.get("model_type")
+    if config.get("is_encoder_decoder"):
+        return UserError(
+            f"an encoder-decoder model ({model_type}) is neither a causal language model nor an encoder",
+            location=location,
+            hint="use a decoder, such as Llama or Qwen, or an encoder, such as BERT",
+        )
+    if "auto_map" in config:
+        return _own_code_error(config, location)
+    body_classes = compat.transformers_classes("MODEL_MAPPING_NAMES", str(model_type))
+    if model_type in compat.transformers_model_types(compat.CAUSAL_LM_MAPPING) and body_classes.intersection(
+        names or ()
+    ):
+        return UserError(
+            f"the model is a decoder without its output layer ({', '.join(names or ())}), so it cannot generate",
+            location=location,
+            hint=f"use the whole model, whose architecture ends in {' or '.join(DECODER_SUFFIXES)}",
+        )
+    return UserError(
+        f"neither a causal language model nor an encoder: architectures are {names}",
+        location=location,
+        hint=f"names that end in {', '.join(DECODER_SUFFIXES + ENCODER_SUFFIXES)} are supported, and bare encoders",
+    )
+
+
+def _own_code_error(config: dict[str, Any], location: str) -> UserError:
+    names = ", ".join(config.get("architectures") or ())
+    return UserError(
+        f"the model needs code of its own ({names}, model_type '{config.get('model_type')}'), which is never run here",
+        location=location,
+        hint="trust_remote_code is always off; use a model of a type that transformers supports",
     )

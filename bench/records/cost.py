@@ -86,6 +86,17 @@ class Answering(FrozenModel):
     shared_prefix_tokens: NonNegativeInt | None = Field(
         None, description="tokens of the prefix common to all prompts, computed once and cached"
     )
+    generated_answers: NonNegativeInt | None = Field(
+        None, description="answers generated as text; null: no text was generated, or an old record without this field"
+    )
+    cut_answers: NonNegativeInt | None = Field(
+        None, description="generated answers that reached the token limit before they ended; null: as above"
+    )
+    repeating_answers: NonNegativeInt | None = Field(
+        None,
+        description="cut answers that end in one n-gram of up to 16 tokens, at least 4 times and over at least 8 "
+        "tokens; null: as above",
+    )
     context: PositiveInt | None = Field(None, description="maximum tokens of a prompt and its answer together")
     attention: Line | None = Field(None, description="attention implementation of transformers: sdpa, eager, …")
     latency_ms: tuple[NonNegativeFloat, ...] = Field(

@@ -28,7 +28,7 @@ from bench.records.samples import Samples, check_scores
 from bench.records.schema_1 import starts_like_schema_1, upgrade_json
 from bench.records.spec import SearchRange, Spec
 
-Status = Literal["ok", "unsupported", "did-not-fit", "timeout", "error"]
+Status = Literal["ok", "unsupported", "did-not-fit", "diverged", "timeout", "error"]
 BASELINE_MARKER = "BLESSED.md"
 """Name of the file that marks a folder as a baseline and lists the reason for each change of it."""
 

@@ -63,6 +63,15 @@ def _run_caveats(record: Record, translate: Translate) -> Iterator[str]:
             cut=answering.truncated_prompts,
             all=answering.queries,
         )
+    if answering and answering.cut_answers:
+        yield translate(
+            "{name}: {cut} of {all} generated answers reached the token limit before they ended; {repeating} of them "
+            "repeat a short phrase.",
+            name=name,
+            cut=answering.cut_answers,
+            all=answering.generated_answers,
+            repeating=answering.repeating_answers,
+        )
     if record.cost.adapter_serving_error:
         yield translate(
             "{name}: adapter serving was not measured: {why}", name=name, why=record.cost.adapter_serving_error

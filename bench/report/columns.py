@@ -31,6 +31,8 @@ class TableColumn:
 def build_columns(rows: Sequence[MethodSummary], main_metric: str, translate: Translate) -> list[TableColumn]:
     """Return the columns for which some method has a value: metrics first, then costs.
 
+    Columns on answers without an end follow the metrics if some method has such answers.
+
     Args:
         rows: The methods of the table.
         main_metric: Metric that is left out, since the table shows it with its interval.
@@ -38,8 +40,28 @@ def build_columns(rows: Sequence[MethodSummary], main_metric: str, translate: Tr
     """
     metrics = dict.fromkeys(metric for row in rows for metric in row.scores if metric != main_metric)
     columns = [TableColumn(metric, "", partial(_score, metric=metric), units.format_score) for metric in metrics]
+    if any(row.cut_share for row in rows):
+        columns += _ending_columns(translate)
     columns += _cost_columns(translate)
     return [column for column in columns if any(column.value(row) is not None for row in rows)]
+
+
+def _ending_columns(translate: Translate) -> list[TableColumn]:
+    """Return the columns on answers without an end, which stand beside `parsed`."""
+    return [
+        TableColumn(
+            translate("cut"),
+            translate("share of the generated answers that reached the token limit before they ended"),
+            lambda row: row.cut_share,
+            units.format_score,
+        ),
+        TableColumn(
+            translate("repeating"),
+            translate("share of the generated answers that reached the token limit while repeating a short phrase"),
+            lambda row: row.repeating_share,
+            units.format_score,
+        ),
+    ]
 
 
 def _cost_columns(translate: Translate) -> list[TableColumn]:

@@ -83,6 +83,18 @@ def wrap_training_step(trainer: Any, make_context: Callable[[Any], AbstractConte
     trainer.training_step = wrapped_training_step
 
 
+def observe_training_losses(trainer: Any, observe: Callable[[Any], None]) -> None:
+    """Call `observe` with the loss of every micro-batch, a detached tensor."""
+    training_step = trainer.training_step
+
+    def observed_training_step(*args: Any, **kwargs: Any) -> Any:
+        loss = training_step(*args, **kwargs)
+        observe(loss.detach())
+        return loss
+
+    trainer.training_step = observed_training_step
+
+
 def wrap_loss(trainer: Any, wrap: Callable[[Callable[..., Any]], Callable[..., Any]]) -> None:
     """Replace the loss function of a trainer by `wrap` of it."""
     trainer.compute_loss = wrap(trainer.compute_loss)

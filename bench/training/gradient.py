@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +32,34 @@ def task_type(model: Any) -> str:
     return "CAUSAL_LM" if model.can_generate() else "SEQ_CLS"
 
 
+def head_modules(model: Any) -> list[str]:
+    """Return the modules of an encoder that are trained as a whole; none for a decoder.
+
+    They are the modules outside of the body, whatever the architecture calls them, and unfrozen ones inside of it.
+    """
+    body = model.base_model
+    if model.can_generate() or body is model:
+        return []
+    children = [name for name, module in model.named_children() if module is not body and list(module.parameters())]
+    unfrozen = [name.rpartition(".")[0] for name, weight in model.named_parameters() if weight.requires_grad]
+    return children + list(dict.fromkeys(name for name in unfrozen if name.partition(".")[0] not in children))
+
+
+def adapter_fields(model: Any) -> dict[str, Any]:
+    """Return the fields of a PEFT configuration that depend on the kind of model.
+
+    An adapter of an encoder saves the head, which is trained, and adds nothing to the head's layers.
+    """
+    head = head_modules(model)
+    fields: dict[str, Any] = {"task_type": task_type(model)}
+    return fields | {"modules_to_save": head, "exclude_modules": head_pattern(head)} if head else fields
+
+
+def head_pattern(names: Sequence[str]) -> str:
+    """Return a regular expression for modules and everything in them."""
+    return rf"({'|'.join(map(re.escape, names))})(\..*)?"
+
+
 @dataclass
 class GradientMethod(Method):
     """Method that trains the weights that `adapt` unfreezes or adds."""
@@ -53,7 +82,7 @@ class GradientMethod(Method):
         `lm_` and `data_` are set before, for methods that start from the text of the task.
 
         Args:
-            model: Transformers model. All its weights are frozen, except the new output layer of an encoder.
+            model: Transformers model. All its weights are frozen, except the head of an encoder.
         """
         raise NotImplementedError
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from heapq import nlargest
 from itertools import accumulate
-from math import ceil
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -16,7 +16,7 @@ from trl import SFTConfig, SFTTrainer
 
 from bench.measurement import memory_estimate
 from bench.measurement.flops import FlopCounter
-from bench.method import LM, Budget, TrainingData
+from bench.method import LM, Budget, Diverged, TrainingData
 from bench.modeling.scoring import IGNORE_INDEX
 from bench.records import CurvePoint
 from bench.training import compat, distributed, precision
@@ -127,6 +127,7 @@ class LabelTrainer(SamplerMixin, Trainer):
     """Trainer of an encoder that classifies."""
 
     def __init__(self, lm: LM, rows: Rows, arguments: dict[str, Any], **kwargs: Any) -> None:
+        self.lm: Any = lm
         columns = {"input_ids": [prompt for prompt, _ in rows], "labels": [completion[0] for _, completion in rows]}
         super().__init__(
             model=lm.model,
@@ -136,6 +137,21 @@ class LabelTrainer(SamplerMixin, Trainer):
             processing_class=lm.tokenizer,
             **kwargs,
         )
+        compat.average_over_micro_batches(self)
+
+    def compute_loss(
+        self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        """Return the mean cross-entropy (nats) over the rows of a micro-batch.
+
+        Args:
+            model: The model, or DistributedDataParallel around it.
+            inputs: Collated micro-batch.
+            return_outputs: Not used.
+            num_items_in_batch: Not used.
+        """
+        with compat.model_for_loss(self.lm, model):
+            return self.lm.batch_loss(inputs, inputs["labels"])
 
 
 def run_trainer(trainer: Any, callback: BudgetCallback) -> None:
@@ -145,6 +161,7 @@ def run_trainer(trainer: Any, callback: BudgetCallback) -> None:
     compat.set_loss_context(trainer, lambda: precision.autocast(trainer.model))
     precision.cast_trainable_to_float32(lm.model)
     callback.add_curve_point(None)
+    compat.observe_training_losses(trainer, callback.note_loss)
     if callback.can_afford_step(step=0):
         counter = _count_first_step(trainer)
         trainer.train()
@@ -173,6 +190,8 @@ def plan_memory(lm: LM, budget: Budget, groups: Sequence[RowGroup], longest_grou
         # This is the least that training takes. The record of the failure shows it if even that does not fit.
         budget.estimated_bytes = fixed_bytes + memory_estimate.training_bytes(lm.model, longest_group)
         max_micro_batch = budget.micro_batch or budget.batch // distributed.world_size()
+        if lm.padding_side is None:
+            max_micro_batch = 1  # rows of different lengths cannot be read together
         budget.micro_batch = distributed.all_reduce_min(find_micro_batch(lm, groups, max_micro_batch))
         tokens = budget.micro_batch * longest_group
         budget.estimated_bytes = fixed_bytes + memory_estimate.training_bytes(lm.model, tokens)
@@ -240,14 +259,15 @@ class BudgetCallback(TrainerCallback):
         self.longest_step = sum(nlargest(budget.batch, lengths))
         self.steps = steps
         # A forward pass takes a third of a training step on the same rows.
-        steps_per_point = ceil(TRAINING_PER_CURVE_POINT * len(self.validation_rows) / (3 * budget.batch))
-        self.log_interval = max(ceil(planned_steps / MAX_CURVE_POINTS), steps_per_point)
+        steps_per_point = math.ceil(TRAINING_PER_CURVE_POINT * len(self.validation_rows) / (3 * budget.batch))
+        self.log_interval = max(math.ceil(planned_steps / MAX_CURVE_POINTS), steps_per_point)
         self.tokens = 0
+        self.step_loss: Any = 0.0
         self.curve: list[CurvePoint] = []
 
     def examples_after(self, steps: int) -> int:
         """Return the examples shown by `steps` steps; the last step of an epoch may have fewer."""
-        epochs, remaining_steps = divmod(steps, ceil(self.rows / self.budget.batch))
+        epochs, remaining_steps = divmod(steps, math.ceil(self.rows / self.budget.batch))
         rows = min(remaining_steps * self.budget.batch, self.rows)
         return epochs * self.examples + rows * self.examples // self.rows
 
@@ -269,8 +289,20 @@ class BudgetCallback(TrainerCallback):
         """Spend the step and its examples."""
         self.budget.spend(steps=1, examples=self.examples_in_step(state.global_step))
 
+    def note_loss(self, loss: Any) -> None:
+        """Add the loss of a micro-batch to that of the step; one that is not finite stays so."""
+        self.step_loss = self.step_loss + loss
+
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Spend the tokens of the step, and stop if no further step can be afforded."""
+        """Spend the tokens of the step, and stop if no further step can be afforded.
+
+        Raises:
+            Diverged: The loss of the step is not finite on some rank. All ranks raise it.
+        """
+        is_finite = math.isfinite(self.step_loss)
+        self.step_loss = 0.0
+        if not distributed.all_reduce_min(is_finite):
+            raise Diverged(self.budget.steps)
         tokens_seen = int(state.num_input_tokens_seen)
         self.budget.spend(tokens=tokens_seen - self.tokens)
         self.tokens = tokens_seen
@@ -283,11 +315,17 @@ class BudgetCallback(TrainerCallback):
             self.add_curve_point(float(logs["loss"]))
 
     def add_curve_point(self, train_loss: float | None) -> None:
-        """Add a point with the validation loss to the curve, off the clock; only rank 0 does."""
+        """Add a point with the validation loss to the curve, off the clock; only rank 0 does.
+
+        Raises:
+            Diverged: The validation loss is not finite, even if the training loss of the latest step was.
+        """
         if distributed.rank() > 0:
             return
         with self.budget.off_clock(), precision.autocast(self.lm.model):
             loss, accuracy = self.lm.evaluate_loss(self.validation_rows)
+        if not math.isfinite(loss):
+            raise Diverged(self.budget.steps, "validation loss")
         self.curve.append(
             CurvePoint(
                 step=self.budget.steps,
@@ -340,6 +378,7 @@ def training_arguments(
         include_num_input_tokens_seen="non_padding",
         average_tokens_across_devices=True,
         logging_strategy="no",
+        logging_nan_inf_filter=False,
         save_strategy="no",
         eval_strategy="no",
         report_to="none",

@@ -146,7 +146,7 @@ def test_published_schema_is_up_to_date() -> None:
     assert SCHEMA_FILE.read_text("utf-8") == record.json_schema()
 
 
-@pytest.mark.parametrize("status", ["ok", "unsupported", "did-not-fit", "timeout", "error"])
+@pytest.mark.parametrize("status", ["ok", "unsupported", "did-not-fit", "diverged", "timeout", "error"])
 def test_written_record_is_valid_under_the_published_schema(
     make_record: MakeRecord, tmp_path: Path, status: str
 ) -> None:

@@ -18,7 +18,7 @@ FAILED: dict[str, Any] = {
     "scores": {},
     "error": {"kind": "K", "message": "out of disk space", "trace": None},
 }
-UNSUCCESSFUL = ("unsupported", "did-not-fit", "timeout", "error")
+UNSUCCESSFUL = ("unsupported", "did-not-fit", "diverged", "timeout", "error")
 
 
 def render(records: list[Record], width: int = 100) -> str:
