@@ -22,18 +22,18 @@ class Unsupported(Exception):
 
 
 class Diverged(Exception):
-    """Training diverged: a loss is NaN or infinite, so the model can give no useful answers.
+    """Training diverged: a loss or weight is NaN or infinite, so the answers would be useless.
 
     The run has the status `diverged` and no scores, and is never recommended. It counts as finished, not as failed.
 
     Args:
-        step: Optimizer steps done when the loss was seen.
-        loss: Name of the loss.
+        step: Optimizer steps done by then.
+        quantity: The number that is not finite.
     """
 
-    def __init__(self, step: int, loss: str = "training loss") -> None:
-        advice = "a smaller learning rate may train" if step else "the model's numbers are not finite before training"
-        super().__init__(f"the {loss} is not finite at step {step}; {advice}")
+    def __init__(self, step: int, quantity: str = "the training loss") -> None:
+        advice = "a smaller learning rate may help" if step else "the model cannot be trained as it is"
+        super().__init__(f"{quantity} is not finite at step {step}; {advice}")
         self.step = step
 
 

@@ -284,7 +284,7 @@ def _model_facts(ref: str, folder: Path, lm: Any) -> ModelFacts:
         heads=heads,
         key_value_heads=getattr(config, "num_key_value_heads", None) or heads,
         attention=compat.attention_implementation(lm.model),
-        vocabulary=config.vocab_size,
+        vocabulary=getattr(config, "vocab_size", 0),
         tied_embeddings=bool(getattr(config, "tie_word_embeddings", False)),
         context=lm.context,
         stored_in=sorted(dtypes) or ["pickle"],

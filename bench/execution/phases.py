@@ -25,7 +25,6 @@ from bench.records import (
     AdapterServing,
     Answering,
     BudgetLimits,
-    CurvePoint,
     Forgetting,
     Parameters,
     Phase,
@@ -140,17 +139,29 @@ def fit(state: RunState, loaded: LoadedRun, limits: BudgetLimits) -> None:
         lm = cast(LM, loaded.lm)  # a method that loads no model ignores it
         loaded.method.fit(lm, loaded.data, state.budget)
         state.budget.stop()
-    _check_curve(getattr(loaded.method, "curve_", ()))
+    check_training(loaded.method, loaded.lm, state.budget.steps)
     # The processor time of the other ranks belongs to this run and is no background load.
     state.background_load.exclude(distributed.leave_group())
 
 
-def _check_curve(curve: Sequence[CurvePoint]) -> None:
-    """Raise `Diverged` if a loss of a training curve is not finite, whichever loop trained."""
-    for point in curve:
-        for name, loss in (("training loss", point.train_loss), ("validation loss", point.validation_loss)):
+def check_training(method: Method, lm: LM | None, steps: int) -> None:
+    """Check that training has not diverged, whichever loop trained.
+
+    Args:
+        method: The fitted method.
+        lm: Its model.
+        steps: Optimizer steps done.
+
+    Raises:
+        Diverged: A loss of the training curve or a trained weight is not finite.
+    """
+    for point in getattr(method, "curve_", ()):
+        for quantity, loss in (("the training loss", point.train_loss), ("the validation loss", point.validation_loss)):
             if loss is not None and not math.isfinite(loss):
-                raise Diverged(point.step, name)
+                raise Diverged(point.step, quantity)
+    trained = [weight for weight in lm.model.parameters() if weight.requires_grad] if lm else []
+    if not all(bool(weight.isfinite().all()) for weight in trained):
+        raise Diverged(steps, "a trained weight")
 
 
 def save(state: RunState, loaded: LoadedRun, folder: Path) -> None:

@@ -325,7 +325,7 @@ class BudgetCallback(TrainerCallback):
         with self.budget.off_clock(), precision.autocast(self.lm.model):
             loss, accuracy = self.lm.evaluate_loss(self.validation_rows)
         if not math.isfinite(loss):
-            raise Diverged(self.budget.steps, "validation loss")
+            raise Diverged(self.budget.steps, "the validation loss")
         self.curve.append(
             CurvePoint(
                 step=self.budget.steps,

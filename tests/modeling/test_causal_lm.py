@@ -16,7 +16,7 @@ from transformers import PreTrainedTokenizerFast
 
 from bench.errors import UserError
 from bench.measurement import memory_estimate
-from bench.modeling import prefix_cache
+from bench.modeling import loaded_model, prefix_cache
 from bench.modeling.causal_lm import CausalLM
 from bench.modeling.checkpoint import Checkpoint
 from bench.modeling.generation import GumbelSampler
@@ -326,3 +326,32 @@ def test_length_batches_grow_up_to_memory_for_generation(lively: Checkpoint, mon
         needed = memory_estimate.generation_bytes(model, len(batch), lengths[batch[-1]])
         assert len(batch) <= memory_estimate.MIN_BATCH_ROWS or needed <= available
     assert list(memory_estimate.length_batches(model, [])) == []
+
+
+@pytest.mark.parametrize(
+    ("tokens", "repeats"),
+    [
+        ([9, 4, 4, 4, 4, 4, 4, 4, 4], True),
+        ([1, 2, 3] * 4, True),
+        ([8, *range(16)] + list(range(16)) * 3, True),
+        ([1, 2, 3] * 3, False),
+        ([4, 4, 4, 4], False),
+        ([5, 6] * 6 + [7], False),
+        (list(range(40)), False),
+    ],
+    ids=["one token", "phrase", "longest phrase", "too few repeats", "too short", "it ends", "no repetition"],
+)
+def test_ends_in_repetition_needs_a_short_phrase_until_the_end(tokens: list[int], repeats: bool) -> None:
+    assert loaded_model.ends_in_repetition(tokens) is repeats
+
+
+def test_generate_counts_answers_without_an_end(lively: Checkpoint) -> None:
+    """Chosen labels are not generated, so nothing is counted for them."""
+    lm = load_with_decoding(lively, stop=())
+    lm.choose_label(["red"], ["warm", "cold"])
+    assert lm.token_usage.cut_answers is None
+    for weight in lm.model.parameters():
+        weight.data.zero_()  # equal scores for all tokens: the first one again and again
+    lm.generate(["red", "blue"])
+    usage = lm.token_usage
+    assert (usage.generated_answers, usage.cut_answers, usage.repeating_answers) == (2, 2, 2)

@@ -84,7 +84,7 @@ def test_encoder_lora_trains_adapter_and_new_head_only(base: Checkpoint) -> None
     trained = {name for name, weight in method.lm_.model.named_parameters() if weight.requires_grad}
     assert not any("lora_" in name for name in trained if "classifier" in name or "pooler" in name)
     head = {name.rpartition("modules_to_save")[0] for name in trained if "lora_" not in name}
-    assert {name.removeprefix("base_model.model.") for name in head} == {"classifier.", "bert.pooler."}
+    assert {name.removeprefix("base_model.model.") for name in head} == {"classifier.", "bert.pooler.dense."}
 
 
 @pytest.mark.parametrize("name", ["full", "lora", "prefix", "prompt-tuning"])

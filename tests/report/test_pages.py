@@ -75,6 +75,21 @@ def test_page_shows_failed_runs_with_reasons(report: Path, name: str) -> None:
     assert "out of disk space" in text
 
 
+@pytest.mark.parametrize("name", ["index.html", "report.md"])
+def test_page_shows_answers_without_an_end(make_record: MakeRecord, tmp_path: Path, name: str) -> None:
+    """Records without the counts have a dash; without any such answer there are no columns."""
+    counted, old = make_record("lora"), make_record("full")
+    assert counted.cost is not None and counted.cost.answering is not None
+    counts = {"generated_answers": 4, "cut_answers": 3, "repeating_answers": 1}
+    cost = counted.cost.model_copy(update={"answering": counted.cost.answering.model_copy(update=counts)})
+    for records, is_shown in (([counted.model_copy(update={"cost": cost}), old], True), ([counted, old], False)):
+        pages.write_report(group_by_task(records), tmp_path)
+        text = (tmp_path / name).read_text("utf-8")
+        assert ("3 of 4 generated answers reached the token limit" in text) is is_shown
+        assert ("repeating" in text) is is_shown
+        assert ("0.750" in text and "0.250" in text) is is_shown
+
+
 def test_page_escapes_text_of_records(report: Path) -> None:
     page = (report / "index.html").read_text("utf-8")
     assert "&lt;more&gt;" in page
