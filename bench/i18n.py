@@ -70,8 +70,3 @@ def format_duration(seconds: float | None, translate: Translate) -> str:
     if unit == "d":
         return translate("{number} d", number=number)
     return text
-
-
-def escape_markdown(text: str) -> str:
-    """Escape text for Markdown, including the cells of a table."""
-    return text.replace("|", "\\|").replace("<", "&lt;").replace("\n", " ")

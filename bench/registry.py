@@ -21,6 +21,7 @@ import bench
 from bench import hub
 from bench.errors import UserError, did_you_mean
 from bench.method import Method
+from bench.user_code import report_user_code
 
 Kind = Literal["methods", "tasks", "models"]
 # The parser in C reads all shipped cards in 5 ms, the one in Python in 40 ms; PyYAML may be built without the former.
@@ -96,9 +97,43 @@ def find_method(ref: str) -> type[Method]:
     raise UserError(f"method '{ref}' not found", hint=f"{did_you_mean(ref, entries)}; or use a path such as ./mine.py")
 
 
+def find_method_file(ref: str) -> Path:
+    """Return the file of the module that `ref` names, see `find_method`; nothing is imported.
+
+    Raises:
+        UserError: There is no such file.
+    """
+    target, _, name = ref.partition(":")
+    if target.endswith(".py"):
+        return _existing_file(Path(target))
+    entries = list_entries("methods")
+    if target not in entries and not name:
+        raise UserError(
+            f"method '{ref}' not found", hint=f"{did_you_mean(ref, entries)}; or use a path such as ./mine.py"
+        )
+    module = entries[target].target.partition(":")[0] if target in entries else target
+    file = _find_module_file(module)
+    if file is None:
+        raise UserError(
+            f"method '{ref}' not found: there is no module {module}", hint="install the package of the method"
+        )
+    return file
+
+
+def is_shipped_method(file: Path) -> bool:
+    """Return True for the file of a method that ships with adaptbench."""
+    return file.absolute().parent in _search_folders("methods")
+
+
+def is_shipped_task(folder: Path) -> bool:
+    """Return True for the folder of a task that ships with adaptbench."""
+    return folder.absolute().parent in _search_folders("tasks")
+
+
 def missing_modules(cls: type[Method]) -> list[str]:
     """Return the modules that a method imports and that are not installed."""
-    return [module for module in cls.preload_modules if importlib.util.find_spec(module.partition(".")[0]) is None]
+    with report_user_code(source_file(cls), "preload_modules must be a tuple of module names"):
+        return [module for module in cls.preload_modules if importlib.util.find_spec(module.partition(".")[0]) is None]
 
 
 def method_name(ref: str) -> str:
@@ -175,9 +210,14 @@ def general_text_file() -> Path | None:
     return next((file for file in files if file.is_file()), None)
 
 
+def source_file(cls: type) -> Path:
+    """Return the file that defines a class."""
+    return Path(inspect.getfile(cls))
+
+
 def source_sha256(cls: type) -> str:
     """Return the SHA-256 of the file that defines a class, the version of a method."""
-    return hashlib.sha256(Path(inspect.getfile(cls)).read_bytes()).hexdigest()
+    return hashlib.sha256(source_file(cls).read_bytes()).hexdigest()
 
 
 def _is_path(ref: str) -> bool:
@@ -230,7 +270,9 @@ def _find_module_file(module: str) -> Path | None:
         spec = next((spec for spec in specs if spec is not None), None)
         if spec is None:
             return None
-        search_path, file = spec.submodule_search_locations, spec.origin
+        # The path of an imported package may be longer than its spec says, as that of `bench` is in a checkout.
+        search_path = getattr(sys.modules.get(name), "__path__", spec.submodule_search_locations)
+        file = spec.origin
     return Path(file) if file else None
 
 
@@ -297,22 +339,20 @@ def _import_registered(entry: RegistryEntry, kind: str, ref: str) -> type[Method
     if entry.is_family and not kind:
         raise UserError(f"'{ref}' is a family of methods", hint=f"name a member, as in: {entry.summary}")
     module = _import_module(target, ref)
-    return cast(type[Method], module.variant(kind)) if kind else _select_method(module, name, ref)
+    if not kind:
+        return _select_method(module, name, ref)
+    with report_user_code(_find_module_file(target), f"'{ref}' cannot be created", place=target, keep=(UserError,)):
+        return cast(type[Method], module.variant(kind))
 
 
 def _import_module(module: str, ref: str) -> ModuleType:
-    try:
+    with report_user_code(_find_module_file(module), f"the method '{ref}' cannot be imported", place=module):
         return importlib.import_module(module)
-    except Exception as error:
-        problem = f"the method '{ref}' cannot be imported: {type(error).__name__}: {error}"
-        raise UserError(problem, location=module) from error
 
 
 def _import_file(file: Path) -> ModuleType:
     """Import a method file under a unique name: folders may hold files of the same name."""
-    if not file.is_file():
-        location = str(file.absolute())
-        raise UserError(f"method file '{file}' not found", location=location, hint="use an existing .py file")
+    _existing_file(file)
     name = f"bench_method_{hashlib.sha256(str(file.absolute()).encode()).hexdigest()[:8]}_{file.stem}"
     if name in sys.modules:
         return sys.modules[name]
@@ -321,12 +361,19 @@ def _import_file(file: Path) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     try:
-        spec.loader.exec_module(module)
-    except Exception as error:
-        del sys.modules[name]
-        problem = f"'{file}' cannot be imported: {type(error).__name__}: {error}"
-        raise UserError(problem, location=str(file)) from error
+        with report_user_code(file, f"'{file}' cannot be imported"):
+            spec.loader.exec_module(module)
+    except BaseException:
+        sys.modules.pop(name, None)
+        raise
     return module
+
+
+def _existing_file(file: Path) -> Path:
+    if not file.is_file():
+        location = str(file.absolute())
+        raise UserError(f"method file '{file}' not found", location=location, hint="use an existing .py file")
+    return file
 
 
 def _select_method(module: ModuleType, name: str, ref: str) -> type[Method]:

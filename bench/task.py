@@ -7,7 +7,6 @@ import importlib.util
 import json
 import random
 import re
-import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,6 +16,7 @@ from bench.errors import UserError, did_you_mean
 from bench.metrics import label_key, normalize_text
 from bench.metrics import score as score_em_f1
 from bench.task_card import TaskCard, read_card
+from bench.user_code import report_user_code
 
 SPLITS = ("train", "validation", "test")
 ROW_KEYS = ("id", "input", "target", "rationale", "rejected")
@@ -191,18 +191,37 @@ def load_task(folder: Path, rows_folder: Path | None = None) -> Task:
     data_files = [(rows_folder or folder) / f"{split}.jsonl" for split in SPLITS]
     splits = {file.stem: _read_split(file, card, row_locations) for file in data_files}
     _check_labels(splits, data_files[0], card)
-    files = [folder / "task.yaml", *data_files]
     scorer_file = folder / "task.py"
     scorer = _read_scorer(scorer_file) if scorer_file.exists() else None
-    digest = hashlib.sha256()
-    for file in [*files, scorer_file] if scorer else files:
-        digest.update(hashlib.sha256(file.read_bytes()).digest())
-    task = Task(card, folder, digest.hexdigest(), splits, scorer)
+    task = Task(card, folder, digest_task(folder, rows_folder), splits, scorer)
     if scorer is None:
         _check_normalized_labels(card, str(folder / "task.yaml"))
         _check_normalized_references(task, row_locations, is_hub_data=rows_folder is not None)
     metrics = _check_scores(task, scorer_file)
     return replace(task, metrics=metrics) if scorer else task
+
+
+def digest_task(folder: Path, rows_folder: Path | None = None) -> str:
+    """Return the digest of card, data and scorer of a task; no code of the task is run.
+
+    Args:
+        folder: Folder with `task.yaml` and, optionally, `task.py`.
+        rows_folder: Folder with the files of the splits; None if they are in `folder`.
+
+    Raises:
+        UserError: A file is missing or cannot be read.
+    """
+    files = [folder / "task.yaml", *((rows_folder or folder) / f"{split}.jsonl" for split in SPLITS)]
+    scorer_file = folder / "task.py"
+    digest = hashlib.sha256()
+    for file in [*files, scorer_file] if scorer_file.exists() else files:
+        try:
+            digest.update(hashlib.sha256(file.read_bytes()).digest())
+        except OSError as error:
+            raise UserError(
+                f"{file.name} cannot be read: {error.strerror}", location=str(file), hint="restore the file"
+            ) from None
+    return digest.hexdigest()
 
 
 def _read_split(file: Path, card: TaskCard, row_locations: dict[str, str]) -> tuple[TaskRow, ...]:
@@ -282,16 +301,11 @@ def _check_scores(task: Task, scorer_file: Path) -> tuple[str, ...]:
     hint = "score(prediction, references) must return a dict with the same names for all rows and numbers from 0 to 1"
     first_scores: dict[str, float] = {}
     for row in task.splits["test"][:SCORER_CHECK_ROWS]:
-        try:
+        with report_user_code(scorer_file, f"score fails on {row.target!r}", hint=hint):
             scores = task.score(row.target, row.references)
-        except Exception as error:
-            frames = traceback.extract_tb(error.__traceback__)
-            line_numbers = [frame.lineno for frame in frames if frame.filename == str(scorer_file)]
-            location = f"{scorer_file}:{line_numbers[-1]}" if line_numbers else str(scorer_file)
-            problem = f"score fails on {row.target!r}: {type(error).__name__}: {error}"
-            raise UserError(problem, location=location, hint=hint) from error
-        first_scores = first_scores or scores
-        if not _are_valid_scores(scores) or {*scores} != {*first_scores}:
+            first_scores = first_scores or scores
+            are_valid = _are_valid_scores(scores) and {*scores} == {*first_scores}
+        if not are_valid:
             problem = f"score returned {scores!r} for the target {row.target!r}"
             raise UserError(problem, location=str(scorer_file), hint=hint)
     if task.card.metric not in first_scores:
@@ -356,13 +370,8 @@ def _read_scorer(file: Path) -> Scorer:
     spec = importlib.util.spec_from_file_location(f"bench_task_{file.parent.name}", file)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    try:
+    hint = "define score(prediction: str, references: Sequence[str]) -> dict[str, float]"
+    with report_user_code(file, "task.py cannot be imported", hint=hint):
         spec.loader.exec_module(module)
         scorer: Scorer = module.score
-    except Exception as error:
-        raise UserError(
-            f"task.py cannot be imported: {type(error).__name__}: {error}",
-            location=str(file),
-            hint="define score(prediction: str, references: Sequence[str]) -> dict[str, float]",
-        ) from error
     return scorer

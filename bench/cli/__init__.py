@@ -9,6 +9,7 @@ import typer
 
 from bench.cli import advise, answer, bless, check, compare, export, models, new, report, run, validate
 from bench.cli import list as list_
+from bench.cli.terminal import check_arguments, safe_output
 from bench.errors import UserError
 
 app = typer.Typer(
@@ -36,12 +37,14 @@ app.add_typer(new_app, name="new")
 
 def main() -> None:
     """Run the command `bench` and exit with its exit code."""
-    try:
-        app()
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
-    except Exception:  # a bug of adaptbench; exit code 2 would say that the input is invalid
-        traceback.print_exc()
-        print("error: internal error; please report it with the trace above", file=sys.stderr)
-        sys.exit(1)
+    with safe_output():
+        try:
+            check_arguments(sys.argv[1:])
+            app()
+        except UserError as error:
+            print(f"error: {error}", file=sys.stderr)
+            sys.exit(error.exit_code)
+        except Exception:  # a bug of adaptbench; exit code 2 would say that the input is invalid
+            traceback.print_exc()
+            print("error: internal error; please report it with the trace above", file=sys.stderr)
+            sys.exit(1)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from typing import Annotated
 
 import typer
 
 from bench.cli.options import RESULTS, Format, FormatOption, Language, RecordPaths
+from bench.cli.terminal import print_json
 
 
 def command(
@@ -47,12 +47,11 @@ def command(
             section_advice.model_dump(mode="json") | {"sentences": sentences}
             for _, section_advice, sentences in advised
         ]
-        print(json.dumps(document, ensure_ascii=False))
+        print_json(document)
         return
-    from rich.console import Console
+    from bench.cli.console import PlainConsole
 
-    console = Console(markup=False)
+    console = PlainConsole()
     for title, section_advice, sentences in advised:
         console.print(advice_text.candidates_table(title, section_advice, translate))
-        for line in [*sentences, *advice_text.excluded_sentences(section_advice, translate)]:
-            console.print(line, highlight=False)
+        console.print_sentences([*sentences, *advice_text.excluded_sentences(section_advice, translate)])

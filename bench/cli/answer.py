@@ -2,48 +2,67 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from bench.cli.options import Format, FormatOption, find_record, status_line
+from bench.cli.options import Format, FormatOption, MethodPlace, ModelPlace, TaskPlace, find_record, status_line
+from bench.cli.terminal import print_json
 from bench.errors import UserError
 
 
 def command(
     record: Annotated[str, typer.Argument(help="Record file, id in results/, or exported folder.")],
     question: Annotated[list[str], typer.Argument(help='Questions, e.g. "a question"; - reads one per input line.')],
+    task: TaskPlace = None,
+    model: ModelPlace = None,
+    method: MethodPlace = None,
     format: FormatOption = Format.table,
 ) -> None:
     """Answer questions with the method of a finished run.
 
     A run without saved artifacts (bench run --save-artifacts) is trained again
-    first; an exported folder answers at once.
+    first; an exported folder answers at once. Task, model and method must have
+    the digests in the record.
 
     Exit code: 0 answered; 2 invalid input.
     """
     piped = question == ["-"]
-    questions = [line.rstrip("\n") for line in sys.stdin if line.strip()] if piped else list(question)
+    questions = _read_lines() if piped else list(question)
     if not any(text.strip() for text in questions):
         raise UserError("no question given", hint='bench answer RECORD "a question"')
     from bench.export import export as exporter
     from bench.export import script_check
     from bench.export.bundle import SCRIPT
+    from bench.export.provenance import Replacements
 
     script = Path(record) / SCRIPT
     if script.is_file():
+        run_id = script_check.check_exported_folder(script.parent)
+        print(f"Runs {script}, exported from the run {run_id}.", file=sys.stderr)
         notes = [f"Answered by {script}."]
         answers = [trimmed for _, trimmed in script_check.run_script(script, questions)]
     else:
-        provenance = find_record(record)
+        provenance = find_record(record, Replacements(task, model, method))
         with status_line() as on_progress:
             answers, notes = exporter.answer_questions(provenance, questions, on_progress)
     if format is Format.json:
         pairs = [{"question": text, "answer": answer} for text, answer in zip(questions, answers, strict=True)]
-        print(json.dumps({"answers": pairs, "notes": notes}, ensure_ascii=False))
+        print_json({"answers": pairs, "notes": notes})
         return
     print("\n".join(notes), file=sys.stderr)
     print("\n".join(answers))
+
+
+def _read_lines() -> list[str]:
+    """Return the lines of standard input that are not blank."""
+    try:
+        return [line.rstrip("\r\n") for line in sys.stdin if line.strip()]
+    except UnicodeDecodeError as error:
+        raise UserError(
+            f"standard input is not text in {sys.stdin.encoding}: {error.reason}",
+            location=f"byte {error.start}",
+            hint="pass UTF-8 text, or set PYTHONIOENCODING to its encoding",
+        ) from None

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import os
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bench.cli.options import Format, FormatOption
+from bench.cli.terminal import print_json
 from bench.errors import UserError
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def command(
 
     for file in (markdown, junit):
         if file and not file.parent.is_dir():
-            raise UserError(f"{file}: folder {file.parent} not found", hint=f"mkdir -p {file.parent}")
+            raise UserError(f"{file}: folder {file.parent} not found", hint=f"mkdir -p {shlex.quote(str(file.parent))}")
     outcome = check_against_baseline(new, baseline, allow_missing_baseline, rounds)
     for file, text in ((markdown, check_output.to_markdown(outcome)), (junit, check_output.to_junit(outcome))):
         if file:
@@ -63,15 +64,11 @@ def print_outcome(outcome: CheckOutcome, format: Format, everything: bool = Fals
 
     if format is Format.json:
         findings = [finding.model_dump(mode="json") for finding in outcome.findings]
-        print(
-            json.dumps(
-                {"code": outcome.exit_code, "summary": outcome.summary, "findings": findings}, ensure_ascii=False
-            )
-        )
+        print_json({"code": outcome.exit_code, "summary": outcome.summary, "findings": findings})
         return
-    from rich.console import Console
+    from bench.cli.console import PlainConsole
 
-    console = Console(markup=False)
+    console = PlainConsole()
     if everything or outcome.exit_code or outcome.with_verdict("better", "new"):
         console.print(check_output.findings_table(outcome, everything))
-    console.print(outcome.summary, highlight=False)
+    console.print_sentences([outcome.summary])

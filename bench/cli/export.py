@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from bench.cli.options import Format, FormatOption, RecordName, find_record, status_line
+from bench.cli.options import (
+    Format,
+    FormatOption,
+    MethodPlace,
+    ModelPlace,
+    RecordName,
+    TaskPlace,
+    find_record,
+    status_line,
+)
+from bench.cli.terminal import print_json
 
 MAX_SHOWN_DIFFERENCES = 5  # more would not fit on one screen
 
@@ -19,25 +28,29 @@ def command(
     to: Annotated[Path, typer.Option(help="New folder to write, e.g. mymodel.")],
     merge: Annotated[bool, typer.Option("--merge", help="Merge the trained weights into one full model.")] = False,
     check: Annotated[int, typer.Option(min=1, help="Number of recorded answers to compare.")] = 8,
+    task: TaskPlace = None,
+    model: ModelPlace = None,
+    method: MethodPlace = None,
     format: FormatOption = Format.table,
 ) -> None:
     """Write a folder with the trained weights and a script that runs without bench.
 
     A run without saved artifacts (bench run --save-artifacts) is trained again
-    first.
+    first. Task, model and method must have the digests in the record.
 
     Exit code: 0 done; 1 done, but some compared answers differ from the record;
     2 invalid input (nothing is written).
     """
     from bench.export import export as exporter
+    from bench.export.provenance import Replacements
 
     exporter.check_target(to)
-    provenance = find_record(record)
+    provenance = find_record(record, Replacements(task, model, method))
     with status_line() as on_progress:
         result = exporter.export_record(provenance, to, merge=merge, check=check, on_progress=on_progress)
     if format is Format.json:
         document = {"folder": str(to), "notes": result.notes, "differences": result.differences}
-        print(json.dumps(document, ensure_ascii=False))
+        print_json(document)
     else:
         hidden = len(result.differences) - MAX_SHOWN_DIFFERENCES
         lines = [*result.notes, *result.differences[:MAX_SHOWN_DIFFERENCES]]

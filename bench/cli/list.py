@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
-
 from bench.cli.options import Format, FormatOption
+from bench.cli.terminal import print_json
 
 
 def command(format: FormatOption = Format.table) -> None:
@@ -13,10 +12,11 @@ def command(format: FormatOption = Format.table) -> None:
 
     kinds = {kind: registry.list_entries(kind) for kind in ("methods", "tasks", "models")}
     if format is Format.json:
-        print(json.dumps({kind: [vars(entry) for entry in entries.values()] for kind, entries in kinds.items()}))
+        print_json({kind: [vars(entry) for entry in entries.values()] for kind, entries in kinds.items()})
         return
-    from rich.console import Console
     from rich.table import Table
+
+    from bench.cli.console import PlainConsole
 
     for kind, entries in kinds.items():
         table = Table(title=kind, title_justify="left", box=None, show_header=False, padding=(0, 2, 0, 0))
@@ -26,4 +26,4 @@ def command(format: FormatOption = Format.table) -> None:
                 f"warning: {entry.warning}" if entry.warning else entry.summary,
                 f"{entry.origin}; rows from the hub: {entry.hub}" if entry.hub else entry.origin,
             )
-        Console(markup=False).print(table, "")
+        PlainConsole().print(table, "")

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Annotated, get_args
 
 import typer
 
 from bench.cli.options import Format, FormatOption
+from bench.cli.terminal import print_json
 from bench.errors import UserError, did_you_mean
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def command(
     if format is Format.json:
         needs = [vars(need) for need in feasibility.memory_needs]
         document = {"facts": vars(feasibility.facts), "machine": vars(feasibility.machine), "needs": needs}
-        print(json.dumps(document, ensure_ascii=False))
+        print_json(document)
     else:
         _print_feasibility(feasibility)
 
@@ -55,7 +55,7 @@ def _list_models(format: Format) -> None:
 
     shipped, cached = registry.list_entries("models"), hub.cached_models()
     if format is Format.json:
-        print(json.dumps({"models": [vars(entry) for entry in shipped.values()], "cached": cached}))
+        print_json({"models": [vars(entry) for entry in shipped.values()], "cached": cached})
         return
     for entry in shipped.values():
         print(f"{entry.name}  {entry.summary}")
@@ -65,12 +65,12 @@ def _list_models(format: Format) -> None:
 
 
 def _print_feasibility(feasibility: Feasibility) -> None:
-    from rich.console import Console
     from rich.table import Table
 
+    from bench.cli.console import PlainConsole
     from bench.execution import budget
 
-    console = Console(markup=False, highlight=False)
+    console = PlainConsole()
     properties = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
     for name, value in _model_properties(feasibility.facts).items():
         properties.add_row(name, value)

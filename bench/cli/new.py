@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import keyword
+import shlex
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -72,7 +73,8 @@ def task_command(
     draft.write(folder)
     for note in draft.notes:
         print(f"- {note}")
-    result = validate(f"./{folder}" if not folder.is_absolute() else str(folder), model)
+    task = str(folder) if folder.is_absolute() else f"./{folder}"
+    result = validate(task, model)
     result.show()
-    print(f"Review {folder / 'task.yaml'}, then: bench run --methods few-shot,lora --task ./{folder}")
+    print(f"Review {folder / 'task.yaml'}, then: bench run --methods few-shot,lora --task {shlex.quote(task)}")
     sys.exit(0 if result.valid else 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,7 +16,7 @@ import typer
 from bench.errors import StorageError, UserError, did_you_mean
 
 if TYPE_CHECKING:
-    from bench.export.provenance import Provenance
+    from bench.export.provenance import Provenance, Replacements
     from bench.method import ProgressCallback, ProgressState
 
 RESULTS = Path("results")
@@ -33,6 +34,9 @@ RecordPaths = Annotated[
     list[Path] | None, typer.Argument(help="Record files or folders of records.", show_default="results")
 ]
 RecordName = Annotated[str, typer.Argument(help="Record file, or the id of a record in results/.")]
+TaskPlace = Annotated[str | None, typer.Option("--task", help="Task of the run if it has moved, e.g. ./mytask.")]
+ModelPlace = Annotated[str | None, typer.Option("--model", help="Base model of the run if it has moved.")]
+MethodPlace = Annotated[str | None, typer.Option("--method", help="Method of the run if it has moved, e.g. ./mine.py.")]
 Language = Annotated[str, typer.Option("--lang", help="Output language: en or ko.")]
 
 
@@ -56,8 +60,10 @@ def check_writable(out: Path) -> None:
         ) from None
 
 
-def find_record(name: str) -> Provenance:
+def find_record(name: str, replacements: Replacements) -> Provenance:
     """Read the record of a path or an id in `results/`, with its task, model and method.
+
+    Says on standard error which files of the user are run.
 
     Raises:
         UserError: There is no such record, or its task, model or method is missing or changed.
@@ -72,7 +78,10 @@ def find_record(name: str) -> Provenance:
     from bench.export import provenance
     from bench.records import reader
 
-    return provenance.find_provenance(reader.read_file(file), file)
+    def announce(line: str) -> None:
+        print(line, file=sys.stderr)
+
+    return provenance.find_provenance(reader.read_file(file), file, replacements, announce)
 
 
 def _similar_ids(name: str, ids: list[str]) -> str:
@@ -85,10 +94,12 @@ def _similar_ids(name: str, ids: list[str]) -> str:
 @contextmanager
 def status_line() -> Iterator[ProgressCallback]:
     """Show a status line on standard error; yields its progress callback."""
-    from rich.console import Console
+    from rich.text import Text
 
-    with Console(stderr=True).status("starting") as line:
-        yield lambda state: line.update(describe_progress(state))
+    from bench.cli.console import PlainConsole
+
+    with PlainConsole(stderr=True).status("starting") as line:
+        yield lambda state: line.update(Text(describe_progress(state)))
 
 
 def describe_progress(state: ProgressState) -> str:

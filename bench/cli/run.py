@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import shlex
 import signal
 import sys
 from pathlib import Path
@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bench.cli.options import Format, FormatOption, check_writable, describe_progress
+from bench.cli.terminal import print_json
+from bench.escape import clean_line
 
 if TYPE_CHECKING:
-    from rich.console import Console
     from rich.progress import Progress, TaskID
 
+    from bench.cli.console import PlainConsole
     from bench.execution.executor import Executor
     from bench.execution.job import Job
     from bench.method import ProgressState
@@ -105,7 +107,7 @@ def command(
 
 def _print_plan(jobs: list[Job], format: Format) -> None:
     specs = [{"id": job.spec.id} | job.spec.model_dump(mode="json") for job in jobs]
-    print(json.dumps(specs, ensure_ascii=False, indent=1 if format is Format.table else None))
+    print_json(specs, indent=1 if format is Format.table else None)
 
 
 class ProgressBars:
@@ -115,7 +117,7 @@ class ProgressBars:
     """
 
     def __init__(
-        self, console: Console, bars: Progress, job_count: int, trackers: dict[str, Tracker], out: Path
+        self, console: PlainConsole, bars: Progress, job_count: int, trackers: dict[str, Tracker], out: Path
     ) -> None:
         self.console = console
         self.bars = bars
@@ -127,7 +129,7 @@ class ProgressBars:
     def opened(self, description: str | None) -> None:
         """Print where jobs run, unless it is this machine."""
         if description:
-            self.console.print(description, highlight=False)
+            self.console.print_sentences([description])
 
     def started(self, index: int, job: Job) -> None:
         """Show nothing yet: a job that has a record needs no bar."""
@@ -152,15 +154,14 @@ class ProgressBars:
             self.bars.remove_task(self.bar_ids.pop(index))
         warnings = log_record(record, self.trackers, self.out)
         suffix = "" if is_new else " (existing record)"
-        self.console.print(f"{self._title(index, job)}: {record.status}{suffix}", highlight=False)
+        self.console.print_sentences([f"{self._title(index, job)}: {record.status}{suffix}"])
         file = stored_file(record, self.out)
         if file.stem != record.id:
             warnings = [*warnings, _describe_kept_record(record, self.out, file)]
-        for warning in warnings:
-            self.console.print(f"warning: {warning}", style="yellow", markup=False, highlight=False)
+        self.console.print_sentences([f"warning: {warning}" for warning in warnings], style="yellow")
 
     def _title(self, index: int, job: Job) -> str:
-        return f"{job.spec.method.name} seed {job.spec.seed} ({index + 1}/{self.job_count})"
+        return f"{clean_line(job.spec.method.name)} seed {job.spec.seed} ({index + 1}/{self.job_count})"
 
 
 def _describe_kept_record(record: Record, out: Path, failure_file: Path) -> str:
@@ -176,14 +177,15 @@ def _run_with_progress_bars(
     jobs: list[Job], executor: Executor, out: Path, force: bool, trackers: dict[str, Tracker]
 ) -> list[Record]:
     """Run all jobs; an interruption stops the running workers and exits with code 130."""
-    from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+    from bench.cli.console import PlainConsole
     from bench.execution.runner import run_jobs
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that a terminated command stops its workers too
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[state]}"), TimeElapsedColumn())
+    console = PlainConsole(stderr=True)
+    title, state = (TextColumn(text, markup=False) for text in ("{task.description}", "{task.fields[state]}"))
+    columns = (title, BarColumn(), state, TimeElapsedColumn())
     try:
         with Progress(*columns, console=console, transient=True, refresh_per_second=4) as bars:
             observer = ProgressBars(console, bars, len(jobs), trackers, out)
@@ -203,19 +205,19 @@ def _print_comparison(records: list[Record], out: Path, format: Format) -> None:
         rows = [row.model_dump(mode="json") for table in tables for row in table]
         from bench.execution.result_folder import stored_file
 
-        print(json.dumps({"rows": rows, "records": [str(stored_file(record, out)) for record in records]}))
+        print_json({"rows": rows, "records": [str(stored_file(record, out)) for record in records]})
         return
-    from rich.console import Console
+    from bench.cli.console import PlainConsole
 
-    console = Console(markup=False)
+    console = PlainConsole()
     console.print(terminal_table.render_table(results))
     sentences = [
         *findings.comparison_sentences(results.comparison),
         *terminal_table.legend(results),
         *caveats.list_caveats(results),
     ]
-    for sentence in sentences:
-        console.print(sentence, highlight=False)
+    console.print_sentences(sentences)
     if results.records_by_size:
         console.print("", terminal_table.render_by_train_size(results))
-    console.print(f"Records: {out}/ (bench report {out}, bench advise {out})", highlight=False)
+    folder = shlex.quote(str(out))
+    console.print_sentences([f"Records: {out}/ (bench report {folder}, bench advise {folder})"])

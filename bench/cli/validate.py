@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from bench.cli.options import Format, FormatOption
+from bench.cli.terminal import print_json
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -26,12 +26,12 @@ def command(
 ) -> None:
     """Check a task, or a method against its contract.
 
-    Exit code: 0 valid; 1 errors found; 2 not found. Warnings do not change the
-    exit code.
+    Exit code: 0 valid; 1 errors found; 2 not found, or its code raises an
+    exception. Warnings do not change the exit code.
     """
     result = validate(what, model)
     if format is Format.json:
-        print(result.json())
+        print_json(result.document())
     else:
         result.show(list_all)
     sys.exit(0 if result.valid else 1)
@@ -52,14 +52,13 @@ class ValidationResult:
         """True if there are no errors; warnings are allowed."""
         return not any(finding.is_error for finding in self.findings)
 
-    def json(self) -> str:
-        """Return one JSON document on one line."""
-        findings = [vars(finding) for finding in self.findings]
-        return json.dumps({"valid": self.valid} | self.header | {"findings": findings})
+    def document(self) -> dict[str, Any]:
+        """Return the content of the JSON document."""
+        return {"valid": self.valid} | self.header | {"findings": [vars(finding) for finding in self.findings]}
 
     def show(self, list_all: bool = False) -> None:
         """Print headline, findings with examples or all cases, and verdict in 80 columns."""
-        from rich.console import Console
+        from bench.cli.console import PlainConsole
 
         print(self.headline)
         for title, is_error in (("Errors", True), ("Warnings", False)):
@@ -69,7 +68,7 @@ class ValidationResult:
                 if finding.is_error is is_error and finding.message != self.headline
             ]
             if findings:
-                Console().print("", title, findings_table(findings, list_all), "", sep="\n")
+                PlainConsole().print("", title, findings_table(findings, list_all), "", sep="\n")
         print(f"{self.header['name']}: {'valid' if self.valid else 'has errors'}")
 
 
@@ -105,11 +104,13 @@ def _validate_method(ref: str) -> ValidationResult:
     from bench import registry
     from bench.data.task_checks import TaskFinding
     from bench.testing import check_method
+    from bench.user_code import report_user_code
 
     header = {"kind": "method", "name": ref}
     method_class = registry.find_method(ref)
     try:
-        check_method(method_class)
+        with report_user_code(registry.source_file(method_class), f"{ref} fails", keep=(AssertionError,)):
+            check_method(method_class)
     except AssertionError as error:
         message = f"{ref} violates the method contract: {error}"
         return ValidationResult(message, header, (TaskFinding("contract", True, 1, message),))
@@ -123,14 +124,15 @@ def _validate_task(ref: str, model: str) -> ValidationResult:
     from bench.errors import UserError
     from bench.modeling import checkpoint
     from bench.task import SPLITS
+    from bench.user_code import UserCodeError
 
     folder, model_folder = registry.find_task(ref), registry.find_model(model)
     checkpoint.check_model_folder(model_folder)
     header: dict[str, Any] = {"kind": "task", "name": ref, "model": model}
     try:
         task = hub_tasks.load_task(folder)
-    except hub.HubUnreachable:
-        raise  # says nothing about the task
+    except (hub.HubUnreachable, UserCodeError):
+        raise  # the data of the task were not checked
     except UserError as error:
         return ValidationResult(str(error), header, (TaskFinding("schema", True, 1, str(error)),))
     row_counts = {split: len(task.splits[split]) for split in SPLITS}

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import random
+import shlex
 import shutil
 import tempfile
 from collections import Counter
@@ -38,9 +39,23 @@ def load_task(folder: Path, *, fetch: bool = True) -> Task:
     Raises:
         UserError: At the first error in the card, the data set or its rows.
     """
+    return task.load_task(folder, _rows_folder(folder, fetch))
+
+
+def digest_task(folder: Path) -> str:
+    """Return the digest of the task in a folder; no code of the task is run and nothing is downloaded.
+
+    Raises:
+        UserError: The card is not valid, or a file is missing.
+    """
+    return task.digest_task(folder, _rows_folder(folder, fetch=False))
+
+
+def _rows_folder(folder: Path, fetch: bool) -> Path | None:
+    """Return the cache folder with the rows of a task on the hub; None if the rows are in its own folder."""
     data = read_card(folder / "task.yaml").data
     if data is None:
-        return task.load_task(folder)
+        return None
     row_files = [file for split in SPLITS if (file := folder / f"{split}.jsonl").exists()]
     if row_files:
         raise UserError(
@@ -54,10 +69,10 @@ def load_task(folder: Path, *, fetch: bool = True) -> Task:
             raise UserError(
                 f"the rows of {data.hub} are not on this machine",
                 location=str(folder),
-                hint=f"bench validate {folder} downloads them",
+                hint=f"bench validate {shlex.quote(str(folder))} downloads them",
             )
         _download_rows(data, cached, str(folder / "task.yaml"))
-    return task.load_task(folder, cached)
+    return cached
 
 
 def cache_folder(data: HubDataset) -> Path:

@@ -12,6 +12,7 @@ import dataclasses
 import importlib
 import importlib.util
 import os
+import shlex
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -194,7 +195,7 @@ def _load_config(file: Path, source: str) -> dict[str, Any]:
         raise UserError(
             f"{source}: {(error.strerror or 'cannot be read').lower()}",
             location=str(file.absolute()),
-            hint=f"accelerate config --config_file {file}",
+            hint=f"accelerate config --config_file {shlex.quote(str(file))}",
         ) from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"{source}: not YAML: {' '.join(str(error).split())}", location=str(file.absolute())) from None

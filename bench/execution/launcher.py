@@ -159,6 +159,7 @@ def worker_environment(spec: Spec) -> dict[str, str]:
     measured.
     """
     variables = {"PYTHONHASHSEED": "0", "TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"}
+    variables["PYTHONIOENCODING"] = "utf-8:backslashreplace"  # the log is UTF-8, whatever the terminal's encoding is
     # Threads that spin for long are ten times slower as soon as another process needs one of the cores, and threads
     # that never spin are slower by half. A setting of the user takes precedence.
     if not os.environ.keys() & {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"}:

@@ -32,6 +32,7 @@ from bench.records import (
 )
 from bench.task import Task, TaskRow
 from bench.training import distributed
+from bench.user_code import is_interrupt
 
 
 @dataclass
@@ -281,7 +282,9 @@ def measure_adapter_serving(state: RunState, loaded: LoadedRun, saved: Path, ans
             state.adapter_serving = adapter_serving.measure_serving(
                 lm.model, saved, questions, answers, loaded.method.predict
             )
-        except Exception as error:  # all other results are complete by now, and this failure must not discard them
+        except BaseException as error:  # all other results are complete by now; this failure must not discard them
+            if is_interrupt(error):
+                raise
             state.adapter_serving_error = f"{type(error).__name__}: {error}"
 
 

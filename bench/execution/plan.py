@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shlex
 from collections.abc import Container, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,6 +25,7 @@ from bench.modeling import checkpoint
 from bench.records import BaseSpec, BudgetLimits, Decoding, Dtype, MethodSpec, SearchRange, Spec, TaskSpec
 from bench.records.base import describe_error
 from bench.task_card import TaskCard, read_card
+from bench.user_code import report_user_code
 
 ALL_METHODS = "all"
 """Stands for every method that is registered under a name of its own, without negative controls."""
@@ -181,7 +183,9 @@ def resolve_params(cls: type[Method], params: dict[str, Any], name: str) -> dict
         UserError: A name is unknown or a value is invalid.
     """
     fields = {field.name: field for field in dataclasses.fields(cls)}
-    hints = get_type_hints(cls, include_extras=True)
+    invalid_types = f"the types of the hyper-parameters of {name} cannot be used"
+    with report_user_code(registry.source_file(cls), invalid_types):
+        hints = get_type_hints(cls, include_extras=True)
     values = {key: field.default for key, field in fields.items()}
     for key, value in params.items():
         setting = f"--set {name}.{key}={value}"
@@ -190,7 +194,8 @@ def resolve_params(cls: type[Method], params: dict[str, Any], name: str) -> dict
         try:
             is_literal = get_origin(hints[key]) is Literal  # pydantic cannot check that a text is finite
             finite_type: Any = hints[key] if is_literal else Annotated[hints[key], AllowInfNan(False)]
-            values[key] = TypeAdapter(finite_type).validate_python(value)
+            with report_user_code(registry.source_file(cls), invalid_types, keep=(ValidationError,)):
+                values[key] = TypeAdapter(finite_type).validate_python(value)
         except ValidationError as error:
             default = json.dumps(fields[key].default)
             description = fields[key].metadata.get("help", "a hyper-parameter")
@@ -247,7 +252,7 @@ def _select_methods(text: str, *, closed: bool) -> dict[str, type[Method]]:
     for ref, cls in classes.items():
         if missing := registry.missing_modules(cls):
             raise UserError(
-                f"the method '{ref}' needs packages that are not installed", hint=f"pip install {' '.join(missing)}"
+                f"the method '{ref}' needs packages that are not installed", hint=f"pip install {shlex.join(missing)}"
             )
     return classes
 

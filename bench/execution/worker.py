@@ -23,6 +23,7 @@ from bench.measurement import environment, memory_limit
 from bench.measurement.meter import MIB
 from bench.method import Diverged, ProgressCallback, Unsupported
 from bench.records import Cost, Env, Failure, Phase, Record, Status, artifacts
+from bench.user_code import describe_exception, is_interrupt
 
 
 def main(job_file: str, new: str, progress_file: str, earlier_import: Phase | None = None) -> None:
@@ -86,7 +87,9 @@ def record_run(state: RunState, run_phases: Callable[[RunState], None], *, measu
     failure = None
     try:
         run_phases(state)
-    except Exception as error:
+    except BaseException as error:  # `sys.exit` in a method or a task is a failure like any other
+        if is_interrupt(error):
+            raise
         status, failure = _describe_failure(state, error)
     samples = state.samples if status == "ok" else ()
     metrics = samples[0].scores if samples else ()
@@ -128,14 +131,16 @@ def _run_phases(state: RunState, saved: Path | None, earlier_import: Phase | Non
             phases.measure_adapter_serving(state, loaded, artifact, answers)
 
 
-def _describe_failure(state: RunState, error: Exception) -> tuple[Status, Failure]:
+def _describe_failure(state: RunState, error: BaseException) -> tuple[Status, Failure]:
     """Return the status and the error of a record from the exception being handled."""
     if isinstance(error, Unsupported):
         return "unsupported", Failure(kind="Unsupported", message=str(error), trace=None)
     if isinstance(error, Diverged):
         return "diverged", Failure(kind="Diverged", message=str(error), trace=None)
     status: Status = "error"
-    message = str(error)
+    message = describe_exception(error).removeprefix(f"{type(error).__name__}: ")
+    if not isinstance(error, Exception):
+        message = f"code of the method or the task raised {describe_exception(error)}, which would end the program"
     if memory_limit.is_out_of_memory(error):
         status = "did-not-fit"
         message = f"{_minimum_training_memory(state)}{memory_limit.describe_allocation(error)}: {error}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
@@ -11,14 +12,14 @@ from typing import Any, cast
 
 from bench import registry
 from bench.errors import UserError
+from bench.escape import escape_markdown_value, markdown_code
 from bench.export.merge import NO_MERGE_HINT, write_merged_model
-from bench.export.provenance import Provenance
+from bench.export.provenance import TEMPLATES, Provenance
 from bench.export.script_settings import choose_template, probe_settings, prompt_settings, required_packages
 from bench.method import LM
 from bench.modeling import checkpoint
 from bench.modeling.seed import seed_all
 
-TEMPLATES = Path(__file__).parent / "templates"
 SETTINGS, SCRIPT, README = "settings.json", "answer.py", "README.md"
 ADAPTER_CONFIG = "adapter_config.json"  # every folder of a PEFT adapter has one
 TRAINED_WEIGHTS = "trained.safetensors"
@@ -29,12 +30,13 @@ BASE = "base"  # subfolder for a copy of the base model
 
 @dataclass
 class ScriptFacts:
-    """Variables of the script templates; model variables are unused without a model."""
+    """Variables of the script templates; model variables are unused without a model.
 
-    method: str
-    task: str
-    answer_end: str
-    """Text at which the task's template ends an answer; empty if only the model ends it."""
+    No text of a record or a task is one of them: a script reads such texts from its settings.
+    """
+
+    has_answer_end: bool
+    """The task's template ends an answer; otherwise only the model ends it."""
     model: str = ""
     """Python expression for the argument of `from_pretrained`."""
     adapter: bool = False
@@ -91,7 +93,7 @@ class Bundle:
             "example_question": self.provenance.task.splits[spec.split][0].input,
             "answer_end": card.end,
         }
-        facts = ScriptFacts(method=spec.method.name, task=spec.task.name, answer_end=card.end)
+        facts = ScriptFacts(has_answer_end=bool(card.end))
         has_model = record.cost is not None and bool(record.cost.parameters)
         if self.template is not None and has_model:
             self._write_model(folder, facts)
@@ -189,7 +191,7 @@ class Bundle:
         A hub model is referred to by name and revision, a folder by its path. A model that ships with adaptbench, or
         an adapter merged into its base model, is copied into the exported folder.
         """
-        base, ref = self.provenance.base, self.provenance.record.spec.base.ref
+        base, ref = self.provenance.base, self.provenance.spec.base.ref
         location, revision = str(base.absolute()), ""
         if ref in registry.list_entries("models"):
             location = BASE
@@ -204,7 +206,7 @@ class Bundle:
         elif not Path(ref).is_dir():
             location = ref.partition("@")[0]
             if base.parent.name == "snapshots":  # the hub cache names this folder after the revision
-                revision = f', revision="{base.name}"'
+                revision = f", revision={base.name!r}"
         self.base_location = location
         self.settings["base"] = {"model": location, "sha256": self.provenance.record.spec.base.sha256}
         adapter_config = folder / ADAPTER_CONFIG
@@ -216,9 +218,12 @@ class Bundle:
 
 def _render(template: str, variables: dict[str, Any]) -> str:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
+    from markupsafe import Markup
 
+    escapes: dict[str, Any] = {"finalize": escape_markdown_value} if template == README else {}
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES), trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True,
-        undefined=StrictUndefined,
+        undefined=StrictUndefined, **escapes,
     )  # fmt: skip
+    environment.filters |= {"code": lambda text: Markup(markdown_code(text)), "shell": shlex.quote}
     return environment.get_template(template).render(variables)

@@ -11,6 +11,7 @@ from bench import registry
 from bench.errors import UserError
 from bench.execution.job import Job
 from bench.execution.launcher import launch_run
+from bench.export.artifact_files import without_links
 from bench.export.bundle import SCRIPT, Bundle
 from bench.export.merge import NO_MERGE_HINT
 from bench.export.provenance import Provenance
@@ -77,6 +78,9 @@ def export_record(
             artifacts, raw_answers = Path(scratch) / repeated.id, [sample.raw for sample in repeated.samples]
             notes = ["The run had saved no artifacts, so it was trained again with the recorded settings and seed."]
         on_progress({"phase": "pack"})
+        artifacts, left_out = without_links(artifacts, Path(scratch))
+        if left_out:
+            notes.append(f"Left out, because links are not followed: {', '.join(left_out)}.")
         bundle = Bundle(provenance, artifacts, merge)
         bundle.write(folder)
         differences = describe_differences(samples, raw_answers) if raw_answers is not None else []
@@ -90,7 +94,7 @@ def export_record(
             raw_answers = [raw for raw, _ in run_script(folder / SCRIPT, questions)]
             differences = describe_differences(samples, raw_answers)
         notes.append(_describe_check(bundle.template, raw_answers, differences, len(questions)))
-        changes = _environment_changes(provenance.record) if differences else []
+        changes = _environment_changes(provenance) if differences else []
         if changes:
             notes.append(f"Changed since the run: {', '.join(changes)}.")
         bundle.write_readme(folder, notes)
@@ -115,7 +119,8 @@ def answer_questions(
         raw_answers: list[str] = []
         if provenance.saved_artifacts is not None:
             folder.mkdir()
-            bundle = Bundle(provenance, provenance.saved_artifacts)
+            artifacts, _ = without_links(provenance.saved_artifacts, Path(scratch))
+            bundle = Bundle(provenance, artifacts)
             bundle.write(folder)
             if bundle.template is not None:
                 notes = ["Answered with the saved artifacts of the run."]
@@ -148,7 +153,7 @@ def rerun(provenance: Provenance, questions: Sequence[str], out: Path, on_progre
     Raises:
         UserError: The repeated run failed.
     """
-    spec = provenance.record.spec
+    spec = provenance.spec
     digest = registry.source_sha256(registry.find_method(spec.method.ref))
     job = Job(spec=spec, command=(), method_sha256=digest, save_artifacts=True, questions=tuple(questions))
     record, _ = launch_run(job, out, on_progress=on_progress)
@@ -169,13 +174,14 @@ def _describe_check(
     return f"{source} gives {count - len(differences)} of {count} recorded answers byte for byte."
 
 
-def _environment_changes(record: Record) -> list[str]:
+def _environment_changes(provenance: Provenance) -> list[str]:
     """List differences from the run's environment: package versions, the method's code."""
     from bench.measurement import environment
 
+    record = provenance.record
     recorded = record.env.packages if record.env else {}
     current = environment.package_versions()
-    digest = registry.source_sha256(registry.find_method(record.spec.method.ref))
+    digest = registry.source_sha256(registry.find_method(provenance.spec.method.ref))
     changes = ["the method's code"] if record.env and record.env.method_sha256 != digest else []
     for name, version in recorded.items():
         if current.get(name) != version:

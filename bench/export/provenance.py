@@ -1,16 +1,26 @@
-"""Find the task, model and method of a record, and check that they have not changed."""
+"""Find the task, model and method of a record; no code runs before the digests are compared."""
 
 from __future__ import annotations
 
+import hashlib
+import os
+import shlex
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal, cast
 
 from bench import registry
 from bench.data import hub_tasks
 from bench.errors import UserError
 from bench.modeling import checkpoint
-from bench.records import Record
+from bench.records import Record, Spec
 from bench.task import Task
+from bench.user_code import report_user_code
+
+TEMPLATES = Path(__file__).parent / "templates"
+PROMPTED = "prompted"
+"""Stands for one of two templates, see `Method.export_template`."""
 
 
 @dataclass(frozen=True)
@@ -20,6 +30,8 @@ class Provenance:
     record: Record
     file: Path
     """File of the record."""
+    spec: Spec
+    """Settings of the record, with the places where task, model and method were found."""
     task: Task
     base: Path
     """Folder of the base model."""
@@ -29,47 +41,201 @@ class Provenance:
     @property
     def saved_artifacts(self) -> Path | None:
         """Folder of the artifacts that the run saved, or None if it saved none."""
-        folder = self.file.parent / self.record.id
+        folder = self.file.parent / self.spec.id
         return folder if folder.is_dir() else None
 
 
-def find_provenance(record: Record, file: Path) -> Provenance:
+@dataclass(frozen=True)
+class Replacements:
+    """Values of `--task`, `--model` and `--method`; None for what the record names."""
+
+    task: str | None = None
+    model: str | None = None
+    method: str | None = None
+
+
+@dataclass(frozen=True)
+class _Part:
+    """Task, model or method of a run, and how it is found.
+
+    Attributes:
+        kind: Also the name of the option that replaces it.
+        recorded: Name or path in the record.
+        replacement: Value of the option that replaces it; None without one.
+        sha256: Digest in the record.
+        find: Returns the folder or file of a name or path.
+        digests: Returns the digests that a folder or file has; no code of it is run.
+    """
+
+    kind: Literal["task", "model", "method"]
+    recorded: str
+    replacement: str | None
+    sha256: str
+    find: Callable[[str], Path]
+    digests: Callable[[Path], Iterable[str]]
+
+    def may_be_newer(self, file: Path) -> bool:
+        """Return True for a method that ships with adaptbench, whose code changes with its versions."""
+        return self.kind == "method" and not self.replacement and registry.is_shipped_method(file)
+
+
+def find_provenance(
+    record: Record,
+    file: Path,
+    replacements: Replacements | None = None,
+    announce: Callable[[str], None] = lambda line: None,
+) -> Provenance:
     """Find the task, model and method of a record.
+
+    A relative path is looked for in the working folder, in the folder of the record, and in the folders above that.
 
     Args:
         record: Record of a run that succeeded.
         file: File of the record; saved artifacts lie beside it.
+        replacements: Names or paths in place of those in the record; the digests must be the same.
+        announce: Receives a line for each file of the user whose code is about to run.
 
     Raises:
         UserError: The run failed; or its task, model or method is missing, or differs from that of the run.
     """
-    spec = record.spec
+    _check_record(record, file)
+    spec, replacements = record.spec, replacements or Replacements()
+    task_part = _Part(
+        "task", spec.task.ref, replacements.task, spec.task.sha256,
+        registry.find_task, lambda folder: [hub_tasks.digest_task(folder)],
+    )  # fmt: skip
+    model_part = _Part(
+        "model", spec.base.ref, replacements.model, spec.base.sha256, registry.find_model, _model_digests
+    )
+    method_part = _Part(
+        "method", spec.method.ref, replacements.method, record.env.method_sha256 if record.env else "",
+        registry.find_method_file, _method_digests,
+    )  # fmt: skip
+    task_ref, task_folder = _find_part(task_part, file)
+    base_ref, base = _find_part(model_part, file)
+    method_ref, method_file = _find_part(method_part, file)
+    scorer_file = task_folder / "task.py"
+    for kind, code, is_shipped in (
+        ("method", method_file, registry.is_shipped_method(method_file)),
+        ("metric", scorer_file, registry.is_shipped_task(task_folder) or not scorer_file.exists()),
+    ):
+        if not is_shipped:
+            announce(f"Runs the {kind} {code}, which has the digest in the record.")
+    found_spec = spec.model_copy(
+        update={
+            "task": spec.task.model_copy(update={"ref": task_ref}),
+            "base": spec.base.model_copy(update={"ref": base_ref}),
+            "method": spec.method.model_copy(update={"ref": method_ref}),
+        }
+    )
+    task = hub_tasks.load_task(task_folder, fetch=False)
+    return Provenance(record, file, found_spec, task, base, _export_template(found_spec, method_part, file))
+
+
+def _check_record(record: Record, file: Path) -> None:
+    """Raise `UserError` for the record of a failed run, and for artifacts that lie elsewhere."""
     if record.status != "ok":
         reason = record.error.message.partition("\n")[0] if record.error else "no reason is recorded"
         raise UserError(f"the run is {record.status}, so there is nothing to export: {reason}", location=str(file))
-    task = hub_tasks.load_task(registry.find_task(spec.task.ref), fetch=False)
-    base = registry.find_model(spec.base.ref)
-    checkpoint.check_model_folder(base)
-    for kind, ref, folder, recorded, current in (
-        ("task", spec.task.ref, task.folder, spec.task.sha256, task.sha256),
-        ("model", spec.base.ref, base, spec.base.sha256, checkpoint.weights_digest(base)),
-    ):
-        if recorded != current:
-            raise UserError(
-                f"the {kind} '{ref}' has changed since the run: sha256 {current[:12]}…, recorded {recorded[:12]}…",
-                location=str(folder),
-                hint=f"restore the {kind} of the run, or run again with the current one",
-            )
-    method_class = registry.find_method(spec.method.ref)
-    if missing := registry.missing_modules(method_class):
-        message = f"the method '{spec.method.ref}' needs packages that are not installed"
-        raise UserError(message, hint=f"pip install {' '.join(missing)}")
-    try:
-        export_template = method_class(**spec.method.params).export_template
-    except (TypeError, ValueError) as error:
+    folder = file.parent / record.spec.id
+    if folder.is_symlink():
         raise UserError(
-            f"the method '{spec.method.ref}' does not accept the hyper-parameters in the record: {error}",
-            location=str(file),
-            hint="restore the version of the method that the run used, or repeat the run",
-        ) from None
-    return Provenance(record, file, task, base, export_template)
+            "the folder of the saved artifacts is a link, and links are not followed",
+            location=str(folder),
+            hint="copy the folder itself beside the record, or remove the link to train again",
+        )
+
+
+def _find_part(part: _Part, file: Path) -> tuple[str, Path]:
+    """Return the name or path of a part, and its folder or file, that has the recorded digest.
+
+    Raises:
+        UserError: It is missing, or its digest differs.
+    """
+    ref = part.replacement or part.recorded
+    name = ref.partition(":")[0] if part.kind == "method" else ref
+    is_registered = name in registry.list_entries(cast(registry.Kind, f"{part.kind}s"))
+    refs = [ref] if part.replacement or is_registered else _existing_paths(ref, file)
+    problems = []
+    for candidate in refs or [ref]:
+        try:
+            path = part.find(candidate)
+            digests = list(part.digests(path))
+        except UserError as error:
+            problems.append(error)
+            continue
+        if part.sha256 in digests or part.may_be_newer(path):
+            return candidate, path
+        problems.append(_difference(part, path, digests[0]))
+    problem = problems[0]
+    if not refs:
+        problem.hint = f"{problem.hint}; if it is elsewhere now: --{part.kind} PATH"
+    raise problem
+
+
+def _existing_paths(ref: str, file: Path) -> list[str]:
+    """Return the places where a path of a record exists, the working folder first.
+
+    For `./mine.py:Mine` the class stays at the end of each.
+    """
+    target, colon, name = ref.partition(":")
+    target = target if target.endswith(".py") else ref
+    suffix = colon + name if target != ref else ""
+    roots = [Path.cwd(), *Path(os.path.abspath(file)).parents]
+    places = [os.path.abspath(root / Path(target).expanduser()) for root in roots]  # an absolute path stays as it is
+    return [f"{place}{suffix}" for place in dict.fromkeys(places) if os.path.exists(place)]
+
+
+def _difference(part: _Part, path: Path, current: str) -> UserError:
+    """Return the error for a part whose digest is not the recorded one."""
+    digests = f"sha256 {current[:12]}…, recorded {part.sha256[:12] or 'nothing'}…"
+    if part.replacement:
+        return UserError(
+            f"--{part.kind} {part.replacement}: differs from the {part.kind} '{part.recorded}' of the run: {digests}",
+            location=str(path),
+            hint=f"--{part.kind} PATH, with the {part.kind} as it was in the run",
+        )
+    return UserError(
+        f"the {part.kind} '{part.recorded}' has changed since the run: {digests}",
+        location=str(path),
+        hint=f"restore the {part.kind} of the run, name it with --{part.kind} PATH, or run again with the current one",
+    )
+
+
+def _model_digests(folder: Path) -> list[str]:
+    checkpoint.check_model_folder(folder)
+    return [checkpoint.weights_digest(folder)]
+
+
+def _method_digests(file: Path) -> list[str]:
+    """Return the digest of a method's file and of the files of its package, one of which defines the class."""
+    files = [file, *(sorted(file.parent.rglob("*.py")) if (file.parent / "__init__.py").is_file() else [])]
+    return [hashlib.sha256(path.read_bytes()).hexdigest() for path in files]
+
+
+def _export_template(spec: Spec, part: _Part, file: Path) -> str | None:
+    """Import the method and return the template of its script; None if it names none.
+
+    Raises:
+        UserError: The method cannot be used, or is not the code of the run.
+    """
+    ref = spec.method.ref
+    method_class = registry.find_method(ref)
+    source, digest = registry.source_file(method_class), registry.source_sha256(method_class)
+    if digest != part.sha256 and not part.may_be_newer(source):
+        raise _difference(part, source, digest)
+    if missing := registry.missing_modules(method_class):
+        raise UserError(
+            f"the method '{ref}' needs packages that are not installed", hint=f"pip install {shlex.join(missing)}"
+        )
+    hint = f"restore the version of the method that the run of {file.name} used, or repeat the run"
+    with report_user_code(source, f"the method '{ref}' does not accept the hyper-parameters in the record", hint=hint):
+        template = method_class(**spec.method.params).export_template
+    names = {path.stem for path in TEMPLATES.glob("*.txt")} | {PROMPTED}
+    if template is not None and template not in names:
+        raise UserError(
+            f"the method '{ref}' names the template '{template}', which does not exist",
+            location=str(source),
+            hint=f"export_template: one of {', '.join(sorted(names))}, or None",
+        )
+    return template

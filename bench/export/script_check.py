@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from bench.errors import UserError
+from bench.modeling import checkpoint
 from bench.records import Sample
 
 RUNNER = """
@@ -35,10 +37,48 @@ def run_script(script: Path, questions: Sequence[str]) -> list[tuple[str, str]]:
     process = subprocess.run(
         command, input=json.dumps(list(questions)), capture_output=True, encoding="utf-8", env=os.environ | settings
     )
-    if process.returncode:
-        last_line = (process.stderr.strip().splitlines() or [f"exit code {process.returncode}"])[-1]
-        raise UserError(f"the script failed: {last_line}", location=str(script), hint=f"python {script}")
-    return [(raw, trimmed) for raw, trimmed in json.loads(process.stdout.splitlines()[-1])]
+    try:
+        if process.returncode:
+            raise ValueError("the exit code is not 0")
+        return [(raw, trimmed) for raw, trimmed in json.loads(process.stdout.split("\n")[-2])]
+    except (ValueError, LookupError, TypeError):  # a script that calls sys.exit(0) prints no answers
+        no_output = f"it ended with exit code {process.returncode} and gave no answers"
+        last_line = (process.stderr.strip().splitlines() or [no_output])[-1]
+        hint = f"python {shlex.quote(str(script))}"
+        raise UserError(f"the script failed: {last_line}", location=str(script), hint=hint) from None
+
+
+def check_exported_folder(folder: Path) -> str:
+    """Check that `bench export` wrote a folder, and that its base model is that of the run.
+
+    A copy of the model within the folder is not checked.
+
+    Returns:
+        The id of the run.
+
+    Raises:
+        UserError: The folder was not exported, or the base model has changed.
+    """
+    file = folder / "settings.json"
+    try:
+        settings = json.loads(file.read_text("utf-8"))
+        run_id, base = settings["record"], settings.get("base") or {}
+        location, recorded = Path(base.get("model", "")), base.get("sha256", "")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        raise UserError(
+            f"{folder} was not written by bench export: it has no valid settings.json",
+            location=str(file),
+            hint=f"its script runs alone: python {shlex.quote(str(folder / 'answer.py'))}",
+        ) from None
+    if location.is_absolute() and location.is_dir():
+        current = checkpoint.weights_digest(location)
+        if current != recorded:
+            raise UserError(
+                f"the base model has changed since the export: sha256 {current[:12]}…, recorded {recorded[:12]}…",
+                location=str(location),
+                hint=f"restore the model, or change 'base' in {file}",
+            )
+    return str(run_id)
 
 
 def describe_differences(recorded: Sequence[Sample], raw_answers: Sequence[str]) -> list[str]:

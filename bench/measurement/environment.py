@@ -163,4 +163,5 @@ def _git_revision() -> str | None:
 
 
 def _git_output(root: Path, *arguments: str) -> str:
-    return subprocess.run(["git", "-C", root, *arguments], capture_output=True, text=True, check=True).stdout.strip()
+    command: list[str | Path] = ["git", "-C", root, *arguments]
+    return subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", check=True).stdout.strip()

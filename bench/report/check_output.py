@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from itertools import groupby
 from xml.etree import ElementTree
@@ -12,13 +11,11 @@ from rich.table import Table
 
 from bench.analysis.regression.check import CheckOutcome
 from bench.analysis.regression.gates import GateFinding
-from bench.i18n import escape_markdown
+from bench.escape import escape_markdown, xml_text
 
 TABLE_HEADS = ("verdict", "method", "gate", "details")
 UNREMARKABLE_VERDICTS = ("same", "shown")
 """Verdicts that need no attention: nothing changed, or the numbers are shown without a judgment."""
-ILLEGAL_XML_CHARS = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-"""Characters that XML 1.0 does not allow."""
 VERDICT_EMOJI = {
     "worse": "❌",
     "missing": "❓",
@@ -60,7 +57,7 @@ def to_markdown(outcome: CheckOutcome) -> str:
     """Return a comment for a pull request; findings that need no attention are collapsed."""
     remarkable = [finding for finding in outcome.findings if finding.verdict not in UNREMARKABLE_VERDICTS]
     unremarkable = [finding for finding in outcome.findings if finding.verdict in UNREMARKABLE_VERDICTS]
-    parts = [f"### bench check: {outcome.summary}\n"]
+    parts = [f"### bench check: {escape_markdown(outcome.summary)}\n"]
     if remarkable:
         parts.append(_markdown_table(remarkable))
     if unremarkable:
@@ -84,15 +81,17 @@ def _add_test_suite(root: ElementTree.Element, name: str, findings: Sequence[Gat
     suite = ElementTree.SubElement(
         root,
         "testsuite",
-        name=name,
+        name=xml_text(name),
         tests=str(len(findings)),
         failures=str(elements.count("failure")),
         errors=str(elements.count("error")),
         skipped=str(elements.count("skipped")),
     )
     for number, (finding, element) in enumerate(zip(findings, elements, strict=True), start=1):
-        case = ElementTree.SubElement(suite, "testcase", classname=name, name=f"{number} {finding.gate}")
-        details = ILLEGAL_XML_CHARS.sub("\ufffd", finding.details)
+        case = ElementTree.SubElement(
+            suite, "testcase", classname=xml_text(name), name=xml_text(f"{number} {finding.gate}")
+        )
+        details = xml_text(finding.details)
         if element:
             ElementTree.SubElement(case, element, message=details, type=finding.verdict)
         else:

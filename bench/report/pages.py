@@ -14,7 +14,8 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, pass_eval_context
+from jinja2.nodes import EvalContext
 from markupsafe import Markup
 from threadpoolctl import threadpool_limits
 
@@ -22,7 +23,8 @@ from bench import __version__, units
 from bench.analysis.summary import MethodSummary, summarize_methods
 from bench.analysis.task_results import TaskResults
 from bench.cpu import available_cores
-from bench.i18n import Translate, escape_markdown, format_duration, translator
+from bench.escape import clean_text, csv_cell, escape_markdown_value, xml_text
+from bench.i18n import Translate, format_duration, translator
 from bench.records import Spec
 from bench.records.flatten import flatten_record
 from bench.report import overview
@@ -48,7 +50,7 @@ class RenderedSection:
     title: str
     slug: str
     html: Markup
-    markdown: str
+    markdown: Markup
 
 
 @dataclass(frozen=True)
@@ -97,7 +99,7 @@ class ReportWriter:
         """Render a section as HTML and as Markdown."""
         page, markdown = (self.templates.get_template(f"section.{kind}").render(view=view) for kind in ("html", "md"))
         task_results = view.task_results
-        return RenderedSection(task_results.title, task_results.slug, Markup(page.rstrip("\n")), markdown)
+        return RenderedSection(task_results.title, task_results.slug, Markup(page.rstrip("\n")), Markup(markdown))
 
     def draw(self, index: int, plot_name: str) -> Picture | None:
         """Draw one plot of one task and write its files; returns None if it has nothing to show."""
@@ -115,7 +117,7 @@ class ReportWriter:
             if len(self.results) <= MAX_TASKS_ON_ONE_PAGE:  # The PNG takes as long as the drawing and the SVG together.
                 figure.savefig(folder / f"{file}.png")
             pyplot.close(figure)
-        svg = buffer.getvalue()
+        svg = xml_text(buffer.getvalue())
         (folder / f"{file}.svg").write_text(svg, "utf-8")
         return Picture(plot.name, file, plot.caption(self.translate), self._inline_svg(svg, task_results))
 
@@ -128,7 +130,7 @@ class ReportWriter:
         tooltips = {row.key: self._tooltip(row, metric) for row in task_results.summaries if row.status == "ok"}
 
         def marker_group(match: re.Match[str]) -> str:
-            tip = html.escape(tooltips.get(match[1], ""))
+            tip = html.escape(clean_text(tooltips.get(match[1], "")))
             return f'<g class="mark" tabindex="0" role="img" data-tip="{tip}">'
 
         body = svg[svg.index("<svg") :]
@@ -231,8 +233,8 @@ def _load_templates(translate: Translate, language: str) -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
         undefined=StrictUndefined,
+        finalize=_safe_value,
     )
-    templates.filters["cell"] = escape_markdown
     templates.globals |= {
         "translate": translate,
         "units": units,
@@ -243,6 +245,14 @@ def _load_templates(translate: Translate, language: str) -> Environment:
         "script": Markup((TEMPLATES / "script.js").read_text("utf-8")),
     }
     return templates
+
+
+@pass_eval_context
+def _safe_value(context: EvalContext, value: Any) -> Any:
+    """Return the value of a template's expression, safe for HTML (where Jinja escapes it too) or for Markdown."""
+    if not context.autoescape:
+        return escape_markdown_value(value)
+    return clean_text(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def _csv_rows(task_results: TaskResults) -> list[CsvRow]:
@@ -265,6 +275,7 @@ def _write_tables(results: Sequence[TaskResults], csv_rows: list[CsvRow], out: P
     """Write every method as CSV and every run as Parquet."""
     import pandas
 
-    pandas.DataFrame(csv_rows).to_csv(out / "table.csv", index=False)
+    safe_rows = [{csv_cell(name): csv_cell(value) for name, value in row.items()} for row in csv_rows]
+    pandas.DataFrame(safe_rows).to_csv(out / "table.csv", index=False, encoding="utf-8")
     runs = [flatten_record(record) for task_results in results for record in task_results.all_records]
     pandas.DataFrame(runs).to_parquet(out / "records.parquet", index=False)

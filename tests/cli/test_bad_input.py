@@ -107,6 +107,13 @@ INVALID_COMMANDS: dict[str, tuple[Sequence[str], Sequence[str]]] = {
         ("run", "--methods", "lora", "--task", "misspelt"),
         ("misspelt/task.yaml", "'data.colums'", "Valid: config"),
     ),
+    "metric that ends the program": (
+        ("run", "--methods", "lora", "--task", "./exits", "--model", "model"),
+        ("exits/task.py:2", "SystemExit: 0", "define score"),
+    ),
+    "validated metric that ends the program": (("validate", "./exits", "--model", "model"), ("exits/task.py:2",)),
+    "method that ends the program": ((*RUN, "--methods", "./exits.py"), ("exits.py:2", "SystemExit: 0")),
+    "validated method that interrupts": (("validate", "./interrupts.py"), ("interrupts.py:1", "KeyboardInterrupt")),
     "misspelled tracker": ((*LORA, "--tracker", "tensorbord"), ("--tracker tensorbord", "'tensorboard'")),
     "output folder is a file": ((*LORA, "--out", "taken"), ("--out taken", "cannot be written", "/taken")),
     "output folder below a file": ((*LORA, "--out", "taken/deeper"), ("--out taken/deeper", "cannot be written")),
@@ -138,6 +145,9 @@ def make_workspace(folder: Path, make_task: MakeTask, base: Path) -> None:
     make_task(folder / "unpinned", data=hub | {"revision": "main"})
     make_task(folder / "misspelt", data=hub | {"colums": "q"})
     (make_task(folder / "missing") / "test.jsonl").unlink()
+    for file in (make_task(folder / "exits") / "task.py", folder / "exits.py"):
+        file.write_text("import sys\nsys.exit(0)\n", "utf-8")
+    (folder / "interrupts.py").write_text("raise KeyboardInterrupt\n", "utf-8")
     lines = (make_task(folder / "broken") / "train.jsonl").read_text("utf-8").split("\n")
     (folder / "broken" / "train.jsonl").write_text("\n".join([*lines[:2], '{"id": "x", ', *lines[3:]]), "utf-8")
     for name, removed in (

@@ -306,6 +306,7 @@ def test_find_unknown_name_suggests_the_closest(
         ("def (", "cannot be parsed"),
         ("import nothing_of_that_name", None),
         ("1 / 0", None),
+        ("import sys\nsys.exit(0)", None),
     ],
 )
 def test_broken_plugin_warns_in_listing_and_raises_on_find(
@@ -321,7 +322,8 @@ def test_broken_plugin_warns_in_listing_and_raises_on_find(
     assert registry.find_method("lora")
     with pytest.raises(UserError, match="'broken' cannot be imported") as raised:
         registry.find_method("broken")
-    assert raised.value.location == "broken_plugin"
+    lines = "" if source is None else f".py:{len(source.splitlines())}"
+    assert (raised.value.location or "").endswith(f"broken_plugin{lines}")
 
 
 def test_list_entries_plugin_in_broken_package_does_not_raise(
@@ -342,7 +344,7 @@ def test_find_method_file_that_raises_reports_the_exception(tmp_path: Path) -> N
     file.write_text("raise RuntimeError('no memory')", "utf-8")
     with pytest.raises(UserError, match="RuntimeError: no memory") as raised:
         registry.find_method(str(file))
-    assert raised.value.location == str(file)
+    assert raised.value.location == f"{file}:1"
 
 
 def test_source_sha256_changed_source_gives_another_digest(tmp_path: Path) -> None:

@@ -226,12 +226,41 @@ def test_load_task_card_that_is_no_utf8_mapping_raises(folder: Path, content: by
     assert load_error(folder).location == str(folder / "task.yaml")
 
 
-@pytest.mark.parametrize("code", ["1 / 0", "x = 1", "def score(:"])
-def test_load_task_scorer_that_cannot_be_imported_raises(folder: Path, code: str) -> None:
+@pytest.mark.parametrize(
+    ("code", "line"),
+    [
+        ("\n1 / 0", ":2"),
+        ("x = 1", ""),
+        ("def score(:", ":1"),
+        ("import sys\nsys.exit(0)", ":2"),
+        ("\n\nraise KeyboardInterrupt", ":3"),
+        ("raise GeneratorExit('x')", ":1"),
+        ("raise StopIteration", ":1"),
+    ],
+)
+def test_load_task_scorer_that_cannot_be_imported_raises(folder: Path, code: str, line: str) -> None:
     (folder / "task.py").write_text(code, "utf-8")
     error = load_error(folder)
-    assert error.location == str(folder / "task.py")
+    assert error.location == f"{folder / 'task.py'}{line}"
     assert "score(prediction" in (error.hint or "")
+
+
+def test_load_task_scorer_by_relative_path_names_the_line(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "task.py").write_text("import sys\ndef score(prediction, references):\n    sys.exit(0)\n", "utf-8")
+    monkeypatch.chdir(folder.parent)
+    error = load_error(Path(folder.name))
+    assert error.location == f"{folder.name}/task.py:3"
+    assert "SystemExit: 0" in error.message
+
+
+def test_digest_task_runs_no_code_of_the_task(folder: Path) -> None:
+    (folder / "task.py").write_text(SCORER, "utf-8")
+    assert task.digest_task(folder) == task.load_task(folder).sha256
+    (folder / "task.py").write_text("import sys\nsys.exit(0)\n", "utf-8")
+    assert task.digest_task(folder)
+    (folder / "test.jsonl").unlink()
+    with pytest.raises(UserError, match=r"test\.jsonl cannot be read"):
+        task.digest_task(folder)
 
 
 def test_load_task_keeps_all_rows_in_file_order(folder: Path) -> None:

@@ -351,7 +351,12 @@ def test_run_unsupported_and_did_not_fit_are_results_not_errors(
 
 @pytest.mark.parametrize(
     ("body", "kind"),
-    [("1 / 0", "ZeroDivisionError"), ("raise SystemExit(0)", "WorkerDied"), ("os._exit(7)", "WorkerDied")],
+    [
+        ("1 / 0", "ZeroDivisionError"),
+        ("raise SystemExit(0)", "SystemExit"),
+        ("raise KeyboardInterrupt", "KeyboardInterrupt"),
+        ("os._exit(7)", "WorkerDied"),
+    ],
 )
 def test_run_method_raises_or_exits_is_an_error_with_its_message(
     run_bench: Bench, arguments: list[str], write_method: WriteMethod, tmp_path: Path, body: str, kind: str

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import runpy
@@ -19,9 +20,9 @@ from bench.cli import answer as answer_cli
 from bench.cli import export as export_cli
 from bench.errors import UserError
 from bench.execution import plan, worker
-from bench.export import export, provenance
+from bench.export import export, provenance, script_check
 from bench.modeling.checkpoint import Checkpoint
-from bench.records import Failure, Record, artifacts, read_all
+from bench.records import Failure, Record, Spec, artifacts, read_all
 
 SCRIPT_RUNNER = """
 import runpy, sys
@@ -320,6 +321,117 @@ def test_export_invalid_input_is_refused_and_writes_nothing(
     with pytest.raises(UserError, match="no question given"):
         answer_cli.command(str(file), [" "])
     assert not (tmp_path / "exported").exists()
+
+
+def test_find_provenance_changed_code_is_refused_before_it_runs(
+    make_task: MakeTask, base: Path, tmp_path: Path
+) -> None:
+    method_file, task = tmp_path / "mine.py", make_task(tmp_path / "task")
+    method_file.write_text(CUSTOM_METHOD, "utf-8")
+    scorer = "def score(prediction, references):\n    return {'em': 1.0}\n"
+    (task / "task.py").write_text(scorer, "utf-8")
+    file = run(str(method_file), task, base, tmp_path / "results")
+    lines: list[str] = []
+    provenance.find_provenance(Record.read(file), file, announce=lines.append)
+    assert len(lines) == 2 and str(method_file) in lines[0] and str(task / "task.py") in lines[1]
+    marker = f"open({str(tmp_path / 'ran')!r}, 'w')\n"
+    for changed, original in ((method_file, CUSTOM_METHOD), (task / "task.py", scorer)):
+        changed.write_text(marker + original, "utf-8")
+        with pytest.raises(UserError, match="has changed since the run"):
+            provenance.find_provenance(Record.read(file), file, announce=lines.append)
+        changed.write_text(original, "utf-8")
+    assert not (tmp_path / "ran").exists() and len(lines) == 2
+    without_digest = Record.read(file).model_copy(update={"env": None})
+    with pytest.raises(UserError, match="recorded nothing"):
+        provenance.find_provenance(without_digest, file)
+
+
+def test_find_provenance_relative_paths_resolve_from_the_record(
+    make_task: MakeTask, base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home, elsewhere = tmp_path / "home", tmp_path / "elsewhere"
+    make_task(home / "task")
+    shutil.copytree(base, home / "model")
+    make_task(elsewhere / "task", version=2)  # another task of the same name in the working folder
+    (home / "mine.py").write_text(CUSTOM_METHOD, "utf-8")
+    monkeypatch.chdir(home)
+    file = home / run("./mine.py", Path("task"), Path("model"), Path("out/results"))
+    monkeypatch.chdir(elsewhere)
+    source = provenance.find_provenance(Record.read(file), file)
+    assert (source.task.folder, source.base) == (home / "task", home / "model")
+    shutil.rmtree(file.with_suffix(""))
+    assert not export_file(file, tmp_path / "exported").differences  # trained again, so the worker finds them too
+    shutil.move(home / "task", tmp_path / "moved")
+    with pytest.raises(UserError, match=r"task folder .* not found|has changed") as missing:
+        provenance.find_provenance(Record.read(file), file)
+    assert "--task" in (missing.value.hint or "")
+    moved = provenance.Replacements(task=str(tmp_path / "moved"))
+    assert provenance.find_provenance(Record.read(file), file, moved).task.folder == tmp_path / "moved"
+    with pytest.raises(UserError, match=r"--method majority: differs from the method .*mine\.py' of the run"):
+        provenance.find_provenance(Record.read(file), file, dataclasses.replace(moved, method="majority"))
+    other = provenance.Replacements(task=str(elsewhere / "task"))
+    with pytest.raises(UserError, match=r"--task .*elsewhere/task: differs from the task 'task' of the run: sha256"):
+        provenance.find_provenance(Record.read(file), file, other)
+
+
+def test_export_record_names_with_quotes_and_markup_stay_text(
+    make_task: MakeTask, base: Path, tmp_path: Path, in_process: None
+) -> None:
+    name = 'a"""; open("ran", "w"); """`<b>|$(touch ran)'
+    file = run("majority", make_task(tmp_path / "task", summary="*x* <script>\n# big"), base, tmp_path / "results")
+    record = Record.read(file)
+    spec = record.spec.model_copy(update={"method": record.spec.method.model_copy(update={"name": name})})
+    spec = Spec.model_validate_json(spec.model_dump_json())
+    assert "open" in spec.id
+    forged = record.model_copy(update={"spec": spec, "id": spec.id})
+    source = dataclasses.replace(provenance.find_provenance(record, file), record=forged)
+    export.export_record(source, tmp_path / "exported", merge=False, check=1, on_progress=lambda state: None)
+    assert "ran" not in (tmp_path / "exported" / "answer.py").read_text("utf-8")
+    readme = (tmp_path / "exported" / "README.md").read_text("utf-8")
+    assert "<script>" not in readme and "\\*x\\*" in readme and "\n# big" not in readme
+    assert readme.startswith("# a") and "\n# " not in readme and "`&lt;b>\\|" in readme
+
+
+def test_export_record_links_in_artifacts_are_left_out(
+    tasks: dict[str, Path], base: Path, tmp_path: Path, in_process: None
+) -> None:
+    file = run("majority", tasks["open"], base, tmp_path / "results")
+    saved, secret = file.with_suffix(""), tmp_path / "secret"
+    secret.mkdir()
+    (secret / "key").write_text("secret", "utf-8")
+    (saved / "file_link").symlink_to(secret / "key")
+    (saved / "folder_link").symlink_to(secret)
+    (saved / "loop").symlink_to(saved / "loop")
+    (saved / "inner_link").symlink_to(saved / "answer.json")
+    result = export_file(file, tmp_path / "exported")
+    names = {path.name for path in (tmp_path / "exported").rglob("*")}
+    assert names == {"README.md", "answer.json", "answer.py", "inner_link", "settings.json"}
+    assert "Left out, because links are not followed: file_link, folder_link, loop." in result.notes
+    source = provenance.find_provenance(Record.read(file), file)
+    assert export.answer_questions(source, ["pink"], lambda state: None)[0] == [Record.read(file).samples[0].raw]
+    shutil.rmtree(saved)
+    saved.symlink_to(secret)
+    with pytest.raises(UserError, match="is a link"):
+        provenance.find_provenance(Record.read(file), file)
+
+
+def test_check_exported_folder_refuses_foreign_scripts_and_changed_models(tmp_path: Path, base: Path) -> None:
+    with pytest.raises(UserError, match="was not written by bench export"):
+        script_check.check_exported_folder(tmp_path)
+    settings = {"record": "task-lora-0-s0", "base": {"model": str(base.absolute()), "sha256": "0" * 64}}
+    (tmp_path / "settings.json").write_text(json.dumps(settings), "utf-8")
+    with pytest.raises(UserError, match="the base model has changed since the export"):
+        script_check.check_exported_folder(tmp_path)
+    settings["base"] = {"model": "base", "sha256": "0" * 64}
+    (tmp_path / "settings.json").write_text(json.dumps(settings), "utf-8")
+    assert script_check.check_exported_folder(tmp_path) == "task-lora-0-s0"
+
+
+def test_run_script_that_exits_with_zero_is_refused(tmp_path: Path) -> None:
+    script = tmp_path / "answer.py"
+    script.write_text("import sys\nsys.exit(0)\n", "utf-8")
+    with pytest.raises(UserError, match="it ended with exit code 0 and gave no answers"):
+        script_check.run_script(script, ["pink"])
 
 
 def test_save_numbers_any_memory_order_keeps_values(tmp_path: Path) -> None:

@@ -318,3 +318,22 @@ def test_report_of_many_tasks_has_an_overview_and_task_pages(make_record: MakeRe
     assert cells["lora"][:3] == ["1.1", "13", "12"]
     assert cells["full"][:3] == ["1.9", "13", "1"]
     assert cells["qlora"] == ["–", "1", "0", "0", "0", "1"]
+
+
+def test_report_hostile_texts_are_shown_and_change_nothing(make_record: MakeRecord, tmp_path: Path) -> None:
+    name, message = "=a<b>*x*![i](e)|_c_", "\x1b[31mred\x07\n\n# head\n\n<img src=x> [a](b) @team"
+    error = {"kind": "K", "message": message, "trace": None}
+    records = [
+        make_record(name, items=40),
+        make_record("lora", 0.9, items=40),
+        make_record("full", status="error", error=error, **FAILED),
+    ]
+    pages.write_report(group_by_task(records), tmp_path, load_questions=lambda spec: {"q0": "\x1b[2Jx"})
+    for file in tmp_path.rglob("*"):
+        if file.suffix in (".html", ".md", ".csv", ".svg"):
+            assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f]", file.read_text("utf-8")), file
+    page = MarkdownIt("commonmark").enable("table").render((tmp_path / "report.md").read_text("utf-8"))
+    assert "=a&lt;b&gt;*x*![i](e)|_c_" in page and "# head" in page and "[a](b)" in page
+    assert not re.search(r'<em>|<h1>|<img src="(?!plots)|<a ', page.replace("<!-- -->", ""))
+    labels = list(pandas.read_csv(tmp_path / "table.csv")["label"])
+    assert f"'{name}" in labels and "lora" in labels

@@ -12,6 +12,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from bench.errors import UserError
+from bench.escape import clean_line, escape_markdown
 from bench.records import BASELINE_MARKER, Record, files, find_record_files, read_records, reader
 
 DEFAULT_BASELINE = Path("results/baselines/ci")
@@ -108,7 +109,8 @@ def bless_baseline(new: Sequence[Record], into: Path, reason: str) -> list[Path]
         if file not in written:
             file.unlink()
     method_names = ", ".join(sorted({method for _, _, method in new_methods}))
-    line = f"- {datetime.now(UTC):%Y-%m-%d} {reason.strip()} ({len(written)} runs: {method_names})\n"
+    line = f"- {datetime.now(UTC):%Y-%m-%d} {clean_line(reason.strip())} "
+    line += f"({len(written)} runs: {escape_markdown(method_names)})\n"
     log = into / BASELINE_MARKER
     earlier = log.read_text("utf-8") if log.is_file() else "# Changes of this baseline\n\n"
     files.write_atomically(log, earlier + line)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -107,7 +108,8 @@ def check_against_baseline(
         return _outcome_without_records(new, "no records found", "missing")
     new_records = baseline.load_baseline(new)
     if not baseline.has_records(baseline_reference):
-        details = f"no baseline yet; to make it: bench bless {new} --into {baseline_reference} --reason …"
+        command = shlex.join(["bench", "bless", new, "--into", baseline_reference, "--reason"])
+        details = f"no baseline yet; to make it: {command} …"
         return _outcome_without_records(baseline_reference, details, "same" if allow_missing_baseline else "missing")
     old_records = baseline.load_baseline(baseline_reference)
     return judge_records(old_records, new_records, policy, speed.compare_speed(rounds, policy) if rounds else ())

@@ -98,7 +98,7 @@ def _create_environment(requirements: Path, folder: Path) -> Path:
     path_file = folder / "lib" / version / "site-packages" / "below.pth"
     path_file.write_text(sysconfig.get_path("purelib") + "\n", "utf-8")
     pip = [sys.executable, "-m", "pip", "--python", str(python), "install", "--quiet", "-r", str(requirements)]
-    completed = subprocess.run(pip, capture_output=True, text=True, check=False)
+    completed = subprocess.run(pip, capture_output=True, encoding="utf-8", errors="replace", check=False)
     if completed.returncode:
         last_line = " ".join(completed.stderr.strip().splitlines()[-1:])
         raise UserError(f"{requirements}: pip could not install it: {last_line}")

@@ -5,6 +5,7 @@ To upload the runs: `wandb sync RESULTS/.wandb/offline-run-*`.
 
 from __future__ import annotations
 
+import glob
 import os
 import shutil
 from pathlib import Path
@@ -19,7 +20,7 @@ def write(run: TrackerRun, out: Path) -> None:
     # The folder is hidden, so its JSON files are not read as records.
     folder = out / ".wandb"
     folder.mkdir(parents=True, exist_ok=True)
-    for old_run in folder.glob(f"*-run-*-{run.id}"):
+    for old_run in folder.glob(f"*-run-*-{glob.escape(run.id)}"):
         shutil.rmtree(old_run)
     wandb_run = wandb.init(
         project=os.environ.get("WANDB_PROJECT", "adaptbench"),

@@ -18,7 +18,7 @@ from markdown_it import MarkdownIt
 
 from bench.analysis.regression import baseline, gates
 from bench.analysis.regression.check import CheckOutcome, check_against_baseline, judge_records
-from bench.analysis.regression.gates import Policy
+from bench.analysis.regression.gates import GateFinding, Policy
 from bench.analysis.regression.pairing import RecordPair
 from bench.analysis.regression.score_drop import ChangedPair, ScoreDrop, judge_drops
 from bench.analysis.seed_variance import NO_PRIOR
@@ -591,3 +591,14 @@ def test_check_template_starts_from_an_empty_folder() -> None:
     (run,) = [step["run"] for step in steps if "bench run" in step.get("run", "")]
     folder = run.partition("--out ")[2].split()[0]
     assert run.splitlines()[0] == f"rm -rf {folder}"
+
+
+def test_check_outputs_hostile_texts_stay_text() -> None:
+    name, details = "\x1b[31m|*a*", "\x00\x1b]0;x\x07 <b>"
+    finding = GateFinding(name=name, gate="g\x1b", verdict="worse", details=details)
+    outcome = CheckOutcome((finding,))
+    root = ElementTree.fromstring(check_output.to_junit(outcome))
+    assert [suite.get("name") for suite in root] == [r"\u001b[31m|*a*"]
+    page = MarkdownIt("commonmark").enable("table").render(check_output.to_markdown(outcome))
+    assert "\x1b" not in page and "<em>" not in page and "<b>" not in page
+    assert r"\u001b[31m|*a*" in page

@@ -22,4 +22,4 @@ class LastWords(Method):
         return [" ".join(text.split()[-self.words_ :]) for text in inputs]
 
     def save(self, folder):
-        (folder / "words.txt").write_text(str(self.words_))
+        (folder / "words.txt").write_text(str(self.words_), "utf-8")
