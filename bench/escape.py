@@ -1,7 +1,7 @@
-"""Text of names, messages and answers made safe for each output: terminal, Markdown, CSV, XML.
+"""Texts made safe for each output: terminal, Markdown, CSV, XML.
 
-Such texts come from files and records of other people. A control character in them could change what a terminal shows,
-and markup could change a page.
+Names, messages and answers come from files and records of other people. A control character in them could change what
+a terminal shows, and markup could change a page.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ WORKFLOW_COMMAND = re.compile(r"^(\s*):(?=:)|##(?=\[)", re.MULTILINE)
 
 
 def clean_text(text: str) -> str:
-    r"""Return a text with control characters as escapes such as `\u001b`; line feeds and tabs stay.
+    r"""Return a text with control characters, but line feeds and tabs, as escapes (`\u001b`).
 
     Within a JSON string such an escape stands for the character itself.
     """
@@ -49,7 +49,7 @@ def escape_markdown(text: str) -> str:
 
 
 def escape_markdown_value(value: Any) -> Any:
-    """Return the value of a template's expression for Markdown; numbers and marked-up text stay."""
+    """Return a value in a Markdown template; numbers and marked-up text stay as they are."""
     return escape_markdown(value) if isinstance(value, str) and not hasattr(value, "__html__") else value
 
 
@@ -62,7 +62,7 @@ def markdown_code(text: str) -> str:
 
 
 def csv_cell(value: Any) -> Any:
-    """Return a cell of a CSV table: a text that a spreadsheet would run as a formula begins with an apostrophe.
+    """Return a cell of a CSV table; a text that would be a formula gets an apostrophe.
 
     Numbers, also those in a text, stay numbers.
     """
@@ -73,7 +73,7 @@ def csv_cell(value: Any) -> Any:
 
 
 def xml_text(text: str) -> str:
-    r"""Return a text without characters that XML does not allow; they become escapes such as `\u001b`."""
+    r"""Return a text with escapes such as `\u001b` for characters that XML does not allow."""
     return ILLEGAL_XML_CHARS.sub(_escape, text)
 
 

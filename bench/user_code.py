@@ -73,7 +73,7 @@ def _is_at_raise(frame: TracebackType) -> bool:
 
 
 def _raising_line(error: BaseException, file: Path) -> str:
-    """Return the last line of the file, or of a file beside it, that led to the exception, as `file:line`."""
+    """Return the last line of the file, or of one beside it, that led to an exception."""
     frames = [(frame.filename, frame.lineno) for frame in traceback.extract_tb(error.__traceback__)]
     if isinstance(error, SyntaxError) and error.filename:
         frames.append((error.filename, error.lineno))

@@ -1,4 +1,4 @@
-"""Console of all tables and progress bars: texts are shown as they are, without control characters."""
+"""Console of all tables and progress bars: texts are shown without control characters."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from bench.escape import clean_line, clean_text
 
 
 class PlainConsole(Console):
-    """Console that reads no markup and no emoji codes in texts, and escapes their control characters."""
+    """Console that reads no markup in texts and escapes their control characters."""
 
     def __init__(self, *, stderr: bool = False) -> None:
         stream = sys.stderr if stderr else sys.stdout

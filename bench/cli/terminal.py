@@ -108,7 +108,7 @@ def check_arguments(arguments: list[str]) -> None:
 
 
 def _replace_unencodable(error: UnicodeError) -> tuple[str, int]:
-    """Return the replacement of characters that an encoding lacks, for `codecs.register_error`."""
+    """Return the replacement of characters that an encoding lacks."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
     chars = error.object[error.start : error.end]

@@ -43,7 +43,7 @@ def load_task(folder: Path, *, fetch: bool = True) -> Task:
 
 
 def digest_task(folder: Path) -> str:
-    """Return the digest of the task in a folder; no code of the task is run and nothing is downloaded.
+    """Return the digest of the task in a folder, without running code or downloading.
 
     Raises:
         UserError: The card is not valid, or a file is missing.
@@ -52,7 +52,7 @@ def digest_task(folder: Path) -> str:
 
 
 def _rows_folder(folder: Path, fetch: bool) -> Path | None:
-    """Return the cache folder with the rows of a task on the hub; None if the rows are in its own folder."""
+    """Return the cache folder with the rows of a hub task; None if its own folder has them."""
     data = read_card(folder / "task.yaml").data
     if data is None:
         return None

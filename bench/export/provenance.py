@@ -1,4 +1,4 @@
-"""Find the task, model and method of a record; no code runs before the digests are compared."""
+"""Find task, model and method of a record; digests are compared before code runs."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ class _Part:
     digests: Callable[[Path], Iterable[str]]
 
     def may_be_newer(self, file: Path) -> bool:
-        """Return True for a method that ships with adaptbench, whose code changes with its versions."""
+        """Return True for a shipped method, whose code changes with the version of adaptbench."""
         return self.kind == "method" and not self.replacement and registry.is_shipped_method(file)
 
 
@@ -208,7 +208,7 @@ def _model_digests(folder: Path) -> list[str]:
 
 
 def _method_digests(file: Path) -> list[str]:
-    """Return the digest of a method's file and of the files of its package, one of which defines the class."""
+    """Return the digests of the files that may define a method: its file, and its package."""
     files = [file, *(sorted(file.parent.rglob("*.py")) if (file.parent / "__init__.py").is_file() else [])]
     return [hashlib.sha256(path.read_bytes()).hexdigest() for path in files]
 

@@ -249,7 +249,7 @@ def _load_templates(translate: Translate, language: str) -> Environment:
 
 @pass_eval_context
 def _safe_value(context: EvalContext, value: Any) -> Any:
-    """Return the value of a template's expression, safe for HTML (where Jinja escapes it too) or for Markdown."""
+    """Return a value in a template safe for Markdown, or for HTML, where Jinja escapes it too."""
     if not context.autoescape:
         return escape_markdown_value(value)
     return clean_text(value) if isinstance(value, str) and not isinstance(value, Markup) else value

@@ -355,7 +355,7 @@ def test_find_provenance_relative_paths_resolve_from_the_record(
     make_task(elsewhere / "task", version=2)  # another task of the same name in the working folder
     (home / "mine.py").write_text(CUSTOM_METHOD, "utf-8")
     monkeypatch.chdir(home)
-    file = home / run("./mine.py", Path("task"), Path("model"), Path("out/results"))
+    file = run("./mine.py", Path("task"), Path("model"), home / "out" / "results")
     monkeypatch.chdir(elsewhere)
     source = provenance.find_provenance(Record.read(file), file)
     assert (source.task.folder, source.base) == (home / "task", home / "model")
