@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections import Counter, defaultdict
 from collections.abc import Sequence
@@ -14,6 +15,8 @@ from bench.analysis.summary import MethodSummary, summarize_methods
 from bench.errors import UserError
 from bench.records import Record, comparability
 
+MAX_SLUG_CHARS = 60
+"""Longer titles are cut in file names, which have at most 255 bytes."""
 TRAINING_SIZE_TERM = "budget.examples"
 
 
@@ -45,8 +48,11 @@ class TaskResults:
 
     @property
     def slug(self) -> str:
-        """The title in a form that fits into a file name or a URL."""
-        return re.sub(r"[^\w.-]+", "-", f"{self.task}-{self.model}")
+        """The title in a form that fits into a file name or a URL, with a digest if it had to be changed."""
+        names = f"{self.task}-{self.model}"
+        fitting = re.sub(r"[^\w.-]+", "-", names)[:MAX_SLUG_CHARS]
+        is_changed = fitting != names.replace(" ", "-")
+        return f"{fitting}-{hashlib.sha256(names.encode()).hexdigest()[:6]}" if is_changed else fitting
 
     @property
     def all_records(self) -> list[Record]:

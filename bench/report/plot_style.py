@@ -71,6 +71,7 @@ def plot_style() -> Iterator[None]:
         "axes.spines.top": False,
         "axes.spines.right": False,
         "axes.formatter.use_mathtext": False,
+        "text.parse_math": False,  # A name with two dollar signs is not a formula.
         "legend.frameon": False,
     }
     with seaborn.axes_style("ticks"), pyplot.rc_context(rc_params):  # type: ignore[arg-type]

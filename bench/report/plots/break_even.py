@@ -7,7 +7,7 @@ from itertools import pairwise
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import EngFormatter
+from matplotlib.ticker import EngFormatter, NullFormatter
 
 from bench.analysis.break_even import CostModel, break_even_queries, cost_model
 from bench.analysis.summary import MethodSummary
@@ -41,6 +41,8 @@ def draw_break_even(task_results: TaskResults, translate: Translate) -> Figure |
     lowest = min(costs[row.label].total_s(1) for row in best)
     axes.set(xscale="log", yscale="log", xlabel=translate("queries"), ylabel=translate("total time"))
     axes.set_ylim(bottom=max(lowest / 2, MIN_TIME_S))
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_minor_formatter(NullFormatter())
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))
     axes.yaxis.set_major_formatter(seconds_format(translate))
     figure.legend(
