@@ -35,19 +35,20 @@ def command(
     check_writable(out)
     from bench.report import pages
 
-    pages.write_report(sections, out, lang, _load_questions)
+    pages.write_report(sections, out, lang, load_questions)
     print(out / "index.html")
 
 
-def _load_questions(spec: Spec) -> dict[str, str]:
-    """Return the test questions by id; empty if the task is missing or has changed."""
+def load_questions(spec: Spec) -> dict[str, str]:
+    """Return the test questions by id; empty if the task is missing or has changed.
+
+    The record may come from somebody else, and so may the folder that it names: no code in it is run.
+    """
     from bench import registry
     from bench.data import hub_tasks
 
     try:
-        task = hub_tasks.load_task(registry.find_task(spec.task.ref), fetch=False)
-    except UserError:
+        folder = registry.find_task(spec.task.ref)
+    except (UserError, OSError):  # The name may be longer than a path can be.
         return {}
-    if task.sha256 != spec.task.sha256:
-        return {}
-    return {row.id: row.input for row in task.splits[spec.split]}
+    return hub_tasks.read_questions(folder, spec.task.sha256, spec.split)

@@ -167,3 +167,31 @@ def _json_row(id: str, row: SourceRow) -> JsonRow:
     if row.rationale:
         values["rationale"] = row.rationale
     return values
+
+
+def read_questions(folder: Path, sha256: str, split: str) -> dict[str, str]:
+    """Return the questions of a split by id, read as text: no code of the task is run, nothing is downloaded.
+
+    Args:
+        folder: The task's folder, which may come from a record of somebody else.
+        sha256: Digest that the task must have.
+        split: Name of the split.
+
+    Returns:
+        The questions; empty if the task is not there or has another digest.
+    """
+    try:
+        data = read_card(folder / "task.yaml").data
+        rows_folder = folder if data is None else cache_folder(data)
+        files = [folder / "task.yaml", *(rows_folder / f"{name}.jsonl" for name in SPLITS)]
+        if (folder / "task.py").exists():
+            files.append(folder / "task.py")
+        if not all(file.is_file() for file in files):
+            return {}
+        contents = [file.read_bytes() for file in files]
+        if hashlib.sha256(b"".join(hashlib.sha256(content).digest() for content in contents)).hexdigest() != sha256:
+            return {}
+        rows = [json.loads(line) for line in contents[1 + SPLITS.index(split)].split(b"\n") if line.strip()]
+        return {str(row["id"]): str(row["input"]) for row in rows}
+    except (UserError, OSError, ValueError, KeyError, TypeError, RecursionError):
+        return {}
