@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import PositiveFloat, PositiveInt
 
 from bench.method import LM, TrainingData, Unsupported, param
-from bench.training.gradient import GradientMethod, task_type
+from bench.training.gradient import GradientMethod, add_virtual_tokens, task_type
 
 MAX_EXAMPLES_IN_START_TEXT = 32
 
@@ -26,15 +26,14 @@ class Prefix(GradientMethod):
     def adapt(self, model: Any) -> Any:
         """Add a prefix with the keys and values of the task's start text."""
         import torch
-        from peft import PrefixTuningConfig, get_peft_model
+        from peft import PrefixTuningConfig
         from peft.tuners.cartridge.utils import initialize_kv_prefix_from_past_key_values
 
         token_ids = torch.tensor([start_text_tokens(self.lm_, self.data_, self.tokens)], device=model.device)
         with torch.no_grad():
             past_key_values = getattr(model(input_ids=token_ids, use_cache=True), "past_key_values", None)
-        adapted: Any = get_peft_model(
-            model, PrefixTuningConfig(task_type=task_type(model), num_virtual_tokens=self.tokens)
-        )
+        config = PrefixTuningConfig(task_type=task_type(model), num_virtual_tokens=self.tokens)
+        adapted = add_virtual_tokens(model, config)
         if past_key_values is not None:  # an encoder returns no keys and values, so its prefix starts at random
             initialize_kv_prefix_from_past_key_values(adapted, past_key_values=past_key_values)
         return adapted

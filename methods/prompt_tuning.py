@@ -6,7 +6,7 @@ from typing import Any
 from pydantic import PositiveFloat, PositiveInt
 
 from bench.method import param
-from bench.training.gradient import GradientMethod, task_type
+from bench.training.gradient import GradientMethod, add_virtual_tokens, task_type
 
 from .prefix import start_text_tokens
 
@@ -21,12 +21,11 @@ class PromptTuning(GradientMethod):
     def adapt(self, model: Any) -> Any:
         """Add a soft prompt with the embeddings of the start text of the task."""
         import torch
-        from peft import PromptTuningConfig, get_peft_model
+        from peft import PromptTuningConfig
 
         token_ids = torch.tensor(start_text_tokens(self.lm_, self.data_, self.tokens), device=model.device)
         embeddings = model.get_input_embeddings()(token_ids).detach()
-        adapted: Any = get_peft_model(
-            model, PromptTuningConfig(task_type=task_type(model), num_virtual_tokens=self.tokens)
-        )
+        config = PromptTuningConfig(task_type=task_type(model), num_virtual_tokens=self.tokens)
+        adapted = add_virtual_tokens(model, config)
         adapted.prompt_encoder[adapted.active_adapter].embedding.weight.data.copy_(embeddings)
         return adapted

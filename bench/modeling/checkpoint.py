@@ -128,15 +128,25 @@ def context_length(folder: Path) -> int:
 
 
 def _encoder_context_length(folder: Path) -> int:
-    """Return the longest row that an encoder reads, found on the model without its weights."""
+    """Return the longest row that an encoder reads."""
+    from bench.modeling import encoder_inputs
+
+    return encoder_inputs.max_positions(_empty_encoder(folder))
+
+
+def _head_names(folder: Path) -> list[str]:
+    """Return the names of an encoder's modules outside of its body, and of its pooler."""
+    model = _empty_encoder(folder)
+    return [name for name, module in model.named_children() if module is not model.base_model] + ["pooler"]
+
+
+def _empty_encoder(folder: Path) -> Any:
+    """Return an encoder with a classification head, on the meta device without weights."""
     import torch
     from transformers import AutoConfig, AutoModelForSequenceClassification
 
-    from bench.modeling import encoder_inputs
-
     with torch.device("meta"):
-        model = AutoModelForSequenceClassification.from_config(AutoConfig.from_pretrained(folder, **LOCAL_FILES_ONLY))
-    return encoder_inputs.max_positions(model)
+        return AutoModelForSequenceClassification.from_config(AutoConfig.from_pretrained(folder, **LOCAL_FILES_ONLY))
 
 
 def is_decoder(folder: Path) -> bool:
@@ -193,6 +203,8 @@ class Checkpoint:
         kwargs = from_pretrained_kwargs
         if "quantization_config" in kwargs:
             kwargs = {"device_map": {"": self.device}} | kwargs
+            if not is_decoder(folder):  # the head of an encoder is trained as a whole
+                kwargs["quantization_config"].llm_int8_skip_modules = _head_names(folder)
         auto_class: Any = AutoModelForCausalLM if is_decoder(folder) else AutoModelForSequenceClassification
         model, loading_info = auto_class.from_pretrained(
             folder,

@@ -55,7 +55,7 @@ def find_padding_side(model: Any) -> PaddingSide | None:
     """
     if not accepts_attention_mask(model):
         return None
-    if model.device.type == "meta":
+    if any(weight.is_meta for weight in model.parameters()):
         return "right"
     try:
         cuda_devices = [model.device] if model.device.type == "cuda" else []

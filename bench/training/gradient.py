@@ -10,7 +10,7 @@ from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat
 
-from bench.method import LM, Budget, Method, TrainingData, param
+from bench.method import LM, Budget, Method, TrainingData, Unsupported, param
 from bench.records import CurvePoint, save_prompt
 
 Rows = list[tuple[list[int], list[int]]]
@@ -53,6 +53,26 @@ def adapter_fields(model: Any) -> dict[str, Any]:
     head = head_modules(model)
     fields: dict[str, Any] = {"task_type": task_type(model)}
     return fields | {"modules_to_save": head, "exclude_modules": head_pattern(head)} if head else fields
+
+
+def add_virtual_tokens(model: Any, config: Any) -> Any:
+    """Return the model with a prompt-learning adapter of PEFT.
+
+    Raises:
+        Unsupported: PEFT cannot add virtual tokens to this architecture. An encoder shows that only when it reads.
+    """
+    import torch
+    from peft import get_peft_model
+
+    try:
+        adapted: Any = get_peft_model(model, config)
+        if not model.can_generate():
+            ids = torch.ones((1, 2), dtype=torch.long, device=model.device)
+            with torch.no_grad():
+                adapted(input_ids=ids, attention_mask=torch.ones_like(ids))
+    except (ValueError, TypeError, AttributeError) as error:
+        raise Unsupported(f"PEFT cannot add virtual tokens to this architecture: {error}") from error
+    return adapted
 
 
 def head_pattern(names: Sequence[str]) -> str:
