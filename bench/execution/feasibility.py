@@ -24,6 +24,7 @@ from transformers import (
 )
 
 from bench import hub, registry
+from bench.errors import UserError
 from bench.execution import budget
 from bench.measurement import environment, memory_estimate
 from bench.measurement.meter import MIB
@@ -134,7 +135,16 @@ def survey_model(model_ref: str, dtype: str, tokens: int) -> Feasibility:
         dtype=dtype,
         tokens=tokens,
     )
-    needs = tuple(estimate_memory_needs(lm, tokens, free_bytes, library_bytes))
+    try:
+        needs = tuple(estimate_memory_needs(lm, tokens, free_bytes, library_bytes))
+    except (RuntimeError, NotImplementedError) as error:
+        if lm.can_generate:
+            raise
+        raise UserError(
+            f"the memory of a {type(lm.model).__name__} cannot be estimated without its weights: {error}",
+            location=str(folder),
+            hint=f"bench run --model {model_ref} needs no estimate and measures it",
+        ) from error
     return Feasibility(_model_facts(model_ref, folder, lm), machine, needs)
 
 

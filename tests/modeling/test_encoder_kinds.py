@@ -16,8 +16,9 @@ from support import byte_tokenizer
 
 from bench import registry
 from bench.errors import UserError
-from bench.execution import plan
+from bench.execution import feasibility, plan
 from bench.execution.budget import BudgetTracker
+from bench.method import Unsupported
 from bench.modeling import checkpoint, model_config
 from bench.modeling.checkpoint import Checkpoint
 from bench.modeling.seed import seed_all
@@ -180,3 +181,22 @@ def test_plan_encoder_needs_no_room_for_answers(make_encoder: MakeEncoder, make_
     task = make_task(tmp_path / "task", labels=["warm", "cold", "mild"], new_tokens=1000)
     model = str(make_encoder("bare BERT").folder)
     assert plan.plan_jobs("features", str(task), model, seeds=1, budget_text="steps=1", settings=[])
+
+
+@pytest.mark.parametrize("name", ["prefix", "prompt-tuning"])
+def test_virtual_tokens_unknown_architecture_is_unsupported(make_encoder: MakeEncoder, name: str) -> None:
+    with pytest.raises(Unsupported, match="PEFT cannot add virtual tokens to this architecture"):
+        fit(name, make_encoder("DistilBERT"))
+
+
+def test_qlora_encoder_leaves_the_head_unquantized(make_encoder: MakeEncoder) -> None:
+    method = fit("qlora", make_encoder("DistilBERT"))
+    head = [weight for name, weight in method.lm_.model.named_parameters() if "modules_to_save" in name]
+    assert {weight.dtype for weight in head} == {torch.float32}
+    assert len(method.predict(QUESTIONS)) == len(QUESTIONS)
+
+
+@pytest.mark.parametrize("kind", ["CANINE", "XLNet"])
+def test_survey_model_that_needs_weights_is_refused(make_encoder: MakeEncoder, kind: str) -> None:
+    with pytest.raises(UserError, match="cannot be estimated without its weights"):
+        feasibility.survey_model(str(make_encoder(kind).folder), "float32", 60)
