@@ -192,6 +192,8 @@ def load_task(folder: Path, rows_folder: Path | None = None) -> Task:
     splits = {file.stem: _read_split(file, card, row_locations) for file in data_files}
     _check_labels(splits, data_files[0], card)
     scorer_file = folder / "task.py"
+    if scorer_file.exists() and not scorer_file.is_file():
+        raise UserError("task.py is not a regular file", location=str(scorer_file), hint="replace it by a file")
     scorer = _read_scorer(scorer_file) if scorer_file.exists() else None
     task = Task(card, folder, digest_task(folder, rows_folder), splits, scorer)
     if scorer is None:

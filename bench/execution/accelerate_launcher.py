@@ -189,6 +189,12 @@ class ProcessGroup(subprocess.Popen[bytes]):
 
 def _load_config(file: Path, source: str) -> dict[str, Any]:
     """Return the settings of a configuration file; raise `UserError` for an unknown key."""
+    if file.exists() and not file.is_file():
+        raise UserError(
+            f"{source}: not a regular file",
+            location=str(file.absolute()),
+            hint="name a file that `accelerate config --config_file FILE` has written",
+        )
     try:
         config = yaml.safe_load(file.read_text("utf-8"))
     except OSError as error:

@@ -241,6 +241,8 @@ def _check_missing_weights(model: Any, missing_keys: Iterable[str], folder: Path
 def _digest(folder: Path, patterns: Sequence[str] = MODEL_FILE_PATTERNS) -> str:
     digest = hashlib.sha256()
     for file in list_model_files(folder, patterns):
+        if not file.is_file():
+            raise UserError(f"{file.name} is not a regular file", location=str(file), hint="copy or save it again")
         with file.open("rb") as content:
             digest.update(f"{file.name}:{hashlib.file_digest(content, 'sha256').hexdigest()}\n".encode())
     return digest.hexdigest()

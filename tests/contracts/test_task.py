@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -497,3 +498,12 @@ def test_score_values_lie_between_0_and_1(prediction: str, references: list[str]
     scores = task_with(answer=r"(\w+)", format=".*").score(prediction, references)
     assert set(scores) == {"em", "f1", "parsed", "format"}
     assert all(0.0 <= score <= 1.0 for score in scores.values())
+
+
+@pytest.mark.parametrize("name", ["task.yaml", "train.jsonl", "task.py"])
+def test_load_task_pipe_in_place_of_a_file_raises(folder: Path, name: str) -> None:
+    (folder / name).unlink(missing_ok=True)
+    os.mkfifo(folder / name)
+    with pytest.raises(UserError) as error:
+        task.load_task(folder)
+    assert error.value.location == str(folder / name)

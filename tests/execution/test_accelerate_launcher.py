@@ -226,6 +226,12 @@ def test_plan_jobs_invalid_accelerate_config_is_an_error(
     assert "config.yaml" in raised.value.message
 
 
+def test_read_accelerate_config_of_a_pipe_is_an_error(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "config.yaml")
+    with pytest.raises(UserError, match="not a regular file"):
+        accelerate_launcher.read_accelerate_config(str(tmp_path / "config.yaml"), "cpu")
+
+
 def test_run_missing_accelerate_config_is_an_error_without_torch(tmp_path: Path) -> None:
     script = (
         "import sys; from bench.cli import main; sys.argv = ['bench', 'run', '--methods', 'lora', '--task', 'kdc', "

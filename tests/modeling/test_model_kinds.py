@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -266,6 +267,13 @@ def test_method_load_adapter_starts_from_merged_model(adapter: Checkpoint, name:
         assert (logits - merged_logits).norm() < (logits - base_logits).norm()
     else:
         assert torch.equal(logits, merged_logits)
+
+
+def test_weights_digest_pipe_among_the_files_is_an_error(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "model.safetensors")
+    (tmp_path / "config.json").write_text("{}", "utf-8")
+    with pytest.raises(UserError, match=r"model\.safetensors is not a regular file"):
+        checkpoint.weights_digest(tmp_path)
 
 
 def test_weights_digest_adapter_covers_base_but_not_its_location(adapter: Checkpoint, tmp_path: Path) -> None:
