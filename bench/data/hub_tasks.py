@@ -7,8 +7,6 @@ import json
 import os
 import random
 import shlex
-import shutil
-import tempfile
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -18,6 +16,7 @@ from bench.data import hub_columns, readers
 from bench.data.readers import SourceRow
 from bench.data.text import match_key
 from bench.errors import UserError
+from bench.scratch import scratch_folder
 from bench.task import SPLITS, Task
 from bench.task_card import HubDataset, read_card
 
@@ -116,18 +115,18 @@ def _download_rows(data: HubDataset, cached: Path, location: str) -> None:
 def _write_rows(cached: Path, splits: dict[str, list[JsonRow]], origin: dict[str, Any]) -> None:
     """Write all files of the cache folder, or none."""
     cached.parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(prefix=".", dir=cached.parent))
-    try:
+    with scratch_folder(cached.parent) as scratch:
+        new = scratch / "rows"
+        new.mkdir()
         for split, rows in splits.items():
             lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-            (scratch / f"{split}.jsonl").write_text(lines, "utf-8")
-        (scratch / ORIGIN_FILE).write_text(json.dumps(origin, indent=1, ensure_ascii=False) + "\n", "utf-8")
-        scratch.rename(cached)
-    except OSError:
-        if not cached.is_dir():  # If it exists, another command has just written the same rows.
-            raise
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+            (new / f"{split}.jsonl").write_text(lines, "utf-8")
+        (new / ORIGIN_FILE).write_text(json.dumps(origin, indent=1, ensure_ascii=False) + "\n", "utf-8")
+        try:
+            new.rename(cached)
+        except OSError:
+            if not cached.is_dir():  # If it exists, another command has just written the same rows.
+                raise
 
 
 def _draw_splits(

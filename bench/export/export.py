@@ -18,6 +18,7 @@ from bench.export.provenance import Provenance
 from bench.export.script_check import describe_differences, run_script
 from bench.method import ProgressCallback
 from bench.records import Record
+from bench.scratch import scratch_folder
 
 
 @dataclass(frozen=True)
@@ -68,14 +69,14 @@ def export_record(
     to = to.absolute()
     samples, questions = provenance.record.samples[:check], recorded_questions(provenance)[:check]
     to.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{to.name}.", dir=to.parent) as scratch:
-        folder = Path(scratch) / "folder"
+    with scratch_folder(to.parent) as scratch:
+        folder = scratch / "folder"
         folder.mkdir()
         artifacts, raw_answers = provenance.saved_artifacts, None
         notes = ["The saved artifacts of the run were used."]
         if artifacts is None:
-            repeated = rerun(provenance, questions, Path(scratch), on_progress)
-            artifacts, raw_answers = Path(scratch) / repeated.id, [sample.raw for sample in repeated.samples]
+            repeated = rerun(provenance, questions, scratch, on_progress)
+            artifacts, raw_answers = scratch / repeated.id, [sample.raw for sample in repeated.samples]
             notes = ["The run had saved no artifacts, so it was trained again with the recorded settings and seed."]
         on_progress({"phase": "pack"})
         artifacts, left_out = without_links(artifacts, Path(scratch))
@@ -114,8 +115,8 @@ def answer_questions(
     """
     first_sample = provenance.record.samples[:1]
     all_questions = [*recorded_questions(provenance)[:1], *questions]
-    with tempfile.TemporaryDirectory(prefix="bench-") as scratch:
-        folder = Path(scratch) / "folder"
+    with scratch_folder() as scratch:
+        folder = scratch / "folder"
         raw_answers: list[str] = []
         if provenance.saved_artifacts is not None:
             folder.mkdir()
@@ -127,9 +128,7 @@ def answer_questions(
                 raw_answers = [raw for raw, _ in run_script(folder / SCRIPT, all_questions)]
         if not raw_answers:
             notes = ["Answered after training again with the recorded settings and seed."]
-            raw_answers = [
-                sample.raw for sample in rerun(provenance, all_questions, Path(scratch), on_progress).samples
-            ]
+            raw_answers = [sample.raw for sample in rerun(provenance, all_questions, scratch, on_progress).samples]
     if describe_differences(first_sample, raw_answers[:1]):
         notes.append("Warning: the first test question is answered differently than in the record.")
     return [provenance.task.trim(raw) for raw in raw_answers[1:]], notes

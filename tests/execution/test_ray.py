@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import os
+import pickle
 import signal
 import socket
 import subprocess
 import sys
+import tarfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,15 +17,16 @@ from typing import Any
 
 import psutil
 import pytest
-from conftest import Bench, MakeTask
+from conftest import Bench, MakeRecord, MakeTask
 
 import bench
 from bench.errors import UserError
 from bench.execution import executor, plan
+from bench.execution.job import Job
 from bench.execution.ray import executor as ray_executor
 from bench.execution.ray import node, resources
 from bench.modeling.checkpoint import Checkpoint
-from bench.records import read_all
+from bench.records import Record, read_all
 
 ray = pytest.importorskip("ray")
 
@@ -60,7 +64,7 @@ class Mine(Method):
         (folder / "deep").mkdir()
         (folder / "deep" / "bias").write_text(str(self.bias))
 '''
-TIMEOUT_S = 60
+TIMEOUT_S = 300
 
 
 class TwoNodeCluster:
@@ -173,7 +177,7 @@ def test_ray_killed_node_is_retried_and_answers_equal_local_ones(
     assert len(lost) == 1, "each node runs one job at a time"
     cluster.kill_second()
     (tmp_path / "gate").unlink()
-    _, err = command.communicate(timeout=120)
+    _, err = command.communicate(timeout=TIMEOUT_S)
     assert command.returncode == 0, err
     assert sorted(seed for _, seed in fits(tmp_path)) == sorted([0, 1, 2, lost[0][1]]), "the lost run must be retried"
     assert run_bench(*arguments, "--out", "local").returncode == 0
@@ -199,7 +203,7 @@ def test_ray_interrupted_command_ends_runs_and_continues_when_repeated(
     command = start(*arguments, "--executor", "ray://auto")
     wait_until(lambda: len(fits(tmp_path)) >= 2)
     command.send_signal(signal.SIGTERM)
-    _, err = command.communicate(timeout=60)
+    _, err = command.communicate(timeout=TIMEOUT_S)
     assert command.returncode == 130, err
     assert "Traceback" not in err and "repeat the command to run the remaining ones" in err
     assert "mine seed 0 (1/6): ok (existing record)" in err
@@ -267,7 +271,7 @@ def test_ray_client_answers_equal_local_ones_and_lost_head_ends_command(
         wait_until(lambda: len(fits(tmp_path)) == 2)
     finally:
         cluster.cluster.shutdown()
-    _, err = command.communicate(timeout=120)
+    _, err = command.communicate(timeout=TIMEOUT_S)
     assert command.returncode == 2 and "repeat the command to run the remaining ones" in err and "Traceback" not in err
 
 
@@ -389,6 +393,77 @@ def test_failure_of_ray_error_names_its_cause() -> None:
     task_error = ray.exceptions.RayTaskError("run", "a trace", UserError("the method 'mine' is not the same"))
     failure = ray_executor._failure(task_error)
     assert failure.kind == "UserError" and "not the same" in failure.message
+
+
+def archive_of(**members: tarfile.TarInfo | bytes) -> bytes:
+    """Return a tar archive of files with the given contents, or of ready members; `__` in a name stands for `/`."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as tar:
+        for name, member in members.items():
+            content = member if isinstance(member, bytes) else b""
+            info = tarfile.TarInfo() if isinstance(member, bytes) else member
+            info.name, info.size = name.replace("__", "/").replace("up", ".."), len(content)
+            tar.addfile(info, io.BytesIO(content))
+    return buffer.getvalue()
+
+
+@pytest.fixture
+def sent(make_record: MakeRecord) -> tuple[Job, Record]:
+    """A job that keeps its artifact, and its record."""
+    record = make_record()
+    return Job(spec=record.spec, command=(), method_sha256="0" * 64, save_artifacts=True), record
+
+
+def test_unpack_result_writes_record_and_regular_files_of_the_artifact(
+    sent: tuple[Job, Record], tmp_path: Path
+) -> None:
+    job, record = sent
+    link = tarfile.TarInfo()
+    link.type, link.linkname = tarfile.SYMTYPE, "/etc"
+    archive = archive_of(deep__bias=b"0.5", link=link)
+    assert ray_executor._unpack_result(job, record.to_json().encode(), archive, tmp_path) == record
+    assert {str(path.relative_to(tmp_path / record.id)) for path in (tmp_path / record.id).rglob("*")} == {
+        "deep",
+        "deep/bias",
+    }
+    assert Record.read(tmp_path / f"{record.id}.json") == record
+
+
+@pytest.mark.parametrize("sent_instead", ["pickle", "other id", "no JSON", "outside", "no archive", "type"])
+def test_unpack_result_not_that_of_the_job_is_a_failure(
+    sent: tuple[Job, Record], make_record: MakeRecord, tmp_path: Path, sent_instead: str
+) -> None:
+    job, record = sent
+    new = tmp_path / "scratch" / "new"
+    new.mkdir(parents=True)
+    content, archive = record.to_json().encode(), archive_of(bias=b"0.5")
+    result: tuple[object, object] = {
+        "pickle": (pickle.dumps(content), archive),
+        "other id": (make_record(seed=5).to_json().encode(), archive),
+        "no JSON": (b"{", archive),
+        "outside": (content, archive_of(up__up__bias=b"0.5")),
+        "no archive": (content, b""),
+        "type": (record, archive),
+    }[sent_instead]
+    failed = ray_executor._unpack_result(job, *result, new)
+    assert failed.status == "error" and failed.id == job.spec.id
+    assert failed.error is not None and "invalid result" in failed.error.message
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+@pytest.mark.slow
+def test_connect_to_one_machine_listens_on_the_loopback_interface_only(environment: dict[str, str]) -> None:
+    code = """if True:
+        import psutil
+        from bench.execution.ray import executor, resources
+        executor._connect(resources.parse_resources("ray"))
+        me = psutil.Process()
+        sockets = [socket for process in [me, *me.children(recursive=True)] for socket in process.net_connections()]
+        print({socket.laddr.ip.removeprefix("::ffff:") for socket in sockets if socket.status == "LISTEN"})
+    """
+    variables = {name: value for name, value in environment.items() if name != "RAY_ADDRESS"}
+    process = subprocess.run([sys.executable, "-c", code], env=variables, capture_output=True, text=True, timeout=300)
+    assert process.stdout.strip() == "{'127.0.0.1'}", process.stderr
 
 
 def test_resolve_executor_without_ray_hint_is_how_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import atexit
 import io
 import os
 import subprocess
 import tarfile
 from collections.abc import Sequence
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
+from bench import scratch
 from bench.errors import UserError
 from bench.escape import clean_line, escape_markdown
 from bench.records import BASELINE_MARKER, Record, files, find_record_files, read_records, reader
@@ -18,7 +20,8 @@ from bench.records import BASELINE_MARKER, Record, files, find_record_files, rea
 DEFAULT_BASELINE = Path("results/baselines/ci")
 
 # Records read their samples when they are used, so unpacked folders must exist until the process ends.
-_unpacked_folders: list[TemporaryDirectory[str]] = []
+_unpacked_folders = ExitStack()
+atexit.register(_unpacked_folders.close)
 
 
 def load_baseline(reference: str) -> list[Record]:
@@ -41,13 +44,12 @@ def load_baseline(reference: str) -> list[Record]:
     content = _git("archive", revision, folder)
     if content is None:
         raise UserError(f"{reference}: {folder} not found in revision {revision}")
-    unpacked = TemporaryDirectory(prefix="bench-")
-    _unpacked_folders.append(unpacked)
+    unpacked = _unpacked_folders.enter_context(scratch.scratch_folder())
     with tarfile.open(fileobj=io.BytesIO(content)) as archive:
         archive.extraction_filter = getattr(tarfile, "data_filter", None)  # Python 3.11.4 and later have it.
         # Links are left out, because they may lead out of the folder.
-        archive.extractall(unpacked.name, [member for member in archive if member.isfile()])
-    return read_records([Path(unpacked.name, folder)])
+        archive.extractall(unpacked, [member for member in archive if member.isfile()])
+    return read_records([unpacked / folder])
 
 
 def has_records(reference: str) -> bool:
