@@ -21,6 +21,7 @@ import bench
 from bench import hub
 from bench.errors import UserError, did_you_mean
 from bench.method import Method
+from bench.source import parse_source
 from bench.user_code import report_user_code
 
 Kind = Literal["methods", "tasks", "models"]
@@ -277,7 +278,6 @@ def _find_module_file(module: str) -> Path | None:
 
 
 _parsed_methods: dict[Path, tuple[tuple[int, int], _Description]] = {}
-# CPython 3.11 can crash when several threads run `ast.parse` at the same time, so the lock covers the parsing as well.
 _parsed_methods_lock = threading.Lock()
 
 
@@ -296,7 +296,7 @@ def _describe_method(file: Path) -> _Description:
 
 def _parse_method(file: Path) -> _Description:
     try:
-        tree = ast.parse(file.read_bytes())
+        tree = parse_source(file.read_bytes())
     except (SyntaxError, ValueError) as error:
         return _Description(warning=f"cannot be parsed: {error}")
     is_family = any(isinstance(node, ast.FunctionDef) and node.name == "variant" for node in tree.body)

@@ -25,6 +25,7 @@ import yaml
 
 from bench.errors import UserError, did_you_mean
 from bench.measurement import device, environment
+from bench.source import parse_source
 
 DISTRIBUTED_TYPES = ("NO", "MULTI_CPU", "MULTI_GPU")
 CONFIG_CLASSES = ("BaseConfig", "ClusterConfig")
@@ -233,7 +234,7 @@ def _parse_config_keys() -> list[str]:
     file = Path(spec.origin).parent / "commands" / "config" / "config_args.py"
     if not file.is_file():
         return []
-    classes = [node for node in ast.parse(file.read_bytes()).body if isinstance(node, ast.ClassDef)]
+    classes = [node for node in parse_source(file.read_bytes()).body if isinstance(node, ast.ClassDef)]
     statements = [statement for node in classes if node.name in CONFIG_CLASSES for statement in node.body]
     fields = [statement.target for statement in statements if isinstance(statement, ast.AnnAssign)]
     return [target.id for target in fields if isinstance(target, ast.Name)]

@@ -12,6 +12,7 @@ from typing import Any
 from bench.export.provenance import Provenance
 from bench.method import LM
 from bench.modeling import checkpoint
+from bench.source import parse_source
 from bench.task import Task
 
 # Every option that decides which tokens are generated, so that none is taken from the checkpoint.
@@ -96,7 +97,7 @@ def probe_settings(artifacts: Path, folder: Path) -> dict[str, Any]:
 
 def required_packages(script: Path) -> str:
     """Return the packages to install for a script, by their names on PyPI."""
-    nodes = ast.walk(ast.parse(script.read_text("utf-8")))
+    nodes = ast.walk(parse_source(script.read_text("utf-8")))
     imported = {name for node in nodes for name in _imported_modules(node)}
     modules = {name.partition(".")[0] for name in imported} - sys.stdlib_module_names
     packages = metadata.packages_distributions()

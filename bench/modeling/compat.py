@@ -24,6 +24,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from bench.source import parse_source
+
 CAUSAL_LM_MAPPING = "MODEL_FOR_CAUSAL_LM_MAPPING_NAMES"
 SEQUENCE_CLASSIFICATION_MAPPING = "MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES"
 MASKED_LM_MAPPING = "MODEL_FOR_MASKED_LM_MAPPING_NAMES"
@@ -169,6 +171,6 @@ def flash_attention_with_lse(
 def _parse(source: Path) -> ast.Module:
     """Parse a source file; a file that is missing or cannot be parsed counts as empty."""
     try:
-        return ast.parse(source.read_bytes())
+        return parse_source(source.read_bytes())
     except (OSError, SyntaxError, ValueError):
         return ast.Module(body=[], type_ignores=[])
