@@ -482,7 +482,7 @@ def test_ray_address_without_server_is_an_error_at_once(run_bench: Bench, argume
     assert process.returncode == 2 and f"no server answers at 127.0.0.1:{port}" in process.stderr
     process = run_bench(*arguments, "--executor", "ray://auto", RAY_ADDRESS=f"127.0.0.1:{port}")
     assert process.returncode == 2 and f"no server answers at 127.0.0.1:{port}" in process.stderr
-    assert time.monotonic() - started_at < 30
+    assert time.monotonic() - started_at < 120  # Ray itself would try for minutes
 
 
 @pytest.mark.parametrize("device", ["cuda:1", "mps"])

@@ -119,7 +119,7 @@ def fits(folder: Path) -> list[str]:
 
 def wait_for_number(file: Path) -> int:
     """Wait until a file contains a number; returns the number."""
-    for _ in range(600):
+    for _ in range(6000):
         if file.exists() and (text := file.read_text("utf-8")):
             return int(text)
         time.sleep(0.05)
@@ -386,7 +386,7 @@ def test_launch_run_method_ignoring_its_seconds_is_killed(
     assert is_new
     assert record.status == "timeout"
     assert record.error is not None and "0.2 s" in record.error.message
-    assert time.monotonic() - started_at < 120
+    assert time.monotonic() - started_at < 300
     assert not psutil.pid_exists(wait_for_number(tmp_path / "pid"))
     assert Record.read(tmp_path / f"{job.spec.id}.json") == record
 
@@ -395,10 +395,10 @@ def test_launch_run_slow_loading_is_not_counted_as_fitting(
     arguments: list[str], write_method: WriteMethod, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(launcher, "GRACE_S", 0.0)
+    monkeypatch.setattr(launcher, "GRACE_S", 2.0)
     file = write_method("mine")
     code = (tmp_path / "mine.py").read_text("utf-8")
-    (tmp_path / "mine.py").write_text(code.replace("return None", "time.sleep(3)"), "utf-8")
+    (tmp_path / "mine.py").write_text(code.replace("return None", "time.sleep(5)"), "utf-8")
     (job,) = plan_jobs(arguments, file, "steps=3,seconds=1")
     assert launcher.launch_run(job, tmp_path)[0].status == "ok"
 

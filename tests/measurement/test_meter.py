@@ -123,7 +123,7 @@ def test_phase_measures_wall_and_cpu_seconds() -> None:
                 pass
         """
     )
-    assert 0.3 <= phases["idle"]["wall_s"] < 5
+    assert 0.3 <= phases["idle"]["wall_s"] < 60
     assert phases["idle"]["cpu_s"] < 0.2
     assert 0.3 <= phases["busy"]["cpu_s"] < 0.6
     assert phases["busy"]["wall_s"] >= 0.29
@@ -137,7 +137,7 @@ def test_phase_since_process_start_includes_time_before_meter() -> None:
             total = time.process_time()
         """
     )
-    assert 0.3 <= phases["import"]["wall_s"] < 20
+    assert 0.3 <= phases["import"]["wall_s"] < 120
     assert phases["import"]["cpu_s"] > 0.03
     assert phases["import"]["start_mib"] is None
     assert phases["import"]["peak_mib"] > 1
@@ -216,7 +216,7 @@ def test_meter_on_cuda_reads_allocator_and_resets_peak() -> None:
 
 @LINUX
 def test_phase_since_process_start_counts_from_process_start() -> None:
-    start_time = time.time()
+    start_time = time.monotonic()
     phases = run_metered(
         """
         import time
@@ -225,7 +225,7 @@ def test_phase_since_process_start_counts_from_process_start() -> None:
             pass
         """
     )
-    assert 0.5 <= phases["import"]["wall_s"] <= time.time() - start_time
+    assert 0.5 <= phases["import"]["wall_s"] <= time.monotonic() - start_time
 
 
 def test_measure_latency_times_single_queries_and_fewer_if_slow() -> None:
