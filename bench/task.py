@@ -217,6 +217,8 @@ def digest_task(folder: Path, rows_folder: Path | None = None) -> str:
     scorer_file = folder / "task.py"
     digest = hashlib.sha256()
     for file in [*files, scorer_file] if scorer_file.exists() else files:
+        if file.exists() and not file.is_file():  # Reading a named pipe would wait for ever.
+            raise UserError(f"{file.name} is not a file", location=str(file), hint="restore the file")
         try:
             digest.update(hashlib.sha256(file.read_bytes()).digest())
         except OSError as error:

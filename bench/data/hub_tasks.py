@@ -180,17 +180,10 @@ def read_questions(folder: Path, sha256: str, split: str) -> dict[str, str]:
         The questions; empty if the task is not there or has another digest.
     """
     try:
-        data = read_card(folder / "task.yaml").data
-        rows_folder = folder if data is None else cache_folder(data)
-        files = [folder / "task.yaml", *(rows_folder / f"{name}.jsonl" for name in SPLITS)]
-        if (folder / "task.py").exists():
-            files.append(folder / "task.py")
-        if not all(file.is_file() for file in files):
+        if digest_task(folder) != sha256:
             return {}
-        contents = [file.read_bytes() for file in files]
-        if hashlib.sha256(b"".join(hashlib.sha256(content).digest() for content in contents)).hexdigest() != sha256:
-            return {}
-        rows = [json.loads(line) for line in contents[1 + SPLITS.index(split)].split(b"\n") if line.strip()]
+        file = (_rows_folder(folder, fetch=False) or folder) / f"{split}.jsonl"
+        rows = [json.loads(line) for line in file.read_bytes().split(b"\n") if line.strip()]
         return {str(row["id"]): str(row["input"]) for row in rows}
     except (UserError, OSError, ValueError, KeyError, TypeError, RecursionError):
         return {}
