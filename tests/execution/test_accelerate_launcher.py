@@ -172,6 +172,22 @@ def test_ranks_ignoring_the_seconds_of_the_budget_are_ended(
     assert launcher.launch_run(job, tmp_path)[0].status == "timeout"
 
 
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="the system ends the processes of a killed command on Linux only")
+def test_ranks_end_when_the_command_is_killed(
+    environment: dict[str, str], two_rank_arguments: list[str], tmp_path: Path
+) -> None:
+    command = subprocess.Popen([sys.executable, "-m", "bench", *two_rank_arguments], env=environment)
+    while len(list(tmp_path.glob("pid*"))) < 2:
+        assert command.poll() is None
+        time.sleep(0.1)
+    processes = psutil.Process(command.pid).children(recursive=True)
+    command.kill()
+    command.wait()
+    _, alive = psutil.wait_procs(processes, timeout=60)
+    assert len(processes) >= 3 and not alive
+
+
 def test_process_group_kill_ends_processes_in_other_sessions(tmp_path: Path) -> None:
     pid_file = tmp_path / "pid"
     child = f"import os, time; open({str(pid_file)!r}, 'w').write(str(os.getpid())); time.sleep(1000)"
