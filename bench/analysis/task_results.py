@@ -48,7 +48,7 @@ class TaskResults:
 
     @property
     def slug(self) -> str:
-        """The title in a form that fits into a file name or a URL, with a digest if it had to be changed."""
+        """The title for file names and URLs, with a digest if it had to be changed."""
         names = f"{self.task}-{self.model}"
         fitting = re.sub(r"[^\w.-]+", "-", names)[:MAX_SLUG_CHARS]
         is_changed = fitting != names.replace(" ", "-")

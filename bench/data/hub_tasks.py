@@ -169,7 +169,7 @@ def _json_row(id: str, row: SourceRow) -> JsonRow:
 
 
 def read_questions(folder: Path, sha256: str, split: str) -> dict[str, str]:
-    """Return the questions of a split by id, read as text: no code of the task is run, nothing is downloaded.
+    """Return the questions of a split by id; no code is run, nothing is downloaded.
 
     Args:
         folder: The task's folder, which may come from a record of somebody else.

@@ -22,7 +22,9 @@ def comparison_terms(spec: Spec) -> dict[str, Any]:
 
 
 def require_comparable(records: Sequence[Record], but: Container[str] = ()) -> None:
-    """Check that all records have the same comparison terms, except those named in `but`, and the same questions.
+    """Check that all records have the same comparison terms and questions.
+
+    Terms named in `but` may differ.
 
     Raises:
         UserError: If a term differs, or if the questions do; the message names what differs and two records.

@@ -174,7 +174,7 @@ def _parse_policy(table: dict[str, Any], file: Path) -> Policy:
 
 
 def _require_other_files(new: Path, baseline_path: Path) -> None:
-    """Check that no new record is a file of the baseline under another name, by a link to it or to its folder.
+    """Check that no new record is a link to a file of the baseline.
 
     Raises:
         UserError: If one is; it would be compared with itself.

@@ -218,7 +218,10 @@ def _finding_without_test(pair: RecordPair) -> GateFinding | None:
 
 
 def _finding_on_equal_answers(pair: RecordPair, differences: Scores) -> GateFinding:
-    """Return the finding on equal answers with different scores: better only if no score is lower."""
+    """Return the finding on equal answers with different scores.
+
+    It is better only if no score is lower.
+    """
     change = float(differences.mean())
     return GateFinding(
         name=pair.name,
@@ -264,7 +267,7 @@ def _common_shifts(changed: Sequence[ChangedPair]) -> list[ScoreDrop]:
 
 
 def _has_lower_score_of_equal_answer(old: Record, new: Record, differences: NDArray[numpy.float64]) -> bool:
-    """Return True if an answer that has not changed has a lower score, so that the scoring has changed.
+    """Return True if an unchanged answer has a lower score.
 
     Args:
         old: Record before the change.
