@@ -30,8 +30,7 @@ class Instruct(LoRA):
 def chat_prompt(tokenizer: Any, message: str) -> str:
     """Format a user's message with the chat template, including the generation prompt.
 
-    The beginning-of-sequence token is left out, because the tokenizer adds it later.
+    The template may write the beginning-of-sequence token; `lm.tokens` does not add a second one.
     """
     turns = [{"role": "user", "content": message}]
-    chat = str(tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True))
-    return chat.removeprefix(tokenizer.bos_token or "")
+    return str(tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True))

@@ -6,6 +6,7 @@ from typing import Annotated, Any, ClassVar
 from pydantic import Field, PositiveFloat, PositiveInt
 
 from bench.method import Unsupported, param
+from bench.modeling.compat import refused_lora_layers
 from bench.training.gradient import LR_BY_WIDTH, GradientMethod, adapter_fields
 
 
@@ -22,12 +23,14 @@ class LoRA(GradientMethod):
 
     def config_fields(self, model: Any) -> dict[str, Any]:
         """Return the fields of PEFT's `LoraConfig`."""
-        return adapter_fields(model) | {
+        fields = adapter_fields(model) | {
             "r": self.rank,
             "lora_alpha": self.alpha,
             "lora_dropout": self.dropout,
             "target_modules": "all-linear",
         }
+        refused = refused_lora_layers(model)
+        return fields | {"exclude_modules": refused} if refused else fields
 
     def adapt(self, model: Any) -> Any:
         """Return the model with low-rank matrices added to its linear layers."""

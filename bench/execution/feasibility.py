@@ -152,6 +152,7 @@ def build_empty_model(folder: Path, dtype: str) -> Any:
     """Return the model as a run would load it, on the meta device without weights."""
     root = checkpoint.base_model_folder(folder)
     is_decoder = checkpoint.is_decoder(folder)
+    checkpoint.prepare_config(folder)
     config = AutoConfig.from_pretrained(root, **checkpoint.LOCAL_FILES_ONLY)
     auto_model: Any = AutoModelForCausalLM if is_decoder else AutoModelForSequenceClassification
     with torch.device("meta"):

@@ -97,6 +97,8 @@ def load(state: RunState, earlier_import: Phase | None = None) -> LoadedRun:
     seed_all(spec.seed)
     with state.meter.phase("load"):
         lm = method.load(base)
+        if isinstance(lm, loaded_model.LoadedModel):
+            lm.check_reading()
     if lm is not None:
         from bench.measurement import memory_estimate
 

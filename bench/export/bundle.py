@@ -17,7 +17,7 @@ from bench.export.merge import NO_MERGE_HINT, write_merged_model
 from bench.export.provenance import TEMPLATES, Provenance
 from bench.export.script_settings import choose_template, probe_settings, prompt_settings, required_packages
 from bench.method import LM
-from bench.modeling import checkpoint
+from bench.modeling import checkpoint, compat
 from bench.modeling.seed import seed_all
 
 SETTINGS, SCRIPT, README = "settings.json", "answer.py", "README.md"
@@ -45,6 +45,8 @@ class ScriptFacts:
     """The folder has weights that replace some of the base model."""
     quantized: bool = False
     encoder: bool = False
+    head_dim_model_type: str = ""
+    """Model type whose configuration class refuses the model; empty if it accepts it."""
 
 
 @dataclass
@@ -164,6 +166,8 @@ class Bundle:
         facts.trained = (self.artifacts / TRAINED_WEIGHTS).is_file() and not merge
         facts.quantized = quantized
         facts.encoder = not lm.can_generate
+        config = lm.model.config.to_dict()
+        facts.head_dim_model_type = config["model_type"] if compat.has_explicit_head_dim(config) else ""
 
     def _save_tokenizer(self, lm: LM, folder: Path) -> None:
         lm.tokenizer.save_pretrained(folder)
@@ -179,7 +183,9 @@ class Bundle:
         spec = self.provenance.record.spec
         seed_all(spec.seed)
         base = checkpoint.Checkpoint(self.provenance.base, spec.base.dtype, "cpu", spec.decoding)
-        lm = cast(LM, base.load())
+        loaded = base.load()
+        loaded.check_reading()  # decides if the script may keep a cache
+        lm = cast(LM, loaded)
         if self.template == "labels":
             seed_all(spec.seed)
             lm.prepare(self.provenance.task.training_data(spec.seed, spec.budget.examples))

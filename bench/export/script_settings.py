@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from bench.export.provenance import Provenance
-from bench.method import LM
 from bench.modeling import checkpoint
 from bench.source import parse_source
 from bench.task import Task
@@ -38,7 +37,7 @@ def choose_template(provenance: Provenance, artifacts: Path) -> str | None:
     return template
 
 
-def prompt_settings(lm: LM, artifacts: Path, task: Task, seed: int) -> dict[str, Any]:
+def prompt_settings(lm: Any, artifacts: Path, task: Task, seed: int) -> dict[str, Any]:
     """Return the settings with which a script builds prompts and answers as the run did.
 
     Args:
@@ -52,9 +51,11 @@ def prompt_settings(lm: LM, artifacts: Path, task: Task, seed: int) -> dict[str,
     settings: dict[str, Any] = {"prompt": json.loads((artifacts / "prompt.json").read_text("utf-8"))["prompt"]}
     if not lm.can_generate:
         return settings | {"max_prompt_tokens": lm.context, "options": list(data.options)}
-    special_token_ids, options = lm.tokens(""), list(data.options)
+    # The prompt may write them itself; the script puts them first once.
+    token_ids, options = lm.tokens(settings["prompt"]), list(data.options)
+    special_token_ids = token_ids[: lm.count_leading(token_ids)]
     answer_tokens = max([lm.max_new_tokens, *(len(lm.tokens(option)) for option in options)])
-    generation_config = lm.model.generation_config.to_dict()
+    generation_config = lm.model.generation_config.to_dict() | {"stop_strings": _stop_strings(lm, task.card.end)}
     settings |= {
         "prefix_token_ids": special_token_ids,
         "max_prompt_tokens": max(lm.context - answer_tokens - len(special_token_ids), 1),
@@ -65,6 +66,15 @@ def prompt_settings(lm: LM, artifacts: Path, task: Task, seed: int) -> dict[str,
         settings |= {"labels": list(data.labels or ()), "options": options}
         settings["option_priors"] = json.loads(priors.read_text("utf-8")) if priors.is_file() else [0.0] * len(options)
     return settings
+
+
+def _stop_strings(lm: Any, end: str) -> list[str] | None:
+    """Return the text that ends an answer, for `generate`; None if no token can end it.
+
+    `generate` fails if a vocabulary cannot spell a stop text. Such a text never stops an answer anyway.
+    """
+    spelled = lm.tokenizer.decode(lm.tokenizer(end, add_special_tokens=False)["input_ids"]) if end else ""
+    return [end] if end and end in spelled else None
 
 
 def probe_settings(artifacts: Path, folder: Path) -> dict[str, Any]:

@@ -148,18 +148,38 @@ class _Dimensions:
     def of(cls, model: Any) -> Self:
         config = model.config.get_text_config()
         width = config.hidden_size
-        cached_values = 0
-        if model.can_generate():
-            heads = config.num_attention_heads
-            key_value_heads = getattr(config, "num_key_value_heads", None) or heads
-            head_width = getattr(config, "head_dim", None) or width // heads
-            cached_values = 2 * config.num_hidden_layers * key_value_heads * head_width
         return cls(
             width=width,
-            inner_width=getattr(config, "intermediate_size", None) or 4 * width,
+            inner_width=_largest_size(config, "intermediate_size") or 4 * width,
             vocabulary=getattr(config, "vocab_size", 0),
-            cached_values=cached_values,
+            cached_values=_cached_values(config) if model.can_generate() else 0,
         )
+
+
+def _cached_values(config: Any) -> int:
+    """Return the numbers per token in the key/value cache.
+
+    A model without attention keeps a state that does not grow with the tokens: 0. A hybrid model counts as if every
+    layer had attention, so its estimate is too high.
+    """
+    heads = _largest_size(config, "num_attention_heads")
+    if not heads:
+        return 0
+    key_value_heads = _largest_size(config, "num_key_value_heads") or heads
+    head_width = _largest_size(config, "head_dim") or config.hidden_size // heads
+    key_width = (_largest_size(config, "qk_nope_head_dim") + _largest_size(config, "qk_rope_head_dim")) or head_width
+    value_width = _largest_size(config, "v_head_dim") or head_width
+    return int(config.num_hidden_layers * key_value_heads * (key_width + value_width))
+
+
+def _largest_size(config: Any, name: str) -> int:
+    """Return a size of a configuration, the largest where layers differ; 0 without one."""
+    try:
+        value = getattr(config, name, None)
+    except RuntimeError:  # transformers raises it for a size that differs between layers
+        value = [getattr(layer, name, None) for layer in config.per_layer_config]
+    sizes = value if isinstance(value, list | tuple) else [value]
+    return max((size for size in sizes if isinstance(size, int)), default=0)
 
 
 def _saved_activation_bytes(model: Any, length: int) -> int:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from inspect import signature
+from itertools import groupby
 from typing import Any
 
 import torch
@@ -13,9 +15,10 @@ from transformers import GenerationConfig, LogitsProcessorList
 
 from bench.errors import UserError
 from bench.measurement import memory_estimate, memory_limit
-from bench.method import TrainingData
-from bench.modeling import generation, prefix_cache, scoring
-from bench.modeling.generation import GumbelSampler
+from bench.method import TrainingData, Unsupported
+from bench.modeling import generation, model_config, prefix_cache, scoring
+from bench.modeling.fast_paths import FastPaths, probe_fast_paths
+from bench.modeling.generation import FinishedText, GumbelSampler
 from bench.modeling.loaded_model import LoadedModel
 from bench.modeling.prefix_cache import SharedPrefix
 
@@ -34,10 +37,10 @@ class CausalLM(LoadedModel):
         if self.tokenizer.pad_token_id is None:
             # Any token can be the padding, because it is masked by position and never recognized by its id.
             self.tokenizer.pad_token = self.tokenizer.convert_ids_to_tokens(self._eos_token_ids[0])
-        self._final_token_ids = {*self._eos_token_ids, self.tokenizer.pad_token_id}
+        self.final_token_ids = {*self._eos_token_ids, self.tokenizer.pad_token_id}
         # Replaces the generation config of the checkpoint too: `generate` takes from there what a call leaves open,
         # sampling for example.
-        self._generation_config = self.model.generation_config = GenerationConfig(
+        self.generation_config = self.model.generation_config = GenerationConfig(
             do_sample=self.decoding.do_sample,
             num_beams=self.decoding.num_beams,
             repetition_penalty=self.decoding.repetition_penalty,
@@ -45,20 +48,35 @@ class CausalLM(LoadedModel):
             eos_token_id=self._eos_token_ids,
             pad_token_id=self.tokenizer.pad_token_id,
             bos_token_id=self.tokenizer.bos_token_id,
-            stop_strings=list(self.decoding.stop) or None,
             use_cache=True,
         )
         self.accepts_logits_to_keep = "logits_to_keep" in signature(self.model.forward).parameters
-        bos_token_id = self.tokenizer.bos_token_id
-        adds_bos = bos_token_id is not None and self.tokenizer("a")["input_ids"][:1] == [bos_token_id]
-        self._bos = [bos_token_id] if adds_bos else []
+        self._leading_ids = self._find_leading_ids()
+
+    @cached_property
+    def fast_paths(self) -> FastPaths:
+        """The fast ways of reading that are right for this model, tried at the first use.
+
+        Raises:
+            Unsupported: The model does not read from left to right.
+        """
+        paths = probe_fast_paths(self)
+        self.generation_config.use_cache = paths.cache
+        return paths
+
+    def check_reading(self) -> None:
+        """Find the fast paths of the model.
+
+        Raises:
+            Unsupported: The model does not read from left to right.
+        """
+        self.fast_paths  # noqa: B018 (reading it computes it)
 
     @property
     def context(self) -> int:
         """Maximum tokens of prompt and answer together, without an adapter's virtual tokens."""
-        config = self.model.config.get_text_config()
-        positions = int(getattr(config, "max_position_embeddings", None) or self.tokenizer.model_max_length)
-        return positions - self.num_virtual_tokens
+        positions = model_config.max_positions(self.model.config.get_text_config())
+        return (positions or int(self.tokenizer.model_max_length)) - self.num_virtual_tokens
 
     @property
     def max_new_tokens(self) -> int:
@@ -74,8 +92,12 @@ class CausalLM(LoadedModel):
         """Do nothing: the generated text is the answer, so no output layer depends on the labels."""
 
     def tokens(self, prompt: str) -> list[int]:
-        """Return a prompt's token ids, with a beginning-of-sequence token if there is one."""
-        return self._bos + list(self.tokenizer(prompt, add_special_tokens=False)["input_ids"])
+        """Return a prompt's token ids, with the special tokens that the tokenizer puts first.
+
+        A prompt that begins with them already, because its chat template writes them, does not get them twice.
+        """
+        token_ids = list(self.tokenizer(prompt, add_special_tokens=False)["input_ids"])
+        return token_ids if self.count_leading(token_ids) else self._leading_ids + token_ids
 
     def completion_tokens(self, prompt: str, completion: str) -> list[int]:
         """Return the token ids of a completion; the prompt's tokens stay as in generation."""
@@ -104,7 +126,7 @@ class CausalLM(LoadedModel):
         return self.truncate_prompt(prompt_ids, max(len(completion_ids), self.max_new_tokens)), completion_ids
 
     def truncate_prompt(self, prompt_ids: list[int], reserved: int, *, count: bool = False) -> list[int]:
-        """Truncate a prompt at its start to leave `reserved` tokens; a special first token stays.
+        """Truncate a prompt at its start to leave `reserved` tokens; special first tokens stay.
 
         With `count`, a truncated prompt is counted in `token_usage`.
         """
@@ -112,7 +134,15 @@ class CausalLM(LoadedModel):
         if len(prompt_ids) <= max_length:
             return prompt_ids
         self.token_usage.truncated_prompts += count
-        return prompt_ids[: len(self._bos)] + prompt_ids[len(prompt_ids) - max_length + len(self._bos) :]
+        leading = min(self.count_leading(prompt_ids), max_length - 1)
+        return prompt_ids[:leading] + prompt_ids[len(prompt_ids) - max_length + leading :]
+
+    def count_leading(self, token_ids: list[int]) -> int:
+        """Return the number of special tokens at the start: the tokenizer's, or bos alone."""
+        leading = len(self._leading_ids)
+        if leading and token_ids[:leading] == self._leading_ids:
+            return leading
+        return int(bool(token_ids) and token_ids[0] == self.tokenizer.bos_token_id)
 
     def pad(self, rows: list[list[int]], *, left: bool) -> tuple[Any, Any]:
         """Return token ids (rows, longest row) and an attention mask that is 0 on padding."""
@@ -126,17 +156,35 @@ class CausalLM(LoadedModel):
         return torch.tensor(input_ids, device=device), torch.tensor(attention_mask, device=device)
 
     def read_prefix(self, prompts: Sequence[list[int]]) -> SharedPrefix | None:
-        """Compute the cache of the prefix that encoded prompts share; None if there is none."""
-        prefix = prefix_cache.read_prefix(
-            self.model, prompts, self.num_virtual_tokens, self._eos_token_ids[0], self.max_new_tokens
-        )
+        """Compute the cache of the prefix that encoded prompts share; None if there is none.
+
+        Raises:
+            Unsupported: An adapter has virtual tokens, and the model cannot share what stands before all rows.
+        """
+        ids = prefix_cache.common_prefix(prompts) if self.fast_paths.shared_prefix else []
+        prefix = None
+        if ids or self.num_virtual_tokens:
+            prefix = prefix_cache.read_prefix(
+                self.model,
+                ids,
+                self.num_virtual_tokens,
+                self._eos_token_ids[0],
+                self.num_virtual_tokens + max(map(len, prompts), default=0) + self.max_new_tokens,
+                separate=self.fast_paths.separate_prefix,
+            )
+        if self.num_virtual_tokens and (prefix is None or not self.fast_paths.shared_prefix):
+            raise Unsupported(
+                "virtual tokens need a cache of all keys and values that can be shared between rows, which this model "
+                "does not have"
+            )
         self.token_usage.shared_prefix_tokens = len(prefix.ids) if prefix and prefix.separate else 0
         return prefix
 
     def generate(self, prompts: Sequence[str], *, temperature: float = 0.0, sample_index: int = 0) -> list[str]:
         """Generate a continuation of each prompt.
 
-        Prompts are batched by length and padded on the left; a prefix that all of them share is computed once.
+        Prompts are batched by length and padded on the left; a prefix that all of them share is computed once. Where
+        that is not right for the model (`fast_paths`), a batch holds prompts of one length, and nothing is shared.
 
         Args:
             prompts: The prompts; one that is too long is truncated at its start.
@@ -148,13 +196,9 @@ class CausalLM(LoadedModel):
         """
         samplers = [GumbelSampler(temperature, sample_index, self.tokenizer.pad_token_id)] if temperature else []
         encoded = [self.truncate_prompt(self.tokens(prompt), self.max_new_tokens, count=True) for prompt in prompts]
-        order = sorted(range(len(encoded)), key=lambda index: len(encoded[index]))
         prefix = self.read_prefix(encoded)
         answers = [""] * len(encoded)
-        extra_tokens = self.max_new_tokens - self.token_usage.shared_prefix_tokens
-        lengths = [len(encoded[index]) + extra_tokens for index in order]
-        for positions in memory_estimate.length_batches(self.model, lengths):
-            indices = [order[position] for position in positions]
+        for indices in self._batches(encoded):
             batch = [encoded[index] for index in indices]
             texts = memory_limit.run_halving_on_oom(lambda rows: self._generate_batch(rows, prefix, samplers), batch)
             for index, text in zip(indices, texts, strict=True):
@@ -183,18 +227,40 @@ class CausalLM(LoadedModel):
         """Return the loss (nats) summed over the labels and divided by their number or by `count`."""
         return scoring.summed_loss(self, input_ids, attention_mask, labels, count)
 
-    def _generate_batch(
-        self, batch: Sequence[list[int]], prefix: SharedPrefix | None, samplers: Sequence[GumbelSampler] = ()
-    ) -> list[str]:
-        """Generate for encoded prompts at once and count their tokens."""
+    def lay_out(self, batch: Sequence[list[int]], prefix: SharedPrefix | None) -> tuple[Any, Any]:
+        """Return token ids and attention mask of encoded prompts, after a shared prefix.
+
+        The padding lies between the prefix and the rest of a prompt. Position ids follow from the mask.
+        """
         prefix_length = len(prefix.ids) if prefix else 0
         input_ids, attention_mask = self.pad([row[prefix_length:] for row in batch], left=True)
         if prefix:
-            # The padding lies between the prefix and the rest of a prompt. Position ids follow from the mask.
             prefix_ids = [self.tokenizer.pad_token_id] * prefix.num_virtual_tokens + prefix.ids
             prefix_rows = input_ids.new_tensor([prefix_ids]).expand(len(batch), -1)
             input_ids = torch.cat([prefix_rows, input_ids], dim=1)
             attention_mask = torch.cat([attention_mask.new_ones(len(batch), len(prefix_ids)), attention_mask], dim=1)
+        return input_ids, attention_mask
+
+    def _batches(self, encoded: Sequence[list[int]]) -> Iterator[list[int]]:
+        """Yield the indices of encoded prompts to generate from at once, shorter prompts first."""
+        order = sorted(range(len(encoded)), key=lambda index: len(encoded[index]))
+        groups = [order]
+        if not self.fast_paths.padding:
+            groups = [list(group) for _, group in groupby(order, key=lambda index: len(encoded[index]))]
+        extra_tokens = self.max_new_tokens - self.token_usage.shared_prefix_tokens
+        for group in groups:
+            lengths = [len(encoded[index]) + extra_tokens for index in group]
+            for positions in memory_estimate.length_batches(self.model, lengths):
+                if not self.fast_paths.batches:
+                    yield from ([group[position]] for position in positions)
+                    continue
+                yield [group[position] for position in positions]
+
+    def _generate_batch(
+        self, batch: Sequence[list[int]], prefix: SharedPrefix | None, samplers: Sequence[GumbelSampler] = ()
+    ) -> list[str]:
+        """Generate for encoded prompts at once and count their tokens."""
+        input_ids, attention_mask = self.lay_out(batch, prefix)
         self.model.eval()
         with torch.inference_mode(), prefix_cache.prefix_attention(self.model_after_prefix):
             new_tokens = generation.generate_dropping_finished(
@@ -202,10 +268,14 @@ class CausalLM(LoadedModel):
                 input_ids,
                 attention_mask,
                 prefix.new_cache() if prefix else None,
-                lambda tokens: self._decode(tokens)[2],
-                self._final_token_ids,
-                generation_config=self._generation_config,
-                tokenizer=self.tokenizer,
+                FinishedText(
+                    lambda tokens: self._decode(tokens)[2],
+                    self._decode_text,
+                    self.decoding.stop,
+                    input_ids.shape[1],
+                ),
+                self.final_token_ids,
+                generation_config=self.generation_config,
                 logits_processor=LogitsProcessorList(samplers),
             )
         decoded = [self._decode(tokens) for tokens in new_tokens]
@@ -225,10 +295,21 @@ class CausalLM(LoadedModel):
         Returns:
             The text, the number of tokens with the end token, and True if the row is finished.
         """
-        length = next((index for index, token in enumerate(tokens) if token in self._final_token_ids), len(tokens))
-        text = self.tokenizer.decode(tokens[:length], skip_special_tokens=True)
+        length = next((index for index, token in enumerate(tokens) if token in self.final_token_ids), len(tokens))
+        text = self._decode_text(tokens[:length])
         stopped = any(stop in text for stop in self.decoding.stop)
         return text, length if stopped else min(length + 1, len(tokens)), stopped or length < len(tokens)
+
+    def _decode_text(self, tokens: list[int]) -> str:
+        """Return the text of token ids, without special tokens."""
+        return str(self.tokenizer.decode(tokens, skip_special_tokens=True))
+
+    def _find_leading_ids(self) -> list[int]:
+        """Return the special tokens that the tokenizer itself puts before a text."""
+        text_ids = list(self.tokenizer("a", add_special_tokens=False)["input_ids"])
+        all_ids = list(self.tokenizer("a")["input_ids"])
+        starts = (start for start in range(len(all_ids)) if all_ids[start : start + len(text_ids)] == text_ids)
+        return all_ids[: next(starts, 0)]
 
     def _find_eos_token_ids(self) -> list[int]:
         """List end-of-sequence ids: the tokenizer's first, then those of the configurations."""

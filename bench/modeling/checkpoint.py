@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from bench.errors import UserError
-from bench.modeling import adapter_checkpoint, model_config, weight_files
+from bench.modeling import adapter_checkpoint, compat, model_config, weight_files
 from bench.records import Decoding
 
 if TYPE_CHECKING:
@@ -35,15 +35,18 @@ LOCAL_FILES_ONLY: dict[str, Any] = {"local_files_only": True, "trust_remote_code
 def check_model_folder(folder: Path) -> None:
     """Check that a folder holds a usable base: a whole model, or an adapter and its base.
 
-    Only configuration and headers are read, so the check takes well under a second.
+    Only configuration and headers are read, so the check takes well under a second. A decoder of a type that is also
+    used as an encoder is loaded, because only its predictions show whether it reads from left to right.
 
     Raises:
         UserError: The model cannot be used.
     """
     if not adapter_checkpoint.is_adapter(folder):
-        model_config.check_config(folder)
+        kind = model_config.check_config(folder)
         weight_files.check_weight_files(weight_files.find_weight_files(folder))
         _check_tokenizer(folder)
+        if kind == "decoder" and model_config.may_read_ahead(model_config.read_config(folder)):
+            _check_reading(folder)
         return
     base_folder = adapter_checkpoint.find_adapter_base(folder)
     check_model_folder(base_folder)
@@ -95,6 +98,7 @@ def load_tokenizer(folder: Path) -> Callable[[str, bool], list[int]]:
     if not file.is_file():
         from transformers import AutoTokenizer
 
+        prepare_config(folder)
         slow = AutoTokenizer.from_pretrained(folder, **LOCAL_FILES_ONLY)
         return lambda text, add_special_tokens: list(slow(text, add_special_tokens=add_special_tokens)["input_ids"])
     from tokenizers import Tokenizer
@@ -116,15 +120,19 @@ def context_length(folder: Path) -> int:
     if not is_decoder(folder):
         return _encoder_context_length(folder)
     config = model_config.read_config(folder)
-    config = config.get("text_config") or config
-    for name in ("max_position_embeddings", "n_positions"):
-        if isinstance(config.get(name), int):
-            return int(config[name])
+    if context := model_config.max_positions(config.get("text_config") or config):
+        return context
     from transformers import AutoConfig
 
+    prepare_config(folder)
     # Other architectures have another name for it, which their configuration class translates.
     text_config = AutoConfig.from_pretrained(folder, **LOCAL_FILES_ONLY).get_text_config()
-    return int(getattr(text_config, "max_position_embeddings", None) or sys.maxsize)
+    return model_config.max_positions(text_config) or sys.maxsize
+
+
+def prepare_config(folder: Path) -> None:
+    """Let transformers load the configuration of a folder that it would refuse in vain."""
+    compat.accept_explicit_head_dim(model_config.read_config(base_model_folder(folder)))
 
 
 def _encoder_context_length(folder: Path) -> int:
@@ -180,6 +188,7 @@ class Checkpoint:
 
         disable_progress_bar()
         base_folder = base_model_folder(self.folder)
+        prepare_config(base_folder)
         if base_folder == self.folder:
             model, new_weights = self._load_model(self.folder, from_pretrained_kwargs)
         elif not from_pretrained_kwargs:
@@ -218,6 +227,21 @@ class Checkpoint:
         if "device_map" not in kwargs:
             model.to(torch.device(self.device))
         return model, frozenset(loading_info["missing_keys"])
+
+
+def _check_reading(folder: Path) -> None:
+    """Raise `UserError` if a decoder cannot be read as methods read it (`check_reading`)."""
+    from bench.method import Unsupported
+
+    try:
+        Checkpoint(folder, "float32", "cpu", Decoding(max_new_tokens=1, stop=())).load().check_reading()
+    except Unsupported as error:
+        raise UserError(
+            str(error),
+            location=str(folder / "config.json"),
+            hint='a decoder of this type needs "is_decoder": true there ("causal": true for XLM) and weights that were '
+            "trained so; else use a causal language model, or an encoder, such as BertForMaskedLM",
+        ) from None
 
 
 def _check_missing_weights(model: Any, missing_keys: Iterable[str], folder: Path) -> None:

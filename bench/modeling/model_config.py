@@ -12,6 +12,7 @@ from bench.modeling import compat
 
 DECODER_SUFFIXES = ("ForCausalLM", "LMHeadModel")
 ENCODER_SUFFIXES = ("ForMaskedLM", "ForPreTraining", "ForSequenceClassification")
+POSITION_KEYS = "max_position_embeddings", "n_positions", "max_seq_len"  # MPT has the last
 
 ModelKind = Literal["decoder", "encoder"]
 
@@ -75,6 +76,28 @@ def _is_encoder_class(config: dict[str, Any], names: list[str]) -> bool:
         return False
     classes = [name for mapping in compat.ENCODER_MAPPINGS for name in compat.transformers_classes(mapping, model_type)]
     return all(name in classes for name in names)
+
+
+def max_positions(config: Any) -> int | None:
+    """Return the number of positions that a configuration allows; None if it sets no limit.
+
+    Args:
+        config: Content of a `config.json`, or a configuration of transformers.
+    """
+    for name in POSITION_KEYS:
+        value = config.get(name) if isinstance(config, dict) else getattr(config, name, None)
+        if isinstance(value, int) and value > 0:
+            return value
+    return None
+
+
+def may_read_ahead(config: dict[str, Any]) -> bool:
+    """Return True for a type of model that transformers also has as an encoder or with one.
+
+    A decoder of such a type may attend to later tokens, depending on its configuration.
+    """
+    mappings = compat.BIDIRECTIONAL_MAPPINGS
+    return any(config.get("model_type") in compat.transformers_model_types(mapping) for mapping in mappings)
 
 
 def check_config(folder: Path) -> ModelKind:

@@ -7,6 +7,7 @@ the log-sum-exp of both gives the exact joint result (Hydragen, https://arxiv.or
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,7 +18,6 @@ from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
-from bench.method import Unsupported
 from bench.modeling import compat
 
 PREFIX_ATTENTION = "sdpa_shared_prefix"
@@ -25,6 +25,10 @@ MIN_SHARED_PREFIX_TOKENS = 24  # a shorter prefix is not worth a forward pass of
 CACHE_GROWTH_TOKENS = 32  # the buffers of a layer grow by so many tokens at once
 # Arguments that change attention scores by position: the scores of all keys have to be computed together.
 SCORE_BIAS_ARGUMENTS = "position_bias", "softcap", "s_aux"
+
+# Configuration of attention that sees only some of the tokens before. Most caches tell their window themselves, but not
+# that of GPT-Neo.
+SPAN_ATTRIBUTES = "sliding_window", "attention_chunk_size", "window_size", "attention_window_size", "local_attention"
 
 
 @dataclass(frozen=True)
@@ -49,39 +53,43 @@ class SharedPrefix:
 
 
 def read_prefix(
-    model: Any, prompts: Sequence[list[int]], num_virtual_tokens: int, filler_token_id: int, max_new_tokens: int
+    model: Any, ids: list[int], num_virtual_tokens: int, filler_token_id: int, max_length: int, *, separate: bool = True
 ) -> SharedPrefix | None:
-    """Compute keys and values of the common prefix and of an adapter's virtual tokens.
+    """Compute keys and values of a prefix and of an adapter's virtual tokens.
 
     Args:
         model: The model, or the PEFT model if it has virtual tokens.
-        prompts: Token ids of the prompts.
+        ids: Token ids of the prefix, as `common_prefix` returns them; may be empty if there are virtual tokens.
         num_virtual_tokens: Virtual tokens that the adapter puts before every prompt.
         filler_token_id: Any token; it is read, and then removed, where there are only virtual tokens.
-        max_new_tokens: Tokens that are going to follow a prompt.
+        max_length: Tokens of the longest row, with virtual and generated tokens.
+        separate: Attention may read the prefix from one row, if the device has a function for it.
 
     Returns:
-        The prefix; None if prompts share too little, or if the cache of the model does not keep all keys and values.
-
-    Raises:
-        Unsupported: The adapter has virtual tokens and the model does not keep all keys and values.
+        The prefix; None if the model does not keep all keys and values of so many tokens.
     """
-    ids = common_prefix(prompts)
-    if not ids and not num_virtual_tokens:
-        return None
     model.eval()
     with torch.inference_mode():
         input_ids = torch.tensor([ids or [filler_token_id]], device=model.device)
         cache = getattr(model(input_ids=input_ids, use_cache=True), "past_key_values", None)
-    max_length = num_virtual_tokens + max(map(len, prompts), default=0) + max_new_tokens
     length = num_virtual_tokens + input_ids.shape[1]
-    if not isinstance(cache, DynamicCache) or not _keeps_all_tokens(cache, length, max_length):
-        if num_virtual_tokens:
-            raise Unsupported("the model does not cache all keys and values, which virtual tokens need")
+    if type(cache) is not DynamicCache or not _keeps_all_tokens(cache, length, max_length):
+        return None
+    if attention_span(model) <= max_length:
         return None
     if not ids:
         cache.crop(-1)  # virtual tokens do not depend on the filler token after them
-    return SharedPrefix(ids, num_virtual_tokens, cache, _supports_separate_prefix(model))
+    return SharedPrefix(ids, num_virtual_tokens, cache, separate and _supports_separate_prefix(model))
+
+
+def attention_span(model: Any) -> int:
+    """Return the width in tokens of the narrowest attention window; `sys.maxsize` if none.
+
+    In longer rows the padding after a shared prefix would push tokens out of the window.
+    """
+    config = model.config.get_text_config()
+    spans = [getattr(config, name, None) for name in SPAN_ATTRIBUTES]
+    return min((span for span in spans if isinstance(span, int) and span > 0), default=sys.maxsize)
 
 
 def common_prefix(prompts: Sequence[list[int]]) -> list[int]:

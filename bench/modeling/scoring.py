@@ -146,7 +146,27 @@ def _mean_loglikelihoods(
 ) -> list[list[float]]:
     """Return the mean log-likelihood per token of each completion of each prompt.
 
-    Each prompt is read once and its cache serves all its completions, so all prompts must have the same length.
+    All prompts must have the same length.
+    """
+    if not lm.fast_paths.cached_labels:
+        return _mean_loglikelihoods_without_cache(lm, batch)
+    token_logits, completion_ids, mask = choice_logits(lm, batch, prefix)
+    nats = token_logits.float().log_softmax(-1).gather(-1, completion_ids.unsqueeze(-1)).squeeze(-1)
+    means = (nats * mask).sum(1) / mask.sum(1)
+    results: list[list[float]] = means.view(len(batch), -1).tolist()
+    return results
+
+
+def choice_logits(
+    lm: CausalLM, batch: Sequence[tuple[list[int], list[list[int]]]], prefix: SharedPrefix | None
+) -> tuple[Any, Any, Any]:
+    """Return the logits that predict the completions of prompts of the same length.
+
+    Each prompt is read once, and its cache serves all its completions.
+
+    Returns:
+        Logits (rows, tokens, vocabulary), token ids (rows, tokens), and a mask (rows, tokens) that is 0 on padding.
+        There is a row for each completion of each prompt.
     """
     prefix_length = len(prefix.ids) if prefix else 0
     prompt_ids, _ = lm.pad([prompt[prefix_length:] for prompt, _ in batch], left=False)
@@ -166,8 +186,17 @@ def _mean_loglikelihoods(
         ).logits
         # The first token of a completion is predicted at the last token of the prompt.
         first_logits = output.logits[:, -1:].repeat_interleave(choices_per_prompt, dim=0)
-        token_logits = torch.cat([first_logits, completion_logits[:, :-1]], dim=1)
-        nats = token_logits.float().log_softmax(-1).gather(-1, completion_ids.unsqueeze(-1)).squeeze(-1)
-    means = (nats * mask).sum(1) / mask.sum(1)
-    results: list[list[float]] = means.view(len(batch), choices_per_prompt).tolist()
+        return torch.cat([first_logits, completion_logits[:, :-1]], dim=1), completion_ids, mask
+
+
+def _mean_loglikelihoods_without_cache(
+    lm: CausalLM, batch: Sequence[tuple[list[int], list[list[int]]]]
+) -> list[list[float]]:
+    """Return the mean log-likelihoods, reading each prompt again for each of its completions."""
+    lm.model.eval()
+    results = []
+    with torch.inference_mode():
+        for prompt_ids, choices in batch:
+            losses = completion_losses(lm, [(prompt_ids, completion_ids) for completion_ids in choices])
+            results.append([-nats / tokens for nats, _, tokens in losses])
     return results

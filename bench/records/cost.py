@@ -99,6 +99,11 @@ class Answering(FrozenModel):
     )
     context: PositiveInt | None = Field(None, description="maximum tokens of a prompt and its answer together")
     attention: Line | None = Field(None, description="attention implementation of transformers: sdpa, eager, …")
+    plain_paths: tuple[Line, ...] | None = Field(
+        None,
+        description="fast ways of reading that gave other logits than plain forward passes and were not used: padding, "
+        "cache, cached_labels, shared_prefix; null: no decoder, or an old record",
+    )
     latency_ms: tuple[NonNegativeFloat, ...] = Field(
         description="milliseconds of single queries, one at a time, after warm-up"
     )

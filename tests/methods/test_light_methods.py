@@ -112,7 +112,7 @@ def test_generate_shared_virtual_tokens_answer_as_peft_does(lively: Checkpoint, 
             output = lm.model.generate(
                 input_ids=ids,
                 attention_mask=torch.ones_like(ids),
-                generation_config=lm._generation_config,
+                generation_config=lm.generation_config,
                 tokenizer=lm.tokenizer,
             )
         expected.append(lm.tokenizer.decode(output[0, ids.shape[1] :], skip_special_tokens=True))

@@ -132,7 +132,7 @@ def test_prefix_attention_forward_equals_attention_to_all_keys(
 def test_new_cache_shares_memory_of_prefix(lively: Checkpoint) -> None:
     lm = lively.load()
     prompts = [lm.tokens(prompt) for prompt in PROMPTS]
-    prefix = prefix_cache.read_prefix(lm.model, prompts, 0, 0, 6)
+    prefix = prefix_cache.read_prefix(lm.model, prefix_cache.common_prefix(prompts), 0, 0, 200)
     assert prefix is not None and prefix.separate and prefix.ids == prefix_cache.common_prefix(prompts)
     layers: list[Any] = prefix.past_key_values.layers
     for cache in (prefix.new_cache(), prefix.new_cache()):
