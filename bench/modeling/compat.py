@@ -120,7 +120,8 @@ def accept_explicit_head_dim(config: dict[str, Any]) -> None:
         return
     from transformers import AutoConfig
 
-    validators: list[Any] = type(AutoConfig.for_model(config["model_type"])).__class_validators__
+    config_class: Any = type(AutoConfig.for_model(config["model_type"]))
+    validators = config_class.__class_validators__
     validators[:] = [validator for validator in validators if validator.__name__ != ARCHITECTURE_VALIDATOR]
 
 

@@ -113,7 +113,7 @@ def test_context_of_mpt_is_its_max_seq_len(tmp_path: Path) -> None:
     [
         ("Bert", "BertLMHeadModel", HEADS),
         ("Electra", "ElectraForCausalLM", HEADS | {"embedding_size": 16}),
-        ("XLNet", "XLNetLMHeadModel", LAYERS | {"vocab_size": VOCABULARY, "d_model": 32, "d_inner": 64}),
+        ("Roberta", "RobertaForCausalLM", HEADS),
     ],
 )
 def test_check_model_folder_decoder_that_reads_ahead_is_refused(
