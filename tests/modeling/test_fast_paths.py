@@ -113,7 +113,7 @@ def test_context_of_mpt_is_its_max_seq_len(tmp_path: Path) -> None:
     [
         ("Bert", "BertLMHeadModel", HEADS),
         ("Electra", "ElectraForCausalLM", HEADS | {"embedding_size": 16}),
-        ("Roberta", "RobertaForCausalLM", HEADS),
+        ("RemBert", "RemBertForCausalLM", HEADS | {"input_embedding_size": 16, "output_embedding_size": 16}),
     ],
 )
 def test_check_model_folder_decoder_that_reads_ahead_is_refused(
