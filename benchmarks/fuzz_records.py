@@ -437,7 +437,10 @@ def evidence(folder: Path) -> Any:
             content = upgrade_record(json.loads(file.read_bytes()))
             spec, cost = content["spec"], content["cost"]
             settings = Spec.model_validate(spec).id
-            samples = [(sample["id"], sorted(sample["scores"].items())) for sample in content["samples"]]
+            samples = [
+                (sample["id"], sorted((name, float(score)) for name, score in sample["scores"].items()))
+                for sample in content["samples"]
+            ]
             usage = {key: cost["budget_usage"][key] for key in ("steps", "examples", "tokens")}
             judged.append(
                 repr(

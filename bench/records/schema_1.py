@@ -51,11 +51,11 @@ def upgrade_json(content: bytes) -> str | None:
     """Return a schema-1 record as JSON text of schema 2; None if it is of another schema."""
     try:
         record = json.loads(content)
-    except (ValueError, RecursionError):
+        if not isinstance(record, dict) or record.get("schema") != 1:
+            return None
+        return json.dumps(upgrade_record(record))
+    except (ValueError, RecursionError):  # Invalid, or nested too deeply.
         return None
-    if not isinstance(record, dict) or record.get("schema") != 1:
-        return None
-    return json.dumps(upgrade_record(record))
 
 
 def upgrade_record(record: Mapping[str, Any]) -> dict[str, Any]:

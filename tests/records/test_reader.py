@@ -148,3 +148,14 @@ def test_available_cores_without_cpu_affinity_counts_all_cores(monkeypatch: pyte
     assert cpu.available_cores() == 6
     monkeypatch.setattr(os, "cpu_count", lambda: None)
     assert cpu.available_cores() == 1
+
+
+@pytest.mark.parametrize("schema", [1, 2])
+@pytest.mark.parametrize(("opening", "closing"), [("[", "]"), ('{"a":', "}")])
+@pytest.mark.parametrize("depth", [300, 700, 100_000])
+def test_file_that_is_nested_deeply_is_refused(file: Path, schema: int, opening: str, closing: str, depth: int) -> None:
+    content = json.loads(file.read_text("utf-8")) | {"schema": schema, "curve": "nested"}
+    text = json.dumps(content).replace('"nested"', opening * depth + "1" + closing * depth)
+    file.write_text(text, "utf-8")
+    with pytest.raises(UserError, match="not a valid record for this version"):
+        read_lazily(file)
