@@ -99,7 +99,8 @@ def _model_properties(facts: ModelFacts) -> dict[str, str]:
     """Describe the facts of `survey_model` by name; empty ones are left out."""
     is_decoder = facts.kind == "decoder"
     grouped = facts.key_value_heads != facts.heads
-    heads = f"{facts.heads} heads" + (f" ({facts.key_value_heads} key/value heads)" if grouped else "")
+    heads = f"{facts.heads} heads" if facts.heads else "no attention heads"
+    heads += f" ({facts.key_value_heads} key/value heads)" if grouped else ""
     adapter = f" on {facts.adapter_on}, merged at load" if facts.adapter_on else ""
     tied = ", tied to the output layer" if is_decoder and facts.tied_embeddings else ""
     padding = "" if facts.padding_named else " (the model names none; masked by position)"
@@ -111,8 +112,9 @@ def _model_properties(facts: ModelFacts) -> dict[str, str]:
         "parameters": f"{facts.parameters:,}",
         "layers": f"{facts.layers} of width {facts.width}, {heads}, {facts.attention} attention",
         "vocabulary": f"{facts.vocabulary:,} tokens{tied}",
-        "context": f"{facts.context:,} tokens; longer prompts are truncated at the start; few-shot drops examples "
-        "instead",
+        "context": "no limit"
+        if facts.context is None
+        else f"{facts.context:,} tokens; longer prompts are truncated at the start; few-shot drops examples instead",
         "on disk": f"{facts.bytes / 1e6:,.1f} MB in {facts.files} file(s), {', '.join(facts.stored_in)}",
         "chat template": "yes" if facts.chat_template else "none, so method instruct is unsupported",
         "first token": facts.begins_with or "none",

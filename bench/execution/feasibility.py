@@ -28,7 +28,7 @@ from bench.errors import UserError
 from bench.execution import budget
 from bench.measurement import environment, memory_estimate
 from bench.measurement.meter import MIB
-from bench.modeling import adapter_checkpoint, checkpoint, compat, weight_files
+from bench.modeling import adapter_checkpoint, checkpoint, compat, loaded_model, weight_files
 from bench.modeling.causal_lm import CausalLM
 from bench.modeling.encoder import Encoder
 from bench.modeling.loaded_model import ENCODING_BATCH_SIZE
@@ -69,8 +69,8 @@ class ModelFacts:
     attention: str | None
     vocabulary: int
     tied_embeddings: bool
-    context: int
-    """Tokens of a prompt and its answer together."""
+    context: int | None
+    """Maximum tokens of a prompt and its answer together; None without limit."""
     stored_in: list[str]
     """Data types of the weight files; `pickle` if there are only pickled ones."""
     files: int
@@ -297,7 +297,7 @@ def _model_facts(ref: str, folder: Path, lm: Any) -> ModelFacts:
         attention=compat.attention_implementation(lm.model),
         vocabulary=getattr(config, "vocab_size", 0),
         tied_embeddings=bool(getattr(config, "tie_word_embeddings", False)),
-        context=lm.context,
+        context=loaded_model.context_limit(lm),
         stored_in=sorted(dtypes) or ["pickle"],
         files=len(weight_paths),
         bytes=sum(file.stat().st_size for file in weight_paths),

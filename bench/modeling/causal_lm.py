@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -74,9 +75,12 @@ class CausalLM(LoadedModel):
 
     @property
     def context(self) -> int:
-        """Maximum tokens of prompt and answer together, without an adapter's virtual tokens."""
+        """Maximum tokens of prompt and answer together, without an adapter's virtual tokens.
+
+        `sys.maxsize` less the virtual tokens if neither the model nor its tokenizer has a limit.
+        """
         positions = model_config.max_positions(self.model.config.get_text_config())
-        return (positions or int(self.tokenizer.model_max_length)) - self.num_virtual_tokens
+        return min(positions or int(self.tokenizer.model_max_length), sys.maxsize) - self.num_virtual_tokens
 
     @property
     def max_new_tokens(self) -> int:

@@ -11,6 +11,8 @@ from bench.method import LM
 from bench.modeling import compat
 from bench.records import Decoding
 
+MAX_CONTEXT = 2**40
+"""A model or a tokenizer that names a longer context has no limit."""
 ENCODING_BATCH_SIZE = 32  # rows that are read at once where nothing is generated
 MAX_REPEATED_TOKENS = 16
 """Tokens of the longest n-gram whose repetition is counted."""
@@ -66,11 +68,16 @@ def ends_in_repetition(tokens: Sequence[int]) -> bool:
     return False
 
 
+def context_limit(lm: LM) -> int | None:
+    """Return the maximum number of tokens of a prompt and its answer together; None without limit."""
+    return lm.context if lm.context <= MAX_CONTEXT else None
+
+
 def describe_context(lm: LM) -> dict[str, Any]:
     """Return context length, attention function and unused fast paths of a model, for records."""
     paths = getattr(lm, "fast_paths", None)  # an encoder has none
     return {
-        "context": lm.context,
+        "context": context_limit(lm),
         "attention": compat.attention_implementation(lm.model),
         "plain_paths": paths.plain if paths else None,
     }

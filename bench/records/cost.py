@@ -97,7 +97,9 @@ class Answering(FrozenModel):
         description="cut answers that end in one n-gram of up to 16 tokens, at least 4 times and over at least 8 "
         "tokens; null: as above",
     )
-    context: PositiveInt | None = Field(None, description="maximum tokens of a prompt and its answer together")
+    context: PositiveInt | None = Field(
+        None, description="maximum tokens of a prompt and its answer together; null: no limit, or not measured"
+    )
     attention: Line | None = Field(None, description="attention implementation of transformers: sdpa, eager, …")
     plain_paths: tuple[Line, ...] | None = Field(
         None,

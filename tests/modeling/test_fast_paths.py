@@ -98,7 +98,9 @@ def test_decoder_answers_and_scores_as_plain_reading(name: str, tmp_path: Path) 
 
 def test_survey_model_without_attention_estimates_every_method(tmp_path: Path) -> None:
     save_model(tmp_path, "Mamba", ARCHITECTURES["Mamba"][0])
-    needs = feasibility.survey_model(str(tmp_path), "float32", 64).memory_needs
+    survey = feasibility.survey_model(str(tmp_path), "float32", 64)
+    assert survey.facts.context is None  # neither the model nor its tokenizer has a limit
+    needs = survey.memory_needs
     assert {need.method for need in needs} == {*feasibility.DECODER_ESTIMATORS}
     assert all(need.answer_mib > 0 for need in needs)
 
