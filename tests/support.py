@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import pytest
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -62,6 +65,16 @@ def run_commands(
     assert process.returncode == 0, process.stderr
     results = json.loads(process.stdout)
     return {name: CommandResult(*result) for name, result in zip(command_lines, results, strict=True)}
+
+
+def run_worker(job_file: Path, results: Path, progress_file: Path) -> None:
+    """Run a job in this process, which afterwards has its folder for temporary files back."""
+    from bench.execution import worker
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TMPDIR", tempfile.gettempdir())
+        patch.setattr(tempfile, "tempdir", tempfile.gettempdir())
+        worker.main(str(job_file), str(results), str(progress_file))
 
 
 def byte_tokenizer(add_bos: bool = False, **special_tokens: Any) -> PreTrainedTokenizerFast:

@@ -15,11 +15,12 @@ from typing import Any
 
 import pytest
 from conftest import COLORS, FEELINGS, Bench, MakeTask
+from support import run_worker
 
 from bench.cli import answer as answer_cli
 from bench.cli import export as export_cli
 from bench.errors import UserError
-from bench.execution import plan, worker
+from bench.execution import plan
 from bench.export import export, provenance, script_check
 from bench.modeling.checkpoint import Checkpoint
 from bench.records import Failure, Record, Spec, artifacts, read_all
@@ -86,7 +87,7 @@ def run(name: str, task: Path, base: Path, out: Path, **params: object) -> Path:
     spec = job.spec.model_copy(update={"split": "validation"})
     out.mkdir(parents=True, exist_ok=True)
     (out / "job").write_text(job.model_copy(update={"spec": spec, "save_artifacts": True}).model_dump_json(), "utf-8")
-    worker.main(str(out / "job"), str(out), str(out / "progress"))
+    run_worker(out / "job", out, out / "progress")
     return out / f"{spec.id}.json"
 
 

@@ -41,13 +41,16 @@ def test_instruct_uses_turns_of_the_chat_template(lively: Checkpoint) -> None:
     assert method.predict(QUESTIONS) == lm.generate([method.data_.prompt(question) for question in QUESTIONS])
 
 
-def test_chat_prompt_leaves_out_the_begin_token_of_the_template(lively: Checkpoint) -> None:
+def test_chat_prompt_begin_token_of_the_template_stands_first_once(lively: Checkpoint) -> None:
     from bench.methods.instruct import chat_prompt
 
-    tokenizer: Any = lively.load().tokenizer
-    tokenizer.chat_template = TEMPLATE
-    tokenizer.bos_token = "<end>"
-    assert chat_prompt(tokenizer, "Hi") == "[user]\nHi\n[assistant]\n"
+    lm: Any = lively.load()
+    lm.tokenizer.chat_template = TEMPLATE
+    lm.tokenizer.bos_token = "<end>"
+    prompt = chat_prompt(lm.tokenizer, "Hi")
+    assert prompt == "<end>[user]\nHi\n[assistant]\n"
+    first_id = lm.tokenizer.bos_token_id
+    assert lm.tokens(prompt)[0] == first_id and lm.tokens(prompt).count(first_id) == 1
 
 
 def test_instruct_without_chat_template_raises_unsupported(lively: Checkpoint) -> None:

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 from conftest import MakeTask
-from support import tiny_encoder
+from support import run_worker, tiny_encoder
 
 from bench import registry
 from bench.errors import UserError
-from bench.execution import plan, worker
+from bench.execution import plan
 from bench.execution.budget import BudgetTracker
 from bench.export import export, provenance
 from bench.method import Unsupported
@@ -124,7 +124,7 @@ def test_export_encoder_with_random_weights_answers_the_same(
     job_file, results = tmp_path / "job", tmp_path / "results"
     job_file.write_text(job.model_copy(update={"spec": spec, "save_artifacts": True}).model_dump_json(), "utf-8")
     results.mkdir()
-    worker.main(str(job_file), str(results), str(tmp_path / "progress"))
+    run_worker(job_file, results, tmp_path / "progress")
     file = results / f"{spec.id}.json"
     exported = export.export_record(
         provenance.find_provenance(Record.read(file), file),
