@@ -69,7 +69,7 @@ def ends_in_repetition(tokens: Sequence[int]) -> bool:
 
 
 def context_limit(lm: LM) -> int | None:
-    """Return the maximum number of tokens of a prompt and its answer together; None without limit."""
+    """Return the most tokens of a prompt and its answer together; None without limit."""
     return lm.context if lm.context <= MAX_CONTEXT else None
 
 
