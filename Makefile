@@ -42,7 +42,7 @@ clean:   ## remove everything that was built; keep results and the environment
 
 $(VENV)/.dev: EXTRA := [dev,docs]
 $(VENV)/.demo $(VENV)/.dev: pyproject.toml constraints.txt
-	@$(PYTHON) -c 'import sys; sys.exit("adaptbench needs Python 3.11 or newer" if sys.version_info < (3, 11) else 0)'
+	@$(PYTHON) -c 'import sys; sys.exit("adaptbench needs Python 3.11.4 or newer" if sys.version_info < (3, 11, 4) else 0)'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install -e '.$(EXTRA)' -c constraints.txt
 	@touch $@

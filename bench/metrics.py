@@ -28,6 +28,7 @@ _FULL_STOPS = ".。．｡"
 _NUMBER_SIGNS = str.maketrans("−–﹣－＋．，٫٬", "----+.,.,")
 # Leading zeros are part of a name, a code or a telephone number, so such a text is no number.
 _NUMBER = re.compile(r"[+-]?(?:(?P<whole>0|(?!0)\d{1,3}(?:,\d{3})+|(?!0)\d+)(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?")
+_KEPT_BY_TEXT_RULE = re.compile(r"[0-9A-Za-z가-힣]")
 # Scripts that write words without spaces or with particles attached, so that F1 compares their characters.
 _CHARACTER_SCRIPTS = (
     r"\u0e00-\u0eff\u1000-\u109f\u1100-\u11ff\u1780-\u17ff\u3040-\u30ff\u3130-\u318f\u3400-\u4dbf\u4e00-\u9fff"
@@ -97,11 +98,19 @@ def match_label(text: str, labels: Sequence[str]) -> str | None:
     An answer names the label with the same characters, or else the only label that is equal by the rule `text`:
     `positive.` names `Positive`, but not if there is a label `POSITIVE` too.
     """
+    key, normalized = label_key(text, "text"), normalize_text(text, "text")
     for label in labels:
-        if label_key(label, "text") == label_key(text, "text"):
+        if label_key(label, "text") == key:
             return label
-    equal = [label for label in labels if normalize_text(label, "text") == normalize_text(text, "text")]
+    equal = [label for label in labels if normalize_text(label, "text") == normalized]
     return equal[0] if len(equal) == 1 else None
+
+
+def is_emptied(text: str, rule: Normalizer) -> bool:
+    """Return True if a rule leaves nothing of a text."""
+    if rule == "text" and _KEPT_BY_TEXT_RULE.search(text):  # decides nearly all texts, without normalizing them
+        return False
+    return not normalize_text(text, rule)
 
 
 def label_key(label: str, rule: Normalizer) -> str:
@@ -114,7 +123,9 @@ def canonical_number(text: str) -> str | None:
 
     Units, percent signs, dates, telephone numbers and leading zeros make a text that is no number.
     """
-    number = text.translate(_NUMBER_SIGNS)
+    number = "".join(
+        str(unicodedata.decimal(char)) if char.isdecimal() else char for char in text.translate(_NUMBER_SIGNS)
+    )
     if not _NUMBER.fullmatch(number):
         return None
     exact = Context(prec=len(number), Emax=MAX_EMAX, Emin=MIN_EMIN)
@@ -135,6 +146,7 @@ def _normalize_text(text: str) -> str:
     return unicodedata.normalize("NFC", trimmed.casefold()) if number is None else number
 
 
+@lru_cache(maxsize=1024)
 def _compose(text: str) -> str:
     """Return a text in NFC with plain white space, without stray invisible characters."""
     composed = unicodedata.normalize("NFC", remove_invisible(unicodedata.normalize("NFC", text)))

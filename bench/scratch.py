@@ -18,6 +18,8 @@ TEMPORARY_PREFIX = "bench-"
 HIDDEN_PREFIX = ".bench-"
 """Beginning of the names of scratch folders beside a result, hidden from those who read the results."""
 LOCK_FILE = "lock"
+READY = "ready"
+"""Folder in a scratch folder that holds whole results, until a command moves them out."""
 UNLOCKED_AGE_S = 3600.0
 """Age in seconds at which a scratch folder without a lock file has no owner that is about to create one."""
 
@@ -47,7 +49,8 @@ def remove_abandoned_folders(parent: Path | None = None, recover: Callable[[Path
 
     Args:
         parent: Folder that contains them; None for the system's folder for temporary files.
-        recover: Function that moves whole results out of such a folder before it is deleted.
+        recover: Function that moves whole results out of such a folder before it is deleted. Without it, a folder
+            with whole results stays.
     """
     root, prefix = _root_and_prefix(parent)
     for folder in root.glob(f"{prefix}*"):
@@ -57,6 +60,9 @@ def remove_abandoned_folders(parent: Path | None = None, recover: Callable[[Path
                 continue
             lock.acquire(blocking=False)
         except OSError:  # It has an owner (TimeoutError), has just been deleted, or cannot be locked.
+            continue
+        if recover is None and (folder / READY).is_dir():  # The results wait for a command that stores them.
+            lock.release()
             continue
         try:
             if recover is not None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.errors import UserError, did_you_mean
-from bench.metrics import label_key, normalize_text
+from bench.metrics import is_emptied, label_key
 from bench.metrics import score as score_em_f1
 from bench.task_card import TaskCard, read_card
 from bench.user_code import report_user_code
@@ -285,7 +285,7 @@ def _check_normalized_references(task: Task, row_locations: dict[str, str], *, i
     rule = task.card.normalize
     for split, rows in task.splits.items():
         for row in rows:
-            emptied = [text for text in row.references if not normalize_text(task.parse(text) or text, rule)]
+            emptied = [text for text in row.references if is_emptied(task.parse(text) or text, rule)]
             is_accepted = is_hub_data and (split == "train" or len(emptied) < len(row.references))
             if emptied and not is_accepted:
                 raise UserError(

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import collections
+import contextlib
 import json
 import os
 import random
@@ -99,10 +100,12 @@ def main(count: int, seed: int, folder: Path) -> int:
         was_hit = run_and_kill(folder, method, options, target, signal_number, rng, durations)
         if was_hit:
             targets[f"{target} {signal_number.name}"] += 1
-        found = count_faults(folder, good_before)
-        faults.update(found)
-        print(json.dumps({"kills": sum(targets.values()), "method": method, "options": options, "target": target,
-                          "signal": signal_number.name, "hit": was_hit, "faults": found}), flush=True)  # fmt: skip
+        may_drop_artifacts = "--force" in options and "--save-artifacts" not in options
+        round_faults = count_faults(folder, good_before, may_drop_artifacts)
+        faults.update(round_faults)
+        line = {"kills": sum(targets.values()), "method": method, "options": options, "target": target,
+                "signal": signal_number.name, "hit": was_hit, "faults": round_faults}  # fmt: skip
+        print(json.dumps(line), flush=True)
     print(json.dumps({"kills": dict(targets), "faults": dict(faults)}))
     return int(any(faults.values()))
 
@@ -190,19 +193,28 @@ def good_records(results: Path) -> dict[str, bool]:
     return {run_id: (results / run_id).is_dir() for run_id in ids}
 
 
-def count_faults(folder: Path, good_before: dict[str, bool]) -> dict[str, int]:
-    """Count what a killed command has broken, lost or left behind."""
+def count_faults(folder: Path, good_before: dict[str, bool], may_drop_artifacts: bool) -> dict[str, int]:
+    """Count what a killed command has broken, lost or left behind.
+
+    Args:
+        folder: Folder of the rounds.
+        good_before: Ids of successful records before the command, with True for those that had an artifact.
+        may_drop_artifacts: True if the command may replace a record with an artifact by one without.
+    """
     deadline = time.monotonic() + LEFT_AFTER_S
     while (processes := processes_of(folder)) and time.monotonic() < deadline:
         time.sleep(0.05)
     for pid in processes:
-        os.kill(pid, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
     results, temporary = folder / "results", folder / "tmp"
     start_next_command(folder)
     files = list(results.glob("*.json"))
     broken = sum(is_broken(file) for file in files)
     good_after = good_records(results)
     lost = sum(run_id not in good_after for run_id in good_before)
+    if not may_drop_artifacts:
+        lost += sum(had and not good_after.get(run_id, True) for run_id, had in good_before.items())
     expected = {file.name for file in files} | {f"{file.name}.failed" for file in files} | {".lock"}
     expected |= {file.stem for file in files if good_after.get(file.stem)}
     litter = [path for path in results.iterdir() if path.name not in expected] + list(temporary.iterdir())

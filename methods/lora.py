@@ -39,4 +39,4 @@ class LoRA(GradientMethod):
         try:
             return get_peft_model(model, LoraConfig(**self.config_fields(model)))
         except ValueError as error:
-            raise Unsupported(f"PEFT finds no linear layers that it can update: {error}") from error
+            raise Unsupported(f"PEFT cannot add LoRA to this architecture: {error}") from error

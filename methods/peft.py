@@ -8,7 +8,7 @@ from typing import Any, ClassVar, cast, get_type_hints
 from bench.errors import UserError, did_you_mean
 from bench.measurement.memory_limit import is_out_of_memory
 from bench.method import Method, Unsupported, param
-from bench.training.gradient import GradientMethod, adapter_fields
+from bench.training.gradient import GradientMethod, adapter_fields, head_modules
 
 
 @dataclass
@@ -34,6 +34,8 @@ class Peft(GradientMethod):
         }
         try:
             config = self.config_class(**config_params)
+            if config.is_prompt_learning and (head := head_modules(model)):
+                config.modules_to_save = head  # no field of these configurations, but PEFT reads it
             adapted: Any = get_peft_model(model, config)
             with torch.no_grad():
                 adapted(input_ids=torch.ones((1, 2), dtype=torch.long, device=model.device))

@@ -40,7 +40,11 @@ def main() -> None:
     with safe_output():
         try:
             check_arguments(sys.argv[1:])
-            app()
+            try:
+                app()
+            finally:
+                if sys.stdout is not None:
+                    sys.stdout.flush()  # so that a full disk is an error here, and not at the end of the process
         except UserError as error:
             print(f"error: {error}", file=sys.stderr)
             sys.exit(error.exit_code)

@@ -40,6 +40,12 @@ def command(
 
     script = Path(record) / SCRIPT
     if script.is_file():
+        if task or model or method:
+            raise UserError(
+                "--task, --model and --method are for a record; an exported folder has its own settings",
+                location=str(script.parent),
+                hint=f"if the base model has moved, change 'base' in {script.parent / 'settings.json'}",
+            )
         run_id = script_check.check_exported_folder(script.parent)
         print(f"Runs {script}, exported from the run {run_id}.", file=sys.stderr)
         notes = [f"Answered by {script}."]

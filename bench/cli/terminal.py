@@ -79,7 +79,7 @@ class SafeStream:
         except OSError as error:
             self._discard()
             if self._stream is sys.__stdout__:
-                raise StorageError(f"it cannot be written: {error.strerror}", location="standard output") from None
+                raise StorageError(f"standard output cannot be written: {error.strerror}") from None
 
     def _discard(self) -> None:
         null = os.open(os.devnull, os.O_WRONLY)

@@ -87,7 +87,7 @@ def _read_json_list(path: Path) -> list[Any]:
 def _is_json_object(text: str) -> bool:
     try:
         return isinstance(json.loads(text), dict)
-    except ValueError:
+    except (ValueError, RecursionError):
         return False
 
 
@@ -196,7 +196,7 @@ def _read_text(path: Path) -> str:
     """Return a file's text without a byte order mark."""
     content = path.read_bytes()
     _check_signature(content, path)
-    if not content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+    if not content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, codecs.BOM_UTF32_BE)):
         _check_zero_bytes(content, path)
     try:
         return content.decode("utf-8-sig")

@@ -146,7 +146,8 @@ def deduplicate(rows: Sequence[SourceRow]) -> tuple[list[SourceRow], int]:
     """Clean texts and join rows with the same question.
 
     Returns:
-        The rows, each question once with all its answers; and the number of rows whose text was cleaned.
+        The rows, each question once with all its answers and no rejected answer that is one of them; and the number
+        of rows whose text was cleaned.
     """
     first_rows: dict[str, SourceRow] = {}
     answers: dict[str, list[str]] = defaultdict(list)
@@ -157,7 +158,10 @@ def deduplicate(rows: Sequence[SourceRow]) -> tuple[list[SourceRow], int]:
         key = match_key(text)
         first_rows.setdefault(key, replace(row, input=text, rejected=row.rejected and clean_text(row.rejected)))
         answers[key] += [target for target in dict.fromkeys(targets) if target not in answers[key]]
-    return [replace(row, targets=tuple(answers[key])) for key, row in first_rows.items()], num_cleaned
+    return [
+        replace(row, targets=tuple(answers[key]), rejected=None if row.rejected in answers[key] else row.rejected)
+        for key, row in first_rows.items()
+    ], num_cleaned
 
 
 _MISSING = object()
@@ -191,7 +195,7 @@ def _recognize_format(row: dict[str, Any], text: str, input: str | None, target:
         return RowFormat("instruction, input → output", ("instruction", "output"), _unpack_instruction)
     for columns in KNOWN_COLUMNS:
         if {*columns} <= set(row):
-            if isinstance(row.get("label"), bool) and "completion" in columns:
+            if "completion" in columns and str(row.get("label")).lower() in ("true", "false"):
                 problem = f"{text}: the column 'label' rates the completions, so those with false are no answers"
                 raise UserError(problem, hint="keep the rows with true, and remove the column")
             return _pair_format(*columns)

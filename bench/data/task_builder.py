@@ -104,16 +104,8 @@ def build_task(
     num_repeated = len(source.rows) - len(rows)
     if num_repeated:
         notes.append(f"{num_repeated} repeated questions joined; all their answers are accepted")
-    if len(rows) < MIN_QUESTIONS:
-        raise UserError(
-            f"{len(rows)} different questions are too few for training and testing",
-            hint=f"give at least {MIN_QUESTIONS}; 500 test questions can show differences of 4 points",
-        )
     answer_counts = Counter(target for row in rows for target in row.targets)
-    if len(answer_counts) == 1:
-        raise UserError(
-            f"every answer is {next(iter(answer_counts))!r}", hint="a task needs at least two different answers"
-        )
+    _check_variety(rows, answer_counts)
     is_closed = len(answer_counts) <= MAX_LABELS and min(answer_counts.values()) >= MIN_ROWS_PER_LABEL
     labels = sorted(answer_counts) if is_closed else None
     korean = _is_korean(rows)
@@ -136,6 +128,19 @@ def build_task(
     return TaskDraft(card, splits, [f"format: {source.shape}", kind, *notes])
 
 
+def _check_variety(rows: Sequence[SourceRow], answer_counts: Counter[str]) -> None:
+    """Raise `UserError` if there are too few questions, or only one answer."""
+    if len(rows) < MIN_QUESTIONS:
+        raise UserError(
+            f"{len(rows)} different questions are too few for training and testing",
+            hint=f"give at least {MIN_QUESTIONS}; 500 test questions can show differences of 4 points",
+        )
+    if len(answer_counts) == 1:
+        raise UserError(
+            f"every answer is {next(iter(answer_counts))!r}", hint="a task needs at least two different answers"
+        )
+
+
 def copy_without_leaks(folder: Path, name: str) -> TaskDraft:
     """Copy a task without the questions of a split that a later one repeats.
 
@@ -149,7 +154,9 @@ def copy_without_leaks(folder: Path, name: str) -> TaskDraft:
         UserError: The task is not valid, its rows are on the hub, or too few of them are left.
     """
     if read_card(folder / "task.yaml").data is not None:
-        raise UserError(f"{folder}: a task with hub data has no leaks", hint="drop its rows with the key 'data'")
+        raise UserError(
+            f"{folder}: the splits of a task with hub data are drawn without leaks", hint="use the task as it is"
+        )
     loaded = load_task(folder)
     later_keys: set[str] = set()
     splits: dict[str, list[dict[str, Any]]] = {}

@@ -24,6 +24,7 @@ from bench.method import Method
 from bench.modeling import checkpoint
 from bench.records import BaseSpec, BudgetLimits, Decoding, Dtype, MethodSpec, SearchRange, Spec, TaskSpec
 from bench.records.base import describe_error
+from bench.task import Task
 from bench.task_card import TaskCard, read_card
 from bench.user_code import report_user_code
 
@@ -77,19 +78,11 @@ def plan_jobs(
     accelerate_setup.check_batch(limits.batch, budget_text)
     model_folder, base = _base_spec(model_ref, dtype)
     task = hub_tasks.load_task(task_folder)  # comes last because it may have to fetch the rows from the hub
-    card = task.card
     limits_by_size = [limits]
     if train_sizes:
         limits_by_size = _limits_by_train_size(limits, train_sizes, len(task.splits["train"]))
-    decoding = _decoding(card, limits, model_folder)
-    with _names_checked():
-        task_spec = TaskSpec(name=card.name, ref=task_ref, version=card.version, sha256=task.sha256, metric=card.metric)
-        specs = [
-            Spec(task=task_spec, method=method_specs[ref], base=base, budget=size_limits, decoding=decoding, seed=seed)
-            for size_limits in limits_by_size
-            for seed in range(seeds)
-            for ref in classes
-        ]
+    decoding = _decoding(task.card, limits, model_folder)
+    specs = _plan_specs(task_ref, task, list(method_specs.values()), base, limits_by_size, decoding, seeds)
     return [
         Job(
             spec=spec,
@@ -102,6 +95,27 @@ def plan_jobs(
         )
         for spec in specs
     ]
+
+
+def _plan_specs(
+    task_ref: str,
+    task: Task,
+    methods: Sequence[MethodSpec],
+    base: BaseSpec,
+    limits_by_size: Sequence[BudgetLimits],
+    decoding: Decoding,
+    seeds: int,
+) -> list[Spec]:
+    """Return the specs of all runs, by training size, then seed, then method."""
+    card = task.card
+    with _names_checked():
+        task_spec = TaskSpec(name=card.name, ref=task_ref, version=card.version, sha256=task.sha256, metric=card.metric)
+        return [
+            Spec(task=task_spec, method=method, base=base, budget=limits, decoding=decoding, seed=seed)
+            for limits in limits_by_size
+            for seed in range(seeds)
+            for method in methods
+        ]
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Folder of results: its lock, and the way of a record and its artifact into it.
+"""Folder of results: its lock, and how a record and its artifact are stored in it.
 
 A run writes into a scratch folder beside the records. Only what is whole is moved into its place, by renaming, so a
 command that is killed at any moment leaves either the earlier record and artifact or the new ones.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shlex
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,8 +25,6 @@ from bench.records import Record
 LOCK_FILE = ".lock"
 NEW = "new"
 """Folder in a scratch folder that takes the record of a run, and its artifact under the name of the run id."""
-READY = "ready"
-"""New name of that folder once both are whole."""
 REPLACED = "replaced"
 """Folder in a scratch folder that takes the artifact of an earlier run."""
 STORAGE_ERRNOS = (
@@ -57,7 +56,7 @@ def folder_lock(out: Path, on_progress: ProgressCallback) -> FileLock:
         raise UserError(
             "the lock of the results folder is not a regular file",
             location=str(file.absolute()),
-            hint=f"remove it: rm -r {file}; or another folder: --out FOLDER",
+            hint=f"remove it: rm -r {shlex.quote(str(file))}; or use another folder: --out FOLDER",
         )
     lock = FileLock(file, thread_local=False)
     with storage_errors(out):
@@ -70,13 +69,13 @@ def folder_lock(out: Path, on_progress: ProgressCallback) -> FileLock:
 
 
 def check_record_path(out: Path, id: str) -> None:
-    """Raise `UserError` if something else than a file is where the record of a run belongs."""
+    """Raise `UserError` if the path of a record is a folder, a pipe or a device."""
     file = out / f"{id}.json"
     if file.exists() and not file.is_file():
         raise UserError(
-            "a record belongs where something else than a file is",
+            "the path of a record is not a regular file",
             location=str(file.absolute()),
-            hint=f"remove it: rm -r {file}; or another folder: --out FOLDER",
+            hint=f"remove it: rm -r {shlex.quote(str(file))}; or use another folder: --out FOLDER",
         )
 
 
@@ -114,7 +113,14 @@ def new_results(out: Path) -> Iterator[Path]:
     with scratch.scratch_folder(out) as folder:
         new = folder / NEW
         new.mkdir()
-        yield new
+        try:
+            yield new
+        except StorageError:
+            raise
+        except BaseException:
+            if (folder / scratch.READY).is_dir():  # An interruption while results are moved must not lose them.
+                _move_results(folder, out)
+            raise
 
 
 def read_new_record(new: Path, id: str, keep: bool) -> Record | None:
@@ -129,7 +135,7 @@ def read_new_record(new: Path, id: str, keep: bool) -> Record | None:
     """
     try:
         record = Record.read(new / f"{id}.json")
-    except (FileNotFoundError, UserError, ValidationError):
+    except (UserError, ValidationError):
         return None
     if record.id != id or (keep and record.status == "ok" and not (new / id).is_dir()):
         return None
@@ -157,7 +163,7 @@ def store_record(record: Record, new: Path, out: Path) -> None:
         if record.status != "ok" and has_good_record(out, record.id):
             file.replace(failures)
             return
-        ready = new.with_name(READY)
+        ready = new.with_name(scratch.READY)
         new.rename(ready)
         _move_results(ready.parent, out)
 
@@ -174,21 +180,25 @@ def stored_file(record: Record, out: Path) -> Path:
 
 
 def has_good_record(out: Path, id: str) -> bool:
-    """Return True if the folder has a valid record of a successful run with this id."""
+    """Return True if the folder has a valid record of a successful run with this id.
+
+    Raises:
+        UserError: The file cannot be read, so it may be a good record.
+    """
     file = out / f"{id}.json"
     try:
         return file.is_file() and Record.read(file).status == "ok"
-    except (OSError, UserError, ValidationError):
+    except ValidationError:
         return False
 
 
 def _move_results(folder: Path, out: Path) -> None:
-    """Move what is in the folder `READY` of a scratch folder into the folder of results.
+    """Move what is in the folder `scratch.READY` of a scratch folder into the folder of results.
 
     An artifact of an earlier run leaves its place before the new record comes, and the new artifact comes after it. So
     no artifact ever stands beside the record of another run. The steps may be repeated after an interruption.
     """
-    ready = folder / READY
+    ready = folder / scratch.READY
     for file in ready.glob("*.json"):
         failure_file(out, file.stem).unlink(missing_ok=True)
         _replace_record(file, out, folder / REPLACED)

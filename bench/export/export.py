@@ -72,16 +72,7 @@ def export_record(
     with scratch_folder(to.parent) as scratch:
         folder = scratch / "folder"
         folder.mkdir()
-        artifacts, raw_answers = provenance.saved_artifacts, None
-        notes = ["The saved artifacts of the run were used."]
-        if artifacts is None:
-            repeated = rerun(provenance, questions, scratch, on_progress)
-            artifacts, raw_answers = scratch / repeated.id, [sample.raw for sample in repeated.samples]
-            notes = ["The run had saved no artifacts, so it was trained again with the recorded settings and seed."]
-        on_progress({"phase": "pack"})
-        artifacts, left_out = without_links(artifacts, Path(scratch))
-        if left_out:
-            notes.append(f"Left out, because links are not followed: {', '.join(left_out)}.")
+        artifacts, raw_answers, notes = _artifacts_without_links(provenance, questions, scratch, on_progress)
         bundle = Bundle(provenance, artifacts, merge)
         bundle.write(folder)
         differences = describe_differences(samples, raw_answers) if raw_answers is not None else []
@@ -101,6 +92,27 @@ def export_record(
         bundle.write_readme(folder, notes)
         folder.rename(to)
     return ExportResult(notes, differences)
+
+
+def _artifacts_without_links(
+    provenance: Provenance, questions: Sequence[str], scratch: Path, on_progress: ProgressCallback
+) -> tuple[Path, list[str] | None, list[str]]:
+    """Return the artifacts to export, training again if the run saved none.
+
+    Returns:
+        The folder of the artifacts; the answers of the run that was trained again, None if none was; and notes.
+    """
+    artifacts, raw_answers = provenance.saved_artifacts, None
+    notes = ["The saved artifacts of the run were used."]
+    if artifacts is None:
+        repeated = rerun(provenance, questions, scratch, on_progress)
+        artifacts, raw_answers = scratch / repeated.id, [sample.raw for sample in repeated.samples]
+        notes = ["The run had saved no artifacts, so it was trained again with the recorded settings and seed."]
+    on_progress({"phase": "pack"})
+    artifacts, left_out = without_links(artifacts, scratch)
+    if left_out:
+        notes.append(f"Left out, because links are not followed: {', '.join(left_out)}.")
+    return artifacts, raw_answers, notes
 
 
 def answer_questions(

@@ -114,13 +114,7 @@ def find_provenance(
     task_ref, task_folder = _find_part(task_part, file)
     base_ref, base = _find_part(model_part, file)
     method_ref, method_file = _find_part(method_part, file)
-    scorer_file = task_folder / "task.py"
-    for kind, code, is_shipped in (
-        ("method", method_file, registry.is_shipped_method(method_file)),
-        ("metric", scorer_file, registry.is_shipped_task(task_folder) or not scorer_file.exists()),
-    ):
-        if not is_shipped:
-            announce(f"Runs the {kind} {code}, which has the digest in the record.")
+    _announce_user_code(task_folder, method_file, announce)
     found_spec = spec.model_copy(
         update={
             "task": spec.task.model_copy(update={"ref": task_ref}),
@@ -130,6 +124,17 @@ def find_provenance(
     )
     task = hub_tasks.load_task(task_folder, fetch=False)
     return Provenance(record, file, found_spec, task, base, _export_template(found_spec, method_part, file))
+
+
+def _announce_user_code(task_folder: Path, method_file: Path, announce: Callable[[str], None]) -> None:
+    """Announce the files that are about to run and do not ship with adaptbench."""
+    scorer_file = task_folder / "task.py"
+    for kind, file, is_shipped in (
+        ("method", method_file, registry.is_shipped_method(method_file)),
+        ("metric", scorer_file, registry.is_shipped_task(task_folder) or not scorer_file.exists()),
+    ):
+        if not is_shipped:
+            announce(f"Runs the {kind} {file}, which has the digest in the record.")
 
 
 def _check_record(record: Record, file: Path) -> None:

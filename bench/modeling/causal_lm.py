@@ -274,6 +274,7 @@ class CausalLM(LoadedModel):
                 prefix.new_cache() if prefix else None,
                 FinishedText(
                     lambda tokens: self._decode(tokens)[2],
+                    self.final_token_ids,
                     self._decode_text,
                     self.decoding.stop,
                     input_ids.shape[1],

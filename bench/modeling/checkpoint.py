@@ -1,4 +1,8 @@
-"""A base model on disk: checks, digest, loading. Only `Checkpoint.load` imports torch."""
+"""A base model on disk: checks, digest, loading.
+
+torch is imported only to load a model, to find the context of an encoder, and to check a decoder whose type
+transformers also has as an encoder.
+"""
 
 from __future__ import annotations
 

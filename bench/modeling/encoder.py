@@ -77,7 +77,9 @@ class Encoder(LoadedModel):
         self.options = data.options
         num_labels = len(self.options)
         in_body = set(self.model.base_model.modules())
-        output = [x for x in self.model.modules() if isinstance(x, torch.nn.Linear) and x not in in_body][-1]
+        output = [
+            layer for layer in self.model.modules() if isinstance(layer, torch.nn.Linear) and layer not in in_body
+        ][-1]
         output.out_features = self.model.config.num_labels = self.model.num_labels = num_labels
         std = getattr(self.model.config, "initializer_range", 0.02)
         output.weight = torch.nn.Parameter(output.weight.new_empty(num_labels, output.in_features).normal_(0.0, std))

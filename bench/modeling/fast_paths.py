@@ -29,7 +29,7 @@ TAIL_TOKENS = 8  # of the text, after the longer prompt
 LENGTH_DIFFERENCE = 5  # of the two prompts of a batch
 NEW_TOKENS = 2  # the first is predicted from the prompt, the second from the cache
 # Allowed difference of two logits, as a share of the spread of all logits; by dtype, with a default for the others.
-TOLERANCE = {"float32": 1e-4}
+TOLERANCE = {torch.float32: 1e-4}
 DEFAULT_TOLERANCE = 0.05
 
 
@@ -51,8 +51,8 @@ class FastPaths:
     """Attention may read the shared prefix from one row, where the device has a function for it."""
 
     @property
-    def plain(self) -> tuple[str, ...]:
-        """Names of the ways that are wrong for the model.
+    def unused(self) -> tuple[str, ...]:
+        """Names of the fast paths that change the logits of the model and are not used.
 
         A prefix that is copied to every row is still shared.
         """
@@ -95,7 +95,7 @@ def probe_fast_paths(lm: CausalLM) -> FastPaths:
     padding = probe.predicts_as_plain(lambda: probe.generate(probe.lengths))
     batches = padding or probe.generates_batches()
     cache = batches or probe.predicts_as_plain(lambda: probe.generate(probe.lengths[:1]))
-    if not cache and not probe.predicts_as_plain(lambda: probe.generate(probe.lengths[:1], use_cache=False)):
+    if not cache and not probe.are_plain(probe.generate(probe.lengths[:1], use_cache=False)):
         raise Unsupported(
             "the model generates with other logits than those of a forward pass over the same tokens, so it would not "
             "answer as it was trained"
@@ -123,11 +123,13 @@ class _Probe:
         self.lengths = prompt_length, max(prompt_length - LENGTH_DIFFERENCE, 1)
         self.logits = self._forward([self.text])[0]
         spread = float(self.logits.max() - self.logits.min())
-        dtype = str(self.model.dtype).removeprefix("torch.")
-        self.tolerance = TOLERANCE.get(dtype, DEFAULT_TOLERANCE) * spread
+        self.tolerance = TOLERANCE.get(self.model.dtype, DEFAULT_TOLERANCE) * spread
 
     def check_causality(self) -> None:
         """Raise `Unsupported` if later tokens or padding on the right change a prediction."""
+        if not bool(self.logits.isfinite().all()):
+            dtype = str(self.model.dtype).removeprefix("torch.")
+            raise Unsupported(f"the logits of the model are NaN or infinite in {dtype}; check its weights, or --dtype")
         length = self.lengths[0]
         head, other_tail, expected = self.text[:length], self.text[: length - 1 : -1], self.logits[:length]
         if self._are_close(self._forward([self.text, head])[1, :length], expected):
@@ -146,10 +148,14 @@ class _Probe:
         """
         try:
             predictions = predict()
-        except Exception as error:
+        except Exception as error:  # caches of some models lack methods or have other shapes: any type may be raised
             if memory_limit.is_out_of_memory(error):
                 raise
             return False
+        return self.are_plain(predictions)
+
+    def are_plain(self, predictions: list[tuple[int, Any]]) -> bool:
+        """Tell if predictions (position in the text, logits) equal those of plain reading."""
         return all(self._are_close(logits, self.logits[position]) for position, logits in predictions)
 
     def generates_batches(self) -> bool:

@@ -65,6 +65,7 @@ class FinishedText(StoppingCriteria):
 
     Args:
         is_finished: Tells by the new tokens of a row if it is finished.
+        final_token_ids: Tokens that end a row or fill it afterwards, so a row that ends with one needs no decoding.
         decode: Returns the text of token ids.
         stop_texts: Texts that end an answer.
         prompt_length: Tokens before the new ones.
@@ -73,23 +74,28 @@ class FinishedText(StoppingCriteria):
     def __init__(
         self,
         is_finished: Callable[[list[int]], bool],
+        final_token_ids: Collection[int],
         decode: Callable[[list[int]], str],
         stop_texts: Sequence[str],
         prompt_length: int,
     ) -> None:
-        self.is_finished, self.decode, self.prompt_length = is_finished, decode, prompt_length
+        self.is_finished, self.final_token_ids = is_finished, final_token_ids
+        self.decode, self.prompt_length = decode, prompt_length
         self.last_characters = {stop[-1] for stop in stop_texts}
         self.may_stop: dict[int, bool] = {}  # by token id
 
     def __call__(self, input_ids: Any, scores: Any, **kwargs: Any) -> Any:
         """Return a flag per row: True if it is finished."""
         flags = [
-            self._may_end_stop_text(token) and self.is_finished(input_ids[row, self.prompt_length :].tolist())
+            token in self.final_token_ids
+            or (self._may_end_stop_text(token) and self.is_finished(input_ids[row, self.prompt_length :].tolist()))
             for row, token in enumerate(input_ids[:, -1].tolist())
         ]
         return torch.tensor(flags, device=input_ids.device)
 
     def _may_end_stop_text(self, token: int) -> bool:
+        if not self.last_characters:
+            return False
         if token not in self.may_stop:
             text = self.decode([token])
             characters = {*text} & self.last_characters

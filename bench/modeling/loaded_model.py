@@ -79,7 +79,7 @@ def describe_context(lm: LM) -> dict[str, Any]:
     return {
         "context": context_limit(lm),
         "attention": compat.attention_implementation(lm.model),
-        "plain_paths": paths.plain if paths else None,
+        "unused_fast_paths": paths.unused if paths else None,
     }
 
 

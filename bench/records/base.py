@@ -78,7 +78,10 @@ def describe_error(error: ValidationError) -> str:
     if first["type"] == "string_pattern_mismatch":
         text = repr(first["input"])
         shortened = text if len(text) <= MAX_SHOWN_CHARS else f"{text[:MAX_SHOWN_CHARS]}…"
-        problem = f"{shortened} has a control character, a path separator, or a dot at its start"
+        if first["ctx"]["pattern"].startswith("^[^./"):
+            problem = f"{shortened} is empty, or has a control character, a path separator, or a dot at its start"
+        else:
+            problem = f"{shortened} has a control character or a line break"
     elif first["type"] == "value_error":
         problem = str(first["ctx"]["error"])
     else:

@@ -101,10 +101,10 @@ class Answering(FrozenModel):
         None, description="maximum tokens of a prompt and its answer together; null: no limit, or not measured"
     )
     attention: Line | None = Field(None, description="attention implementation of transformers: sdpa, eager, …")
-    plain_paths: tuple[Line, ...] | None = Field(
+    unused_fast_paths: tuple[Line, ...] | None = Field(
         None,
         description="fast ways of reading that gave other logits than plain forward passes and were not used: padding, "
-        "cache, cached_labels, shared_prefix; null: no decoder, or an old record",
+        "batches, cache, cached_labels, shared_prefix; null: no decoder, or an old record",
     )
     latency_ms: tuple[NonNegativeFloat, ...] = Field(
         description="milliseconds of single queries, one at a time, after warm-up"

@@ -64,6 +64,8 @@ def add_virtual_tokens(model: Any, config: Any) -> Any:
     import torch
     from peft import get_peft_model
 
+    if head := head_modules(model):
+        config.modules_to_save = head  # no field of these configurations, but PEFT reads it
     try:
         adapted: Any = get_peft_model(model, config)
         if not model.can_generate():

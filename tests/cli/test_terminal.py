@@ -101,7 +101,7 @@ def test_bench_list_closed_pipe_ends_quietly(environment: dict[str, str]) -> Non
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "cp949", "latin-1"])
-def test_bench_report_and_advise_any_encoding_end_as_in_utf_8(
+def test_bench_advise_any_encoding_ends_as_in_utf_8(
     encoding: str, environment: dict[str, str], make_record: MakeRecord, tmp_path: Path
 ) -> None:
     make_record("lora").write(tmp_path / "results")
@@ -117,6 +117,18 @@ def test_bench_report_and_advise_any_encoding_end_as_in_utf_8(
         )
         assert (result.returncode, result.stderr) == (0, b"")
         assert b"lora" in result.stdout
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
+def test_bench_full_output_device_is_an_error_without_trace(environment: dict[str, str], tmp_path: Path) -> None:
+    buffered = {name: value for name, value in environment.items() if name != "PYTHONUNBUFFERED"}
+    command = [sys.executable, "-m", "bench", "new", "method", "mine"]
+    with open("/dev/full", "wb") as full:
+        result = subprocess.run(
+            command, cwd=tmp_path, env=buffered, stdout=full, stderr=subprocess.PIPE, encoding="utf-8", check=False
+        )
+    assert result.returncode == 1 and "standard output cannot be written" in result.stderr
+    assert "Traceback" not in result.stderr and "Exception" not in result.stderr
 
 
 def test_check_arguments_undecodable_argument_is_refused() -> None:

@@ -108,7 +108,9 @@ def test_score_text_f1_compares_numbers_words_and_characters(prediction: str, re
     assert score(prediction, reference, "text")["f1"] == pytest.approx(f1)
 
 
-@pytest.mark.parametrize("text", ["5 %", "12:30", "NaN", "Infinity", "1_000", "00", "1,0000", "10²", "", "-", "."])
+@pytest.mark.parametrize(
+    "text", ["5 %", "12:30", "NaN", "Infinity", "1_000", "00", "1,0000", "10²", "００７", "٠١", "", "-", "."]
+)
 def test_canonical_number_other_text_is_none(text: str) -> None:
     assert canonical_number(text) is None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import datetime
 import json
@@ -61,13 +62,14 @@ SHAPES: dict[str, list[dict[str, Any]]] = {
     ],
     "prompt, chosen, rejected": [{"prompt": "Q", "chosen": "A", "rejected": "B"}],
     "chosen, rejected": [
-        {key: [{"role": "user", "content": "Q"}, {"role": "assistant", "content": text}]}
-        for key, text in (("chosen", "A"), ("rejected", "B"))
+        {
+            key: [{"role": "user", "content": "Q"}, {"role": "assistant", "content": text}]
+            for key, text in (("chosen", "A"), ("rejected", "B"))
+        }
     ],
 }
 
 
-SHAPES["chosen, rejected"] = [SHAPES["chosen, rejected"][0] | SHAPES["chosen, rejected"][1]]
 PARTS = [{"type": "text", "text": "Q"}, {"type": "text", "text": "?"}]
 QUESTION = {"role": "user", "content": "Q?"}
 ANSWER = {"role": "assistant", "content": "A"}
@@ -128,6 +130,15 @@ def test_read_source_dot_leads_into_nested_values(tmp_path: Path) -> None:
     file = write_rows(tmp_path / "data.jsonl", [{"q": {"text": "Q"}, "a": {"b": ["A", "B"]}}])
     (row,) = readers.read_source(str(file), "q.text", "a.b").rows
     assert (row.input, row.targets) == ("Q", ("A", "B"))
+
+
+def test_deduplicate_drops_a_rejected_answer_that_another_row_accepts() -> None:
+    rows = [
+        readers.SourceRow("rows.jsonl:1", "Q", ("A",), rejected="B"),
+        readers.SourceRow("rows.jsonl:1", "Q", ("B",), rejected="A"),
+        readers.SourceRow("rows.jsonl:1", "R", ("A",), rejected="B"),
+    ]
+    assert [row.rejected for row in readers.deduplicate(rows)[0]] == [None, "B"]
 
 
 def test_build_task_keeps_the_rejected_answer(tmp_path: Path) -> None:
@@ -309,6 +320,9 @@ def assert_refused(tmp_path: Path, name: str, content: str | bytes, message: str
         ("a.csv", "question,answer\n".encode("utf-16-be"), "not UTF-8(.|\\n)*iconv -f utf-16be"),
         ("a.csv", "질문,답\n가나다라,나라다라\n".encode("utf-16-le"), "not UTF-8(.|\\n)*iconv -f utf-16le"),
         ("a.jsonl", '{"prompt": "a", "completion": "b", "label": true}', "rates the completions"),
+        ("a.csv", "prompt,completion,label\na,b,False\n", "rates the completions"),
+        ("a.csv", codecs.BOM_UTF32_BE + "질문,답\n".encode("utf-32-be"), "iconv -f utf-32"),
+        ("a.jsonl", "[" * 200_000, "nested too deeply"),
         ("a.csv", "question,answer\n".encode("utf-32"), "iconv -f utf-32"),
         ("a b.csv", "질문\n".encode("cp949"), "iconv -f cp949 -t utf-8 '.*a b.csv' >"),
         ("a.csv", b"PK\x03\x04\x14\0\x06\0", "the file is an Excel workbook(.|\\n)*CSV UTF-8"),
@@ -422,7 +436,7 @@ def test_read_source_missing_column_is_refused(tmp_path: Path) -> None:
         ("my task", "my-task, "),
         ("-x", "x, "),
         ("..", ""),
-        ("a.py", "a"),
+        ("a.py", ".py: a"),
     ],
 )
 def test_check_new_folder_invalid_task_name_is_refused(tmp_path: Path, name: str, hint: str) -> None:

@@ -452,14 +452,20 @@ def test_unpack_result_not_that_of_the_job_is_a_failure(
 
 
 @pytest.mark.slow
-def test_connect_to_one_machine_listens_on_the_loopback_interface_only(environment: dict[str, str]) -> None:
+def test_ray_on_one_machine_listens_on_the_loopback_interface_only(environment: dict[str, str]) -> None:
     code = """if True:
+        from types import SimpleNamespace
         import psutil
         from bench.execution.ray import executor, resources
-        executor._connect(resources.parse_resources("ray"))
-        me = psutil.Process()
-        sockets = [socket for process in [me, *me.children(recursive=True)] for socket in process.net_connections()]
-        print({socket.laddr.ip.removeprefix("::ffff:") for socket in sockets if socket.status == "LISTEN"})
+        def list_addresses(*_):
+            me = psutil.Process()
+            sockets = [socket for process in [me, *me.children(recursive=True)] for socket in process.net_connections()]
+            print({socket.laddr.ip.removeprefix("::ffff:") for socket in sockets if socket.status == "LISTEN"})
+            raise SystemExit
+        resources.resources_per_run = list_addresses  # the first step after the connection
+        job = SimpleNamespace(accelerate=None, device="cpu")
+        with executor.RayExecutor(resources.parse_resources("ray")).open([job]):
+            pass
     """
     variables = {name: value for name, value in environment.items() if name != "RAY_ADDRESS"}
     process = subprocess.run([sys.executable, "-c", code], env=variables, capture_output=True, text=True, timeout=300)

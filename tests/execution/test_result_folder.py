@@ -31,17 +31,17 @@ def store(record: Record, out: Path, artifact: str | None = None) -> None:
 
 def contents(out: Path) -> dict[str, str]:
     """Return the relevant content of all files: status and score of records, text of artifacts."""
-    found = {}
+    content_by_name = {}
     for file in sorted(out.rglob("*")):
         name = str(file.relative_to(out))
         if file.name == "weights":
-            found[name.replace(file.parent.name, "ID")] = file.read_text("utf-8")
+            content_by_name[name.replace(file.parent.name, "ID")] = file.read_text("utf-8")
         elif ".json" in file.name:
             record = Record.read(file)
-            found[name.replace(record.id, "ID")] = f"{record.status} {record.scores['em']}"
+            content_by_name[name.replace(record.id, "ID")] = f"{record.status} {record.scores['em']}"
         elif file.is_file():
-            found[name] = ""
-    return found
+            content_by_name[name] = ""
+    return content_by_name
 
 
 @pytest.fixture
@@ -115,6 +115,55 @@ def test_recover_results_after_a_kill_at_any_step_gives_old_or_new(
     assert contents(tmp_path) == (old if step == 0 else new_results)
 
 
+@pytest.mark.parametrize("step", range(4))
+def test_store_record_interrupted_at_any_step_gives_old_or_new(
+    make_record: MakeRecord, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int
+) -> None:
+    store(make_record(em=0.25), tmp_path, "old")
+    steps = iter(range(step + 1))
+
+    def rename(self: Path, target: Path) -> Path:
+        if next(steps, None) == step:
+            raise KeyboardInterrupt
+        os.replace(self, target)
+        return target
+
+    with pytest.raises(KeyboardInterrupt), result_folder.new_results(tmp_path) as new:
+        write_new(make_record(em=0.5), new, "new")
+        for name in ("rename", "replace"):
+            monkeypatch.setattr(Path, name, rename)
+        result_folder.store_record(make_record(em=0.5), new, tmp_path)
+    old, new_results = {"ID.json": "ok 0.25", "ID/weights": "old"}, {"ID.json": "ok 0.5", "ID/weights": "new"}
+    assert contents(tmp_path) == (old if step == 0 else new_results)
+
+
+def test_scratch_folder_elsewhere_keeps_whole_results_of_a_killed_run(
+    make_record: MakeRecord, tmp_path: Path, killed_at: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(Killed), result_folder.new_results(tmp_path) as new:
+        write_new(make_record(em=0.5), new, "new")
+        killed_at(1)  # type: ignore[operator]
+        result_folder.store_record(make_record(em=0.5), new, tmp_path)
+    monkeypatch.undo()
+    with scratch.scratch_folder(tmp_path):  # as `bench export --to` into the folder of results
+        pass
+    result_folder.recover_results(tmp_path)
+    assert contents(tmp_path) == {"ID.json": "ok 0.5", "ID/weights": "new"}
+
+
+def test_has_good_record_unreadable_file_is_an_error(
+    make_record: MakeRecord, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store(make_record(em=0.25), tmp_path)
+
+    def fail(file: Path) -> Record:
+        raise UserError("cannot be read", location=str(file))
+
+    monkeypatch.setattr(Record, "read", fail)
+    with pytest.raises(UserError, match="cannot be read"):
+        result_folder.has_good_record(tmp_path, make_record().id)
+
+
 def test_store_record_without_room_keeps_the_old_record(
     make_record: MakeRecord, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -146,7 +195,7 @@ def test_folder_lock_not_a_regular_file_is_an_error(tmp_path: Path, kind: str) -
 def test_check_record_path_not_a_file_is_an_error(tmp_path: Path, kind: str) -> None:
     path = tmp_path / "run-s0.json"
     path.mkdir() if kind == "folder" else os.mkfifo(path)
-    with pytest.raises(UserError, match="something else than a file"):
+    with pytest.raises(UserError, match="path of a record is not a regular file"):
         result_folder.check_record_path(tmp_path, "run-s0")
 
 

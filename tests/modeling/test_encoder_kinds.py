@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import pytest
@@ -115,6 +116,10 @@ def test_encoder_kind_answers_alike_in_any_batch(make_encoder: MakeEncoder, kind
         assert (method.lm_.context, method.lm_.padding_side) == (context, padding_side)
         assert usage.truncated_prompts == (context == POSITIONS or context == POSITIONS - 2)
         assert [method.predict([question])[0] for question in questions] == answers
+    lm, option = method.lm_, DATA.options[0]
+    pairs = [lm.encode(DATA.prompt(question), option) for question in questions]
+    alone = fmean(lm.evaluate_loss([pair])[0] for pair in pairs)
+    assert lm.evaluate_loss(pairs)[0] == pytest.approx(alone, rel=1e-4)
 
 
 @pytest.mark.parametrize("kind", ["DistilBERT", "bare XLM-R", "DeBERTa", "XLNet"])
@@ -132,6 +137,20 @@ def test_lora_encoder_updates_body_and_saves_whole_head(make_encoder: MakeEncode
     assert updated and updated <= body, "only layers of the body are updated"
     head = {name for name, weight in model.named_parameters() if weight.requires_grad and "lora_" not in name}
     assert len([name for name in saved if "lora_" not in name]) == len(head) >= 4, "the trained head is saved"
+
+
+@pytest.mark.parametrize("kind", ["DeBERTa", "XLNet"])
+def test_virtual_tokens_encoder_trains_and_saves_whole_head(
+    make_encoder: MakeEncoder, kind: str, tmp_path: Path
+) -> None:
+    from safetensors.torch import load_file
+
+    method = fit("prompt-tuning", make_encoder(kind))
+    method.save(tmp_path)
+    trained = {name for name, weight in method.lm_.model.named_parameters() if weight.requires_grad}
+    head = {name for name in trained if "prompt_encoder" not in name}
+    saved = load_file(tmp_path / "adapter_model.safetensors")
+    assert len([name for name in saved if not name.startswith("prompt_")]) == len(head) >= 4
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from support import byte_tokenizer
 
 from bench.errors import UserError
 from bench.execution import feasibility
+from bench.method import Unsupported
 from bench.modeling import checkpoint, compat
 from bench.modeling.causal_lm import CausalLM
 from bench.modeling.checkpoint import Checkpoint
@@ -32,16 +33,20 @@ EXPERTS = {"n_routed_experts": 4, "num_experts_per_tok": 1, "n_group": 1, "topk_
 LAYERS = {"n_layer": 2, "n_head": 4}
 SEQ2SEQ = {"d_model": 32, "decoder_layers": 2, "decoder_ffn_dim": 64, "decoder_attention_heads": 4}
 MPT = {"vocab_size": VOCABULARY, "d_model": 32, "n_layers": 2, "n_heads": 4, "max_seq_len": 256}
-# For each architecture its sizes, and a fast path that is wrong for it.
-ARCHITECTURES: dict[str, tuple[dict[str, Any], str | None]] = {
-    "Lfm2": (GROUPED | {"layer_types": ["conv", "full_attention"], "block_multiple_of": 8}, "cached_labels"),
-    "FalconH1": (GROUPED | MAMBA_HEADS | {"mamba_d_ssm": 64}, "cached_labels"),
-    "Mamba": (SIZES | {"state_size": 8}, "cached_labels"),
-    "Rwkv": (SIZES | {"intermediate_size": 64}, "batches"),
-    "DeepseekV3": (HEADS | {"num_key_value_heads": 4} | LATENT | EXPERTS | {"first_k_dense_replace": 1}, None),
-    "OpenAIGPT": (LAYERS | {"vocab_size": VOCABULARY, "n_embd": 32, "n_positions": 256}, "cached_labels"),
-    "Mpt": (MPT, "shared_prefix"),
-    "Marian": (SEQ2SEQ | {"vocab_size": VOCABULARY, "max_position_embeddings": 256, "is_decoder": True}, "padding"),
+NO_CACHE_COPIES = ("cached_labels", "shared_prefix")
+# For each architecture its sizes, and the fast paths that are wrong for it.
+ARCHITECTURES: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
+    "Lfm2": (GROUPED | {"layer_types": ["conv", "full_attention"], "block_multiple_of": 8}, NO_CACHE_COPIES),
+    "FalconH1": (GROUPED | MAMBA_HEADS | {"mamba_d_ssm": 64}, NO_CACHE_COPIES),
+    "Mamba": (SIZES | {"state_size": 8}, NO_CACHE_COPIES),
+    "Rwkv": (SIZES | {"intermediate_size": 64}, ("padding", "batches", *NO_CACHE_COPIES)),
+    "DeepseekV3": (HEADS | {"num_key_value_heads": 4} | LATENT | EXPERTS | {"first_k_dense_replace": 1}, ()),
+    "OpenAIGPT": (LAYERS | {"vocab_size": VOCABULARY, "n_embd": 32, "n_positions": 256}, NO_CACHE_COPIES),
+    "Mpt": (MPT, ("shared_prefix",)),
+    "Marian": (
+        SEQ2SEQ | {"vocab_size": VOCABULARY, "max_position_embeddings": 256, "is_decoder": True},
+        ("padding", "shared_prefix"),
+    ),
 }  # fmt: skip
 
 
@@ -84,16 +89,24 @@ def plain_loglikelihood(lm: CausalLM, prompt: str, completion: str) -> float:
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_decoder_answers_and_scores_as_plain_reading(name: str, tmp_path: Path) -> None:
-    sizes, wrong_path = ARCHITECTURES[name]
+    sizes, wrong_paths = ARCHITECTURES[name]
     save_model(tmp_path, name, sizes, f"{name}ForCausalLM" if name == "Marian" else None)
     checkpoint.check_model_folder(tmp_path)
     lm = load(tmp_path)
-    assert wrong_path is None or wrong_path in lm.fast_paths.plain
+    assert lm.fast_paths.unused == wrong_paths
     assert lm.generate(PROMPTS) == [plain_answer(lm, prompt) for prompt in PROMPTS]
     expected = [[plain_loglikelihood(lm, prompt, text) for text in COMPLETIONS] for prompt in PROMPTS]
     for prompt, nats in zip(PROMPTS, expected, strict=True):
         assert lm.loglikelihood(prompt, COMPLETIONS) == pytest.approx(nats, rel=1e-3)
     assert lm.choose_label(PROMPTS, COMPLETIONS) == [nats.index(max(nats)) for nats in expected]
+
+
+def test_fast_paths_weights_not_finite_are_named_as_reason(tmp_path: Path) -> None:
+    save_model(tmp_path, "Llama", GROUPED)
+    lm = load(tmp_path)
+    lm.model.get_input_embeddings().weight.data.fill_(torch.nan)
+    with pytest.raises(Unsupported, match="NaN or infinite"):
+        lm.check_reading()
 
 
 def test_survey_model_without_attention_estimates_every_method(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -122,3 +123,11 @@ def test_flash_attention_with_lse_equals_plain_attention(masked: bool) -> None:
     assert torch.allclose(output, expected, atol=1e-5)
     scores = 0.3 * query @ key.transpose(-1, -2) + mask
     assert torch.allclose(log_sum_exp, scores.logsumexp(-1), atol=1e-5)
+
+
+@pytest.mark.parametrize(("model_type", "refused"), [("mamba", ["out_proj"]), ("llama", [])])
+def test_refused_lora_layers_are_those_of_mamba(model_type: str, refused: list[str]) -> None:
+    model: Any = torch.nn.Module()
+    model.config = SimpleNamespace(model_type=model_type)
+    model.out_proj, model.in_proj = torch.nn.Linear(2, 2), torch.nn.Linear(2, 2)
+    assert compat.refused_lora_layers(model) == refused

@@ -211,7 +211,7 @@ def test_full_record_has_every_optional_field() -> None:
     expected = {"tuning.ranges.choices", "tuning.ranges.low", "tuning.ranges.high"}
     # Schema 1 ended before these were counted or tried.
     expected |= {f"cost.answering.{name}_answers" for name in ("generated", "cut", "repeating")}
-    expected.add("cost.answering.plain_paths")
+    expected.add("cost.answering.unused_fast_paths")
     assert set(missing_fields(record)) == expected
 
 

@@ -46,9 +46,8 @@ def load_baseline(reference: str) -> list[Record]:
         raise UserError(f"{reference}: {folder} not found in revision {revision}")
     unpacked = _unpacked_folders.enter_context(scratch.scratch_folder())
     with tarfile.open(fileobj=io.BytesIO(content)) as archive:
-        archive.extraction_filter = getattr(tarfile, "data_filter", None)  # Python 3.11.4 and later have it.
         # Links are left out, because they may lead out of the folder.
-        archive.extractall(unpacked, [member for member in archive if member.isfile()])
+        archive.extractall(unpacked, [member for member in archive if member.isfile()], filter="data")
     return read_records([unpacked / folder])
 
 

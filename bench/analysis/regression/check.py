@@ -174,7 +174,7 @@ def _parse_policy(table: dict[str, Any], file: Path) -> Policy:
 
 
 def _require_other_files(new: Path, baseline_path: Path) -> None:
-    """Check that no new record is a link to a file of the baseline.
+    """Check that no new record is the same file as one of the baseline.
 
     Raises:
         UserError: If one is; it would be compared with itself.
@@ -183,9 +183,10 @@ def _require_other_files(new: Path, baseline_path: Path) -> None:
     for file in _existing_record_files(new):
         if _file_identity(file) in baseline_files:
             raise UserError(
-                f"the new record is a link to a file of the baseline, {baseline_files[_file_identity(file)]}",
+                f"the new record is the same file as {baseline_files[_file_identity(file)]} of the baseline, "
+                "so it would be compared with itself",
                 location=str(file),
-                hint=f"delete the folder before the run: rm -rf {new if new.is_dir() else new.parent}",
+                hint="write new records to an empty folder of their own: bench run … --out results/ci",
             )
 
 

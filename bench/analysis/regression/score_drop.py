@@ -227,7 +227,7 @@ def _finding_on_equal_answers(pair: RecordPair, differences: Scores) -> GateFind
         name=pair.name,
         gate=pair.metric,
         verdict="better" if change > 0 and not (differences < 0).any() else "worse",
-        details=f"equal answers have different scores: {100 * change:+.1f} points",
+        details=f"equal answers have different scores; mean change of all answers: {100 * change:+.1f} points",
         change=change,
     )
 

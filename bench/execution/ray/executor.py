@@ -95,14 +95,14 @@ class RayExecutor:
     @contextmanager
     def open(self, jobs: Sequence[Job]) -> Iterator[str]:
         """Connect, check every node that may get a run, and release everything at the end."""
-        import ray
-
         if any(job.accelerate for job in jobs):
             raise UserError(
                 f"--executor {self.requested.option}: a run has one process on a cluster",
                 hint="leave out --accelerate, or --executor",
             )
         _connect(self.requested)
+        import ray  # `_connect` sets variables that Ray reads when it is imported.
+
         try:
             nodes, run_resources = resources.resources_per_run(self.requested, ray.nodes(), jobs[0].device)
             self.node_names = {each["NodeID"]: f"{each['NodeManagerAddress']} {each['NodeID'][:4]}" for each in nodes}
