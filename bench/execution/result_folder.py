@@ -193,7 +193,7 @@ def has_good_record(out: Path, id: str) -> bool:
 
 
 def _move_results(folder: Path, out: Path) -> None:
-    """Move what is in the folder `scratch.READY` of a scratch folder into the folder of results.
+    """Move what a scratch folder holds in `scratch.READY` into the folder of results.
 
     An artifact of an earlier run leaves its place before the new record comes, and the new artifact comes after it. So
     no artifact ever stands beside the record of another run. The steps may be repeated after an interruption.
