@@ -227,7 +227,12 @@ def test_page_command_succeeds(line: str, prepared_folder: Path) -> None:
 def test_page_shows_the_sentences_that_a_run_prints(page: str) -> None:
     blocks = re.findall(r"```\n((?:bookrec on|lora leads).*?)```", (ROOT / page).read_text("utf-8"), re.DOTALL)
     unexplained = " ".join(blocks[0][blocks[0].index("lora leads") :].split())
-    facts = {"name": "(?:lora|nearest)", "other": "(?:lora|nearest)", "names": "[^:]+?", "metric": "em"}
+    facts = {
+        "name": "(?:lora|nearest|zero-shot seed 0)",
+        "other": "(?:lora|nearest)",
+        "names": "[^:]+?",
+        "metric": "em",
+    }
     for sentence in [terminal_table.LEGEND, terminal_table.LOSS_CHANGE_LEGEND, *i18n.catalog("ko")]:
         if not sentence.endswith("."):
             continue
