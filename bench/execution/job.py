@@ -25,6 +25,8 @@ class Job(FrozenModel):
     """Configuration file of accelerate if several processes train together."""
     processes: int = 1
     """Processes that train together. Like the device no part of the spec: scores differ only by rounding of sums."""
+    file_digests: dict[str, str] = Field(default_factory=dict)
+    """SHA-256 of the model's files by the identity of each file (`bench.modeling.file_digest`)."""
     save_artifacts: bool = False
     """Keep the artifact beside the record."""
     questions: tuple[str, ...] | None = None

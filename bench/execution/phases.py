@@ -18,7 +18,7 @@ from bench.measurement import adapter_serving, device, environment, memory_limit
 from bench.measurement.forgetting import ForgettingProbe
 from bench.measurement.meter import Meter, measure_latency
 from bench.method import LM, Diverged, Method, ProgressCallback, TrainingData
-from bench.modeling import checkpoint, loaded_model
+from bench.modeling import checkpoint, file_digest, loaded_model
 from bench.modeling.seed import seed_all
 from bench.records import (
     AdapterServing,
@@ -122,6 +122,7 @@ def _import_and_check(state: RunState) -> tuple[Method, Task, Path]:
         distributed.join_group(job.processes, state.device)
     task = hub_tasks.load_task(registry.find_task(spec.task.ref), fetch=False)
     model_folder = registry.find_model(spec.base.ref)
+    file_digest.add_known_digests(job.file_digests)
     if (task.sha256, checkpoint.weights_digest(model_folder)) != (spec.task.sha256, spec.base.sha256):
         raise RuntimeError("the task or the model was changed after the run was planned; run the command again")
     state.method = method_class(**spec.method.params)

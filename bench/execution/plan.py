@@ -21,7 +21,7 @@ from bench.errors import UserError, did_you_mean
 from bench.execution import accelerate_launcher, budget
 from bench.execution.job import Job
 from bench.method import Method
-from bench.modeling import checkpoint
+from bench.modeling import checkpoint, file_digest
 from bench.records import BaseSpec, BudgetLimits, Decoding, Dtype, MethodSpec, SearchRange, Spec, TaskSpec
 from bench.records.base import describe_error
 from bench.task import Task
@@ -82,6 +82,7 @@ def plan_jobs(
     if train_sizes:
         limits_by_size = _limits_by_train_size(limits, train_sizes, len(task.splits["train"]))
     decoding = _decoding(task.card, limits, model_folder)
+    file_digests = file_digest.known_digests()
     specs = _plan_specs(task_ref, task, list(method_specs.values()), base, limits_by_size, decoding, seeds)
     return [
         Job(
@@ -91,6 +92,7 @@ def plan_jobs(
             method_sha256=registry.source_sha256(classes[spec.method.ref]),
             device=accelerate_setup.device,
             **accelerate_setup.job_fields(classes[spec.method.ref].supports_ddp),
+            file_digests=file_digests,
             ranges=search_ranges(classes[spec.method.ref], params[spec.method.ref]),
         )
         for spec in specs

@@ -17,6 +17,7 @@ from bench.export.merge import NO_MERGE_HINT
 from bench.export.provenance import Provenance
 from bench.export.script_check import describe_differences, run_script
 from bench.method import ProgressCallback
+from bench.modeling import file_digest
 from bench.records import Record
 from bench.scratch import scratch_folder
 
@@ -166,7 +167,14 @@ def rerun(provenance: Provenance, questions: Sequence[str], out: Path, on_progre
     """
     spec = provenance.spec
     digest = registry.source_sha256(registry.find_method(spec.method.ref))
-    job = Job(spec=spec, command=(), method_sha256=digest, save_artifacts=True, questions=tuple(questions))
+    job = Job(
+        spec=spec,
+        command=(),
+        method_sha256=digest,
+        file_digests=file_digest.known_digests(),
+        save_artifacts=True,
+        questions=tuple(questions),
+    )
     record, _ = launch_run(job, out, on_progress=on_progress)
     if record.status != "ok":
         reason = record.error.message if record.error else record.status

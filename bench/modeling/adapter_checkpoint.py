@@ -11,7 +11,7 @@ from typing import Any
 
 from bench import registry
 from bench.errors import UserError
-from bench.modeling import compat, model_config, weight_files
+from bench.modeling import compat, file_digest, model_config, weight_files
 from bench.modeling.weight_files import TensorHeader
 
 ADAPTER_CONFIG_NAME = "adapter_config.json"
@@ -98,8 +98,7 @@ def adapter_digest(folder: Path, base_digest: str) -> str:
     config = model_config.read_config(folder, ADAPTER_CONFIG_NAME)
     config = {key: value for key, value in config.items() if key not in BASE_LOCATION_KEYS}
     digest = hashlib.sha256(f"{base_digest}\n{json.dumps(config, sort_keys=True)}\n".encode())
-    with file.open("rb") as content:
-        digest.update(hashlib.file_digest(content, "sha256").digest())
+    digest.update(bytes.fromhex(file_digest.file_sha256(file)))
     return digest.hexdigest()
 
 

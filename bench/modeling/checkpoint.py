@@ -15,7 +15,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from bench.errors import UserError
-from bench.modeling import adapter_checkpoint, compat, model_config, weight_files
+from bench.modeling import adapter_checkpoint, compat, file_digest, model_config, weight_files
 from bench.records import Decoding
 
 if TYPE_CHECKING:
@@ -200,8 +200,10 @@ class Checkpoint:
         else:
             # Quantization has to start from the merged weights, and `from_pretrained` quantizes what it reads.
             with TemporaryDirectory() as merged_folder:
-                merged = adapter_checkpoint.merge_adapter(self._load_model(base_folder, {})[0], self.folder)
-                merged.save_pretrained(merged_folder)
+                # No variable keeps the merged model, which would take its memory beside the quantized one.
+                adapter_checkpoint.merge_adapter(self._load_model(base_folder, {})[0], self.folder).save_pretrained(
+                    merged_folder
+                )
                 model, _ = self._load_model(Path(merged_folder), from_pretrained_kwargs)
         tokenizer = AutoTokenizer.from_pretrained(tokenizer_folder(self.folder), **LOCAL_FILES_ONLY)
         if is_decoder(base_folder):
@@ -214,10 +216,11 @@ class Checkpoint:
         from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
         kwargs = from_pretrained_kwargs
-        if "quantization_config" in kwargs:
+        if self.device != "cpu" or "quantization_config" in kwargs:
+            # Each tensor goes from its file to the device, so the host never holds the model.
             kwargs = {"device_map": {"": self.device}} | kwargs
-            if not is_decoder(folder):  # the head of an encoder is trained as a whole
-                kwargs["quantization_config"].llm_int8_skip_modules = _head_names(folder)
+        if "quantization_config" in kwargs and not is_decoder(folder):  # the head of an encoder is trained as a whole
+            kwargs["quantization_config"].llm_int8_skip_modules = _head_names(folder)
         auto_class: Any = AutoModelForCausalLM if is_decoder(folder) else AutoModelForSequenceClassification
         model, loading_info = auto_class.from_pretrained(
             folder,
@@ -228,8 +231,6 @@ class Checkpoint:
             **kwargs,
         )
         _check_missing_weights(model, loading_info["missing_keys"], folder)
-        if "device_map" not in kwargs:
-            model.to(torch.device(self.device))
         return model, frozenset(loading_info["missing_keys"])
 
 
@@ -271,8 +272,7 @@ def _digest(folder: Path, patterns: Sequence[str] = MODEL_FILE_PATTERNS) -> str:
     for file in list_model_files(folder, patterns):
         if not file.is_file():
             raise UserError(f"{file.name} is not a regular file", location=str(file), hint="copy or save it again")
-        with file.open("rb") as content:
-            digest.update(f"{file.name}:{hashlib.file_digest(content, 'sha256').hexdigest()}\n".encode())
+        digest.update(f"{file.name}:{file_digest.file_sha256(file)}\n".encode())
     return digest.hexdigest()
 
 

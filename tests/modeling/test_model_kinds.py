@@ -21,6 +21,7 @@ from transformers import (
     GPT2LMHeadModel,
     LlamaConfig,
     LlamaForCausalLM,
+    PreTrainedModel,
     PreTrainedTokenizerFast,
 )
 
@@ -267,6 +268,24 @@ def test_method_load_adapter_starts_from_merged_model(adapter: Checkpoint, name:
         assert (logits - merged_logits).norm() < (logits - base_logits).norm()
     else:
         assert torch.equal(logits, merged_logits)
+
+
+@pytest.mark.parametrize("kind", ["tied embeddings", "untied embeddings", "shards", "encoder (BERT)"])
+def test_load_other_device_never_holds_weights_on_host(
+    kinds: dict[str, Checkpoint], kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    devices: list[set[str]] = []
+    from_pretrained = PreTrainedModel.from_pretrained.__func__  # type: ignore[attr-defined]
+
+    def note_devices(cls: Any, *args: Any, **kwargs: Any) -> Any:
+        model, loading_info = from_pretrained(cls, *args, **kwargs)
+        devices.append({weight.device.type for weight in model.parameters()})
+        return model, loading_info
+
+    monkeypatch.setattr(PreTrainedModel, "from_pretrained", classmethod(note_devices))
+    dataclasses.replace(kinds[kind], device="meta").load()  # a device that is not the host and is on every machine
+    kinds[kind].load()
+    assert devices == [{"meta"}, {"cpu"}]
 
 
 def test_weights_digest_pipe_among_the_files_is_an_error(tmp_path: Path) -> None:
