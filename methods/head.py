@@ -100,8 +100,7 @@ class Head(GradientMethod):
                 return
             budget.spend(steps=1, examples=len(batch), tokens=tokens)
             if new:
-                with flop_counter.count_once(tokens):
-                    new_features = extract_features(self.lm_, [rows[index] for index in new])
+                new_features = extract_features(self.lm_, [rows[index] for index in new], flop_counter=flop_counter)
                 features.update(zip(new, new_features, strict=True))
             budget.flops = flop_counter.scaled_to(budget.tokens)
             states = torch.stack([features[index] for index in batch])

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from math import prod
+from typing import Any
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -18,8 +20,8 @@ REPEATS = 8
 class FlopCounter:
     """Counter of the operations of the first training step.
 
-    Those of all steps are estimated by their tokens. Matrix products and convolutions are counted, forward and
-    backward. Fused attention kernels of the CPU are not.
+    Those of all steps are estimated by their tokens. Matrix products, attention and convolutions are counted, forward
+    and backward; attention in full, also where a causal mask leaves half of it out.
     """
 
     def __init__(self) -> None:
@@ -32,7 +34,7 @@ class FlopCounter:
         if self.tokens:
             yield
             return
-        with FlopCounterMode(display=False) as counter:
+        with FlopCounterMode(display=False, custom_mapping=_added_formulas()) as counter:
             yield
         self.flops, self.tokens = counter.get_total_flops(), tokens
 
@@ -52,3 +54,68 @@ def measure_peak_flops(device: str) -> float:
         synchronize(device)
         best_seconds = min(best_seconds, time.perf_counter() - start)
     return float(2 * MATRIX_SIDE**3 / best_seconds)
+
+
+def _added_formulas() -> dict[Any, Callable[..., int]]:
+    """Return the formulas of operations for which torch has none and would count nothing.
+
+    These are grouped products (mixtures of experts), attention on the CPU, and products with quantized weights, whose
+    operations exist once bitsandbytes is imported.
+    """
+    aten: Any = torch.ops.aten
+    formulas: dict[Any, Callable[..., int]] = {
+        aten._grouped_mm: _grouped_product,
+        aten._scaled_grouped_mm: _grouped_product,
+        aten._int_mm: _product,
+        aten._scaled_dot_product_flash_attention_for_cpu: _attention,
+        aten._scaled_dot_product_flash_attention_for_cpu_backward: _attention_backward,
+    }
+    quantized: dict[str, Callable[..., int]] = {
+        "gemm_4bit": _linear_layer_4bit,
+        "gemv_4bit": _linear_layer_4bit,
+        "int8_linear_matmul": _linear_layer,
+        "int8_scaled_mm": _linear_layer,
+        "int8_mixed_scaled_mm": _linear_layer_8bit_mixed,
+    }
+    operations = torch.ops.bitsandbytes
+    return formulas | {getattr(operations, name): quantized[name] for name in quantized if hasattr(operations, name)}
+
+
+# The arguments of a formula are those of the operation, with the shape of a tensor in its place.
+Shape = Sequence[int]
+
+
+def _product(left: Shape, right: Shape, *_: Any, **__: Any) -> int:
+    """Return the operations of a product (rows, inner) × (inner, columns)."""
+    return 2 * prod(left) * right[1]
+
+
+def _linear_layer(inputs: Shape, weight: Shape, *_: Any, **__: Any) -> int:
+    """Return the operations of a linear layer; the weight is (columns, inner)."""
+    return 2 * prod(inputs) * weight[0]
+
+
+def _linear_layer_4bit(inputs: Shape, packed: Shape, weight: Shape, *_: Any, **__: Any) -> int:
+    """Return the operations of a linear layer whose weight (columns, inner) is packed into another shape."""
+    return _linear_layer(inputs, weight)
+
+
+def _linear_layer_8bit_mixed(inputs: Shape, rounded: Shape, weight: Shape, *_: Any, **__: Any) -> int:
+    """Return the operations of a linear layer that computes some columns of its inputs in 16 bits."""
+    return _linear_layer(inputs, weight)
+
+
+def _grouped_product(left: Shape, right: Shape, *_: Any, **__: Any) -> int:
+    """Return the operations of products of groups; an operand without a third dimension is cut into the groups."""
+    groups = left[0] if len(left) == len(right) == 3 else 1
+    return 2 * groups * left[-2] * left[-1] * right[-1]
+
+
+def _attention(query: Shape, key: Shape, value: Shape, *_: Any, **__: Any) -> int:
+    """Return the operations of attention: the scores, and the mean of the values."""
+    return 2 * prod(query[:3]) * key[2] * (query[3] + value[3])
+
+
+def _attention_backward(_gradient: Shape, query: Shape, key: Shape, value: Shape, *_: Any, **__: Any) -> int:
+    """Return the operations of the backward pass, which computes the scores once more."""
+    return 2 * prod(query[:3]) * key[2] * (3 * query[3] + 2 * value[3])

@@ -234,3 +234,26 @@ def test_token_usage_counts_predict_and_not_fit(lively: Checkpoint, name: str) -
     assert (method.lm_.token_usage.answer_tokens, method.lm_.token_usage.truncated_prompts) == (0, 0)
     method.predict(["x" * 500])
     assert method.lm_.token_usage.truncated_prompts == 1
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_frozen_methods_halve_batches_that_do_not_fit(lively: Checkpoint, name: str) -> None:
+    method, budget = fit(name, lively, separable(), BudgetLimits(steps=3, batch=8))
+    answers = method.predict(QUESTIONS)
+    limited: Any = registry.find_method(name)()
+    seed_all(0)
+    lm: Any = limited.load(lively)
+    batch_sizes: list[int] = []
+
+    def fail_on_large_batch(module: Any, args: Any, kwargs: Any) -> None:
+        batch_sizes.append(len(kwargs["input_ids"]))
+        if batch_sizes[-1] > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+    lm.model.base_model.register_forward_pre_hook(fail_on_large_batch, with_kwargs=True)
+    limited_budget = BudgetTracker(BudgetLimits(steps=3, batch=8), 24)
+    limited.fit(lm, separable(), limited_budget)
+    assert limited.predict(QUESTIONS) == answers
+    assert max(batch_sizes) > 2 and min(batch_sizes) <= 2
+    # Attempts that failed are not counted as operations of training.
+    assert limited_budget.flops == pytest.approx(budget.flops, rel=0.1)
