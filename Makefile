@@ -3,7 +3,7 @@ PYTHON := python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test lint fix regress docs wheel clean
+.PHONY: help demo test gpu lint fix regress docs wheel clean
 .DELETE_ON_ERROR:
 
 help:   ## list these targets
@@ -14,6 +14,12 @@ demo: $(VENV)/.demo   ## compare three methods on the model and the task that sh
 
 test: $(VENV)/.dev   ## run the tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal
+
+gpu: $(VENV)/.dev   ## run the tests that need a CUDA GPU, then measure runs on it and print their table
+	@status=0; \
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m gpu -n 4 --dist loadfile tests/gpu || status=$$?; \
+	PATH="$(abspath $(BIN)):$$PATH" STAGES="$${STAGES:-facts small big bare limits}" bash benchmarks/gpu/stages.sh || status=$$?; \
+	exit $$status
 
 lint: $(VENV)/.dev   ## check style, types and spelling
 	$(BIN)/ruff check .

@@ -76,7 +76,7 @@ if has facts; then
   show . "$WORK/logs/card.log" "$WORK/logs/facts.log"
 fi
 if has tests; then
-  guard 200 tests python3 -m pytest -q -m gpu -n "$TEST_WORKERS" --dist loadfile -p no:cacheprovider tests &
+  guard 200 tests python3 -m pytest -q -m gpu -n "$TEST_WORKERS" --dist loadfile -p no:cacheprovider tests/gpu &
   waited+=($!)
 fi
 if [ ! -f "$model/config.json" ] && { has big || has bare || has limits; }; then
