@@ -60,7 +60,7 @@ def visible_gpu_environment(device: str) -> dict[str, str]:
 
 
 def torch_device(device: str, local_rank: int | None = None) -> str:
-    """Return torch's name of the device, called in a worker.
+    """Return torch's name of the device, called in a worker, and set what its computation needs.
 
     Args:
         device: Value of `--device`.
@@ -73,11 +73,13 @@ def torch_device(device: str, local_rank: int | None = None) -> str:
 
     if device == "mps":
         return "mps"
-    if torch.cuda.is_available() and local_rank is not None:
+    if torch.cuda.is_available():
+        # cuDNN compiles a plan for each new shape of attention, and generating has a new shape with every token.
+        torch.backends.cuda.enable_cudnn_sdp(False)
+        if local_rank is None:
+            return "cuda"
         torch.cuda.set_device(local_rank)
         return f"cuda:{local_rank}"
-    if torch.cuda.is_available():
-        return "cuda"
     if device.startswith("cuda"):
         raise RuntimeError(f"--device {device}: torch finds no GPU in the worker")
     return "cpu"

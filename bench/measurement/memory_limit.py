@@ -36,7 +36,7 @@ def set_memory_limit(limit_bytes: int, device: str) -> None:
         import torch
 
         total_bytes = torch.cuda.get_device_properties(device).total_memory
-        torch.cuda.set_per_process_memory_fraction(min(limit_bytes / total_bytes, 1))
+        torch.cuda.set_per_process_memory_fraction(min(limit_bytes / total_bytes, 1.0))  # torch refuses an int
         return
     if sys.platform != "linux":
         raise UserError("a memory budget needs Linux or a CUDA device", hint=NO_LIMIT_HINT)

@@ -22,6 +22,7 @@ import torch
 from bench import registry
 from bench.data import hub_tasks
 from bench.execution.budget import BudgetTracker, parse_budget
+from bench.measurement import device
 from bench.modeling import checkpoint
 from bench.records import Decoding
 
@@ -30,7 +31,7 @@ STEPS, BATCH = int(os.environ.get("STEPS", 12)), int(os.environ.get("BATCH", 16)
 N_QUESTIONS, NEW_TOKENS = int(os.environ.get("QUESTIONS", 96)), int(os.environ.get("NEW", 16))
 WARM_UP_STEPS, GENERATE_BATCH = 2, 32
 IS_CUDA = torch.cuda.is_available()
-DEVICE = "cuda" if IS_CUDA else "cpu"
+DEVICE = device.torch_device("auto")  # with the attention kernels that a run uses
 
 
 class Bare:

@@ -97,6 +97,24 @@ def print_attention_memory() -> None:
 
 
 @part
+def print_new_shapes() -> None:
+    """Print the time of attention whose shape is new each time, as in generating, with cuDNN and without it."""
+    for cudnn in (True, False):
+        torch.backends.cuda.enable_cudnn_sdp(cudnn)
+        query = torch.randn(8, 16, 1, 128, device="cuda", dtype=torch.bfloat16)
+        rows = [torch.randn(8, 16, length, 128, device="cuda", dtype=torch.bfloat16) for length in range(200, 232)]
+        for name in ("new shapes", "known shapes"):
+            torch.cuda.synchronize()
+            start = time.perf_counter()
+            for keys in rows:
+                mask = torch.ones(8, 1, 1, keys.shape[2], dtype=torch.bool, device="cuda")
+                torch.nn.functional.scaled_dot_product_attention(query, keys, keys, attn_mask=mask)
+            torch.cuda.synchronize()
+            milliseconds = 1e3 * (time.perf_counter() - start) / len(rows)
+            print(f"attention, cuDNN {'on' if cudnn else 'off'}, {name}: {milliseconds:.2f} ms")
+
+
+@part
 def print_quantized_flops() -> None:
     """Print the share of a 4-bit layer's operations that torch's counter sees."""
     import bitsandbytes

@@ -93,6 +93,21 @@ def test_torch_has_cuda_installed_version_file_agrees_with_torch() -> None:
     assert device.torch_has_cuda() is (torch.version.cuda is not None)
 
 
+@pytest.mark.parametrize(("local_rank", "name"), [(None, "cuda"), (1, "cuda:1")])
+def test_torch_device_on_cuda_leaves_cudnn_attention_out(
+    local_rank: int | None, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "set_device", lambda index: None)
+    was_enabled = torch.backends.cuda.cudnn_sdp_enabled()
+    try:
+        torch.backends.cuda.enable_cudnn_sdp(True)
+        assert device.torch_device("auto", local_rank) == name
+        assert not torch.backends.cuda.cudnn_sdp_enabled()
+    finally:
+        torch.backends.cuda.enable_cudnn_sdp(was_enabled)
+
+
 @pytest.mark.parametrize(
     ("requested", "recorded", "threads", "kept"),
     [

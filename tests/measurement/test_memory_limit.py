@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 
 from bench.errors import UserError
 from bench.execution import budget
@@ -29,6 +31,18 @@ def test_budget_memory_accepts_usual_units(text: str, size: int) -> None:
 def test_budget_memory_invalid_amount_is_an_error(text: str) -> None:
     with pytest.raises(UserError, match="memory"):
         budget.parse_budget(f"standard,memory={text}")
+
+
+@pytest.mark.parametrize(("limit_bytes", "fraction"), [(2**30, 0.5), (2**31, 1.0), (2**40, 1.0)])
+def test_set_memory_limit_on_cuda_is_a_fraction_of_the_device(
+    limit_bytes: int, fraction: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fractions: list[object] = []
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: SimpleNamespace(total_memory=2**31))
+    monkeypatch.setattr(torch.cuda, "set_per_process_memory_fraction", lambda value, *device: fractions.append(value))
+    memory_limit.set_memory_limit(limit_bytes, "cuda")
+    assert fractions == [fraction]
+    assert isinstance(fractions[0], float)  # torch raises TypeError for an int
 
 
 @linux
