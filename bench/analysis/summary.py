@@ -41,6 +41,8 @@ class MethodSummary(BaseModel):
     """Trainable parameters."""
     train_s: float | None
     """Wall time of training in seconds."""
+    train_joules: float | None = None
+    """Energy that the whole device drew during training, in joules."""
     peak_mib: float | None
     """Maximum over phases and seeds: the memory that a machine needs."""
     tokens_per_s: float | None
@@ -132,6 +134,7 @@ def _summarize(group: list[Record], label: str) -> MethodSummary:
         forgetting_nats=_mean(forgetting_nats(record) for record in group),
         trainable=next((cost.parameters.trainable for cost in costs if cost.parameters), None),
         train_s=_mean(phase.wall_s for phase in fit_phases),
+        train_joules=_mean(phase.energy_j for phase in fit_phases),
         peak_mib=max(peaks, default=None),
         tokens_per_s=_mean(
             cost.answering.answer_tokens / cost.phases["predict"].wall_s

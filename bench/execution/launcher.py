@@ -16,7 +16,7 @@ from bench import registry, scratch
 from bench.execution import accelerate_launcher, fork_client, progress, result_folder
 from bench.execution.fork_client import Process
 from bench.execution.job import Job
-from bench.measurement import device
+from bench.measurement import determinism, device, memory_limit
 from bench.method import ProgressCallback, ProgressState
 from bench.records import Failure, Record, Spec, Status
 
@@ -24,6 +24,8 @@ POLL_S = 0.25
 GRACE_S = 60.0
 """Seconds beyond twice its budget of seconds after which a training process is killed."""
 LOG_TAIL_LINES = 30
+LAST_WORDS_LINES = 5
+"""Lines at the end of the log in which a process that dies says why."""
 
 
 def launch_run(
@@ -119,7 +121,7 @@ def _run_worker(job: Job, folder: Path, new: Path, on_progress: ProgressCallback
 
 def _start_worker(job: Job, files: list[Path], log: IO[str]) -> Process:
     """Start the process of a job, or the launcher of the processes that train it together."""
-    environment = worker_environment(job.spec)
+    environment = worker_environment(job.spec) | determinism.cublas_environment()
     if job.accelerate is not None:
         environment |= accelerate_launcher.rank_environment(job.device, job.processes)
         return accelerate_launcher.start_ranks(job.accelerate, files, log, environment)
@@ -189,7 +191,13 @@ def _record_of_dead_worker(job: Job, exit_code: int, timed_out: bool, state: Pro
         message = f"the worker ended with exit code {exit_code} during {phase} and wrote no record"
         if exit_code and log_tail.strip():
             message += f": {log_tail.strip().splitlines()[-1]}"
+    if not timed_out and exit_code and memory_limit.says_out_of_memory(_last_lines(log_tail)):
+        status = "did-not-fit"  # some libraries print that memory ran out and end the process
     return failed_record(job, status, Failure(kind="WorkerDied", message=message, trace=log_tail or None))
+
+
+def _last_lines(log: str) -> str:
+    return "\n".join(log.strip().splitlines()[-LAST_WORDS_LINES:])
 
 
 def failed_record(job: Job, status: Status, error: Failure) -> Record:

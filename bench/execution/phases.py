@@ -14,7 +14,8 @@ from bench import registry
 from bench.data import hub_tasks
 from bench.execution.budget import BudgetTracker
 from bench.execution.job import Job
-from bench.measurement import adapter_serving, device, environment, memory_limit
+from bench.measurement import adapter_serving, determinism, device, environment, memory_limit
+from bench.measurement.determinism import DeterminismWatch
 from bench.measurement.forgetting import ForgettingProbe
 from bench.measurement.meter import Meter, measure_latency
 from bench.method import LM, Diverged, Method, ProgressCallback, TrainingData
@@ -49,6 +50,13 @@ class RunState:
     meter: Meter = field(default_factory=Meter)
     device: str = "cpu"
     """Torch's name of the device; `cpu` for a method that needs no torch."""
+    device_name: str = "cpu"
+    """Name of the GPU, or torch's name of another device.
+
+    It is read when the run begins, because a device that an error has broken no longer tells it.
+    """
+    determinism: DeterminismWatch | None = None
+    """Operations without a deterministic algorithm; None on devices where torch does not tell them."""
     method: Method | None = None
     """None until the import phase has made it."""
     budget: BudgetTracker | None = None
@@ -119,6 +127,8 @@ def _import_and_check(state: RunState) -> tuple[Method, Task, Path]:
     if (torch := sys.modules.get("torch")) is not None:
         torch.set_num_threads(environment.compute_threads())
         state.device = device.torch_device(job.device, distributed.local_rank(job.processes))
+        state.device_name = device.device_name(state.device)
+        state.determinism = determinism.use_deterministic_algorithms(state.device)
         distributed.join_group(job.processes, state.device)
     task = hub_tasks.load_task(registry.find_task(spec.task.ref), fetch=False)
     model_folder = registry.find_model(spec.base.ref)
@@ -280,15 +290,15 @@ def measure_adapter_serving(state: RunState, loaded: LoadedRun, saved: Path, ans
         return
     questions = [row.input for row in _split_rows(state, loaded)][: len(answers)]
     state.on_progress({"phase": "adapter_serving"})
-    with state.meter.phase("adapter_serving"):
-        try:
-            state.adapter_serving = adapter_serving.measure_serving(
-                lm.model, saved, questions, answers, loaded.method.predict
-            )
-        except BaseException as error:  # all other results are complete by now; this failure must not discard them
-            if is_interrupt(error):
-                raise
-            state.adapter_serving_error = f"{type(error).__name__}: {error}"
+    try:
+        # A device reports some errors only when the phase waits for it at its end, so the phase is inside of `try`.
+        with state.meter.phase("adapter_serving"):
+            measured = adapter_serving.measure_serving(lm.model, saved, questions, answers, loaded.method.predict)
+        state.adapter_serving = measured
+    except BaseException as error:  # all other results are complete by now; this failure must not discard them
+        if is_interrupt(error):
+            raise
+        state.adapter_serving_error = f"{type(error).__name__}: {error}"
 
 
 def _split_rows(state: RunState, loaded: LoadedRun) -> Sequence[TaskRow]:

@@ -143,8 +143,9 @@ def _describe_failure(state: RunState, error: BaseException) -> tuple[Status, Fa
         message = f"code of the method or the task raised {describe_exception(error)}, which would end the program"
     if memory_limit.is_out_of_memory(error):
         status = "did-not-fit"
-        message = f"{_minimum_training_memory(state)}{memory_limit.describe_allocation(error)}: {error}"
-        memory_limit.lift_memory_limit()  # building the record needs memory too
+        in_use = memory_limit.describe_allocation(error, state.device)
+        message = f"{_minimum_training_memory(state)}{in_use}: {error}"
+        memory_limit.lift_memory_limit(state.device)  # building the record needs memory too
     return status, Failure(kind=type(error).__name__, message=message, trace=traceback.format_exc())
 
 
@@ -166,6 +167,7 @@ def _measured_cost(state: RunState) -> Cost:
             name: _with_estimated_peak(phase, estimated_bytes.get(name)) for name, phase in state.meter.phases.items()
         },
         memory_source=state.meter.memory_source,
+        energy_unmeasured=state.meter.energy_unmeasured,
         parameters=state.parameters,
         budget_usage=state.budget.usage() if state.budget else None,
         answering=state.answering,
@@ -188,15 +190,19 @@ def _with_estimated_peak(phase: Phase, added_bytes: int | None) -> Phase:
 def _describe_environment(state: RunState, measure_peak_flops: bool) -> Env:
     """Return machine, libraries and code of the run."""
     job = state.job
-    matmul_flops_per_s = None
+    matmul_rates = None
     if measure_peak_flops and "torch" in sys.modules and job.spec.split == "test":
         from bench.measurement import flops
 
-        matmul_flops_per_s = flops.measure_peak_flops(state.device)
+        matmul_rates = flops.measure_matmul_rates(state.device, job.spec.base.dtype)
     background_cores = state.background_load.background_cores()
-    return environment.describe_environment(
-        state.started, job.method_sha256, state.device, background_cores, matmul_flops_per_s, job.processes
+    env = environment.describe_environment(
+        state.started, job.method_sha256, state.device_name, background_cores, matmul_rates, job.processes
     )
+    if state.determinism is None:
+        return env
+    operations = tuple(state.determinism.operations)
+    return env.model_copy(update={"deterministic": not operations, "nondeterministic_operations": operations})
 
 
 if __name__ == "__main__":

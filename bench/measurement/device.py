@@ -85,6 +85,15 @@ def torch_device(device: str, local_rank: int | None = None) -> str:
     return "cpu"
 
 
+def device_name(device: str) -> str:
+    """Return the name of the GPU, or torch's name of another device, called in a worker."""
+    if not device.startswith("cuda"):
+        return device
+    import torch
+
+    return torch.cuda.get_device_name(device)
+
+
 def is_same_device(requested: str, recorded: str) -> bool:
     """Tell if a recorded run was made on the requested device.
 

@@ -14,8 +14,12 @@ EnergyCounter = Callable[[], float]
 """Returns joules since some fixed moment; only differences of two readings have a meaning."""
 
 
-def energy_counter(device: str, rapl_folder: Path = _RAPL_FOLDER, gpus: int = 1) -> EnergyCounter | None:
-    """Return a counter of the energy that a device draws, or None if no counter can be read.
+class EnergyUnavailable(Exception):
+    """The energy that a device draws cannot be read; the message is the reason."""
+
+
+def energy_counter(device: str, rapl_folder: Path = _RAPL_FOLDER, gpus: int = 1) -> EnergyCounter:
+    """Return a counter of the energy that a device draws.
 
     A GPU is read by NVML. On a CPU all processor packages are added up (RAPL,
     https://www.kernel.org/doc/html/latest/power/powercap/powercap.html). Both count everything that runs on the
@@ -25,11 +29,23 @@ def energy_counter(device: str, rapl_folder: Path = _RAPL_FOLDER, gpus: int = 1)
         device: Torch device name; for several GPUs the first of them.
         rapl_folder: Folder of the kernel's power capping zones.
         gpus: Number of GPUs of the run, all of which are counted.
+
+    Raises:
+        EnergyUnavailable: If no counter can be read.
     """
+    kind = device.partition(":")[0]
+    if kind not in ("cpu", "cuda"):
+        raise EnergyUnavailable(f"no energy counter of the device {kind} is supported")
     try:
-        return _gpus_counter(device, gpus) if device.partition(":")[0] == "cuda" else _packages_counter(rapl_folder)
-    except Exception:  # drivers and kernels without the counter raise errors of their own types
-        return None
+        return _gpus_counter(device, gpus) if kind == "cuda" else _packages_counter(rapl_folder)
+    except EnergyUnavailable:
+        raise
+    except ModuleNotFoundError:
+        raise EnergyUnavailable("the package nvidia-ml-py is missing: pip install 'adaptbench[gpu]'") from None
+    except PermissionError as error:
+        raise EnergyUnavailable(f"no permission to read {error.filename}") from None
+    except Exception as error:  # drivers and kernels without the counter raise errors of their own types
+        raise EnergyUnavailable(f"{type(error).__name__}: {error}") from None
 
 
 def _gpus_counter(device: str, gpus: int) -> EnergyCounter:
@@ -51,9 +67,11 @@ def _gpu_counter(torch_index: int) -> EnergyCounter:
     return lambda: nvml.nvmlDeviceGetTotalEnergyConsumption(handle) / 1e3
 
 
-def _packages_counter(rapl_folder: Path) -> EnergyCounter | None:
+def _packages_counter(rapl_folder: Path) -> EnergyCounter:
     packages = [_ProcessorPackage(folder) for folder in sorted(rapl_folder.glob("intel-rapl:?"))]
-    return (lambda: sum(package.read_joules() for package in packages)) if packages else None
+    if not packages:
+        raise EnergyUnavailable(f"this machine shows no energy counter of its processors in {rapl_folder}")
+    return lambda: sum(package.read_joules() for package in packages)
 
 
 class _ProcessorPackage:

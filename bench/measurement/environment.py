@@ -7,6 +7,7 @@ import platform
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 
@@ -56,7 +57,7 @@ def describe_environment(
     method_sha256: str,
     device: str,
     background_cores: float,
-    matmul_flops_per_s: float | None = None,
+    matmul_rates: Mapping[str, float] | None = None,
     processes: int = 1,
 ) -> Env:
     """Describe the machine, the packages and the code of a run; torch is not imported.
@@ -64,9 +65,9 @@ def describe_environment(
     Args:
         started: Start time of the run, in ISO format.
         method_sha256: Digest of the method's source.
-        device: Torch device name.
+        device: Name of the GPU, or torch's name of another device.
         background_cores: Mean number of cores that other processes kept busy.
-        matmul_flops_per_s: Measured float32 operations per second of the machine; None if not measured.
+        matmul_rates: Measured operations per second of matrix products by dtype; None if not measured.
         processes: Number of ranks that trained together.
     """
     torch = sys.modules.get("torch")
@@ -81,9 +82,10 @@ def describe_environment(
         cores=available_cores(),
         threads=torch.get_num_threads() if torch else None,
         memory_mib=psutil.virtual_memory().total // 2**20,
-        device=torch.cuda.get_device_name(device) if torch and device.startswith("cuda") else device,
+        device=device,
         processes=processes,
-        matmul_flops_per_s=matmul_flops_per_s,
+        matmul_flops_per_s=(matmul_rates or {}).get("float32"),
+        matmul_flops_per_s_by_dtype=dict(matmul_rates) if matmul_rates else None,
         background_cores=round(background_cores, 2),
         packages=package_versions(),
     )

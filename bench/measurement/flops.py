@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from math import prod
 from typing import Any
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from bench.measurement import memory_limit
 from bench.measurement.meter import synchronize
 
 MATRIX_SIDE = 1024
+CUDA_MATRIX_SIDE = 8192
+"""Side of the matrices on a CUDA device, which smaller ones do not fill."""
 REPEATS = 8
+MAX_SECONDS = 2.0
+"""Seconds that all repetitions together may take."""
 
 
 class FlopCounter:
@@ -43,9 +48,47 @@ class FlopCounter:
         return self.flops / self.tokens * tokens if self.tokens else 0.0
 
 
-def measure_peak_flops(device: str) -> float:
-    """Return the operations per second of a float32 matrix product, the best of a few."""
-    matrix = torch.rand(MATRIX_SIDE, MATRIX_SIDE, device=device)
+def measure_peak_flops(device: str, dtype: str = "float32") -> float:
+    """Return the operations per second of a large matrix product, the best of a few.
+
+    The matrices are smaller than usual if the memory that is left does not hold them, or if larger ones would take
+    seconds, as some dtypes do on a CPU.
+
+    Args:
+        device: Torch device name.
+        dtype: Name of the matrices' dtype.
+    """
+    max_side = CUDA_MATRIX_SIDE if device.partition(":")[0] == "cuda" else MATRIX_SIDE
+    side, flops_per_s = max_side // 8, 0.0
+    while True:
+        try:
+            seconds = _product_seconds(device, dtype, side)
+        except Exception as error:
+            if not flops_per_s or not memory_limit.is_out_of_memory(error):
+                raise
+            return flops_per_s
+        flops_per_s = 2 * side**3 / seconds
+        if side == max_side or 8 * REPEATS * seconds > MAX_SECONDS:  # twice the side takes eight times as long
+            return flops_per_s
+        side *= 2
+
+
+def measure_matmul_rates(device: str, dtype: str) -> dict[str, float]:
+    """Return the rates of a large matrix product by dtype, in operations per second.
+
+    The dtypes are float32 and that of the run. A rate that cannot be measured is missing, e.g. after an error of the
+    device that the process cannot recover from.
+    """
+    rates = {}
+    for name in dict.fromkeys(("float32", dtype)):
+        with suppress(Exception):  # the errors of a broken device have types of their own
+            rates[name] = measure_peak_flops(device, name)
+    return rates
+
+
+def _product_seconds(device: str, dtype: str, side: int) -> float:
+    """Return the seconds of the fastest of a few products of square matrices."""
+    matrix = torch.rand(side, side, device=device).to(getattr(torch, dtype))
     best_seconds = float("inf")
     for _ in range(REPEATS):
         synchronize(device)
@@ -53,7 +96,7 @@ def measure_peak_flops(device: str) -> float:
         matrix @ matrix
         synchronize(device)
         best_seconds = min(best_seconds, time.perf_counter() - start)
-    return float(2 * MATRIX_SIDE**3 / best_seconds)
+    return best_seconds
 
 
 def _added_formulas() -> dict[Any, Callable[..., int]]:
@@ -96,7 +139,7 @@ def _linear_layer(inputs: Shape, weight: Shape, *_: Any, **__: Any) -> int:
 
 
 def _linear_layer_4bit(inputs: Shape, packed: Shape, weight: Shape, *_: Any, **__: Any) -> int:
-    """Return the operations of a linear layer whose weight (columns, inner) is packed into another shape."""
+    """Return the operations of a linear layer with a packed weight of the shape (columns, inner)."""
     return _linear_layer(inputs, weight)
 
 
@@ -106,7 +149,10 @@ def _linear_layer_8bit_mixed(inputs: Shape, rounded: Shape, weight: Shape, *_: A
 
 
 def _grouped_product(left: Shape, right: Shape, *_: Any, **__: Any) -> int:
-    """Return the operations of products of groups; an operand without a third dimension is cut into the groups."""
+    """Return the operations of products of groups.
+
+    An operand without a third dimension is cut into the groups.
+    """
     groups = left[0] if len(left) == len(right) == 3 else 1
     return 2 * groups * left[-2] * left[-1] * right[-1]
 

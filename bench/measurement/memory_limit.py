@@ -2,16 +2,39 @@
 
 from __future__ import annotations
 
+import errno
 import re
 import sys
-from collections.abc import Callable, Sequence
-from typing import TypeVar
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from typing import Any, TypeVar
 
 from bench.errors import UserError
 from bench.measurement.environment import process_memory
 from bench.measurement.meter import MIB
 
 NO_LIMIT_HINT = "remove 'memory' from --budget"
+DEVICE_PHRASES = (
+    r"\b((?i:cuda|hip)\w*|MPS|XPU|NCCL|Triton Error)\b[^\n]*\bout of memory\b",
+    r"\bFailed to CUDA (host )?[cm]alloc\b",  # NCCL
+    r"\b(CUBLAS|CUDNN|CUSOLVER|CUSPARSE|CUFFT|HIPBLAS|HIPSOLVER|HIPSPARSE|MIOPEN)_(STATUS_)?ALLOC(ATION)?_FAILED\b",
+    r"\bCUDNN_STATUS_INTERNAL_ERROR_(HOST|DEVICE)_ALLOCATION_FAILED\b",
+    r"\bCURAND_STATUS_ALLOCATION_FAILED\b",
+    r"\brocblas_status_memory_error\b",
+    r"\b(cudaErrorMemoryAllocation|hipErrorOutOfMemory|CUDA_ERROR_OUT_OF_MEMORY|NVRTC_ERROR_OUT_OF_MEMORY)\b",
+    r"^Error out of memory at line \d+ in file",  # bitsandbytes prints this and ends the process
+)
+"""Words by which libraries say that memory of the device ran out, as regular expressions."""
+HOST_PHRASES = (
+    r"can't allocate memory",
+    r"\bDefaultCPUAllocator: not enough memory\b",
+    r"\b[Cc]annot allocate memory\b",
+    r"\bbad_alloc\b",
+    r"\bmemory allocation of \d+ bytes failed\b",  # Rust prints this and ends the process
+)
+"""Words by which libraries say that memory of the machine ran out, as regular expressions."""
+CODE_ERRORS = (ArithmeticError, AssertionError, AttributeError, LookupError, NameError, TypeError, ValueError)
+"""Errors of code and values, whose messages may quote any text."""
 
 Row = TypeVar("Row")
 Result = TypeVar("Result")
@@ -54,8 +77,17 @@ def set_memory_limit(limit_bytes: int, device: str) -> None:
     resource.setrlimit(resource.RLIMIT_DATA, (mapped_limit, resource.getrlimit(resource.RLIMIT_DATA)[1]))
 
 
-def lift_memory_limit() -> None:
-    """Remove the limit from this process, so that a failure can be recorded."""
+def lift_memory_limit(device: str) -> None:
+    """Remove the limit from this process, so that a failure can be recorded.
+
+    Args:
+        device: Torch device name that the limit was set for.
+    """
+    if device.partition(":")[0] == "cuda":
+        import torch
+
+        with suppress(Exception):  # a device that an error has broken raises again
+            torch.cuda.set_per_process_memory_fraction(1.0)
     if sys.platform == "linux":
         import resource
 
@@ -75,22 +107,58 @@ def can_recover_from_oom(device: str) -> bool:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Tell if an error of Python, NumPy or torch (CPU or CUDA) says that memory ran out."""
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
-        return True
-    phrases = ("can't allocate memory", "bad_alloc")
-    return isinstance(error, RuntimeError) and any(phrase in str(error) for phrase in phrases)
+    """Tell if an error, or the error that it was raised from, says that memory ran out.
+
+    Memory may be that of the machine or of a device; the error may be of Python, NumPy, torch or a library of CUDA.
+    """
+    return any(
+        isinstance(cause, MemoryError)
+        or type(cause).__name__ == "OutOfMemoryError"
+        or (isinstance(cause, OSError) and cause.errno == errno.ENOMEM)
+        or (not isinstance(cause, CODE_ERRORS) and says_out_of_memory(str(cause)))
+        for cause in _causes(error)
+    )
 
 
-def describe_allocation(error: BaseException) -> str:
-    """Describe the memory in use and the allocation that failed, as far as they are known."""
-    requested = re.search(r"tried to allocate ([\d.]+) ?(bytes|[KMG]iB)", str(error), re.IGNORECASE)
-    in_use = f"{process_memory('VmRSS') / MIB:.0f} MiB in use" if sys.platform == "linux" else ""
+def says_out_of_memory(text: str) -> bool:
+    """Tell if a message or a line of a log says that memory ran out."""
+    return _matches(DEVICE_PHRASES, text) or _matches(HOST_PHRASES, text)
+
+
+def describe_allocation(error: BaseException, device: str = "cpu") -> str:
+    """Describe the memory in use and the allocation that failed, as far as they are known.
+
+    Memory in use is that of the device if its memory ran out, or else that of this process.
+
+    Args:
+        error: An error for which `is_out_of_memory` is True.
+        device: Torch device name of the run.
+    """
+    is_device_error = any(
+        type(cause).__name__ == "OutOfMemoryError" or _matches(DEVICE_PHRASES, str(cause)) for cause in _causes(error)
+    )
+    in_use = _device_memory_in_use(device) if is_device_error else _host_memory_in_use()
+    text = "; ".join(map(str, _causes(error)))
+    requested = re.search(
+        r"(?:tried|unable) to allocate ([\d.]+) ?(bytes|[KMGTPE]iB)|allocation of (\d+) (bytes) failed",
+        text,
+        re.IGNORECASE,
+    )
     if requested is None:
         return in_use
-    amount, unit = requested[1], requested[2]
+    amount, unit = requested[1] or requested[3], requested[2] or requested[4]
     size = f"{float(amount) / MIB:.0f} MiB" if unit == "bytes" else f"{amount} {unit}"
     return f"{in_use}, {size} more requested" if in_use else f"{size} more requested"
+
+
+def release_cached_memory() -> None:
+    """Return the memory that torch's allocator on CUDA keeps for later tensors to the device.
+
+    Libraries that allocate by themselves, such as cuBLAS, cannot use it otherwise.
+    """
+    torch: Any = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_initialized():
+        torch.cuda.empty_cache()
 
 
 def run_halving_on_oom(work: Callable[[Sequence[Row]], Sequence[Result]], rows: Sequence[Row]) -> list[Result]:
@@ -101,5 +169,45 @@ def run_halving_on_oom(work: Callable[[Sequence[Row]], Sequence[Result]], rows: 
         if len(rows) < 2 or not is_out_of_memory(error):
             raise
     # The retry is outside of `except`, because the traceback keeps the tensors of the failed attempt alive.
+    release_cached_memory()
     middle = len(rows) // 2
     return run_halving_on_oom(work, rows[:middle]) + run_halving_on_oom(work, rows[middle:])
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """Yield an error, those that it was raised from, and those of a group."""
+    causes, pending = dict[int, BaseException](), [error]  # by identity, since an error may be its own cause
+    while pending:
+        cause = pending.pop()
+        if id(cause) in causes:
+            continue
+        causes[id(cause)] = cause
+        yield cause
+        pending += cause.exceptions if isinstance(cause, BaseExceptionGroup) else ()
+        pending += [cause.__cause__] if cause.__cause__ is not None else []
+
+
+def _matches(phrases: Sequence[str], text: str) -> bool:
+    return any(re.search(phrase, text, re.MULTILINE) for phrase in phrases)
+
+
+def _device_memory_in_use(device: str) -> str:
+    """Return the memory that torch holds on a device, in words; empty if it cannot be read."""
+    torch: Any = sys.modules.get("torch")
+    try:
+        if device.partition(":")[0] == "cuda":
+            allocated, reserved = torch.cuda.memory_allocated(device), torch.cuda.memory_reserved(device)
+            return f"{allocated / MIB:.0f} MiB in use on the device ({reserved / MIB:.0f} MiB reserved)"
+        if device == "mps":
+            return f"{torch.mps.current_allocated_memory() / MIB:.0f} MiB in use on the device"
+    except Exception:  # a device in an unknown state may raise anything, and the error above matters more
+        return ""
+    return _host_memory_in_use()
+
+
+def _host_memory_in_use() -> str:
+    """Return the resident memory of this process, in words; empty if it cannot be read."""
+    try:
+        return f"{process_memory('VmRSS') / MIB:.0f} MiB in use"
+    except (LookupError, OSError):
+        return ""

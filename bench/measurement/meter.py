@@ -41,7 +41,13 @@ class Meter:
         self.phases: dict[str, Phase] = {}
         self._open_phase: str | None = None
         self._memory = _memory_reader(device)
-        self._read_joules = energy.energy_counter(device, gpus=devices)
+        self.energy_unmeasured: str | None = None
+        """Reason why energy is not measured."""
+        self._read_energy: energy.EnergyCounter | None = None
+        try:
+            self._read_energy = energy.energy_counter(device, gpus=devices)
+        except energy.EnergyUnavailable as error:
+            self.energy_unmeasured = str(error)
 
     @property
     def memory_source(self) -> str:
@@ -70,7 +76,7 @@ class Meter:
         self._open_phase = name
         start_mib = self._memory.start(reset_peak=not since_process_start)
         synchronize(self.device)
-        start_joules = self._read_joules() if self._read_joules else 0.0
+        start_joules = self._joules()
         if since_process_start:
             start_wall, start_cpu = _process_start(), 0.0
         else:
@@ -81,16 +87,40 @@ class Meter:
             synchronize(self.device)
         finally:
             wall_s, cpu_s = time.perf_counter() - start_wall, time.process_time() - start_cpu
-            peak_mib, reserved_mib = self._memory.stop()
+            peak_mib, reserved_mib = self._stop_memory()
             self.phases[name] = Phase(
                 wall_s=round(wall_s, 6),
                 cpu_s=round(cpu_s, 6),
                 start_mib=start_mib,
                 peak_mib=peak_mib,
                 reserved_mib=reserved_mib,
-                energy_j=round(self._read_joules() - start_joules, 3) if self._read_joules else None,
+                energy_j=self._joules_since(start_joules),
             )
             self._open_phase = None
+
+    def _joules(self) -> float | None:
+        """Return the reading of the energy counter; None without one, or if it has failed."""
+        if self._read_energy is None:
+            return None
+        try:
+            return self._read_energy()
+        except Exception as error:  # a counter that fails must not end the run
+            self._read_energy, self.energy_unmeasured = None, f"{type(error).__name__}: {error}"
+            return None
+
+    def _joules_since(self, start_joules: float | None) -> float | None:
+        end_joules = self._joules()
+        return None if start_joules is None or end_joules is None else round(end_joules - start_joules, 3)
+
+    def _stop_memory(self) -> tuple[float | None, float | None]:
+        """Return the peaks of the open phase; None if they cannot be read.
+
+        A device that is broken by an error of the phase may raise again, which would hide that error.
+        """
+        try:
+            return self._memory.stop()
+        except Exception:
+            return None, None
 
 
 def measure_latency(

@@ -21,7 +21,9 @@ class Phase(FrozenModel):
         None, description="peak MiB as estimated before the phase: start_mib plus what the phase adds; null: none"
     )
     energy_j: NonNegativeFloat | None = Field(
-        None, description="joules drawn by the whole device during the phase; null: the machine does not report it"
+        None,
+        description="joules drawn by the whole device during the phase; null: not measured, for the reason in "
+        "cost.energy_unmeasured",
     )
 
     def continued_from(self, earlier: Phase | None) -> Phase:
@@ -138,6 +140,9 @@ class Cost(FrozenModel):
     )
     memory_source: Line = Field(
         description="VmHWM, cuda-allocator or psutil-sampling; values of different sources are not comparable"
+    )
+    energy_unmeasured: Line | None = Field(
+        None, description="reason why energy was not measured; null: it was, or an old record without this field"
     )
     parameters: Parameters | None = Field(description="null: no model was loaded, or the run failed earlier")
     budget_usage: BudgetUsage | None = Field(description="null: the run failed before training")

@@ -86,7 +86,20 @@ class Env(FrozenModel):
     matmul_flops_per_s: NonNegativeFloat | None = Field(
         None,
         description="float32 operations per second of a large matrix product, measured after the run; "
-        "null: torch was not used",
+        "null: torch was not used, or it could not be measured",
+    )
+    matmul_flops_per_s_by_dtype: dict[Line, NonNegativeFloat] | None = Field(
+        None,
+        description="operations per second of that product by dtype: float32, and the dtype of the run; null: not "
+        "measured, or an old record without this field",
+    )
+    deterministic: bool | None = Field(
+        None,
+        description="true: on CUDA, all operations had a deterministic algorithm; false: some had none, so that equal "
+        "settings may give other answers; null: not known (another device, or an old record)",
+    )
+    nondeterministic_operations: tuple[Line, ...] = Field(
+        (), description="operations that had no deterministic algorithm, as torch names them"
     )
     background_cores: NonNegativeFloat = Field(description="mean number of cores that other processes kept busy")
     packages: dict[Line, Line] = Field(description="versions of the libraries that can change a result")

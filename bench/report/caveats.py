@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -49,6 +50,13 @@ def _run_caveats(record: Record, translate: Translate) -> Iterator[str]:
         return
     name = f"{record.spec.method.name} seed {record.spec.seed}"
     usage, answering = record.cost.budget_usage, record.cost.answering
+    if record.env and record.env.deterministic is False:
+        yield translate(
+            "{name}: not deterministic on {device}, so the same settings may give other answers ({operations}).",
+            name=name,
+            device=record.env.device,
+            operations=", ".join(record.env.nondeterministic_operations),
+        )
     if usage and usage.stopped_by in ("seconds", "tokens"):
         yield translate(
             "{name}: the budget of {limit} was used up after {steps} steps.",
@@ -76,6 +84,16 @@ def _run_caveats(record: Record, translate: Translate) -> Iterator[str]:
         yield translate(
             "{name}: adapter serving was not measured: {why}", name=name, why=record.cost.adapter_serving_error
         )
+
+
+def describe_energy(records: Sequence[Record], translate: Translate = untranslated) -> list[str]:
+    """Return a sentence for each reason why the energy of some runs was not measured."""
+    costs = [record.cost for record in records if record.cost]
+    reasons = Counter(cost.energy_unmeasured for cost in costs if cost.energy_unmeasured)
+    return [
+        translate("Energy was not measured in {runs} of {all} runs: {why}.", runs=runs, all=len(records), why=reason)
+        for reason, runs in reasons.items()
+    ]
 
 
 def describe_disturbances(records: Sequence[Record], translate: Translate = untranslated) -> list[str]:

@@ -81,6 +81,12 @@ def _cost_columns(translate: Translate) -> list[TableColumn]:
         ),
         TableColumn(translate("training time"), translate("mean over seeds"), lambda row: row.train_s, duration),
         TableColumn(
+            translate("training energy (J)"),
+            translate("joules drawn by the whole device during training, mean over seeds"),
+            lambda row: row.train_joules,
+            units.format_integer,
+        ),
+        TableColumn(
             translate("peak memory (MiB)"),
             translate("maximum over all phases and seeds"),
             lambda row: row.peak_mib,

@@ -78,7 +78,8 @@ class SectionView:
     @cached_property
     def caveats(self) -> list[str]:
         """Everything that limits what the table says."""
-        return caveats.list_caveats(self.task_results, self.translate)
+        records, translate = self.task_results.records, self.translate
+        return [*caveats.list_caveats(self.task_results, translate), *caveats.describe_energy(records, translate)]
 
     @cached_property
     def columns(self) -> list[TableColumn]:

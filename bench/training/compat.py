@@ -83,6 +83,27 @@ def wrap_training_step(trainer: Any, make_context: Callable[[Any], AbstractConte
     trainer.training_step = wrapped_training_step
 
 
+def repeat_training_step(trainer: Any, run: Callable[[Callable[[], Any], Callable[[], None]], Any]) -> None:
+    """Run every training step of a micro-batch by `run(step, undo)`.
+
+    `undo` removes the gradients that a failed step has left. It raises RuntimeError if those of earlier micro-batches
+    would be lost.
+    """
+    training_step = trainer.training_step
+
+    def repeatable_training_step(model: Any, *args: Any, **kwargs: Any) -> Any:
+        has_gradients = any(weight.grad is not None for weight in model.parameters())
+
+        def undo() -> None:
+            if has_gradients:
+                raise RuntimeError("an operation of this micro-batch has no deterministic algorithm, unlike the others")
+            model.zero_grad(set_to_none=True)
+
+        return run(lambda: training_step(model, *args, **kwargs), undo)
+
+    trainer.training_step = repeatable_training_step
+
+
 def observe_training_losses(trainer: Any, observe: Callable[[Any], None]) -> None:
     """Call `observe` with the loss of every micro-batch, a detached tensor."""
     training_step = trainer.training_step

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import torch
 
-from bench.measurement import memory_limit
+from bench.measurement import determinism, memory_limit
 from bench.method import LM
 from bench.training import distributed
 
@@ -64,5 +64,5 @@ def _dry_run_step(lm: LM, rows: RowGroup) -> None:
     lm.model.train()
     cuda_devices = [lm.model.device] if lm.model.device.type == "cuda" else []
     with torch.random.fork_rng(devices=cuda_devices):  # dropout must not advance the random state of the run
-        lm.loss(rows).backward()
+        determinism.run_strictly(lambda: lm.loss(rows).backward(), lambda: lm.model.zero_grad(set_to_none=True))
     del held, reserve

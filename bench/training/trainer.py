@@ -14,7 +14,7 @@ from datasets import Dataset
 from transformers import DataCollatorWithPadding, PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 from trl import SFTConfig, SFTTrainer
 
-from bench.measurement import memory_estimate
+from bench.measurement import determinism, memory_estimate
 from bench.measurement.flops import FlopCounter
 from bench.method import LM, Budget, Diverged, TrainingData
 from bench.modeling.scoring import IGNORE_INDEX
@@ -164,6 +164,7 @@ def run_trainer(trainer: Any, callback: BudgetCallback) -> None:
     compat.observe_training_losses(trainer, callback.note_loss)
     if callback.can_afford_step(step=0):
         counter = _count_first_step(trainer)
+        compat.repeat_training_step(trainer, determinism.run_strictly)
         trainer.train()
         budget.flops = (budget.flops or 0.0) + counter.scaled_to(callback.tokens)
     precision.cast_trained_to_model_dtype(lm.model)

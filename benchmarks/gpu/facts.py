@@ -14,7 +14,8 @@ from collections.abc import Callable
 
 import torch
 
-from bench.measurement import device, energy, flops, memory_limit
+from bench.measurement import device, flops, memory_limit
+from bench.measurement.meter import Meter
 
 PACKAGES = ("torch", "transformers", "peft", "trl", "bitsandbytes", "accelerate", "datasets", "numpy")
 MIB = 2**20
@@ -40,7 +41,7 @@ def print_card() -> None:
     print(torch.cuda.get_device_name(), torch.cuda.get_device_capability(), "bytes free, total:",
           torch.cuda.mem_get_info())  # fmt: skip
     print(f"GPUs: {device.count_gpus()}; torch has CUDA: {device.torch_has_cuda()}; "
-          f"energy counter: {energy.energy_counter('cuda') is not None}")  # fmt: skip
+          f"energy: {Meter('cuda').energy_unmeasured or 'measured'}")  # fmt: skip
 
 
 @part

@@ -12,13 +12,18 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import psutil
 import pytest
-from conftest import Bench, MakeTask
+import torch
+from conftest import Bench, MakeRecord, MakeTask
 
-from bench.execution import launcher, plan, progress
+from bench.execution import launcher, phases, plan, progress, worker
+from bench.execution.job import Job
+from bench.execution.phases import RunState
+from bench.measurement import adapter_serving
 from bench.modeling.checkpoint import Checkpoint
 from bench.records import Record, read_all
 
@@ -367,6 +372,79 @@ def test_run_method_raises_or_exits_is_an_error_with_its_message(
     assert record.status == "error"
     assert record.error is not None and record.error.kind == kind
     assert record.error.message and record.error.message in process.stdout.replace("\n", " ")
+
+
+def test_run_ended_by_library_without_memory_did_not_fit(
+    run_bench: Bench, arguments: list[str], write_method: WriteMethod, tmp_path: Path
+) -> None:
+    last_words = "Error out of memory at line 380 in file /src/csrc/ops.cu"
+    body = f"os.write(2, b{last_words!r})\nos._exit(1)"
+    process = run_bench(*arguments, "--methods", write_method("ended", body))
+    assert process.returncode == 0, process.stderr
+    record = records_by_method(tmp_path / "results")["ended"]
+    assert record.status == "did-not-fit"
+    assert record.error is not None and record.error.message.endswith(last_words)
+
+
+def raise_device_error(*_: Any, **__: Any) -> Any:
+    raise torch.AcceleratorError("CUDA error: device-side assert triggered")
+
+
+@pytest.fixture
+def broken_gpu(make_record: MakeRecord, monkeypatch: pytest.MonkeyPatch) -> RunState:
+    """State of a run on a GPU that an error has broken: whatever touches the device raises."""
+    job = Job(spec=make_record().spec, command=(), method_sha256="x", device="cuda")
+    for name in ("get_device_name", "memory_allocated", "memory_reserved", "set_per_process_memory_fraction"):
+        monkeypatch.setattr(torch.cuda, name, raise_device_error)
+    monkeypatch.setattr(torch, "rand", raise_device_error)
+    return RunState(job, lambda progress: None, device="cuda:0", device_name="NVIDIA H200")
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (RuntimeError("CUDA error: device-side assert triggered"), "error"),
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."), "did-not-fit"),
+        (None, "ok"),
+    ],
+)
+def test_record_run_device_broken_at_the_end_is_still_a_record(
+    broken_gpu: RunState, error: Exception | None, status: str
+) -> None:
+    def run_phases(state: RunState) -> None:
+        if error is not None:
+            raise error
+
+    record = worker.record_run(broken_gpu, run_phases)
+    assert record.status == status
+    assert record.env is not None and record.env.device == "NVIDIA H200"
+    assert record.env.matmul_flops_per_s is None and record.env.matmul_flops_per_s_by_dtype is None
+
+
+def test_measure_adapter_serving_that_breaks_the_device_keeps_the_run(
+    broken_gpu: RunState, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    loaded: Any = SimpleNamespace(
+        lm=SimpleNamespace(model=None), task=SimpleNamespace(splits={"test": ()}), method=SimpleNamespace(predict=None)
+    )
+    monkeypatch.setattr(adapter_serving, "can_serve", lambda model, saved: True)
+    monkeypatch.setattr(adapter_serving, "measure_serving", lambda *_: None)
+    broken_gpu.meter.device = "cuda:0"
+    # The error of a kernel is reported when the meter waits for the device at the end of the phase.
+    monkeypatch.setattr("bench.measurement.meter.synchronize", WaitThatFails())
+    phases.measure_adapter_serving(broken_gpu, loaded, tmp_path, [])
+    assert broken_gpu.adapter_serving_error is not None and "device-side assert" in broken_gpu.adapter_serving_error
+
+
+class WaitThatFails:
+    """Waits for the device at the beginning of a phase, and fails at its end."""
+
+    calls = 0
+
+    def __call__(self, device: str) -> None:
+        self.calls += 1
+        if self.calls > 1:
+            raise_device_error()
 
 
 def plan_jobs(arguments: list[str], methods: str, budget: str) -> list[Any]:

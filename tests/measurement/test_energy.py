@@ -23,7 +23,6 @@ def test_energy_counter_two_packages_adds_them(tmp_path: Path) -> None:
     write_package(tmp_path, 0, 10)
     write_package(tmp_path, 1, 100)
     read_joules = energy.energy_counter("cpu", tmp_path)
-    assert read_joules is not None
     start = read_joules()
     write_package(tmp_path, 0, 12.5)
     write_package(tmp_path, 1, 101)
@@ -33,7 +32,6 @@ def test_energy_counter_two_packages_adds_them(tmp_path: Path) -> None:
 def test_energy_counter_overflow_is_followed(tmp_path: Path) -> None:
     write_package(tmp_path, 0, 999, counter_range=int(1000e6))
     read_joules = energy.energy_counter("cpu", tmp_path)
-    assert read_joules is not None
     start = read_joules()
     write_package(tmp_path, 0, 4, counter_range=int(1000e6))
     assert read_joules() - start == pytest.approx(5)
@@ -43,7 +41,6 @@ def test_energy_counter_zone_inside_package_is_not_counted(tmp_path: Path) -> No
     write_package(tmp_path, 0, 1)
     (tmp_path / "intel-rapl:0:0").mkdir()  # the cores of package 0
     read_joules = energy.energy_counter("cpu", tmp_path)
-    assert read_joules is not None
     assert read_joules() == 0
 
 
@@ -59,14 +56,34 @@ def test_energy_counter_several_gpus_adds_visible_ones(monkeypatch: pytest.Monke
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3, GPU-1f,0")
     for device, gpus, joules in (("cuda", 1, 1), ("cuda:0", 2, 21), ("cuda:0", 3, 421), ("cuda:1", 1, 20)):
         read_joules = energy.energy_counter(device, gpus=gpus)
-        assert read_joules is not None and read_joules() == joules
-    assert energy.energy_counter("cuda:0", gpus=5) is None  # not all of them can be read
+        assert read_joules() == joules
+    with pytest.raises(energy.EnergyUnavailable):
+        energy.energy_counter("cuda:0", gpus=5)  # not all of them can be read
 
 
-def test_energy_counter_nothing_readable_is_none(tmp_path: Path) -> None:
-    assert energy.energy_counter("cpu", tmp_path) is None
-    package = write_package(tmp_path, 0, 1)
-    (package / "energy_uj").unlink()
-    assert energy.energy_counter("cpu", tmp_path) is None
-    read_joules = energy.energy_counter("cuda:0")
-    assert read_joules is None or read_joules() >= 0
+def deny(*_: object) -> None:
+    raise PermissionError(13, "Permission denied", "/sys/class/powercap/intel-rapl:0/energy_uj")
+
+
+class NVMLError(Exception):
+    """As raised for a GPU without a counter."""
+
+
+def test_energy_counter_nothing_readable_tells_the_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def reason(device: str) -> str:
+        with pytest.raises(energy.EnergyUnavailable) as error:
+            energy.energy_counter(device, tmp_path)
+        return str(error.value)
+
+    def fail(*_: object) -> None:
+        raise NVMLError("Not Supported")
+
+    assert "no energy counter of its processors" in reason("cpu")
+    assert reason("mps") == "no energy counter of the device mps is supported"
+    monkeypatch.setitem(sys.modules, "pynvml", None)
+    assert reason("cuda") == "the package nvidia-ml-py is missing: pip install 'adaptbench[gpu]'"
+    monkeypatch.setitem(sys.modules, "pynvml", types.SimpleNamespace(nvmlInit=fail))
+    assert reason("cuda:0") == "NVMLError: Not Supported"
+    write_package(tmp_path, 0, 1)
+    monkeypatch.setattr(Path, "read_text", deny)
+    assert reason("cpu") == "no permission to read /sys/class/powercap/intel-rapl:0/energy_uj"

@@ -91,3 +91,28 @@ def test_flop_counter_counts_attention_like_its_products() -> None:
 
 def test_measure_peak_flops_is_plausible_rate() -> None:
     assert 1e8 < flops.measure_peak_flops("cpu") < 1e15
+
+
+def test_measure_matmul_rates_names_float32_and_dtype_of_run() -> None:
+    assert set(flops.measure_matmul_rates("cpu", "float32")) == {"float32"}
+    rates = flops.measure_matmul_rates("cpu", "bfloat16")
+    assert set(rates) == {"float32", "bfloat16"} and min(rates.values()) > 1e6
+
+
+def test_measure_peak_flops_takes_matrices_that_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    sides = []
+    make_matrix = torch.rand
+
+    def make_small_matrix(side: int, *args: Any, **kwargs: Any) -> Any:
+        sides.append(side)
+        if side > 256:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 256.00 MiB.")
+        return make_matrix(side, *args, **kwargs)
+
+    monkeypatch.setattr(torch, "rand", make_small_matrix)
+    assert flops.measure_peak_flops("cpu") > 1e6
+    assert sides == [128, 256, 512]
+
+
+def test_measure_matmul_rates_broken_device_is_not_measured() -> None:
+    assert flops.measure_matmul_rates("cuda:99", "bfloat16") == {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -59,7 +60,7 @@ try:
     print("fits")
 except RuntimeError as error:
     print(memory_limit.is_out_of_memory(error), memory_limit.describe_allocation(error))
-memory_limit.lift_memory_limit()
+memory_limit.lift_memory_limit("cpu")
 torch.ones(100 * 2**18)
 """
     output = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
@@ -98,3 +99,87 @@ def test_run_halving_on_oom_passes_other_errors_on() -> None:
 
     with pytest.raises(RuntimeError, match="shapes differ"):
         memory_limit.run_halving_on_oom(fail, [1, 2])
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        OSError(errno.ENOMEM, "Cannot allocate memory"),
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 14 GiB"),
+        RuntimeError("CUDA error: out of memory\nCUDA kernel errors might be asynchronously reported"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+        RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),
+        RuntimeError("cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED"),
+        RuntimeError("cusolver error: CUSOLVER_STATUS_ALLOC_FAILED, when calling `cusolverDnCreate(handle)`"),
+        RuntimeError("ncclUnhandledCudaError: Call to CUDA failed. Last error:\nCuda failure 2 'out of memory'"),
+        RuntimeError("Triton Error [CUDA]: out of memory"),
+        RuntimeError("MPS backend out of memory (MPS allocated: 9.05 GB, max allowed: 9.07 GB)"),
+        RuntimeError("HIP error: out of memory"),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:124] DefaultCPUAllocator: can't allocate memory: you tried"),
+        RuntimeError("unable to mmap 123 bytes from file <weights>: Cannot allocate memory (12)"),
+        RuntimeError("std::bad_alloc"),
+        Exception("Cannot allocate memory (os error 12)"),
+        ExceptionGroup("ranks", [ValueError("no"), MemoryError()]),
+    ],
+    ids=str,
+)
+def test_out_of_memory_is_recognized_in_all_words(error: Exception) -> None:
+    assert memory_limit.is_out_of_memory(error)
+    try:
+        raise ValueError("the batch cannot be computed") from error
+    except ValueError as wrapped:
+        assert memory_limit.is_out_of_memory(wrapped)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("CUDA error: device-side assert triggered"),
+        RuntimeError("CUDA error: an illegal memory access was encountered"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_NOT_INITIALIZED when calling `cublasCreate(handle)`"),
+        RuntimeError("out of resource: shared memory, Required: 147456, Hardware limit: 101376"),
+        ValueError("the answer 'CUDA out of memory' is no label"),
+        OSError(errno.ENOENT, "No such file or directory"),
+    ],
+    ids=str,
+)
+def test_other_errors_are_not_out_of_memory(error: Exception) -> None:
+    assert not memory_limit.is_out_of_memory(error)
+
+
+def fake_cuda(monkeypatch: pytest.MonkeyPatch, **functions: Any) -> None:
+    """Let torch appear to hold 3 MiB of tensors in 5 MiB of a GPU."""
+    defaults = {"memory_allocated": lambda device: 3 * 2**20, "memory_reserved": lambda device: 5 * 2**20}
+    for name, function in (defaults | functions).items():
+        monkeypatch.setattr(torch.cuda, name, function)
+
+
+def test_describe_allocation_tells_memory_of_what_ran_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    fake_cuda(monkeypatch)
+    on_device = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+    held = "3 MiB in use on the device (5 MiB reserved)"
+    assert memory_limit.describe_allocation(on_device, "cuda:0") == f"{held}, 2.00 GiB more requested"
+    assert memory_limit.describe_allocation(RuntimeError("CUBLAS_STATUS_ALLOC_FAILED"), "cuda") == held
+    on_host = MemoryError("Unable to allocate 1.00 TiB for an array with shape (1099511627776,)")
+    assert "on the device" not in memory_limit.describe_allocation(on_host, "cuda:0")
+    assert memory_limit.describe_allocation(on_host, "cuda:0").endswith("1.00 TiB more requested")
+
+    def fail(device: str) -> int:
+        raise RuntimeError("CUDA error: unspecified launch failure")
+
+    fake_cuda(monkeypatch, memory_allocated=fail)
+    assert memory_limit.describe_allocation(on_device, "cuda:0") == "2.00 GiB more requested"
+
+
+def test_memory_limit_on_cuda_is_set_and_lifted_as_fraction(monkeypatch: pytest.MonkeyPatch) -> None:
+    fractions: list[float] = []
+    properties = SimpleNamespace(total_memory=2**34)
+    fake_cuda(
+        monkeypatch,
+        get_device_properties=lambda device: properties,
+        set_per_process_memory_fraction=lambda fraction, *_: fractions.append(fraction),
+    )
+    memory_limit.set_memory_limit(2**32, "cuda:0")
+    memory_limit.lift_memory_limit("cuda:0")
+    assert fractions == [0.25, 1.0]

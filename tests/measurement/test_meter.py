@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from bench.measurement import energy
 from bench.measurement.meter import MAX_TIMED_QUERIES, MIN_TIMED_QUERIES, Meter, measure_latency
 
 ROOT = Path(__file__).parents[2]
@@ -225,3 +226,27 @@ def test_measure_latency_times_single_queries_and_fewer_if_slow() -> None:
     answers, milliseconds = measure_latency(predict, questions, seconds=0)
     assert len(answers) == len(milliseconds) == MIN_TIMED_QUERIES
     assert measure_latency(predict, []) == ([], ())
+
+
+def fail(*_: object, **__: object) -> float:
+    raise RuntimeError("CUDA error: device-side assert triggered")
+
+
+def test_phase_broken_instruments_keep_the_error_of_the_body(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(energy, "energy_counter", lambda *args, **kwargs: iter([1.0]).__next__)
+    meter = Meter()
+    with pytest.raises(ZeroDivisionError), meter.phase("fit"):
+        monkeypatch.setattr("bench.measurement.meter.process_memory", fail)
+        1 / 0  # noqa: B018
+    phase = meter.phases["fit"]
+    assert (phase.peak_mib, phase.energy_j) == (None, None)
+    assert meter.energy_unmeasured is not None and "StopIteration" in meter.energy_unmeasured
+
+
+def test_phase_energy_is_difference_of_readings(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(energy, "energy_counter", lambda *args, **kwargs: iter([1.0, 3.5]).__next__)
+    meter = Meter()
+    with meter.phase("fit"):
+        pass
+    assert meter.phases["fit"].energy_j == 2.5
+    assert meter.energy_unmeasured is None

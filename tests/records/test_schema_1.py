@@ -212,6 +212,7 @@ def test_full_record_has_every_optional_field() -> None:
     # Schema 1 ended before these were counted or tried.
     expected |= {f"cost.answering.{name}_answers" for name in ("generated", "cut", "repeating")}
     expected.add("cost.answering.unused_fast_paths")
+    expected |= {"cost.energy_unmeasured", "env.deterministic", "env.matmul_flops_per_s_by_dtype"}
     assert set(missing_fields(record)) == expected
 
 

@@ -15,6 +15,7 @@ from markdown_it import MarkdownIt
 
 from bench.analysis.task_results import group_by_task
 from bench.i18n import translator, untranslated
+from bench.measurement import environment
 from bench.records import Record
 from bench.report import pages, plots, section_view
 
@@ -337,3 +338,23 @@ def test_report_hostile_texts_are_shown_and_change_nothing(make_record: MakeReco
     assert not re.search(r'<em>|<h1>|<img src="(?!plots)|<a ', page.replace("<!-- -->", ""))
     labels = list(pandas.read_csv(tmp_path / "table.csv")["label"])
     assert f"'{name}" in labels and "lora" in labels
+
+
+def test_page_tells_what_was_not_measured_and_not_deterministic(make_record: MakeRecord) -> None:
+    env = environment.describe_environment("2026-11-21T00:00:00+00:00", "c" * 64, "NVIDIA H200", 0.0)
+    fields = {"deterministic": False, "nondeterministic_operations": ("put_", "cuBLAS")}
+    measured, other = make_record("lora"), make_record("full")
+    assert measured.cost is not None and other.cost is not None
+    phase = measured.cost.phases["fit"].model_copy(update={"energy_j": 42.4})
+    measured = measured.model_copy(update={"cost": measured.cost.model_copy(update={"phases": {"fit": phase}})})
+    unmeasured = other.cost.model_copy(update={"energy_unmeasured": "the package nvidia-ml-py is missing"})
+    other = other.model_copy(update={"cost": unmeasured, "env": env.model_copy(update=fields)})
+    (results,) = group_by_task([measured, other])
+    view = section_view.SectionView(results, [], {}, untranslated)
+    (column,) = [column for column in view.columns if column.heading == "training energy (J)"]
+    assert [column.format(column.value(row)) for row in results.summaries] == ["–", "42"]
+    assert "Energy was not measured in 1 of 2 runs: the package nvidia-ml-py is missing." in view.caveats
+    assert (
+        "full seed 0: not deterministic on NVIDIA H200, so the same settings may give other answers (put_, cuBLAS)."
+        in view.caveats
+    )

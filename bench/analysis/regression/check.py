@@ -70,7 +70,11 @@ class CheckOutcome:
         if self.with_verdict("better"):
             improved = self._names("better")
             return f"No regressions. Improved: {improved}. Run `bench bless` to update the baseline.{sensitivity}"
-        return f"No regressions.{sensitivity}" if smallest_drops else "No regressions: all answers are unchanged."
+        if smallest_drops:
+            return f"No regressions.{sensitivity}"
+        if any(finding.within_tolerance for finding in self.findings):
+            return "No regressions: answers differ within the tolerance of runs that are not deterministic."
+        return "No regressions: all answers are unchanged."
 
     @property
     def _is_missing_baseline_allowed(self) -> bool:

@@ -59,6 +59,8 @@ class GateFinding(BaseModel):
     details: str
     change: float = 0.0
     """New score minus old score; 0 if the gate compares no score."""
+    within_tolerance: bool = False
+    """True if answers differ by no more than those of equal runs that are not deterministic."""
     smallest_drop: float | None = None
     """Smallest drop of a score that is detected with 80 % power; None if no answers differ."""
 

@@ -63,6 +63,11 @@ class RecordPair:
             for record in (*self.old, *self.new)
         )
 
+    @property
+    def deterministic(self) -> bool:
+        """False if a record says that equal settings may give other answers."""
+        return not any(record.env and record.env.deterministic is False for record in (*self.old, *self.new))
+
     def matched_records(self) -> Iterator[tuple[Record, Record]]:
         """Yield the old and the new record of each seed that succeeded before and after."""
         old_by_seed = {record.spec.seed: record for record in self.old}

@@ -23,6 +23,7 @@ from bench.analysis.regression.pairing import RecordPair
 from bench.analysis.regression.score_drop import ChangedPair, ScoreDrop, judge_drops
 from bench.analysis.seed_variance import NO_PRIOR
 from bench.errors import UserError
+from bench.measurement import environment
 from bench.records import Record, Samples
 from bench.report import check_output
 
@@ -155,6 +156,27 @@ def test_check_trained_method_with_two_seeds_is_unsure(make_run: MakeRun) -> Non
     outcome = check(make_suite(make_run, n_seeds=2), make_suite(make_run, n_seeds=2, redraw=1))
     assert outcome.exit_code == 3
     assert {finding.gate for finding in outcome.with_verdict("unsure")} == {"em"}
+
+
+def with_env(record: Record, **fields: Any) -> Record:
+    env = environment.describe_environment("2026-11-21T00:00:00+00:00", "c" * 64, "NVIDIA H200", 0.0)
+    return record.model_copy(update={"env": env.model_copy(update=fields)})
+
+
+@pytest.mark.parametrize(
+    ("deterministic", "drop", "exit_code"), [(False, 0.0, 0), (True, 0.0, 3), (None, 0.0, 3), (False, 0.1, 3)]
+)
+def test_check_few_seeds_that_are_not_deterministic_have_tolerance(
+    make_run: MakeRun, deterministic: bool | None, drop: float, exit_code: int
+) -> None:
+    old, new = make_run(), make_run(drop=drop, redraw=1)
+    if not drop:  # other answers with equal scores
+        samples = [sample.model_copy(update={"raw": f"{sample.raw} again"}) for sample in old.samples]
+        new = old.model_copy(update={"samples": Samples.from_list(samples)})
+    outcome = check([with_env(old, deterministic=None)], [with_env(new, deterministic=deterministic)])
+    assert outcome.exit_code == exit_code
+    if exit_code == 0:
+        assert outcome.summary.endswith("within the tolerance of runs that are not deterministic.")
 
 
 def test_check_one_unsure_method_cannot_tell_despite_unchanged_one(make_run: MakeRun) -> None:
