@@ -143,9 +143,9 @@ def _describe_failure(state: RunState, error: BaseException) -> tuple[Status, Fa
         message = f"code of the method or the task raised {describe_exception(error)}, which would end the program"
     if memory_limit.is_out_of_memory(error):
         status = "did-not-fit"
-        in_use = memory_limit.describe_allocation(error, state.device)
+        in_use = memory_limit.describe_allocation(error)
         message = f"{_minimum_training_memory(state)}{in_use}: {error}"
-        memory_limit.lift_memory_limit(state.device)  # building the record needs memory too
+        memory_limit.lift_memory_limit()  # building the record needs memory too
     return status, Failure(kind=type(error).__name__, message=message, trace=traceback.format_exc())
 
 

@@ -77,7 +77,8 @@ def use_deterministic_algorithms(device: str) -> DeterminismWatch | None:
     settings: Any = torch.utils.deterministic
     settings.fill_uninitialized_memory = False  # it would cost time and change no result
     torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
-    torch.backends.cuda.enable_cudnn_sdp(False)  # its backward pass is not deterministic, and torch does not warn of it
+    # The backward pass of cuDNN's attention is not deterministic either, and torch does not warn of it;
+    # `device.torch_device` leaves that attention out.
     watch = DeterminismWatch()
     _watches[:] = [watch]
     _watch_warnings(watch)

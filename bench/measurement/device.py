@@ -60,7 +60,7 @@ def visible_gpu_environment(device: str) -> dict[str, str]:
 
 
 def torch_device(device: str, local_rank: int | None = None) -> str:
-    """Return torch's name of the device, called in a worker, and set what its computation needs.
+    """Return torch's name of the device, and set what its computation needs.
 
     Args:
         device: Value of `--device`.
@@ -86,7 +86,7 @@ def torch_device(device: str, local_rank: int | None = None) -> str:
 
 
 def device_name(device: str) -> str:
-    """Return the name of the GPU, or torch's name of another device, called in a worker."""
+    """Return the name of the GPU, or torch's name of another device."""
     if not device.startswith("cuda"):
         return device
     import torch

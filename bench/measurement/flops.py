@@ -139,12 +139,12 @@ def _linear_layer(inputs: Shape, weight: Shape, *_: Any, **__: Any) -> int:
 
 
 def _linear_layer_4bit(inputs: Shape, packed: Shape, weight: Shape, *_: Any, **__: Any) -> int:
-    """Return the operations of a linear layer with a packed weight of the shape (columns, inner)."""
+    """Return the operations of a linear layer whose weight (columns, inner) is packed."""
     return _linear_layer(inputs, weight)
 
 
 def _linear_layer_8bit_mixed(inputs: Shape, rounded: Shape, weight: Shape, *_: Any, **__: Any) -> int:
-    """Return the operations of a linear layer that computes some columns of its inputs in 16 bits."""
+    """Return the operations of a linear layer that reads its inputs in two precisions."""
     return _linear_layer(inputs, weight)
 
 

@@ -77,17 +77,11 @@ def set_memory_limit(limit_bytes: int, device: str) -> None:
     resource.setrlimit(resource.RLIMIT_DATA, (mapped_limit, resource.getrlimit(resource.RLIMIT_DATA)[1]))
 
 
-def lift_memory_limit(device: str) -> None:
-    """Remove the limit from this process, so that a failure can be recorded.
-
-    Args:
-        device: Torch device name that the limit was set for.
-    """
-    if device.partition(":")[0] == "cuda":
-        import torch
-
+def lift_memory_limit() -> None:
+    """Remove the limit from this process, so that a failure can be recorded."""
+    if (cuda := _initialized_cuda()) is not None:
         with suppress(Exception):  # a device that an error has broken raises again
-            torch.cuda.set_per_process_memory_fraction(1.0)
+            cuda.set_per_process_memory_fraction(1.0)
     if sys.platform == "linux":
         import resource
 
@@ -125,19 +119,18 @@ def says_out_of_memory(text: str) -> bool:
     return _matches(DEVICE_PHRASES, text) or _matches(HOST_PHRASES, text)
 
 
-def describe_allocation(error: BaseException, device: str = "cpu") -> str:
+def describe_allocation(error: BaseException) -> str:
     """Describe the memory in use and the allocation that failed, as far as they are known.
 
     Memory in use is that of the device if its memory ran out, or else that of this process.
 
     Args:
         error: An error for which `is_out_of_memory` is True.
-        device: Torch device name of the run.
     """
     is_device_error = any(
         type(cause).__name__ == "OutOfMemoryError" or _matches(DEVICE_PHRASES, str(cause)) for cause in _causes(error)
     )
-    in_use = _device_memory_in_use(device) if is_device_error else _host_memory_in_use()
+    in_use = _device_memory_in_use() if is_device_error else _host_memory_in_use()
     text = "; ".join(map(str, _causes(error)))
     requested = re.search(
         r"(?:tried|unable) to allocate ([\d.]+) ?(bytes|[KMGTPE]iB)|allocation of (\d+) (bytes) failed",
@@ -156,9 +149,8 @@ def release_cached_memory() -> None:
 
     Libraries that allocate by themselves, such as cuBLAS, cannot use it otherwise.
     """
-    torch: Any = sys.modules.get("torch")
-    if torch is not None and torch.cuda.is_initialized():
-        torch.cuda.empty_cache()
+    if (cuda := _initialized_cuda()) is not None:
+        cuda.empty_cache()
 
 
 def run_halving_on_oom(work: Callable[[Sequence[Row]], Sequence[Result]], rows: Sequence[Row]) -> list[Result]:
@@ -191,14 +183,20 @@ def _matches(phrases: Sequence[str], text: str) -> bool:
     return any(re.search(phrase, text, re.MULTILINE) for phrase in phrases)
 
 
-def _device_memory_in_use(device: str) -> str:
-    """Return the memory that torch holds on a device, in words; empty if it cannot be read."""
+def _initialized_cuda() -> Any:
+    """Return torch's CUDA module if this process uses CUDA, or else None."""
+    torch: Any = sys.modules.get("torch")
+    return torch.cuda if torch is not None and torch.cuda.is_initialized() else None
+
+
+def _device_memory_in_use() -> str:
+    """Return the memory that torch holds on the current device, in words; empty if unknown."""
     torch: Any = sys.modules.get("torch")
     try:
-        if device.partition(":")[0] == "cuda":
-            allocated, reserved = torch.cuda.memory_allocated(device), torch.cuda.memory_reserved(device)
+        if (cuda := _initialized_cuda()) is not None:
+            allocated, reserved = cuda.memory_allocated(), cuda.memory_reserved()
             return f"{allocated / MIB:.0f} MiB in use on the device ({reserved / MIB:.0f} MiB reserved)"
-        if device == "mps":
+        if torch is not None and torch.backends.mps.is_available():
             return f"{torch.mps.current_allocated_memory() / MIB:.0f} MiB in use on the device"
     except Exception:  # a device in an unknown state may raise anything, and the error above matters more
         return ""

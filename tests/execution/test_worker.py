@@ -396,6 +396,7 @@ def broken_gpu(make_record: MakeRecord, monkeypatch: pytest.MonkeyPatch) -> RunS
     job = Job(spec=make_record().spec, command=(), method_sha256="x", device="cuda")
     for name in ("get_device_name", "memory_allocated", "memory_reserved", "set_per_process_memory_fraction"):
         monkeypatch.setattr(torch.cuda, name, raise_device_error)
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
     monkeypatch.setattr(torch, "rand", raise_device_error)
     return RunState(job, lambda progress: None, device="cuda:0", device_name="NVIDIA H200")
 

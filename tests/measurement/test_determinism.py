@@ -24,7 +24,7 @@ def put_without_deterministic_algorithm() -> None:
 def watch() -> Iterator[DeterminismWatch]:
     """The watch of a run on CUDA; the settings of torch are restored afterwards."""
     cudnn, settings = torch.backends.cudnn, torch.utils.deterministic
-    before = (cudnn.deterministic, cudnn.benchmark, torch.backends.cuda.cudnn_sdp_enabled())
+    before = cudnn.deterministic, cudnn.benchmark
     with warnings.catch_warnings():
         active = determinism.use_deterministic_algorithms("cuda:0")
         assert active is not None
@@ -32,8 +32,7 @@ def watch() -> Iterator[DeterminismWatch]:
     determinism._watches.clear()
     torch.use_deterministic_algorithms(False)
     settings.fill_uninitialized_memory = True  # type: ignore[attr-defined]
-    cudnn.deterministic, cudnn.benchmark = before[:2]
-    torch.backends.cuda.enable_cudnn_sdp(before[2])
+    cudnn.deterministic, cudnn.benchmark = before
 
 
 @pytest.mark.parametrize("device", ["cpu", "mps"])

@@ -60,7 +60,7 @@ try:
     print("fits")
 except RuntimeError as error:
     print(memory_limit.is_out_of_memory(error), memory_limit.describe_allocation(error))
-memory_limit.lift_memory_limit("cpu")
+memory_limit.lift_memory_limit()
 torch.ones(100 * 2**18)
 """
     output = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
@@ -150,7 +150,8 @@ def test_other_errors_are_not_out_of_memory(error: Exception) -> None:
 
 def fake_cuda(monkeypatch: pytest.MonkeyPatch, **functions: Any) -> None:
     """Let torch appear to hold 3 MiB of tensors in 5 MiB of a GPU."""
-    defaults = {"memory_allocated": lambda device: 3 * 2**20, "memory_reserved": lambda device: 5 * 2**20}
+    defaults = {"memory_allocated": lambda: 3 * 2**20, "memory_reserved": lambda: 5 * 2**20}
+    defaults["is_initialized"] = lambda: True
     for name, function in (defaults | functions).items():
         monkeypatch.setattr(torch.cuda, name, function)
 
@@ -159,17 +160,17 @@ def test_describe_allocation_tells_memory_of_what_ran_out(monkeypatch: pytest.Mo
     fake_cuda(monkeypatch)
     on_device = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
     held = "3 MiB in use on the device (5 MiB reserved)"
-    assert memory_limit.describe_allocation(on_device, "cuda:0") == f"{held}, 2.00 GiB more requested"
-    assert memory_limit.describe_allocation(RuntimeError("CUBLAS_STATUS_ALLOC_FAILED"), "cuda") == held
+    assert memory_limit.describe_allocation(on_device) == f"{held}, 2.00 GiB more requested"
+    assert memory_limit.describe_allocation(RuntimeError("CUBLAS_STATUS_ALLOC_FAILED")) == held
     on_host = MemoryError("Unable to allocate 1.00 TiB for an array with shape (1099511627776,)")
-    assert "on the device" not in memory_limit.describe_allocation(on_host, "cuda:0")
-    assert memory_limit.describe_allocation(on_host, "cuda:0").endswith("1.00 TiB more requested")
+    assert "on the device" not in memory_limit.describe_allocation(on_host)
+    assert memory_limit.describe_allocation(on_host).endswith("1.00 TiB more requested")
 
-    def fail(device: str) -> int:
+    def fail() -> int:
         raise RuntimeError("CUDA error: unspecified launch failure")
 
     fake_cuda(monkeypatch, memory_allocated=fail)
-    assert memory_limit.describe_allocation(on_device, "cuda:0") == "2.00 GiB more requested"
+    assert memory_limit.describe_allocation(on_device) == "2.00 GiB more requested"
 
 
 def test_memory_limit_on_cuda_is_set_and_lifted_as_fraction(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -181,5 +182,5 @@ def test_memory_limit_on_cuda_is_set_and_lifted_as_fraction(monkeypatch: pytest.
         set_per_process_memory_fraction=lambda fraction, *_: fractions.append(fraction),
     )
     memory_limit.set_memory_limit(2**32, "cuda:0")
-    memory_limit.lift_memory_limit("cuda:0")
+    memory_limit.lift_memory_limit()
     assert fractions == [0.25, 1.0]
