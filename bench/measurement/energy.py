@@ -6,7 +6,7 @@ import importlib
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 _RAPL_FOLDER = Path("/sys/class/powercap")
 
@@ -16,6 +16,11 @@ EnergyCounter = Callable[[], float]
 
 class EnergyUnavailable(Exception):
     """The energy that a device draws cannot be read; the message is the reason."""
+
+    @classmethod
+    def because_of(cls, error: Exception) -> Self:
+        """Return the error for an exception of a driver or the kernel, with a message of one line."""
+        return cls(" ".join(f"{type(error).__name__}: {error}".split()))
 
 
 def energy_counter(device: str, rapl_folder: Path = _RAPL_FOLDER, gpus: int = 1) -> EnergyCounter:
@@ -45,7 +50,7 @@ def energy_counter(device: str, rapl_folder: Path = _RAPL_FOLDER, gpus: int = 1)
     except PermissionError as error:
         raise EnergyUnavailable(f"no permission to read {error.filename}") from None
     except Exception as error:  # drivers and kernels without the counter raise errors of their own types
-        raise EnergyUnavailable(f"{type(error).__name__}: {error}") from None
+        raise EnergyUnavailable.because_of(error) from None
 
 
 def _gpus_counter(device: str, gpus: int) -> EnergyCounter:

@@ -105,7 +105,7 @@ class Meter:
         try:
             return self._read_energy()
         except Exception as error:  # a counter that fails must not end the run
-            self._read_energy, self.energy_unmeasured = None, f"{type(error).__name__}: {error}"
+            self._read_energy, self.energy_unmeasured = None, str(energy.EnergyUnavailable.because_of(error))
             return None
 
     def _joules_since(self, start_joules: float | None) -> float | None:

@@ -184,3 +184,17 @@ def test_memory_limit_on_cuda_is_set_and_lifted_as_fraction(monkeypatch: pytest.
     memory_limit.set_memory_limit(2**32, "cuda:0")
     memory_limit.lift_memory_limit()
     assert fractions == [0.25, 1.0]
+
+
+def test_run_halving_on_oom_frees_cached_memory_for_libraries(monkeypatch: pytest.MonkeyPatch) -> None:
+    events: list[Any] = []
+    fake_cuda(monkeypatch, empty_cache=lambda: events.append("freed"))
+
+    def work(rows: Any) -> Any:
+        events.append(len(rows))
+        if len(rows) > 1:
+            raise RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`")
+        return rows
+
+    assert memory_limit.run_halving_on_oom(work, [3, 4]) == [3, 4]
+    assert events == [2, "freed", 1, 1]

@@ -86,6 +86,28 @@ def test_average_over_micro_batches_divides_the_loss(trainer: CausalTrainer) -> 
     assert torch.allclose(gradients[0], 2 * gradients[1], rtol=1e-4)
 
 
+def test_repeat_training_step_drops_gradients_of_failed_step(trainer: CausalTrainer) -> None:
+    model, batch = trainer.model.eval(), next(iter(trainer.get_train_dataloader()))
+    trainer.current_gradient_accumulation_steps = 1
+    monitored = next(weight for weight in model.parameters() if weight.requires_grad)
+
+    def run(step: Any, undo: Any) -> Any:
+        step()
+        undo()
+        return step()
+
+    gradients = []
+    for repeats in (False, True):
+        model.zero_grad()
+        if repeats:
+            compat.repeat_training_step(trainer, run)
+        trainer.training_step(model, batch, torch.tensor(10))
+        gradients.append(monitored.grad.clone())
+    assert torch.allclose(gradients[0], gradients[1])
+    with pytest.raises(RuntimeError, match="unlike the others"):  # the gradients above would be lost
+        trainer.training_step(model, batch, torch.tensor(10))
+
+
 def test_model_for_loss_is_restored_after_an_error(lively: Checkpoint) -> None:
     lm: Any = lively.load()
     original, wrapper = lm.model, torch.nn.Identity()
