@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Annotated, get_args
 
 import typer
@@ -20,6 +21,8 @@ def command(
     ] = None,
     dtype: Annotated[str, typer.Option(help="Data type of the weights: float32, bfloat16 or float16.")] = "float32",
     tokens: Annotated[int, typer.Option(min=2, help="Tokens of the longest example, answer included.")] = 256,
+    device: Annotated[str, typer.Option(help="Device of the runs: auto, cpu, cuda, cuda:1 or mps.")] = "auto",
+    budget: Annotated[str, typer.Option(help="Budget of the runs, e.g. standard,memory=8GiB.")] = "standard",
     format: FormatOption = Format.table,
 ) -> None:
     """Show a model's properties and estimate whether each method fits in memory.
@@ -32,22 +35,27 @@ def command(
         _list_models(format)
         return
     from bench import registry
+    from bench.execution.budget import parse_budget
+    from bench.measurement.device import check_device
     from bench.modeling import checkpoint
     from bench.records import Dtype
 
     valid = get_args(Dtype)
     if dtype not in valid:
         raise UserError(f"--dtype {dtype}: unknown data type", hint=did_you_mean(dtype, valid))
-    checkpoint.check_model_folder(registry.find_model(model))  # fails before imports that take seconds
+    # These fail before imports that take seconds.
+    check_device(device)
+    limits = parse_budget(budget)
+    checkpoint.check_model_folder(registry.find_model(model))
     from bench.execution.feasibility import survey_model
 
-    feasibility = survey_model(model, dtype, tokens)
+    feasibility = survey_model(model, dtype, tokens, device, limits)
     if format is Format.json:
         needs = [vars(need) for need in feasibility.memory_needs]
         document = {"facts": vars(feasibility.facts), "machine": vars(feasibility.machine), "needs": needs}
         print_json(document)
     else:
-        _print_feasibility(feasibility)
+        _print_feasibility(feasibility, budget)
 
 
 def _list_models(format: Format) -> None:
@@ -64,11 +72,11 @@ def _list_models(format: Format) -> None:
     print("A folder or a hub name works too. bench models MODEL shows properties and memory estimates.")
 
 
-def _print_feasibility(feasibility: Feasibility) -> None:
+def _print_feasibility(feasibility: Feasibility, budget: str) -> None:
     from rich.table import Table
 
     from bench.cli.console import PlainConsole
-    from bench.execution import budget
+    from bench.execution.feasibility import suggested_limit
 
     console = PlainConsole()
     properties = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
@@ -88,11 +96,10 @@ def _print_feasibility(feasibility: Feasibility) -> None:
         f"{machine.libraries_mib} MiB of each peak are libraries (a training run loads more of them); "
         f"{machine.free_mib:,} MiB are free. Micro-batch: examples per forward pass in training."
     )
-    batch = budget.PRESETS["standard"].batch
-    smaller = [need.method for need in feasibility.memory_needs if need.fits and 0 < (need.micro_batch or 0) < batch]
-    if smaller and machine.device == "cpu":
-        limit = int(0.9 * machine.free_mib)
-        console.print(f"{', '.join(smaller)}: fit with a smaller micro-batch: --budget standard,memory={limit}MiB")
+    smaller = [need.method for need in feasibility.memory_needs if need.fits_in_smaller_batches and not need.fits]
+    if smaller and sys.platform == "linux":  # where memory can be limited
+        limit = suggested_limit(machine.free_mib)
+        console.print(f"{', '.join(smaller)}: fit in smaller batches: --budget {budget},memory={limit}MiB")
 
 
 def _model_properties(facts: ModelFacts) -> dict[str, str]:

@@ -6,9 +6,10 @@ The weights of the model are not loaded.
 from __future__ import annotations
 
 import copy
+import dataclasses
 import logging
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -27,12 +28,14 @@ from bench import hub, registry
 from bench.errors import UserError
 from bench.execution import budget
 from bench.measurement import environment, memory_estimate
+from bench.measurement.device import check_device
 from bench.measurement.meter import MIB
 from bench.modeling import adapter_checkpoint, checkpoint, compat, loaded_model, weight_files
 from bench.modeling.causal_lm import CausalLM
 from bench.modeling.encoder import Encoder
 from bench.modeling.loaded_model import ENCODING_BATCH_SIZE
-from bench.records import Decoding
+from bench.records import BudgetLimits, Decoding
+from bench.training.micro_batch import RESERVE_BYTES
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,8 @@ class MemoryNeed:
     micro_batch: int | None
     """Examples per forward pass in training; None if nothing is trained."""
     fits: bool
+    fits_in_smaller_batches: bool
+    """True if it fits, or would fit with a limit of memory, under which a run makes its batches smaller."""
 
 
 @dataclass(frozen=True)
@@ -90,13 +95,15 @@ class ModelFacts:
 class MachineFacts:
     """Device, memory and settings of an estimate."""
 
-    device: Literal["cuda", "cpu"]
+    device: Literal["cuda", "cpu", "mps"]
     free_mib: int
-    """Memory that a run may take, with its libraries."""
+    """Memory of the device that a run may take, with its libraries; at most the memory of the budget."""
     libraries_mib: int
     """Memory that the libraries take of it; 0 on CUDA, whose memory they do not use."""
     dtype: str
     tokens: int
+    shrinks_batches: bool
+    """True if a run makes its batches smaller where memory runs out: on a GPU, or with a limit of memory."""
 
 
 @dataclass(frozen=True)
@@ -108,7 +115,9 @@ class Feasibility:
     memory_needs: tuple[MemoryNeed, ...]
 
 
-def survey_model(model_ref: str, dtype: str, tokens: int) -> Feasibility:
+def survey_model(
+    model_ref: str, dtype: str, tokens: int, device: str = "auto", limits: BudgetLimits | None = None
+) -> Feasibility:
     """Describe a model and estimate the memory of the methods.
 
     The model is built on torch's meta device, without weights, so that the formulas are those of a real run.
@@ -117,26 +126,35 @@ def survey_model(model_ref: str, dtype: str, tokens: int) -> Feasibility:
         model_ref: Name, folder or hub name of the model.
         dtype: Data type of weights and computation.
         tokens: Tokens of the longest example, answer included.
+        device: Device as in `--device`.
+        limits: Budget of the runs; None for the standard budget.
 
     Raises:
-        UserError: A run would reject the model.
+        UserError: A run would reject the model or the device.
     """
+    limits = limits or budget.PRESETS["standard"]
+    check_device(device)
     folder = registry.find_model(model_ref)
     checkpoint.check_model_folder(folder)
     lm = build_empty_model(folder, dtype)
     tokens = min(tokens, lm.context)
-    has_cuda = torch.cuda.is_available()
-    free_bytes = torch.cuda.mem_get_info()[0] if has_cuda else environment.available_memory()
-    library_bytes = 0 if has_cuda else psutil.Process().memory_info().rss
+    kind, free_bytes, library_bytes = _free_memory(device)
+    if limits.memory is not None:
+        free_bytes = min(free_bytes, limits.memory - library_bytes)
     machine = MachineFacts(
-        device="cuda" if has_cuda else "cpu",
+        device=kind,
         free_mib=round((free_bytes + library_bytes) / MIB),
         libraries_mib=round(library_bytes / MIB),
         dtype=dtype,
         tokens=tokens,
+        shrinks_batches=kind == "cuda" or limits.memory is not None,
     )
     try:
-        needs = tuple(estimate_memory_needs(lm, tokens, free_bytes, library_bytes))
+        needs = tuple(
+            estimate_memory_needs(
+                lm, tokens, free_bytes, library_bytes, batch=limits.batch, shrinks=machine.shrinks_batches
+            )
+        )
     except (RuntimeError, NotImplementedError) as error:
         if lm.can_generate:
             raise
@@ -146,6 +164,17 @@ def survey_model(model_ref: str, dtype: str, tokens: int) -> Feasibility:
             hint=f"bench run --model {model_ref} needs no estimate and measures it",
         ) from error
     return Feasibility(_model_facts(model_ref, folder, lm), machine, needs)
+
+
+def _free_memory(device: str) -> tuple[Literal["cuda", "cpu", "mps"], int, int]:
+    """Return the kind of a device, its free bytes, and the bytes that libraries hold there.
+
+    Weights go straight to a GPU, so the memory of the host does not matter there.
+    """
+    if device not in ("cpu", "mps") and torch.cuda.is_available():
+        return "cuda", torch.cuda.mem_get_info("cuda" if device == "auto" else device)[0], 0
+    libraries = psutil.Process().memory_info().rss
+    return "mps" if device == "mps" else "cpu", environment.available_memory(), libraries
 
 
 def build_empty_model(folder: Path, dtype: str) -> Any:
@@ -163,91 +192,130 @@ def build_empty_model(folder: Path, dtype: str) -> Any:
     return (CausalLM if is_decoder else Encoder)(model, tokenizer, Decoding(max_new_tokens=1, stop=()))
 
 
-def estimate_memory_needs(lm: Any, tokens: int, free_bytes: int, library_bytes: int) -> Iterator[MemoryNeed]:
-    """Yield the memory need of each method, at the largest micro-batch that fits.
+def estimate_memory_needs(
+    lm: Any, tokens: int, free_bytes: int, library_bytes: int, *, batch: int | None = None, shrinks: bool = True
+) -> Iterator[MemoryNeed]:
+    """Yield the memory need of each method as a run would choose its batches.
 
-    If none fits, it is the need at the smallest one.
+    A run that can recover from too little memory takes the largest micro-batch of training that fits, and halves a
+    batch of answers until it fits. If not even one row fits, the need is that of one row.
 
     Args:
         lm: The model, on the meta device.
         tokens: Tokens of the longest example, answer included.
         free_bytes: Memory available besides the libraries.
         library_bytes: Memory of the libraries.
+        batch: Examples per optimizer step; None for those of the standard budget.
+        shrinks: True if the run can recover, which needs a GPU or a limit of memory; else its batches are full.
     """
     estimators = DECODER_ESTIMATORS if lm.can_generate else ENCODER_ESTIMATORS
     for name, estimate in estimators.items():
-        for peaks in estimate(registry.find_method(name)(), lm, tokens):
-            if fits := max(peaks.fit, peaks.answer) <= free_bytes:
-                break
-        load, fit, answer = (round((library_bytes + peak) / MIB) for peak in (peaks.load, peaks.fit, peaks.answer))
-        yield MemoryNeed(name, load, fit, answer, peaks.micro_batch, fits)
+        ladder = estimate(registry.find_method(name)(), lm, tokens, batch or budget.PRESETS["standard"].batch)
+        need = _memory_need(name, ladder, free_bytes, library_bytes, shrinks=shrinks)
+        if not need.fits and not shrinks:
+            limit = suggested_limit(free_bytes + library_bytes) - library_bytes
+            smaller = _memory_need(name, ladder, limit, library_bytes, shrinks=True)
+            need = dataclasses.replace(need, fits_in_smaller_batches=smaller.fits)
+        yield need
+
+
+def suggested_limit(free: int) -> int:
+    """Return the limit of memory to suggest; the rest of what is free is for other programs."""
+    return int(0.9 * free)
 
 
 @dataclass(frozen=True)
-class Peaks:
-    """Estimated peak of each phase in bytes, without the libraries, for one micro-batch."""
+class Ladder:
+    """Estimated peaks of a method in bytes, without the libraries, largest batch first."""
 
     load: int
-    fit: int
-    answer: int
-    micro_batch: int | None = None
+    fit: Sequence[int]
+    answer: Sequence[int]
+    micro_batches: Sequence[int | None] = (None,)
+    """Examples per forward pass in training, for each peak of `fit`; None if nothing is trained."""
 
 
-def _prompting_peaks(method: Any, lm: Any, tokens: int) -> Iterator[Peaks]:
-    """Yield the peaks of few-shot prompting: no training, `k` examples per prompt."""
+def _memory_need(name: str, ladder: Ladder, free_bytes: int, library_bytes: int, *, shrinks: bool) -> MemoryNeed:
+    """Return the need at the largest batches that fit; of the full ones if nothing shrinks."""
+    fit_peaks, answer_peaks = (peaks if shrinks else peaks[:1] for peaks in (ladder.fit, ladder.answer))
+    # Training is tried out with some bytes in reserve before it begins, if the batch can be made smaller.
+    reserve = RESERVE_BYTES if shrinks and ladder.micro_batches[0] is not None else 0
+    fit_index = _first_at_most(fit_peaks, free_bytes - reserve)
+    fit, answer = fit_peaks[fit_index], answer_peaks[_first_at_most(answer_peaks, free_bytes)]
+    fits = max(ladder.load, fit + reserve, answer) <= free_bytes
+    load_mib, fit_mib, answer_mib = (round((library_bytes + peak) / MIB) for peak in (ladder.load, fit, answer))
+    return MemoryNeed(name, load_mib, fit_mib, answer_mib, ladder.micro_batches[fit_index], fits, fits)
+
+
+def _first_at_most(peaks: Sequence[int], free_bytes: int) -> int:
+    """Return the index of the first peak that fits, or of the last one."""
+    return next((index for index, peak in enumerate(peaks) if peak <= free_bytes), len(peaks) - 1)
+
+
+def _prompting_ladder(method: Any, lm: Any, tokens: int, _: int) -> Ladder:
+    """Return the peaks of few-shot prompting: no training, `k` examples per prompt."""
     load = memory_estimate.model_bytes(lm.model)
     prompt_tokens = min((method.k + 1) * tokens, lm.context)
-    yield Peaks(load, load, load + _answer_bytes(lm, prompt_tokens))
+    return Ladder(load, [load], _answer_peaks(load, lm, prompt_tokens))
 
 
-def _feature_peaks(_: Any, lm: Any, tokens: int) -> Iterator[Peaks]:
-    """Yield the peaks of a method that reads the hidden states of all layers."""
+def _feature_ladder(_: Any, lm: Any, tokens: int, __: int) -> Ladder:
+    """Return the peaks of a method that reads the hidden states of all layers."""
     load = memory_estimate.model_bytes(lm.model)
-    encoding_bytes = memory_estimate.encoding_bytes(lm.model, ENCODING_BATCH_SIZE, tokens)
-    yield Peaks(load, load + encoding_bytes, load + _answer_bytes(lm, tokens))
+    fit = [load + memory_estimate.encoding_bytes(lm.model, rows, tokens) for rows in _halved(ENCODING_BATCH_SIZE)]
+    return Ladder(load, fit, _answer_peaks(load, lm, tokens), [None] * len(fit))
 
 
-def _training_peaks(method: Any, lm: Any, tokens: int, load: int | None = None) -> Iterator[Peaks]:
-    """Yield the peaks of a gradient-trained method for every micro-batch, largest first."""
+def _training_ladder(method: Any, lm: Any, tokens: int, batch: int, load: int | None = None) -> Ladder:
+    """Return the peaks of a gradient-trained method for every micro-batch."""
     model = _adapt_copy(lm.model, method)
     if load is None:
         load = memory_estimate.model_bytes(lm.model)
-    batch = budget.PRESETS["standard"].batch
-    for micro_batch in range(batch, 0, -1):
-        if batch % micro_batch == 0:
-            training_bytes = memory_estimate.training_bytes(model, micro_batch * tokens)
-            fit = load + training_bytes + _master_weight_bytes(model)
-            yield Peaks(load, fit, load + _answer_bytes(lm, tokens), micro_batch)
+    fixed = load + _master_weight_bytes(model)
+    micro_batches = [size for size in range(batch, 0, -1) if batch % size == 0]
+    if lm.padding_side is None:
+        micro_batches = [1]  # rows of different lengths cannot be read together
+    fit = [fixed + memory_estimate.training_bytes(model, size * tokens, size) for size in micro_batches]
+    return Ladder(load, fit, _answer_peaks(load, lm, tokens), micro_batches)
 
 
-def _quantized_training_peaks(_: Any, lm: Any, tokens: int) -> Iterator[Peaks]:
-    """Yield the peaks of QLoRA as those of LoRA beside 4-bit weights.
+def _quantized_training_ladder(_: Any, lm: Any, tokens: int, batch: int) -> Ladder:
+    """Return the peaks of QLoRA as those of LoRA beside 4-bit weights.
 
     QLoRA itself would not recognize the model on the meta device, which is not quantized.
     """
-    return _training_peaks(registry.find_method("lora")(), lm, tokens, memory_estimate.quantized_bytes(lm.model))
+    quantized_bytes = memory_estimate.quantized_bytes(lm.model)
+    return _training_ladder(registry.find_method("lora")(), lm, tokens, batch, quantized_bytes)
 
 
-PeakEstimator = Callable[[Any, Any, int], Iterator[Peaks]]
-"""Yields the peaks of a method, from the method, the model and the tokens of an example."""
+LadderEstimator = Callable[[Any, Any, int, int], Ladder]
+"""Returns the peaks of a method, from the method, the model, the tokens of an example and the batch."""
 
-ENCODER_ESTIMATORS: dict[str, PeakEstimator] = {
-    "features": _feature_peaks,
-    "lora": _training_peaks,
-    "full": _training_peaks,
+ENCODER_ESTIMATORS: dict[str, LadderEstimator] = {
+    "features": _feature_ladder,
+    "lora": _training_ladder,
+    "full": _training_ladder,
 }
-DECODER_ESTIMATORS: dict[str, PeakEstimator] = {
-    "few-shot": _prompting_peaks,
-    "features": _feature_peaks,
-    "lora": _training_peaks,
-    "qlora": _quantized_training_peaks,
-    "full": _training_peaks,
+DECODER_ESTIMATORS: dict[str, LadderEstimator] = {
+    "few-shot": _prompting_ladder,
+    "features": _feature_ladder,
+    "lora": _training_ladder,
+    "qlora": _quantized_training_ladder,
+    "full": _training_ladder,
 }
 
 
-def _answer_bytes(lm: Any, tokens: int) -> int:
+def _answer_peaks(load: int, lm: Any, tokens: int) -> list[int]:
+    """Return the peaks of answering with a full batch and with each half of it."""
     rows = memory_estimate.max_batch_rows(lm.model, tokens)
-    return memory_estimate.generation_bytes(lm.model, rows, tokens)
+    return [load + memory_estimate.generation_bytes(lm.model, size, tokens) for size in _halved(rows)]
+
+
+def _halved(rows: int) -> Iterator[int]:
+    """Yield a batch size and its halves, down to 1."""
+    while rows:
+        yield rows
+        rows //= 2
 
 
 def _adapt_copy(model: Any, method: Any) -> Any:

@@ -209,10 +209,11 @@ def _estimate_predict_bytes(lm: LM, answering: Answering) -> int:
     from bench.measurement import memory_estimate
 
     assert answering.longest_prompt_tokens is not None
-    own_tokens = answering.longest_prompt_tokens - (answering.shared_prefix_tokens or 0)
-    row_tokens = own_tokens + lm.max_new_tokens
-    rows = min(memory_estimate.max_batch_rows(lm.model, row_tokens), answering.queries)
-    return memory_estimate.generation_bytes(lm.model, rows, row_tokens)
+    prefix_tokens = answering.shared_prefix_tokens or 0
+    row_tokens = answering.longest_prompt_tokens - prefix_tokens + lm.max_new_tokens
+    max_rows = memory_estimate.max_batch_rows(lm.model, row_tokens, prefix_tokens=prefix_tokens)
+    rows = min(max_rows, answering.queries)
+    return memory_estimate.generation_bytes(lm.model, rows, row_tokens, prefix_tokens=prefix_tokens)
 
 
 def _score(task: Task, row: TaskRow, raw: str) -> Sample:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from inspect import signature
 from itertools import chain
 from typing import Any, Self
 
 import torch
 
-from bench.measurement.compat import fused_attention_on_meta, storage_id
+from bench.measurement import memory_limit
+from bench.measurement.compat import fused_attention_on_meta, storage_id, unread_masks_on_meta
 
-PROBE_LENGTHS = 16, 48
-"""Tokens of the two rows whose forward passes are observed."""
+PROBE_LENGTHS = 16, 32, 48
+"""Tokens of the rows whose forward passes are observed, in equal steps; a mask is aligned at all of them."""
 FLOAT32_BYTES = 4
 TRAINING_COPIES = 3
 """Float32 copies of every trained weight: its gradient and the two moments of AdamW."""
@@ -29,6 +32,11 @@ def model_bytes(model: Any) -> int:
     """Return the bytes of a model's weights and buffers as stored, quantized ones included."""
     tensors = {id(tensor): tensor for tensor in chain(model.parameters(), model.buffers())}
     return sum(_tensor_bytes(tensor) for tensor in tensors.values())
+
+
+def unquantized_bytes(model: Any) -> int:
+    """Return the bytes of a model's weights in its data type, as if none were quantized."""
+    return torch.finfo(model.dtype).bits // 8 * sum(map(unpacked_size, model.parameters()))
 
 
 def quantized_bytes(model: Any) -> int:
@@ -49,67 +57,86 @@ def quantized_bytes(model: Any) -> int:
     return int(quantized * bytes_per_weight + (sum(sizes.values()) - quantized) * FLOAT32_BYTES)
 
 
-def training_bytes(model: Any, tokens: int) -> int:
+def training_bytes(model: Any, tokens: int, rows: int = 1) -> int:
     """Return the bytes that training adds to a loaded model.
 
     They are the gradients and AdamW's moments of the trained weights, and the activations saved for the backward
-    pass. The activations of two short rows are measured and extrapolated linearly, which holds for every attention
-    except one that saves its weights.
+    pass. The activations of short rows are measured and extrapolated: some grow with the tokens, and the masks of
+    attention, or its weights, with the square of a row's length.
 
     Args:
         model: Model in which the weights to train require gradients.
         tokens: Tokens of a micro-batch, padding included.
+        rows: Rows that the tokens are divided into. Several rows are padded, so that attention needs a mask, and
+            kernels that take a mask need a copy of shared keys and values for each head.
     """
     trained = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
     vocabulary = model.config.get_text_config().vocab_size if model.can_generate() else 0
     logit_bytes = LOGIT_COPIES * FLOAT32_BYTES * vocabulary
-    short, long = (_saved_activation_bytes(model, length) for length in PROBE_LENGTHS)
-    bytes_per_token = (long - short) / (PROBE_LENGTHS[1] - PROBE_LENGTHS[0])
-    fixed_bytes = trained * TRAINING_COPIES * FLOAT32_BYTES + short - PROBE_LENGTHS[0] * bytes_per_token
-    return int(fixed_bytes + tokens * (bytes_per_token + logit_bytes))
+    activations = _Activations.measure(model, padded=rows > 1)
+    fixed_bytes = trained * TRAINING_COPIES * FLOAT32_BYTES + activations.fixed_bytes
+    bytes_per_token = activations.bytes_per_token + logit_bytes + activations.bytes_per_pair * tokens / rows
+    return int(fixed_bytes + tokens * bytes_per_token)
 
 
-def generation_bytes(model: Any, rows: int, length: int) -> int:
-    """Return the bytes that generating adds to a loaded model.
+def generation_bytes(model: Any, rows: int, length: int, *, prefix_tokens: int = 0, scored_tokens: int = 0) -> int:
+    """Return the bytes that generating or scoring adds to a loaded model.
 
-    They are the key/value cache, the hidden states of one block and the last logits.
+    They are the key/value cache, the hidden states of one block, the mask of attention, the keys and values of one
+    layer copied for heads that share them, which kernels need that take a mask, and the logits.
 
     Args:
         model: Decoder, or an encoder that reads a label off.
         rows: Rows in a batch.
-        length: Tokens of a row, prompt and answer together.
+        length: Tokens of a row, prompt and answer together, without a prefix that is stored once.
+        prefix_tokens: Tokens of that prefix.
+        scored_tokens: Tokens of a row that are scored; 0 if the row is generated, which needs the last logits alone.
     """
     dimensions = _Dimensions.of(model)
-    hidden_bytes = dimensions.hidden_bytes
+    value_bytes = torch.finfo(model.dtype).bits // 8
+    mask_bytes = length * (length * value_bytes + prefix_tokens + length)  # numbers to add, made from truth values
+    bytes_per_token = dimensions.hidden_bytes + value_bytes * dimensions.repeated_values
     if not model.can_generate():
-        return int(rows * length * hidden_bytes)
-    cache_bytes = torch.finfo(model.dtype).bits // 8 * dimensions.cached_values
-    bytes_per_token = cache_bytes + hidden_bytes
-    return int(rows * (length * bytes_per_token + FLOAT32_BYTES * dimensions.vocabulary))
+        return int(rows * (length * bytes_per_token + mask_bytes))
+    bytes_per_token += value_bytes * dimensions.cached_values
+    # Scores are computed in float32. Scoring also joins the logits of the prompt's last token and of the completion.
+    logit_bytes = dimensions.vocabulary * (value_bytes + FLOAT32_BYTES) * (2 * scored_tokens or 1)
+    if not _computes_last_logits_alone(model):
+        logit_bytes += length * value_bytes * dimensions.vocabulary
+    return int(rows * (length * bytes_per_token + mask_bytes + logit_bytes))
 
 
-def max_batch_rows(model: Any, length: int) -> int:
-    """Return the number of rows of `length` tokens to generate at once.
+def max_batch_rows(model: Any, length: int, *, prefix_tokens: int = 0, scored_tokens: int = 0) -> int:
+    """Return the number of rows to generate or score at once.
 
     Longer rows make smaller batches. The number depends on the model and the rows alone and not on the machine,
-    so that answers do not depend on the machine.
+    so that answers do not depend on the machine. A quantized model gets as many rows as the model that it was made
+    from, because it leaves more memory and not less.
+
+    Args:
+        model: Decoder, or an encoder that reads a label off.
+        length: Tokens of the longest row, as for `generation_bytes`.
+        prefix_tokens: Tokens of a shared prefix.
+        scored_tokens: Tokens of a row that are scored.
     """
-    available = max(MIN_GENERATION_BYTES, model_bytes(model))
-    return min(MAX_BATCH_ROWS, max(MIN_BATCH_ROWS, available // generation_bytes(model, 1, length)))
+    row_bytes = generation_bytes(model, 1, length, prefix_tokens=prefix_tokens, scored_tokens=scored_tokens)
+    available = max(MIN_GENERATION_BYTES, unquantized_bytes(model))
+    return min(MAX_BATCH_ROWS, max(MIN_BATCH_ROWS, available // row_bytes))
 
 
-def length_batches(model: Any, lengths: Sequence[int]) -> Iterator[range]:
+def length_batches(model: Any, lengths: Sequence[int], *, prefix_tokens: int = 0) -> Iterator[range]:
     """Split rows into batches for generation; yields the indices of each batch.
 
     Args:
         model: Model that generates.
         lengths: Number of tokens of each row, in ascending order.
+        prefix_tokens: Tokens of a prefix that all rows share and that is stored once.
     """
     start = 0
     while start < len(lengths):
         stop = min(start + MAX_BATCH_ROWS, len(lengths))
         # A smaller batch has a shorter longest row, so more rows may fit than were allowed before.
-        while stop - start > (max_rows := max_batch_rows(model, lengths[stop - 1])):
+        while stop - start > (max_rows := max_batch_rows(model, lengths[stop - 1], prefix_tokens=prefix_tokens)):
             stop = start + max_rows
         yield range(start, stop)
         start = stop
@@ -138,6 +165,8 @@ class _Dimensions:
     vocabulary: int
     cached_values: int
     """Numbers per token in the key/value cache; 0 for an encoder."""
+    repeated_values: int
+    """Numbers per token in one layer's keys and values with a copy for each head; 0 if no heads share them."""
 
     @property
     def hidden_bytes(self) -> int:
@@ -153,6 +182,7 @@ class _Dimensions:
             inner_width=_largest_size(config, "intermediate_size") or 4 * width,
             vocabulary=getattr(config, "vocab_size", 0),
             cached_values=_cached_values(config) if model.can_generate() else 0,
+            repeated_values=_repeated_values(config),
         )
 
 
@@ -165,11 +195,31 @@ def _cached_values(config: Any) -> int:
     heads = _largest_size(config, "num_attention_heads")
     if not heads:
         return 0
-    key_value_heads = _largest_size(config, "num_key_value_heads") or heads
-    head_width = _largest_size(config, "head_dim") or config.hidden_size // heads
+    return int(config.num_hidden_layers * _key_value_heads(config) * _key_value_width(config))
+
+
+def _repeated_values(config: Any) -> int:
+    """Return the numbers per token in keys and values of one layer with a copy for each head.
+
+    0 if every head has its own.
+    """
+    heads = _largest_size(config, "num_attention_heads")
+    return heads * _key_value_width(config) if heads > _key_value_heads(config) else 0
+
+
+def _key_value_heads(config: Any) -> int:
+    """Return the heads of keys and values, which several heads of queries may share."""
+    if getattr(config, "multi_query", False) and not getattr(config, "new_decoder_architecture", False):
+        return 1  # Falcon and GPT-BigCode
+    sizes = (_largest_size(config, name) for name in ("num_key_value_heads", "num_kv_heads", "num_attention_heads"))
+    return next((size for size in sizes if size), 0)
+
+
+def _key_value_width(config: Any) -> int:
+    """Return the numbers per token in one head's key and value together."""
+    head_width = _largest_size(config, "head_dim") or config.hidden_size // _largest_size(config, "num_attention_heads")
     key_width = (_largest_size(config, "qk_nope_head_dim") + _largest_size(config, "qk_rope_head_dim")) or head_width
-    value_width = _largest_size(config, "v_head_dim") or head_width
-    return int(config.num_hidden_layers * key_value_heads * (key_width + value_width))
+    return key_width + (_largest_size(config, "v_head_dim") or head_width)
 
 
 def _largest_size(config: Any, name: str) -> int:
@@ -182,8 +232,55 @@ def _largest_size(config: Any, name: str) -> int:
     return max((size for size in sizes if isinstance(size, int)), default=0)
 
 
-def _saved_activation_bytes(model: Any, length: int) -> int:
-    """Return the number of bytes that a forward pass of one row saves for backward."""
+def unpacked_size(weight: Any) -> int:
+    """Return the numbers in a weight; bitsandbytes packs two of them into a byte."""
+    quantization = getattr(weight, "quant_state", None)
+    return math.prod(quantization.shape) if quantization is not None else int(weight.numel())
+
+
+def _computes_last_logits_alone(model: Any) -> bool:
+    """Tell if a model can leave out the logits of all tokens but the last."""
+    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    return "logits_to_keep" in signature(base.forward).parameters
+
+
+@dataclass(frozen=True)
+class _Activations:
+    """Bytes that a forward pass saves for the backward pass."""
+
+    fixed_bytes: float
+    bytes_per_token: float
+    bytes_per_pair: float
+    """Bytes per pair of tokens in a row, of masks or weights of attention."""
+
+    @classmethod
+    def measure(cls, model: Any, *, padded: bool) -> Self:
+        """Fit the bytes to passes of short rows.
+
+        Args:
+            model: Model in which the weights to train require gradients.
+            padded: Read two rows, one of them padded. A model on the meta device that looks at the values of a mask
+                cannot do that, and one without a mask needs none; both read a row without padding.
+        """
+        rows = 2 if padded else 1
+        try:
+            first, second, third = (_saved_activation_bytes(model, rows, length) for length in PROBE_LENGTHS)
+        except (RuntimeError, NotImplementedError, TypeError) as error:
+            if not padded or memory_limit.is_out_of_memory(error):
+                raise
+            return cls.measure(model, padded=False)
+        begin, middle, end = PROBE_LENGTHS
+        per_pair = max((third - 2 * second + first) / (2 * (middle - begin) ** 2), 0.0)
+        per_token = (third - first) / (end - begin) - per_pair * (begin + end)
+        fixed = first - begin * per_token - begin**2 * per_pair
+        return cls(fixed, per_token / rows, per_pair / rows)
+
+
+def _saved_activation_bytes(model: Any, rows: int, length: int) -> int:
+    """Return the number of bytes that a forward pass saves for backward.
+
+    The last of several rows has padding.
+    """
     weight_storages = {storage_id(tensor) for tensor in chain(model.parameters(), model.buffers())}
     saved: dict[int, torch.Tensor] = {}
 
@@ -192,19 +289,25 @@ def _saved_activation_bytes(model: Any, length: int) -> int:
             saved[storage_id(tensor)] = tensor
         return tensor
 
-    # No attention mask is passed: all tokens count, and on the meta device a mask has no values to look at.
-    ids = torch.ones((1, length), dtype=torch.long, device=model.device)
+    ids = torch.ones((rows, length), dtype=torch.long, device=model.device)
+    inputs = {"input_ids": ids}
+    if rows > 1:
+        inputs["attention_mask"] = torch.ones_like(ids)
+        inputs["attention_mask"][-1, -1] = 0
     was_training = model.training
     cuda_devices = [model.device] if model.device.type == "cuda" else []
     model.train()
-    with (
-        torch.random.fork_rng(devices=cuda_devices),
-        fused_attention_on_meta(model.device),
-        torch.autograd.graph.saved_tensors_hooks(save, lambda tensor: tensor),
-    ):
-        logits = model(input_ids=ids).logits
-        logits.float().logsumexp(-1).sum()
-    model.train(was_training)
+    try:
+        with (
+            torch.random.fork_rng(devices=cuda_devices),
+            fused_attention_on_meta(model.device),
+            unread_masks_on_meta(model.device),
+            torch.autograd.graph.saved_tensors_hooks(save, lambda tensor: tensor),
+        ):
+            logits = model(**inputs).logits
+            logits.float().logsumexp(-1).sum()
+    finally:
+        model.train(was_training)
     return sum(
         _tensor_bytes(tensor) if tensor.is_sparse else tensor.untyped_storage().nbytes() for tensor in saved.values()
     )

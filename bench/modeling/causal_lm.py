@@ -251,10 +251,11 @@ class CausalLM(LoadedModel):
         groups = [order]
         if not self.fast_paths.padding:
             groups = [list(group) for _, group in groupby(order, key=lambda index: len(encoded[index]))]
-        extra_tokens = self.max_new_tokens - self.token_usage.shared_prefix_tokens
+        prefix_tokens = self.token_usage.shared_prefix_tokens
+        extra_tokens = self.max_new_tokens - prefix_tokens
         for group in groups:
             lengths = [len(encoded[index]) + extra_tokens for index in group]
-            for positions in memory_estimate.length_batches(self.model, lengths):
+            for positions in memory_estimate.length_batches(self.model, lengths, prefix_tokens=prefix_tokens):
                 if not self.fast_paths.batches:
                     yield from ([group[position]] for position in positions)
                     continue

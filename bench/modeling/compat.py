@@ -11,7 +11,8 @@ Check each of them when a dependency is upgraded; `tests/modeling/test_modeling_
 - PEFT (>=0.21): the adapter types are read from the source of `peft_types.py`, for the same reason. A missing
   adapter weight is only a warning there and is turned into an error by the text of the warning. The layers of Mamba
   that LoRA may not adapt are found by the private function that refuses them.
-- PyTorch (>=2.13): `torch.ops.aten._scaled_dot_product_flash_attention_for_cpu` is private, but the public
+- PyTorch (>=2.13): `torch.ops.aten._scaled_dot_product_flash_attention_for_cpu` and, on CUDA,
+  `_scaled_dot_product_flash_attention` and `_scaled_dot_product_efficient_attention` are private, but the public
   `scaled_dot_product_attention` does not return the log-sum-exp. The keys of a shared prefix travel to the attention
   function as an attribute of the key tensor, because the signature of attention in transformers has no place for them.
 """
@@ -51,6 +52,8 @@ BIDIRECTIONAL_MAPPINGS = (
 )
 PREFIX_ATTRIBUTE = "_bench_prefix"
 ARCHITECTURE_VALIDATOR = "validate_architecture"
+FLASH_CAPABILITY = 8, 0  # of a CUDA device, at least (Ampere)
+EFFICIENT_KERNEL_ALIGNMENT = 16
 MISSING_ADAPTER_KEYS = ".*missing adapter keys.*"
 
 
@@ -200,26 +203,60 @@ def attached_prefix(keys: Any) -> tuple[Any, Any] | None:
     return prefix
 
 
-def flash_attention_with_lse(
+def attention_with_lse(
     query: Any, key: Any, value: Any, *, mask: Any = None, scale: float | None = None
 ) -> tuple[Any, Any]:
-    """Attend on the CPU and also return the log-sum-exp of the attention scores.
+    """Attend with a fused kernel of the device, and also return the log-sum-exp of the scores.
 
     Args:
         query: Tensor (rows, heads, query tokens, width).
         key: Tensor (rows, heads, key tokens, width).
         value: Tensor (rows, heads, key tokens, width).
-        mask: Added to the scores; None if every query sees every key.
+        mask: Added to the scores (rows, 1, query tokens or 1, key tokens); None if every query sees every key.
         scale: Factor of the scores; None for 1 / sqrt(width).
 
     Returns:
         The output (rows, heads, query tokens, width) and the log-sum-exp (rows, heads, query tokens).
     """
+    if query.device.type != "cpu":
+        return cuda_attention_with_lse(query, key, value, mask=mask, scale=scale)
     import torch
 
     attend = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
     output, log_sum_exp = attend(query, key, value, attn_mask=mask, scale=scale)
     return output, log_sum_exp
+
+
+def cuda_attention_with_lse(
+    query: Any, key: Any, value: Any, *, mask: Any = None, scale: float | None = None
+) -> tuple[Any, Any]:
+    """Attend on CUDA, with the arguments and results of `attention_with_lse`.
+
+    Flash attention takes no mask and no float32; memory-efficient attention takes both.
+    """
+    import torch
+
+    if mask is None and _fits_flash_kernel(query, value):
+        output, log_sum_exp, *_ = torch.ops.aten._scaled_dot_product_flash_attention(query, key, value, scale=scale)
+        return output, log_sum_exp
+    if mask is not None:
+        key_length = key.shape[-2]
+        # The rows of a mask have to begin at multiples of 16 values. It is not copied for each head.
+        aligned = torch.nn.functional.pad(mask, (0, -key_length % EFFICIENT_KERNEL_ALIGNMENT))
+        mask = aligned[..., :key_length].expand(*query.shape[:-1], key_length)
+    attend = torch.ops.aten._scaled_dot_product_efficient_attention
+    output, log_sum_exp, *_ = attend(query, key, value, mask, True, scale=scale)
+    return output, log_sum_exp[..., : query.shape[-2]]  # the kernel fills its last block
+
+
+def _fits_flash_kernel(query: Any, value: Any) -> bool:
+    """Tell if flash attention has a kernel for tensors of this type on their device."""
+    import torch
+
+    width = query.shape[-1]
+    if query.element_size() != 2 or width != value.shape[-1] or width % 8 or width > 256:
+        return False
+    return query.device.type != "cuda" or torch.cuda.get_device_capability(query.device) >= FLASH_CAPABILITY
 
 
 def _parse(source: Path) -> ast.Module:

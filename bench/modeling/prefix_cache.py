@@ -23,6 +23,7 @@ from bench.modeling import compat
 PREFIX_ATTENTION = "sdpa_shared_prefix"
 MIN_SHARED_PREFIX_TOKENS = 24  # a shorter prefix is not worth a forward pass of its own
 CACHE_GROWTH_TOKENS = 32  # the buffers of a layer grow by so many tokens at once
+SEPARATE_PREFIX_DEVICES = "cpu", "cuda"  # of torch, those with kernels that return the log-sum-exp
 # Arguments that change attention scores by position: the scores of all keys have to be computed together.
 SCORE_BIAS_ARGUMENTS = "position_bias", "softcap", "s_aux"
 
@@ -194,14 +195,14 @@ def prefix_attention_forward(
     folded = query.reshape(rows, kv_heads, -1, width).transpose(0, 1).reshape(1, kv_heads, -1, width)
     prefix_output, prefix_lse = (
         part.view(kv_heads, rows, -1, *part.shape[3:]).transpose(0, 1).reshape(rows, heads, length, -1)
-        for part in compat.flash_attention_with_lse(folded, *prefix, scale=scale)
+        for part in compat.attention_with_lse(folded, *prefix, scale=scale)
     )
     # No key is copied for heads that share it. With one query each, the heads of a group are treated as tokens of one
     # head. With several, they take turns: one mask for all heads at once would be that many times as large.
     grouped = query.reshape(rows, kv_heads, heads_per_kv_head, length, width)
     turns = [grouped.squeeze(3)] if length == 1 else grouped.unbind(2)
-    mask = _additive_mask(attention_mask, length, key.shape[-2], query.dtype)
-    results = [compat.flash_attention_with_lse(turn, key, value, mask=mask, scale=scale) for turn in turns]
+    mask = _additive_mask(attention_mask, length, key)
+    results = [compat.attention_with_lse(turn, key, value, mask=mask, scale=scale) for turn in turns]
     own_output, own_lse = (
         torch.stack(parts, 2).reshape(rows, heads, length, -1) for parts in zip(*results, strict=True)
     )
@@ -212,23 +213,25 @@ def prefix_attention_forward(
 compat.register_attention(PREFIX_ATTENTION, prefix_attention_forward)
 
 
-def _additive_mask(attention_mask: Any, length: int, key_length: int, dtype: Any) -> Any:
+def _additive_mask(attention_mask: Any, length: int, key: Any) -> Any:
     """Return a mask (rows, 1, tokens, keys) for the scores of keys after the prefix.
 
-    Without an attention mask it is causal. None if nothing is masked.
+    `length` is the number of tokens with a query. Without an attention mask it is causal. None if nothing is masked.
     """
     if attention_mask is None and length == 1:
         return None
+    key_length = key.shape[-2]
     if attention_mask is None:
-        visible = torch.ones(1, 1, length, key_length, dtype=torch.bool).tril(key_length - length)
+        visible = key.new_ones(1, 1, length, key_length, dtype=torch.bool).tril(key_length - length)
     else:
         visible = attention_mask[..., -key_length:]
-    return torch.zeros(visible.shape, dtype=dtype).masked_fill_(~visible, torch.finfo(dtype).min)
+    # Half of the smallest number, because kernels multiply scores by log2(e), which must not make them infinite.
+    return key.new_zeros(visible.shape).masked_fill_(~visible, torch.finfo(key.dtype).min / 2)
 
 
 def _supports_separate_prefix(model: Any) -> bool:
-    """Tell if attention of the model can read the prefix from one row: `sdpa` on a CPU."""
-    if not compat.supports_registered_attention(model) or model.device.type != "cpu":
+    """Tell if attention can read the prefix from one row: `sdpa` on a CPU or on CUDA."""
+    if not compat.supports_registered_attention(model) or model.device.type not in SEPARATE_PREFIX_DEVICES:
         return False
     return compat.attention_implementation(model) in ("sdpa", PREFIX_ATTENTION)
 

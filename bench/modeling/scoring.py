@@ -116,10 +116,9 @@ def choose_label(
     queries = [_encode_choices(lm, prompt, completions, count_truncated=True) for prompt in prompts]
     order = sorted(range(len(queries)), key=lambda index: len(queries[index][0]))
     prefix, chosen = lm.read_prefix([prompt_ids for prompt_ids, _ in queries]), [0] * len(queries)
-    max_prompt_tokens = max((len(prompt_ids) for prompt_ids, _ in queries), default=0)
-    max_rows = memory_estimate.max_batch_rows(lm.model, max_prompt_tokens + lm.max_new_tokens) // len(completions)
+    max_rows = _max_questions(lm, queries, len(prefix.ids) if prefix and prefix.separate else 0)
     for _, same_length in groupby(order, key=lambda index: len(queries[index][0])):
-        for indices in in_chunks(list(same_length), max(max_rows, 1)):
+        for indices in in_chunks(list(same_length), max_rows):
             batch = [queries[index] for index in indices]
             nats = memory_limit.run_halving_on_oom(lambda rows: _mean_loglikelihoods(lm, rows, prefix), batch)
             for index, row_nats in zip(indices, nats, strict=True):
@@ -130,6 +129,23 @@ def choose_label(
         usage.longest_prompt_tokens = max(usage.longest_prompt_tokens, len(prompt_ids))
         usage.answer_tokens += len(completion_ids[choice])
     return chosen
+
+
+def _max_questions(lm: CausalLM, queries: Sequence[tuple[list[int], list[list[int]]]], prefix_tokens: int) -> int:
+    """Return the number of questions to read at once, whose completions are scored together.
+
+    Args:
+        lm: The model.
+        queries: Token ids of each prompt and of its completions.
+        prefix_tokens: Tokens of a shared prefix that is stored once.
+    """
+    longest_prompt = max((len(prompt_ids) for prompt_ids, _ in queries), default=0)
+    scored_tokens = max((len(ids) for _, choices in queries for ids in choices), default=1)
+    length = longest_prompt - prefix_tokens + max(scored_tokens, lm.max_new_tokens)
+    max_rows = memory_estimate.max_batch_rows(
+        lm.model, length, prefix_tokens=prefix_tokens, scored_tokens=scored_tokens
+    )
+    return max(max_rows // max((len(choices) for _, choices in queries), default=1), 1)
 
 
 def _encode_choices(

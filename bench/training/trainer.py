@@ -187,15 +187,16 @@ def plan_memory(lm: LM, budget: Budget, groups: Sequence[RowGroup], longest_grou
     """
     precision.check_precision(lm.model)
     fixed_bytes = precision.cast_trainable_to_float32(lm.model) + distributed.gradient_bucket_bytes(lm.model)
+    group_rows = max(map(len, groups))
     with precision.autocast(lm.model):
         # This is the least that training takes. The record of the failure shows it if even that does not fit.
-        budget.estimated_bytes = fixed_bytes + memory_estimate.training_bytes(lm.model, longest_group)
+        budget.estimated_bytes = fixed_bytes + memory_estimate.training_bytes(lm.model, longest_group, group_rows)
         max_micro_batch = budget.micro_batch or budget.batch // distributed.world_size()
         if lm.padding_side is None:
             max_micro_batch = 1  # rows of different lengths cannot be read together
         budget.micro_batch = distributed.all_reduce_min(find_micro_batch(lm, groups, max_micro_batch))
-        tokens = budget.micro_batch * longest_group
-        budget.estimated_bytes = fixed_bytes + memory_estimate.training_bytes(lm.model, tokens)
+        tokens, rows = budget.micro_batch * longest_group, budget.micro_batch * group_rows
+        budget.estimated_bytes = fixed_bytes + memory_estimate.training_bytes(lm.model, tokens, rows)
 
 
 def _count_first_step(trainer: Any) -> FlopCounter:

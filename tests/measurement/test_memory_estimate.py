@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import subprocess
 import sys
 import textwrap
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+import transformers
 from conftest import MakeTask
 from support import fit_method
 
+from bench import registry
 from bench.execution import plan, worker
 from bench.measurement import memory_estimate
 from bench.modeling.checkpoint import Checkpoint
@@ -112,3 +116,103 @@ def test_run_records_context_and_attention_of_the_model(
     assert few_shot and few_shot.answering and majority and majority.answering
     assert (few_shot.answering.context, few_shot.answering.attention) == (256, "sdpa")
     assert (majority.answering.context, majority.answering.attention) == (None, None)
+
+
+LLAMA = {
+    "vocab_size": 300,
+    "hidden_size": 64,
+    "intermediate_size": 96,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 8,
+    "num_key_value_heads": 2,
+    "bos_token_id": None,
+    "eos_token_id": 0,
+}
+NEOX = {name: size for name, size in LLAMA.items() if name != "num_key_value_heads"}
+BERT = NEOX | {"is_decoder": True}
+LAYERS, HEADS, KV_HEADS, WIDTH = 3, 8, 2, 8
+
+
+def make_model(kind: str, shape: dict[str, Any]) -> Any:
+    """A model with random weights in training mode."""
+    torch.manual_seed(0)
+    config = getattr(transformers, f"{kind}Config")(**shape)
+    return transformers.AutoModelForCausalLM.from_config(config).train()
+
+
+def saved_bytes(model: Any, rows: int, length: int) -> int:
+    """Bytes that a step of padded rows really saves for the backward pass, without the weights."""
+    weights = {tensor.untyped_storage().data_ptr() for tensor in [*model.parameters(), *model.buffers()]}
+    saved: dict[int, int] = {}
+    held: list[torch.Tensor] = []
+
+    def save(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in weights:
+            saved[storage.data_ptr()] = storage.nbytes()
+            held.append(tensor)
+        return tensor
+
+    ids = torch.ones((rows, length), dtype=torch.long)
+    mask = torch.ones_like(ids)
+    mask[1:, -3:] = 0
+    with torch.autograd.graph.saved_tensors_hooks(save, lambda tensor: tensor):
+        model(input_ids=ids, attention_mask=mask).logits.float().logsumexp(-1).sum()
+    return sum(saved.values())
+
+
+@pytest.mark.parametrize("kind", ["Llama", "GPTNeoX", "BertLMHead"])
+def test_training_bytes_padded_rows_count_masks_and_copied_keys(kind: str) -> None:
+    model = make_model(kind.removesuffix("LMHead"), {"Llama": LLAMA, "GPTNeoX": NEOX, "BertLMHead": BERT}[kind])
+    trained = sum(weight.numel() for weight in model.parameters())
+    rows, length = 6, 240
+    logits = 8 * rows * length * LLAMA["vocab_size"]
+    expected = saved_bytes(model, rows, length) + 12 * trained + logits
+    assert memory_estimate.training_bytes(model, rows * length, rows) == pytest.approx(expected, rel=0.02)
+    single = saved_bytes(model, 1, length) + 12 * trained + logits / rows
+    assert memory_estimate.training_bytes(model, length) == pytest.approx(single, rel=0.02)
+
+
+def test_training_bytes_several_rows_grow_with_mask_and_shared_heads() -> None:
+    """The same tokens in one row need no mask, so heads can share keys and values."""
+    model = make_model("Llama", LLAMA)
+    rows, length = 4, 256
+    single, several = (memory_estimate.training_bytes(model, rows * length, count) for count in (1, rows))
+    masks = 4 * LAYERS * rows * length**2
+    copies = 4 * LAYERS * rows * length * 2 * WIDTH * (HEADS - KV_HEADS)
+    assert several - single == pytest.approx(masks + copies, rel=0.05)
+
+
+def test_generation_bytes_count_mask_copied_keys_and_float32_logits() -> None:
+    grouped, own = (
+        make_model("Llama", LLAMA | {"num_key_value_heads": heads, "num_hidden_layers": 0}) for heads in (2, 8)
+    )
+    short, long = (memory_estimate.generation_bytes(own, 3, length) for length in (100, 200))
+    hidden = 4 * (12 * 64 + 2 * 96)
+    assert long - short == 3 * (100 * hidden + (4 + 1) * (200**2 - 100**2))
+    copies = 3 * 100 * 4 * HEADS * 2 * WIDTH
+    assert memory_estimate.generation_bytes(grouped, 3, 100) - short == copies
+    logits = 3 * LLAMA["vocab_size"] * (4 + 4)
+    assert short == 3 * (100 * hidden + 5 * 100**2) + logits
+    scored = memory_estimate.generation_bytes(own, 3, 100, scored_tokens=5)
+    assert scored - short == (2 * 5 - 1) * logits
+    bfloat16 = memory_estimate.generation_bytes(own.to(torch.bfloat16), 3, 100)
+    assert bfloat16 == 3 * (100 * hidden + 3 * 100**2) + logits * 6 / 8
+    prefixed = memory_estimate.generation_bytes(own, 3, 100, prefix_tokens=1000)
+    assert prefixed - bfloat16 == 3 * 100 * 1000, "the mask has a truth value for each token of the prefix"
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_max_batch_rows_quantized_model_gets_as_many_as_its_original(
+    lively: Checkpoint, dtype: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory_estimate, "MIN_GENERATION_BYTES", 0)
+    monkeypatch.setattr(memory_estimate, "MIN_BATCH_ROWS", 1)
+    base: Any = dataclasses.replace(lively, dtype=dtype)
+    whole, quantized = registry.find_method("lora")().load(base), registry.find_method("qlora")().load(base)
+    assert memory_estimate.model_bytes(quantized.model) < 0.8 * memory_estimate.model_bytes(whole.model)
+    expected = memory_estimate.unquantized_bytes(whole.model)
+    assert memory_estimate.unquantized_bytes(quantized.model) == expected
+    rows = [memory_estimate.max_batch_rows(lm.model, 2) for lm in (whole, quantized)]
+    assert rows[0] == rows[1] > 1
+    assert rows[0] == expected // memory_estimate.generation_bytes(whole.model, 1, 2)

@@ -318,14 +318,17 @@ def test_load_adapter_merge_that_changes_output_raises_user_error(
         adapter.load()
 
 
+@pytest.mark.parametrize("rows", [1, 10])
 @pytest.mark.parametrize("name", ["full", "lora"])
-def test_feasibility_training_estimate_equals_estimate_of_run(kinds: dict[str, Checkpoint], name: str) -> None:
+def test_feasibility_training_estimate_equals_estimate_of_run(
+    kinds: dict[str, Checkpoint], name: str, rows: int
+) -> None:
     base = kinds["multi-query attention"]
     lm: Any = base.load()
     method: Any = registry.find_method(name)()
-    expected = memory_estimate.training_bytes(method.adapt(lm.model), 1000)
+    expected = memory_estimate.training_bytes(method.adapt(lm.model), 1000, rows)
     empty = feasibility.build_empty_model(base.folder, "float32")
-    assert memory_estimate.training_bytes(method.adapt(empty.model), 1000) == pytest.approx(expected, rel=0.01)
+    assert memory_estimate.training_bytes(method.adapt(empty.model), 1000, rows) == pytest.approx(expected, rel=0.01)
 
 
 @pytest.mark.parametrize(

@@ -112,17 +112,28 @@ def test_attached_prefix_is_on_its_tensor_alone() -> None:
 
 
 @pytest.mark.parametrize("masked", [False, True])
-def test_flash_attention_with_lse_equals_plain_attention(masked: bool) -> None:
+def test_attention_with_lse_equals_plain_attention(masked: bool) -> None:
     torch.manual_seed(0)
     query, key, value = (torch.randn(2, 3, tokens, 8) for tokens in (4, 6, 6))
     mask = torch.zeros(2, 1, 4, 6)
     if masked:
         mask[0, :, :, :2] = torch.finfo(mask.dtype).min
-    output, log_sum_exp = compat.flash_attention_with_lse(query, key, value, mask=mask if masked else None, scale=0.3)
+    output, log_sum_exp = compat.attention_with_lse(query, key, value, mask=mask if masked else None, scale=0.3)
     expected = scaled_dot_product_attention(query, key, value, attn_mask=mask, scale=0.3)
     assert torch.allclose(output, expected, atol=1e-5)
     scores = 0.3 * query @ key.transpose(-1, -2) + mask
     assert torch.allclose(log_sum_exp, scores.logsumexp(-1), atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("masked", [False, True])
+def test_cuda_attention_with_lse_calls_kernels_that_exist(masked: bool, dtype: torch.dtype) -> None:
+    """On the meta device, which knows the arguments of the kernels and the shapes of their results."""
+    query, key, value = (torch.empty(2, 3, tokens, 16, dtype=dtype, device="meta") for tokens in (40, 6, 6))
+    mask = torch.empty(2, 1, 1, 6, dtype=dtype, device="meta") if masked else None
+    output, log_sum_exp = compat.cuda_attention_with_lse(query, key, value, mask=mask, scale=0.3)
+    assert (output.shape, output.dtype) == (query.shape, dtype)
+    assert (log_sum_exp.shape, log_sum_exp.dtype) == (query.shape[:3], torch.float32)
 
 
 @pytest.mark.parametrize(("model_type", "refused"), [("mamba", ["out_proj"]), ("llama", [])])

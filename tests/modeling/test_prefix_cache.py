@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -94,6 +95,73 @@ def test_common_prefix_leaves_every_prompt_a_token(
     assert prefix_cache.common_prefix(prompts) == prefix
 
 
+def attend_in_float32(query: Any, key: Any, value: Any, bias: Any, scale: float | None) -> tuple[Any, Any]:
+    """Attend like a CUDA kernel, which computes in float32 with powers of two."""
+    scale = query.shape[-1] ** -0.5 if scale is None else scale
+    assert query.shape[:2] == key.shape[:2] == value.shape[:2], "the kernels know no shared heads"
+    scores = scale * query.float() @ key.float().transpose(-1, -2) + (0.0 if bias is None else bias.float())
+    scores *= math.log2(math.e)
+    weights = torch.exp2(scores - scores.amax(-1, keepdim=True))
+    output = (weights @ value.float() / weights.sum(-1, keepdim=True)).to(query.dtype)
+    lse = (weights.sum(-1).log2() + scores.amax(-1)) / math.log2(math.e)
+    return output.transpose(1, 2).contiguous().transpose(1, 2), lse
+
+
+@pytest.fixture
+def cuda_kernels(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Let attention call stand-ins for the kernels of CUDA that have their limits; returns the calls."""
+    calls = []
+
+    def flash(query: Any, key: Any, value: Any, scale: float | None = None) -> tuple[Any, ...]:
+        calls.append("flash")
+        assert query.dtype in (torch.float16, torch.bfloat16) and query.shape[-1] == value.shape[-1]
+        assert query.shape[-1] % 8 == 0 and query.shape[-1] <= 256
+        return (*attend_in_float32(query, key, value, None, scale), None, None, 0, 0, None, None, None)
+
+    def efficient(
+        query: Any, key: Any, value: Any, bias: Any, compute_lse: bool, scale: float | None = None
+    ) -> tuple[Any, ...]:
+        calls.append("efficient")
+        assert compute_lse
+        if bias is not None:
+            assert bias.shape == (*query.shape[:-1], key.shape[-2]) and bias.dtype == query.dtype
+            assert bias.stride(-1) == 1 and all(stride % 16 == 0 for stride in bias.stride()[:-1])
+        output, lse = attend_in_float32(query, key, value, bias, scale)
+        return output, torch.nn.functional.pad(lse, (0, -lse.shape[-1] % 32), value=torch.inf), None, None
+
+    monkeypatch.setattr(torch.ops.aten, "_scaled_dot_product_flash_attention", flash)
+    monkeypatch.setattr(torch.ops.aten, "_scaled_dot_product_efficient_attention", efficient)
+    monkeypatch.setattr(compat, "attention_with_lse", compat.cuda_attention_with_lse)
+    return calls
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_shared_prefix_on_cuda_kernels_changes_no_answer(
+    lively: Checkpoint, dtype: Any, cuda_kernels: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lm: Any = dataclasses.replace(lively, dtype=dtype).load()
+    assert lm.fast_paths.separate_prefix
+    cuda_kernels.clear()
+    answers, choices = lm.generate(PROMPTS), lm.choose_label(PROMPTS, COMPLETIONS)
+    assert set(cuda_kernels) == ({"efficient"} if dtype == "float32" else {"flash", "efficient"})
+    monkeypatch.setattr(prefix_cache, "MIN_SHARED_PREFIX_TOKENS", 10_000)
+    unshared: Any = dataclasses.replace(lively, dtype=dtype).load()
+    assert choices == unshared.choose_label(PROMPTS, COMPLETIONS)
+    if dtype == "float32":  # in bfloat16 two tokens may be equally likely
+        assert answers == unshared.generate(PROMPTS)
+
+
+@pytest.mark.parametrize("length", [1, 5])
+@pytest.mark.parametrize("kv_heads", [1, 4])
+@pytest.mark.parametrize("masked", ["padded", "causal", "no mask", "nothing visible"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_prefix_attention_on_cuda_kernels_equals_attention_to_all_keys(
+    dtype: torch.dtype, length: int, kv_heads: int, masked: str, cuda_kernels: list[str]
+) -> None:
+    check_prefix_attention(dtype, length, kv_heads, masked)
+    assert cuda_kernels
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("length", [1, 5])
 @pytest.mark.parametrize("kv_heads", [1, 2, 4])
@@ -101,6 +169,11 @@ def test_common_prefix_leaves_every_prompt_a_token(
 def test_prefix_attention_forward_equals_attention_to_all_keys(
     dtype: torch.dtype, length: int, kv_heads: int, masked: str
 ) -> None:
+    check_prefix_attention(dtype, length, kv_heads, masked)
+
+
+def check_prefix_attention(dtype: torch.dtype, length: int, kv_heads: int, masked: str) -> None:
+    """Compare attention to a separate prefix with attention to all keys."""
     generator = torch.Generator().manual_seed(0)
     rows, own_tokens, prefix_tokens = 3, 7, 40
 
@@ -114,6 +187,8 @@ def test_prefix_attention_forward_equals_attention_to_all_keys(
     mask = torch.ones((rows, 1, length, all_tokens), dtype=torch.bool).tril(all_tokens - length)
     if masked == "padded":
         mask[1, :, :, prefix_tokens : prefix_tokens + 2] = False
+    if masked == "nothing visible":  # as for the padding before a prompt
+        mask[1, :, 0, prefix_tokens:] = False
     all_keys = torch.cat([prefix_keys.expand(rows, -1, -1, -1), key], 2)
     all_values = torch.cat([prefix_values.expand(rows, -1, -1, -1), value], 2)
     module: Any = SimpleNamespace(num_key_value_groups=4 // kv_heads, is_causal=True)
