@@ -36,7 +36,7 @@ RunMethod = Callable[..., Record]
 TASK_ROWS = {"train": 48, "validation": 8, "test": 6}
 LARGE_SHAPE = {"hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 16, "num_attention_heads": 16}
 """With 32,768 tokens these are 285 million parameters."""
-SMALL_SHAPE = {"hidden_size": 256, "intermediate_size": 512, "num_hidden_layers": 4, "num_attention_heads": 4}
+SMALL_SHAPE = {"hidden_size": 128, "intermediate_size": 256, "num_hidden_layers": 2, "num_attention_heads": 2}
 
 
 @pytest.fixture(scope="session", autouse=True)

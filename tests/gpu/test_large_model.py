@@ -19,7 +19,8 @@ from gpu.conftest import RunMethod, held_bytes, load_checkpoint, method_module, 
 
 pytestmark = pytest.mark.gpu
 
-BUDGET = "steps=3,examples=48,new_tokens=4"  # 16 examples a step
+BATCH = 16
+BUDGET = f"steps=3,examples={3 * BATCH},batch={BATCH},new_tokens=4"
 Run = Callable[..., Record]
 
 
@@ -96,13 +97,13 @@ def test_optimizer_state_is_freed_before_answering(dtype: str, run: Run, gpu: st
 
 def test_memory_limit_makes_the_micro_batch_smaller(run: Run, device: str) -> None:
     free = run("lora")
-    assert micro_batch(free) == 16
+    assert micro_batch(free) == BATCH
     added = peak_mib(free, "fit") - (phase(free, "fit").start_mib or 0)
     limit = int(held_bytes(device) + (loaded_mib(free) + 0.4 * added + 160) * MIB)
     capped = run("lora", limit=limit)
     assert capped.status == "ok", capped.error
     if device == "cuda":
-        assert 1 <= (micro_batch(capped) or 0) < 16
+        assert 1 <= (micro_batch(capped) or 0) < BATCH
         assert peak_mib(capped, "fit") * MIB < limit
     first, second = (record.curve[-1].validation_loss or math.nan for record in (free, capped))
     assert first == pytest.approx(second, rel=0.02)

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from conftest import CODE
 
+from bench.analysis.summary import summarize_methods
 from bench.records import Record
 from gpu.conftest import RunMethod, copy_tokenizer
 
@@ -164,9 +165,33 @@ def test_phases_take_the_time_between_start_and_end(run: Run) -> None:
     assert phases["latency"].wall_s * 1000 >= sum(cost.answering.latency_ms if cost.answering else ())
 
 
-def test_energy_is_measured_or_absent_in_all_phases(run: Run) -> None:
+def test_energy_is_measured_in_all_phases_or_a_reason_is_recorded(run: Run, gpu: str) -> None:
     cost = run("lora", "float32").cost
     assert cost is not None
     joules = [cost.phases[name].energy_j for name in ("load", "fit", "predict", "latency")]
     measured = [value for value in joules if value is not None]
-    assert not measured or (len(measured) == len(joules) and min(measured) >= 0 < sum(measured))
+    if cost.model_dump().get("energy_unmeasured"):
+        assert not measured
+    else:
+        assert len(measured) == len(joules) and min(measured) >= 0 < sum(measured)
+
+
+def test_peak_memory_of_a_run_is_that_of_the_gpu(run: Run, gpu: str) -> None:
+    record = run("lora", "float32")
+    assert record.cost is not None
+    phases = record.cost.phases.values()
+    on_gpu = [phase.peak_mib for phase in phases if phase.reserved_mib is not None and phase.peak_mib is not None]
+    assert record.cost.phases["import"].peak_mib is None, "imports take no memory of the GPU"
+    assert summarize_methods([record])[0].peak_mib == max(on_gpu)
+
+
+def test_matrix_products_are_faster_in_bfloat16(run: Run, gpu: str) -> None:
+    import torch
+
+    if torch.cuda.get_device_capability() < (8, 0):
+        pytest.skip("this GPU has no bfloat16 units")
+    env = run("lora", "bfloat16").env
+    assert env is not None
+    rates = env.model_dump()["matmul_flops_per_s_by_dtype"]
+    assert 1e12 < rates["float32"] < rates["bfloat16"] < 1e16
+    assert env.matmul_flops_per_s == rates["float32"]
