@@ -28,6 +28,7 @@ from support import run_worker
 
 from bench import registry
 from bench.execution import plan
+from bench.measurement.device import torch_device, visible_gpu_environment
 from bench.measurement.environment import process_memory
 from bench.modeling.checkpoint import Checkpoint
 from bench.records import Decoding, Record
@@ -44,13 +45,12 @@ def device() -> str:
     """Device of the tests; they are skipped if it is missing."""
     name = os.environ.get("BENCH_GPU_TEST_DEVICE", "cuda")
     # Workers get both from the launcher, before CUDA starts: a run uses one GPU, and its cuBLAS is deterministic.
-    if name == "cuda":
-        os.environ["CUDA_VISIBLE_DEVICES"] = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0]
+    os.environ.update(visible_gpu_environment(name))
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch = pytest.importorskip("torch")
     if name == "cuda" and not torch.cuda.is_available():
         pytest.skip("no CUDA device")
-    return name
+    return torch_device(name)  # it sets what computing on the device needs, as in a worker
 
 
 @pytest.fixture(scope="session")
