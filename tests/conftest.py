@@ -173,6 +173,15 @@ def run_bench(environment: dict[str, str], tmp_path: Path) -> Bench:
     return command
 
 
+def cuda_cost(record: Record, device_mib: float, host_mib: float) -> dict[str, Any]:
+    """Return the cost of a record as of a run on a CUDA device, the phase `import` included."""
+    cost: dict[str, Any] = record.model_dump(mode="json")["cost"]
+    on_device = cost["phases"]["fit"] | {"peak_mib": device_mib, "reserved_mib": device_mib, "host_peak_mib": host_mib}
+    imports = on_device | {"start_mib": None, "peak_mib": None, "reserved_mib": None}
+    cost["phases"] = {"import": imports, "fit": on_device, "predict": dict(on_device)}
+    return cost | {"memory_source": "cuda-allocator", "host_memory_source": "VmHWM", "context_mib": 450.0}
+
+
 @pytest.fixture(scope="session")
 def make_record() -> MakeRecord:
     """Create a record with `items` questions, of which the fraction `em` is correct.

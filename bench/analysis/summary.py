@@ -44,7 +44,7 @@ class MethodSummary(BaseModel):
     train_joules: float | None = None
     """Energy that the whole device drew during training, in joules."""
     peak_mib: float | None
-    """Maximum over phases and seeds: the memory that a machine needs."""
+    """Maximum over phases and seeds, of `device_peak_mib` if the runs used a CUDA device, else of `host_peak_mib`."""
     tokens_per_s: float | None
     """Answer tokens per second, in batches."""
     query_mean_ms: float | None
@@ -59,6 +59,10 @@ class MethodSummary(BaseModel):
     """Share of the generated answers that reached the token limit before they ended."""
     repeating_share: float | None = None
     """Share of the generated answers that reached the token limit while repeating themselves."""
+    device_peak_mib: float | None = None
+    """Maximum over phases and seeds of the memory on a CUDA device; None if the runs used none."""
+    host_peak_mib: float | None = None
+    """Maximum over phases and seeds of the resident memory of the process."""
 
 
 def summarize_methods(records: Sequence[Record]) -> list[MethodSummary]:
@@ -79,6 +83,11 @@ def summarize_methods(records: Sequence[Record]) -> list[MethodSummary]:
     return sorted(
         summaries, key=lambda summary: (summary.status != "ok", -summary.scores.get(metric, 0.0), summary.label)
     )
+
+
+def uses_cuda(summaries: Iterable[MethodSummary]) -> bool:
+    """Tell if some runs used a CUDA device, whose memory must not be compared with that of a process."""
+    return any(summary.device_peak_mib is not None for summary in summaries)
 
 
 def method_labels(records: Iterable[Record]) -> dict[str, str]:
@@ -118,7 +127,8 @@ def _summarize(group: list[Record], label: str) -> MethodSummary:
     latencies = [latency for cost in costs if cost.answering for latency in cost.answering.latency_ms]
     percentiles = quantiles(latencies, n=100, method="inclusive") if len(latencies) > 1 else None
     fit_phases = [cost.phases["fit"] for cost in costs if "fit" in cost.phases]
-    peaks = [phase.peak_mib for cost in costs for phase in cost.phases.values() if phase.peak_mib is not None]
+    device_peak_mib = _max(cost.device_peak_mib for cost in costs)
+    host_peak_mib = _max(cost.host_peak_mib for cost in costs)
     return MethodSummary(
         key=first.spec.key,
         label=label,
@@ -135,7 +145,7 @@ def _summarize(group: list[Record], label: str) -> MethodSummary:
         trainable=next((cost.parameters.trainable for cost in costs if cost.parameters), None),
         train_s=_mean(phase.wall_s for phase in fit_phases),
         train_joules=_mean(phase.energy_j for phase in fit_phases),
-        peak_mib=max(peaks, default=None),
+        peak_mib=host_peak_mib if device_peak_mib is None else device_peak_mib,
         tokens_per_s=_mean(
             cost.answering.answer_tokens / cost.phases["predict"].wall_s
             for cost in costs
@@ -150,6 +160,8 @@ def _summarize(group: list[Record], label: str) -> MethodSummary:
         artifact_bytes=_mean(cost.artifact_bytes for cost in costs),
         cut_share=_mean(_answer_share(cost, "cut_answers") for cost in costs),
         repeating_share=_mean(_answer_share(cost, "repeating_answers") for cost in costs),
+        device_peak_mib=device_peak_mib,
+        host_peak_mib=host_peak_mib,
     )
 
 
@@ -164,6 +176,11 @@ def _mean(values: Iterable[float | None]) -> float | None:
     """Return the mean of the measured values, or None if there are none."""
     measured = [value for value in values if value is not None]
     return fmean(measured) if measured else None
+
+
+def _max(values: Iterable[float | None]) -> float | None:
+    """Return the highest of the measured values, or None if there are none."""
+    return max((value for value in values if value is not None), default=None)
 
 
 def _format_value(value: Any) -> str:

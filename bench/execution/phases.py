@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import sys
 from collections.abc import Sequence
@@ -17,7 +18,7 @@ from bench.execution.job import Job
 from bench.measurement import adapter_serving, determinism, device, environment, memory_limit
 from bench.measurement.determinism import DeterminismWatch
 from bench.measurement.forgetting import ForgettingProbe
-from bench.measurement.meter import Meter, measure_latency
+from bench.measurement.meter import MIB, Meter, measure_latency, synchronize
 from bench.method import LM, Diverged, Method, ProgressCallback, TrainingData
 from bench.modeling import checkpoint, file_digest, loaded_model
 from bench.modeling.seed import seed_all
@@ -96,11 +97,12 @@ def load(state: RunState, earlier_import: Phase | None = None) -> LoadedRun:
         method, task, model_folder = _import_and_check(state)
     import_phase = state.meter.phases["import"].continued_from(earlier_import)
     state.meter = Meter(state.device, state.job.processes)
-    state.meter.phases["import"] = import_phase
+    state.meter.add_host_phase("import", import_phase)
     base = checkpoint.Checkpoint(model_folder, spec.base.dtype, state.device, spec.decoding)
     data = task.training_data(spec.seed, spec.budget.examples)
     if spec.budget.memory is not None:
-        memory_limit.set_memory_limit(spec.budget.memory, state.device)
+        context_bytes = round((state.meter.context_mib or 0) * MIB)
+        memory_limit.set_memory_limit(spec.budget.memory, state.device, context_bytes)
     state.on_progress({"phase": "load"})
     seed_all(spec.seed)
     with state.meter.phase("load"):
@@ -151,10 +153,22 @@ def fit(state: RunState, loaded: LoadedRun, limits: BudgetLimits) -> None:
         state.budget = BudgetTracker(limits, len(loaded.data.train), state.on_progress)
         lm = cast(LM, loaded.lm)  # a method that loads no model ignores it
         loaded.method.fit(lm, loaded.data, state.budget)
+        synchronize(state.device)
         state.budget.stop()
+    _free_training_memory(loaded.lm)
     check_training(loaded.method, loaded.lm, state.budget.steps)
     # The processor time of the other ranks belongs to this run and is no background load.
     state.background_load.exclude(distributed.leave_group())
+
+
+def _free_training_memory(lm: LM | None) -> None:
+    """Free gradients, and objects of training that only refer to each other.
+
+    Optimizers and schedulers do, and what they hold would count as memory of answering.
+    """
+    for weight in lm.model.parameters() if lm else ():
+        weight.grad = None
+    gc.collect()
 
 
 def check_training(method: Method, lm: LM | None, steps: int) -> None:
@@ -257,10 +271,7 @@ def read_general_text_before(state: RunState, lm: LM | None) -> ForgettingProbe 
         return None
     state.on_progress({"phase": "general_text_before"})
     with state.meter.phase("general_text_before"):
-        probe = ForgettingProbe.measure_before(lm, file)
-    if (torch := sys.modules.get("torch")) is not None:
-        torch.cuda.empty_cache()  # memory reserved by this phase would count as reserved by fitting
-    return probe
+        return ForgettingProbe.measure_before(lm, file)
 
 
 def read_general_text_after(state: RunState, lm: LM | None, probe: ForgettingProbe | None) -> None:

@@ -167,6 +167,8 @@ def _measured_cost(state: RunState) -> Cost:
             name: _with_estimated_peak(phase, estimated_bytes.get(name)) for name, phase in state.meter.phases.items()
         },
         memory_source=state.meter.memory_source,
+        host_memory_source=state.meter.host_memory_source,
+        context_mib=state.meter.context_mib,
         energy_unmeasured=state.meter.energy_unmeasured,
         parameters=state.parameters,
         budget_usage=state.budget.usage() if state.budget else None,

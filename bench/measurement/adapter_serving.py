@@ -9,7 +9,7 @@ from math import inf
 from pathlib import Path
 from typing import Any
 
-from bench.measurement.meter import measure_latency
+from bench.measurement.meter import measure_latency, synchronize
 from bench.records import AdapterServing
 
 RELOADED_ADAPTER = "reloaded"  # name of the second copy of the adapter
@@ -45,10 +45,10 @@ def measure_serving(
     """
     fitted_adapter = model.active_adapter
     answer_all = partial(measure_latency, predict, questions, inf)
-    load_start = time.perf_counter()
+    load_start = _synchronized_time(model)
     model.load_adapter(saved, adapter_name=RELOADED_ADAPTER)
     model.set_adapter(RELOADED_ADAPTER)
-    load_seconds = time.perf_counter() - load_start
+    load_seconds = _synchronized_time(model) - load_start
     reloaded_answers, _ = answer_all()
     switch_seconds = _measure_switch(model, fitted_adapter)
     model.set_adapter(fitted_adapter)
@@ -69,10 +69,16 @@ def measure_serving(
 
 def _measure_switch(model: Any, fitted_adapter: str) -> float:
     """Return the mean seconds of activating the other one of two loaded adapters."""
-    start = time.perf_counter()
+    start = _synchronized_time(model)
     for index in range(SWITCH_COUNT):
         model.set_adapter(fitted_adapter if index % 2 == 0 else RELOADED_ADAPTER)
-    return (time.perf_counter() - start) / SWITCH_COUNT
+    return (_synchronized_time(model) - start) / SWITCH_COUNT
+
+
+def _synchronized_time(model: Any) -> float:
+    """Return the time in seconds once the device of the model has done all work queued so far."""
+    synchronize(str(model.device))
+    return time.perf_counter()
 
 
 def _try_merge(model: Any) -> bool:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import importlib
-import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
+
+from bench.measurement.nvml import gpu_handle
 
 _RAPL_FOLDER = Path("/sys/class/powercap")
 
@@ -61,13 +61,7 @@ def _gpus_counter(device: str, gpus: int) -> EnergyCounter:
 
 def _gpu_counter(torch_index: int) -> EnergyCounter:
     """Return the counter of one GPU, by torch's index of it."""
-    nvml: Any = importlib.import_module("pynvml")
-    nvml.nvmlInit()
-    # NVML numbers all GPUs of the machine, but torch only those in CUDA_VISIBLE_DEVICES, which may name them by UUID.
-    visible = [part.strip() for part in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")]
-    gpu = visible[torch_index] if len(visible) > torch_index and visible[torch_index] else str(torch_index)
-    get_handle = nvml.nvmlDeviceGetHandleByIndex if gpu.isdecimal() else nvml.nvmlDeviceGetHandleByUUID
-    handle = get_handle(int(gpu) if gpu.isdecimal() else gpu)
+    nvml, handle = gpu_handle(torch_index)
     nvml.nvmlDeviceGetTotalEnergyConsumption(handle)  # fails here and not in a run if the GPU has no counter
     return lambda: nvml.nvmlDeviceGetTotalEnergyConsumption(handle) / 1e3
 

@@ -40,16 +40,17 @@ Row = TypeVar("Row")
 Result = TypeVar("Result")
 
 
-def set_memory_limit(limit_bytes: int, device: str) -> None:
+def set_memory_limit(limit_bytes: int, device: str, context_bytes: int = 0) -> None:
     """Limit the memory of this process.
 
-    On CUDA, torch's allocator is limited; elsewhere the resident memory of the process. Linux can limit the memory that
-    a process maps for writing, but not its resident memory. So the limit is set to what is mapped now plus what may
-    still become resident.
+    On CUDA, torch's allocator is limited to what the CUDA context leaves; elsewhere the resident memory of the process
+    is limited. Linux can limit the memory that a process maps for writing, but not its resident memory. So the limit is
+    set to what is mapped now plus what may still become resident.
 
     Args:
         limit_bytes: Bytes that this process may hold.
         device: Torch device name.
+        context_bytes: Bytes that the CUDA context takes on the device; 0 if not measured.
 
     Raises:
         MemoryError: If this process already holds that much.
@@ -58,8 +59,13 @@ def set_memory_limit(limit_bytes: int, device: str) -> None:
     if device.partition(":")[0] == "cuda":
         import torch
 
+        if context_bytes >= limit_bytes:
+            raise MemoryError(
+                f"the CUDA context takes {context_bytes / MIB:.0f} MiB; the limit is {limit_bytes / MIB:.0f} MiB"
+            )
         total_bytes = torch.cuda.get_device_properties(device).total_memory
-        torch.cuda.set_per_process_memory_fraction(min(limit_bytes / total_bytes, 1.0))  # torch refuses an int
+        fraction = min((limit_bytes - context_bytes) / total_bytes, 1.0)  # torch refuses an int
+        torch.cuda.set_per_process_memory_fraction(fraction)
         return
     if sys.platform != "linux":
         raise UserError("a memory budget needs Linux or a CUDA device", hint=NO_LIMIT_HINT)

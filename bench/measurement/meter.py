@@ -10,13 +10,14 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 import psutil
 
-from bench.measurement import energy
+from bench.measurement import energy, nvml
 from bench.measurement.environment import process_memory
 from bench.records import Phase
+from bench.records.cost import CUDA_ALLOCATOR
 
 MIB = 2**20
 MIN_TIMED_QUERIES, MAX_TIMED_QUERIES = 5, 20
@@ -28,19 +29,24 @@ _STAT_FILE = Path("/proc/self/stat")
 class Meter:
     """Measures the phases of one process, one after the other.
 
-    `phases` holds their costs by name. On CUDA, memory is what torch's allocator holds on the device; elsewhere
-    it is resident memory of the process.
+    `phases` holds their costs by name. On CUDA, `peak_mib` is what torch's allocator held on the device, and
+    `host_peak_mib` the resident memory of the process; elsewhere `peak_mib` is the latter.
 
     Args:
         device: Torch device name; for several devices the first of them.
         devices: Number of devices of the run. Memory is measured on the first, energy on all of them.
     """
 
+    open_meter: ClassVar[Meter | None] = None
+    """The meter in this process that measures a phase now."""
+
     def __init__(self, device: str = "cpu", devices: int = 1) -> None:
         self.device = device
         self.phases: dict[str, Phase] = {}
         self._open_phase: str | None = None
-        self._memory = _memory_reader(device)
+        self._cuda = _CudaAllocator(device) if device.partition(":")[0] == "cuda" else None
+        self._host = _host_memory_reader()
+        self._earlier_peaks: list[_Peaks] = []
         self.energy_unmeasured: str | None = None
         """Reason why energy is not measured."""
         self._read_energy: energy.EnergyCounter | None = None
@@ -55,7 +61,21 @@ class Meter:
 
         Values of different sources cannot be compared.
         """
-        return self._memory.name
+        return self._cuda.name if self._cuda else self._host.name
+
+    @property
+    def host_memory_source(self) -> str | None:
+        """Source of the process's memory beside a CUDA device; None elsewhere."""
+        return self._host.name if self._cuda else None
+
+    @property
+    def context_mib(self) -> float | None:
+        """MiB that this process has taken on a CUDA device outside of the allocator; None if not measured."""
+        return self._cuda.context_mib if self._cuda else None
+
+    def add_host_phase(self, name: str, phase: Phase) -> None:
+        """Add a phase that was measured before the device of this meter was in use."""
+        self.phases[name] = phase.as_host_phase() if self._cuda else phase
 
     @contextmanager
     def phase(self, name: str, *, since_process_start: bool = False) -> Iterator[None]:
@@ -74,29 +94,43 @@ class Meter:
         if name in self.phases:
             raise RuntimeError(f"phase {name!r} has been measured already")
         self._open_phase = name
-        start_mib = self._memory.start(reset_peak=not since_process_start)
+        self._earlier_peaks = []
+        start_mib = self._start_memory(reset_peak=not since_process_start)
         synchronize(self.device)
         start_joules = self._joules()
         if since_process_start:
             start_wall, start_cpu = _process_start(), 0.0
         else:
             start_wall, start_cpu = time.perf_counter(), time.process_time()
+        Meter.open_meter = self
         try:
             yield
             # The device is not waited for if the body raised: a broken device would raise again and hide that error.
             synchronize(self.device)
         finally:
             wall_s, cpu_s = time.perf_counter() - start_wall, time.process_time() - start_cpu
-            peak_mib, reserved_mib = self._stop_memory()
+            peaks = _Peaks.highest([*self._earlier_peaks, self._stop_memory()])
             self.phases[name] = Phase(
                 wall_s=round(wall_s, 6),
                 cpu_s=round(cpu_s, 6),
                 start_mib=start_mib,
-                peak_mib=peak_mib,
-                reserved_mib=reserved_mib,
+                peak_mib=peaks.peak_mib,
+                host_peak_mib=peaks.host_peak_mib,
+                reserved_mib=peaks.reserved_mib,
                 energy_j=self._joules_since(start_joules),
             )
-            self._open_phase = None
+            self._open_phase = Meter.open_meter = None
+
+    @contextmanager
+    def exclude_from_peak(self) -> Iterator[None]:
+        """Leave memory that the body holds and frees again out of the peak of the open phase.
+
+        If the body raises, its memory counts: the phase fails there.
+        """
+        self._earlier_peaks.append(self._stop_memory())
+        yield
+        self._stop_memory()
+        self._start_memory(reset_peak=True)
 
     def _joules(self) -> float | None:
         """Return the reading of the energy counter; None without one, or if it has failed."""
@@ -112,15 +146,50 @@ class Meter:
         end_joules = self._joules()
         return None if start_joules is None or end_joules is None else round(end_joules - start_joules, 3)
 
-    def _stop_memory(self) -> tuple[float | None, float | None]:
-        """Return the peaks of the open phase; None if they cannot be read.
+    def _start_memory(self, *, reset_peak: bool) -> float | None:
+        """Start reading peaks; return the memory held now, or None if the peak so far is kept."""
+        host_mib = self._host.start(reset_peak=reset_peak)
+        return self._cuda.start(reset_peak=reset_peak) if self._cuda else host_mib
+
+    def _stop_memory(self) -> _Peaks:
+        """Stop reading peaks and return them; None for a device that cannot be read.
 
         A device that is broken by an error of the phase may raise again, which would hide that error.
         """
+        host_peak_mib = self._host.stop()
+        if self._cuda is None:
+            return _Peaks(host_peak_mib, None, None)
         try:
-            return self._memory.stop()
+            return _Peaks(*self._cuda.stop(), host_peak_mib)
         except Exception:
-            return None, None
+            return _Peaks(None, None, host_peak_mib)
+
+
+class _Peaks(NamedTuple):
+    """Peaks of memory in MiB."""
+
+    peak_mib: float | None
+    reserved_mib: float | None
+    host_peak_mib: float | None
+
+    @classmethod
+    def highest(cls, parts: Sequence[_Peaks]) -> _Peaks:
+        """Return the peaks of a phase that was measured in parts."""
+        columns = ([value for value in values if value is not None] for values in zip(*parts, strict=True))
+        return cls(*(max(values, default=None) for values in columns))
+
+
+@contextmanager
+def exclude_from_peak() -> Iterator[None]:
+    """Leave memory that the body holds and frees again out of the peak of the phase that is open, if any.
+
+    Trying whether something fits takes memory that the work itself may not take.
+    """
+    if Meter.open_meter is None:
+        yield
+        return
+    with Meter.open_meter.exclude_from_peak():
+        yield
 
 
 def measure_latency(
@@ -153,16 +222,16 @@ def measure_latency(
     return answers, tuple(milliseconds)
 
 
-class _MemoryReader(Protocol):
-    """Reads the memory of this process or device, in MiB, at the start and the end of a phase."""
+class _HostMemoryReader(Protocol):
+    """Reads the resident memory of this process, in MiB, at the start and the end of a phase."""
 
     name: str
 
     def start(self, *, reset_peak: bool) -> float | None:
         """Begin a phase; return the memory held now, or None if the peak so far is kept."""
 
-    def stop(self) -> tuple[float, float | None]:
-        """End a phase; return the peak and, for an allocator, the peak of what it reserved."""
+    def stop(self) -> float:
+        """End a phase and return its peak."""
 
 
 class _HighWaterMark:
@@ -183,30 +252,8 @@ class _HighWaterMark:
         _CLEAR_REFS_FILE.write_text("5", encoding="ascii")  # 5 resets the high-water mark
         return process_memory("VmRSS") / MIB
 
-    def stop(self) -> tuple[float, None]:
-        return process_memory("VmHWM") / MIB, None
-
-
-class _CudaAllocator:
-    """CUDA: the peaks of torch's caching allocator, of allocated and of reserved memory."""
-
-    name = "cuda-allocator"
-
-    def __init__(self, device: str) -> None:
-        self._device = device
-
-    def start(self, *, reset_peak: bool) -> float | None:
-        if not reset_peak:
-            return None
-        cuda = _torch_cuda()
-        cuda.init()
-        cuda.reset_peak_memory_stats(self._device)
-        return float(cuda.memory_allocated(self._device)) / MIB
-
-    def stop(self) -> tuple[float, float]:
-        cuda = _torch_cuda()
-        allocated, reserved = cuda.max_memory_allocated(self._device), cuda.max_memory_reserved(self._device)
-        return allocated / MIB, reserved / MIB
+    def stop(self) -> float:
+        return process_memory("VmHWM") / MIB
 
 
 class _Sampling:
@@ -218,7 +265,7 @@ class _Sampling:
     def __init__(self) -> None:
         self._process = psutil.Process()
         self._stopped = threading.Event()
-        self._thread = threading.Thread()
+        self._thread: threading.Thread | None = None
         self._peak_mib = 0.0
 
     def start(self, *, reset_peak: bool) -> float | None:
@@ -230,10 +277,12 @@ class _Sampling:
         self._thread.start()
         return resident_mib if reset_peak else None
 
-    def stop(self) -> tuple[float, None]:
-        self._stopped.set()
-        self._thread.join()
-        return max(self._peak_mib, self._resident_mib()), None
+    def stop(self) -> float:
+        if self._thread is not None:
+            self._stopped.set()
+            self._thread.join()
+            self._thread = None
+        return max(self._peak_mib, self._resident_mib())
 
     def _sample(self) -> None:
         while not self._stopped.wait(self.interval_s):
@@ -243,10 +292,58 @@ class _Sampling:
         return float(self._process.memory_info().rss) / MIB
 
 
-def _memory_reader(device: str) -> _MemoryReader:
-    """Return the best way to read memory that works here."""
-    if device.split(":")[0] == "cuda":
-        return _CudaAllocator(device)
+class _CudaAllocator:
+    """CUDA: the peaks of torch's caching allocator, of allocated and of reserved memory."""
+
+    name = CUDA_ALLOCATOR
+
+    def __init__(self, device: str) -> None:
+        self._device = device
+        self.context_mib = self._start_context()
+
+    def start(self, *, reset_peak: bool) -> float | None:
+        """Begin a phase; return the memory held now, or None if the peak so far is kept."""
+        if not reset_peak:
+            return None
+        cuda = _torch_cuda()
+        cuda.init()
+        cuda.empty_cache()  # What earlier phases freed is kept, and would count as reserved by this one.
+        cuda.reset_peak_memory_stats(self._device)
+        return float(cuda.memory_allocated(self._device)) / MIB
+
+    def stop(self) -> tuple[float, float]:
+        """End a phase; return the peaks of allocated and reserved memory."""
+        cuda = _torch_cuda()
+        allocated, reserved = cuda.max_memory_allocated(self._device), cuda.max_memory_reserved(self._device)
+        return allocated / MIB, reserved / MIB
+
+    def _start_context(self) -> float | None:
+        """Create the CUDA context; return the MiB that it and the libraries for matrix products take.
+
+        None if NVML cannot be read. None too if the context exists already, since it cannot be told from the memory of
+        other programs on the GPU.
+        """
+        cuda = _torch_cuda()
+        read_used_bytes = None if cuda.is_initialized() else nvml.used_bytes_reader(self._device)
+        if read_used_bytes is None:
+            return None
+        used_before = read_used_bytes()
+        _multiply_small_matrices(self._device)
+        context_bytes = read_used_bytes() - used_before - cuda.memory_reserved(self._device)
+        return float(max(context_bytes, 0)) / MIB
+
+
+def _multiply_small_matrices(device: str) -> None:
+    """Load the libraries for matrix products, as the first layer of a model would."""
+    import torch
+
+    ones = torch.ones((8, 8), device=device)
+    _ = ones @ ones
+    torch.cuda.synchronize(device)
+
+
+def _host_memory_reader() -> _HostMemoryReader:
+    """Return the best way to read the memory of this process that works here."""
     try:
         # Some containers mount /proc read-only or hide the mark. This fails now, and not in the middle of a run.
         _CLEAR_REFS_FILE.open("w", encoding="ascii").close()

@@ -53,6 +53,7 @@ class CausalLM(LoadedModel):
         )
         self.accepts_logits_to_keep = "logits_to_keep" in signature(self.model.forward).parameters
         self._leading_ids = self._find_leading_ids()
+        self._may_stop: dict[int, bool] = {}  # by token id, for `FinishedText`
 
     @cached_property
     def fast_paths(self) -> FastPaths:
@@ -279,6 +280,7 @@ class CausalLM(LoadedModel):
                     self._decode_text,
                     self.decoding.stop,
                     input_ids.shape[1],
+                    self._may_stop,
                 ),
                 self.final_token_ids,
                 generation_config=self.generation_config,

@@ -69,6 +69,8 @@ class FinishedText(StoppingCriteria):
         decode: Returns the text of token ids.
         stop_texts: Texts that end an answer.
         prompt_length: Tokens before the new ones.
+        may_stop: Tokens decoded so far, by id: True if a token may end a stop text. It is completed here, and kept by
+            the caller, so that a token is decoded once and not in every batch.
     """
 
     def __init__(
@@ -78,11 +80,12 @@ class FinishedText(StoppingCriteria):
         decode: Callable[[list[int]], str],
         stop_texts: Sequence[str],
         prompt_length: int,
+        may_stop: dict[int, bool],
     ) -> None:
         self.is_finished, self.final_token_ids = is_finished, final_token_ids
         self.decode, self.prompt_length = decode, prompt_length
         self.last_characters = {stop[-1] for stop in stop_texts}
-        self.may_stop: dict[int, bool] = {}  # by token id
+        self.may_stop = may_stop
 
     def __call__(self, input_ids: Any, scores: Any, **kwargs: Any) -> Any:
         """Return a flag per row: True if it is finished."""

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from collections.abc import Iterable
+from typing import Self
+
+from pydantic import Field, model_validator
 
 from bench.records.base import FrozenModel, Line, NonNegativeFloat, NonNegativeInt, PositiveInt, Score
+
+CUDA_ALLOCATOR = "cuda-allocator"
+"""`memory_source` of runs on a CUDA device, whose memory is apart from that of the process."""
 
 
 class Phase(FrozenModel):
@@ -14,6 +20,11 @@ class Phase(FrozenModel):
     cpu_s: NonNegativeFloat = Field(description="CPU seconds, user and system, of all threads")
     start_mib: NonNegativeFloat | None = Field(description="MiB held when the phase began; null: not measured")
     peak_mib: NonNegativeFloat | None = Field(description="peak MiB held during the phase; null: not measured")
+    host_peak_mib: NonNegativeFloat | None = Field(
+        None,
+        description="on a CUDA device: peak MiB of the process in the memory of the machine, where peak_mib is that on "
+        "the device; null: peak_mib is that of the process, or not measured",
+    )
     reserved_mib: NonNegativeFloat | None = Field(
         description="peak MiB reserved by the CUDA allocator; null: not on a CUDA device"
     )
@@ -25,6 +36,12 @@ class Phase(FrozenModel):
         description="joules drawn by the whole device during the phase; null: not measured, for the reason in "
         "cost.energy_unmeasured",
     )
+
+    def as_host_phase(self) -> Phase:
+        """Return this phase, measured without a device, as one of a run that computes on a CUDA device."""
+        return self.model_copy(
+            update={"start_mib": None, "peak_mib": None, "host_peak_mib": self.peak_mib, "energy_j": None}
+        )
 
     def continued_from(self, earlier: Phase | None) -> Phase:
         """Return this phase with an earlier part of it added, as if one process had done both.
@@ -141,6 +158,16 @@ class Cost(FrozenModel):
     memory_source: Line = Field(
         description="VmHWM, cuda-allocator or psutil-sampling; values of different sources are not comparable"
     )
+    host_memory_source: Line | None = Field(
+        None,
+        description="source of host_peak_mib on a CUDA device: VmHWM or psutil-sampling; null: not on a CUDA device, "
+        "or an old record",
+    )
+    context_mib: NonNegativeFloat | None = Field(
+        None,
+        description="MiB that the run took on the CUDA device outside of the allocator: the context of CUDA and its "
+        "libraries; null: not on a CUDA device, or NVML cannot be read",
+    )
     energy_unmeasured: Line | None = Field(
         None, description="reason why energy was not measured; null: it was, or an old record without this field"
     )
@@ -154,3 +181,29 @@ class Cost(FrozenModel):
         None, description="null: the method trains no adapter, or it could not be measured"
     )
     adapter_serving_error: str | None = Field(None, description="error message if measuring the adapter failed")
+
+    @model_validator(mode="after")
+    def _separate_host_memory(self) -> Self:
+        """Move the memory of imports from device to host, which old records of CUDA runs do not tell apart."""
+        imports = self.phases.get("import")
+        if self.memory_source == CUDA_ALLOCATOR and imports and imports.peak_mib is not None:
+            self.phases["import"] = imports.as_host_phase()
+        return self
+
+    @property
+    def device_peak_mib(self) -> float | None:
+        """Peak MiB on the CUDA device over all phases; None if the run used none, or not measured."""
+        if self.memory_source != CUDA_ALLOCATOR:
+            return None
+        return _maximum(phase.peak_mib for phase in self.phases.values())
+
+    @property
+    def host_peak_mib(self) -> float | None:
+        """Peak MiB of the process in the memory of the machine over all phases; None if not measured."""
+        on_device = self.memory_source == CUDA_ALLOCATOR
+        return _maximum(phase.host_peak_mib if on_device else phase.peak_mib for phase in self.phases.values())
+
+
+def _maximum(values: Iterable[float | None]) -> float | None:
+    """Return the highest of the measured values, or None if there are none."""
+    return max((value for value in values if value is not None), default=None)

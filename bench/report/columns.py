@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from bench import units
-from bench.analysis.summary import MethodSummary
+from bench.analysis.summary import MethodSummary, uses_cuda
 from bench.i18n import Translate, format_duration
 
 
@@ -42,7 +42,7 @@ def build_columns(rows: Sequence[MethodSummary], main_metric: str, translate: Tr
     columns = [TableColumn(metric, "", partial(_score, metric=metric), units.format_score) for metric in metrics]
     if any(row.cut_share for row in rows):
         columns += _ending_columns(translate)
-    columns += _cost_columns(translate)
+    columns += _cost_columns(translate, has_cuda=uses_cuda(rows))
     return [column for column in columns if any(column.value(row) is not None for row in rows)]
 
 
@@ -64,7 +64,7 @@ def _ending_columns(translate: Translate) -> list[TableColumn]:
     ]
 
 
-def _cost_columns(translate: Translate) -> list[TableColumn]:
+def _cost_columns(translate: Translate, *, has_cuda: bool) -> list[TableColumn]:
     duration = partial(format_duration, translate=translate)
     return [
         TableColumn(
@@ -86,12 +86,7 @@ def _cost_columns(translate: Translate) -> list[TableColumn]:
             lambda row: row.train_joules,
             units.format_integer,
         ),
-        TableColumn(
-            translate("peak memory (MiB)"),
-            translate("maximum over all phases and seeds"),
-            lambda row: row.peak_mib,
-            units.format_integer,
-        ),
+        *_memory_columns(translate, has_cuda=has_cuda),
         TableColumn(
             translate("tokens/s"),
             translate("generated tokens per second, batched"),
@@ -115,6 +110,27 @@ def _cost_columns(translate: Translate) -> list[TableColumn]:
             translate("size of the saved files"),
             lambda row: row.artifact_bytes,
             units.format_bytes,
+        ),
+    ]
+
+
+def _memory_columns(translate: Translate, *, has_cuda: bool) -> list[TableColumn]:
+    """Return the columns of peak memory: one, or those of GPU and process where some method used a GPU."""
+    if not has_cuda:
+        help_text = translate("maximum over all phases and seeds")
+        return [TableColumn(translate("peak memory (MiB)"), help_text, lambda row: row.peak_mib, units.format_integer)]
+    return [
+        TableColumn(
+            translate("peak GPU memory (MiB)"),
+            translate("memory of torch's allocator on the GPU, maximum over all phases and seeds"),
+            lambda row: row.device_peak_mib,
+            units.format_integer,
+        ),
+        TableColumn(
+            translate("peak host memory (MiB)"),
+            translate("resident memory of the process, maximum over all phases and seeds"),
+            lambda row: row.host_peak_mib,
+            units.format_integer,
         ),
     ]
 

@@ -8,6 +8,7 @@ from functools import cached_property
 
 from markupsafe import Markup
 
+from bench import units
 from bench.analysis import advice
 from bench.analysis.advice import Advice
 from bench.analysis.constraints import Constraints
@@ -15,7 +16,7 @@ from bench.analysis.significance import Verdict
 from bench.analysis.summary import MethodSummary
 from bench.analysis.task_results import TaskResults
 from bench.i18n import Translate, format_duration
-from bench.records import Record, Sample
+from bench.records import Phase, Record, Sample
 from bench.report import advice_text, caveats, findings
 from bench.report.columns import TableColumn, build_columns
 
@@ -147,6 +148,15 @@ class SectionView:
     def duration(self, seconds: float | None) -> str:
         """Write seconds in the language of the page."""
         return format_duration(seconds, self.translate)
+
+    def peak_memory(self, phase: Phase) -> str:
+        """Write the peak of a phase in MiB, of a phase on a GPU also that of the process."""
+        if phase.host_peak_mib is None:
+            return units.format_integer(phase.peak_mib)
+        host = self.translate("{mib} host", mib=units.format_integer(phase.host_peak_mib))
+        if phase.peak_mib is None:
+            return host
+        return f"{self.translate('{mib} GPU', mib=units.format_integer(phase.peak_mib))}, {host}"
 
     def records_with_samples(self, records: Sequence[Record]) -> list[Record]:
         """Return the runs of a method whose answers are shown."""

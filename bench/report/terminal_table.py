@@ -9,13 +9,17 @@ from rich.table import Table
 from rich.text import Text
 
 from bench import units
-from bench.analysis.summary import MethodSummary
+from bench.analysis.summary import MethodSummary, uses_cuda
 from bench.analysis.task_results import TaskResults
 
 COST_HEADS = ("params", "train\ns", "peak\nMiB", "tok/s", "ms/\nquery", "size")
+CUDA_COST_HEADS = (*COST_HEADS[:2], "GPU\nMiB", "RAM\nMiB", *COST_HEADS[3:])
+"""Heads where some method used a GPU: its memory and that of the process are different quantities."""
 LOSS_CHANGE_HEAD = "Δ\nloss"
+PEAK_LEGEND = "peak: peak memory over all phases."
+CUDA_PEAK_LEGEND = "GPU, RAM: peak memory over all phases on the GPU (torch's allocator) and of the process."
 LEGEND = (
-    "° control. – not measured. params: trainable parameters. train: training time. peak: peak memory over all phases. "
+    f"° control. – not measured. params: trainable parameters. train: training time. {PEAK_LEGEND} "
     "tok/s: generated tokens per second, batched. ms/query: median latency of single queries. size: bytes on disk."
 )
 LOSS_CHANGE_LEGEND = "Δ loss: increase in loss on general text, nats per token."
@@ -27,7 +31,7 @@ def render_table(task_results: TaskResults) -> Table:
     """Return the scores and costs of every method, means over the seeds.
 
     The columns are the metrics, the loss change on general text (only if it was measured for some method) and the
-    costs of `COST_HEADS`. A method that failed shows its status in place of the first score.
+    costs of `COST_HEADS` or `CUDA_COST_HEADS`. A method that failed shows its status in place of the first score.
     """
     rows = task_results.summaries
     table = Table(title=_title(task_results), title_justify="left", box=SIMPLE_HEAD, padding=0, show_edge=False)
@@ -35,7 +39,9 @@ def render_table(task_results: TaskResults) -> Table:
     metrics = list(dict.fromkeys(metric for row in rows for metric in row.scores))
     has_loss_change = _has_loss_change(task_results)
     loss_change_heads = [LOSS_CHANGE_HEAD] if has_loss_change else []
-    for head in [*map(_break_metric_name, metrics), *loss_change_heads, *COST_HEADS]:
+    has_cuda = uses_cuda(rows)
+    cost_heads = CUDA_COST_HEADS if has_cuda else COST_HEADS
+    for head in [*map(_break_metric_name, metrics), *loss_change_heads, *cost_heads]:
         table.add_column(head, justify="right", no_wrap=True)
     for row in rows:
         cells: list[str | Text] = [units.format_score(row.scores.get(metric)) for metric in metrics]
@@ -43,7 +49,7 @@ def render_table(task_results: TaskResults) -> Table:
             cells[:1] = [Text(row.status, style="bold red")]
         if has_loss_change:
             cells.append(units.format_change(row.forgetting_nats))
-        table.add_row(_marked_label(row), *cells, *_cost_cells(row))
+        table.add_row(_marked_label(row), *cells, *_cost_cells(row, has_cuda=has_cuda))
     return table
 
 
@@ -70,7 +76,9 @@ def render_by_train_size(task_results: TaskResults) -> Table:
 
 def legend(task_results: TaskResults) -> list[str]:
     """Explain the symbols and heads of the table."""
-    return [LEGEND, LOSS_CHANGE_LEGEND] if _has_loss_change(task_results) else [LEGEND]
+    peak_legend = CUDA_PEAK_LEGEND if uses_cuda(task_results.summaries) else PEAK_LEGEND
+    text = LEGEND.replace(PEAK_LEGEND, peak_legend)
+    return [text, LOSS_CHANGE_LEGEND] if _has_loss_change(task_results) else [text]
 
 
 def _title(task_results: TaskResults) -> str:
@@ -88,12 +96,13 @@ def _marked_label(row: MethodSummary) -> str:
     return f"{row.label} °" if row.control else row.label
 
 
-def _cost_cells(row: MethodSummary) -> list[str]:
-    """Return the cells below `COST_HEADS`."""
+def _cost_cells(row: MethodSummary, *, has_cuda: bool) -> list[str]:
+    """Return the cells below `COST_HEADS`, or below `CUDA_COST_HEADS`."""
+    peaks = (row.device_peak_mib, row.host_peak_mib) if has_cuda else (row.peak_mib,)
     return [
         units.format_count(row.trainable),
         units.format_number(row.train_s),
-        units.UNMEASURED if row.peak_mib is None else f"{row.peak_mib:.0f}",
+        *(units.UNMEASURED if peak is None else f"{peak:.0f}" for peak in peaks),
         units.UNMEASURED if row.tokens_per_s is None else f"{row.tokens_per_s:.0f}",
         units.format_number(row.query_p50_ms),
         units.format_bytes(row.artifact_bytes),

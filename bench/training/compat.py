@@ -9,6 +9,8 @@ Check each of them when a library is upgraded; `tests/training/test_compat_train
   the forward and backward pass of a micro-batch.
 - transformers, `Trainer.model_accepts_loss_kwargs`: decides if the trainer divides the loss by the number of
   micro-batches itself.
+- transformers, `Trainer.optimizer`: emptied after training. Trainer, optimizer and scheduler refer to each other, so
+  the optimizer lives until Python's garbage collector finds it.
 - TRL (>=1.16), `DPOTrainer._prepare_dataset`: skipped, because the rows are token ids already. TRL would tokenize texts
   in another way than the prompts of generation are. `SFTTrainer` skips the same step by itself if it finds token ids.
 - TRL, adapter `ref`: `DPOTrainer` copies the adapter under this name as the reference and leaves the copy behind.
@@ -124,3 +126,10 @@ def wrap_loss(trainer: Any, wrap: Callable[[Callable[..., Any]], Callable[..., A
 def average_over_micro_batches(trainer: Any) -> None:
     """Make a trainer average its loss over the micro-batches of a step."""
     trainer.model_accepts_loss_kwargs = False
+
+
+def free_optimizer_state(trainer: Any) -> None:
+    """Free what the optimizer of a trainer holds beside the weights; it cannot step afterwards."""
+    if trainer.optimizer is not None:
+        trainer.optimizer.zero_grad(set_to_none=True)
+        trainer.optimizer.state.clear()

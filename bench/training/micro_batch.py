@@ -12,7 +12,7 @@ import torch
 
 from bench.measurement import determinism, memory_limit
 from bench.method import LM
-from bench.training import distributed
+from bench.training import distributed, optimizer
 
 RESERVE_BYTES = 64 * 2**20
 """Bytes kept free for memory that the dry run does not see: libraries loaded later, and fragmentation."""
@@ -57,12 +57,15 @@ def find_micro_batch(lm: LM, groups: Sequence[RowGroup], max_groups: int) -> int
 
 def _dry_run_step(lm: LM, rows: RowGroup) -> None:
     """Hold the memory of a training step, AdamW's included, without changing weights."""
+    device = lm.model.device
     weights = [weight for weight in lm.model.parameters() if weight.requires_grad]
-    copies = 2 + (distributed.world_size() > 1)  # AdamW's two moments, and the buckets that add gradients over ranks
+    copies = optimizer.MOMENT_COPIES + (distributed.world_size() > 1)  # and the buckets that add gradients over ranks
     held = [torch.zeros_like(weight, dtype=torch.float32) for weight in weights for _ in range(copies)]
-    reserve = torch.empty(RESERVE_BYTES, dtype=torch.uint8, device=lm.model.device)
+    reserve = torch.empty(RESERVE_BYTES, dtype=torch.uint8, device=device)
     lm.model.train()
-    cuda_devices = [lm.model.device] if lm.model.device.type == "cuda" else []
+    cuda_devices = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices=cuda_devices):  # dropout must not advance the random state of the run
         determinism.run_strictly(lambda: lm.loss(rows).backward(), lambda: lm.model.zero_grad(set_to_none=True))
-    del held, reserve
+    # The optimizer steps after the backward pass has freed the activations.
+    temporaries = torch.empty(optimizer.temporary_bytes(weights, device.type), dtype=torch.uint8, device=device)
+    del held, reserve, temporaries

@@ -16,10 +16,11 @@ from trl import SFTConfig, SFTTrainer
 
 from bench.measurement import determinism, memory_estimate
 from bench.measurement.flops import FlopCounter
+from bench.measurement.meter import exclude_from_peak
 from bench.method import LM, Budget, Diverged, TrainingData
 from bench.modeling.scoring import IGNORE_INDEX
 from bench.records import CurvePoint
-from bench.training import compat, distributed, precision
+from bench.training import compat, distributed, optimizer, precision
 from bench.training.gradient import Rows
 from bench.training.micro_batch import RowGroup, find_micro_batch
 from bench.training.sampler import LengthGroupedSampler, SamplerMixin
@@ -165,7 +166,10 @@ def run_trainer(trainer: Any, callback: BudgetCallback) -> None:
     if callback.can_afford_step(step=0):
         counter = _count_first_step(trainer)
         compat.repeat_training_step(trainer, determinism.run_strictly)
-        trainer.train()
+        try:
+            trainer.train()
+        finally:
+            compat.free_optimizer_state(trainer)
         budget.flops = (budget.flops or 0.0) + counter.scaled_to(callback.tokens)
     precision.cast_trained_to_model_dtype(lm.model)
     lm.model.eval()
@@ -194,7 +198,9 @@ def plan_memory(lm: LM, budget: Budget, groups: Sequence[RowGroup], longest_grou
         max_micro_batch = budget.micro_batch or budget.batch // distributed.world_size()
         if lm.padding_side is None:
             max_micro_batch = 1  # rows of different lengths cannot be read together
-        budget.micro_batch = distributed.all_reduce_min(find_micro_batch(lm, groups, max_micro_batch))
+        with exclude_from_peak():
+            micro_batch = find_micro_batch(lm, groups, max_micro_batch)
+        budget.micro_batch = distributed.all_reduce_min(micro_batch)
         tokens, rows = budget.micro_batch * longest_group, budget.micro_batch * group_rows
         budget.estimated_bytes = fixed_bytes + memory_estimate.training_bytes(lm.model, tokens, rows)
 
@@ -368,7 +374,7 @@ def training_arguments(
         warmup_steps=round(warmup * steps),
         weight_decay=weight_decay,
         lr_scheduler_type="linear",
-        optim="adamw_torch",
+        optim=optimizer.trainer_option(device),
         max_grad_norm=1.0,
         seed=seed,
         data_seed=seed,

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from conftest import MakeRecord
+from conftest import MakeRecord, cuda_cost
 
 from bench.analysis.summary import summarize_methods
+from bench.records import Record
 
 FAILED: dict[str, Any] = {
     "cost": None,
@@ -68,3 +69,25 @@ def test_summarize_methods_takes_highest_measured_peak(make_record: MakeRecord) 
     assert summary.peak_mib == 5000.0
     (summary,) = summarize_methods([make_record()])
     assert summary.peak_mib == max(peaks)
+
+
+def test_summarize_methods_keeps_memory_of_gpu_and_host_apart(make_record: MakeRecord) -> None:
+    records = [make_record(), make_record(seed=1, cost=cuda_cost(make_record(), device_mib=400.0, host_mib=3000.0))]
+    (summary,) = summarize_methods(records)
+    assert (summary.device_peak_mib, summary.host_peak_mib, summary.peak_mib) == (400.0, 3000.0, 400.0)
+    (summary,) = summarize_methods(records[:1])
+    assert (summary.device_peak_mib, summary.host_peak_mib, summary.peak_mib) == (None, 700.0, 700.0)
+
+
+def test_summarize_methods_old_cuda_record_has_imports_on_the_host(make_record: MakeRecord) -> None:
+    cost = cuda_cost(make_record(), device_mib=400.0, host_mib=3000.0)
+    for phase in cost["phases"].values():
+        del phase["host_peak_mib"]
+    del cost["host_memory_source"], cost["context_mib"]
+    cost["phases"]["import"]["peak_mib"] = 900.0
+    record = make_record(cost=cost)
+    (summary,) = summarize_methods([record])
+    assert (summary.device_peak_mib, summary.host_peak_mib) == (400.0, 900.0)
+    assert record.cost is not None
+    assert record.cost.phases["import"].peak_mib is None
+    assert Record.from_json(record.model_dump_json().encode()) == record

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,18 @@ def test_measure_serving_reloaded_adapter_gives_same_answers(name: str, lively: 
     else:
         assert serving.merge_agreement is None
         assert serving.merged_latency_ms == ()
+
+
+def test_measure_serving_times_include_queued_work(
+    lively: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    method, _ = fit_method("lora", lively, steps=1)
+    method.save(tmp_path)
+    queued_s = 0.1  # what the device still does when the function that queued it has returned
+    monkeypatch.setattr(adapter_serving, "synchronize", lambda device: time.sleep(queued_s))
+    serving = adapter_serving.measure_serving(method.lm_.model, tmp_path, QUESTIONS, QUESTIONS, method.predict)
+    assert serving.load_ms > 1000 * queued_s
+    assert serving.switch_ms > 1000 * queued_s / adapter_serving.SWITCH_COUNT
 
 
 def test_measure_serving_other_adapter_saved_is_noticed(lively: Checkpoint, tmp_path: Path) -> None:

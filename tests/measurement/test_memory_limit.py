@@ -74,6 +74,19 @@ def test_memory_limit_below_memory_in_use_is_out_of_memory() -> None:
         memory_limit.set_memory_limit(2**20, "cpu")
 
 
+def test_memory_limit_on_cuda_leaves_room_for_the_context(monkeypatch: pytest.MonkeyPatch) -> None:
+    fractions: list[float] = []
+    card = SimpleNamespace(total_memory=16 * 2**30)
+    monkeypatch.setattr("torch.cuda.get_device_properties", lambda device: card)
+    monkeypatch.setattr("torch.cuda.set_per_process_memory_fraction", lambda fraction, *_: fractions.append(fraction))
+    memory_limit.set_memory_limit(8 * 2**30, "cuda")
+    memory_limit.set_memory_limit(8 * 2**30, "cuda", context_bytes=2 * 2**30)
+    memory_limit.set_memory_limit(32 * 2**30, "cuda:1", context_bytes=2 * 2**30)
+    assert fractions == [0.5, 0.375, 1]
+    with pytest.raises(MemoryError, match="the CUDA context takes 2048 MiB; the limit is 1024 MiB"):
+        memory_limit.set_memory_limit(2**30, "cuda", context_bytes=2 * 2**30)
+
+
 def test_out_of_memory_halved_batches_give_same_results(lively: Checkpoint) -> None:
     lm: Any = lively.load()
     pairs = [lm.encode(prompt, " warm") for prompt in PROMPTS]

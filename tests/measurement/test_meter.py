@@ -10,10 +10,17 @@ import time
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from bench.measurement import energy
-from bench.measurement.meter import MAX_TIMED_QUERIES, MIN_TIMED_QUERIES, Meter, measure_latency
+from bench.measurement.meter import (
+    MAX_TIMED_QUERIES,
+    MIN_TIMED_QUERIES,
+    Meter,
+    exclude_from_peak,
+    measure_latency,
+)
 
 ROOT = Path(__file__).parents[2]
 LINUX = pytest.mark.skipif(Meter().memory_source != "VmHWM", reason="the high-water mark in /proc cannot be read here")
@@ -38,6 +45,10 @@ def run_metered(body: str, launcher: str | None = None) -> dict[str, dict[str, A
 
 def added_mib(phase: dict[str, Any]) -> float:
     return float(phase["peak_mib"] - phase["start_mib"])
+
+
+def resident_mib() -> float:
+    return float(psutil.Process().memory_info().rss) / 2**20
 
 
 @LINUX
@@ -195,6 +206,174 @@ def test_meter_on_cpu_does_not_import_torch() -> None:
         """
     )
     assert list(phases) == ["fit"]
+
+
+class FakeCuda:
+    """The functions of `torch.cuda` that the meter calls, for a device of which a test sets what is held."""
+
+    def __init__(self) -> None:
+        self.allocated = self.peak = self.reserved = self.peak_reserved = 0
+        self.cached = 0
+        self.calls: list[str] = []
+
+    def hold(self, mib: int) -> None:
+        """Allocate MiB; a negative number frees them into the cache of the allocator."""
+        self.allocated += mib * 2**20
+        self.cached = max(self.cached - mib * 2**20, 0)
+        self.peak = max(self.peak, self.allocated)
+        self.peak_reserved = max(self.peak_reserved, self.memory_reserved())
+
+    def init(self) -> None:
+        self.calls.append("init")
+
+    def is_initialized(self) -> bool:
+        return "synchronize" in self.calls
+
+    def synchronize(self, device: str) -> None:
+        self.calls.append("synchronize")
+
+    def empty_cache(self) -> None:
+        self.cached = 0
+
+    def reset_peak_memory_stats(self, device: str) -> None:
+        self.peak, self.peak_reserved = self.allocated, self.memory_reserved()
+
+    def memory_allocated(self, device: str) -> int:
+        return self.allocated
+
+    def memory_reserved(self, device: str | None = None) -> int:
+        return self.allocated + self.cached
+
+    def max_memory_allocated(self, device: str) -> int:
+        return self.peak
+
+    def max_memory_reserved(self, device: str) -> int:
+        return self.peak_reserved
+
+
+@pytest.fixture
+def fake_cuda(monkeypatch: pytest.MonkeyPatch) -> FakeCuda:
+    cuda = FakeCuda()
+    monkeypatch.setattr("bench.measurement.meter._torch_cuda", lambda: cuda)
+    return cuda
+
+
+def test_phase_on_cuda_keeps_device_and_host_apart(fake_cuda: FakeCuda) -> None:
+    fake_cuda.hold(300)
+    meter = Meter("cuda")
+    with meter.phase("fit"):
+        fake_cuda.hold(500)
+        fake_cuda.hold(-400)
+    fit = meter.phases["fit"]
+    assert (fit.start_mib, fit.peak_mib, fit.reserved_mib) == (300, 800, 800)
+    assert fit.host_peak_mib is not None
+    assert 20 < fit.host_peak_mib == pytest.approx(resident_mib(), rel=0.2)
+    assert (meter.memory_source, meter.host_memory_source) == ("cuda-allocator", Meter().memory_source)
+
+
+def test_phase_on_cpu_has_no_second_host_peak() -> None:
+    meter = Meter()
+    with meter.phase("fit"):
+        pass
+    assert meter.phases["fit"].host_peak_mib is None
+    assert meter.host_memory_source is None
+    assert meter.context_mib is None
+
+
+def test_phase_on_cuda_reserved_excludes_cache_of_earlier_phase(fake_cuda: FakeCuda) -> None:
+    meter = Meter("cuda")
+    with meter.phase("fit"):
+        fake_cuda.hold(900)
+        fake_cuda.hold(-900)
+    with meter.phase("predict"):
+        fake_cuda.hold(50)
+    assert meter.phases["fit"].reserved_mib == 900
+    assert meter.phases["predict"].reserved_mib == 50
+
+
+def test_meter_on_cuda_imports_were_measured_on_the_host(fake_cuda: FakeCuda) -> None:
+    earlier = Meter()
+    with earlier.phase("import", since_process_start=True):
+        pass
+    meter = Meter("cuda")
+    meter.add_host_phase("import", earlier.phases["import"])
+    phase = meter.phases["import"]
+    assert (phase.peak_mib, phase.start_mib, phase.energy_j) == (None, None, None)
+    assert phase.host_peak_mib == earlier.phases["import"].peak_mib
+    same_device = Meter()
+    same_device.add_host_phase("import", earlier.phases["import"])
+    assert same_device.phases == earlier.phases
+
+
+def test_exclude_from_peak_leaves_out_what_the_body_freed(fake_cuda: FakeCuda) -> None:
+    meter = Meter("cuda")
+    with meter.phase("fit"):
+        fake_cuda.hold(200)
+        fake_cuda.hold(-100)
+        with exclude_from_peak():
+            fake_cuda.hold(4000)
+            fake_cuda.hold(-4000)
+        fake_cuda.hold(50)
+    assert (meter.phases["fit"].peak_mib, meter.phases["fit"].reserved_mib) == (200, 200)
+
+
+def test_exclude_from_peak_counts_what_the_body_kept(fake_cuda: FakeCuda) -> None:
+    meter = Meter("cuda")
+    with meter.phase("fit"), exclude_from_peak():
+        fake_cuda.hold(300)
+    assert meter.phases["fit"].peak_mib == 300
+
+
+def test_exclude_from_peak_body_that_raises_counts(fake_cuda: FakeCuda) -> None:
+    meter = Meter("cuda")
+    with pytest.raises(MemoryError), meter.phase("fit"), exclude_from_peak():
+        fake_cuda.hold(4000)
+        raise MemoryError
+    assert meter.phases["fit"].peak_mib == 4000
+
+
+def test_exclude_from_peak_outside_of_phases_does_nothing() -> None:
+    with exclude_from_peak():
+        pass
+
+
+@pytest.mark.parametrize("source", ["VmHWM", "psutil-sampling"])
+def test_exclude_from_peak_works_for_host_memory(source: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    if source == "psutil-sampling":
+        monkeypatch.setattr("bench.measurement.meter._CLEAR_REFS_FILE", tmp_path / "absent" / "clear_refs")
+    meter = Meter()
+    if meter.memory_source != source:
+        pytest.skip("the high-water mark in /proc cannot be read here")
+    with meter.phase("fit"), exclude_from_peak():
+        held = b"x" * (200 << 20)
+        time.sleep(0.05)
+        del held
+    assert added_mib(meter.phases["fit"].model_dump()) < 100
+
+
+@pytest.mark.parametrize("others", [0, 3000])
+def test_context_on_cuda_is_what_nvml_sees_beside_the_allocator(
+    others: int, fake_cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    context = 0
+
+    def create_context(device: str) -> None:
+        nonlocal context
+        context = 450
+        fake_cuda.hold(8)
+
+    def used_bytes() -> int:
+        return (others + context) * 2**20 + fake_cuda.memory_reserved()
+
+    monkeypatch.setattr("bench.measurement.meter._multiply_small_matrices", create_context)
+    monkeypatch.setattr("bench.measurement.nvml.used_bytes_reader", lambda device: used_bytes)
+    assert Meter("cuda").context_mib == 450
+
+
+def test_context_on_cuda_without_nvml_is_not_measured(fake_cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pynvml", None)
+    assert Meter("cuda").context_mib is None
+    assert fake_cuda.calls == []
 
 
 @LINUX

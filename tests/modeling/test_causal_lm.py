@@ -355,3 +355,20 @@ def test_generate_counts_answers_without_an_end(lively: Checkpoint) -> None:
     lm.generate(["red", "blue"])
     usage = lm.token_usage
     assert (usage.generated_answers, usage.cut_answers, usage.repeating_answers) == (2, 2, 2)
+
+
+def test_generate_decodes_a_token_by_itself_once(lively: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> None:
+    lm = load_with_decoding(lively, stop=("~",))
+    decode, single_tokens = lm.tokenizer.decode, []
+
+    def noting_decode(tokens: Any, **kwargs: Any) -> Any:
+        if len(tokens) == 1:
+            single_tokens.append(tokens[0])
+        return decode(tokens, **kwargs)
+
+    monkeypatch.setattr(lm.tokenizer, "decode", noting_decode)
+    answers = [lm.generate([prompt]) for prompt in PROMPTS]
+    assert len(single_tokens) == len(set(single_tokens)) > 0
+    single_tokens.clear()
+    assert [lm.generate([prompt]) for prompt in PROMPTS] == answers
+    assert single_tokens == []

@@ -213,6 +213,8 @@ def test_full_record_has_every_optional_field() -> None:
     expected |= {f"cost.answering.{name}_answers" for name in ("generated", "cut", "repeating")}
     expected.add("cost.answering.unused_fast_paths")
     expected |= {"cost.energy_unmeasured", "env.deterministic", "env.matmul_flops_per_s_by_dtype"}
+    expected |= {f"cost.{name}" for name in ("host_memory_source", "context_mib")}
+    expected.add("cost.phases.host_peak_mib")
     assert set(missing_fields(record)) == expected
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas
 import pytest
-from conftest import Bench, MakeRecord
+from conftest import Bench, MakeRecord, cuda_cost
 from markdown_it import MarkdownIt
 
 from bench.analysis.task_results import group_by_task
@@ -89,6 +89,32 @@ def test_page_shows_answers_without_an_end(make_record: MakeRecord, tmp_path: Pa
         assert ("3 of 4 generated answers reached the token limit" in text) is is_shown
         assert ("repeating" in text) is is_shown
         assert ("0.750" in text and "0.250" in text) is is_shown
+
+
+def test_page_shows_memory_of_gpu_and_host_apart(make_record: MakeRecord, tmp_path: Path) -> None:
+    on_gpu = make_record("lora", cost=cuda_cost(make_record(), device_mib=4321.0, host_mib=3456.0))
+    task_results = group_by_task([on_gpu, make_record("tfidf")])
+    pages.write_report(task_results, tmp_path)
+    table = (tmp_path / "report.md").read_text("utf-8")
+    assert "peak GPU memory (MiB) | peak host memory (MiB)" in table
+    assert "| 4,321 | 3,456 |" in table
+    assert "| – | 700 |" in table
+    phases = (tmp_path / "index.html").read_text("utf-8")
+    assert "import&nbsp;2.0 s,&nbsp;3,456 host; fit&nbsp;2.0 s,&nbsp;4,321 GPU, 3,456 host" in phases
+    assert "predict&nbsp;2.0 s,&nbsp;700</td>" in phases
+
+
+def test_memory_plots_with_gpu_runs_leave_out_memory_of_processes(make_record: MakeRecord) -> None:
+    on_gpu = make_record("lora", cost=cuda_cost(make_record(), device_mib=4321.0, host_mib=3456.0))
+    task_results = group_by_task([on_gpu, make_record("tfidf")])[0]
+    figures = {plot.name: plot.draw(task_results, untranslated) for plot in plots.all_plots()}
+    memory, pareto = figures["memory"], figures["pareto-memory"]
+    assert memory is not None
+    assert pareto is not None
+    axes = memory.axes[0]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["lora"]
+    assert axes.get_xlabel() == "MiB on the GPU"
+    assert max(patch.get_width() for patch in axes.patches) == 4321.0  # type: ignore[attr-defined]
 
 
 def test_page_escapes_text_of_records(report: Path) -> None:

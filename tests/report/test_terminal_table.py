@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from conftest import MakeRecord
+from conftest import MakeRecord, cuda_cost
 from rich.console import Console
 
 from bench.analysis.task_results import group_by_task
@@ -103,6 +103,22 @@ def test_table_fits_80_columns(make_record: MakeRecord) -> None:
     text = render([record], width=80)
     assert "…" not in text
     assert max(map(len, text.splitlines())) <= 80
+
+
+def test_table_with_gpu_runs_has_memory_of_gpu_and_process(make_record: MakeRecord) -> None:
+    scores = {"em": 0.5, "f1": 0.5, "parsed": 1.0}
+    on_gpu = make_record("lora", scores=scores, cost=cuda_cost(make_record(), device_mib=41234.0, host_mib=3456.0))
+    on_cpu = make_record("tfidf", scores=scores)
+    text = render([on_gpu, on_cpu], width=80)
+    assert [cells_of(name, text)[6:8] for name in ("lora", "tfidf")] == [["41234", "3456"], ["–", "700"]]
+    assert "peak" not in text
+    assert max(map(len, text.splitlines())) <= 80
+    (legend,) = terminal_table.legend(group_by_task([on_gpu, on_cpu])[0])
+    assert "GPU, RAM: peak memory" in legend
+    assert "peak: " not in legend
+    (legend,) = terminal_table.legend(group_by_task([on_cpu])[0])
+    assert "peak: peak memory" in legend
+    assert "GPU" not in legend
 
 
 def test_table_of_four_metrics_is_78_columns_wide(make_record: MakeRecord) -> None:

@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from bench.analysis.comparison import MethodResult
+from bench.analysis.summary import uses_cuda
 from bench.analysis.task_results import TaskResults
 from bench.i18n import Translate
 from bench.report.plot_style import Plot, new_figure, shorten_name
@@ -32,7 +33,8 @@ class PhasePeak:
 
 def draw_memory(task_results: TaskResults, translate: Translate) -> Figure | None:
     """Draw the peak of each phase as a bar, and the estimate as a black line."""
-    peaks_by_method = [(result, _phase_peaks(result)) for result in task_results.comparison.results[::-1]]
+    has_cuda = uses_cuda(task_results.summaries)
+    peaks_by_method = [(result, _phase_peaks(result, has_cuda)) for result in task_results.comparison.results[::-1]]
     measured = [(result, peaks) for result, peaks in peaks_by_method if peaks]
     if not measured:
         return None
@@ -47,7 +49,7 @@ def draw_memory(task_results: TaskResults, translate: Translate) -> Figure | Non
             if peak.estimated_mib is not None:
                 axes.plot([peak.estimated_mib] * 2, [center - 0.13, center + 0.13], color="black", linewidth=1.4)
     axes.set_yticks(range(len(measured)), [shorten_name(result.name) for result, _ in measured])
-    axes.set_xlabel("MiB")
+    axes.set_xlabel(translate("MiB on the GPU") if has_cuda else "MiB")
     axes.margins(y=0.01)
     keys = [Line2D([], [], color=color, linewidth=5, label=phase) for phase, color in colors.items()]
     keys.append(Line2D([], [], color="black", marker="|", linestyle="", label=translate("estimate")))
@@ -55,11 +57,14 @@ def draw_memory(task_results: TaskResults, translate: Translate) -> Figure | Non
     return figure
 
 
-def _phase_peaks(result: MethodResult) -> dict[str, PhasePeak]:
-    """Return the peak of each phase that was measured."""
+def _phase_peaks(result: MethodResult, has_cuda: bool) -> dict[str, PhasePeak]:
+    """Return the peak of each phase that was measured; with `has_cuda`, only on a GPU."""
     peaks = {}
+    costs = [record.cost for record in result.records if record.cost]
+    if has_cuda:
+        costs = [cost for cost in costs if cost.device_peak_mib is not None]
     for name in SHOWN_PHASES:
-        phases = [record.cost.phases[name] for record in result.records if record.cost and name in record.cost.phases]
+        phases = [cost.phases[name] for cost in costs if name in cost.phases]
         measured = [phase.peak_mib for phase in phases if phase.peak_mib is not None]
         estimated = [phase.estimated_mib for phase in phases if phase.estimated_mib is not None]
         if measured:

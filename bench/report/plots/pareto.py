@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import Formatter, NullFormatter
 
+from bench.analysis.summary import uses_cuda
 from bench.analysis.task_results import TaskResults
 from bench.i18n import Translate
 from bench.report.plot_style import (
@@ -44,9 +45,10 @@ def pareto_plot(
     """
 
     def draw(task_results: TaskResults, translate: Translate) -> Figure | None:
-        costs: dict[str, float | None] = {
-            row.key: getattr(row, cost_field) for row in task_results.summaries if row.status == "ok"
-        }
+        summaries = [row for row in task_results.summaries if row.status == "ok"]
+        # Memory of a GPU and memory of a process have no common axis.
+        field = "device_peak_mib" if cost_field == "peak_mib" and uses_cuda(summaries) else cost_field
+        costs: dict[str, float | None] = {row.key: getattr(row, field) for row in summaries}
         points: Points = {}
         for result in task_results.comparison.results:
             cost = costs[result.key]
