@@ -86,7 +86,10 @@ def summarize_methods(records: Sequence[Record]) -> list[MethodSummary]:
 
 
 def uses_cuda(summaries: Iterable[MethodSummary]) -> bool:
-    """Tell if some runs used a CUDA device, whose memory must not be compared with that of a process."""
+    """Tell if some runs used a CUDA device.
+
+    Its memory must not be compared with that of a process.
+    """
     return any(summary.device_peak_mib is not None for summary in summaries)
 
 

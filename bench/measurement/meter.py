@@ -70,7 +70,7 @@ class Meter:
 
     @property
     def context_mib(self) -> float | None:
-        """MiB that this process has taken on a CUDA device outside of the allocator; None if not measured."""
+        """MiB that the CUDA context takes outside of the allocator; None if not measured."""
         return self._cuda.context_mib if self._cuda else None
 
     def add_host_phase(self, name: str, phase: Phase) -> None:
@@ -123,7 +123,7 @@ class Meter:
 
     @contextmanager
     def exclude_from_peak(self) -> Iterator[None]:
-        """Leave memory that the body holds and frees again out of the peak of the open phase.
+        """Leave memory that the body frees again out of the peak of the open phase.
 
         If the body raises, its memory counts: the phase fails there.
         """
@@ -181,7 +181,7 @@ class _Peaks(NamedTuple):
 
 @contextmanager
 def exclude_from_peak() -> Iterator[None]:
-    """Leave memory that the body holds and frees again out of the peak of the phase that is open, if any.
+    """Leave memory that the body frees again out of the peak of the open phase, if any.
 
     Trying whether something fits takes memory that the work itself may not take.
     """
@@ -318,7 +318,7 @@ class _CudaAllocator:
         return allocated / MIB, reserved / MIB
 
     def _start_context(self) -> float | None:
-        """Create the CUDA context; return the MiB that it and the libraries for matrix products take.
+        """Create the CUDA context; return the MiB that it and its libraries take.
 
         None if NVML cannot be read. None too if the context exists already, since it cannot be told from the memory of
         other programs on the GPU.

@@ -25,7 +25,9 @@ def gpu_handle(torch_index: int) -> tuple[Any, Any]:
 
 
 def used_bytes_reader(device: str) -> Callable[[], int] | None:
-    """Return a function that reads the bytes in use on a GPU by all programs; None if NVML cannot be read.
+    """Return a function that reads the bytes in use on a GPU; None without NVML.
+
+    The bytes are those of all programs.
 
     Args:
         device: Torch device name.

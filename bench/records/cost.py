@@ -38,7 +38,7 @@ class Phase(FrozenModel):
     )
 
     def as_host_phase(self) -> Phase:
-        """Return this phase, measured without a device, as one of a run that computes on a CUDA device."""
+        """Return this phase, measured on the host, as one of a run on a CUDA device."""
         return self.model_copy(
             update={"start_mib": None, "peak_mib": None, "host_peak_mib": self.peak_mib, "energy_j": None}
         )
@@ -184,7 +184,7 @@ class Cost(FrozenModel):
 
     @model_validator(mode="after")
     def _separate_host_memory(self) -> Self:
-        """Move the memory of imports from device to host, which old records of CUDA runs do not tell apart."""
+        """Move the memory of imports from device to host; old records have it there."""
         imports = self.phases.get("import")
         if self.memory_source == CUDA_ALLOCATOR and imports and imports.peak_mib is not None:
             self.phases["import"] = imports.as_host_phase()
@@ -199,7 +199,7 @@ class Cost(FrozenModel):
 
     @property
     def host_peak_mib(self) -> float | None:
-        """Peak MiB of the process in the memory of the machine over all phases; None if not measured."""
+        """Peak MiB of the process over all phases; None if not measured."""
         on_device = self.memory_source == CUDA_ALLOCATOR
         return _maximum(phase.host_peak_mib if on_device else phase.peak_mib for phase in self.phases.values())
 

@@ -115,7 +115,7 @@ def _cost_columns(translate: Translate, *, has_cuda: bool) -> list[TableColumn]:
 
 
 def _memory_columns(translate: Translate, *, has_cuda: bool) -> list[TableColumn]:
-    """Return the columns of peak memory: one, or those of GPU and process where some method used a GPU."""
+    """Return the column of peak memory, or those of GPU and process if a GPU was used."""
     if not has_cuda:
         help_text = translate("maximum over all phases and seeds")
         return [TableColumn(translate("peak memory (MiB)"), help_text, lambda row: row.peak_mib, units.format_integer)]

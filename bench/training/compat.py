@@ -129,7 +129,7 @@ def average_over_micro_batches(trainer: Any) -> None:
 
 
 def free_optimizer_state(trainer: Any) -> None:
-    """Free what the optimizer of a trainer holds beside the weights; it cannot step afterwards."""
+    """Free gradients and moments in the optimizer of a trainer, which cannot step afterwards."""
     if trainer.optimizer is not None:
         trainer.optimizer.zero_grad(set_to_none=True)
         trainer.optimizer.state.clear()
