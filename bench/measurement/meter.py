@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Protocol
 
@@ -152,17 +152,18 @@ class Meter:
         return self._cuda.start(reset_peak=reset_peak) if self._cuda else host_mib
 
     def _stop_memory(self) -> _Peaks:
-        """Stop reading peaks and return them; None for a device that cannot be read.
+        """Stop reading peaks and return them; None for those that cannot be read.
 
         A device that is broken by an error of the phase may raise again, which would hide that error.
         """
-        host_peak_mib = self._host.stop()
+        host_peak_mib = peak_mib = reserved_mib = None
+        with suppress(Exception):
+            host_peak_mib = self._host.stop()
         if self._cuda is None:
             return _Peaks(host_peak_mib, None, None)
-        try:
-            return _Peaks(*self._cuda.stop(), host_peak_mib)
-        except Exception:
-            return _Peaks(None, None, host_peak_mib)
+        with suppress(Exception):
+            peak_mib, reserved_mib = self._cuda.stop()
+        return _Peaks(peak_mib, reserved_mib, host_peak_mib)
 
 
 class _Peaks(NamedTuple):
