@@ -40,7 +40,7 @@ def run(run_method: RunMethod, make_small_task: Callable[[str], Path], large_mod
 
 
 def phase(record: Record, name: str) -> Phase:
-    assert record.cost is not None, record.error
+    assert record.cost is not None and name in record.cost.phases, record.error
     return record.cost.phases[name]
 
 
