@@ -211,10 +211,10 @@ def estimate_memory_needs(
     estimators = DECODER_ESTIMATORS if lm.can_generate else ENCODER_ESTIMATORS
     for name, estimate in estimators.items():
         ladder = estimate(registry.find_method(name)(), lm, tokens, batch or budget.PRESETS["standard"].batch)
-        need = _memory_need(name, ladder, free_bytes, library_bytes, shrinks=shrinks)
+        need = memory_need(name, ladder, free_bytes, library_bytes, shrinks=shrinks)
         if not need.fits and not shrinks:
             limit = suggested_limit(free_bytes + library_bytes) - library_bytes
-            smaller = _memory_need(name, ladder, limit, library_bytes, shrinks=True)
+            smaller = memory_need(name, ladder, limit, library_bytes, shrinks=True)
             need = dataclasses.replace(need, fits_in_smaller_batches=smaller.fits)
         yield need
 
@@ -235,7 +235,7 @@ class Ladder:
     """Examples per forward pass in training, for each peak of `fit`; None if nothing is trained."""
 
 
-def _memory_need(name: str, ladder: Ladder, free_bytes: int, library_bytes: int, *, shrinks: bool) -> MemoryNeed:
+def memory_need(name: str, ladder: Ladder, free_bytes: int, library_bytes: int, *, shrinks: bool) -> MemoryNeed:
     """Return the need at the largest batches that fit; of the full ones if nothing shrinks."""
     fit_peaks, answer_peaks = (peaks if shrinks else peaks[:1] for peaks in (ladder.fit, ladder.answer))
     # Training is tried out with some bytes in reserve before it begins, if the batch can be made smaller.

@@ -15,7 +15,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from bench import registry
-from bench.execution.feasibility import build_empty_model, estimate_memory_needs
+from bench.execution.budget import PRESETS
+from bench.execution.feasibility import DECODER_ESTIMATORS, build_empty_model, memory_need
 
 GIB = 2**30
 CARDS = {
@@ -70,9 +71,13 @@ def main(dtype: str, tokens: int) -> None:
         with TemporaryDirectory() as folder:
             write_config(Path(folder), shape)
             lm = build_empty_model(Path(folder), dtype)
+        batch = PRESETS["standard"].batch
+        ladders = {
+            method: DECODER_ESTIMATORS[method](registry.find_method(method)(), lm, tokens, batch) for method in METHODS
+        }
         for free_gib in CARDS.values():
-            needs = {need.method: need for need in estimate_memory_needs(lm, tokens, int(free_gib * GIB), 0)}
-            fitting = [needs[method] for method in METHODS if needs[method].fits]
+            needs = [memory_need(*item, int(free_gib * GIB), 0, shrinks=True) for item in ladders.items()]
+            fitting = [need for need in needs if need.fits]
             texts = [f"{need.method} {need.micro_batch}" if need.micro_batch else need.method for need in fitting]
             cells.append(", ".join(texts) or "none")
         print(f"| {name} | {' | '.join(cells)} |", flush=True)

@@ -17,7 +17,8 @@ CONTROLS = ("majority", "nearest")
 PHASES = ("load", "fit", "predict")
 HEADER = (
     "run | status | em, parsed | load, fit, predict s, latency ms | tokens/s answered, trained (steps, micro-batch) | "
-    "MiB start → peak (estimated) reserved: load; fit; predict | J fit | GFLOP/s trained, of matmul"
+    "MiB start → peak (estimated) reserved: load; fit; predict | context, host MiB | J fit | "
+    "TFLOP/s trained, of matmul by dtype | deterministic"
 )
 TRACE_LINES = 14
 
@@ -47,7 +48,9 @@ def row_text(folder: str, record: Json) -> str:
     answered = answering["answer_tokens"] / wall["predict"] if answering.get("answer_tokens") else None
     trained = usage["tokens"] / seconds if steps and seconds else None
     latency = median(answering["latency_ms"]) if answering.get("latency_ms") else None
-    peak_rate = (record["env"] or {}).get("matmul_flops_per_s")
+    env = record["env"] or {}
+    rates = env.get("matmul_flops_per_s_by_dtype") or {}
+    host_mib = max((phase.get("host_peak_mib") or 0 for phase in phases.values()), default=None)
     limit = spec["budget"]["memory"]
     return " | ".join(
         [
@@ -57,8 +60,13 @@ def row_text(folder: str, record: Json) -> str:
             ", ".join(number(wall.get(name), 1) for name in PHASES) + f", {number(latency, 1)}",
             f"{number(answered)}, {number(trained)} ({steps}, {usage.get('micro_batch') or '–'})",
             memory_text(phases),
+            f"{number(cost.get('context_mib'))}, {number(host_mib)}",
             number(phases.get("fit", {}).get("energy_j")),
-            f"{number(flops / seconds / 1e9 if flops and seconds else None)}, {number(peak_rate and peak_rate / 1e9)}",
+            ", ".join(
+                [number(flops / seconds / 1e12 if flops and seconds else None, 2)]
+                + [f"{name} {number(rate / 1e12, 1)}" for name, rate in rates.items()]
+            ),
+            f"{env.get('deterministic')} {', '.join(env.get('nondeterministic_operations') or ())}".strip(),
         ]
     )
 
