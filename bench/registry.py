@@ -9,6 +9,7 @@ import importlib.util
 import inspect
 import sys
 import threading
+from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -28,6 +29,14 @@ Kind = Literal["methods", "tasks", "models"]
 # The parser in C reads all shipped cards in 5 ms, the one in Python in 40 ms; PyYAML may be built without the former.
 # With the import of yaml a listing takes about 25 ms more CPU time than a search for the two keys by regex would.
 YAML_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+FORMER_METHODS = {
+    "instruct": (
+        "prompts of every method can be turns of a chat, and lora trains on them",
+        "--methods lora --prompt-format chat",
+    )
+}
+"""Methods of earlier versions, with what has become of them and what to type."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +104,7 @@ def find_method(ref: str) -> type[Method]:
         return _import_registered(entries[target], name, ref)
     if name:
         return _select_method(_import_module(target, ref), name, ref)
-    raise UserError(f"method '{ref}' not found", hint=f"{did_you_mean(ref, entries)}; or use a path such as ./mine.py")
+    raise _method_not_found(ref, entries)
 
 
 def find_method_file(ref: str) -> Path:
@@ -109,9 +118,7 @@ def find_method_file(ref: str) -> Path:
         return _existing_file(Path(target))
     entries = list_entries("methods")
     if target not in entries and not name:
-        raise UserError(
-            f"method '{ref}' not found", hint=f"{did_you_mean(ref, entries)}; or use a path such as ./mine.py"
-        )
+        raise _method_not_found(ref, entries)
     module = entries[target].target.partition(":")[0] if target in entries else target
     file = _find_module_file(module)
     if file is None:
@@ -119,6 +126,13 @@ def find_method_file(ref: str) -> Path:
             f"method '{ref}' not found: there is no module {module}", hint="install the package of the method"
         )
     return file
+
+
+def _method_not_found(ref: str, entries: Iterable[str]) -> UserError:
+    if ref in FORMER_METHODS:
+        problem, hint = FORMER_METHODS[ref]
+        return UserError(f"the method '{ref}' no longer exists: {problem}", hint=hint)
+    return UserError(f"method '{ref}' not found", hint=f"{did_you_mean(ref, entries)}; or use a path such as ./mine.py")
 
 
 def is_shipped_method(file: Path) -> bool:

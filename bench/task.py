@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from bench.errors import UserError, did_you_mean
 from bench.metrics import is_emptied, label_key
@@ -43,6 +43,17 @@ class TaskRow:
         return self.references[0]
 
 
+class ChatFormat(Protocol):
+    """Writes prompts as turns of a chat."""
+
+    @property
+    def answer_start(self) -> str:
+        """Text between a prompt and its answer."""
+
+    def prompt(self, instruction: str, shots: Sequence[tuple[str, str]], question: str) -> str:
+        """Return the text up to where the answer begins; shots are pairs of question and answer."""
+
+
 @dataclass(frozen=True)
 class TaskTrainingData:
     """The part of a task that a method may learn from (see `bench.method.TrainingData`)."""
@@ -51,6 +62,8 @@ class TaskTrainingData:
     train: tuple[TaskRow, ...]
     validation: tuple[TaskRow, ...]
     seed: int
+    chat: ChatFormat | None = None
+    """Writes prompts as turns of a chat; None for the task's own template."""
 
     @property
     def labels(self) -> tuple[str, ...] | None:
@@ -64,6 +77,9 @@ class TaskTrainingData:
 
     def prompt(self, input: str, shots: Sequence[Any] = (), *, with_rationale: bool = False) -> str:
         """Return instruction, solved shots, and the question up to where its answer begins."""
+        if self.chat is not None:
+            turns = [(self._user_turn(shot.input), self._answer(shot, with_rationale)) for shot in shots]
+            return self.chat.prompt(self.card.instruction, turns, self._user_turn(input))
         solved = "".join(
             self.question(shot.input) + self.completion(shot, with_rationale=with_rationale) + self.card.end
             for shot in shots
@@ -83,8 +99,7 @@ class TaskTrainingData:
         The line break between rationale and answer is the only one, so that generated text which was cut off within
         the rationale is not mistaken for an answer.
         """
-        steps = " ".join(example.rationale.split()) + "\n" if with_rationale else ""
-        return self._completion_start() + steps + str(example.target)
+        return self._completion_start() + self._answer(example, with_rationale)
 
     def trim(self, text: str) -> str:
         """Return generated text up to the end of the answer, stripped."""
@@ -92,11 +107,25 @@ class TaskTrainingData:
 
     def final_answer(self, solution: str) -> str:
         """Return the last line of a completion with rationale; empty if it has only one line."""
-        steps, _, answer = self.card.trim(solution).rpartition("\n")
+        steps, _, answer = self.card.trim(solution.removeprefix(self._completion_start())).rpartition("\n")
         return answer.strip() if steps else ""
 
+    def _user_turn(self, input: str) -> str:
+        """Return the question as a turn of a chat; templates differ in what white space they keep."""
+        return self.question(input.strip()).strip()
+
+    def _answer(self, example: Any, with_rationale: bool) -> str:
+        """Return the text of a correct answer."""
+        steps = " ".join(example.rationale.split()) + "\n" if with_rationale else ""
+        return steps + (str(example.target) if self.chat is None else str(example.target).strip())
+
     def _completion_start(self) -> str:
-        """Return the white space before `{target}`, with which every completion begins."""
+        """Return the text before an answer, with which every completion begins.
+
+        It is the white space before `{target}`, or what the chat template writes there.
+        """
+        if self.chat is not None:
+            return self.chat.answer_start
         before_target = self.card.template.partition("{target}")[0]
         return before_target[len(before_target.rstrip()) :]
 
@@ -115,18 +144,19 @@ class Task:
     metrics: tuple[str, ...] = ()
     """Names of the scores that `scorer` returns; empty if there is no scorer."""
 
-    def training_data(self, seed: int, examples: int | None = None) -> TaskTrainingData:
+    def training_data(self, seed: int, examples: int | None = None, chat: ChatFormat | None = None) -> TaskTrainingData:
         """Return the part of the task that a method may learn from.
 
         Args:
             seed: Seed of the run, which also chooses the training rows.
             examples: Maximum number of training rows; None for all. With the same seed a smaller set is contained
                 in a larger one.
+            chat: Writes prompts as turns of a chat; None for the task's own template.
         """
         train = self.splits["train"]
         if examples is not None and examples < len(train):
             train = tuple(random.Random(seed).sample(train, len(train))[:examples])
-        return TaskTrainingData(self.card, train, self.splits["validation"], seed)
+        return TaskTrainingData(self.card, train, self.splits["validation"], seed, chat)
 
     def trim(self, text: str) -> str:
         """Return generated text up to the end of the answer, stripped; the same for all methods."""

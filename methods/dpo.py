@@ -50,9 +50,9 @@ class DPO(LoRA):
         pairs = []
         for example, prompt, generated in zip(data.train, prompts, lm.generate(prompts), strict=True):
             completion = data.completion(example)
-            leading_space = completion[: len(completion) - len(completion.lstrip())]
+            answer_start = completion[: completion.rindex(example.target.strip())]
             prompt_ids, chosen = lm.encode(prompt, completion)
-            rejected = lm.encode(prompt, leading_space + (example.rejected or data.trim(generated)))[1]
+            rejected = lm.encode(prompt, answer_start + (example.rejected or data.trim(generated)))[1]
             if rejected != chosen:
                 pairs.append((prompt_ids, chosen, rejected))
         return pairs

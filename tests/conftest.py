@@ -197,6 +197,7 @@ def make_record() -> MakeRecord:
             "base": {"ref": "bookworm", "sha256": "b" * 64, "dtype": "float32"},
             "budget": {"epochs": 3},
             "decoding": {"max_new_tokens": 8, "stop": ["\n"]},
+            "prompt": {},
             "seed": 0,
             "split": "test",
         }

@@ -102,6 +102,16 @@ def _print_feasibility(feasibility: Feasibility, budget: str) -> None:
         console.print(f"{', '.join(smaller)}: fit in smaller batches: --budget {budget},memory={limit}MiB")
 
 
+def _describe_chat(facts: ModelFacts) -> str:
+    """Describe what the chat template does with instruction, thoughts and the end of an answer."""
+    parts = ["yes, used by --prompt-format auto"]
+    parts.append("instruction as system message" if facts.instruction_role == "system" else "no system role")
+    if facts.thinking != "none":
+        parts.append(f"thinking {facts.thinking}")
+    parts.append(f"a turn ends with {facts.ends_turn!r}" if facts.ends_turn else "nothing ends a turn")
+    return "; ".join(parts)
+
+
 def _model_properties(facts: ModelFacts) -> dict[str, str]:
     """Describe the facts of `survey_model` by name; empty ones are left out."""
     is_decoder = facts.kind == "decoder"
@@ -123,7 +133,7 @@ def _model_properties(facts: ModelFacts) -> dict[str, str]:
         if facts.context is None
         else f"{facts.context:,} tokens; longer prompts are truncated at the start; few-shot drops examples instead",
         "on disk": f"{facts.bytes / 1e6:,.1f} MB in {facts.files} file(s), {', '.join(facts.stored_in)}",
-        "chat template": "yes" if facts.chat_template else "none, so method instruct is unsupported",
+        "chat template": _describe_chat(facts) if facts.chat_template else "none, so prompts are plain text",
         "first token": facts.begins_with or "none",
         "end tokens": ", ".join(facts.ends),
         "padding token": f"{facts.fills_with}{padding}",

@@ -32,6 +32,7 @@ Device = Annotated[str, typer.Option(help="Device: auto, cpu, cuda, cuda:1 or mp
 Accelerate = Annotated[str | None, typer.Option(help="Accelerate config for multi-process training, e.g. gpus.yaml.")]
 Seeds = Annotated[int, typer.Option(min=1, help="Runs per method, with seeds 0, 1, ...")]
 Budget = Annotated[str, typer.Option(help="Budget: ci, quick, standard or tuned; e.g. standard,epochs=5.")]
+PromptFormat = Annotated[str, typer.Option(help="Prompts: auto (chat if the model has a template), chat or plain.")]
 TrainSizes = Annotated[str | None, typer.Option(help="Training sizes for a learning curve, e.g. 250,500,1000.")]
 Trials = Annotated[int | None, typer.Option(min=1, help="Tuning trials per method, scored on validation, e.g. 10.")]
 Settings = Annotated[list[str] | None, typer.Option("--set", help="Hyper-parameter, e.g. lora.rank=8; repeatable.")]
@@ -57,6 +58,7 @@ def command(
     dtype: Dtype = "float32",
     device: Device = "auto",
     accelerate: Accelerate = None,
+    prompt_format: PromptFormat = "auto",
     seeds: Seeds = 1,
     budget: Budget = "standard",
     train_sizes: TrainSizes = None,
@@ -93,6 +95,7 @@ def command(
         dtype=dtype,
         device=device,
         accelerate=accelerate,
+        prompt_format=prompt_format,
         save_artifacts=save_artifacts,
         command=sys.argv[1:],
     )

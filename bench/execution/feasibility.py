@@ -30,11 +30,11 @@ from bench.execution import budget
 from bench.measurement import environment, memory_estimate
 from bench.measurement.device import check_device
 from bench.measurement.meter import MIB
-from bench.modeling import adapter_checkpoint, checkpoint, compat, loaded_model, weight_files
+from bench.modeling import adapter_checkpoint, checkpoint, compat, loaded_model, prompt_format, weight_files
 from bench.modeling.causal_lm import CausalLM
 from bench.modeling.encoder import Encoder
 from bench.modeling.loaded_model import ENCODING_BATCH_SIZE
-from bench.records import BudgetLimits, Decoding
+from bench.records import BudgetLimits, Decoding, PromptSpec
 from bench.training.micro_batch import RESERVE_BYTES
 
 
@@ -81,6 +81,13 @@ class ModelFacts:
     files: int
     bytes: int
     chat_template: bool
+    """True if prompts are turns of a chat by default."""
+    instruction_role: str
+    """Role of the instruction in a chat, `system` or `user`; `none` without chat template."""
+    thinking: str
+    """Thoughts before an answer: `off`, `on`, or `none` if the chat template has none."""
+    ends_turn: str | None
+    """Token or text that ends an answer in a chat; None if the chat template writes none."""
     begins_with: str | None
     """Special token at the start of every prompt; None without one."""
     ends: list[str]
@@ -348,6 +355,11 @@ def _model_facts(ref: str, folder: Path, lm: Any) -> ModelFacts:
     tokenizer = lm.tokenizer
     first_token = tokenizer.convert_ids_to_tokens(lm.tokens("a"))[0]
     end_ids = lm.model.generation_config.eos_token_id if lm.can_generate else []
+    chat = prompt_format.choose_chat_template("auto", folder)
+    prompt = chat.spec if chat else PromptSpec()
+    ends_turn = None
+    if chat is not None and chat.end_token_id is not None:
+        ends_turn = str(tokenizer.convert_ids_to_tokens(chat.end_token_id))
     named_padding = AutoTokenizer.from_pretrained(root, **checkpoint.LOCAL_FILES_ONLY).pad_token
     return ModelFacts(
         model=ref,
@@ -369,7 +381,10 @@ def _model_facts(ref: str, folder: Path, lm: Any) -> ModelFacts:
         stored_in=sorted(dtypes) or ["pickle"],
         files=len(weight_paths),
         bytes=sum(file.stat().st_size for file in weight_paths),
-        chat_template=bool(tokenizer.chat_template),
+        chat_template=chat is not None,
+        instruction_role=prompt.instruction_role,
+        thinking=prompt.thinking,
+        ends_turn=ends_turn or (chat.end_text or None if chat else None),
         begins_with=first_token if first_token in tokenizer.all_special_tokens else None,
         ends=tokenizer.convert_ids_to_tokens(end_ids),
         fills_with=tokenizer.pad_token,

@@ -98,8 +98,7 @@ def load(state: RunState, earlier_import: Phase | None = None) -> LoadedRun:
     import_phase = state.meter.phases["import"].continued_from(earlier_import)
     state.meter = Meter(state.device, state.job.processes)
     state.meter.add_host_phase("import", import_phase)
-    base = checkpoint.Checkpoint(model_folder, spec.base.dtype, state.device, spec.decoding)
-    data = task.training_data(spec.seed, spec.budget.examples)
+    base = checkpoint.Checkpoint(model_folder, spec.base.dtype, state.device, spec.decoding, spec.prompt)
     if spec.budget.memory is not None:
         context_bytes = round((state.meter.context_mib or 0) * MIB)
         memory_limit.set_memory_limit(spec.budget.memory, state.device, context_bytes)
@@ -113,7 +112,8 @@ def load(state: RunState, earlier_import: Phase | None = None) -> LoadedRun:
         from bench.measurement import memory_estimate
 
         state.estimated_bytes["load"] = memory_estimate.model_bytes(lm.model)
-    return LoadedRun(method, lm, task, data)
+    chat = lm.chat if isinstance(lm, loaded_model.LoadedModel) else None
+    return LoadedRun(method, lm, task, task.training_data(spec.seed, spec.budget.examples, chat))
 
 
 def _import_and_check(state: RunState) -> tuple[Method, Task, Path]:

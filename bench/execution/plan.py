@@ -22,7 +22,18 @@ from bench.execution import accelerate_launcher, budget
 from bench.execution.job import Job
 from bench.method import Method
 from bench.modeling import checkpoint, file_digest
-from bench.records import BaseSpec, BudgetLimits, Decoding, Dtype, MethodSpec, SearchRange, Spec, TaskSpec
+from bench.modeling import prompt_format as prompts
+from bench.records import (
+    BaseSpec,
+    BudgetLimits,
+    Decoding,
+    Dtype,
+    MethodSpec,
+    PromptSpec,
+    SearchRange,
+    Spec,
+    TaskSpec,
+)
 from bench.records.base import describe_error
 from bench.task import Task
 from bench.task_card import TaskCard, read_card
@@ -44,6 +55,7 @@ def plan_jobs(
     dtype: str = "float32",
     device: str = "auto",
     accelerate: str | None = None,
+    prompt_format: str = "auto",
     save_artifacts: bool = False,
     command: Sequence[str] = (),
 ) -> list[Job]:
@@ -60,6 +72,7 @@ def plan_jobs(
         dtype: Data type of weights and computation.
         device: Device as in `--device`.
         accelerate: File of an accelerate configuration.
+        prompt_format: `auto`, `chat` or `plain`.
         save_artifacts: Keep the artifact of each run.
         command: The command line, for the records.
 
@@ -77,13 +90,15 @@ def plan_jobs(
     limits = budget.parse_budget(budget_text)
     accelerate_setup.check_batch(limits.batch, budget_text)
     model_folder, base = _base_spec(model_ref, dtype)
+    chat = prompts.choose_chat_template(prompt_format, model_folder)
     task = hub_tasks.load_task(task_folder)  # comes last because it may have to fetch the rows from the hub
     limits_by_size = [limits]
     if train_sizes:
         limits_by_size = _limits_by_train_size(limits, train_sizes, len(task.splits["train"]))
     decoding = _decoding(task.card, limits, model_folder)
     file_digests = file_digest.known_digests()
-    specs = _plan_specs(task_ref, task, list(method_specs.values()), base, limits_by_size, decoding, seeds)
+    prompt = prompts.prompt_spec(chat, task)
+    specs = _plan_specs(task_ref, task, list(method_specs.values()), base, limits_by_size, decoding, prompt, seeds)
     return [
         Job(
             spec=spec,
@@ -106,6 +121,7 @@ def _plan_specs(
     base: BaseSpec,
     limits_by_size: Sequence[BudgetLimits],
     decoding: Decoding,
+    prompt: PromptSpec,
     seeds: int,
 ) -> list[Spec]:
     """Return the specs of all runs, by training size, then seed, then method."""
@@ -113,7 +129,7 @@ def _plan_specs(
     with _names_checked():
         task_spec = TaskSpec(name=card.name, ref=task_ref, version=card.version, sha256=task.sha256, metric=card.metric)
         return [
-            Spec(task=task_spec, method=method, base=base, budget=limits, decoding=decoding, seed=seed)
+            Spec(task=task_spec, method=method, base=base, budget=limits, decoding=decoding, prompt=prompt, seed=seed)
             for limits in limits_by_size
             for seed in range(seeds)
             for method in methods

@@ -44,6 +44,8 @@ class ScriptFacts:
     trained: bool = False
     """The folder has weights that replace some of the base model."""
     quantized: bool = False
+    chat: bool = False
+    """Prompts are turns of a chat."""
     encoder: bool = False
     head_dim_model_type: str = ""
     """Model type whose configuration class refuses the model; empty if it accepts it."""
@@ -165,6 +167,7 @@ class Bundle:
         facts.adapter = has_adapter and not merge
         facts.trained = (self.artifacts / TRAINED_WEIGHTS).is_file() and not merge
         facts.quantized = quantized
+        facts.chat = "chat" in self.settings
         facts.encoder = not lm.can_generate
         config = lm.model.config.to_dict()
         facts.head_dim_model_type = config["model_type"] if compat.has_explicit_head_dim(config) else ""
@@ -182,7 +185,7 @@ class Bundle:
         """Load the base model as the run did, with the same random weights where there are none."""
         spec = self.provenance.record.spec
         seed_all(spec.seed)
-        base = checkpoint.Checkpoint(self.provenance.base, spec.base.dtype, "cpu", spec.decoding)
+        base = checkpoint.Checkpoint(self.provenance.base, spec.base.dtype, "cpu", spec.decoding, spec.prompt)
         loaded = base.load()
         loaded.check_reading()  # decides if the script may keep a cache
         lm = cast(LM, loaded)

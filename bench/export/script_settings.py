@@ -11,6 +11,7 @@ from typing import Any
 
 from bench.export.provenance import Provenance
 from bench.modeling import checkpoint
+from bench.modeling.chat_template import THOUGHTS
 from bench.source import parse_source
 from bench.task import Task
 
@@ -47,7 +48,7 @@ def prompt_settings(lm: Any, artifacts: Path, task: Task, seed: int) -> dict[str
         task: Task of the run.
         seed: Seed of the run.
     """
-    data = task.training_data(seed)
+    data = task.training_data(seed, chat=lm.chat)
     settings: dict[str, Any] = {"prompt": json.loads((artifacts / "prompt.json").read_text("utf-8"))["prompt"]}
     if not lm.can_generate:
         return settings | {"max_prompt_tokens": lm.context, "options": list(data.options)}
@@ -61,11 +62,25 @@ def prompt_settings(lm: Any, artifacts: Path, task: Task, seed: int) -> dict[str
         "max_prompt_tokens": max(lm.context - answer_tokens - len(special_token_ids), 1),
         "generation_config": {name: generation_config.get(name) for name in GENERATION_OPTIONS},
     }
+    if lm.chat is not None:
+        settings["generation_config"]["stop_strings"] = None  # the script itself stops, and not within thoughts
+        settings["chat"] = chat_settings(lm)
     if options:
         priors = artifacts / "prior.json"
         settings |= {"labels": list(data.labels or ()), "options": options}
         settings["option_priors"] = json.loads(priors.read_text("utf-8")) if priors.is_file() else [0.0] * len(options)
     return settings
+
+
+def chat_settings(lm: Any) -> dict[str, Any]:
+    """Return the settings with which a script finds the answer in a turn of a chat."""
+    return {
+        "thoughts": list(THOUGHTS),
+        "starts_thinking": lm.chat.starts_thinking,
+        "mark_ids": lm.chat.mark_ids,
+        "stop_texts": lm.stop_texts,
+        "end_text": lm.chat.end_text,
+    }
 
 
 def _stop_strings(lm: Any, end: str) -> list[str] | None:

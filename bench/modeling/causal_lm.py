@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from inspect import signature
 from itertools import groupby
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import transformers.modeling_utils  # noqa: F401 (else the first model would import it and take that much longer)
@@ -24,6 +24,19 @@ from bench.modeling.loaded_model import LoadedModel
 from bench.modeling.prefix_cache import SharedPrefix
 
 
+class GeneratedAnswer(NamedTuple):
+    """The decoded tokens of a generated answer."""
+
+    text: str
+    """Text without thoughts and without the end of the turn; empty if the thoughts have not ended."""
+    token_count: int
+    """Tokens, thoughts and end token included."""
+    is_finished: bool
+    """True if generation can stop: an end token or a stop text was generated."""
+    is_cut: bool
+    """True if the answer had not ended when generation stopped."""
+
+
 @dataclass
 class CausalLM(LoadedModel):
     """A loaded causal language model with frozen weights (see `bench.method.LM`)."""
@@ -32,6 +45,8 @@ class CausalLM(LoadedModel):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        self.end_text = self.chat.end_text if self.chat else ""
+        self.stop_texts = [*self.decoding.stop, *filter(None, [self.end_text])]
         self._eos_token_ids = self._find_eos_token_ids()
         if not self._eos_token_ids:
             raise UserError("the model has no end-of-sequence token", hint="set eos_token in its tokenizer_config.json")
@@ -45,7 +60,7 @@ class CausalLM(LoadedModel):
             do_sample=self.decoding.do_sample,
             num_beams=self.decoding.num_beams,
             repetition_penalty=self.decoding.repetition_penalty,
-            max_new_tokens=self.decoding.max_new_tokens,
+            max_new_tokens=self.max_new_tokens,
             eos_token_id=self._eos_token_ids,
             pad_token_id=self.tokenizer.pad_token_id,
             bos_token_id=self.tokenizer.bos_token_id,
@@ -85,8 +100,11 @@ class CausalLM(LoadedModel):
 
     @property
     def max_new_tokens(self) -> int:
-        """Maximum number of tokens of an answer."""
-        return self.decoding.max_new_tokens
+        """Maximum number of tokens of an answer.
+
+        If a prompt ends within thoughts, the tokens that end them at once come in addition.
+        """
+        return self.decoding.max_new_tokens + (self.chat.end_of_thoughts_tokens if self.chat else 0)
 
     @property
     def model_after_prefix(self) -> Any:
@@ -99,10 +117,11 @@ class CausalLM(LoadedModel):
     def tokens(self, prompt: str) -> list[int]:
         """Return a prompt's token ids, with the special tokens that the tokenizer puts first.
 
-        A prompt that begins with them already, because its chat template writes them, does not get them twice.
+        A prompt of the chat template has exactly the special tokens that the template writes.
         """
         token_ids = list(self.tokenizer(prompt, add_special_tokens=False)["input_ids"])
-        return token_ids if self.count_leading(token_ids) else self._leading_ids + token_ids
+        is_chat = self.chat is not None and prompt.startswith(self.chat.opening)
+        return token_ids if is_chat or self.count_leading(token_ids) else self._leading_ids + token_ids
 
     def completion_tokens(self, prompt: str, completion: str) -> list[int]:
         """Return the token ids of a completion; the prompt's tokens stay as in generation."""
@@ -123,7 +142,7 @@ class CausalLM(LoadedModel):
             UserError: The completion alone exceeds the context.
         """
         prompt_ids = self.tokens(prompt)
-        completion_ids = [*self.completion_tokens(prompt, completion), self._eos_token_ids[0]]
+        completion_ids = [*self.completion_tokens(prompt, completion + self.end_text), self._eos_token_ids[0]]
         if len(completion_ids) >= self.context:
             raise UserError(
                 f"an answer of {len(completion_ids)} tokens exceeds the model's context of {self.context} tokens"
@@ -275,10 +294,10 @@ class CausalLM(LoadedModel):
                 attention_mask,
                 prefix.new_cache() if prefix else None,
                 FinishedText(
-                    lambda tokens: self._decode(tokens)[2],
+                    lambda tokens: self._decode(tokens).is_finished,
                     self.final_token_ids,
                     self._decode_text,
-                    self.decoding.stop,
+                    self.stop_texts,
                     input_ids.shape[1],
                     self._may_stop,
                 ),
@@ -288,28 +307,32 @@ class CausalLM(LoadedModel):
             )
         decoded = [self._decode(tokens) for tokens in new_tokens]
         usage, virtual_tokens = self.token_usage, self.num_virtual_tokens
-        usage.answer_tokens += sum(token_count for _, token_count, _ in decoded)
-        cut_answers = [
-            tokens for tokens, (_, _, is_finished) in zip(new_tokens, decoded, strict=True) if not is_finished
-        ]
+        usage.answer_tokens += sum(answer.token_count for answer in decoded)
+        cut_answers = [tokens for tokens, answer in zip(new_tokens, decoded, strict=True) if answer.is_cut]
         usage.count_generated(cut_answers, len(decoded))
         usage.prompt_tokens += int(attention_mask.sum()) - virtual_tokens * len(batch)
         usage.longest_prompt_tokens = max(usage.longest_prompt_tokens, input_ids.shape[1] - virtual_tokens)
-        return [text for text, _, _ in decoded]
+        return [answer.text for answer in decoded]
 
-    def _decode(self, tokens: list[int]) -> tuple[str, int, bool]:
-        """Decode new tokens of a row, which may be followed by padding.
-
-        Returns:
-            The text, the number of tokens with the end token, and True if the row is finished.
-        """
+    def _decode(self, tokens: list[int]) -> GeneratedAnswer:
+        """Decode new tokens of a row, which may be followed by padding."""
         length = next((index for index, token in enumerate(tokens) if token in self.final_token_ids), len(tokens))
-        text = self._decode_text(tokens[:length])
-        stopped = any(stop in text for stop in self.decoding.stop)
-        return text, length if stopped else min(length + 1, len(tokens)), stopped or length < len(tokens)
+        text, is_thinking = self._decode_text(tokens[:length]), False
+        if self.chat is not None:
+            text, is_thinking = self.chat.split_thoughts(text)
+        stopped = not is_thinking and any(stop in text for stop in self.stop_texts)
+        is_finished = stopped or length < len(tokens)
+        return GeneratedAnswer(
+            text="" if is_thinking else text.partition(self.end_text)[0] if self.end_text else text,
+            token_count=length if stopped else min(length + 1, len(tokens)),
+            is_finished=is_finished,
+            is_cut=is_thinking or not is_finished,
+        )
 
     def _decode_text(self, tokens: list[int]) -> str:
-        """Return the text of token ids, without special tokens."""
+        """Return the text of token ids, without special tokens except those around thoughts."""
+        if self.chat is not None:
+            return self.chat.decode(tokens)
         return str(self.tokenizer.decode(tokens, skip_special_tokens=True))
 
     def _find_leading_ids(self) -> list[int]:
@@ -320,8 +343,12 @@ class CausalLM(LoadedModel):
         return all_ids[: next(starts, 0)]
 
     def _find_eos_token_ids(self) -> list[int]:
-        """List end-of-sequence ids: the tokenizer's first, then those of the configurations."""
-        token_ids = [self.tokenizer.eos_token_id]
+        """List end-of-sequence ids, the learned one first.
+
+        That is the token that ends a turn of the chat template, or else the tokenizer's. Those of the configurations
+        follow.
+        """
+        token_ids = [self.chat.end_token_id if self.chat else None, self.tokenizer.eos_token_id]
         for config in (self.model.config.get_text_config(), self.model.generation_config):
             eos_token_id = getattr(config, "eos_token_id", None)
             token_ids += eos_token_id if isinstance(eos_token_id, list) else [eos_token_id]

@@ -9,14 +9,15 @@ from __future__ import annotations
 import hashlib
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from bench.errors import UserError
 from bench.modeling import adapter_checkpoint, compat, file_digest, model_config, weight_files
-from bench.records import Decoding
+from bench.modeling.chat_template import ChatTemplate
+from bench.records import Decoding, PromptSpec
 
 if TYPE_CHECKING:
     from bench.modeling.causal_lm import CausalLM
@@ -100,10 +101,7 @@ def load_tokenizer(folder: Path) -> Callable[[str, bool], list[int]]:
     folder = tokenizer_folder(folder)
     file = folder / "tokenizer.json"
     if not file.is_file():
-        from transformers import AutoTokenizer
-
-        prepare_config(folder)
-        slow = AutoTokenizer.from_pretrained(folder, **LOCAL_FILES_ONLY)
+        slow = load_whole_tokenizer(folder)
         return lambda text, add_special_tokens: list(slow(text, add_special_tokens=add_special_tokens)["input_ids"])
     from tokenizers import Tokenizer
 
@@ -116,6 +114,14 @@ def load_tokenizer(folder: Path) -> Callable[[str, bool], list[int]]:
     fast.no_truncation()
     fast.no_padding()
     return lambda text, add_special_tokens: list(fast.encode(text, add_special_tokens=add_special_tokens).ids)
+
+
+def load_whole_tokenizer(folder: Path) -> Any:
+    """Load the tokenizer of a model folder as transformers has it, with its chat template."""
+    from transformers import AutoTokenizer
+
+    prepare_config(folder)
+    return AutoTokenizer.from_pretrained(tokenizer_folder(folder), **LOCAL_FILES_ONLY)
 
 
 def context_length(folder: Path) -> int:
@@ -174,6 +180,7 @@ class Checkpoint:
     dtype: str
     device: str
     decoding: Decoding
+    prompt: PromptSpec = field(default_factory=PromptSpec)
 
     def load(self, **from_pretrained_kwargs: Any) -> CausalLM | Encoder:
         """Load model and tokenizer; an adapter is merged into its base.
@@ -184,7 +191,6 @@ class Checkpoint:
         Raises:
             UserError: Weights are missing, or the adapter cannot be merged.
         """
-        from transformers import AutoTokenizer
         from transformers.utils.logging import disable_progress_bar
 
         from bench.modeling.causal_lm import CausalLM
@@ -205,9 +211,11 @@ class Checkpoint:
                     merged_folder
                 )
                 model, _ = self._load_model(Path(merged_folder), from_pretrained_kwargs)
-        tokenizer = AutoTokenizer.from_pretrained(tokenizer_folder(self.folder), **LOCAL_FILES_ONLY)
+        tokenizer = load_whole_tokenizer(self.folder)
         if is_decoder(base_folder):
-            return CausalLM(model, tokenizer, self.decoding)
+            is_chat = self.prompt.format == "chat"
+            chat = ChatTemplate.load(tokenizer, tokenizer_folder(self.folder)) if is_chat else None
+            return CausalLM(model, tokenizer, self.decoding, chat=chat)
         return Encoder(model, tokenizer, self.decoding, new_weights=new_weights)
 
     def _load_model(self, folder: Path, from_pretrained_kwargs: dict[str, Any]) -> tuple[Any, frozenset[str]]:

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from bench.method import LM
 from bench.modeling import compat
+from bench.modeling.chat_template import ChatTemplate
 from bench.records import Decoding
 
 MAX_CONTEXT = 2**40
@@ -90,6 +91,8 @@ class LoadedModel:
     model: Any
     tokenizer: Any
     decoding: Decoding
+    chat: ChatTemplate | None = None
+    """Chat template of the prompts; None for plain prompts."""
     token_usage: TokenUsage = field(default_factory=TokenUsage)
 
     def __post_init__(self) -> None:

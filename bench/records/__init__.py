@@ -19,7 +19,17 @@ from bench.records.record import (
     read_all,
 )
 from bench.records.samples import Sample, Samples
-from bench.records.spec import BaseSpec, BudgetLimits, Decoding, Dtype, MethodSpec, SearchRange, Spec, TaskSpec
+from bench.records.spec import (
+    BaseSpec,
+    BudgetLimits,
+    Decoding,
+    Dtype,
+    MethodSpec,
+    PromptSpec,
+    SearchRange,
+    Spec,
+    TaskSpec,
+)
 
 __all__ = [
     "BASELINE_MARKER",
@@ -39,6 +49,7 @@ __all__ = [
     "MethodSpec",
     "Parameters",
     "Phase",
+    "PromptSpec",
     "Record",
     "Sample",
     "Samples",

@@ -14,8 +14,8 @@ MACHINE_FIELDS = ("processor", "cores", "threads", "device", "processes")
 
 
 def comparison_terms(spec: Spec) -> dict[str, Any]:
-    """Return task, base model, budget, decoding and split of a run by dotted name."""
-    terms = spec.model_dump(mode="json", include={"task", "base", "budget", "decoding", "split"})
+    """Return task, base model, budget, decoding, prompt and split of a run by dotted name."""
+    terms = spec.model_dump(mode="json", include={"task", "base", "budget", "decoding", "prompt", "split"})
     # The same task or model may lie in different places.
     del terms["task"]["ref"], terms["base"]["ref"], terms["base"]["revision"]
     return dict(_flatten(terms, ""))

@@ -76,6 +76,23 @@ class BudgetLimits(FrozenModel):
     )
 
 
+class PromptSpec(FrozenModel):
+    """The form of the prompts, the same for every method of a comparison."""
+
+    format: Literal["plain", "chat"] = Field(
+        "plain", description="plain: the task's template; chat: turns in the chat template of the tokenizer"
+    )
+    instruction_role: Literal["none", "system", "user"] = Field(
+        "none",
+        description="role of the instruction: system, or user if the chat template has none; none: plain text",
+    )
+    thinking: Literal["none", "off", "on"] = Field(
+        "none",
+        description="thoughts before an answer: off, or on if the chat template cannot turn them off; "
+        "none: the chat template has none",
+    )
+
+
 class Decoding(FrozenModel):
     """Every decoding setting; nothing is taken from the model's own generation config."""
 
@@ -97,6 +114,7 @@ class Spec(FrozenModel):
     base: BaseSpec
     budget: BudgetLimits
     decoding: Decoding
+    prompt: PromptSpec = Field(PromptSpec(), description="plain in records of versions without chat templates")
     seed: int = Field(ge=0, le=MAX_SEED)
     split: Literal["test", "validation"] = Field(
         "test", description="split whose questions are answered; tuning trials use validation"
@@ -117,6 +135,8 @@ class Spec(FrozenModel):
             "method": {"ref", "negative_control"},
             "base": {"ref", "revision"},
         }
+        if self.prompt == PromptSpec():  # so that the ids of records made before there was a choice stay valid
+            excluded["prompt"] = True
         identity = use_schema_1_names(self.model_dump(mode="json", exclude=excluded))
         return hashlib.sha256(json.dumps(identity, sort_keys=True, ensure_ascii=False).encode()).hexdigest()[:12]
 

@@ -9,7 +9,7 @@ from typing import Any
 from bench.analysis import power, tuning_curve
 from bench.analysis.task_results import TaskResults
 from bench.i18n import Translate, untranslated
-from bench.records import Record, comparability
+from bench.records import Record, Spec, comparability
 
 MAX_BACKGROUND_SHARE = 0.2
 """Share of the cores that other processes may use before the times of a run are called unreliable."""
@@ -21,6 +21,7 @@ def list_caveats(task_results: TaskResults, translate: Translate = untranslated)
     caveats = [f"{row.label}: {row.status}: {row.reason}" for row in task_results.summaries if row.status != "ok"]
     for record in records:
         caveats += _run_caveats(record, translate)
+    caveats += _own_prompts(records, translate)
     caveats += describe_disturbances(records, translate)
     labels = {row.key: row.label for row in task_results.summaries}
     tuned = {record.spec.key: record for record in records if record.tuning is not None}
@@ -42,6 +43,31 @@ def list_caveats(task_results: TaskResults, translate: Translate = untranslated)
             translate("with {size:,} training examples: {failure}", size=size, failure=failure) for failure in failures
         ]
     return caveats
+
+
+def describe_prompts(spec: Spec, translate: Translate = untranslated) -> list[str]:
+    """Describe the prompts of a comparison, unless they are plain text."""
+    if spec.prompt.format == "plain":
+        return []
+    parts = [translate("prompts in the chat template of the model")]
+    if spec.prompt.instruction_role == "user":
+        parts.append(translate("instruction in the first question"))
+    thinking = {"on": translate("thinking on"), "off": translate("thinking off")}
+    if spec.prompt.thinking != "none":
+        parts.append(thinking[spec.prompt.thinking])
+    return [", ".join(parts)]
+
+
+def _own_prompts(records: Sequence[Record], translate: Translate) -> list[str]:
+    """Return a caveat for records of the former method `instruct`, whose prompts only it had."""
+    if any(record.spec.method.ref == "instruct" and record.spec.prompt.format == "plain" for record in records):
+        return [
+            translate(
+                "instruct, a method of earlier versions, wrote its prompts in the chat template of the model; "
+                "the other methods did not."
+            )
+        ]
+    return []
 
 
 def _run_caveats(record: Record, translate: Translate) -> Iterator[str]:

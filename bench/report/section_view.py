@@ -142,6 +142,7 @@ class SectionView:
             translate("{items} test questions", items=max(len(record.samples) for record in records)),
             translate("budget: {budget}", budget=", ".join(f"{name} {value}" for name, value in budget.items())),
             spec.base.dtype,
+            *caveats.describe_prompts(spec, translate),
             *machines,
         ]
 

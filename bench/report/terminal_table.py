@@ -11,6 +11,7 @@ from rich.text import Text
 from bench import units
 from bench.analysis.summary import MethodSummary, uses_cuda
 from bench.analysis.task_results import TaskResults
+from bench.report.caveats import describe_prompts
 
 COST_HEADS = ("params", "train\ns", "peak\nMiB", "tok/s", "ms/\nquery", "size")
 CUDA_COST_HEADS = (*COST_HEADS[:2], "GPU\nMiB", "RAM\nMiB", *COST_HEADS[3:])
@@ -75,10 +76,11 @@ def render_by_train_size(task_results: TaskResults) -> Table:
 
 
 def legend(task_results: TaskResults) -> list[str]:
-    """Explain the symbols and heads of the table."""
+    """Explain the symbols and heads of the table, and prompts that are not plain text."""
     peak_legend = CUDA_PEAK_LEGEND if uses_cuda(task_results.summaries) else PEAK_LEGEND
-    text = LEGEND.replace(PEAK_LEGEND, peak_legend)
-    return [text, LOSS_CHANGE_LEGEND] if _has_loss_change(task_results) else [text]
+    loss_change = [LOSS_CHANGE_LEGEND] if _has_loss_change(task_results) else []
+    prompts = [f"{text[0].upper()}{text[1:]}." for text in describe_prompts(task_results.records[0].spec)]
+    return [LEGEND.replace(PEAK_LEGEND, peak_legend), *loss_change, *prompts]
 
 
 def _title(task_results: TaskResults) -> str:

@@ -299,6 +299,13 @@ def test_find_unknown_name_suggests_the_closest(
     assert all(name in hint for name in registry.list_entries(kind))
 
 
+@pytest.mark.parametrize("find", [registry.find_method, registry.find_method_file])
+def test_find_method_former_name_says_what_replaces_it(find: Callable[[str], object]) -> None:
+    with pytest.raises(UserError, match="the method 'instruct' no longer exists") as error_info:
+        find("instruct")
+    assert error_info.value.hint == "--methods lora --prompt-format chat"
+
+
 @pytest.mark.parametrize(
     ("source", "warning"),
     [

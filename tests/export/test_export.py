@@ -79,10 +79,15 @@ def in_process(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     yield
 
 
-def run(name: str, task: Path, base: Path, out: Path, **params: object) -> Path:
+def run(
+    name: str, task: Path, base: Path, out: Path, *, prompt_format: str = "plain", steps: int = 4, **params: object
+) -> Path:
     """Run a method on the short validation split with saved artifacts; returns the file of the record."""
     settings = [f"{name}.{key}={value}" for key, value in params.items()]
-    jobs = plan.plan_jobs(name, str(task), str(base), seeds=1, budget_text="steps=4,batch=4", settings=settings)
+    budget = f"steps={steps},batch=4"
+    jobs = plan.plan_jobs(
+        name, str(task), str(base), seeds=1, budget_text=budget, settings=settings, prompt_format=prompt_format
+    )
     (job,) = [job for job in jobs if job.spec.method.ref == name]
     spec = job.spec.model_copy(update={"split": "validation"})
     out.mkdir(parents=True, exist_ok=True)
@@ -110,7 +115,6 @@ TRAINED_CASES: list[tuple[str, str, dict[str, Any]]] = [
     ("lora", "labels", {"lr": 0.05}),
     ("qlora", "open", {"lr": 0.05}),
     ("dpo", "open", {"lr": 0.05}),
-    ("instruct", "open", {"lr": 0.05}),
     ("peft:loha", "open", {"lr": 0.05}),
     ("prefix", "open", {"tokens": 8}),
     ("prompt-tuning", "open", {"tokens": 8}),
@@ -139,6 +143,43 @@ def test_export_record_each_method_gives_every_recorded_answer(
         == f"answer.py gives {len(record.samples)} of {len(record.samples)} recorded answers byte for byte."
     )
     assert {"README.md", "answer.py", "settings.json"} <= {path.name for path in (tmp_path / "exported").iterdir()}
+
+
+CHAT_TEMPLATES = {
+    "turns": "{% for turn in messages %}<{{ turn.role }}> {{ turn.content }}<end>{% endfor %}<answer>",
+    "end as text": "{% for turn in messages %}<{{ turn.role }}>{{ turn.content }}e{% endfor %}"
+    "{% if add_generation_prompt %}<assistant>{% endif %}",
+    "thoughts": "{% for turn in messages %}<{{ turn.role }}>{{ turn.content }}<end>{% endfor %}"
+    "{% if add_generation_prompt %}<assistant><think>{% endif %}",
+}
+
+
+@pytest.mark.parametrize(
+    ("template", "name", "task", "params"),
+    [
+        ("turns", "zero-shot", "open", {}),
+        ("end as text", "zero-shot", "open", {}),
+        ("thoughts", "few-shot", "labels", {"k": 2}),
+        ("turns", "features", "labels", {}),
+        ("end as text", "cot", "rationales", {"k": 2}),
+        ("thoughts", "lora", "open", {"lr": 0.05, "steps": 60}),
+    ],
+)
+def test_export_record_chat_prompts_give_every_recorded_answer(
+    template: str, name: str, task: str, params: dict[str, Any], tasks: dict[str, Path], base: Path, tmp_path: Path,
+    in_process: None,
+) -> None:  # fmt: skip
+    folder = tmp_path / "model"
+    shutil.copytree(base, folder)
+    (folder / "chat_template.jinja").write_text(CHAT_TEMPLATES[template], "utf-8")
+    file = run(name, tasks[task], folder, tmp_path / "results", prompt_format="chat", **params)
+    record = Record.read(file)
+    assert record.status == "ok", record.error
+    assert record.spec.prompt.thinking == ("on" if template == "thoughts" else "none")
+    if name in ("zero-shot", "lora"):
+        assert any(sample.raw for sample in record.samples)
+    result = export_file(file, tmp_path / "exported")
+    assert not result.differences, result.differences
 
 
 @pytest.mark.slow

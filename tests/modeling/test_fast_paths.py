@@ -162,27 +162,6 @@ def test_load_explicit_head_dim_accepts_any_width(tmp_path: Path) -> None:
     assert not compat.has_explicit_head_dim({"hidden_size": 28, "num_attention_heads": 3})
 
 
-def write_bos_by_template(tokenizer: Any) -> None:
-    tokenizer.chat_template = "{{ bos_token }}{% for turn in messages %}{{ turn.content }}{% endfor %}:"
-
-
-@pytest.mark.parametrize("add_bos", [True, False])
-def test_tokens_chat_template_with_bos_begins_with_it_once(add_bos: bool, tmp_path: Path) -> None:
-    from methods.instruct import chat_prompt
-
-    save_model(tmp_path, "Llama", GROUPED)
-    tokenizer = byte_tokenizer(add_bos=add_bos, bos_token="<begin>")
-    write_bos_by_template(tokenizer)
-    tokenizer.save_pretrained(tmp_path)
-    lm = load(tmp_path)
-    prompt = chat_prompt(lm.tokenizer, "red")
-    bos = lm.tokenizer.bos_token_id
-    letters = lm.tokenizer("red:", add_special_tokens=False)["input_ids"]
-    assert lm.tokens(prompt) == [bos, *letters]
-    assert lm.truncate_prompt(lm.tokens(prompt), lm.context - 3) == [bos, *letters[-2:]]
-    assert (lm.tokens("red")[0] == bos) is add_bos
-
-
 def test_generate_stop_text_missing_from_vocabulary_still_stops(tmp_path: Path) -> None:
     """The words of this vocabulary hold no line break, so `generate` of transformers would fail on one as stop text."""
     from tokenizers import Tokenizer, models, pre_tokenizers

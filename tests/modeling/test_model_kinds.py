@@ -130,12 +130,6 @@ def test_find_weight_files_sharded_model_returns_all_shards(kinds: dict[str, Che
     assert len(weight_files.find_weight_files(kinds["shards"].folder)) > 3
 
 
-def test_instruct_needs_chat_template(kinds: dict[str, Checkpoint]) -> None:
-    assert fit("instruct", kinds["chat template and bos token"]).predict(QUESTIONS)
-    with pytest.raises(Unsupported, match="chat template"):
-        fit("instruct", kinds["no bos token"])
-
-
 def test_run_job_model_without_padding_token_succeeds(
     kinds: dict[str, Checkpoint], make_task: MakeTask, tmp_path: Path
 ) -> None:

@@ -26,6 +26,8 @@ DIFFERENT_TERMS = {
     "budget.batch": {"budget__batch": 8},
     "decoding.max_new_tokens": {"decoding__max_new_tokens": 9},
     "decoding.stop": {"decoding__stop": []},
+    "prompt.format": {"prompt__format": "chat"},
+    "prompt.thinking": {"prompt__thinking": "on"},
     "split": {"split": "validation"},
 }
 EQUAL_TERMS: dict[str, dict[str, Any]] = {

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from bench.errors import UserError
-from bench.records import Record, Sample, Samples, files, read_all, record
+from bench.records import Record, Sample, Samples, Spec, files, read_all, record
 
 SCHEMA_FILE = CODE / "docs" / "record.schema.json"
 # UTF-8 cannot encode a lone surrogate, and no tokenizer decodes to one.
@@ -109,6 +109,15 @@ def test_spec_key_ignores_the_seed_and_references(make_record: MakeRecord, chang
 )
 def test_spec_key_changes_with_every_deciding_setting(make_record: MakeRecord, change: dict[str, Any]) -> None:
     assert make_record(**change).spec.key != make_record().spec.key
+
+
+def test_spec_key_plain_prompts_are_no_part_of_it(make_record: MakeRecord) -> None:
+    """Ids of records that were made before prompts had a format stay valid."""
+    spec = make_record().spec
+    earlier = spec.model_dump(mode="json", exclude={"prompt"})
+    assert "prompt" in spec.model_dump() and Spec.model_validate(earlier) == spec
+    assert spec.id == "feelings-lora-1aaf8f449ac5-s0"
+    assert make_record(prompt__format="chat").spec.key != spec.key
 
 
 def test_spec_key_ignores_the_order_of_hyper_parameters(make_record: MakeRecord) -> None:

@@ -97,6 +97,18 @@ def test_loss_change_has_a_column_only_if_measured(make_record: MakeRecord) -> N
     assert not any("Δ" in line for line in terminal_table.legend(group_by_task([unmeasured])[0]))
 
 
+def test_legend_describes_chat_prompts(make_record: MakeRecord) -> None:
+    chat = {"prompt__format": "chat", "prompt__instruction_role": "user", "prompt__thinking": "off"}
+    (plain,), (results,) = (group_by_task([record]) for record in (make_record(), make_record(**chat)))
+    sentence = "Prompts in the chat template of the model, instruction in the first question, thinking off."
+    assert terminal_table.legend(results) == [*terminal_table.legend(plain), sentence]
+
+
+def test_caveats_name_the_prompts_of_the_former_method_instruct(make_record: MakeRecord) -> None:
+    (results,) = group_by_task([make_record("instruct"), make_record("lora")])
+    assert any(caveat.startswith("instruct, a method of earlier versions") for caveat in caveats.list_caveats(results))
+
+
 def test_table_fits_80_columns(make_record: MakeRecord) -> None:
     scores = {"em": 0.5, "f1": 0.5, "parsed": 1.0}
     record = make_record("zero-shot", scores=scores, method__control=True, forgetting=forgetting(2.0, 12.0))
