@@ -103,7 +103,7 @@ def _print_feasibility(feasibility: Feasibility, budget: str) -> None:
 
 
 def _describe_chat(facts: ModelFacts) -> str:
-    """Describe what the chat template does with instruction, thoughts and the end of an answer."""
+    """Describe instruction, thoughts and end of an answer in the chat template."""
     parts = ["yes, used by --prompt-format auto"]
     parts.append("instruction as system message" if facts.instruction_role == "system" else "no system role")
     if facts.thinking != "none":

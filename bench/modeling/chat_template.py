@@ -70,19 +70,19 @@ class ChatTemplate:
         Raises:
             UserError: The template fails, or it does not show a question, an instruction or a shot.
         """
-        files = sorted(folder.glob("*.jinja"))
-        location = str(files[0] if files else folder / "tokenizer_config.json")
+        file = folder / "chat_template.jinja"
+        location = str(file if file.is_file() else folder / "tokenizer_config.json")
         try:
             source = str(tokenizer.get_chat_template())
         except ValueError as error:
             raise UserError(f"the chat template cannot be used: {error}", location=location, hint=PLAIN_HINT) from None
-        variables = {THINKING_SWITCH: False} if THINKING_SWITCH in source else {}
+        variables = {THINKING_SWITCH: False} if re.search(rf"\b{THINKING_SWITCH}\b", source) else {}
         source = _stop_clock(source) if _CLOCK in source else source
         return _probe(cls(tokenizer, source, variables, location))
 
     @property
     def spec(self) -> PromptSpec:
-        """How prompts are made, for the record."""
+        """Form of the prompts, for the record."""
         thinking: Literal["none", "off", "on"] = "none"
         if self.starts_thinking or any(mark in self.source for mark in THOUGHTS):
             thinking = "off" if self.variables and not self.starts_thinking else "on"
@@ -152,8 +152,8 @@ class ChatTemplate:
         )
 
 
-def has_chat_template(folder: Path) -> bool:
-    """Tell by its files if a tokenizer has a chat template; transformers is not imported.
+def may_have_chat_template(folder: Path) -> bool:
+    """Tell by its files if a tokenizer may have a chat template; transformers is not imported.
 
     Args:
         folder: Folder of the tokenizer.

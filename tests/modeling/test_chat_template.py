@@ -19,6 +19,7 @@ from bench.errors import UserError
 from bench.execution import feasibility, plan
 from bench.modeling.chat_template import ChatTemplate
 from bench.modeling.checkpoint import Checkpoint
+from bench.modeling.prompt_format import choose_chat_template
 from bench.records import Decoding, PromptSpec
 from bench.testing import tiny_training_data
 from bench.training.trainer import encode_examples
@@ -270,6 +271,28 @@ def test_plan_prompt_format_that_the_model_lacks_is_refused(make_task: MakeTask,
             )
     jobs = plan.plan_jobs("lora", task, str(encoder), seeds=1, budget_text="ci", settings=[], prompt_format="auto")
     assert jobs[0].spec.prompt == PromptSpec()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "outcome"),
+    [
+        ("chat_template.jinja", b" \n", "plain"),
+        ("notes.jinja", b"{{ messages }}", "plain"),
+        ("chat_template.jinja", b"\xff{{ messages }}", "cannot be loaded"),
+        ("chat_template.jinja", b"{% for m in messages %}", "the chat template fails"),
+        ("additional_chat_templates/rag.jinja", b"{{ messages }}", "multiple chat templates"),
+    ],
+)
+def test_choose_chat_template_unusual_files(name: str, content: bytes, outcome: str, tmp_path: Path) -> None:
+    save_model(tmp_path, None)
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_bytes(content)
+    if outcome == "plain":
+        assert choose_chat_template("auto", tmp_path) is None
+        return
+    with pytest.raises(UserError, match=outcome):
+        choose_chat_template("auto", tmp_path)
+    assert choose_chat_template("plain", tmp_path) is None
 
 
 def test_survey_model_describes_the_chat_template(tmp_path: Path) -> None:
