@@ -36,7 +36,7 @@ _Role = Literal["system", "user"]
 
 @dataclass(frozen=True)
 class ChatTemplate:
-    """The chat template of a tokenizer: writes prompts and tells where an answer begins and ends."""
+    """The chat template of a tokenizer; writes prompts and knows where an answer ends."""
 
     tokenizer: Any
     source: str
@@ -114,7 +114,7 @@ class ChatTemplate:
 
     @property
     def end_of_thoughts_tokens(self) -> int:
-        """Tokens that an answer without thoughts begins with; 0 if its prompt has no thoughts to end."""
+        """Tokens that end thoughts which a prompt has begun; 0 if there are none."""
         if THOUGHTS[1] not in self.answer_start:
             return 0
         return len(self.tokenizer(self.answer_start, add_special_tokens=False)["input_ids"])
@@ -164,7 +164,7 @@ def may_have_chat_template(folder: Path) -> bool:
 
 
 def _messages(role: str, instruction: str, shots: Sequence[tuple[str, str]], question: str) -> list[dict[str, str]]:
-    """Return the turns of a conversation; the instruction is a turn of its own if `role` is `system`."""
+    """Return the turns of a conversation; a `system` instruction is a turn of its own."""
     turns = [(role, text) for shot in shots for role, text in zip(("user", "assistant"), shot, strict=True)]
     turns.append(("user", question))
     if instruction.strip():
@@ -209,7 +209,7 @@ def _probe(template: ChatTemplate) -> ChatTemplate:
 
 
 def _find_instruction_role(template: ChatTemplate) -> tuple[ChatTemplate, str]:
-    """Return the template with the role of the instruction, and the prompt of the conversation.
+    """Return the template with the role of the instruction, and a prompt written so.
 
     A template refuses a role by an error, or it leaves the text of the turn out.
 
@@ -254,7 +254,10 @@ def _split_gap(prompt: str, before_answer: str, starts_thinking: bool) -> tuple[
 
 
 def _find_turn_end(tokenizer: Any, after_answer: str) -> tuple[int | None, str]:
-    """Return the token that ends a turn, or else the text; neither if a template writes only white space."""
+    """Return the token that ends a turn, or else the text.
+
+    None and an empty text stand for a template that writes only white space.
+    """
     text = after_answer.strip().partition("\n")[0].rstrip()
     token_ids = tokenizer(text, add_special_tokens=False)["input_ids"] if text else []
     if token_ids and token_ids[0] in {*tokenizer.all_special_ids, *tokenizer.added_tokens_decoder}:

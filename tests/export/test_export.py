@@ -15,13 +15,14 @@ from typing import Any
 
 import pytest
 from conftest import COLORS, FEELINGS, Bench, MakeTask
-from support import run_worker
+from support import byte_tokenizer, run_worker
 
 from bench.cli import answer as answer_cli
 from bench.cli import export as export_cli
 from bench.errors import UserError
 from bench.execution import plan
 from bench.export import export, provenance, script_check
+from bench.modeling.chat_template import THOUGHTS, ChatTemplate
 from bench.modeling.checkpoint import Checkpoint
 from bench.records import Failure, Record, Spec, artifacts, read_all
 
@@ -79,15 +80,13 @@ def in_process(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     yield
 
 
-def run(
-    name: str, task: Path, base: Path, out: Path, *, prompt_format: str = "plain", steps: int = 4, **params: object
-) -> Path:
+def run(name: str, task: Path, base: Path, out: Path, *, prompt_format: str = "plain", **params: object) -> Path:
     """Run a method on the short validation split with saved artifacts; returns the file of the record."""
     settings = [f"{name}.{key}={value}" for key, value in params.items()]
-    budget = f"steps={steps},batch=4"
     jobs = plan.plan_jobs(
-        name, str(task), str(base), seeds=1, budget_text=budget, settings=settings, prompt_format=prompt_format
-    )
+        name, str(task), str(base), seeds=1, budget_text="steps=4,batch=4", settings=settings,
+        prompt_format=prompt_format,
+    )  # fmt: skip
     (job,) = [job for job in jobs if job.spec.method.ref == name]
     spec = job.spec.model_copy(update={"split": "validation"})
     out.mkdir(parents=True, exist_ok=True)
@@ -145,6 +144,28 @@ def test_export_record_each_method_gives_every_recorded_answer(
     assert {"README.md", "answer.py", "settings.json"} <= {path.name for path in (tmp_path / "exported").iterdir()}
 
 
+@pytest.mark.parametrize("starts_thinking", [False, True])
+def test_script_splits_thoughts_as_the_run_did(starts_thinking: bool) -> None:
+    tokenizer = byte_tokenizer(additional_special_tokens=["<think>"])
+    chat = ChatTemplate(tokenizer, "", {}, "", starts_thinking=starts_thinking)
+    settings = {
+        "chat": {"thoughts": THOUGHTS, "starts_thinking": starts_thinking, "mark_ids": chat.mark_ids},
+        "generation_config": {"eos_token_id": [256], "pad_token_id": 256},
+    }
+    script: dict[str, Any] = {"SETTINGS": settings, "tokenizer": tokenizer, "StoppingCriteria": object}
+    source = "import re\nfrom itertools import groupby, takewhile\n"
+    exec(source + (provenance.TEMPLATES / "chat_answer.txt").read_text("utf-8"), script)
+    for text in (
+        "warm",
+        "<think>a\nb</think>\n\nwarm",
+        "a</think> b",
+        "<think>a",
+        "a<think>b</think>c<think>d</think>e",
+    ):
+        token_ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+        assert script["split_thoughts"]([*token_ids, 256, 256]) == chat.split_thoughts(chat.decode(token_ids))
+
+
 CHAT_TEMPLATES = {
     "turns": "{% for turn in messages %}<{{ turn.role }}> {{ turn.content }}<end>{% endfor %}<answer>",
     "end as text": "{% for turn in messages %}<{{ turn.role }}>{{ turn.content }}e{% endfor %}"
@@ -162,7 +183,8 @@ CHAT_TEMPLATES = {
         ("thoughts", "few-shot", "labels", {"k": 2}),
         ("turns", "features", "labels", {}),
         ("end as text", "cot", "rationales", {"k": 2}),
-        ("thoughts", "lora", "open", {"lr": 0.05, "steps": 60}),
+        ("thoughts", "zero-shot", "open", {}),
+        ("turns", "lora", "open", {"lr": 0.05}),
     ],
 )
 def test_export_record_chat_prompts_give_every_recorded_answer(
@@ -177,7 +199,8 @@ def test_export_record_chat_prompts_give_every_recorded_answer(
     assert record.status == "ok", record.error
     assert record.spec.prompt.thinking == ("on" if template == "thoughts" else "none")
     if name in ("zero-shot", "lora"):
-        assert any(sample.raw for sample in record.samples)
+        has_answers = any(sample.raw for sample in record.samples)
+        assert has_answers is not (template == "thoughts")  # the random model never ends its thoughts
     result = export_file(file, tmp_path / "exported")
     assert not result.differences, result.differences
 
