@@ -282,12 +282,16 @@ def _saved_activation_bytes(model: Any, rows: int, length: int) -> int:
     The last of several rows has padding.
     """
     weight_storages = {storage_id(tensor) for tensor in chain(model.parameters(), model.buffers())}
-    saved: dict[int, torch.Tensor] = {}
+    saved_bytes: dict[int, int] = {}
 
     def save(tensor: torch.Tensor) -> torch.Tensor:
         if storage_id(tensor) not in weight_storages:
-            saved[storage_id(tensor)] = tensor
-        return tensor
+            saved_bytes[storage_id(tensor)] = (
+                _tensor_bytes(tensor) if tensor.is_sparse else tensor.untyped_storage().nbytes()
+            )
+        # An operation that saved its own output with its history would hold itself, and its memory would never be
+        # freed. Nor may the dictionary hold tensors, because the history holds this function.
+        return tensor.detach()
 
     ids = torch.ones((rows, length), dtype=torch.long, device=model.device)
     inputs = {"input_ids": ids}
@@ -308,9 +312,7 @@ def _saved_activation_bytes(model: Any, rows: int, length: int) -> int:
             logits.float().logsumexp(-1).sum()
     finally:
         model.train(was_training)
-    return sum(
-        _tensor_bytes(tensor) if tensor.is_sparse else tensor.untyped_storage().nbytes() for tensor in saved.values()
-    )
+    return sum(saved_bytes.values())
 
 
 def _tensor_bytes(tensor: torch.Tensor) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
 import os
 import subprocess
 import sys
@@ -97,6 +98,21 @@ def test_training_bytes_leaves_random_state_and_model_unchanged(lively: Checkpoi
     assert not model.training
     assert all(torch.equal(weight, before[name]) for name, weight in model.named_parameters())
     assert all(weight.grad is None for weight in model.parameters())
+
+
+@pytest.mark.parametrize("rows", [1, 4])
+def test_training_bytes_holds_no_memory_afterwards(rows: int, lively: Checkpoint) -> None:
+    lora, _ = fit_method("lora", lively, steps=10)
+    gc.collect()
+    before = live_tensors()
+    memory_estimate.training_bytes(lora.lm_.model, 100, rows)
+    gc.collect()
+    assert live_tensors() <= before
+
+
+def live_tensors() -> int:
+    """Count the tensors of this process."""
+    return sum(issubclass(type(candidate), torch.Tensor) for candidate in gc.get_objects())
 
 
 def test_model_bytes_counts_tied_weights_once(lively: Checkpoint) -> None:
