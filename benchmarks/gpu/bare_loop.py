@@ -72,14 +72,20 @@ class Bare:
             print(f"bare {self.dtype} answers equal to plain generate: {same} of {len(prompts)}", flush=True)
 
     def time_training(self, name: str, *optimizer_kwargs: dict[str, bool]) -> None:
-        """Time a loop over the method's weights for each kind of AdamW."""
+        """Time a loop over the method's weights for each kind of AdamW, the last of them deterministic as well."""
         method: Any = registry.find_method(name)()
         lm: Any = method.load(self.base)
         method.lm_, method.data_ = lm, self.data
         lm.prepare(self.data)
         lm.model = method.adapt(lm.model)
         for kwargs in optimizer_kwargs:
-            self._run_loop(lm, name, kwargs)
+            self._run_loop(lm, f"{name} {kwargs}", kwargs)
+        torch.use_deterministic_algorithms(True, warn_only=not IS_CUDA)
+        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+        try:
+            self._run_loop(lm, f"{name} {optimizer_kwargs[-1]}, deterministic", optimizer_kwargs[-1])
+        finally:
+            torch.use_deterministic_algorithms(False)
 
     def _run_loop(self, lm: Any, name: str, kwargs: dict[str, bool]) -> None:
         weights = [weight for weight in lm.model.parameters() if weight.requires_grad]
@@ -105,7 +111,7 @@ class Bare:
             optimizer_s.append(end - backward_end)
             tokens.append(sum(len(prompt) + len(completion) for prompt, completion in batch))
         late = slice(WARM_UP_STEPS if len(step_s) > WARM_UP_STEPS else 0, None)
-        self.print_row(f"{name} {kwargs}", step_ms=1e3 * sum(step_s[late]) / len(step_s[late]),
+        self.print_row(name, step_ms=1e3 * sum(step_s[late]) / len(step_s[late]),
                        optimizer_ms=1e3 * sorted(optimizer_s)[len(optimizer_s) // 2],
                        tokens_per_s=sum(tokens[late]) / sum(step_s[late]), peak_mib=peak_mib(),
                        peak_before_optimizer_mib=backward_peak)  # fmt: skip

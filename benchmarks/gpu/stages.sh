@@ -37,7 +37,7 @@ guard() {
   local limit=$(($1 * SCALE)) name=$2 status begin
   shift 2
   begin=$(date +%s)
-  timeout -k 10 "$limit" $BENCH_NICE "$@" >"$WORK/logs/$name.log" 2>&1
+  timeout -s INT -k 15 "$limit" $BENCH_NICE "$@" >"$WORK/logs/$name.log" 2>&1
   status=$?
   say "$name: exit $status after $(($(date +%s) - begin)) s"
   if [ $status -ne 0 ]; then tail -n 12 "$WORK/logs/$name.log" | cut -c1-300 | tee -a "$log"; fi
@@ -76,7 +76,7 @@ if has facts; then
   show . "$WORK/logs/card.log" "$WORK/logs/facts.log"
 fi
 if has tests; then
-  guard 200 tests python3 -m pytest -q -m gpu -n "$TEST_WORKERS" --dist loadfile -p no:cacheprovider tests/gpu &
+  guard 200 tests python3 -m pytest -v --tb=short -m gpu -n "$TEST_WORKERS" --dist loadfile -p no:cacheprovider tests/gpu &
   waited+=($!)
 fi
 if [ ! -f "$model/config.json" ] && { has big || has bare || has limits; }; then
@@ -104,7 +104,7 @@ if has small; then
 fi
 for id in "${waited[@]}"; do wait "$id"; done
 unset OMP_NUM_THREADS
-show '^(FAILED|ERROR)|passed|failed|random model' "$WORK/logs/tests.log" "$WORK/logs/model.log"
+show '^(FAILED|ERROR|E  )|passed|failed|random model' "$WORK/logs/tests.log" "$WORK/logs/model.log"
 if has small; then
   table "${small[@]}"
   for name in qlora lora; do
@@ -121,7 +121,7 @@ if has big; then
   table "$WORK/big"
 fi
 if has bare; then
-  guard 150 bare python3 "$here/bare_loop.py" "$model" bfloat16
+  guard 150 bare env CUBLAS_WORKSPACE_CONFIG=:4096:8 python3 "$here/bare_loop.py" "$model" bfloat16
   show '^bare' "$WORK/logs/bare.log"
 fi
 if has limits; then
