@@ -24,6 +24,7 @@ REGULARIZATION_GRID = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 DEFAULT_C = 1e-2
 
 Pool = Literal["last", "mean"]
+"""The hidden state of the last token, or the mean over all tokens."""
 
 
 @dataclass
@@ -41,12 +42,18 @@ class Features(Method):
     layer: Annotated[float, Field(ge=0, le=1)] = param(
         1.0, help="layer of the hidden states as a fraction of the depth", search=(0.5, 0.7, 1.0)
     )
-    pool: Pool = param("last", help="token of the prompt: the last, or the mean of all", search=("last", "mean"))
+    pool: Literal["auto", "last", "mean"] = param(
+        "auto",
+        help="token of the prompt: last, or mean of all; auto: last of a decoder, mean of an encoder",
+        search=("last", "mean"),
+    )
     k: PositiveInt = param(1, help="neighbors that vote on an open answer", search=(1, 5, 15))
 
     def fit(self, lm: LM, data: TrainingData, budget: Budget) -> Self:
         """Compute features of as many training questions as the budget allows, and fit on them."""
         self.lm_, self.data_ = lm, data
+        # Only the last token of a decoder has read all others. Every token of an encoder has, and its last is a mark.
+        self.pool_: Pool = self.pool if self.pool != "auto" else "last" if lm.can_generate else "mean"
         features, answers = self._training_features(budget)
         if data.labels is not None and len(set(answers)) > 1:
             self.voters_ = 1
@@ -64,7 +71,7 @@ class Features(Method):
         Of equally frequent answers the one of the nearer neighbor wins.
         """
         rows = encode_prompts(self.lm_, [self.data_.prompt(text) for text in inputs])
-        features = extract_features(self.lm_, rows, layer=self.layer, pool=self.pool).numpy()
+        features = extract_features(self.lm_, rows, layer=self.layer, pool=self.pool_).numpy()
         scores = (features - self.mean_) / self.scale_ @ self.weights_.T + self.bias_
         best = (-scores).argsort(axis=1, kind="stable")[:, : self.voters_]
         return [Counter(self.answers_[index] for index in row).most_common(1)[0][0] for row in best]
@@ -73,7 +80,7 @@ class Features(Method):
         """Save the weights, the answer of each row of them, the settings, and the prompt."""
         arrays = {"mean": self.mean_, "scale": self.scale_, "weights": self.weights_, "bias": self.bias_}
         save_numbers(folder / "reader.safetensors", arrays)
-        settings = {"layer": self.layer, "pool": self.pool, "voters": self.voters_, "answers": self.answers_}
+        settings = {"layer": self.layer, "pool": self.pool_, "voters": self.voters_, "answers": self.answers_}
         (folder / "reader.json").write_text(json.dumps(settings, ensure_ascii=False, indent=1), "utf-8")
         save_prompt(folder, self.data_.prompt("{input}"))
 
@@ -98,7 +105,7 @@ class Features(Method):
                 break
             budget.spend(examples=len(batch), tokens=tokens)
             batch_features = extract_features(
-                self.lm_, rows, layer=self.layer, pool=self.pool, flop_counter=flop_counter
+                self.lm_, rows, layer=self.layer, pool=self.pool_, flop_counter=flop_counter
             )
             features.append(batch_features.numpy())
             answers += [example.target for example in batch]
@@ -134,7 +141,7 @@ def extract_features(
         lm: The model.
         rows: Token ids of the prompts.
         layer: Layer as a fraction of the depth: 0 for the embeddings, 1 for the last layer.
-        pool: The hidden state of the last token, or the mean over all tokens.
+        pool: State of the last token, or the mean over all tokens.
         flop_counter: Counts the operations of the first batch that fits.
 
     Returns:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from support import tiny_encoder
 
 from bench import registry
 from bench.execution.budget import BudgetTracker
@@ -94,13 +95,32 @@ def test_features_scaler_and_weights_come_from_training_only(lively: Checkpoint,
     method, _ = fit("features", lively, data, BudgetLimits(epochs=1))
     lm = lively.load()
     rows = [lm.tokens(data.prompt(row.input)) for row in data.train]
-    vectors = features.extract_features(lm, rows, layer=method.layer, pool=method.pool).double()
+    vectors = features.extract_features(lm, rows, layer=method.layer, pool=method.pool_).double()
     assert method.mean_ == pytest.approx(vectors.mean(0).numpy(), abs=1e-4)
     assert method.scale_ == pytest.approx(vectors.std(0, correction=0).numpy(), abs=1e-4)
     copies = [array.copy() for array in (method.mean_, method.scale_, method.weights_)]
     method.predict(QUESTIONS)
     after = (method.mean_, method.scale_, method.weights_)
     assert all((copy == array).all() for copy, array in zip(copies, after, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("kind", "setting", "pool"),
+    [
+        ("decoder", "auto", "last"),
+        ("encoder", "auto", "mean"),
+        ("decoder", "mean", "mean"),
+        ("encoder", "last", "last"),
+    ],
+)
+def test_features_pool_by_default_follows_the_architecture(
+    kind: str, setting: str, pool: str, lively: Checkpoint, tmp_path: Path
+) -> None:
+    base = lively if kind == "decoder" else tiny_encoder(tmp_path / "encoder")
+    method, _ = fit("features", base, separable(), BudgetLimits(epochs=1), pool=setting)
+    (tmp_path / "saved").mkdir()
+    method.save(tmp_path / "saved")
+    assert json.loads((tmp_path / "saved" / "reader.json").read_text("utf-8"))["pool"] == pool
 
 
 @pytest.mark.parametrize("pool", ["last", "mean"])
