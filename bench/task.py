@@ -73,7 +73,9 @@ class TaskTrainingData:
     @property
     def options(self) -> list[str]:
         """The completion of each label, in the order of `labels`; empty for open answers."""
-        return [self._completion_start() + label for label in self.labels or ()]
+        # In turns, answers have no white space around them.
+        labels = [label.strip() for label in self.labels or ()] if self.chat is not None else self.labels or ()
+        return [self._completion_start() + label for label in labels]
 
     def prompt(self, input: str, shots: Sequence[Any] = (), *, with_rationale: bool = False) -> str:
         """Return instruction, solved shots, and the question up to where its answer begins."""

@@ -98,6 +98,9 @@ def load(state: RunState, earlier_import: Phase | None = None) -> LoadedRun:
     import_phase = state.meter.phases["import"].continued_from(earlier_import)
     state.meter = Meter(state.device, state.job.processes)
     state.meter.add_host_phase("import", import_phase)
+    if "torch" in sys.modules:
+        # After the meter, which measures the context of CUDA: asking for the name would create it.
+        state.device_name = device.device_name(state.device)
     base = checkpoint.Checkpoint(model_folder, spec.base.dtype, state.device, spec.decoding, spec.prompt)
     if spec.budget.memory is not None:
         context_bytes = round((state.meter.context_mib or 0) * MIB)
@@ -129,7 +132,6 @@ def _import_and_check(state: RunState) -> tuple[Method, Task, Path]:
     if (torch := sys.modules.get("torch")) is not None:
         torch.set_num_threads(environment.compute_threads())
         state.device = device.torch_device(job.device, distributed.local_rank(job.processes))
-        state.device_name = device.device_name(state.device)
         state.determinism = determinism.use_deterministic_algorithms(state.device)
         distributed.join_group(job.processes, state.device)
     task = hub_tasks.load_task(registry.find_task(spec.task.ref), fetch=False)

@@ -28,7 +28,7 @@ DEVICE_PHRASES = (
 HOST_PHRASES = (
     r"can't allocate memory",
     r"\bDefaultCPUAllocator: not enough memory\b",
-    r"\b[Cc]annot allocate memory\b",
+    r"\b[Cc]annot allocate memory\b(?! in static TLS block)",  # the loader of libraries means another memory
     r"\bbad_alloc\b",
     r"\bmemory allocation of \d+ bytes failed\b",  # Rust prints this and ends the process
 )

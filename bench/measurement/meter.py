@@ -128,6 +128,7 @@ class Meter:
         If the body raises, its memory counts: the phase fails there.
         """
         self._earlier_peaks.append(self._stop_memory())
+        self._start_memory(reset_peak=False)
         yield
         self._stop_memory()
         self._start_memory(reset_peak=True)

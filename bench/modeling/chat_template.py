@@ -122,8 +122,8 @@ class ChatTemplate:
     @property
     def mark_ids(self) -> list[int]:
         """Marks of thoughts that are special tokens, which decoding would leave out."""
-        ids = self.tokenizer.convert_tokens_to_ids(list(THOUGHTS))
-        return [index for index in ids if index in self.tokenizer.all_special_ids]
+        special = dict(zip(self.tokenizer.all_special_tokens, self.tokenizer.all_special_ids, strict=True))
+        return [special[mark] for mark in THOUGHTS if mark in special]
 
     def split_thoughts(self, text: str) -> tuple[str, bool]:
         """Remove the thoughts from generated text.

@@ -259,6 +259,13 @@ def _fits_flash_kernel(query: Any, value: Any) -> bool:
     return query.device.type != "cuda" or torch.cuda.get_device_capability(query.device) >= FLASH_CAPABILITY
 
 
+def has_bfloat16_kernels(device: Any) -> bool:
+    """Tell if the attention kernels of a CUDA device compute in bfloat16."""
+    import torch
+
+    return torch.cuda.get_device_capability(device) >= FLASH_CAPABILITY
+
+
 def _parse(source: Path) -> ast.Module:
     """Parse a source file; a file that is missing or cannot be parsed counts as empty."""
     try:

@@ -233,6 +233,8 @@ def _supports_separate_prefix(model: Any) -> bool:
     """Tell if attention can read the prefix from one row: `sdpa` on a CPU or on CUDA."""
     if not compat.supports_registered_attention(model) or model.device.type not in SEPARATE_PREFIX_DEVICES:
         return False
+    if model.device.type == "cuda" and model.dtype is torch.bfloat16 and not compat.has_bfloat16_kernels(model.device):
+        return False
     return compat.attention_implementation(model) in ("sdpa", PREFIX_ATTENTION)
 
 

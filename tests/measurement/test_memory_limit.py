@@ -154,6 +154,7 @@ def test_out_of_memory_is_recognized_in_all_words(error: Exception) -> None:
         RuntimeError("out of resource: shared memory, Required: 147456, Hardware limit: 101376"),
         ValueError("the answer 'CUDA out of memory' is no label"),
         OSError(errno.ENOENT, "No such file or directory"),
+        ImportError("libgomp.so.1: cannot allocate memory in static TLS block"),
     ],
     ids=str,
 )

@@ -157,6 +157,21 @@ def test_prompt_instruction_and_shots_are_turns() -> None:
     }
 
 
+def test_decode_marks_without_tokens_leave_special_tokens_out() -> None:
+    template = load_template(TEMPLATES["turns"])
+    template.tokenizer.unk_token = "<end>"  # the id of every text that is no token
+    assert template.tokenizer.convert_tokens_to_ids("<think>") == template.tokenizer.unk_token_id
+    assert template.mark_ids == []
+    ids = template.tokenizer("a<end>b", add_special_tokens=False)["input_ids"]
+    assert template.decode(ids) == "ab"
+
+
+def test_options_labels_with_white_space_are_scored_as_they_are_trained() -> None:
+    card = DATA.card.model_copy(update={"labels": [" warm", "cold "]})
+    data = dataclasses.replace(DATA, card=card, chat=load_template(TEMPLATES["turns"]))
+    assert data.options == ["warm", "cold"]
+
+
 def test_prompt_date_in_template_stands_still() -> None:
     template = load_template("\n{{ strftime_now('%d %b %Y') }}" + TEMPLATES["turns"])
     assert template.prompt("", [], "Q") == "\n26 Jul 2024[user]Q<end>[assistant]"
