@@ -132,6 +132,7 @@ def _import_and_check(state: RunState) -> tuple[Method, Task, Path]:
     if (torch := sys.modules.get("torch")) is not None:
         torch.set_num_threads(environment.compute_threads())
         state.device = device.torch_device(job.device, distributed.local_rank(job.processes))
+        state.device_name = state.device  # until the meter has measured the context, in `load`
         state.determinism = determinism.use_deterministic_algorithms(state.device)
         distributed.join_group(job.processes, state.device)
     task = hub_tasks.load_task(registry.find_task(spec.task.ref), fetch=False)

@@ -22,6 +22,8 @@ from bench.records.cost import CUDA_ALLOCATOR
 MIB = 2**20
 MIN_TIMED_QUERIES, MAX_TIMED_QUERIES = 5, 20
 MAX_TIMING_SECONDS = 2.0
+MAX_CONTEXT_BYTES = 2 * 2**30
+"""No CUDA context takes more; usual are 300 to 600 MiB."""
 _CLEAR_REFS_FILE = Path("/proc/self/clear_refs")
 _STAT_FILE = Path("/proc/self/stat")
 
@@ -323,7 +325,8 @@ class _CudaAllocator:
         """Create the CUDA context; return the MiB that it and its libraries take.
 
         None if NVML cannot be read. None too if the context exists already, since it cannot be told from the memory of
-        other programs on the GPU.
+        other programs on the GPU, or if these have taken or freed memory meanwhile, so that the difference is no size
+        of a context.
         """
         cuda = _torch_cuda()
         read_used_bytes = None if cuda.is_initialized() else nvml.used_bytes_reader(self._device)
@@ -332,7 +335,7 @@ class _CudaAllocator:
         used_before = read_used_bytes()
         _multiply_small_matrices(self._device)
         context_bytes = read_used_bytes() - used_before - cuda.memory_reserved(self._device)
-        return float(max(context_bytes, 0)) / MIB
+        return context_bytes / MIB if 0 < context_bytes <= MAX_CONTEXT_BYTES else None
 
 
 def _multiply_small_matrices(device: str) -> None:

@@ -10,6 +10,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import cached_property
 from itertools import groupby, takewhile
 from pathlib import Path
 from typing import Any, Literal
@@ -119,7 +120,7 @@ class ChatTemplate:
             return 0
         return len(self.tokenizer(self.answer_start, add_special_tokens=False)["input_ids"])
 
-    @property
+    @cached_property  # asked for with every decoded token
     def mark_ids(self) -> list[int]:
         """Marks of thoughts that are special tokens, which decoding would leave out."""
         special = dict(zip(self.tokenizer.all_special_tokens, self.tokenizer.all_special_ids, strict=True))

@@ -166,7 +166,7 @@ class Cost(FrozenModel):
     context_mib: NonNegativeFloat | None = Field(
         None,
         description="MiB that the run took on the CUDA device outside of the allocator: the context of CUDA and its "
-        "libraries; null: not on a CUDA device, or NVML cannot be read",
+        "libraries; null: not on a CUDA device, NVML cannot be read, or other programs changed what they held",
     )
     energy_unmeasured: Line | None = Field(
         None, description="reason why energy was not measured; null: it was, or an old record without this field"

@@ -370,6 +370,16 @@ def test_context_on_cuda_is_what_nvml_sees_beside_the_allocator(
     assert Meter("cuda").context_mib == 450
 
 
+@pytest.mark.parametrize("taken_mib", [-1000, 5000])
+def test_context_on_cuda_beside_changing_programs_is_not_measured(
+    taken_mib: int, fake_cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    readings = iter([8000 * 2**20, (8000 + taken_mib) * 2**20])
+    monkeypatch.setattr("bench.measurement.meter._multiply_small_matrices", lambda device: fake_cuda.hold(8))
+    monkeypatch.setattr("bench.measurement.nvml.used_bytes_reader", lambda device: lambda: next(readings))
+    assert Meter("cuda").context_mib is None
+
+
 def test_context_on_cuda_without_nvml_is_not_measured(fake_cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pynvml", None)
     assert Meter("cuda").context_mib is None
