@@ -125,8 +125,8 @@ class TrainingData(Protocol):
 class Budget(Protocol):
     """The limits of a run and what the method has used of them.
 
-    A method calls `spend` before each step of its work. The attributes `micro_batch`, `flops` and `estimated_bytes`
-    are set by the training loop, for the record.
+    A method calls `spend` before each step of its work. The attributes `micro_batch`, `flops`, `estimated_bytes`,
+    `tried_memory` and `stopped_by` are set by the training loop, for the record.
     """
 
     micro_batch: int | None
@@ -135,6 +135,12 @@ class Budget(Protocol):
     """Floating-point operations of the training; None if not counted."""
     estimated_bytes: int | None
     """Estimated peak of the memory that training adds; None if not estimated."""
+    tried_memory: bool | None
+    """True if a step was tried to find `micro_batch`, False if its estimate left room; None if neither was done."""
+    must_try_memory: bool
+    """True if a step must be tried, because an estimate that left room was wrong."""
+    stopped_by: str | None
+    """Name of the limit that ended training, or `patience`; None if the method ended by itself."""
 
     @property
     def batch(self) -> int:
@@ -153,6 +159,13 @@ class Budget(Protocol):
         Args:
             rows: Rows of one epoch.
         """
+
+    @property
+    def has_time_limit(self) -> bool:
+        """True if a limit on seconds may end training after any step."""
+
+    def limit_tokens(self, tokens: float) -> float:
+        """Return a number of tokens, or their limit if it is smaller."""
 
     @property
     def steps(self) -> int:
@@ -184,6 +197,13 @@ class Budget(Protocol):
 
     def off_clock(self) -> AbstractContextManager[None]:
         """Return a context manager that stops the clock, e.g. for evaluation during training."""
+
+    def validation(self, *, on_clock: bool) -> AbstractContextManager[None]:
+        """Return a context manager for measuring the validation loss, whose seconds are recorded.
+
+        Args:
+            on_clock: Count the seconds as training. Use it if the loss decides what training gives.
+        """
 
 
 class LM(Protocol):
@@ -376,6 +396,12 @@ class Method:
 
     supports_ddp: ClassVar[bool] = False
     """True if several processes can run `fit` together, each with a part of every batch."""
+
+    trains_weights: ClassVar[bool] = True
+    """False if `fit` leaves the weights of the loaded model as they are, as prompting does.
+
+    The loss on general text is then not measured, because it cannot change.
+    """
 
     preload_modules: ClassVar[tuple[str, ...]] = ()
     """Modules imported before the clock starts, so that importing does not count as training time."""

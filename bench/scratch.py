@@ -1,8 +1,9 @@
-"""Folders for temporary files that the next command removes if their owner was killed."""
+"""Folders for temporary files, removed later if their owner was killed, and the cache."""
 
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 import socket
 import tempfile
@@ -71,6 +72,12 @@ def remove_abandoned_folders(parent: Path | None = None, recover: Callable[[Path
             lock.release()
             raise
         _remove_locked_folder(folder, lock)
+
+
+def user_cache_folder(name: str) -> Path:
+    """Return a folder of the user's cache, which may be missing or deleted at any time."""
+    root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return root / "adaptbench" / name
 
 
 def remove_path(path: Path) -> None:

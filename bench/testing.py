@@ -25,8 +25,9 @@ def check_method(cls: type[Method]) -> None:
     """Test that a method keeps the interface, with a tiny random model and a tiny task.
 
     The method must be constructible without arguments; `__init__` does no work; `fit` returns the method, keeps the
-    hyper-parameters and the budget, and discards an earlier `fit`; `predict` keeps order and number of the questions;
-    the same seed gives the same answers; `save` writes a file. `fit` may raise `Unsupported`.
+    hyper-parameters and the budget, and discards an earlier `fit`; `trains_weights` is true if `fit` trains weights;
+    `predict` keeps order and number of the questions; the same seed gives the same answers; `save` writes a file. `fit`
+    may raise `Unsupported`.
 
     Args:
         cls: The method class.
@@ -146,6 +147,8 @@ def _fit(method: Method, base: Checkpoint, data: TaskTrainingData) -> Method:
         except BudgetExhausted as error:
             raise AssertionError(f"fit spends more than its budget: {error}") from error
     assert returned is method, f"fit must return the method itself, not {returned!r}"
+    trains_weights = method.trains_weights or lm is None or not lm.count_parameters()[1]
+    assert trains_weights, "fit trains weights of the model, but the class has trains_weights = False"
     assert len(steps) <= budget.steps, f"fit took {len(steps)} optimizer steps, but spent {budget.steps} of its budget"
     return method
 

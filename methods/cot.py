@@ -17,6 +17,7 @@ from .few_shot import choose_shots
 class CoT(Method):
     """Chain-of-thought prompting (arXiv:2201.11903); the last line is the answer."""
 
+    trains_weights: ClassVar[bool] = False
     preload_modules: ClassVar[tuple[str, ...]] = ("bench.modeling.causal_lm",)
 
     k: PositiveInt = param(4, help="solved examples in the prompt", search=(1, 16), log=True)

@@ -22,7 +22,6 @@ class DPO(LoRA):
     def fit(self, lm: LM, data: TrainingData, budget: Budget) -> Self:
         """Train as LoRA does, answer the training questions, then train on the wrong answers."""
         from bench.training import distributed
-        from bench.training.dpo_trainer import train_dpo
         from bench.training.trainer import train
 
         if not lm.can_generate:
@@ -30,15 +29,46 @@ class DPO(LoRA):
         self.lm_, self.data_ = lm, data
         lm.model = self.adapt(lm.model)
         lr = self.peak_learning_rate(lm.model)
-        self.curve_ = train(
-            lm, data, budget, lr=lr, warmup=self.warmup, weight_decay=self.weight_decay, step_fraction=self.share
+        self.curve_, self.kept_weights_ = train(
+            lm,
+            data,
+            budget,
+            lr=lr,
+            warmup=self.warmup,
+            weight_decay=self.weight_decay,
+            step_fraction=self.share,
+            keep=self.keep,
+            patience=self.patience,
         )
         pairs = distributed.broadcast_from_first(lambda: self.preference_pairs(lm, data))
-        if pairs and budget.steps < budget.planned_steps:
-            self.curve_ += train_dpo(
-                lm, data, budget, pairs, lr=self.pace * lr, weight_decay=self.weight_decay, beta=self.beta
-            )
+        # Steps that patience has saved are not spent on preferences.
+        steps = budget.planned_steps - max(budget.steps, round(self.share * budget.planned_steps))
+        if pairs and steps:
+            self._train_preferences(pairs, budget, steps)
         return self
+
+    def _train_preferences(self, pairs: list[PreferencePair], budget: Budget, steps: int) -> None:
+        """Train on pairs of answers, from the weights that the first stage has kept."""
+        from bench.training.dpo_trainer import train_dpo
+
+        lm, kept_weights = self.lm_, self.kept_weights_
+        training = train_dpo(
+            lm,
+            self.data_,
+            budget,
+            pairs,
+            lr=self.pace * self.peak_learning_rate(lm.model),
+            weight_decay=self.weight_decay,
+            beta=self.beta,
+            steps=steps,
+        )
+        self.curve_ += training.curve
+        if self.keep == "best":
+            reason = f"training on preferences went on from the weights of step {kept_weights.step}"
+            update = {"keep": self.keep, "not_chosen": reason, "copied_mib": kept_weights.copied_mib}
+            self.kept_weights_ = training.kept_weights.model_copy(update=update)
+        else:
+            self.kept_weights_ = training.kept_weights
 
     def preference_pairs(self, lm: LM, data: TrainingData) -> list[PreferencePair]:
         """Return the correct and a wrong answer to each training question.

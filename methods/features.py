@@ -31,6 +31,7 @@ Pool = Literal["last", "mean"]
 class Features(Method):
     """Probing (arXiv:1610.01644): regression on closed labels, neighbors on open answers."""
 
+    trains_weights: ClassVar[bool] = False
     preload_modules: ClassVar[tuple[str, ...]] = (
         "bench.modeling.causal_lm",
         "bench.measurement.flops",

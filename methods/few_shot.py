@@ -22,6 +22,7 @@ CONTENT_FREE_QUESTION = "N/A"
 class FewShot(Method):
     """In-context learning (arXiv:2005.14165) with one set of shots for all questions."""
 
+    trains_weights: ClassVar[bool] = False
     preload_modules: ClassVar[tuple[str, ...]] = ("bench.modeling.causal_lm",)
     export_template = "prompted"
 

@@ -1,11 +1,13 @@
 """Head only: a new classification layer, or the output layer; the rest is frozen."""
 
 import json
+import math
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from pydantic import PositiveFloat
 
@@ -13,6 +15,9 @@ from bench.method import LM, Budget, Diverged, TrainingData, Unsupported, param
 from bench.training.gradient import GradientMethod
 
 from .features import encode_prompts, extract_features
+
+if TYPE_CHECKING:
+    from bench.training.selection import WeightSelection
 
 
 @dataclass
@@ -76,11 +81,22 @@ class Head(GradientMethod):
             (folder / "labels.json").write_text(json.dumps(list(self.labels_), ensure_ascii=False), "utf-8")
 
     def _train_classifier(self, layer: Any, budget: Budget) -> None:
-        """Train the layer; a question is encoded, and its tokens spent, when first needed."""
+        """Train the layer; it keeps its weights of the last step or of the lowest validation loss."""
+        from bench.training.selection import WeightSelection
+
+        with TemporaryDirectory() as scratch:
+            weights = list(layer.parameters())
+            selection = WeightSelection(weights, Path(scratch), keep=self.keep, patience=self.patience)
+            self._take_steps(layer, budget, selection)
+            self.kept_weights_ = selection.finish(budget.steps)
+
+    def _take_steps(self, layer: Any, budget: Budget, selection: "WeightSelection") -> None:
+        """Take the steps; a question is encoded, and its tokens spent, when first needed."""
         import torch
         from transformers import get_linear_schedule_with_warmup
 
         from bench.measurement.flops import FlopCounter
+        from bench.training.curve import MAX_POINTS
 
         assert self.labels_ is not None
         train = self.data_.train
@@ -93,11 +109,14 @@ class Head(GradientMethod):
         schedule = get_linear_schedule_with_warmup(optimizer, round(self.warmup * steps), steps)
         features: dict[int, Any] = {}
         flop_counter = FlopCounter()
+        validation = _Validation(self, layer, budget, selection)
+        validation.add_point()
+        interval = math.ceil(steps / MAX_POINTS)
         for batch in _endless_batches(len(train), budget.batch, self.data_.seed):
             new = [index for index in batch if index not in features]
             tokens = sum(len(rows[index]) for index in new)
             if not budget.can_afford(steps=1, examples=len(batch), tokens=tokens):
-                return
+                break
             budget.spend(steps=1, examples=len(batch), tokens=tokens)
             if new:
                 new_features = extract_features(self.lm_, [rows[index] for index in new], flop_counter=flop_counter)
@@ -112,6 +131,63 @@ class Head(GradientMethod):
             torch.nn.utils.clip_grad_norm_(layer.parameters(), 1.0)  # as in bench.training.trainer
             optimizer.step()
             schedule.step()
+            if budget.steps % interval == 0:
+                validation.add_point()
+            if selection.should_stop:
+                budget.stopped_by = budget.stopped_by or "patience"
+                break
+        validation.add_point()
+
+
+class _Validation:
+    """Validation loss of a classification layer, measured only if it decides something.
+
+    The validation questions are encoded once. They are half as many as the training questions at most.
+
+    Args:
+        method: Method with its model and data.
+        layer: Layer in training.
+        budget: Budget of the run.
+        selection: Receives the losses.
+    """
+
+    def __init__(self, method: Head, layer: Any, budget: Budget, selection: "WeightSelection") -> None:
+        from bench.training.curve import MAX_ROWS
+
+        self.method, self.layer, self.budget, self.selection = method, layer, budget, selection
+        data = method.data_
+        self.examples = data.validation[: min(MAX_ROWS, len(data.train) // 2)] if selection.decides else ()
+        self._features: Any = None
+        self._latest_step = -1
+
+    def add_point(self) -> None:
+        """Add the loss after the steps so far, unless it has been added.
+
+        Raises:
+            Diverged: The loss is not finite.
+        """
+        import torch
+
+        step = self.budget.steps
+        if not self.examples or self._latest_step == step:
+            return
+        with self.budget.validation(on_clock=True), torch.no_grad():
+            if self._features is None:
+                self._encode()
+            loss = float(torch.nn.functional.cross_entropy(self.layer(self._features), self._targets))
+        if not math.isfinite(loss):
+            raise Diverged(step, "the validation loss")
+        self._latest_step = step
+        self.selection.add_point(step, loss)
+
+    def _encode(self) -> None:
+        """Compute the features of the questions and the indices of their labels."""
+        import torch
+
+        method, labels = self.method, self.method.labels_ or ()
+        rows = [method.lm_.encode(method.data_.prompt(example.input), "")[0] for example in self.examples]
+        self._features = extract_features(method.lm_, rows)
+        self._targets = torch.tensor([labels.index(example.target) for example in self.examples])
 
 
 def _endless_batches(count: int, size: int, seed: int) -> Iterator[list[int]]:

@@ -14,6 +14,7 @@ class ZeroShot(Method):
     """The score of the base model without any adaptation."""
 
     control: ClassVar[bool] = True
+    trains_weights: ClassVar[bool] = False
     preload_modules: ClassVar[tuple[str, ...]] = ("bench.modeling.causal_lm",)
     export_template = "prompted"
 

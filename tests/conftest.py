@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import atexit
 import dataclasses
 import importlib
 import json
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from statistics import fmean
@@ -29,6 +32,14 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 # A busy machine may be slow, so hypothesis must not limit the time of an example.
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
+
+# Figures that tests measure must not come from the user's cache, nor go there. Other programs keep theirs.
+USER_CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+TEST_CACHE = Path(tempfile.mkdtemp(prefix="adaptbench-test-cache-"))
+atexit.register(shutil.rmtree, TEST_CACHE, ignore_errors=True)
+for name in ("huggingface", "matplotlib", "fontconfig"):
+    (TEST_CACHE / name).symlink_to(USER_CACHE / name)
+os.environ["XDG_CACHE_HOME"] = str(TEST_CACHE)
 
 CODE = Path(bench.__file__).parents[1]
 CARD: dict[str, Any] = {

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import random
 import shlex
 from collections import Counter
@@ -16,7 +15,7 @@ from bench.data import hub_columns, readers
 from bench.data.readers import SourceRow
 from bench.data.text import match_key
 from bench.errors import UserError
-from bench.scratch import scratch_folder
+from bench.scratch import scratch_folder, user_cache_folder
 from bench.task import SPLITS, Task
 from bench.task_card import HubDataset, read_card
 
@@ -78,8 +77,7 @@ def cache_folder(data: HubDataset) -> Path:
     """Return the cache folder for the rows of a section `data`; a digest of it is its name."""
     identity = {"form": ROWS_VERSION} | data.model_dump(mode="json")
     text = json.dumps(identity, sort_keys=True, ensure_ascii=False)
-    root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return root / "adaptbench" / "tasks" / hashlib.sha256(text.encode()).hexdigest()[:16]
+    return user_cache_folder("tasks") / hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def read_origin(data: HubDataset) -> dict[str, Any]:

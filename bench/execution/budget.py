@@ -100,8 +100,12 @@ class BudgetTracker:
         self.micro_batch: int | None = None
         self.flops: float | None = None
         self.estimated_bytes: int | None = None
+        self.tried_memory: bool | None = None
+        self.must_try_memory = False
         self.stopped_by: str | None = None
-        """Name of the first limit that was hit; None if the method ended by itself."""
+        """Name of the first limit that was hit, or `patience`; None if the method ended by itself."""
+        self.validation_s = 0.0
+        """Seconds of measuring the validation loss."""
         self._paused_s = 0.0
         self._last_spend: tuple[float, int] | None = None  # seconds on the clock, and the steps begun then
         self._recent_step_s: deque[float] = deque(maxlen=RECENT_STEPS)  # seconds per step, before the last spend
@@ -126,9 +130,28 @@ class BudgetTracker:
         return int(min(limits))
 
     @property
+    def has_time_limit(self) -> bool:
+        """True if a limit on seconds may end training after any step."""
+        return self.limits.seconds is not None
+
+    def limit_tokens(self, tokens: float) -> float:
+        """Return a number of tokens, or their limit if it is smaller."""
+        return min(tokens, self.limits.tokens or math.inf)
+
+    @property
     def seconds(self) -> float:
         """Seconds on the clock so far."""
         return (self._stopped_at or time.perf_counter()) - self._started_at - self._paused_s
+
+    def restarted(self) -> BudgetTracker:
+        """Return the budget for training again from the start, which must try a step.
+
+        The clock goes on.
+        """
+        restarted = BudgetTracker(self.limits, self.train_size, self.on_progress)
+        restarted._started_at, restarted._paused_s = self._started_at, self._paused_s
+        restarted.validation_s, restarted.must_try_memory = self.validation_s, True
+        return restarted
 
     def stop(self) -> None:
         """Stop the clock for good."""
@@ -142,6 +165,24 @@ class BudgetTracker:
             yield
         finally:
             self._paused_s += time.perf_counter() - paused_at
+
+    @contextmanager
+    def validation(self, *, on_clock: bool) -> Iterator[None]:
+        """Measure the seconds of the context, and pause the clock unless they count as training.
+
+        They never count as a part of a step, so they do not change the seconds that the next step is expected to take.
+        """
+        began_at = time.perf_counter()
+        try:
+            yield
+        finally:
+            elapsed_s = time.perf_counter() - began_at
+            self.validation_s += elapsed_s
+            if not on_clock:
+                self._paused_s += elapsed_s
+            elif self._last_spend is not None:
+                spent_at, steps = self._last_spend
+                self._last_spend = spent_at + elapsed_s, steps
 
     def can_afford(self, *, steps: int = 0, examples: int = 0, tokens: int = 0) -> bool:
         """Return True if this much work is within the limits.
@@ -188,8 +229,10 @@ class BudgetTracker:
             tokens=self.tokens,
             seconds=round(self.seconds, 4),
             micro_batch=self.micro_batch,
+            tried_memory=self.tried_memory,
             flops=self.flops,
             stopped_by=self.stopped_by,
+            validation_s=round(self.validation_s, 4),
         )
 
     def _current_step_s(self) -> float:

@@ -73,7 +73,7 @@ class RunState:
     samples: tuple[Sample, ...] = ()
 
 
-@dataclass(frozen=True)
+@dataclass
 class LoadedRun:
     """Method, model and data of a run after its load phase."""
 
@@ -82,6 +82,7 @@ class LoadedRun:
     """None for a method that needs no model."""
     task: Task
     data: TrainingData
+    base: checkpoint.Checkpoint
 
 
 def load(state: RunState, earlier_import: Phase | None = None) -> LoadedRun:
@@ -108,15 +109,21 @@ def load(state: RunState, earlier_import: Phase | None = None) -> LoadedRun:
     state.on_progress({"phase": "load"})
     seed_all(spec.seed)
     with state.meter.phase("load"):
-        lm = method.load(base)
-        if isinstance(lm, loaded_model.LoadedModel):
-            lm.check_reading()
+        lm = _load_model(method, base)
     if lm is not None:
         from bench.measurement import memory_estimate
 
         state.estimated_bytes["load"] = memory_estimate.model_bytes(lm.model)
     chat = lm.chat if isinstance(lm, loaded_model.LoadedModel) else None
-    return LoadedRun(method, lm, task, task.training_data(spec.seed, spec.budget.examples, chat))
+    return LoadedRun(method, lm, task, task.training_data(spec.seed, spec.budget.examples, chat), base)
+
+
+def _load_model(method: Method, base: checkpoint.Checkpoint) -> LM | None:
+    """Return the model as the method loads it, once it is known that methods can read it."""
+    lm = method.load(base)
+    if isinstance(lm, loaded_model.LoadedModel):
+        lm.check_reading()
+    return lm
 
 
 def _import_and_check(state: RunState) -> tuple[Method, Task, Path]:
@@ -154,14 +161,38 @@ def fit(state: RunState, loaded: LoadedRun, limits: BudgetLimits) -> None:
     seed_all(state.job.spec.seed)
     with state.meter.phase("fit"):
         state.budget = BudgetTracker(limits, len(loaded.data.train), state.on_progress)
-        lm = cast(LM, loaded.lm)  # a method that loads no model ignores it
-        loaded.method.fit(lm, loaded.data, state.budget)
+        _fit_method(state, loaded)
         synchronize(state.device)
         state.budget.stop()
     _free_training_memory(loaded.lm)
     check_training(loaded.method, loaded.lm, state.budget.steps)
     # The processor time of the other ranks belongs to this run and is no background load.
     state.background_load.exclude(distributed.leave_group())
+
+
+def _fit_method(state: RunState, loaded: LoadedRun) -> None:
+    """Fit the method; if memory runs out after no step was tried, fit again from the start.
+
+    The second time, steps are tried in smaller and smaller micro-batches until one fits.
+    """
+    budget = state.budget
+    assert budget is not None
+    try:
+        loaded.method.fit(cast(LM, loaded.lm), loaded.data, budget)  # a method that loads no model ignores it
+        return
+    except Exception as error:
+        if budget.tried_memory is not False or not memory_limit.is_out_of_memory(error):
+            raise
+    # The second time is outside of `except`, because the traceback keeps the tensors of the first alive.
+    loaded.method = state.method = type(loaded.method)(**state.job.spec.method.params)
+    loaded.lm = None
+    gc.collect()
+    memory_limit.release_cached_memory()
+    seed_all(state.job.spec.seed)
+    loaded.lm = _load_model(loaded.method, loaded.base)
+    seed_all(state.job.spec.seed)
+    state.budget = budget.restarted()
+    loaded.method.fit(cast(LM, loaded.lm), loaded.data, state.budget)
 
 
 def _free_training_memory(lm: LM | None) -> None:
@@ -264,17 +295,21 @@ def measure_query_latency(state: RunState, loaded: LoadedRun) -> list[str]:
 def read_general_text_before(state: RunState, lm: LM | None) -> ForgettingProbe | None:
     """Run the phase `general_text_before`: the loss on general text before training.
 
-    Every model is measured, because it is not known yet if the method will train it.
+    An earlier run with the same model may have measured it. Models of methods that train nothing are not measured.
 
     Returns:
         What `read_general_text_after` compares with; None without a decoder or without general text.
     """
     file = registry.general_text_file()
-    if lm is None or not lm.can_generate or file is None:
+    trains_weights = state.method is not None and state.method.trains_weights
+    if lm is None or not lm.can_generate or file is None or not trains_weights:
         return None
     state.on_progress({"phase": "general_text_before"})
     with state.meter.phase("general_text_before"):
-        return ForgettingProbe.measure_before(lm, file)
+        probe = ForgettingProbe.measure_before(lm, file)
+    if probe is not None:
+        probe.keep(state.started, state.meter.phases["general_text_before"])
+    return probe
 
 
 def read_general_text_after(state: RunState, lm: LM | None, probe: ForgettingProbe | None) -> None:

@@ -103,6 +103,7 @@ def record_run(state: RunState, run_phases: Callable[[RunState], None], *, measu
         cost=_measured_cost(state),
         env=_describe_environment(state, measure_peak_flops),
         curve=tuple(getattr(state.method, "curve_", ())),
+        kept_weights=getattr(state.method, "kept_weights_", None),
         forgetting=state.forgetting,
         tuning=state.job.tuning,
         error=failure,

@@ -78,7 +78,7 @@ def describe_environment(
         method_sha256=method_sha256,
         python=platform.python_version(),
         platform=platform.platform(),
-        processor=_processor_name(),
+        processor=processor_name(),
         cores=available_cores(),
         threads=torch.get_num_threads() if torch else None,
         memory_mib=psutil.virtual_memory().total // 2**20,
@@ -139,7 +139,8 @@ def _package_version(package: str) -> str | None:
         return None
 
 
-def _processor_name() -> str:
+def processor_name() -> str:
+    """Return the name of the processor, as the system tells it."""
     try:
         lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
     except OSError:

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+from bench.measurement import general_text_cache
+from bench.measurement.general_text_cache import CachedLoss, Windows
 from bench.method import LM
-from bench.records import Forgetting
+from bench.records import Forgetting, Phase
 
 WINDOW_TOKENS = 128
 MAX_TEXT_TOKENS = 8_000
-
-Windows = list[tuple[list[int], list[int]]]
-"""Beginnings of texts: the first token, and the tokens to predict after it."""
 
 
 @dataclass(frozen=True)
@@ -26,10 +26,14 @@ class ForgettingProbe:
     windows: Windows
     nats_before: float
     """Mean loss in nats per token."""
+    key: str
+    """Digest of the model and the text, under which the loss is kept for later runs."""
+    earlier: CachedLoss | None = None
+    """The loss as an earlier run has measured it; None if this run did."""
 
     @classmethod
     def measure_before(cls, lm: LM, file: Path) -> Self | None:
-        """Measure the loss of the model as loaded.
+        """Measure the loss of the model as loaded, or take it from an earlier run.
 
         Args:
             lm: Model before training.
@@ -43,14 +47,33 @@ class ForgettingProbe:
         windows = cut_windows(lm, texts)
         if not windows:
             return None
-        return cls(hashlib.sha256(content).hexdigest(), windows, lm.evaluate_loss(windows)[0])
+        text_sha256 = hashlib.sha256(content).hexdigest()
+        key = general_text_cache.loss_key(lm, windows, text_sha256)
+        earlier = general_text_cache.read(key)
+        nats = earlier.nats if earlier else lm.evaluate_loss(windows)[0]
+        return cls(text_sha256, windows, math.nan if nats is None else nats, key, earlier)
+
+    def keep(self, started: str, phase: Phase) -> None:
+        """Keep the loss for later runs, if this run has measured it.
+
+        Args:
+            started: Start of this run, ISO 8601, UTC.
+            phase: What measuring the loss cost.
+        """
+        if self.earlier is None:
+            general_text_cache.write(self.key, CachedLoss(nats=self.nats_before, measured=started, phase=phase))
 
     def measure_after(self, lm: LM) -> Forgetting:
         """Measure the loss of the trained model on the same windows."""
         tokens = sum(len(targets) for _, targets in self.windows)
         nats_after = lm.evaluate_loss(self.windows)[0]
         return Forgetting(
-            text_sha256=self.text_sha256, tokens=tokens, nats_before=self.nats_before, nats_after=nats_after
+            text_sha256=self.text_sha256,
+            tokens=tokens,
+            nats_before=self.nats_before,
+            nats_after=nats_after,
+            before_measured=self.earlier.measured if self.earlier else None,
+            before_cost=self.earlier.phase if self.earlier else None,
         )
 
 

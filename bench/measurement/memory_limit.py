@@ -106,6 +106,34 @@ def can_recover_from_oom(device: str) -> bool:
     return resource.getrlimit(resource.RLIMIT_DATA)[0] != resource.RLIM_INFINITY
 
 
+def free_bytes(device: str) -> int | None:
+    """Return the bytes that this process may still take before memory runs out with an error.
+
+    Args:
+        device: Torch device name.
+
+    Returns:
+        On CUDA the free memory within the limit; on Linux with a limit what may still be mapped. None if memory is not
+        limited or cannot be read.
+    """
+    if device.partition(":")[0] == "cuda":
+        import torch
+
+        free, total = torch.cuda.mem_get_info(device)
+        allocated, reserved = torch.cuda.memory_allocated(device), torch.cuda.memory_reserved(device)
+        allowed = round(torch.cuda.get_per_process_memory_fraction(device) * total) - allocated
+        return min(free + reserved - allocated, allowed)
+    if not can_recover_from_oom(device):
+        return None
+    import resource
+
+    limit = resource.getrlimit(resource.RLIMIT_DATA)[0]
+    try:
+        return None if limit == resource.RLIM_INFINITY else limit - process_memory("VmData")
+    except LookupError:
+        return None
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Tell if an error, or the error that it was raised from, says that memory ran out.
 

@@ -80,16 +80,31 @@ class BudgetUsage(FrozenModel):
     epochs: NonNegativeFloat
     steps: NonNegativeInt = Field(description="optimizer steps")
     tokens: NonNegativeInt = Field(description="training tokens without padding")
-    seconds: NonNegativeFloat = Field(description="seconds of training (wall clock), evaluation excluded")
+    seconds: NonNegativeFloat = Field(
+        description="seconds of training (wall clock), without validation that decides nothing"
+    )
     micro_batch: PositiveInt | None = Field(
         None, description="examples per forward pass while training; null: no gradient training"
+    )
+    tried_memory: bool | None = Field(
+        None,
+        description="true: a step was tried before training to find micro_batch; false: its estimate left room; null: "
+        "neither, because running out of memory would end the process, no gradient training, or an old record",
     )
     flops: NonNegativeFloat | None = Field(
         None,
         description="floating-point operations of training: counted in the first training step, scaled "
         "to all tokens; null: not counted",
     )
-    stopped_by: Line | None = Field(description="budget limit that ended training; null: the method ended by itself")
+    stopped_by: Line | None = Field(
+        description="budget limit that ended training, or 'patience': the validation loss no longer fell; null: the "
+        "method ended by itself"
+    )
+    validation_s: NonNegativeFloat | None = Field(
+        None,
+        description="seconds of the training curve's points (wall clock), which are part of `seconds` only if they "
+        "decided which weights are kept or when training stopped; null: an old record without this field",
+    )
 
 
 class Answering(FrozenModel):

@@ -23,12 +23,14 @@ from bench.records.base import (
     Score,
     describe_error,
 )
-from bench.records.cost import Cost
+from bench.records.cost import Cost, Phase
 from bench.records.samples import Samples, check_scores
 from bench.records.schema_1 import starts_like_schema_1, upgrade_json
 from bench.records.spec import SearchRange, Spec
 
 Status = Literal["ok", "unsupported", "did-not-fit", "diverged", "timeout", "error"]
+Keep = Literal["last", "best"]
+"""Trained weights that a run keeps: those of the last step, or those of the lowest validation loss."""
 BASELINE_MARKER = "BLESSED.md"
 """Name of the file that marks a folder as a baseline and lists the reason for each change of it."""
 
@@ -55,6 +57,20 @@ class CurvePoint(FrozenModel):
     )
 
 
+class KeptWeights(FrozenModel):
+    """The trained weights that the run kept, saved and answered with."""
+
+    keep: Keep = Field(description="rule: last step, or lowest validation loss of the training curve")
+    step: NonNegativeInt = Field(description="optimizer steps after which the model had these weights")
+    validation_loss: Loss = Field(description="validation loss at that step; null: not measured there")
+    not_chosen: Line | None = Field(
+        None, description="reason why the last step was kept although the rule is best; null: the rule was followed"
+    )
+    copied_mib: NonNegativeFloat | None = Field(
+        None, description="MiB on disk of the copy of the trained weights during training; null: none was made"
+    )
+
+
 class Forgetting(FrozenModel):
     """Loss of the model on the same general text before and after training."""
 
@@ -62,6 +78,14 @@ class Forgetting(FrozenModel):
     tokens: PositiveInt = Field(description="tokens predicted in each of the two measurements")
     nats_before: Loss = Field(description="mean loss of the loaded model, nats per token; null: not finite")
     nats_after: Loss = Field(description="mean loss of the adapted model, nats per token; null: the loss diverged")
+    before_measured: Line | None = Field(
+        None,
+        description="start of the earlier run with the same model whose nats_before was taken, ISO 8601, UTC; null: "
+        "this run measured it",
+    )
+    before_cost: Phase | None = Field(
+        None, description="what measuring nats_before cost in that earlier run; null: as above"
+    )
 
 
 class Env(FrozenModel):
@@ -140,6 +164,9 @@ class Record(FrozenModel):
     cost: Cost | None
     env: Env | None
     curve: tuple[CurvePoint, ...]
+    kept_weights: KeptWeights | None = Field(
+        None, description="null: the method trains no weights step by step, the run failed, or an old record"
+    )
     forgetting: Forgetting | None = Field(None, description="null: not measured, or the model was not trained")
     tuning: Tuning | None = Field(None, description="null: the hyper-parameters were not tuned")
     error: Failure | None

@@ -90,6 +90,16 @@ def _run_caveats(record: Record, translate: Translate) -> Iterator[str]:
             limit=usage.stopped_by,
             steps=usage.steps,
         )
+    if usage and usage.stopped_by == "patience":
+        yield translate(
+            "{name}: training stopped after {steps} steps, because the validation loss no longer fell.",
+            name=name,
+            steps=usage.steps,
+        )
+    if record.kept_weights and record.kept_weights.not_chosen:
+        yield translate(
+            "{name}: the weights of the last step were kept: {why}", name=name, why=record.kept_weights.not_chosen
+        )
     if answering and answering.truncated_prompts:
         yield translate(
             "{name}: {cut} of {all} prompts were longer than the context and were truncated at the start.",

@@ -72,6 +72,12 @@ def broadcast_from_first(compute: Callable[[], Value]) -> Value:
     return objects[0]  # type: ignore[no-any-return]
 
 
+def broadcast_tensor(tensor: Any) -> None:
+    """Give a tensor the values that it has on rank 0."""
+    if (group := _process_group()) is not None:
+        group.broadcast(tensor, src=0)
+
+
 def all_reduce_min(value: int) -> int:
     """Return the smallest value of all ranks."""
     return int(min(_all_gather(value)))

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Self
 
-from pydantic import Field, NonNegativeFloat, PositiveFloat
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat
 
 from bench.method import LM, Budget, Method, TrainingData, Unsupported, param
-from bench.records import CurvePoint, save_prompt
+from bench.records import CurvePoint, Keep, KeptWeights, save_prompt
 
 Rows = list[tuple[list[int], list[int]]]
 """Token ids (prompt, completion) of training rows; the loss is on the completion only."""
@@ -97,6 +97,8 @@ class GradientMethod(Method):
     lr: PositiveFloat = param(1e-3, help="peak learning rate of AdamW", search=(1e-5, 1e-1), log=True)
     warmup: Annotated[float, Field(ge=0, le=1)] = param(0.06, help="fraction of the steps for warm-up")
     weight_decay: NonNegativeFloat = param(0.0, help="AdamW weight decay")
+    keep: Keep = param("last", help="weights to keep: of the last step, or of the best validation loss")
+    patience: NonNegativeInt = param(0, help="points of the curve without a better loss that stop training; 0: never")
 
     def adapt(self, model: Any) -> Any:
         """Return the model with the weights to train unfrozen or added.
@@ -119,13 +121,16 @@ class GradientMethod(Method):
         return None
 
     def fit(self, lm: LM, data: TrainingData, budget: Budget) -> Self:
-        """Train; the trained model is `lm_.model` and the training curve is `curve_`."""
+        """Train; the trained model is `lm_.model`, the training curve is `curve_`.
+
+        `kept_weights_` describes the weights that the model has.
+        """
         from bench.training.trainer import train
 
         self.lm_, self.data_ = lm, data
         lm.prepare(data)
         lm.model = self.adapt(lm.model)
-        self.curve_: list[CurvePoint] = train(
+        training = train(
             lm,
             data,
             budget,
@@ -133,7 +138,11 @@ class GradientMethod(Method):
             lr=self.peak_learning_rate(lm.model),
             warmup=self.warmup,
             weight_decay=self.weight_decay,
+            keep=self.keep,
+            patience=self.patience,
         )
+        self.curve_: list[CurvePoint] = training.curve
+        self.kept_weights_: KeptWeights = training.kept_weights
         return self
 
     def predict(self, inputs: Sequence[str]) -> list[str]:

@@ -6,33 +6,36 @@ import math
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from heapq import nlargest
-from itertools import accumulate
+from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, NamedTuple
 
 from datasets import Dataset
 from transformers import DataCollatorWithPadding, PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 from trl import SFTConfig, SFTTrainer
 
-from bench.measurement import determinism, memory_estimate
+from bench.measurement import determinism, memory_estimate, memory_limit
 from bench.measurement.flops import FlopCounter
 from bench.measurement.meter import exclude_from_peak
 from bench.method import LM, Budget, Diverged, TrainingData
 from bench.modeling.scoring import IGNORE_INDEX
-from bench.records import CurvePoint
-from bench.training import compat, distributed, optimizer, precision
+from bench.records import CurvePoint, Keep, KeptWeights
+from bench.training import compat, curve, distributed, optimizer, precision
+from bench.training.curve import CurveSchedule
 from bench.training.gradient import Rows
-from bench.training.micro_batch import RowGroup, find_micro_batch
+from bench.training.micro_batch import RowGroup, find_micro_batch, leaves_room
 from bench.training.sampler import LengthGroupedSampler, SamplerMixin
+from bench.training.selection import WeightSelection
 
-MAX_CURVE_POINTS = 10
-"""Points of the training curve at most, without the one before training."""
-TRAINING_PER_CURVE_POINT = 4
-"""Computation between two points of the curve, at least, in multiples of what one point takes."""
-MAX_CURVE_EXAMPLES = 128
-ENOUGH_CURVE_TOKENS = 1500
-"""Completion tokens after which a point of the curve needs no further validation examples."""
 MODEL_INPUTS = ("input_ids", "attention_mask", "labels")
+
+
+class Training(NamedTuple):
+    """Result of a training loop beside the trained model."""
+
+    curve: list[CurvePoint]
+    """The training curve; empty if its points would take too much of a short training."""
+    kept_weights: KeptWeights
 
 
 def train(
@@ -45,7 +48,9 @@ def train(
     weight_decay: float,
     rows: Rows | None = None,
     step_fraction: float = 1.0,
-) -> list[CurvePoint]:
+    keep: Keep = "last",
+    patience: int = 0,
+) -> Training:
     """Train the weights of `lm.model` that require gradients until the budget ends.
 
     The loss is the mean cross-entropy in nats over completion tokens, end-of-sequence included. The optimizer is AdamW
@@ -60,20 +65,26 @@ def train(
         weight_decay: Weight decay of AdamW.
         rows: Token ids (prompt, completion) made from the training examples; None for one row per example.
         step_fraction: Fraction of the budget's steps to take.
-
-    Returns:
-        The training curve.
+        keep: Weights to keep: of the last step, or of the lowest validation loss.
+        patience: Points of the curve without a lower loss after which training stops; 0 for never.
     """
     if rows is None:
         rows = encode_examples(lm, data, data.train)
     lengths = [len(prompt) + len(completion) for prompt, completion in rows]
     planned_steps = budget.plan_steps(len(rows))
     steps = round(step_fraction * planned_steps)
-    callback = BudgetCallback(
-        lm, data, budget, lengths, examples=len(data.train), steps=steps, planned_steps=planned_steps
-    )
     plan_memory(lm, budget, [[row] for row in rows], max(lengths))
     with TemporaryDirectory() as scratch:
+        callback = BudgetCallback(
+            lm,
+            data,
+            budget,
+            lengths,
+            examples=len(data.train),
+            steps=steps,
+            planned_steps=planned_steps,
+            selection=select_weights(lm, Path(scratch), keep=keep, patience=patience),
+        )
         arguments = training_arguments(
             budget,
             data.seed,
@@ -86,8 +97,16 @@ def train(
         )
         sampler = LengthGroupedSampler(lengths, budget.batch, data.seed)
         trainer_class = CausalTrainer if lm.can_generate else LabelTrainer
-        run_trainer(trainer_class(lm, rows, arguments, train_sampler=sampler, callbacks=[callback]), callback)
-    return callback.curve
+        trainer = trainer_class(lm, rows, arguments, train_sampler=sampler, callbacks=[callback])
+        kept_weights = run_trainer(trainer, callback)
+    return Training(callback.curve, kept_weights)
+
+
+def select_weights(lm: LM, folder: Path, *, keep: Keep, patience: int) -> WeightSelection:
+    """Return a selection of the trained weights of a model, which it casts to float32."""
+    precision.cast_trainable_to_float32(lm.model)
+    weights = [weight for weight in lm.model.parameters() if weight.requires_grad]
+    return WeightSelection(weights, folder, keep=keep, patience=patience)
 
 
 class CausalTrainer(SamplerMixin, SFTTrainer):
@@ -155,13 +174,17 @@ class LabelTrainer(SamplerMixin, Trainer):
             return self.lm.batch_loss(inputs, inputs["labels"])
 
 
-def run_trainer(trainer: Any, callback: BudgetCallback) -> None:
-    """Train until the budget ends; count the operations and set the model to evaluation mode."""
+def run_trainer(trainer: Any, callback: BudgetCallback) -> KeptWeights:
+    """Train until the budget ends; count the operations and set the model to evaluation mode.
+
+    Returns:
+        The weights that the model has now: those of the last step, or of an earlier one that was better.
+    """
     lm, budget = callback.lm, callback.budget
     trainer.remove_callback(PrinterCallback)
     compat.set_loss_context(trainer, lambda: precision.autocast(trainer.model))
     precision.cast_trainable_to_float32(lm.model)
-    callback.add_curve_point(None)
+    callback.add_first_point()
     compat.observe_training_losses(trainer, callback.note_loss)
     if callback.can_afford_step(step=0):
         counter = _count_first_step(trainer)
@@ -171,14 +194,17 @@ def run_trainer(trainer: Any, callback: BudgetCallback) -> None:
         finally:
             compat.free_optimizer_state(trainer)
         budget.flops = (budget.flops or 0.0) + counter.scaled_to(callback.tokens)
+    kept_weights = callback.selection.finish(budget.steps)
     precision.cast_trained_to_model_dtype(lm.model)
     lm.model.eval()
+    return kept_weights
 
 
 def plan_memory(lm: LM, budget: Budget, groups: Sequence[RowGroup], longest_group: int) -> None:
     """Find the micro-batch that fits into memory, and estimate the memory of training.
 
-    The micro-batch is that of the rank with the least memory. Both are written into the budget.
+    The micro-batch is that of the rank with the least memory. Both are written into the budget. No step is tried if
+    running out of memory would end the process, or if the estimate leaves room (`micro_batch.leaves_room`).
 
     Args:
         lm: Model to train.
@@ -192,17 +218,27 @@ def plan_memory(lm: LM, budget: Budget, groups: Sequence[RowGroup], longest_grou
     precision.check_precision(lm.model)
     fixed_bytes = precision.cast_trainable_to_float32(lm.model) + distributed.gradient_bucket_bytes(lm.model)
     group_rows = max(map(len, groups))
+    max_micro_batch = budget.micro_batch or budget.batch // distributed.world_size()
+    if lm.padding_side is None:
+        max_micro_batch = 1  # rows of different lengths cannot be read together
+
+    def estimate_bytes(micro_batch: int) -> int:
+        tokens, rows = micro_batch * longest_group, micro_batch * group_rows
+        return fixed_bytes + memory_estimate.training_bytes(lm.model, tokens, rows)
+
     with precision.autocast(lm.model):
+        budget.micro_batch, budget.estimated_bytes = max_micro_batch, estimate_bytes(max_micro_batch)
+        if not memory_limit.can_recover_from_oom(str(lm.model.device)):
+            return
+        budget.tried_memory = budget.must_try_memory or not leaves_room(lm, budget.estimated_bytes)
+        if not budget.tried_memory:
+            return
         # This is the least that training takes. The record of the failure shows it if even that does not fit.
-        budget.estimated_bytes = fixed_bytes + memory_estimate.training_bytes(lm.model, longest_group, group_rows)
-        max_micro_batch = budget.micro_batch or budget.batch // distributed.world_size()
-        if lm.padding_side is None:
-            max_micro_batch = 1  # rows of different lengths cannot be read together
+        budget.estimated_bytes = estimate_bytes(1)
         with exclude_from_peak():
             micro_batch = find_micro_batch(lm, groups, max_micro_batch)
         budget.micro_batch = distributed.all_reduce_min(micro_batch)
-        tokens, rows = budget.micro_batch * longest_group, budget.micro_batch * group_rows
-        budget.estimated_bytes = fixed_bytes + memory_estimate.training_bytes(lm.model, tokens, rows)
+        budget.estimated_bytes = estimate_bytes(budget.micro_batch)
 
 
 def _count_first_step(trainer: Any) -> FlopCounter:
@@ -219,13 +255,6 @@ def _count_first_step(trainer: Any) -> FlopCounter:
 def encode_examples(lm: LM, data: TrainingData, examples: Any) -> Rows:
     """Return token ids (prompt, completion) of examples, with prompts as for generation."""
     return [lm.encode(data.prompt(example.input), data.completion(example)) for example in examples]
-
-
-def take_curve_rows(rows: Rows) -> Rows:
-    """Return the first rows that reach `ENOUGH_CURVE_TOKENS` completion tokens, or all rows."""
-    totals = accumulate(len(completion) for _, completion in rows)
-    count = next((number for number, tokens in enumerate(totals, start=1) if tokens >= ENOUGH_CURVE_TOKENS), None)
-    return rows[:count]
 
 
 def mask_prompt(row: tuple[list[int], list[int]]) -> list[int]:
@@ -248,6 +277,7 @@ class BudgetCallback(TrainerCallback):
         examples: Examples that the rows show.
         steps: Optimizer steps of this training.
         planned_steps: Optimizer steps of the whole budget.
+        selection: Selection of the weights to keep, by the losses of the curve.
     """
 
     def __init__(
@@ -260,15 +290,20 @@ class BudgetCallback(TrainerCallback):
         examples: int,
         steps: int,
         planned_steps: int,
+        selection: WeightSelection,
     ) -> None:
-        self.lm, self.budget = lm, budget
-        self.validation_rows = take_curve_rows(encode_examples(lm, data, data.validation[:MAX_CURVE_EXAMPLES]))
+        self.lm, self.budget, self.selection = lm, budget, selection
+        self.schedule = CurveSchedule.plan(
+            lm,
+            data,
+            budget,
+            encode_examples(lm, data, data.validation[: curve.MAX_ROWS]),
+            steps=planned_steps,
+            share=curve.DECISION_SHARE if selection.decides else curve.CURVE_SHARE,
+        )
         self.rows, self.examples = len(lengths), examples
         self.longest_step = sum(nlargest(budget.batch, lengths))
         self.steps = steps
-        # A forward pass takes a third of a training step on the same rows.
-        steps_per_point = math.ceil(TRAINING_PER_CURVE_POINT * len(self.validation_rows) / (3 * budget.batch))
-        self.log_interval = max(math.ceil(planned_steps / MAX_CURVE_POINTS), steps_per_point)
         self.tokens = 0
         self.step_loss: Any = 0.0
         self.curve: list[CurvePoint] = []
@@ -315,25 +350,42 @@ class BudgetCallback(TrainerCallback):
         self.budget.spend(tokens=tokens_seen - self.tokens)
         self.tokens = tokens_seen
         control.should_training_stop |= not self.can_afford_step(state.global_step)
-        control.should_log = control.should_training_stop or state.global_step % self.log_interval == 0
+        control.should_log = control.should_training_stop or self.schedule.is_due(state.global_step)
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
-        """Add a point to the curve with the mean training loss since the previous point."""
-        if logs and "loss" in logs:
-            self.add_curve_point(float(logs["loss"]))
+        """Add a point to the curve with the mean training loss since the previous point.
 
-    def add_curve_point(self, train_loss: float | None) -> None:
-        """Add a point with the validation loss to the curve, off the clock; only rank 0 does.
+        Training stops if the selection of weights has lost its patience.
+        """
+        if not logs or "loss" not in logs:
+            return
+        self.add_curve_point(float(logs["loss"]), is_last=control.should_training_stop)
+        if self.selection.patience and distributed.broadcast_from_first(lambda: self.selection.should_stop):
+            control.should_training_stop = True
+            self.budget.stopped_by = self.budget.stopped_by or "patience"
+
+    def add_first_point(self) -> None:
+        """Add the point before training to the curve, if it has one."""
+        if self.budget.steps == 0 and self.schedule.has_start:
+            self.add_curve_point(None)
+
+    def add_curve_point(self, train_loss: float | None, *, is_last: bool = False) -> None:
+        """Add a point with the validation loss to the curve; only rank 0 does.
+
+        Args:
+            train_loss: Mean training loss since the previous point; None for none.
+            is_last: True if training ends with this point.
 
         Raises:
             Diverged: The validation loss is not finite, even if the training loss of the latest step was.
         """
-        if distributed.rank() > 0:
+        if distributed.rank() > 0 or not (rows := self.schedule.take_rows(self.budget.tokens)):
             return
-        with self.budget.off_clock(), precision.autocast(self.lm.model):
-            loss, accuracy = self.lm.evaluate_loss(self.validation_rows)
+        with self.budget.validation(on_clock=self.selection.decides), precision.autocast(self.lm.model):
+            loss, accuracy = self.lm.evaluate_loss(rows)
         if not math.isfinite(loss):
             raise Diverged(self.budget.steps, "the validation loss")
+        self.selection.add_point(self.budget.steps, loss, is_last=is_last)
         self.curve.append(
             CurvePoint(
                 step=self.budget.steps,

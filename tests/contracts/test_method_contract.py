@@ -171,6 +171,15 @@ class PromptsInWrongOrder(ValidMethod):
 
 
 @dataclass
+class TrainsAgainstItsDeclaration(PromptsInWrongOrder):
+    trains_weights: ClassVar[bool] = False
+
+    def fit(self, lm: LM, data: TrainingData, budget: Budget) -> Self:
+        lm.model.get_input_embeddings().weight.requires_grad_(True)
+        return super().fit(lm, data, budget)
+
+
+@dataclass
 class RaisesUnsupported(ValidMethod):
     def fit(self, lm: LM, data: TrainingData, budget: Budget) -> Self:
         raise Unsupported("only open answers")
@@ -197,6 +206,7 @@ def test_check_method_valid_or_unsupported_method_passes(cls: type[Method]) -> N
         (ChangesHyperParameter, "must not change the hyper-parameters"),
         (ReordersAnswers, "order"),
         (PromptsInWrongOrder, "order"),
+        (TrainsAgainstItsDeclaration, "trains_weights = False"),
         (DropsAnswer, "4 answers to 5 questions"),
         (ReturnsTuple, "list of strings"),
         (ReturnsNone, "list of strings"),

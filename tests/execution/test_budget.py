@@ -191,6 +191,29 @@ def test_off_clock_seconds_do_not_count(clock: Clock) -> None:
     assert budget.can_afford(steps=1)
 
 
+@pytest.mark.parametrize(("on_clock", "seconds"), [(False, 4.0), (True, 6.0)])
+def test_validation_seconds_are_recorded_and_count_only_if_they_decide(
+    clock: Clock, on_clock: bool, seconds: float
+) -> None:
+    budget = BudgetTracker(BudgetLimits(steps=9, seconds=9), 8)
+    budget.spend(steps=1)
+    clock.now += 4
+    with budget.validation(on_clock=on_clock):
+        clock.now += 2
+    assert (budget.seconds, budget.usage().validation_s) == (seconds, 2.0)
+    assert budget.can_afford(steps=1) == (not on_clock), "a step is expected to take 4 s, without validation"
+    assert budget.limits.seconds is not None and budget.has_time_limit
+
+
+def test_restarted_budget_has_all_steps_and_the_clock_of_the_first(clock: Clock) -> None:
+    budget = BudgetTracker(BudgetLimits(steps=9, tokens=50), 8)
+    budget.spend(steps=3)
+    clock.now += 4
+    restarted = budget.restarted()
+    assert (restarted.steps, restarted.seconds, restarted.must_try_memory) == (0, 4.0, True)
+    assert (budget.limit_tokens(49.5), budget.limit_tokens(51), budget.has_time_limit) == (49.5, 50, False)
+
+
 def test_seconds_grow_until_stop() -> None:
     budget = BudgetTracker(BudgetLimits(steps=1), 1)
     time.sleep(0.02)

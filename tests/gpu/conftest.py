@@ -61,6 +61,16 @@ def gpu(device: str) -> str:
     return device
 
 
+@pytest.fixture(scope="session", autouse=True)
+def full_curves(device: str) -> Iterator[None]:
+    """Let trainings of a few steps have all points of the curve, which would take too much of them."""
+    from bench.training import curve
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(curve, "FREE_OPERATIONS", 1e15)
+        yield
+
+
 @pytest.fixture(autouse=True)
 def free_memory(device: str) -> Iterator[None]:
     """Begin and end each test without a memory limit and without the tensors of other tests."""

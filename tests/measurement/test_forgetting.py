@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -14,12 +15,36 @@ from conftest import MakeTask
 import bench
 from bench import registry
 from bench.execution import plan, worker
-from bench.measurement import forgetting
+from bench.measurement import environment, forgetting, general_text_cache
 from bench.measurement.forgetting import ForgettingProbe
 from bench.modeling.causal_lm import CausalLM
 from bench.modeling.checkpoint import Checkpoint
-from bench.records import Record
+from bench.records import Phase, Record
+from bench.scratch import user_cache_folder
 
+OWN_METHODS = """
+from dataclasses import dataclass
+from bench.method import Method
+
+@dataclass
+class Silent(Method):
+    def fit(self, lm, data, budget):
+        self.answer_ = data.train[0].target
+        return self
+
+    def predict(self, inputs):
+        return [self.answer_ for _ in inputs]
+
+    def save(self, folder):
+        (folder / "answer.txt").write_text(self.answer_, "utf-8")
+
+@dataclass
+class Trains(Silent):
+    def fit(self, lm, data, budget):
+        weight = lm.model.get_input_embeddings().weight.requires_grad_(True)
+        weight.data *= 0.9
+        return super().fit(lm, data, budget)
+"""
 TEXTS = ["Once there was a river.", "강은 바다로 흐른다.", "x" * 999, "y", ""]
 
 
@@ -94,6 +119,86 @@ def test_probe_counts_virtual_tokens_as_part_of_the_model(lm: CausalLM, text_fil
     assert result.nats_after is not None and 0 < result.nats_after != result.nats_before
 
 
+def entries() -> list[Path]:
+    return sorted(user_cache_folder(general_text_cache.FOLDER_NAME).glob("*"))
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+def measure_and_keep(lm: CausalLM, text_file: Path, wall_s: float = 2.0) -> ForgettingProbe:
+    probe = ForgettingProbe.measure_before(lm, text_file)
+    assert probe is not None
+    phase = Phase(wall_s=wall_s, cpu_s=1.0, start_mib=None, peak_mib=None, reserved_mib=None)
+    probe.keep("2026-01-01T00:00:00+00:00", phase)
+    return probe
+
+
+@pytest.mark.usefixtures("cache")
+def test_probe_takes_loss_of_earlier_run_and_tells_its_cost(
+    lively: Checkpoint, text_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = measure_and_keep(lively.load(), text_file)
+    lm = lively.load()
+    read, evaluate_loss = list[int](), CausalLM.evaluate_loss
+
+    def count_windows(lm: CausalLM, windows: Any) -> tuple[float, float]:
+        read.append(len(windows))
+        return evaluate_loss(lm, windows)
+
+    monkeypatch.setattr(CausalLM, "evaluate_loss", count_windows)
+    second = measure_and_keep(lm, text_file, wall_s=9.0)
+    assert read == [1], "only the beginning of the text is read, which shows that the model is the same"
+    assert (first.earlier, second.nats_before) == (None, first.nats_before)
+    before, after = first.measure_after(lm), second.measure_after(lm)
+    assert (before.before_measured, before.before_cost) == (None, None)
+    assert after.before_measured == "2026-01-01T00:00:00+00:00"
+    assert after.before_cost is not None and after.before_cost.wall_s == 2.0
+    assert len(entries()) == 1
+
+
+@pytest.mark.usefixtures("cache")
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"version": 2}', '{"version": 1, "nats": 1.0}'])
+def test_probe_invalid_entry_is_measured_again(lm: CausalLM, text_file: Path, content: str) -> None:
+    probe = measure_and_keep(lm, text_file)
+    (entry,) = entries()
+    valid = entry.read_text("utf-8")
+    entry.write_text(content, "utf-8")
+    again = measure_and_keep(lm, text_file)
+    assert again.earlier is None and again.nats_before == probe.nats_before
+    assert entry.read_text("utf-8") == valid
+
+
+@pytest.mark.usefixtures("cache")
+@pytest.mark.parametrize("change", ["weight", "unread embedding", "text", "threads", "package", "config"])
+def test_probe_other_model_text_or_machine_has_its_own_entry(
+    lm: CausalLM, text_file: Path, change: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = measure_and_keep(lm, text_file)
+    if change == "weight":
+        lm.model.lm_head.weight.data[0, 0] += 1e-3
+    elif change == "unread embedding":
+        lm.model.get_input_embeddings().weight.data[-1, 0] += 1.0
+    elif change == "text":
+        text_file.write_text(text_file.read_text("utf-8") + "\n", "utf-8")
+    elif change == "threads":
+        monkeypatch.setattr(torch, "get_num_threads", lambda: 99)
+    elif change == "package":
+        monkeypatch.setattr(environment, "package_versions", lambda: {"torch": "0"})
+    else:
+        lm.model.config.hidden_act = "gelu"
+    assert measure_and_keep(lm, text_file).key != first.key
+    assert len(entries()) == 2
+
+
+@pytest.mark.usefixtures("cache")
+def test_probe_without_writable_cache_measures_every_time(lm: CausalLM, text_file: Path, tmp_path: Path) -> None:
+    (tmp_path / "cache").write_text("a file", "utf-8")
+    assert [measure_and_keep(lm, text_file).earlier for _ in range(2)] == [None, None]
+
+
 def test_probe_file_without_text_is_none(lm: CausalLM, tmp_path: Path) -> None:
     file = tmp_path / "text.jsonl"
     file.write_text('{"id": "0", "text": ""}\n', "utf-8")
@@ -137,6 +242,37 @@ def test_run_measures_forgetting_of_trained_models_only(
     assert probe is not None
     assert lora.forgetting.nats_before == pytest.approx(probe.nats_before)
     assert lora.forgetting.nats_after != lora.forgetting.nats_before
+
+
+@pytest.mark.usefixtures("shipped_text_file")
+def test_run_reads_no_general_text_for_methods_that_train_nothing(
+    make_task: MakeTask, tiny: Checkpoint, tmp_path: Path
+) -> None:
+    for name in ("silent", "trains"):
+        (tmp_path / f"{name}.py").write_text(OWN_METHODS, "utf-8")
+    task = make_task(tmp_path / "feelings", labels=["warm", "cold", "mild"])
+    records = run_methods("zero-shot,few-shot,features,./silent.py:Silent,./trains.py:Trains", task, tiny)
+    phases = {name: set(record.cost.phases) for name, record in records.items() if record.cost}
+    assert {record.status for record in records.values()} == {"ok"}
+    read = {name for name, names in phases.items() if "general_text_before" in names}
+    assert read == {"silent", "trains"}, "a method of the user may train, whatever it derives from"
+    assert {name for name, record in records.items() if record.forgetting} == {"trains"}
+
+
+@pytest.mark.usefixtures("shipped_text_file")
+def test_run_takes_general_text_from_earlier_run_with_equal_results(
+    make_task: MakeTask, tiny: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    task = make_task(tmp_path / "feelings")
+    first, second = (run_methods("lora", task, tiny)["lora"] for _ in range(2))
+    assert first.forgetting and second.forgetting and first.env and first.cost
+    assert second.forgetting.before_measured == first.env.started
+    assert second.forgetting.before_cost == first.cost.phases["general_text_before"]
+    update = {"before_measured": None, "before_cost": None}
+    assert second.forgetting.model_copy(update=update) == first.forgetting
+    assert [sample.raw for sample in first.samples] == [sample.raw for sample in second.samples]
+    assert [point.train_loss for point in first.curve] == [point.train_loss for point in second.curve]
 
 
 def test_run_measuring_forgetting_does_not_change_training(

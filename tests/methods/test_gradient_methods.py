@@ -23,7 +23,6 @@ from bench.modeling.seed import seed_all
 from bench.records import BudgetLimits
 from bench.task import TaskTrainingData
 from bench.testing import QUESTIONS, tiny_training_data
-from bench.training import trainer
 
 # The linear layers of the tiny base, per block: queries, keys, values, output, gate, up, down.
 SHAPES = [(64, 64), (64, 32), (64, 32), (64, 64), (64, 128), (64, 128), (128, 64)]
@@ -336,12 +335,5 @@ def test_lora_hyper_parameters_reach_the_configuration(lively: Checkpoint) -> No
     config = model.peft_config["default"]
     assert (config.r, config.lora_alpha, config.lora_dropout) == (2, 6, 0.05)
     assert {field.name for field in dataclasses.fields(method)} == {
-        "lr", "warmup", "weight_decay", "rank", "alpha", "dropout",
+        "lr", "warmup", "weight_decay", "keep", "patience", "rank", "alpha", "dropout",
     }  # fmt: skip
-
-
-def test_take_curve_rows_stops_at_enough_tokens() -> None:
-    short, long = ([1], [2, 3]), ([1], list(range(700)))
-    assert trainer.take_curve_rows([short] * 128) == [short] * 128
-    assert trainer.take_curve_rows([short, long, long, long, long]) == [short, long, long, long]
-    assert trainer.take_curve_rows([]) == []

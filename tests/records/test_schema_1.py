@@ -215,6 +215,8 @@ def test_full_record_has_every_optional_field() -> None:
     expected |= {"cost.energy_unmeasured", "env.deterministic", "env.matmul_flops_per_s_by_dtype"}
     expected |= {f"cost.{name}" for name in ("host_memory_source", "context_mib")}
     expected.add("cost.phases.host_peak_mib")
+    expected |= {f"cost.budget_usage.{name}" for name in ("validation_s", "tried_memory")}
+    expected |= {"kept_weights", "forgetting.before_measured", "forgetting.before_cost"}
     assert set(missing_fields(record)) == expected
 
 

@@ -158,7 +158,7 @@ def test_train_dpo_takes_token_ids_and_removes_reference_adapter(
     prompt, chosen = lm.encode(data.prompt("red one"), " warm")
     rejected = lm.encode(data.prompt("red one"), " cold")[1]
     budget = BudgetTracker(BudgetLimits(steps=1, batch=1), 1)
-    train_dpo(lm, data, budget, [(prompt, chosen, rejected)], lr=1e-3, weight_decay=0.0, beta=0.1)
+    train_dpo(lm, data, budget, [(prompt, chosen, rejected)], lr=1e-3, weight_decay=0.0, beta=0.1, steps=1)
     assert adapters_in_loss == {"default", compat.TRL_REFERENCE_ADAPTER}
     assert prompts_in_loss == [prompt + chosen, prompt + rejected]
     assert set(lm.model.peft_config) == {"default"}

@@ -157,6 +157,22 @@ def test_two_ranks_give_the_results_of_one_for_dpo(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(("keep", "patience"), [("best", 0), ("best", 1)])
+def test_two_ranks_keep_the_weights_that_one_keeps(
+    make_task: MakeTask, lively: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, keep: str, patience: int
+) -> None:
+    """The first rank decides. The second stage of DPO shows that both went on from the same weights."""
+    monkeypatch.chdir(tmp_path)
+    task = make_task(tmp_path / "feelings", train=examples(0, 11))
+    settings = ("dpo.share=0.5", f"dpo.keep={keep}", f"dpo.patience={patience}", "dpo.lr=0.05")
+    single, double = run_with_one_and_two_ranks("dpo", task, lively, tmp_path, "steps=12,batch=4", *settings)
+    assert single.kept_weights and double.kept_weights
+    assert single.kept_weights.step == double.kept_weights.step
+    assert single.kept_weights.not_chosen == double.kept_weights.not_chosen
+    assert "went on from the weights of step" in (single.kept_weights.not_chosen or "")
+
+
+@pytest.mark.slow
 def test_two_ranks_give_the_results_of_one_for_encoder(
     make_task: MakeTask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -93,7 +93,7 @@ def test_fit_phase_frees_optimizers_and_gradients(lively: Checkpoint, name: str)
     state: Any = phases.RunState(SimpleNamespace(spec=SimpleNamespace(seed=0)), lambda event: None)  # type: ignore[arg-type]
     task: Any = None
     with logged_optimizers() as log:
-        phases.fit(state, phases.LoadedRun(method, lm, task, DATA), BudgetLimits(steps=3, batch=4))
+        phases.fit(state, phases.LoadedRun(method, lm, task, DATA, lively), BudgetLimits(steps=3, batch=4))
         assert log.optimizers
         assert alive(log.optimizers) == 0
     assert all(weight.grad is None for weight in lm.model.parameters())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 from matplotlib import pyplot
@@ -12,7 +11,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from bench.analysis.task_results import TaskResults
 from bench.i18n import Translate
-from bench.records import CurvePoint
+from bench.records import Record
 from bench.report.plot_style import FIGURE_WIDTH, Plot, method_looks, shorten_name
 
 NUM_COLUMNS = 3
@@ -21,7 +20,7 @@ OVERFITTING_RATIO = 1.05
 
 
 def draw_training_curves(task_results: TaskResults, translate: Translate) -> Figure | None:
-    """Draw training and validation loss; a ring marks the minimum before overfitting."""
+    """Draw training and validation loss; a ring marks overfitting, a dot the kept weights."""
     results = [result for result in task_results.comparison.results if result.records[0].curve]
     if not results:
         return None
@@ -41,7 +40,7 @@ def draw_training_curves(task_results: TaskResults, translate: Translate) -> Fig
     looks = method_looks(task_results)
     for axes, result in zip(grid.flat, results, strict=False):
         for record in result.records:
-            _draw_curve(axes, record.curve, looks[result.key].color)
+            _draw_curve(axes, record, looks[result.key].color)
         axes.set_title(shorten_name(result.name), fontsize=9, loc="left", pad=2)
         axes.set_yscale("log")
         axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 3.0)))
@@ -55,17 +54,22 @@ def draw_training_curves(task_results: TaskResults, translate: Translate) -> Fig
     return figure
 
 
-def _draw_curve(axes: Axes, curve: Sequence[CurvePoint], color: Any) -> None:
+def _draw_curve(axes: Axes, record: Record, color: Any) -> None:
+    curve = record.curve
     training = [(point.step, point.train_loss) for point in curve if point.train_loss is not None]
     validation = [(point.step, point.validation_loss) for point in curve if point.validation_loss is not None]
+    marker = "." if len(validation) == 1 else ""  # a line through one point would not be seen
     if training:
-        axes.plot(*zip(*training, strict=True), color=color, linewidth=1, linestyle="--", alpha=0.7)
+        axes.plot(*zip(*training, strict=True), color=color, linewidth=1, linestyle="--", alpha=0.7, marker=marker)
     if validation:
-        axes.plot(*zip(*validation, strict=True), color=color, linewidth=1.5)
+        axes.plot(*zip(*validation, strict=True), color=color, linewidth=1.5, marker=marker)
         step, lowest = min(validation, key=lambda point: point[1])
         last_loss = validation[-1][1]
         if last_loss > OVERFITTING_RATIO * lowest:
             axes.plot([step], [lowest], "o", markerfacecolor="none", markeredgecolor="black", markersize=7)
+        kept = record.kept_weights
+        if kept is not None and kept.step < curve[-1].step and kept.validation_loss is not None:
+            axes.plot([kept.step], [kept.validation_loss], "o", color="black", markersize=3)
 
 
 PLOTS = [
@@ -75,7 +79,8 @@ PLOTS = [
         draw_training_curves,
         lambda translate: translate(
             "Loss per answer token on training examples (dashed) and validation examples. Ring: the lowest "
-            "validation loss, if the loss rose afterwards (overfitting)."
+            "validation loss, if the loss rose afterwards (overfitting). Dot: the weights that were kept, if not those "
+            "of the last step."
         ),
     )
 ]
