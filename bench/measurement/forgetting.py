@@ -15,7 +15,7 @@ from bench.method import LM
 from bench.records import Forgetting, Phase
 
 WINDOW_TOKENS = 128
-MAX_TEXT_TOKENS = 8_000
+MAX_TEXT_TOKENS = 4_000
 
 
 @dataclass(frozen=True)
