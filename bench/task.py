@@ -15,7 +15,7 @@ from typing import Any, Protocol
 from bench.errors import UserError, did_you_mean
 from bench.metrics import is_emptied, label_key
 from bench.metrics import score as score_em_f1
-from bench.task_card import TaskCard, read_card
+from bench.task_card import TaskCard, read_card, trim_answer
 from bench.user_code import report_user_code
 
 SPLITS = ("train", "validation", "test")
@@ -105,11 +105,11 @@ class TaskTrainingData:
 
     def trim(self, text: str) -> str:
         """Return generated text up to the end of the answer, stripped."""
-        return self.card.trim(text)
+        return trim_answer(text, self.card.stop_texts(chat=self.chat is not None))
 
     def final_answer(self, solution: str) -> str:
         """Return the last line of a completion with rationale; empty if it has only one line."""
-        steps, _, answer = self.card.trim(solution.removeprefix(self._completion_start())).rpartition("\n")
+        steps, _, answer = self.trim(solution.removeprefix(self._completion_start())).rpartition("\n")
         return answer.strip() if steps else ""
 
     def _user_turn(self, input: str) -> str:
@@ -160,9 +160,14 @@ class Task:
             train = tuple(random.Random(seed).sample(train, len(train))[:examples])
         return TaskTrainingData(self.card, train, self.splits["validation"], seed, chat)
 
-    def trim(self, text: str) -> str:
-        """Return generated text up to the end of the answer, stripped; the same for all methods."""
-        return self.card.trim(text)
+    def trim(self, text: str, stop_texts: Sequence[str] | None = None) -> str:
+        """Return generated text up to the end of the answer, stripped; the same for all methods.
+
+        Args:
+            text: The generated text.
+            stop_texts: Texts that end an answer, as in `Decoding.stop`; None for those of plain prompts.
+        """
+        return trim_answer(text, self.card.stop_texts() if stop_texts is None else stop_texts)
 
     def parse(self, text: str) -> str | None:
         """Return the part of a trimmed answer that `em` compares; None if there is none."""
@@ -393,9 +398,14 @@ def _read_references(target: Any, location: str) -> tuple[str, ...]:
 
 def _check_references(references: tuple[str, ...], location: str, card: TaskCard) -> None:
     for text in references:
-        if card.end and card.end in text:
-            problem = f"the target contains {card.end!r}, which ends an answer in the template"
-            raise UserError(problem, location=location)
+        for end in card.stop_texts():
+            if end in text:
+                source = "template" if end == card.end else "key 'stop'"
+                raise UserError(
+                    f"the target contains {end!r}, which ends an answer in the {source}",
+                    location=location,
+                    hint=f"change the {source} in task.yaml, or the target",
+                )
         if card.labels is not None and text not in card.labels:
             hint = f"use one of: {', '.join(card.labels)}"
             raise UserError(f"the target '{text}' is not in 'labels'", location=location, hint=hint)

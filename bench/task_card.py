@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -124,6 +125,11 @@ class TaskCard(FrozenSection):
     )
     format: str | None = Field(None, description="regular expression that a well-formed answer matches as a whole")
     new_tokens: PositiveInt = Field(description="maximum tokens of an answer")
+    stop: tuple[str, ...] = Field(
+        (),
+        description="texts that end an answer, in addition to the end of the template in plain prompts and to the end "
+        "of the turn in a chat",
+    )
     data: HubDataset | None = Field(None, description="a data set of the hub; null: the examples are beside this file")
 
     @field_validator("template")
@@ -147,6 +153,13 @@ class TaskCard(FrozenSection):
             raise ValueError("at least two different labels are needed, and none may be repeated")
         return labels
 
+    @field_validator("stop")
+    @classmethod
+    def _are_texts(cls, stop: tuple[str, ...]) -> tuple[str, ...]:
+        if not all(stop):
+            raise ValueError("an empty text would end every answer at once")
+        return stop
+
     @model_validator(mode="after")
     def _answer_has_one_group(self) -> TaskCard:
         if self.answer is not None and re.compile(self.answer).groups != 1:
@@ -166,9 +179,30 @@ class TaskCard(FrozenSection):
         """Text after the answer in the template; empty if the template ends with the answer."""
         return self.template.partition("{target}")[2]
 
+    def stop_texts(self, *, chat: bool = False) -> tuple[str, ...]:
+        """Return the texts that end an answer, in addition to the end-of-sequence token.
+
+        Args:
+            chat: Prompts are turns of a chat. The end of the turn then takes the place of the text that separates
+                solved examples in the template.
+        """
+        ends = () if chat or not self.end else (self.end,)
+        return (*ends, *(text for text in self.stop if text not in ends))
+
     def trim(self, text: str) -> str:
-        """Return generated text up to the end of the answer, stripped."""
-        return (text.lstrip().split(self.end, 1)[0] if self.end else text).strip()
+        """Return text generated after a plain prompt up to the end of the answer, stripped."""
+        return trim_answer(text, self.stop_texts())
+
+
+def trim_answer(text: str, stop_texts: Iterable[str]) -> str:
+    """Return generated text up to the first of the texts that end an answer, stripped.
+
+    White space before the answer ends nothing.
+    """
+    answer = text.lstrip()
+    for stop in stop_texts:
+        answer = answer.split(stop, 1)[0]
+    return answer.strip()
 
 
 def check_task_name(name: str) -> None:

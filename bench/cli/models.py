@@ -104,10 +104,16 @@ def _print_feasibility(feasibility: Feasibility, budget: str) -> None:
 
 def _describe_chat(facts: ModelFacts) -> str:
     """Describe instruction, thoughts and end of an answer in the chat template."""
+    if facts.chat_template_problem:
+        return f"cannot be used: {facts.chat_template_problem}; bench run needs --prompt-format plain"
+    if not facts.chat_template:
+        return "none, so prompts are plain text"
     parts = ["yes, used by --prompt-format auto"]
     parts.append("instruction as system message" if facts.instruction_role == "system" else "no system role")
     if facts.thinking != "none":
         parts.append(f"thinking {facts.thinking}")
+    if not facts.generation_prompt:
+        parts.append("no generation prompt, so an answer begins as in a solved conversation")
     parts.append(f"a turn ends with {facts.ends_turn!r}" if facts.ends_turn else "nothing ends a turn")
     return "; ".join(parts)
 
@@ -133,7 +139,7 @@ def _model_properties(facts: ModelFacts) -> dict[str, str]:
         if facts.context is None
         else f"{facts.context:,} tokens; longer prompts are truncated at the start; few-shot drops examples instead",
         "on disk": f"{facts.bytes / 1e6:,.1f} MB in {facts.files} file(s), {', '.join(facts.stored_in)}",
-        "chat template": _describe_chat(facts) if facts.chat_template else "none, so prompts are plain text",
+        "chat template": _describe_chat(facts),
         "first token": facts.begins_with or "none",
         "end tokens": ", ".join(facts.ends),
         "padding token": f"{facts.fills_with}{padding}",

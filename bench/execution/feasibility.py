@@ -32,6 +32,7 @@ from bench.measurement.device import check_device
 from bench.measurement.meter import MIB
 from bench.modeling import adapter_checkpoint, checkpoint, compat, loaded_model, prompt_format, weight_files
 from bench.modeling.causal_lm import CausalLM
+from bench.modeling.chat_template import ChatTemplate
 from bench.modeling.encoder import Encoder
 from bench.modeling.loaded_model import ENCODING_BATCH_SIZE
 from bench.records import BudgetLimits, Decoding, PromptSpec
@@ -82,6 +83,10 @@ class ModelFacts:
     bytes: int
     chat_template: bool
     """True if prompts are turns of a chat by default."""
+    chat_template_problem: str | None
+    """Reason why the chat template cannot be used; None if it can, or if there is none."""
+    generation_prompt: bool
+    """True if the chat template writes the start of an answer when asked to (`add_generation_prompt`)."""
     instruction_role: str
     """Role of the instruction in a chat, `system` or `user`; `none` without chat template."""
     thinking: str
@@ -195,7 +200,7 @@ def build_empty_model(folder: Path, dtype: str) -> Any:
         model = auto_model.from_config(config, dtype=getattr(torch, dtype))
     if (root / "generation_config.json").is_file():
         model.generation_config = GenerationConfig.from_pretrained(root)
-    tokenizer = AutoTokenizer.from_pretrained(checkpoint.tokenizer_folder(folder), **checkpoint.LOCAL_FILES_ONLY)
+    tokenizer = checkpoint.load_whole_tokenizer(folder)
     return (CausalLM if is_decoder else Encoder)(model, tokenizer, Decoding(max_new_tokens=1, stop=()))
 
 
@@ -343,6 +348,14 @@ def _master_weight_bytes(model: Any) -> int:
     return sum(2 * weight.numel() * weight.element_size() for weight in trained if weight.element_size() < 4)
 
 
+def _choose_chat_template(folder: Path) -> tuple[ChatTemplate | None, str | None]:
+    """Return the chat template that `--prompt-format auto` takes, or the reason why it cannot be used."""
+    try:
+        return prompt_format.choose_chat_template("auto", folder), None
+    except UserError as error:
+        return None, error.message
+
+
 def _model_facts(ref: str, folder: Path, lm: Any) -> ModelFacts:
     root = checkpoint.base_model_folder(folder)
     config = lm.model.config.get_text_config()
@@ -355,7 +368,7 @@ def _model_facts(ref: str, folder: Path, lm: Any) -> ModelFacts:
     tokenizer = lm.tokenizer
     first_token = tokenizer.convert_ids_to_tokens(lm.tokens("a"))[0]
     end_ids = lm.model.generation_config.eos_token_id if lm.can_generate else []
-    chat = prompt_format.choose_chat_template("auto", folder)
+    chat, chat_template_problem = _choose_chat_template(folder)
     prompt = chat.spec if chat else PromptSpec()
     ends_turn = None
     if chat is not None and chat.end_token_id is not None:
@@ -382,6 +395,8 @@ def _model_facts(ref: str, folder: Path, lm: Any) -> ModelFacts:
         files=len(weight_paths),
         bytes=sum(file.stat().st_size for file in weight_paths),
         chat_template=chat is not None,
+        chat_template_problem=chat_template_problem,
+        generation_prompt=chat is not None and chat.has_generation_prompt,
         instruction_role=prompt.instruction_role,
         thinking=prompt.thinking,
         ends_turn=ends_turn or (chat.end_text or None if chat else None),

@@ -246,7 +246,10 @@ def predict(state: RunState, loaded: LoadedRun) -> None:
     if len(answers) != len(rows):
         raise RuntimeError(f"predict gave {len(answers)} answers to {len(rows)} questions")
     usage = vars(lm.token_usage) | loaded_model.describe_context(lm) if lm is not None else {}
-    state.samples = tuple(_score(loaded.task, row, answer) for row, answer in zip(rows, answers, strict=True))
+    stop_texts = state.job.spec.decoding.stop
+    state.samples = tuple(
+        _score(loaded.task, row, answer, stop_texts) for row, answer in zip(rows, answers, strict=True)
+    )
     state.answering = Answering(queries=len(rows), latency_ms=(), **usage)
     if lm is not None and state.answering.longest_prompt_tokens:
         state.estimated_bytes["predict"] = _estimate_predict_bytes(lm, state.answering)
@@ -264,19 +267,19 @@ def _estimate_predict_bytes(lm: LM, answering: Answering) -> int:
     return memory_estimate.generation_bytes(lm.model, rows, row_tokens, prefix_tokens=prefix_tokens)
 
 
-def _score(task: Task, row: TaskRow, raw: str) -> Sample:
+def _score(task: Task, row: TaskRow, raw: str, stop_texts: Sequence[str]) -> Sample:
     """Trim, parse and score one answer, in the same way for every method."""
-    text = task.trim(raw)
+    text = task.trim(raw, stop_texts)
     scores = task.score(text, row.references)
     return Sample(id=row.id, references=row.references, raw=raw, answer=task.parse(text), scores=scores)
 
 
-def answer_questions(loaded: LoadedRun, questions: Sequence[str]) -> tuple[Sample, ...]:
+def answer_questions(state: RunState, loaded: LoadedRun, questions: Sequence[str]) -> tuple[Sample, ...]:
     """Answer ad-hoc questions; nothing is scored or measured."""
     answers = loaded.method.predict(questions) if questions else []
-    task = loaded.task
+    task, stop_texts = loaded.task, state.job.spec.decoding.stop
     return tuple(
-        Sample(id=str(index), references=(), raw=raw, answer=task.parse(task.trim(raw)), scores={})
+        Sample(id=str(index), references=(), raw=raw, answer=task.parse(task.trim(raw, stop_texts)), scores={})
         for index, raw in enumerate(answers)
     )
 

@@ -95,7 +95,7 @@ def plan_jobs(
     limits_by_size = [limits]
     if train_sizes:
         limits_by_size = _limits_by_train_size(limits, train_sizes, len(task.splits["train"]))
-    decoding = _decoding(task.card, limits, model_folder)
+    decoding = _decoding(task.card, limits, model_folder, is_chat=chat is not None)
     file_digests = file_digest.known_digests()
     prompt = prompts.prompt_spec(chat, task)
     specs = _plan_specs(task_ref, task, list(method_specs.values()), base, limits_by_size, decoding, prompt, seeds)
@@ -169,7 +169,7 @@ def _base_spec(ref: str, dtype: str) -> tuple[Path, BaseSpec]:
     return folder, BaseSpec.model_validate(fields)
 
 
-def _decoding(card: TaskCard, limits: BudgetLimits, model_folder: Path) -> Decoding:
+def _decoding(card: TaskCard, limits: BudgetLimits, model_folder: Path, *, is_chat: bool) -> Decoding:
     """Return the decoding settings of the task.
 
     Raises:
@@ -182,7 +182,7 @@ def _decoding(card: TaskCard, limits: BudgetLimits, model_folder: Path) -> Decod
             f"answers to {card.name} may take {new_tokens} tokens, and the model has a context of {context} tokens",
             hint=f"a model with a longer context, or shorter answers: --budget standard,new_tokens={context // 4}",
         )
-    return Decoding(max_new_tokens=new_tokens, stop=(card.end,) if card.end else ())
+    return Decoding(max_new_tokens=new_tokens, stop=card.stop_texts(chat=is_chat))
 
 
 def _limits_by_train_size(limits: BudgetLimits, text: str, available: int) -> list[BudgetLimits]:

@@ -123,7 +123,7 @@ def _run_phases(state: RunState, saved: Path | None, earlier_import: Phase | Non
         artifact = saved or Path(scratch)
         phases.save(state, loaded, artifact)
         if questions is not None:
-            state.samples = phases.answer_questions(loaded, questions)
+            state.samples = phases.answer_questions(state, loaded, questions)
             return
         phases.predict(state, loaded)
         if spec.split == "test":

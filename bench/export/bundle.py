@@ -35,8 +35,8 @@ class ScriptFacts:
     No text of a record or a task is one of them: a script reads such texts from its settings.
     """
 
-    has_answer_end: bool
-    """The task's template ends an answer; otherwise only the model ends it."""
+    has_stop_texts: bool
+    """A text ends an answer; otherwise only the model ends it."""
     model: str = ""
     """Python expression for the argument of `from_pretrained`."""
     adapter: bool = False
@@ -78,7 +78,7 @@ class Bundle:
         Raises:
             UserError: `merge` is set and impossible for this method, or a saved file has the name of an exported one.
         """
-        record, card = self.provenance.record, self.provenance.task.card
+        record = self.provenance.record
         spec = record.spec
         self._check_merge()
         shutil.copytree(self.artifacts, folder, dirs_exist_ok=True)
@@ -95,9 +95,9 @@ class Bundle:
             "seed": spec.seed,
             "task": spec.task.model_dump(mode="json", exclude={"ref"}),
             "example_question": self.provenance.task.splits[spec.split][0].input,
-            "answer_end": card.end,
+            "stop_texts": list(spec.decoding.stop),
         }
-        facts = ScriptFacts(has_answer_end=bool(card.end))
+        facts = ScriptFacts(has_stop_texts=bool(spec.decoding.stop))
         has_model = record.cost is not None and bool(record.cost.parameters)
         if self.template is not None and has_model:
             self._write_model(folder, facts)

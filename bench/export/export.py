@@ -144,7 +144,8 @@ def answer_questions(
             raw_answers = [sample.raw for sample in rerun(provenance, all_questions, scratch, on_progress).samples]
     if describe_differences(first_sample, raw_answers[:1]):
         notes.append("Warning: the first test question is answered differently than in the record.")
-    return [provenance.task.trim(raw) for raw in raw_answers[1:]], notes
+    stop_texts = provenance.spec.decoding.stop
+    return [provenance.task.trim(raw, stop_texts) for raw in raw_answers[1:]], notes
 
 
 def recorded_questions(provenance: Provenance) -> list[str]:

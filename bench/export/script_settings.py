@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import sys
+from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -56,7 +57,7 @@ def prompt_settings(lm: Any, artifacts: Path, task: Task, seed: int) -> dict[str
     token_ids, options = lm.tokens(settings["prompt"]), list(data.options)
     special_token_ids = token_ids[: lm.count_leading(token_ids)]
     answer_tokens = max([lm.max_new_tokens, *(len(lm.tokens(option)) for option in options)])
-    generation_config = lm.model.generation_config.to_dict() | {"stop_strings": _stop_strings(lm, task.card.end)}
+    generation_config = lm.model.generation_config.to_dict() | {"stop_strings": _stop_strings(lm, lm.decoding.stop)}
     settings |= {
         "prefix_token_ids": special_token_ids,
         "max_prompt_tokens": max(lm.context - answer_tokens - len(special_token_ids), 1),
@@ -83,13 +84,13 @@ def chat_settings(lm: Any) -> dict[str, Any]:
     }
 
 
-def _stop_strings(lm: Any, end: str) -> list[str] | None:
-    """Return the text that ends an answer, for `generate`; None if no token can end it.
+def _stop_strings(lm: Any, stop_texts: Sequence[str]) -> list[str] | None:
+    """Return the texts that end an answer, for `generate`; None if no token can end it.
 
     `generate` fails if a vocabulary cannot spell a stop text. Such a text never stops an answer anyway.
     """
-    spelled = lm.tokenizer.decode(lm.tokenizer(end, add_special_tokens=False)["input_ids"]) if end else ""
-    return [end] if end and end in spelled else None
+    spelled = [lm.tokenizer.decode(lm.tokenizer(text, add_special_tokens=False)["input_ids"]) for text in stop_texts]
+    return [text for text, decoded in zip(stop_texts, spelled, strict=True) if text in decoded] or None
 
 
 def probe_settings(artifacts: Path, folder: Path) -> dict[str, Any]:

@@ -120,7 +120,7 @@ class CausalLM(LoadedModel):
         A prompt of the chat template has exactly the special tokens that the template writes.
         """
         token_ids = list(self.tokenizer(prompt, add_special_tokens=False)["input_ids"])
-        is_chat = self.chat is not None and prompt.startswith(self.chat.opening)
+        is_chat = self.chat is not None and prompt.startswith(self.chat.openings)
         return token_ids if is_chat or self.count_leading(token_ids) else self._leading_ids + token_ids
 
     def completion_tokens(self, prompt: str, completion: str) -> list[int]:
@@ -318,9 +318,11 @@ class CausalLM(LoadedModel):
         """Decode new tokens of a row, which may be followed by padding."""
         length = next((index for index, token in enumerate(tokens) if token in self.final_token_ids), len(tokens))
         text, is_thinking = self._decode_text(tokens[:length]), False
+        answer = text
         if self.chat is not None:
             text, is_thinking = self.chat.split_thoughts(text)
-        stopped = not is_thinking and any(stop in text for stop in self.stop_texts)
+            answer = text.lstrip()  # models may begin their turn with line breaks, which end nothing
+        stopped = not is_thinking and any(stop in answer for stop in self.stop_texts)
         is_finished = stopped or length < len(tokens)
         return GeneratedAnswer(
             text="" if is_thinking else text.partition(self.end_text)[0] if self.end_text else text,

@@ -47,8 +47,10 @@ class ChatTemplate:
     """File of the template, for messages."""
     instruction_role: _Role = "system"
     """`user` if the template has no system role; the first question then follows the instruction in one turn."""
-    opening: str = ""
-    """Text that every prompt begins with."""
+    openings: tuple[str, ...] = ("",)
+    """Texts that prompts with and without an instruction begin with."""
+    has_generation_prompt: bool = True
+    """False if the template ignores `add_generation_prompt`."""
     header: str = ""
     """Text before an answer that the template leaves out of its generation prompt."""
     answer_start: str = ""
@@ -187,7 +189,8 @@ def _probe(template: ChatTemplate) -> ChatTemplate:
     solved_messages = [*messages, {"role": "assistant", "content": _ANSWER}]
     try:
         solved = template._render(solved_messages, generation_prompt=False)
-        other = template._render([message | {"content": "x"} for message in messages])
+        has_generation_prompt = template._render(messages, generation_prompt=False) != prompt
+        openings = {_opening(template, instruction): None for instruction in (_INSTRUCTION, "")}
     except Exception as error:
         raise _failure(error, template.location) from error
     before_answer, shown, after_answer = solved.rpartition(_ANSWER)
@@ -197,16 +200,31 @@ def _probe(template: ChatTemplate) -> ChatTemplate:
     generation_prompt = prompt.rpartition(_QUESTION)[2]
     begins, ends = (generation_prompt.rfind(mark) for mark in THOUGHTS)
     starts_thinking = begins > ends
+    if not (has_generation_prompt or starts_thinking or before_answer.startswith(prompt)):
+        raise UserError(
+            "the chat template ignores add_generation_prompt, and it ends a conversation before an answer otherwise "
+            "than it goes on with one, so where an answer begins is unknown",
+            location=template.location,
+            hint=PLAIN_HINT,
+        )
     header, answer_start = _split_gap(prompt, before_answer, starts_thinking)
     return replace(
         template,
-        opening="".join(a for a, b in takewhile(lambda pair: pair[0] == pair[1], zip(prompt, other, strict=False))),
+        openings=tuple(openings),
+        has_generation_prompt=has_generation_prompt,
         header=header,
         answer_start=answer_start,
         end_token_id=end_token_id,
         end_text=end_text,
         starts_thinking=starts_thinking,
     )
+
+
+def _opening(template: ChatTemplate, instruction: str) -> str:
+    """Return the text that all prompts with an instruction begin with, or all those without one."""
+    messages = _messages(template.instruction_role, instruction, [_SHOT], _QUESTION)
+    prompt, other = template._render(messages), template._render([message | {"content": "x"} for message in messages])
+    return "".join(a for a, b in takewhile(lambda pair: pair[0] == pair[1], zip(prompt, other, strict=False)))
 
 
 def _find_instruction_role(template: ChatTemplate) -> tuple[ChatTemplate, str]:

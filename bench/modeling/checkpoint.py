@@ -18,6 +18,7 @@ from bench.errors import UserError
 from bench.modeling import adapter_checkpoint, compat, file_digest, model_config, weight_files
 from bench.modeling.chat_template import ChatTemplate
 from bench.records import Decoding, PromptSpec
+from bench.user_code import describe_exception
 
 if TYPE_CHECKING:
     from bench.modeling.causal_lm import CausalLM
@@ -117,11 +118,22 @@ def load_tokenizer(folder: Path) -> Callable[[str, bool], list[int]]:
 
 
 def load_whole_tokenizer(folder: Path) -> Any:
-    """Load the tokenizer of a model folder as transformers has it, with its chat template."""
+    """Load the tokenizer of a model folder as transformers has it, with its chat template.
+
+    Raises:
+        UserError: Tokenizer or chat template cannot be loaded.
+    """
     from transformers import AutoTokenizer
 
     prepare_config(folder)
-    return AutoTokenizer.from_pretrained(tokenizer_folder(folder), **LOCAL_FILES_ONLY)
+    try:
+        return AutoTokenizer.from_pretrained(tokenizer_folder(folder), **LOCAL_FILES_ONLY)
+    except Exception as error:  # tokenizers raises plain exceptions
+        raise UserError(
+            f"tokenizer or chat template cannot be loaded: {describe_exception(error)}",
+            location=str(tokenizer_folder(folder)),
+            hint="copy or save the files again",
+        ) from error
 
 
 def context_length(folder: Path) -> int:

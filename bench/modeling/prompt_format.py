@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 from bench.errors import UserError, did_you_mean
 from bench.modeling import checkpoint
 from bench.modeling.chat_template import ChatTemplate, may_have_chat_template
 from bench.records import PromptSpec
 from bench.task import Task
-from bench.user_code import describe_exception
 
 PromptFormat = Literal["auto", "chat", "plain"]
 
@@ -37,7 +36,7 @@ def choose_chat_template(prompt_format: str, folder: Path) -> ChatTemplate | Non
     tokenizer_folder = checkpoint.tokenizer_folder(folder)
     is_decoder = checkpoint.is_decoder(folder)
     if is_decoder and may_have_chat_template(tokenizer_folder):
-        tokenizer = _load_tokenizer(folder, tokenizer_folder)
+        tokenizer = checkpoint.load_whole_tokenizer(folder)
         if tokenizer.chat_template and str(tokenizer.chat_template).strip():
             return ChatTemplate.load(tokenizer, tokenizer_folder)
     if prompt_format == "chat":
@@ -48,18 +47,6 @@ def choose_chat_template(prompt_format: str, folder: Path) -> ChatTemplate | Non
             hint="--prompt-format plain, or --model with a chat (instruct) model",
         )
     return None
-
-
-def _load_tokenizer(folder: Path, tokenizer_folder: Path) -> Any:
-    """Load the tokenizer of a model, which reads the file of the chat template too."""
-    try:
-        return checkpoint.load_whole_tokenizer(folder)
-    except Exception as error:  # tokenizers raises plain exceptions
-        raise UserError(
-            f"tokenizer or chat template cannot be loaded: {describe_exception(error)}",
-            location=str(tokenizer_folder),
-            hint="copy or save the files again",
-        ) from error
 
 
 def prompt_spec(chat: ChatTemplate | None, task: Task) -> PromptSpec:

@@ -15,6 +15,7 @@ from support import byte_tokenizer, tiny_encoder
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from bench import registry
+from bench.cli import models
 from bench.errors import UserError
 from bench.execution import feasibility, plan
 from bench.modeling.chat_template import ChatTemplate
@@ -48,19 +49,19 @@ TEMPLATES = {
 }
 FOUND: dict[str, dict[str, Any]] = {
     "turns": {},
-    "bos": {"opening": "<begin>[system]"},
-    "no system role": {"instruction_role": "user", "opening": "[user]"},
-    "system left out": {"instruction_role": "user", "opening": "[user]"},
-    "spaces": {"answer_start": " ", "opening": "[INST] "},
+    "bos": {"openings": ("<begin>[system]", "<begin>[user]")},
+    "no system role": {"instruction_role": "user", "openings": ("[user]",)},
+    "system left out": {"instruction_role": "user", "openings": ("[user]",)},
+    "spaces": {"answer_start": " ", "openings": ("[INST] ",), "has_generation_prompt": False},
     "end as text": {"end_token_id": None, "end_text": "[stop]"},
-    "no generation prompt": {"header": "[assistant]"},
+    "no generation prompt": {"header": "[assistant]", "has_generation_prompt": False},
     "no end": {"end_token_id": None},
     "thinking off": {"variables": {"enable_thinking": False}},
     "thinking on": {"starts_thinking": True, "answer_start": "\n</think>\n\n"},
 }
 EXPECTED = {
-    "variables": {}, "instruction_role": "system", "opening": "[system]", "header": "", "answer_start": "",
-    "end_token_id": 256, "end_text": "", "starts_thinking": False,
+    "variables": {}, "instruction_role": "system", "openings": ("[system]", "[user]"), "header": "",
+    "answer_start": "", "has_generation_prompt": True, "end_token_id": 256, "end_text": "", "starts_thinking": False,
 }  # fmt: skip
 BROKEN = {
     "{% for m in messages %}": "TemplateSyntaxError",
@@ -70,6 +71,9 @@ BROKEN = {
     "{{ messages[-1].content }}": "does not show all turns",
     "{% for m in messages %}{% for part in m.content %}{{ part.text }}{% endfor %}{% endfor %}": "does not show all",
     "{% for m in messages %}{{ m.content if m.role == 'user' or not loop.last }}{% endfor %}": "not show an answer",
+    "{% for m in messages %}{{ '[' + m.role + ']' if not loop.last else '' }}{{ m.content }}{% endfor %}<end>": (
+        "ignores add_generation_prompt"
+    ),
 }
 DATA = tiny_training_data()
 
@@ -177,12 +181,14 @@ def test_prompt_date_in_template_stands_still() -> None:
     assert template.prompt("", [], "Q") == "\n26 Jul 2024[user]Q<end>[assistant]"
 
 
+@pytest.mark.parametrize("instruction", ["Do it.", "", " \n"])
 @pytest.mark.parametrize("kind", ["turns", "bos"])
-def test_tokens_are_those_of_apply_chat_template(kind: str, tmp_path: Path) -> None:
+def test_tokens_are_those_of_apply_chat_template(kind: str, instruction: str, tmp_path: Path) -> None:
+    """A blank instruction makes no turn, and leaves the special tokens as the template writes them."""
     lm: Any = save_model(tmp_path, TEMPLATES[kind]).load()
-    prompt = lm.chat.prompt("Do it.", [("q", "a")], "Q")
-    contents = [("system", "Do it."), ("user", "q"), ("assistant", "a"), ("user", "Q")]
-    messages = [{"role": role, "content": text} for role, text in contents]
+    prompt = lm.chat.prompt(instruction, [("q", "a")], "Q")
+    contents = [("system", instruction), ("user", "q"), ("assistant", "a"), ("user", "Q")]
+    messages = [{"role": role, "content": text} for role, text in contents if text.strip()]
     expected = lm.tokenizer.apply_chat_template(messages, add_generation_prompt=True)["input_ids"]
     assert lm.tokens(prompt) == expected and lm.encode(prompt, "a")[0] == expected
     assert expected.count(257) == (kind == "bos")
@@ -224,6 +230,16 @@ def test_generate_thoughts_are_cut_and_counted(marks: tuple[str, ...], tmp_path:
     counts = [len(lm.tokenizer(text, add_special_tokens=False)["input_ids"]) for text in texts]
     assert lm.token_usage.answer_tokens == counts[0] - len("more") + counts[1] + counts[2] + 40 + counts[4]
     assert (lm.token_usage.generated_answers, lm.token_usage.cut_answers) == (5, 2)
+
+
+def test_generate_white_space_before_a_chat_answer_ends_nothing(tmp_path: Path) -> None:
+    lm: Any = save_model(tmp_path, TEMPLATES["turns"]).load()
+    script_answers(lm, ["\n\nwarm\nmore", "\n<end>", "\n" * 30])
+    assert lm.generate(["Q1", "Q2", "Q3"]) == ["\n\nwarm\n", "\n", "\n" * 24]
+    assert lm.token_usage.cut_answers == 1
+    plain: Any = dataclasses.replace(save_model(tmp_path / "plain", None)).load()
+    script_answers(plain, ["\n\nwarm\nmore"])
+    assert plain.generate(["Q1"]) == ["\n"], "answers to plain prompts stay as they were"
 
 
 def test_generate_prompt_within_thoughts_begins_with_them(tmp_path: Path) -> None:
@@ -288,6 +304,30 @@ def test_plan_prompt_format_that_the_model_lacks_is_refused(make_task: MakeTask,
     assert jobs[0].spec.prompt == PromptSpec()
 
 
+@pytest.mark.parametrize(("stop", "chat_stops"), [((), ()), (("###",), ("###",)), (("\n", "###"), ("\n", "###"))])
+def test_plan_chat_answers_end_at_the_turn_and_at_stop_texts_of_the_card(
+    stop: tuple[str, ...], chat_stops: tuple[str, ...], make_task: MakeTask, tmp_path: Path
+) -> None:
+    task = str(make_task(tmp_path / "feelings", **({"stop": list(stop)} if stop else {})))
+    save_model(tmp_path / "model", TEMPLATES["turns"])
+    stops = {}
+    for prompt_format in ("chat", "plain"):
+        jobs = plan.plan_jobs(
+            "lora,majority", task, str(tmp_path / "model"), seeds=1, budget_text="ci", settings=[],
+            prompt_format=prompt_format,
+        )  # fmt: skip
+        (stops[prompt_format],) = {job.spec.decoding.stop for job in jobs}
+    assert stops == {"chat": chat_stops, "plain": ("\n", *(text for text in stop if text != "\n"))}
+
+
+def test_trim_answer_of_a_chat_keeps_its_paragraphs() -> None:
+    card = DATA.card.model_copy(update={"stop": ("###",)})
+    chat = dataclasses.replace(DATA, card=card, chat=load_template(TEMPLATES["turns"]))
+    assert chat.trim("\n\none\n\ntwo\n###\nthree") == "one\n\ntwo"
+    assert chat.final_answer("steps\n\nmore\nanswer ###") == "answer"
+    assert dataclasses.replace(chat, chat=None).trim("\none ### two\n") == "one"
+
+
 @pytest.mark.parametrize(
     ("name", "content", "outcome"),
     [
@@ -320,3 +360,29 @@ def test_survey_model_describes_the_chat_template(tmp_path: Path) -> None:
     assert (facts.chat_template, facts.instruction_role, facts.thinking, facts.ends_turn) == (
         False, "none", "none", None,
     )  # fmt: skip
+
+
+@pytest.mark.parametrize("source", ["{% for m in messages %}", "{{ missing.role }}"])
+def test_models_command_lists_a_model_with_a_broken_chat_template(
+    source: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save_model(tmp_path, source)
+    models.command(str(tmp_path), tokens=32)
+    output = " ".join(capsys.readouterr().out.split())
+    assert "chat template cannot be used: the chat template fails" in output
+    assert "LlamaForCausalLM" in output and "few-shot" in output
+
+
+def test_models_command_tells_a_template_without_generation_prompt(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save_model(tmp_path, TEMPLATES["no generation prompt"])
+    models.command(str(tmp_path), tokens=32)
+    assert "no generation prompt" in capsys.readouterr().out
+
+
+def test_models_command_refuses_a_chat_template_that_is_no_text(tmp_path: Path) -> None:
+    save_model(tmp_path, None)
+    (tmp_path / "chat_template.jinja").write_bytes(b"\xff{{ messages }}")
+    with pytest.raises(UserError, match="cannot be loaded"):
+        models.command(str(tmp_path), tokens=32)
