@@ -108,7 +108,16 @@ class TrainingData(Protocol):
     def trim(self, text: str) -> str:
         """Return generated text up to the end of the answer, stripped.
 
-        The answer ends where the text after `{target}` in the task's template begins.
+        The answer of a plain prompt ends where the text after `{target}` in the task's template begins. The answer of
+        a chat is the whole turn. In both, the texts of `stop` in the task's card end it.
+        """
+
+    def score(self, answer: str, example: Example) -> float:
+        """Return the score of an answer by the main metric of the task, from 0 to 1.
+
+        Args:
+            answer: Raw answer, as `Method.predict` returns it.
+            example: The example with the question, of `validation` for example.
         """
 
     def final_answer(self, solution: str) -> str:
@@ -318,6 +327,13 @@ class LM(Protocol):
             Unsupported: The model is an encoder.
         """
 
+    def loglikelihoods(self, prompts: Sequence[str], completions: Sequence[str]) -> list[list[float]]:
+        """Return `loglikelihood` of the same completions for each of several prompts.
+
+        Raises:
+            Unsupported: The model is an encoder.
+        """
+
     def choose_label(
         self, prompts: Sequence[str], completions: Sequence[str], prior: Sequence[float] = ()
     ) -> list[int]:
@@ -376,7 +392,8 @@ class Method:
     """Base class of all methods.
 
     A method is a dataclass whose fields are its hyper-parameters, each with a default. `__init__` does no work.
-    Attributes that `fit` sets end in an underscore, as in scikit-learn.
+    Attributes that `fit` sets end in an underscore, as in scikit-learn. If `fit` sets `fit_report_`, a dict of texts,
+    numbers and truth values by name, the record and the report show it: what the method chose, and by which scores.
     """
 
     control: ClassVar[bool] = False

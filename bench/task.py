@@ -64,6 +64,10 @@ class TaskTrainingData:
     seed: int
     chat: ChatFormat | None = None
     """Writes prompts as turns of a chat; None for the task's own template."""
+    scorer: Scorer | None = None
+    """Function `score` of the task's own `task.py`, if there is one."""
+    metrics: tuple[str, ...] = ()
+    """Names of the scores that `scorer` returns; empty if there is no scorer."""
 
     @property
     def labels(self) -> tuple[str, ...] | None:
@@ -80,13 +84,19 @@ class TaskTrainingData:
     def prompt(self, input: str, shots: Sequence[Any] = (), *, with_rationale: bool = False) -> str:
         """Return instruction, solved shots, and the question up to where its answer begins."""
         if self.chat is not None:
-            turns = [(self._user_turn(shot.input), self._answer(shot, with_rationale)) for shot in shots]
-            return self.chat.prompt(self.card.instruction, turns, self._user_turn(input))
-        solved = "".join(
-            self.question(shot.input) + self.completion(shot, with_rationale=with_rationale) + self.card.end
-            for shot in shots
-        )
-        return f"{self.card.instruction}\n\n{solved}{self.question(input)}"
+            turns = [(self.user_turn(shot.input), self.answer_text(shot, with_rationale)) for shot in shots]
+            return self.chat.prompt(self.card.instruction, turns, self.user_turn(input))
+        solved = "".join(self.solved(shot, with_rationale) for shot in shots)
+        return self.head + solved + self.question(input)
+
+    @property
+    def head(self) -> str:
+        """Text before the first shot of a plain prompt: the instruction."""
+        return f"{self.card.instruction}\n\n"
+
+    def solved(self, shot: Any, with_rationale: bool) -> str:
+        """Return a shot of a plain prompt."""
+        return self.question(shot.input) + self.completion(shot, with_rationale=with_rationale) + self.card.end
 
     def question(self, input: str) -> str:
         """Return the template filled in up to `{target}`, without the white space before it.
@@ -101,22 +111,27 @@ class TaskTrainingData:
         The line break between rationale and answer is the only one, so that generated text which was cut off within
         the rationale is not mistaken for an answer.
         """
-        return self._completion_start() + self._answer(example, with_rationale)
+        return self._completion_start() + self.answer_text(example, with_rationale)
 
     def trim(self, text: str) -> str:
         """Return generated text up to the end of the answer, stripped."""
         return trim_answer(text, self.card.stop_texts(chat=self.chat is not None))
+
+    def score(self, answer: str, example: Any) -> float:
+        """Return the main metric of a raw answer to the question of an example."""
+        scores = _score(self.card, self.scorer, self.metrics, self.trim(answer), example.references)
+        return scores[self.card.metric]
 
     def final_answer(self, solution: str) -> str:
         """Return the last line of a completion with rationale; empty if it has only one line."""
         steps, _, answer = self.trim(solution.removeprefix(self._completion_start())).rpartition("\n")
         return answer.strip() if steps else ""
 
-    def _user_turn(self, input: str) -> str:
+    def user_turn(self, input: str) -> str:
         """Return the question as a turn of a chat; templates differ in what white space they keep."""
         return self.question(input.strip()).strip()
 
-    def _answer(self, example: Any, with_rationale: bool) -> str:
+    def answer_text(self, example: Any, with_rationale: bool) -> str:
         """Return the text of a correct answer."""
         steps = " ".join(example.rationale.split()) + "\n" if with_rationale else ""
         return steps + (str(example.target) if self.chat is None else str(example.target).strip())
@@ -158,7 +173,8 @@ class Task:
         train = self.splits["train"]
         if examples is not None and examples < len(train):
             train = tuple(random.Random(seed).sample(train, len(train))[:examples])
-        return TaskTrainingData(self.card, train, self.splits["validation"], seed, chat)
+        validation = self.splits["validation"]
+        return TaskTrainingData(self.card, train, validation, seed, chat, self.scorer, self.metrics)
 
     def trim(self, text: str, stop_texts: Sequence[str] | None = None) -> str:
         """Return generated text up to the end of the answer, stripped; the same for all methods.
@@ -171,10 +187,7 @@ class Task:
 
     def parse(self, text: str) -> str | None:
         """Return the part of a trimmed answer that `em` compares; None if there is none."""
-        if self.card.answer is None:
-            return text or None
-        match = re.search(self.card.answer, text)
-        return (match[1] or "").strip() or None if match else None
+        return _parse(self.card, text)
 
     def score(self, prediction: str, references: Sequence[str]) -> dict[str, float]:
         """Score one trimmed answer.
@@ -190,27 +203,42 @@ class Task:
         Raises:
             ValueError: The task's own scorer returned something else than a number from 0 to 1 for each score.
         """
-        if self.scorer is not None:
-            scores = self.scorer(prediction, references)
-            if not self.metrics:  # `load_task` is trying the scorer, to learn the names of its scores
-                return scores
-            if not (_are_valid_scores(scores) and {*scores} == {*self.metrics}):
-                raise ValueError(
-                    f"score in task.py returned {scores!r} for {prediction!r}; "
-                    f"it must return a number from 0 to 1 for each of {', '.join(self.metrics)}"
-                )
-            return {name: min(max(value, 0.0), 1.0) for name, value in scores.items()}
-        answer, labels, rule = self.parse(prediction), self.card.labels, self.card.normalize
-        parsed_references = [self.parse(reference) or reference for reference in references]
-        parsed_labels = None if labels is None else [self.parse(label) or label for label in labels]
-        scores = {
-            "em": 0.0 if answer is None else score_em_f1(answer, parsed_references, rule, parsed_labels)["em"],
-            "f1": score_em_f1(prediction, references, rule, labels)["f1"],
-            "parsed": float(answer is not None),
-        }
-        if self.card.format is not None:
-            scores["format"] = float(re.fullmatch(self.card.format, prediction) is not None)
-        return scores
+        return _score(self.card, self.scorer, self.metrics, prediction, references)
+
+
+def _parse(card: TaskCard, text: str) -> str | None:
+    """Return the part of a trimmed answer that `em` compares; None if there is none."""
+    if card.answer is None:
+        return text or None
+    match = re.search(card.answer, text)
+    return (match[1] or "").strip() or None if match else None
+
+
+def _score(
+    card: TaskCard, scorer: Scorer | None, metrics: Sequence[str], prediction: str, references: Sequence[str]
+) -> dict[str, float]:
+    """Score one trimmed answer (see `Task.score`)."""
+    if scorer is not None:
+        scores = scorer(prediction, references)
+        if not metrics:  # `load_task` is trying the scorer, to learn the names of its scores
+            return scores
+        if not (_are_valid_scores(scores) and {*scores} == {*metrics}):
+            raise ValueError(
+                f"score in task.py returned {scores!r} for {prediction!r}; "
+                f"it must return a number from 0 to 1 for each of {', '.join(metrics)}"
+            )
+        return {name: min(max(value, 0.0), 1.0) for name, value in scores.items()}
+    answer, labels, rule = _parse(card, prediction), card.labels, card.normalize
+    parsed_references = [_parse(card, reference) or reference for reference in references]
+    parsed_labels = None if labels is None else [_parse(card, label) or label for label in labels]
+    scores = {
+        "em": 0.0 if answer is None else score_em_f1(answer, parsed_references, rule, parsed_labels)["em"],
+        "f1": score_em_f1(prediction, references, rule, labels)["f1"],
+        "parsed": float(answer is not None),
+    }
+    if card.format is not None:
+        scores["format"] = float(re.fullmatch(card.format, prediction) is not None)
+    return scores
 
 
 def load_task(folder: Path, rows_folder: Path | None = None) -> Task:

@@ -77,11 +77,10 @@ def main(shots: int, rounds: int) -> None:
     method: Any = registry.find_method("few-shot")(k=shots).fit(
         lm, data, BudgetTracker(BudgetLimits(epochs=1), len(data.train))
     )
-    prompts = [method.shots_.prompt(row.input) for row in capitals.splits["test"][:N_QUESTIONS]]
+    prompts = [method.prompt_.shots.prompt(row.input) for row in capitals.splits["test"][:N_QUESTIONS]]
     lengths = [len(lm.tokens(prompt)) for prompt in prompts]
-    print(
-        f"{len(prompts)} prompts of {min(lengths)} to {max(lengths)} tokens, {len(method.shots_.examples)} shots each"
-    )
+    count = len(method.prompt_.shots.examples)
+    print(f"{len(prompts)} prompts of {min(lengths)} to {max(lengths)} tokens, {count} shots each")
     implementations: dict[str, Generate] = {"transformers": generate_with_transformers, "bench": generate_with_bench}
     if importlib.util.find_spec("lm_eval"):
         implementations["lm-evaluation-harness"] = lm_evaluation_harness()

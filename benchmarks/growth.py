@@ -104,10 +104,10 @@ def print_by_shots(bookrec: task.Task, decoding: Decoding) -> None:
         lm = load(registry.find_model("bookworm"), decoding)
         budget = BudgetTracker(BudgetLimits(epochs=1), len(data.train))
         method: Any = registry.find_method("few-shot")(k=shots).fit(lm, data, budget)
-        prompts = [method.shots_.prompt(row.input) for row in bookrec.splits["test"][:N_QUESTIONS]]
+        prompts = [method.prompt_.shots.prompt(row.input) for row in bookrec.splits["test"][:N_QUESTIONS]]
         tokens = sum(len(lm.tokens(prompt)) for prompt in prompts) / len(prompts)
         batched_ms, single_ms = time_answers(lm, prompts)
-        print(f"{len(method.shots_.examples):5} {tokens:19.0f} {batched_ms:26.1f} {single_ms:8.1f}", flush=True)
+        print(f"{len(method.prompt_.shots.examples):5} {tokens:19.0f} {batched_ms:26.1f} {single_ms:8.1f}", flush=True)
 
 
 def print_by_model_size(bookrec: task.Task, decoding: Decoding, peak_flops: float) -> None:

@@ -4,13 +4,13 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Self
+from typing import ClassVar, Literal, Self
 
 from pydantic import PositiveFloat, PositiveInt
 
 from bench.method import LM, Budget, Example, Method, TrainingData, Unsupported, param
 
-from .few_shot import choose_shots
+from ._prompting import choose_prompt, select_shots
 
 
 @dataclass
@@ -20,7 +20,16 @@ class CoT(Method):
     trains_weights: ClassVar[bool] = False
     preload_modules: ClassVar[tuple[str, ...]] = ("bench.modeling.causal_lm",)
 
-    k: PositiveInt = param(4, help="solved examples in the prompt", search=(1, 16), log=True)
+    k: PositiveInt | Literal["auto"] = param(
+        "auto",
+        help="solved examples in the prompt; auto: whole rounds over closed labels, 4 on open answers",
+        search=(1, 16),
+        log=True,
+    )
+    select: Literal["random", "validated", "nearest"] = param(
+        "random", help="shots: random, the best of several draws on validation, or the nearest to each question"
+    )
+    draws: PositiveInt = param(4, help="random draws of the shots that select=validated tries")
     m: PositiveInt = param(1, help="solutions sampled per question; the most frequent answer wins")
     temperature: PositiveFloat = param(0.7, help="sampling temperature if m is above 1")
 
@@ -32,15 +41,20 @@ class CoT(Method):
     def fit(self, lm: LM, data: TrainingData, budget: Budget) -> Self:
         """Choose shots among the training examples that have a rationale."""
         self.lm_, self.data_ = lm, data
-        self.shots_ = choose_shots(lm, data, _usable_examples(data), self.k, with_rationale=True)
-        if not self.shots_.examples:
+        shot_sets = select_shots(
+            lm, data, _usable_examples(data), k=self.k, select=self.select, draws=self.draws, with_rationale=True
+        )
+        if not all(shots.examples for shots in shot_sets):
             raise Unsupported("no solved example fits into the context of the model with the longest question")
-        budget.spend(examples=len(self.shots_.examples))
+        choice = choose_prompt(lm, data, budget, shot_sets, answer=self._answers)
+        self.shots_, self.fit_report_ = choice.shots, {"select": self.select} | choice.report
         return self
 
     def predict(self, inputs: Sequence[str]) -> list[str]:
         """Generate solutions and return their answers; empty if no solution reached one."""
-        prompts = [self.shots_.prompt(text) for text in inputs]
+        return self._answers([self.shots_.prompt(text) for text in inputs])
+
+    def _answers(self, prompts: Sequence[str]) -> list[str]:
         if self.m == 1:
             return [self.data_.final_answer(solution) for solution in self.lm_.generate(prompts)]
         samples = [
@@ -58,7 +72,7 @@ class CoT(Method):
         return counts.most_common(1)[0][0] if counts else ""
 
     def save(self, folder: Path) -> None:
-        """Save the prompt with `{input}` in place of the question."""
+        """Save the prompt with `{input}` in place of the question, or the examples to choose from."""
         self.shots_.save(folder)
 
 

@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Self
+from typing import ClassVar, Literal, Self
 
-from bench.method import LM, Budget, Method, TrainingData
-from bench.records import save_prompt
+from bench.method import LM, Budget, Method, TrainingData, Unsupported, param
+
+from ._prompting import Shots, answer_prompts, choose_prompt
 
 
 @dataclass
@@ -18,29 +19,27 @@ class ZeroShot(Method):
     preload_modules: ClassVar[tuple[str, ...]] = ("bench.modeling.causal_lm",)
     export_template = "prompted"
 
+    calibrate: Literal["auto"] | bool = param(
+        "auto",
+        help="closed labels: subtract their scores without a question (https://arxiv.org/abs/2102.09690); auto: if "
+        "validation is better so",
+    )
+
     def fit(self, lm: LM, data: TrainingData, budget: Budget) -> Self:
-        """Learn nothing."""
+        """Learn nothing; on closed labels, decide on validation if their scores are calibrated."""
+        if self.calibrate is True and data.labels is None:
+            raise Unsupported("calibrate needs closed labels, but the task has open answers")
         self.lm_, self.data_ = lm, data
+        calibrate = False if data.labels is None else self.calibrate
+        self.prompt_ = choose_prompt(lm, data, budget, [Shots(lm, data)], calibrate=calibrate)
+        self.fit_report_ = self.prompt_.report
         return self
 
     def predict(self, inputs: Sequence[str]) -> list[str]:
         """Answer each question from a prompt that holds the instruction and the question only."""
-        return answer_prompts(self.lm_, self.data_, [self.data_.prompt(text) for text in inputs])
+        prompts = [self.prompt_.shots.prompt(text) for text in inputs]
+        return answer_prompts(self.lm_, self.data_, prompts, self.prompt_.prior)
 
     def save(self, folder: Path) -> None:
-        """Save the prompt with `{input}` in place of the question."""
-        save_prompt(folder, self.data_.prompt("{input}"))
-
-
-def answer_prompts(lm: LM, data: TrainingData, prompts: Sequence[str], prior: Sequence[float] = ()) -> list[str]:
-    """Return each prompt's most likely label, or its continuation for open answers.
-
-    Args:
-        lm: The model.
-        data: Training data with the labels.
-        prompts: Prompts up to where the answer begins.
-        prior: Value subtracted from the log-likelihood of each label, in nats per token; empty for none.
-    """
-    if data.labels is None:
-        return lm.generate(prompts)
-    return [data.labels[index] for index in lm.choose_label(prompts, data.options, prior)]
+        """Save the prompt with `{input}` in place of the question, and the values of calibration."""
+        self.prompt_.save(folder)

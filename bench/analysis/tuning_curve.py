@@ -24,14 +24,14 @@ def expected_best(scores: Sequence[float]) -> list[float]:
     ]
 
 
-def is_at_edge(value: float, search_range: SearchRange) -> bool:
+def is_at_edge(value: object, search_range: SearchRange) -> bool:
     """Return True if a value is within 5 % of either end of its search range.
 
     The share is measured on the scale of the search: logarithmic for a logarithmic range. For integers, the bounds
-    themselves always count. Choices and ranges of a single value have no edge.
+    themselves always count. Choices, ranges of a single value, and values that are no number have no edge.
     """
     low, high = search_range.low, search_range.high
-    if low is None or high is None or low == high:
+    if low is None or high is None or low == high or not isinstance(value, int | float):
         return False
     if search_range.integer and value in (low, high):
         return True

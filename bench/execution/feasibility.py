@@ -265,9 +265,10 @@ def _first_at_most(peaks: Sequence[int], free_bytes: int) -> int:
 
 
 def _prompting_ladder(method: Any, lm: Any, tokens: int, _: int) -> Ladder:
-    """Return the peaks of few-shot prompting: no training, `k` examples per prompt."""
+    """Return the peaks of few-shot prompting for open answers, with `k` examples per prompt."""
     load = memory_estimate.model_bytes(lm.model)
-    prompt_tokens = min((method.k + 1) * tokens, lm.context)
+    shots = method.k if isinstance(method.k, int) else method.open_shots
+    prompt_tokens = min((shots + 1) * tokens, lm.context)
     return Ladder(load, [load], _answer_peaks(load, lm, prompt_tokens))
 
 
@@ -349,7 +350,7 @@ def _master_weight_bytes(model: Any) -> int:
 
 
 def _choose_chat_template(folder: Path) -> tuple[ChatTemplate | None, str | None]:
-    """Return the chat template that `--prompt-format auto` takes, or the reason why it cannot be used."""
+    """Return the chat template of `--prompt-format auto`, or the reason against it."""
     try:
         return prompt_format.choose_chat_template("auto", folder), None
     except UserError as error:

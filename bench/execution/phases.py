@@ -9,7 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
+
+from pydantic import TypeAdapter, ValidationError
 
 from bench import registry
 from bench.data import hub_tasks
@@ -26,12 +28,14 @@ from bench.records import (
     AdapterServing,
     Answering,
     BudgetLimits,
+    FitReport,
     Forgetting,
     Parameters,
     Phase,
     Sample,
     artifacts,
 )
+from bench.records.base import describe_error
 from bench.task import Task, TaskRow
 from bench.training import distributed
 from bench.user_code import is_interrupt
@@ -68,6 +72,8 @@ class RunState:
     adapter_serving: AdapterServing | None = None
     adapter_serving_error: str | None = None
     forgetting: Forgetting | None = None
+    fit_report: dict[str, Any] | None = None
+    """What the method reports about its fit; None if nothing."""
     estimated_bytes: dict[str, int] = field(default_factory=dict)
     """Bytes that a phase is expected to add to the memory held at its start, by phase."""
     samples: tuple[Sample, ...] = ()
@@ -165,6 +171,7 @@ def fit(state: RunState, loaded: LoadedRun, limits: BudgetLimits) -> None:
         synchronize(state.device)
         state.budget.stop()
     _free_training_memory(loaded.lm)
+    state.fit_report = read_fit_report(loaded.method)
     check_training(loaded.method, loaded.lm, state.budget.steps)
     # The processor time of the other ranks belongs to this run and is no background load.
     state.background_load.exclude(distributed.leave_group())
@@ -193,6 +200,20 @@ def _fit_method(state: RunState, loaded: LoadedRun) -> None:
     seed_all(state.job.spec.seed)
     state.budget = budget.restarted()
     loaded.method.fit(cast(LM, loaded.lm), loaded.data, state.budget)
+
+
+def read_fit_report(method: Method) -> dict[str, Any] | None:
+    """Return what a fitted method reports about its fit, for the record; None if nothing.
+
+    Raises:
+        TypeError: The report is no dict of texts, numbers and truth values on one line.
+    """
+    try:
+        return TypeAdapter(FitReport | None).validate_python(getattr(method, "fit_report_", None))
+    except ValidationError as error:
+        raise TypeError(
+            f"fit_report_ must be a dict of texts, numbers and truth values: {describe_error(error)}"
+        ) from None
 
 
 def _free_training_memory(lm: LM | None) -> None:

@@ -11,9 +11,9 @@ import shlex
 from collections.abc import Container, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any, get_args, get_type_hints
 
-from pydantic import AllowInfNan, TypeAdapter, ValidationError
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from bench import hub, registry
 from bench.data import hub_tasks
@@ -39,6 +39,7 @@ from bench.task import Task
 from bench.task_card import TaskCard, read_card
 from bench.user_code import report_user_code
 
+FINITE_NUMBERS = ConfigDict(allow_inf_nan=False)
 ALL_METHODS = "all"
 """Stands for every method that is registered under a name of its own, without negative controls."""
 
@@ -224,10 +225,8 @@ def resolve_params(cls: type[Method], params: dict[str, Any], name: str) -> dict
         if key not in fields:
             raise UserError(f"{setting}: {name} has no '{key}'", hint=did_you_mean(key, fields))
         try:
-            is_literal = get_origin(hints[key]) is Literal  # pydantic cannot check that a text is finite
-            finite_type: Any = hints[key] if is_literal else Annotated[hints[key], AllowInfNan(False)]
             with report_user_code(registry.source_file(cls), invalid_types, keep=(ValidationError,)):
-                values[key] = TypeAdapter(finite_type).validate_python(value)
+                values[key] = TypeAdapter(hints[key], config=FINITE_NUMBERS).validate_python(value)
         except ValidationError as error:
             default = json.dumps(fields[key].default)
             description = fields[key].metadata.get("help", "a hyper-parameter")

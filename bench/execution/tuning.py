@@ -73,16 +73,23 @@ def run_trials(job: Job, out: Path, launch: Launch, on_progress: ProgressCallbac
     out.mkdir(parents=True, exist_ok=True)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=0))
-    study.enqueue_trial({name: job.spec.method.params[name] for name in job.ranges})
+    defaults = {name: job.spec.method.params[name] for name in job.ranges}
+    # A default such as `auto` may lie outside of the range; the sampler then learns nothing from its trial.
+    is_in_ranges = all(_contains(job.ranges[name], value) for name, value in defaults.items())
+    if is_in_ranges:
+        study.enqueue_trial(defaults)
     trials = []
     for number in range(1, (job.spec.budget.trials or 0) + 1):
-        optuna_trial = study.ask()
-        suggested = {name: _suggest(optuna_trial, name, search_range) for name, search_range in job.ranges.items()}
+        optuna_trial = study.ask() if number > 1 or is_in_ranges else None
+        suggested = defaults
+        if optuna_trial is not None:
+            suggested = {name: _suggest(optuna_trial, name, search_range) for name, search_range in job.ranges.items()}
         params = job.spec.method.params | suggested
         record, _ = launch(_trial_job(job, params), out, on_progress=_with_trial_number(on_progress, number))
         score = _score(record)
         trials.append(Trial(params=params, status=record.status, score=score))
-        study.tell(optuna_trial, score, state=optuna.trial.TrialState.FAIL if score is None else None)
+        if optuna_trial is not None:
+            study.tell(optuna_trial, score, state=optuna.trial.TrialState.FAIL if score is None else None)
     return Tuning(ranges=job.ranges, trials=tuple(trials))
 
 
@@ -107,6 +114,13 @@ def _trial_job(job: Job, params: dict[str, Any]) -> Job:
 def _with_params(job: Job, params: dict[str, Any]) -> Job:
     method = job.spec.method.model_copy(update={"params": params})
     return job.model_copy(update={"spec": job.spec.model_copy(update={"method": method})})
+
+
+def _contains(search_range: SearchRange, value: Any) -> bool:
+    """Tell if tuning may propose a value."""
+    if search_range.choices is not None:
+        return value in search_range.choices
+    return isinstance(value, int | float) and search_range.low <= value <= search_range.high  # type: ignore[operator]
 
 
 def _suggest(optuna_trial: Any, name: str, search_range: SearchRange) -> Any:

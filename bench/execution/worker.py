@@ -106,6 +106,7 @@ def record_run(state: RunState, run_phases: Callable[[RunState], None], *, measu
         kept_weights=getattr(state.method, "kept_weights_", None),
         forgetting=state.forgetting,
         tuning=state.job.tuning,
+        fit_report=state.fit_report,
         error=failure,
         samples=samples,
     )

@@ -15,7 +15,14 @@ from bench.errors import UserError
 from bench.escape import escape_markdown_value, markdown_code
 from bench.export.merge import NO_MERGE_HINT, write_merged_model
 from bench.export.provenance import TEMPLATES, Provenance
-from bench.export.script_settings import choose_template, probe_settings, prompt_settings, required_packages
+from bench.export.script_settings import (
+    NEAREST_SHOTS_FILE,
+    choose_template,
+    probe_settings,
+    prompt_settings,
+    required_packages,
+    shot_settings,
+)
 from bench.method import LM
 from bench.modeling import checkpoint, compat
 from bench.modeling.seed import seed_all
@@ -47,6 +54,8 @@ class ScriptFacts:
     chat: bool = False
     """Prompts are turns of a chat."""
     encoder: bool = False
+    nearest_shots: bool = False
+    """The solved examples nearest to a question stand before it."""
     head_dim_model_type: str = ""
     """Model type whose configuration class refuses the model; empty if it accepts it."""
 
@@ -148,6 +157,9 @@ class Bundle:
 
             lm.model = PeftModel.from_pretrained(lm.model, self.artifacts)
         self.settings |= prompt_settings(lm, self.artifacts, self.provenance.task, spec.seed)
+        facts.nearest_shots = (folder / NEAREST_SHOTS_FILE).is_file()
+        if facts.nearest_shots:
+            self.settings["shots"] = shot_settings(lm, folder, self.provenance.task, spec.seed)
         self.settings["dtype"] = spec.base.dtype
         merge = (self.merge or self.template == "labels") and not is_full_model
         if merge:

@@ -14,13 +14,19 @@ from bench.export.provenance import Provenance
 from bench.modeling import checkpoint
 from bench.modeling.chat_template import THOUGHTS
 from bench.source import parse_source
-from bench.task import Task
+from bench.task import Task, TaskRow
 
 # Every option that decides which tokens are generated, so that none is taken from the checkpoint.
 GENERATION_OPTIONS = (
     "do_sample", "num_beams", "repetition_penalty", "max_new_tokens", "stop_strings",
     "eos_token_id", "pad_token_id", "bos_token_id", "use_cache",
 )  # fmt: skip
+
+
+NEAREST_SHOTS_FILE = "nearest_shots.json"
+"""File that a method saves if it puts other solved examples before each question: `count`, and `examples` with
+`input`, `target` and perhaps `rationale`."""
+SHOTS_FILE = "shots.json"
 
 
 def choose_template(provenance: Provenance, artifacts: Path) -> str | None:
@@ -71,6 +77,43 @@ def prompt_settings(lm: Any, artifacts: Path, task: Task, seed: int) -> dict[str
         settings |= {"labels": list(data.labels or ()), "options": options}
         settings["option_priors"] = json.loads(priors.read_text("utf-8")) if priors.is_file() else [0.0] * len(options)
     return settings
+
+
+def shot_settings(lm: Any, folder: Path, task: Task, seed: int) -> dict[str, Any]:
+    """Return the settings with which a script puts the nearest examples before a question.
+
+    The examples that the method saved are replaced by their texts in a prompt, in the file `shots.json`.
+
+    Args:
+        lm: The loaded model of the run.
+        folder: The exported folder with the files of the method.
+        task: Task of the run.
+        seed: Seed of the run.
+    """
+    saved = json.loads((folder / NEAREST_SHOTS_FILE).read_text("utf-8"))
+    (folder / NEAREST_SHOTS_FILE).unlink()
+    data = task.training_data(seed, chat=lm.chat)
+    shots = []
+    for example in saved["examples"]:
+        row = TaskRow("", example["input"], (example["target"],), example.get("rationale"))
+        with_rationale = row.rationale is not None
+        if lm.chat is None:
+            texts = {"text": data.solved(row, with_rationale)}
+        else:
+            texts = {"user": data.user_turn(row.input), "assistant": data.answer_text(row, with_rationale)}
+        shots.append({"input": row.input} | texts)
+    (folder / SHOTS_FILE).write_text(json.dumps(shots, ensure_ascii=False, indent=1), "utf-8")
+    settings = {"count": saved["count"], "max_prompt_tokens": lm.context - lm.max_new_tokens}
+    if lm.chat is None:
+        return settings | {"head": data.head}
+    return settings | {
+        "instruction": task.card.instruction,
+        "instruction_role": lm.chat.instruction_role,
+        "user_turn": data.user_turn("{input}"),
+        "chat_template": lm.chat.source,
+        "variables": lm.chat.variables,
+        "header": lm.chat.header,
+    }
 
 
 def chat_settings(lm: Any) -> dict[str, Any]:

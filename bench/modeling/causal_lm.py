@@ -239,6 +239,10 @@ class CausalLM(LoadedModel):
         """Return each completion's mean log-likelihood per token (nats), without end token."""
         return scoring.loglikelihood(self, prompt, completions)
 
+    def loglikelihoods(self, prompts: Sequence[str], completions: Sequence[str]) -> list[list[float]]:
+        """Return `loglikelihood` of the same completions for each prompt, read in batches."""
+        return scoring.loglikelihoods(self, prompts, completions)
+
     def evaluate_loss(self, pairs: Sequence[tuple[list[int], list[int]]]) -> tuple[float, float]:
         """Return mean loss (nats) and accuracy per completion token, in evaluation mode."""
         return scoring.evaluate_loss(self, pairs)

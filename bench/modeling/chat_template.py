@@ -200,10 +200,12 @@ def _probe(template: ChatTemplate) -> ChatTemplate:
     generation_prompt = prompt.rpartition(_QUESTION)[2]
     begins, ends = (generation_prompt.rfind(mark) for mark in THOUGHTS)
     starts_thinking = begins > ends
-    if not (has_generation_prompt or starts_thinking or before_answer.startswith(prompt)):
+    end_of_turn = end_text or (template.tokenizer.convert_ids_to_tokens(end_token_id) if end_token_id else "")
+    begins_answer = generation_prompt.strip().removeprefix(end_of_turn) or before_answer.startswith(prompt)
+    if not (has_generation_prompt or starts_thinking or begins_answer):
         raise UserError(
-            "the chat template ignores add_generation_prompt, and it ends a conversation before an answer otherwise "
-            "than it goes on with one, so where an answer begins is unknown",
+            "the chat template ignores add_generation_prompt, and a conversation without an answer does not begin as "
+            "one with an answer, so where an answer begins is unknown",
             location=template.location,
             hint=PLAIN_HINT,
         )
@@ -221,7 +223,7 @@ def _probe(template: ChatTemplate) -> ChatTemplate:
 
 
 def _opening(template: ChatTemplate, instruction: str) -> str:
-    """Return the text that all prompts with an instruction begin with, or all those without one."""
+    """Return the text that all prompts with, or without, an instruction begin with."""
     messages = _messages(template.instruction_role, instruction, [_SHOT], _QUESTION)
     prompt, other = template._render(messages), template._render([message | {"content": "x"} for message in messages])
     return "".join(a for a, b in takewhile(lambda pair: pair[0] == pair[1], zip(prompt, other, strict=False)))

@@ -133,6 +133,10 @@ class Encoder(LoadedModel):
         """Raise `Unsupported`: an encoder has no likelihood of text."""
         raise Unsupported(CANNOT_GENERATE)
 
+    def loglikelihoods(self, prompts: Sequence[str], completions: Sequence[str]) -> list[list[float]]:
+        """Raise `Unsupported`: an encoder has no likelihood of text."""
+        raise Unsupported(CANNOT_GENERATE)
+
     def choose_label(
         self, prompts: Sequence[str], completions: Sequence[str], prior: Sequence[float] = ()
     ) -> list[int]:

@@ -100,6 +100,11 @@ def loglikelihood(lm: CausalLM, prompt: str, completions: Sequence[str]) -> list
     return _mean_loglikelihoods(lm, [(prompt_ids, completion_ids)], lm.read_prefix([prompt_ids]))[0]
 
 
+def loglikelihoods(lm: CausalLM, prompts: Sequence[str], completions: Sequence[str]) -> list[list[float]]:
+    """Return `loglikelihood` of the same completions for each prompt; no usage is counted."""
+    return _score_queries(lm, [_encode_choices(lm, prompt, completions) for prompt in prompts])
+
+
 def choose_label(
     lm: CausalLM, prompts: Sequence[str], completions: Sequence[str], prior: Sequence[float] = ()
 ) -> list[int]:
@@ -114,21 +119,28 @@ def choose_label(
         prior: Mean log-likelihood of each completion without a question, which is subtracted; none if empty.
     """
     queries = [_encode_choices(lm, prompt, completions, count_truncated=True) for prompt in prompts]
-    order = sorted(range(len(queries)), key=lambda index: len(queries[index][0]))
-    prefix, chosen = lm.read_prefix([prompt_ids for prompt_ids, _ in queries]), [0] * len(queries)
-    max_rows = _max_questions(lm, queries, len(prefix.ids) if prefix and prefix.separate else 0)
-    for _, same_length in groupby(order, key=lambda index: len(queries[index][0])):
-        for indices in in_chunks(list(same_length), max_rows):
-            batch = [queries[index] for index in indices]
-            nats = memory_limit.run_halving_on_oom(lambda rows: _mean_loglikelihoods(lm, rows, prefix), batch)
-            for index, row_nats in zip(indices, nats, strict=True):
-                chosen[index] = int((torch.tensor(row_nats) - torch.tensor(prior or [0.0])).argmax())
+    nats = _score_queries(lm, queries)
+    chosen = [int((torch.tensor(row_nats) - torch.tensor(prior or [0.0])).argmax()) for row_nats in nats]
     usage = lm.token_usage
     for (prompt_ids, completion_ids), choice in zip(queries, chosen, strict=True):
         usage.prompt_tokens += len(prompt_ids)
         usage.longest_prompt_tokens = max(usage.longest_prompt_tokens, len(prompt_ids))
         usage.answer_tokens += len(completion_ids[choice])
     return chosen
+
+
+def _score_queries(lm: CausalLM, queries: Sequence[tuple[list[int], list[list[int]]]]) -> list[list[float]]:
+    """Return the mean log-likelihoods of the completions of each prompt, read in batches."""
+    order = sorted(range(len(queries)), key=lambda index: len(queries[index][0]))
+    prefix, scores = lm.read_prefix([prompt_ids for prompt_ids, _ in queries]), [list[float]()] * len(queries)
+    max_rows = _max_questions(lm, queries, len(prefix.ids) if prefix and prefix.separate else 0)
+    for _, same_length in groupby(order, key=lambda index: len(queries[index][0])):
+        for indices in in_chunks(list(same_length), max_rows):
+            batch = [queries[index] for index in indices]
+            nats = memory_limit.run_halving_on_oom(lambda rows: _mean_loglikelihoods(lm, rows, prefix), batch)
+            for index, row_nats in zip(indices, nats, strict=True):
+                scores[index] = row_nats
+    return scores
 
 
 def _max_questions(lm: CausalLM, queries: Sequence[tuple[list[int], list[list[int]]]], prefix_tokens: int) -> int:

@@ -12,7 +12,7 @@ def flatten_record(record: Record) -> dict[str, Any]:
     """Return the values of a record by dotted name (`spec.task.name`); lists are JSON texts.
 
     The command, samples, training curve and single latencies are left out. The hyper-parameters and the stop texts are
-    JSON in one column each, and so is the tuning.
+    JSON in one column each, and so are the tuning and what the method reports about its fit.
     """
     tree = record.model_dump(mode="json", exclude={"samples", "curve", "command"})
     if record.cost and record.cost.answering:
@@ -21,6 +21,7 @@ def flatten_record(record: Record) -> dict[str, Any]:
         del tree["cost"]["adapter_serving"]["merged_latency_ms"]
     tree["spec"]["method"]["params"] = json.dumps(record.spec.method.params)
     tree["spec"]["decoding"]["stop"] = json.dumps(record.spec.decoding.stop)
+    tree["fit_report"] = json.dumps(record.fit_report) if record.fit_report is not None else None
     tree["tuning"] = record.tuning.model_dump_json() if record.tuning else None
     row: dict[str, Any] = {}
     _add_values(row, tree, "")

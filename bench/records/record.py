@@ -18,6 +18,7 @@ from bench.records.base import (
     Loss,
     NonNegativeFloat,
     NonNegativeInt,
+    Number,
     Params,
     PositiveInt,
     Score,
@@ -152,6 +153,10 @@ class Tuning(FrozenModel):
     trials: tuple[Trial, ...]
 
 
+FitReport = dict[Line, bool | int | Number | Line]
+"""Values that a method reports about its fit, by name."""
+
+
 class Record(FrozenModel):
     """The complete record of one run, as stored in its JSON file."""
 
@@ -169,6 +174,11 @@ class Record(FrozenModel):
     )
     forgetting: Forgetting | None = Field(None, description="null: not measured, or the model was not trained")
     tuning: Tuning | None = Field(None, description="null: the hyper-parameters were not tuned")
+    fit_report: FitReport | None = Field(
+        None,
+        description="what the method chose while fitting, and by which scores; null: it reported nothing, or an "
+        "old record without this field",
+    )
     error: Failure | None
     samples: Samples
 

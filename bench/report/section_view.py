@@ -159,6 +159,19 @@ class SectionView:
             return host
         return f"{self.translate('{mib} GPU', mib=units.format_integer(phase.peak_mib))}, {host}"
 
+    def has_fit_report(self, records: Sequence[Record]) -> bool:
+        """Tell if a run of a method reports what it chose while fitting."""
+        return any(record.fit_report for record in records)
+
+    def describe_fit_report(self, record: Record) -> str:
+        """Return what a run chose while fitting, e.g. `shots 24, calibrated yes`."""
+        words = {True: "yes", False: "no"}
+        values = {
+            name: words[value] if isinstance(value, bool) else f"{value:.4g}" if isinstance(value, float) else value
+            for name, value in (record.fit_report or {}).items()
+        }
+        return ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in values.items()) or "–"
+
     def records_with_samples(self, records: Sequence[Record]) -> list[Record]:
         """Return the runs of a method whose answers are shown."""
         return [record for record in records if record.samples][: self.max_seeds]

@@ -54,7 +54,7 @@ class Bare:
         lm: Any = self.base.load()
         method: Any = registry.find_method("few-shot")()
         method.fit(lm, self.data, BudgetTracker(parse_budget("steps=1"), len(self.data.train)))
-        prompts = [method.shots_.prompt(row.input) for row in self.task.splits["test"][:N_QUESTIONS]]
+        prompts = [method.prompt_.shots.prompt(row.input) for row in self.task.splits["test"][:N_QUESTIONS]]
         lm.generate(prompts[:2])
         lm.token_usage = type(lm.token_usage)()
         reset_peak()

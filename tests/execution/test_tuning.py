@@ -84,6 +84,27 @@ def test_tuning_keeps_all_trials_and_runs_the_best_on_validation(
     assert "expected best validation score after 1 to 6 trials" in process.stdout.replace("\n", " ")
 
 
+@pytest.mark.parametrize(
+    ("field", "default"),
+    [
+        ('size: int | str = param("auto", help="size", search=(1, 9), log=True)', "auto"),
+        ('size: str = param("auto", help="size", search=("small", "large"))', "auto"),
+        ('size: int = param(20, help="size", search=(1, 9))', 20),
+    ],
+)
+def test_tuning_default_outside_of_its_range_is_tried_first(
+    field: str, default: object, run_bench: Bench, arguments: list[str], tmp_path: Path
+) -> None:
+    method = METHOD.replace('fixed: int = param(7, help="has no search range")', field)
+    (tmp_path / "mine.py").write_text(method.format(fails="False", log=str(tmp_path / "questions")), "utf-8")
+    process = run_bench(*arguments, "--methods", "./mine.py", "--trials", "3")
+    assert process.returncode == 0, process.stderr
+    (record,) = tuned_records(tmp_path)
+    assert record.tuning is not None
+    sizes = [trial.params["size"] for trial in record.tuning.trials]
+    assert sizes[0] == default and default not in sizes[1:] and len(sizes) == 3
+
+
 def test_tuning_several_train_sizes_tunes_each(run_bench: Bench, arguments: list[str], tmp_path: Path) -> None:
     process = run_bench(*arguments, "--methods", write_method(tmp_path), "--trials", "2", "--train-sizes", "4,9")
     assert process.returncode == 0, process.stderr

@@ -167,6 +167,19 @@ def test_run_writes_a_row_and_a_record_for_methods_and_controls(
     assert file_names <= {".lock"}
 
 
+def test_run_records_what_a_method_reports_about_its_fit(
+    run_bench: Bench, arguments: list[str], write_method: WriteMethod, tmp_path: Path
+) -> None:
+    methods = [
+        write_method("good", 'self.fit_report_ = {"rows": 9, "kept": True, "score": 0.5, "kind": "b"}'),
+        write_method("bad", 'self.fit_report_ = {"rows": [1]}'),
+    ]
+    assert run_bench(*arguments, "--methods", ",".join(methods)).returncode == 1
+    records = records_by_method(tmp_path / "results")
+    assert records["good"].fit_report == {"rows": 9, "kept": True, "score": 0.5, "kind": "b"}
+    assert records["bad"].error is not None and "fit_report_ must be a dict" in records["bad"].error.message
+
+
 def test_dry_run_adds_controls_to_methods_but_not_to_controls(
     run_bench: Bench, arguments: list[str], tmp_path: Path
 ) -> None:

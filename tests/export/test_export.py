@@ -105,6 +105,10 @@ FAST_CASES: list[tuple[str, str, dict[str, Any]]] = [
     ("features", "labels", {}),
     ("zero-shot", "labels", {}),
     ("few-shot", "labels", {"k": 2, "calibrate": True}),
+    ("few-shot", "labels", {}),
+    ("few-shot", "labels", {"select": "nearest", "k": 5}),
+    ("few-shot", "open", {"select": "nearest", "k": 50}),
+    ("cot", "rationales", {"select": "nearest", "k": 2}),
     ("cot", "rationales", {"k": 2}),
     ("tfidf", "labels", {}),
     ("nearest", "open", {}),
@@ -168,6 +172,9 @@ def test_script_splits_thoughts_as_the_run_did(starts_thinking: bool) -> None:
 
 CHAT_TEMPLATES = {
     "turns": "{% for turn in messages %}<{{ turn.role }}> {{ turn.content }}<end>{% endfor %}<answer>",
+    "user role": "{% for turn in messages if turn.role != 'system' %}<{{ turn.role }}>{{ turn.content }}<end>"
+    "{% endfor %}"
+    "{% if add_generation_prompt %}<assistant>{% endif %}",
     "end as text": "{% for turn in messages %}<{{ turn.role }}>{{ turn.content }}e{% endfor %}"
     "{% if add_generation_prompt %}<assistant>{% endif %}",
     "thoughts": "{% for turn in messages %}<{{ turn.role }}>{{ turn.content }}<end>{% endfor %}"
@@ -181,6 +188,9 @@ CHAT_TEMPLATES = {
         ("turns", "zero-shot", "open", {}),
         ("end as text", "zero-shot", "open", {}),
         ("thoughts", "few-shot", "labels", {"k": 2}),
+        ("thoughts", "few-shot", "labels", {"select": "nearest"}),
+        ("end as text", "few-shot", "open", {"select": "nearest", "k": 50}),
+        ("user role", "cot", "rationales", {"select": "nearest", "k": 2}),
         ("turns", "features", "labels", {}),
         ("end as text", "cot", "rationales", {"k": 2}),
         ("thoughts", "zero-shot", "open", {}),

@@ -94,6 +94,14 @@ def test_choose_label_prior_is_subtracted(lm: CausalLM) -> None:
         assert lm.choose_label(PROMPTS[:1], COMPLETIONS, prior) == [label]
 
 
+def test_loglikelihoods_are_those_of_single_prompts(lm: CausalLM) -> None:
+    expected = [lm.loglikelihood(prompt, COMPLETIONS) for prompt in PROMPTS]
+    for values, reference in zip(lm.loglikelihoods(PROMPTS, COMPLETIONS), expected, strict=True):
+        assert values == pytest.approx(reference, abs=1e-4)
+    assert (lm.token_usage.prompt_tokens, lm.token_usage.answer_tokens) == (0, 0)
+    assert lm.loglikelihoods([], COMPLETIONS) == []
+
+
 def test_choose_label_counts_the_prompt_and_the_chosen_label(lm: CausalLM) -> None:
     lm.loglikelihood(PROMPTS[0], COMPLETIONS)
     assert (lm.token_usage.prompt_tokens, lm.token_usage.answer_tokens) == (0, 0)
@@ -114,9 +122,8 @@ def test_loglikelihood_includes_virtual_tokens_of_an_adapter(lm: CausalLM, kind:
 
 @pytest.mark.parametrize("name", ["zero-shot", "few-shot"])
 def test_predict_closed_labels_gives_the_most_likely_label(lm: CausalLM, name: str) -> None:
-    method, data = fit(name, lm, closed_task()), closed_task()
-    shots = method.shots_.examples if name == "few-shot" else ()
-    prompts = [data.prompt(question, shots) for question in QUESTIONS]
+    method, data = fit(name, lm, closed_task(), calibrate=False), closed_task()
+    prompts = [data.prompt(question, method.prompt_.shots.examples) for question in QUESTIONS]
     expected = [
         LABELS[index_of_max([reference_loglikelihood(lm, prompt, completion) for completion in COMPLETIONS])]
         for prompt in prompts
@@ -131,15 +138,17 @@ def test_predict_open_answers_are_generated(lm: CausalLM, name: str) -> None:
 
 
 def test_few_shot_calibrate_subtracts_scores_without_question(lm: CausalLM) -> None:
-    raw, calibrated = (fit("few-shot", lm, closed_task(), calibrate=calibrate) for calibrate in (False, True))
-    assert calibrated.prior_ == lm.loglikelihood(raw.shots_.prompt("N/A"), COMPLETIONS)
+    raw, calibrated = (
+        fit("few-shot", lm, closed_task(), k=4, calibrate=calibrate, select="random") for calibrate in (False, True)
+    )
+    priors = calibrated.prompt_.prior
+    without_question = [lm.loglikelihood(raw.prompt_.shots.prompt(text), COMPLETIONS) for text in ("N/A", "[MASK]", "")]
+    assert priors == pytest.approx([sum(values) / 3 for values in zip(*without_question, strict=True)], abs=1e-4)
     expected = []
     for question in QUESTIONS:
-        loglikelihoods = lm.loglikelihood(raw.shots_.prompt(question), COMPLETIONS)
+        loglikelihoods = lm.loglikelihood(raw.prompt_.shots.prompt(question), COMPLETIONS)
         expected.append(
-            LABELS[
-                index_of_max([value - prior for value, prior in zip(loglikelihoods, calibrated.prior_, strict=True)])
-            ]
+            LABELS[index_of_max([value - prior for value, prior in zip(loglikelihoods, priors, strict=True)])]
         )
     assert calibrated.predict(QUESTIONS) == expected
     assert expected != raw.predict(QUESTIONS), "calibration must change an answer, or this test cannot fail"

@@ -206,6 +206,15 @@ def test_page_without_a_successful_run_shows_reasons(make_record: MakeRecord, tm
     assert "lora: error: out of disk space" in (tmp_path / "index.html").read_text("utf-8")
 
 
+def test_page_shows_what_a_run_chose_while_fitting(make_record: MakeRecord, tmp_path: Path) -> None:
+    report = {"shots": 24, "calibrated": True, "validation_score": 0.5312, "select": "<b>"}
+    records = [make_record("few-shot", items=40, fit_report=report), make_record("lora", items=40)]
+    pages.write_report(group_by_task(records), tmp_path)
+    page = (tmp_path / "index.html").read_text("utf-8")
+    assert "<td>shots 24, calibrated yes, validation score 0.5312, select &lt;b&gt;</td>" in page
+    assert page.count("chosen while fitting") == 1, "runs that report nothing need no column"
+
+
 def test_markdown_table_survives_special_characters(make_record: MakeRecord, tmp_path: Path) -> None:
     records = [make_record("few-shot", items=40, method__params={"prompt": prompt}) for prompt in ("x | y\nz", "<b>")]
     pages.write_report(group_by_task(records), tmp_path)
