@@ -1,10 +1,11 @@
 """Compare keeping the best weights of a training with keeping the last ones, on few and many examples.
 
-Run: python benchmarks/best_checkpoint.py [--tasks kdc,capitals] [--sizes 100,300,1000] [--seeds 3] [--epochs 5]
+Run: python benchmarks/best_checkpoint.py [--tasks kdc,capitals] [--sizes 100,300,1000] [--seeds 0,1,2] [--epochs 5]
 
 Each training measures its curve as with `keep=best`. A copy of the weights at every point is kept, so that one training
 answers the test questions with the weights of the last step, of the lowest validation loss, of the highest validation
-accuracy, and with those that stopping early would have kept. Every line of the output file is one training.
+accuracy, and with those that stopping early would have kept. Every line of the output file is one training; a training
+that the file has is not repeated.
 """
 
 from __future__ import annotations
@@ -126,7 +127,7 @@ def main() -> None:
     parser.add_argument("--sizes", default="100,300,1000")
     parser.add_argument("--methods", default="lora")
     parser.add_argument("--model", default="bookworm")
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--epochs", type=int, default=5)
     parser.add_argument("--questions", type=int, default=500)
     parser.add_argument("--out", type=Path, default=Path("best_checkpoint.jsonl"))
@@ -135,10 +136,13 @@ def main() -> None:
     trainer.WeightSelection = CopyingSelection  # type: ignore[misc]
     lines = options.out.read_text("utf-8").splitlines() if options.out.exists() else []
     results = [json.loads(line) for line in lines]
+    finished = {(row["examples"], row["task"], row["method"], row["seed"]) for row in results}
     for size in map(int, options.sizes.split(",")):
         for name in options.tasks.split(","):
             for method in options.methods.split(","):
-                for seed in range(options.seeds):
+                for seed in map(int, options.seeds.split(",")):
+                    if (size, name, method, seed) in finished:
+                        continue
                     start = time.perf_counter()
                     result = train_and_answer(
                         name, options.model, method, size, seed, options.epochs, options.questions
