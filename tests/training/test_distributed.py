@@ -30,6 +30,25 @@ class SingleRow(LoRA):
         return super().fit(lm, data, budget)
 """
 
+# DPO whose curve has the lowest loss at step 2.
+SECOND_STEP_IS_BEST_METHOD = """
+from dataclasses import dataclass
+from unittest.mock import patch
+from bench.methods.dpo import DPO
+
+@dataclass
+class SecondBest(DPO):
+    def fit(self, lm, data, budget):
+        from bench.training.selection import WeightSelection
+        add_point = WeightSelection.add_point
+
+        def add_scripted_point(selection, step, loss, **kwargs):
+            add_point(selection, step, 1.0 + abs(step - 2), **kwargs)
+
+        with patch.object(WeightSelection, "add_point", add_scripted_point):
+            return super().fit(lm, data, budget)
+"""
+
 
 @pytest.fixture(autouse=True)
 def close_fork_servers() -> Iterator[None]:
@@ -163,13 +182,17 @@ def test_two_ranks_keep_the_weights_that_one_keeps(
 ) -> None:
     """The first rank decides. The second stage of DPO shows that both went on from the same weights."""
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "second_best.py").write_text(SECOND_STEP_IS_BEST_METHOD, "utf-8")
     task = make_task(tmp_path / "feelings", train=examples(0, 11))
-    settings = ("dpo.share=0.5", f"dpo.keep={keep}", f"dpo.patience={patience}", "dpo.lr=0.05")
-    single, double = run_with_one_and_two_ranks("dpo", task, lively, tmp_path, "steps=12,batch=4", *settings)
-    assert single.kept_weights and double.kept_weights
-    assert single.kept_weights.step == double.kept_weights.step
-    assert single.kept_weights.not_chosen == double.kept_weights.not_chosen
-    assert "went on from the weights of step" in (single.kept_weights.not_chosen or "")
+    params = {"share": 0.5, "pace": 0.5, "keep": keep, "patience": patience}
+    settings = [f"second-best.{name}={value}" for name, value in params.items()]
+    records = run_with_one_and_two_ranks("./second_best.py", task, lively, tmp_path, "steps=12,batch=4", *settings)
+    for record in records:
+        assert record.kept_weights and record.cost and record.cost.budget_usage
+        assert record.kept_weights.not_chosen == "training on preferences went on from the weights of step 2"
+        assert (record.cost.budget_usage.stopped_by, record.cost.budget_usage.steps) == (
+            ("patience", 10) if patience else ("steps", 12)
+        )
 
 
 @pytest.mark.slow
