@@ -181,6 +181,11 @@ def find_task(ref: str) -> Path:
     raise UserError(f"task '{ref}' not found", hint=f"{did_you_mean(ref, entries)}; or use a path such as ./mytask")
 
 
+def is_shipped_model(ref: str) -> bool:
+    """Tell if a reference names a model that ships, a small one for demonstrations."""
+    return any(entry.name == ref for entry in _shipped_entries("models"))
+
+
 def find_model(ref: str) -> Path:
     """Return the folder of a base model; a hub model is downloaded at first use.
 

@@ -1,4 +1,4 @@
-"""Advice: the cheapest method that meets the constraints and is as good as the best."""
+"""Advice: the cheapest method that is useful, as good as the best, and above controls."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ from typing import Literal
 
 from pydantic import BaseModel
 
-from bench.analysis import break_even, comparison, learning_curve, power
+from bench.analysis import break_even, comparison, diagnosis, learning_curve, power
 from bench.analysis.comparison import Comparison, MethodResult
 from bench.analysis.constraints import Constraints, exceeded_limits, failure_reasons
+from bench.analysis.diagnosis import Finding
 from bench.analysis.learning_curve import LearningCurve
 from bench.analysis.significance import SIGNIFICANCE_LEVEL
 from bench.analysis.summary import MethodSummary
@@ -17,7 +18,8 @@ from bench.i18n import Translate, untranslated
 from bench.records import comparability
 
 Standing = Literal["as good", "inconclusive", "worse"]
-Answer = Literal["recommend", "inconclusive", "nothing"]
+Answer = Literal["recommend", "inconclusive", "not useful", "nothing"]
+Doubt = Literal["only controls", "not better than control", "cheaper method", "better method", "still learning"]
 
 
 class Candidate(BaseModel):
@@ -37,6 +39,8 @@ class Candidate(BaseModel):
     """Score of the best method minus this score; 0 for the best."""
     questions_needed: int | None
     """Test questions that would settle an inconclusive standing; None if it is settled, or if no number would."""
+    questions_to_beat_control: int | None
+    """Test questions that would settle an inconclusive difference from the best control; None as above."""
     train_s: float | None
     """Seconds of training; None if not measured."""
     query_ms: float | None
@@ -82,11 +86,21 @@ class Advice(BaseModel):
     model: str
     metric: str
     answer: Answer
-    """It is "inconclusive" if a cheaper candidate may be as good, "nothing" if no method meets the constraints."""
+    """It is "recommend" only for a method that is useful in itself and shown to be better than the controls, or for a
+    control that no method is better than. "not useful": the best score is below `useful_score`; "nothing": no method
+    meets the constraints."""
+    doubt: Doubt | None
+    """Reason for "inconclusive"; None for every other answer."""
     recommended: str | None
-    """The cheapest method that is as good as the best; None if no method meets the constraints."""
-    cheaper_candidates: list[str]
-    """Methods that cost less than the recommended one and may be as good."""
+    """The cheapest method that is as good as the best, as far as that is known.
+
+    None if no method is useful or meets the constraints."""
+    rivals: list[str]
+    """Methods that leave the answer inconclusive: they may be as good and cost less, or they may be better."""
+    useful_score: float
+    """Lowest score with which a method is recommended."""
+    findings: list[Finding]
+    """Why the answer is preliminary, or the likeliest reasons why no method is useful."""
     best: str | None
     """Method with the highest score among the candidates; None if there are none."""
     candidates: list[Candidate]
@@ -135,27 +149,100 @@ def advise(task_results: TaskResults, constraints: Constraints, translate: Trans
         if best
     ]
     one_machine = comparability.same_machine(task_results.records)
-    as_good = [candidate for candidate in candidates if candidate.standing == "as good"]
-    recommended = min(as_good, key=_cost_order if one_machine else _score_order, default=None)
-    cheaper = _cheaper_candidates(recommended, candidates) if recommended and one_machine else []
+    chosen = _choose(candidates, task_results.comparison, one_machine=one_machine)
+    useful_score = constraints.useful_score(task_results.metric)
+    is_useful = any(candidate.score >= useful_score for candidate in candidates)
+    contenders = {summary.label for summary in summaries if not summary.control}
+    doubt: Doubt | None = None
+    rivals: list[str] = []
+    if candidates and not contenders & {*over_limit, *(candidate.name for candidate in candidates)}:
+        doubt = "only controls"
+    elif chosen and is_useful:
+        doubt, rivals = _doubt(chosen, candidates, task_results, constraints.tolerance, one_machine=one_machine)
+    recommended = chosen if is_useful or doubt else None
     summary = next((summary for summary in eligible if recommended and summary.label == recommended.name), None)
     curve = learning_curve.learning_curves(task_results).get(summary.key) if summary else None
+    if chosen and not recommended:
+        findings = diagnosis.low_score_findings(task_results, eligible)
+    else:
+        findings = diagnosis.preliminary_findings(task_results, summary)
     return Advice(
         task=task_results.task,
         model=task_results.records[0].spec.base.ref,
         metric=task_results.metric,
-        answer="nothing" if recommended is None else "inconclusive" if cheaper else "recommend",
+        answer=_answer(chosen, recommended, doubt),
+        doubt=doubt,
         recommended=recommended.name if recommended else None,
-        cheaper_candidates=cheaper,
+        rivals=rivals,
+        useful_score=useful_score,
+        findings=findings if candidates else [],
         best=best.name if best else None,
         candidates=candidates,
         excluded=excluded,
-        has_contender=any(not summary.control for summary in summaries),
+        has_contender=bool(contenders),
         excluded_by_limit=[name for name in over_limit if name not in negative_controls and name not in failed],
         break_even=_break_even(summary, eligible, task_results.metric) if summary and one_machine else None,
         one_machine=one_machine,
         more_labels=_labeling_advice(curve) if curve else None,
     )
+
+
+def _answer(chosen: Candidate | None, recommended: Candidate | None, doubt: Doubt | None) -> Answer:
+    if recommended is None:
+        return "not useful" if chosen else "nothing"
+    return "inconclusive" if doubt else "recommend"
+
+
+def _choose(candidates: list[Candidate], task_comparison: Comparison, *, one_machine: bool) -> Candidate | None:
+    """Return the cheapest candidate that is as good as the best, one that is proven if there is any.
+
+    A control is proven, and so is a method that is shown to be better than the best control. If the runs were made on
+    different machines, costs do not compare and the highest score decides.
+    """
+    as_good = [candidate for candidate in candidates if candidate.standing == "as good"]
+    proven = [candidate for candidate in as_good if candidate.control or _beats_control(candidate, task_comparison)]
+    return min(proven or as_good, key=_cost_order if one_machine else _score_order, default=None)
+
+
+def _beats_control(candidate: Candidate, task_comparison: Comparison) -> bool:
+    """Tell if a method is shown to be better than the best control; true without a control."""
+    if task_comparison.control is None:
+        return True
+    contrast = task_comparison.against_control.get(_result(candidate, task_comparison).key)
+    return contrast is not None and contrast.verdict == "better"
+
+
+def _result(candidate: Candidate, task_comparison: Comparison) -> MethodResult:
+    return next(result for result in task_comparison.results if result.name == candidate.name)
+
+
+def _doubt(
+    chosen: Candidate, candidates: list[Candidate], task_results: TaskResults, tolerance: float, *, one_machine: bool
+) -> tuple[Doubt | None, list[str]]:
+    """Return why the choice is not certain, and the methods that cause the doubt."""
+    if not chosen.control and not _beats_control(chosen, task_results.comparison):
+        control = task_results.comparison.control
+        return "not better than control", [control.name] if control else []
+    if one_machine and (cheaper := _cheaper_candidates(chosen, candidates)):
+        return "cheaper method", cheaper
+    if not chosen.control:
+        return None, []
+    if better := [
+        candidate.name
+        for candidate in candidates
+        if not candidate.control and _may_be_better(candidate, chosen, task_results.comparison, tolerance)
+    ]:
+        return "better method", better
+    learning = diagnosis.still_learning(task_results)
+    return ("still learning", learning[0].methods) if learning else (None, [])
+
+
+def _may_be_better(candidate: Candidate, control: Candidate, task_comparison: Comparison, tolerance: float) -> bool:
+    """Tell if a method may be better than a control by more than the tolerance."""
+    difference = comparison.paired_difference_of(
+        _result(candidate, task_comparison), _result(control, task_comparison), task_comparison.prior
+    )
+    return difference.ci90.high > tolerance
 
 
 def _candidate(
@@ -167,6 +254,7 @@ def _candidate(
 ) -> Candidate:
     standing, deficit, questions_needed = _standing(result, best, task_comparison, constraints.tolerance)
     cost = break_even.cost_model(summary)
+    against_control = task_comparison.against_control.get(result.key)
     return Candidate(
         name=summary.label,
         control=summary.control,
@@ -176,6 +264,7 @@ def _candidate(
         standing=standing,
         deficit=deficit,
         questions_needed=questions_needed,
+        questions_to_beat_control=against_control.questions_needed if against_control else None,
         train_s=cost.train_s if cost else None,
         query_ms=cost.query_s * 1000 if cost else None,
         total_s=cost.total_s(constraints.queries) if cost else None,

@@ -12,6 +12,11 @@ from bench.errors import UserError
 from bench.i18n import Translate, format_duration
 
 DEFAULT_QUERIES = 10_000
+USEFUL_SCORE = 0.5
+"""Mean of the main metric below which no method is recommended, unless the user gives a minimum with `--min-score`.
+
+A method that is wrong more often than right helps nobody, however much better than the others it is.
+"""
 
 
 @dataclass(frozen=True)
@@ -30,6 +35,10 @@ class Constraints:
     """Number of queries that the total cost is computed for."""
     tolerance: float = EQUIVALENCE_MARGIN
     """Loss of score that makes no difference to the user."""
+
+    def useful_score(self, metric: str) -> float:
+        """Return the lowest score with which a method is worth recommending."""
+        return self.min_scores.get(metric, USEFUL_SCORE)
 
     @classmethod
     def parse(

@@ -199,8 +199,9 @@ def _run_with_progress_bars(
 
 
 def _print_comparison(records: list[Record], out: Path, format: Format) -> None:
-    from bench.analysis import task_results
-    from bench.report import caveats, findings, terminal_table
+    from bench.analysis import advice, task_results
+    from bench.analysis.constraints import Constraints
+    from bench.report import advice_text, caveats, findings, terminal_table
 
     (results,) = task_results.group_by_task(records)
     if format is Format.json:
@@ -213,7 +214,10 @@ def _print_comparison(records: list[Record], out: Path, format: Format) -> None:
     from bench.cli.console import PlainConsole
 
     console = PlainConsole()
-    console.print(terminal_table.render_table(results))
+    constraints = Constraints()
+    advised = advice.advise(results, constraints)
+    console.print_sentences(advice_text.advice_sentences(advised, results, constraints))
+    console.print("", terminal_table.render_table(results))
     sentences = [
         *findings.comparison_sentences(results.comparison),
         *terminal_table.legend(results),

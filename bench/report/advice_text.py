@@ -10,6 +10,7 @@ from bench.analysis.advice import Advice, BreakEven, Candidate, LabelingAdvice
 from bench.analysis.constraints import Constraints, upper_limits
 from bench.analysis.task_results import TaskResults
 from bench.i18n import Translate, format_duration, untranslated
+from bench.report.diagnosis_text import finding_sentence
 
 
 def advice_sentences(
@@ -25,6 +26,8 @@ def advice_sentences(
     """
     if advice.recommended:
         sentences = _recommendation(advice, constraints, translate)
+    elif advice.answer == "not useful":
+        sentences = _not_useful(advice, translate)
     else:
         sentences = _closest_to_limits(advice, task_results, constraints, translate)
     if advice.break_even:
@@ -106,16 +109,7 @@ def _recommendation(advice: Advice, constraints: Constraints, translate: Transla
     """Name the method, its score with its interval, the reason for it, and its cost."""
     recommended = next(candidate for candidate in advice.candidates if candidate.name == advice.recommended)
     name, points = recommended.name, 100 * constraints.tolerance
-    if advice.answer == "inconclusive":
-        decision = translate(
-            "Undecided between {name} and {others}: {others} would cost less, but a score more than {points:g} points "
-            "lower is not ruled out. {name} is the safer choice for now.",
-            name=name,
-            others=", ".join(advice.cheaper_candidates),
-            points=points,
-        )
-    else:
-        decision = translate("Use {name}.", name=name)
+    decision = _decision(advice, points, translate)
     sentences = [
         decision,
         translate(
@@ -127,8 +121,80 @@ def _recommendation(advice: Advice, constraints: Constraints, translate: Transla
             high=recommended.high,
         ),
     ]
+    sentences += [finding_sentence(finding, translate) for finding in advice.findings]
     sentences += _reasons(recommended, advice, points, translate)
     return [*sentences, _cost(recommended, constraints.queries, translate)]
+
+
+def _decision(advice: Advice, points: float, translate: Translate) -> str:
+    """Say what to use, or why that is inconclusive."""
+    facts: dict[str, object] = {
+        "name": advice.recommended,
+        "best": advice.best,
+        "others": ", ".join(advice.rivals),
+        "points": points,
+    }
+    match advice.doubt:
+        case None:
+            return translate("Use {name}.", **facts)
+        case "only controls" if advice.has_contender:
+            return translate("Inconclusive: all methods but controls failed. Of the controls, {name} is best.", **facts)
+        case "only controls":
+            return translate(
+                "Inconclusive: only controls were run, of which {name} is best. Add methods, e.g. --methods "
+                "few-shot,lora.",
+                **facts,
+            )
+        case "not better than control":
+            return translate(
+                "Inconclusive: no method is shown to be better than the control {others}. {name} is the best guess for "
+                "now.",
+                **facts,
+            )
+        case "cheaper method":
+            return translate(
+                "Inconclusive between {name} and {others}: {others} would cost less, but a score more than {points:g} "
+                "points lower is not ruled out. {name} is the safer choice for now.",
+                **facts,
+            )
+        case "better method":
+            return translate(
+                "Inconclusive between the control {name} and {others}: no method is shown to be better, but more than "
+                "{points:g} points are not ruled out. {name} costs less for now.",
+                **facts,
+            )
+        case "still learning":
+            return translate(
+                "Inconclusive: the control {name} is as good for now, but {others} would learn more from longer "
+                "training (e.g. --budget standard,epochs=6).",
+                **facts,
+            )
+
+
+def _not_useful(advice: Advice, translate: Translate) -> list[str]:
+    """Say that no method is useful, and the likeliest reasons."""
+    best = next(candidate for candidate in advice.candidates if candidate.name == advice.best)
+    sentences = [
+        translate(
+            "Nothing works yet: the highest score is {score:.3f} {metric}, of {name}; below {useful:.2f} no method is "
+            "recommended.",
+            score=best.score,
+            metric=advice.metric,
+            name=best.name,
+            useful=advice.useful_score,
+        )
+    ]
+    if advice.findings:
+        sentences.append(translate("The likeliest reasons:"))
+        sentences += [finding_sentence(finding, translate) for finding in advice.findings]
+    else:
+        sentences.append(
+            translate("The records show no reason. Look at the wrong answers in bench report, and try a larger model.")
+        )
+    sentences.append(
+        translate("If a lower score is of use to you, say so: --min-score {metric}=0.3.", metric=advice.metric)
+    )
+    return sentences
 
 
 def _reasons(recommended: Candidate, advice: Advice, points: float, translate: Translate) -> list[str]:
@@ -146,9 +212,7 @@ def _reasons(recommended: Candidate, advice: Advice, points: float, translate: T
                 points=points,
             )
         )
-    if recommended.control and not advice.has_contender:
-        sentences.append(translate("{name} is a control, and no other method was run.", name=name))
-    elif recommended.control:
+    if recommended.control and advice.answer == "recommend":
         sentences.append(
             translate(
                 "{name} is a control: no method within the limits scores more than {points:g} points higher.",
@@ -195,23 +259,28 @@ def _break_even(break_even: BreakEven, translate: Translate) -> str:
 
 
 def _questions_needed(advice: Advice, translate: Translate) -> list[str]:
-    """Say what would settle each cheaper candidate that may be as good as the best."""
+    """Say what would settle an inconclusive answer."""
+    candidates = {candidate.name: candidate for candidate in advice.candidates}
+    if advice.doubt == "cheaper method":
+        needed = {name: candidates[name].questions_needed for name in advice.rivals}
+    elif advice.doubt == "better method":
+        needed = {name: candidates[name].questions_to_beat_control for name in advice.rivals}
+    elif advice.doubt == "not better than control" and advice.recommended:
+        needed = {advice.recommended: candidates[advice.recommended].questions_to_beat_control}
+    else:
+        return []
     sentences = []
-    for candidate in advice.candidates:
-        if candidate.name not in advice.cheaper_candidates:
-            continue
-        if candidate.questions_needed:
+    for name, questions in needed.items():
+        if questions:
             sentences.append(
                 translate(
                     "About {items:,} test questions would be needed to decide on {name}.",
-                    name=candidate.name,
-                    items=units.round_up_to_two_digits(candidate.questions_needed),
+                    name=name,
+                    items=units.round_up_to_two_digits(questions),
                 )
             )
         else:
-            sentences.append(
-                translate("More test questions would not decide on {name}; more seeds might.", name=candidate.name)
-            )
+            sentences.append(translate("More test questions would not decide on {name}; more seeds might.", name=name))
     return sentences
 
 

@@ -7,12 +7,10 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from bench.analysis import power, tuning_curve
+from bench.analysis.diagnosis import MAX_BACKGROUND_SHARE, busy_share
 from bench.analysis.task_results import TaskResults
 from bench.i18n import Translate, untranslated
 from bench.records import Record, Spec, comparability
-
-MAX_BACKGROUND_SHARE = 0.2
-"""Share of the cores that other processes may use before the times of a run are called unreliable."""
 
 
 def list_caveats(task_results: TaskResults, translate: Translate = untranslated) -> list[str]:
@@ -135,8 +133,7 @@ def describe_energy(records: Sequence[Record], translate: Translate = untranslat
 def describe_disturbances(records: Sequence[Record], translate: Translate = untranslated) -> list[str]:
     """Return sentences on background load and on environments that differ between the runs."""
     sentences = []
-    shares = [record.env.background_cores / record.env.cores for record in records if record.env]
-    high_shares = [share for share in shares if share > MAX_BACKGROUND_SHARE]
+    high_shares = [share for record in records if (share := busy_share(record)) > MAX_BACKGROUND_SHARE]
     if high_shares:
         sentences.append(
             translate(

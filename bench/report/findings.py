@@ -7,6 +7,9 @@ from bench.analysis.comparison import Comparison, Contrast
 from bench.analysis.significance import EQUIVALENCE_MARGIN, Verdict
 from bench.i18n import Translate, untranslated
 
+FLOOR_SCORE = 0.05
+"""If no method scores higher, differences between methods, or their absence, show nothing about the methods."""
+
 
 def comparison_sentences(comparison: Comparison, translate: Translate = untranslated) -> list[str]:
     """Describe a comparison: the leader, then the methods against it and the best control.
@@ -21,10 +24,17 @@ def comparison_sentences(comparison: Comparison, translate: Translate = untransl
     leader, control = comparison.leader, comparison.control
     if leader is None:
         return []
+    if comparison.results[0].interval.mean < FLOOR_SCORE:
+        return [
+            translate(
+                "All methods score below {floor:.0%}, so nothing can be said about their order.", floor=FLOOR_SCORE
+            )
+        ]
     facts = vars(leader.interval) | {"name": leader.name, "metric": comparison.metric, "seeds": len(leader.seeds)}
     if len(leader.seeds) > 1:
         first = translate(
-            "{name} leads with {mean:.3f} {metric}, 95 % interval {low:.3f} to {high:.3f} ({seeds} seeds).", **facts
+            "{name} leads with {mean:.3f} {metric}, 95 % interval {low:.3f} to {high:.3f} ({seeds} seeds).",
+            **facts,
         )
     else:
         first = translate(
@@ -32,6 +42,12 @@ def comparison_sentences(comparison: Comparison, translate: Translate = untransl
             "seeds is not covered).",
             **facts,
         )
+    if control is not None and control.interval.mean > leader.interval.mean:
+        higher = {"name": control.name, "mean": control.interval.mean, "metric": comparison.metric}
+        control_first = translate(
+            "The control {name} scores highest: {mean:.3f} {metric}. Of the other methods:", **higher
+        )
+        first = f"{control_first} {first}"
     labels = {result.key: result.name for result in comparison.results}
     sentences = [first, *_verdict_sentences(comparison.against_leader, labels, leader.name, translate)]
     if control is None:

@@ -44,7 +44,7 @@ class TaskOutline:
         slug: File name of the page without the suffix.
         metric: Main metric.
         recommended: Label of the recommended method; None if no method completed the task.
-        answer: Kind of advice: "use", "undecided" or "nothing".
+        answer: Kind of advice, see `bench.analysis.advice.Advice.answer`.
         leader: Label of the leader; None without one.
         score: Mean and interval of the leader.
         control: Label of the best control; None without one.

@@ -1,0 +1,64 @@
+"""Findings of a diagnosis in words, each with what to do about it."""
+
+from __future__ import annotations
+
+from bench import units
+from bench.analysis.diagnosis import Finding
+from bench.i18n import Translate, untranslated
+
+
+def finding_sentence(finding: Finding, translate: Translate = untranslated) -> str:
+    """Return the sentence of one finding.
+
+    Args:
+        finding: Finding of `bench.analysis.diagnosis`.
+        translate: Translates a sentence and fills in its values.
+    """
+    facts: dict[str, object] = {**finding.facts, "names": ", ".join(finding.methods)}
+    match finding.kind:
+        case "one seed":
+            return translate("One seed: how much scores vary between seeds is not measured. Add --seeds 3.")
+        case "short budget":
+            return translate(
+                "Short budget: one epoch over {examples} examples is a smoke test. Decide with --budget standard.",
+                **facts,
+            )
+        case "demo model":
+            facts["size"] = units.format_count(float(finding.facts["parameters"]))
+            return translate(
+                "Demonstration model: {model} has {size} parameters. Decide with the model that you would use "
+                "(--model FOLDER or a hub name).",
+                **facts,
+            )
+        case "busy machine":
+            return translate(
+                "Busy machine: other processes used up to {share:.0%} of the cores, so times are not reliable.", **facts
+            )
+        case "answers cut":
+            return translate(
+                "Answers are cut: {share:.0%} of those of {names} reached the token limit. Raise it with "
+                "--budget standard,new_tokens=N.",
+                **facts,
+            )
+        case "answers repeat":
+            return translate(
+                "Answers repeat: {share:.0%} of those of {names} repeat a short phrase up to the token limit.", **facts
+            )
+        case "strict metric":
+            return translate(
+                "Strict metric: {names} scores {em:.3f} em but {f1:.3f} f1, so many answers are nearly right. Set "
+                "metric: f1 on the task card if such answers count.",
+                **facts,
+            )
+        case "still learning":
+            return translate(
+                "Budget too short: the validation loss of {names} still fell by {fall:.0%} over the second half of "
+                "training. Train longer, e.g. --budget standard,epochs=6.",
+                **facts,
+            )
+        case "disputed labels":
+            return translate(
+                "Labels may be wrong: on {questions} of {total} questions the {methods} best methods agree on another "
+                "answer than the reference. Look at them in bench report.",
+                **facts,
+            )
