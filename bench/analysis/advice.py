@@ -194,7 +194,7 @@ def _answer(chosen: Candidate | None, recommended: Candidate | None, doubt: Doub
 
 
 def _choose(candidates: list[Candidate], task_comparison: Comparison, *, one_machine: bool) -> Candidate | None:
-    """Return the cheapest candidate that is as good as the best, one that is proven if there is any.
+    """Return the cheapest candidate that is as good as the best, preferably a proven one.
 
     A control is proven, and so is a method that is shown to be better than the best control. If the runs were made on
     different machines, costs do not compare and the highest score decides.
