@@ -69,6 +69,40 @@ torch.ones(100 * 2**18)
 
 
 @linux
+def test_free_bytes_are_what_the_limit_leaves() -> None:
+    script = """
+import torch
+from bench.measurement import memory_limit
+from bench.measurement.environment import process_memory
+torch.ones(10)
+print(memory_limit.free_bytes("cpu"))
+memory_limit.set_memory_limit(process_memory("VmRSS") + 300 * 2**20, "cpu")
+print(memory_limit.free_bytes("cpu") // 2**20)
+held = torch.ones(100 * 2**18)
+print(memory_limit.free_bytes("cpu") // 2**20)
+"""
+    output = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
+    unlimited, before, after = output.split()
+    assert unlimited == "None"
+    assert int(before) == pytest.approx(300, abs=20)
+    assert int(after) == pytest.approx(200, abs=20)
+
+
+@pytest.mark.parametrize(
+    ("free", "fraction", "expected"),
+    [(6, 1.0, 7), (6, 0.5, 5), (1, 1.0, 2)],  # GiB; a card of 16 GiB, of which this process holds 3 and reserves 4
+)
+def test_free_bytes_on_cuda_are_within_card_and_limit(
+    free: int, fraction: float, expected: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cuda.mem_get_info", lambda device: (free * 2**30, 16 * 2**30))
+    monkeypatch.setattr("torch.cuda.memory_allocated", lambda device: 3 * 2**30)
+    monkeypatch.setattr("torch.cuda.memory_reserved", lambda device: 4 * 2**30)
+    monkeypatch.setattr("torch.cuda.get_per_process_memory_fraction", lambda device: fraction)
+    assert memory_limit.free_bytes("cuda:0") == expected * 2**30
+
+
+@linux
 def test_memory_limit_below_memory_in_use_is_out_of_memory() -> None:
     with pytest.raises(MemoryError, match="before a model is loaded"):
         memory_limit.set_memory_limit(2**20, "cpu")
