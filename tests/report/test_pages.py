@@ -29,10 +29,12 @@ CURVE = [
     for step, loss in enumerate((1.0, 0.4, 0.2, 0.6))
 ]  # fmt: skip
 FORGETTING = {"text_sha256": "c" * 64, "tokens": 9, "nats_before": 1.0, "nats_after": 1.5}
+KEPT_WEIGHTS = {"keep": "best", "step": 2, "validation_loss": 0.2}
 TUNING = {
     "ranges": {"lr": {"low": 1e-4, "high": 1e-2, "log": True}},
     "trials": [{"params": {"lr": 2e-3}, "status": "ok", "score": score} for score in (0.2, 0.7, 0.5)],
 }
+MEASURED = {"forgetting": FORGETTING, "kept_weights": KEPT_WEIGHTS, "tuning": TUNING}
 FAILED: dict[str, Any] = {"scores": {}, "samples": [], "cost": None}
 DISK_ERROR = {"kind": "K", "message": "out of disk space", "trace": None}
 
@@ -41,7 +43,7 @@ DISK_ERROR = {"kind": "K", "message": "out of disk space", "trace": None}
 def records(make_record: MakeRecord) -> list[Record]:
     """A comparison with everything a page must show: seeds, controls, curves, failures."""
     records = [
-        make_record(name, em, items=40, seed=seed, curve=CURVE, forgetting=FORGETTING, tuning=TUNING)
+        make_record(name, em, items=40, seed=seed, curve=CURVE, **MEASURED)
         for name, em in (("lora", 0.8), ("full", 0.7), ("few-shot", 0.4))
         for seed in (0, 1)
     ]
