@@ -200,7 +200,7 @@ def _probe(template: ChatTemplate) -> ChatTemplate:
     generation_prompt = prompt.rpartition(_QUESTION)[2]
     begins, ends = (generation_prompt.rfind(mark) for mark in THOUGHTS)
     starts_thinking = begins > ends
-    end_of_turn = end_text or (template.tokenizer.convert_ids_to_tokens(end_token_id) if end_token_id else "")
+    end_of_turn = "" if end_token_id is None else template.tokenizer.convert_ids_to_tokens(end_token_id)
     begins_answer = generation_prompt.strip().removeprefix(end_of_turn) or before_answer.startswith(prompt)
     if not (has_generation_prompt or starts_thinking or begins_answer):
         raise UserError(
