@@ -25,6 +25,8 @@ DEFAULT_C = 1e-2
 
 Pool = Literal["last", "mean"]
 """The hidden state of the last token, or the mean over all tokens."""
+PoolSetting = Literal["auto", "last", "mean"]
+POOL_HELP = "token of the prompt: last, or mean of all; auto: last of a decoder, mean of an encoder"
 
 
 @dataclass
@@ -43,18 +45,13 @@ class Features(Method):
     layer: Annotated[float, Field(ge=0, le=1)] = param(
         1.0, help="layer of the hidden states as a fraction of the depth", search=(0.5, 0.7, 1.0)
     )
-    pool: Literal["auto", "last", "mean"] = param(
-        "auto",
-        help="token of the prompt: last, or mean of all; auto: last of a decoder, mean of an encoder",
-        search=("last", "mean"),
-    )
+    pool: PoolSetting = param("auto", help=POOL_HELP, search=("last", "mean"))
     k: PositiveInt = param(1, help="neighbors that vote on an open answer", search=(1, 5, 15))
 
     def fit(self, lm: LM, data: TrainingData, budget: Budget) -> Self:
         """Compute features of as many training questions as the budget allows, and fit on them."""
         self.lm_, self.data_ = lm, data
-        # Only the last token of a decoder has read all others. Every token of an encoder has, and its last is a mark.
-        self.pool_: Pool = self.pool if self.pool != "auto" else "last" if lm.can_generate else "mean"
+        self.pool_ = choose_pool(lm, self.pool)
         features, answers = self._training_features(budget)
         if data.labels is not None and len(set(answers)) > 1:
             self.voters_ = 1
@@ -114,6 +111,16 @@ class Features(Method):
         if not answers:
             raise Unsupported(f"the budget is too small for the first {len(batch)} examples")
         return numpy.concatenate(features), answers
+
+
+def choose_pool(lm: LM, setting: PoolSetting) -> Pool:
+    """Return the pooling of a setting; `auto` is the last token of a decoder and the mean of an encoder.
+
+    Only the last token of a decoder has read all others. Every token of an encoder has, and its last is a mark.
+    """
+    if setting == "auto":
+        return "last" if lm.can_generate else "mean"
+    return setting
 
 
 def encode_prompts(lm: LM, prompts: Sequence[str]) -> list[list[int]]:

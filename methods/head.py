@@ -12,12 +12,20 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 from pydantic import PositiveFloat
 
 from bench.method import LM, Budget, Diverged, TrainingData, Unsupported, param
-from bench.training.gradient import GradientMethod
+from bench.training.gradient import REFERENCE_WIDTH, GradientMethod
 
-from .features import encode_prompts, extract_features
+from .features import POOL_HELP, PoolSetting, choose_pool, encode_prompts, extract_features
 
 if TYPE_CHECKING:
     from bench.training.selection import WeightSelection
+
+
+SCALE_EXAMPLES = 16
+"""Training examples whose hidden states decide the scale of the learning rate."""
+LR_BY_SCALE = (
+    f"peak learning rate of AdamW for hidden states of RMS 1 and width {REFERENCE_WIDTH}; others get "
+    f"lr / RMS * {REFERENCE_WIDTH} / width"
+)
 
 
 @dataclass
@@ -29,7 +37,8 @@ class Head(GradientMethod):
 
     supports_ddp: ClassVar[bool] = False  # each question is encoded only once, so there is little work to divide
 
-    lr: PositiveFloat = param(1e-2, help="peak learning rate of AdamW", search=(1e-3, 3e-2), log=True)
+    lr: PositiveFloat = param(1.4e-2, help=LR_BY_SCALE, search=(1.4e-3, 4.2e-2), log=True)
+    pool: PoolSetting = param("auto", help=f"closed labels: {POOL_HELP}")
 
     def adapt(self, model: Any) -> Any:
         """Unfreeze the output layer for open answers.
@@ -57,6 +66,7 @@ class Head(GradientMethod):
         from torch.nn.init import zeros_
 
         self.lm_, self.data_ = lm, data
+        self.pool_ = choose_pool(lm, self.pool)
         layer = Linear(lm.model.config.get_text_config().hidden_size, len(self.labels_))
         for weight in layer.parameters():
             zeros_(weight)  # the loss is convex, so a random start has no advantage
@@ -71,14 +81,27 @@ class Head(GradientMethod):
         if self.labels_ is None:
             return super().predict(inputs)
         rows = encode_prompts(self.lm_, [self.data_.prompt(text) for text in inputs])
-        best = self.lm_.model.labels(extract_features(self.lm_, rows)).argmax(-1).tolist()
+        best = self.lm_.model.labels(extract_features(self.lm_, rows, pool=self.pool_)).argmax(-1).tolist()
         return [self.labels_[index] for index in best]
 
+    def peak_learning_rate(self, model: Any) -> float:
+        """Return the peak learning rate for hidden states of this size and width.
+
+        AdamW moves every weight by about the learning rate, so an output moves by the learning rate times the sum of
+        the absolute hidden states.
+        """
+        examples = self.data_.train[:SCALE_EXAMPLES]
+        rows = [self.lm_.encode(self.data_.prompt(example.input), "")[0] for example in examples]
+        features = extract_features(self.lm_, rows, pool=choose_pool(self.lm_, self.pool))
+        rms = float(features.square().mean().sqrt())
+        return self.lr / rms * REFERENCE_WIDTH / int(model.config.get_text_config().hidden_size)
+
     def save(self, folder: Path) -> None:
-        """Save the trained layer, and the labels of its rows."""
+        """Save the trained layer, the labels of its rows, and the pooling."""
         super().save(folder)
         if self.labels_ is not None:
-            (folder / "labels.json").write_text(json.dumps(list(self.labels_), ensure_ascii=False), "utf-8")
+            settings = {"answers": list(self.labels_), "pool": self.pool_}
+            (folder / "labels.json").write_text(json.dumps(settings, ensure_ascii=False), "utf-8")
 
     def _train_classifier(self, layer: Any, budget: Budget) -> None:
         """Train the layer; it keeps its weights of the last step or of the lowest validation loss."""
@@ -119,7 +142,8 @@ class Head(GradientMethod):
                 break
             budget.spend(steps=1, examples=len(batch), tokens=tokens)
             if new:
-                new_features = extract_features(self.lm_, [rows[index] for index in new], flop_counter=flop_counter)
+                new_rows = [rows[index] for index in new]
+                new_features = extract_features(self.lm_, new_rows, pool=self.pool_, flop_counter=flop_counter)
                 features.update(zip(new, new_features, strict=True))
             budget.flops = flop_counter.scaled_to(budget.tokens)
             states = torch.stack([features[index] for index in batch])
@@ -186,7 +210,7 @@ class _Validation:
 
         method, labels = self.method, self.method.labels_ or ()
         rows = [method.lm_.encode(method.data_.prompt(example.input), "")[0] for example in self.examples]
-        self._features = extract_features(method.lm_, rows)
+        self._features = extract_features(method.lm_, rows, pool=method.pool_)
         self._targets = torch.tensor([labels.index(example.target) for example in self.examples])
 
 

@@ -140,7 +140,7 @@ def probe_settings(artifacts: Path, folder: Path) -> dict[str, Any]:
     """Return the settings of a classifier on hidden states, with its weights' file name.
 
     The method `features` saves such a classifier. A trained classification layer is written as one: mean 0, scale 1,
-    on the last token of the last layer.
+    on the last layer.
     """
     classifier = folder / "classifier.safetensors"
     if (artifacts / "reader.json").is_file():
@@ -160,8 +160,10 @@ def probe_settings(artifacts: Path, folder: Path) -> dict[str, Any]:
     mean = weights.new_zeros(weights.shape[1])
     save_file({"mean": mean, "scale": mean + 1, "weights": weights, "bias": bias}, classifier)
     (folder / "trained.safetensors").unlink()
-    answers = json.loads((artifacts / "labels.json").read_text("utf-8"))
-    return {"layer": 1.0, "pooling": "last", "neighbors": 1, "answers": answers}
+    labels = json.loads((artifacts / "labels.json").read_text("utf-8"))
+    if isinstance(labels, list):  # artifacts of earlier versions, which read the last token of every model
+        labels = {"answers": labels, "pool": "last"}
+    return {"layer": 1.0, "pooling": labels["pool"], "neighbors": 1, "answers": labels["answers"]}
 
 
 def required_packages(script: Path) -> str:

@@ -113,14 +113,38 @@ def test_features_scaler_and_weights_come_from_training_only(lively: Checkpoint,
         ("encoder", "last", "last"),
     ],
 )
-def test_features_pool_by_default_follows_the_architecture(
-    kind: str, setting: str, pool: str, lively: Checkpoint, tmp_path: Path
+@pytest.mark.parametrize(("name", "file"), [("features", "reader.json"), ("head", "labels.json")])
+def test_frozen_method_pool_by_default_follows_the_architecture(
+    name: str, file: str, kind: str, setting: str, pool: str, lively: Checkpoint, tmp_path: Path
 ) -> None:
     base = lively if kind == "decoder" else tiny_encoder(tmp_path / "encoder")
-    method, _ = fit("features", base, separable(), BudgetLimits(epochs=1), pool=setting)
+    method, _ = fit(name, base, separable(), BudgetLimits(epochs=1), pool=setting)
     (tmp_path / "saved").mkdir()
     method.save(tmp_path / "saved")
-    assert json.loads((tmp_path / "saved" / "reader.json").read_text("utf-8"))["pool"] == pool
+    assert json.loads((tmp_path / "saved" / file).read_text("utf-8"))["pool"] == pool
+
+
+def test_head_of_an_encoder_classifies_the_mean_of_all_tokens(tmp_path: Path) -> None:
+    method, _ = fit("head", tiny_encoder(tmp_path / "encoder"), separable(), BudgetLimits(epochs=1))
+    lm = method.lm_
+    rows = [lm.encode(method.data_.prompt(text), "")[0] for text in QUESTIONS]
+    with torch.no_grad():
+        states = [lm.model.base_model(torch.tensor([row])).last_hidden_state[0].mean(0) for row in rows]
+        best = lm.model.labels(torch.stack(states).float()).argmax(-1).tolist()
+    assert method.predict(QUESTIONS) == [method.labels_[index] for index in best]
+
+
+@pytest.mark.parametrize("kind", ["decoder", "encoder"])
+def test_head_learning_rate_scales_with_hidden_states_and_width(
+    kind: str, features: Any, lively: Checkpoint, tmp_path: Path
+) -> None:
+    base, pool = (lively, "last") if kind == "decoder" else (tiny_encoder(tmp_path / "encoder"), "mean")
+    method, _ = fit("head", base, separable(), BudgetLimits(steps=1), lr=0.5)
+    lm, data = method.lm_, method.data_
+    rows = [lm.encode(data.prompt(example.input), "")[0] for example in data.train[:16]]
+    states = features.extract_features(lm, rows, pool=pool)
+    unscaled = method.peak_learning_rate(lm.model) * float(states.square().mean().sqrt()) * states.shape[1] / 256
+    assert unscaled == pytest.approx(0.5, rel=1e-4)
 
 
 @pytest.mark.parametrize("pool", ["last", "mean"])
