@@ -114,7 +114,7 @@ class Features(Method):
 
 
 def choose_pool(lm: LM, setting: PoolSetting) -> Pool:
-    """Return the pooling of a setting; `auto` is the last token of a decoder and the mean of an encoder.
+    """Return the pooling; `auto` is last for a decoder and mean for an encoder.
 
     Only the last token of a decoder has read all others. Every token of an encoder has, and its last is a mark.
     """
