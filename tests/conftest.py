@@ -223,7 +223,7 @@ def make_record() -> MakeRecord:
             "memory_source": "VmHWM",
             "parameters": {"total": 90_000, "trainable": 4_000, "saved": 4_000},
             "budget_usage": {
-                "train_size": 9,
+                "train_size": spec["budget"].get("examples") or 9,
                 "examples": 9,
                 "epochs": 1,
                 "steps": 1,

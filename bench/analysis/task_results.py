@@ -11,13 +11,15 @@ from functools import cached_property
 
 from bench.analysis import comparison
 from bench.analysis.comparison import Comparison, MethodResult
+from bench.analysis.run_sets import TRAINING_SIZE_TERM, RunSet, divide_by_terms
 from bench.analysis.summary import MethodSummary, summarize_methods
 from bench.errors import UserError
 from bench.records import Record, comparability
 
 MAX_SLUG_CHARS = 60
 """Longer titles are cut in file names, which have at most 255 bytes."""
-TRAINING_SIZE_TERM = "budget.examples"
+NEWEST, ALL = "newest", "all"
+"""Values of `--terms` beside the id of a set."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,12 @@ class TaskResults:
     """Records of the largest training size, which are the ones compared."""
     records_by_size: dict[int, tuple[Record, ...]]
     """All records by number of training examples, ascending; empty if all have the same size."""
+    run_set: RunSet
+    """The runs of these results."""
+    other_sets: tuple[RunSet, ...] = ()
+    """Runs of the same task and model with other comparison terms that are not shown, the newest first."""
+    terms_label: str = ""
+    """Terms in which these runs differ from others of the task and model; empty for the newest runs by default."""
 
     @property
     def task(self) -> str:
@@ -43,13 +51,13 @@ class TaskResults:
 
     @property
     def title(self) -> str:
-        """Names of the task and the model."""
-        return f"{self.task} · {self.model}"
+        """Names of the task and the model, and the terms of the runs where several sets can be shown."""
+        return " · ".join(filter(None, [self.task, self.model, self.terms_label]))
 
     @property
     def slug(self) -> str:
         """The title for file names and URLs, with a digest if it had to be changed."""
-        names = f"{self.task}-{self.model}"
+        names = "-".join(filter(None, [self.task, self.model, self.terms_label]))
         fitting = re.sub(r"[^\w.-]+", "-", names)[:MAX_SLUG_CHARS]
         is_changed = fitting != names.replace(" ", "-")
         return f"{fitting}-{hashlib.sha256(names.encode()).hexdigest()[:6]}" if is_changed else fitting
@@ -90,69 +98,71 @@ class TaskResults:
         return summaries
 
 
-def group_by_task(records: Sequence[Record]) -> list[TaskResults]:
+def group_by_task(records: Sequence[Record], terms: str = NEWEST) -> list[TaskResults]:
     """Group records by task and model, in the order of their first records.
 
+    Runs of one task and model that differ in more than the training size are not compared. One set of runs with equal
+    terms is chosen, and the results name the others.
+
+    Args:
+        records: The records.
+        terms: `newest` for the newest runs of each task and model, `all` for results of every set, or the id of a set;
+            tasks without that set have their newest runs.
+
     Raises:
-        UserError: If records of one task and model were made under terms that differ in more than the training size,
-            or if they are of two versions of a task.
+        UserError: If no set has the id, or if runs with equal terms answered different questions.
     """
     groups: dict[tuple[str, str], list[Record]] = defaultdict(list)
     for record in records:
         groups[record.spec.task.name, record.spec.base.sha256].append(record)
     names = [(group[0].spec.task.name, group[0].spec.base.name) for group in groups.values()]
     counts = Counter(names)
-    return [
-        _task_results(group, shared_name=counts[name] > 1) for group, name in zip(groups.values(), names, strict=True)
-    ]
+    sets_by_group = [divide_by_terms(group) for group in groups.values()]
+    if terms not in (NEWEST, ALL):
+        _require_id(terms, sets_by_group)
+    results = []
+    for sets, name in zip(sets_by_group, names, strict=True):
+        base = sets[0].spec.base
+        # Another model of the task may have the same name; part of the digest then tells them apart.
+        model = f"{base.name} {base.sha256[:6]}" if counts[name] > 1 else base.name
+        chosen = sets if terms == ALL else [next((run_set for run_set in sets if run_set.id == terms), sets[0])]
+        has_label = len(sets) > 1 and (terms == ALL or chosen[0].id == terms)
+        results += [_task_results(model, run_set, sets, terms == ALL, has_label) for run_set in chosen]
+    return results
 
 
-def _task_results(group: list[Record], shared_name: bool) -> TaskResults:
-    """Return the results of one task and model.
-
-    Args:
-        group: Records of the task and model.
-        shared_name: True if another model of the task has the same name; the label then has part of the digest.
-    """
-    comparability.require_comparable(group, but=(TRAINING_SIZE_TERM,))
-    base = group[0].spec.base
-    model = f"{base.name} {base.sha256[:6]}" if shared_name else base.name
-    records_by_budget: dict[int | None, list[Record]] = defaultdict(list)
-    for record in group:
-        records_by_budget[record.spec.budget.examples].append(record)
-    if len(records_by_budget) == 1:
-        return TaskResults(model, tuple(group), {})
-    records_by_size: dict[int, tuple[Record, ...]] = {}
-    for examples, records in records_by_budget.items():
-        size = examples or _all_examples(records)
-        if size in records_by_size:
-            raise UserError(
-                f"runs on all {size} examples and runs with the budget examples={size} are the same runs twice",
-                location=f"{records_by_size[size][0].id} and {records[0].id}",
-                hint="report on one of the two: move the others out of the folder",
-            )
-        records_by_size[size] = tuple(records)
-    ascending = {size: records_by_size[size] for size in sorted(records_by_size)}
-    return TaskResults(model, next(reversed(ascending.values())), ascending)
+def _require_id(terms: str, sets_by_group: Sequence[Sequence[RunSet]]) -> None:
+    """Raise `UserError` if no set has the id."""
+    descriptions = {
+        run_set.id: f"{run_set.id} ({run_set.spec.task.name}, {run_set.spec.base.name}, "
+        f"{_terms_label(run_set, sets) or comparability.term_texts(run_set.spec)['budget']})"
+        for sets in sets_by_group
+        for run_set in sets
+    }
+    if terms not in descriptions:
+        raise UserError(
+            f"--terms {terms}: no runs with these terms",
+            hint=f"--terms {NEWEST}, --terms {ALL}, or one of: {', '.join(descriptions.values())}",
+        )
 
 
-def _all_examples(records: Sequence[Record]) -> int:
-    """Return the number of training examples of runs without a limit.
+def _terms_label(run_set: RunSet, sets: Sequence[RunSet]) -> str:
+    """Return the terms of a set that differ between the sets, e.g. `quick, bfloat16`."""
+    texts = comparability.term_texts(run_set.spec)
+    differing = {name for other in sets for name in comparability.differing_terms(run_set.spec, other.spec)}
+    return ", ".join(text for name, text in texts.items() if name in differing)
 
-    Any run that trained has recorded it.
 
-    Records of early versions lack the number. It then follows from examples and epochs, most exactly for the run with
-    the most epochs, because epochs are rounded.
-    """
-    usages = [record.cost.budget_usage for record in records if record.cost and record.cost.budget_usage]
-    for usage in usages:
-        if usage.train_size:
-            return usage.train_size
-    longest = max(usages, key=lambda usage: usage.epochs, default=None)
-    if longest and longest.epochs:
-        return round(longest.examples / longest.epochs)
-    raise UserError(
-        "the number of all training examples is unknown: no run without a limit of examples recorded it",
-        location=records[0].id,
-        hint="report on these records separately, or run one of the methods again with --force",
+def _task_results(
+    model: str, run_set: RunSet, sets: Sequence[RunSet], all_are_shown: bool, has_label: bool
+) -> TaskResults:
+    """Return the results of one set of runs of a task and model."""
+    comparability.require_comparable(run_set.records, but=(TRAINING_SIZE_TERM,))
+    return TaskResults(
+        model=model,
+        records=run_set.compared_records,
+        records_by_size=dict(zip(run_set.sizes, run_set.records_by_limit.values(), strict=False)),
+        run_set=run_set,
+        other_sets=() if all_are_shown else tuple(other for other in sets if other.id != run_set.id),
+        terms_label=_terms_label(run_set, sets) if has_label else "",
     )

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from bench.cli.options import RESULTS, Format, FormatOption, Language, RecordPaths
+from bench.cli.options import RESULTS, Format, FormatOption, Language, RecordPaths, Terms, read_command
 from bench.cli.terminal import print_json
 
 
@@ -20,6 +20,7 @@ def command(
     ] = None,
     queries: Annotated[int, typer.Option(min=1, help="Expected number of queries, for the total cost.")] = 10_000,
     tolerance: Annotated[float, typer.Option(min=0, max=1, help="Score difference treated as equal.")] = 0.02,
+    terms: Terms = "newest",
     lang: Language = "en",
     format: FormatOption = Format.table,
 ) -> None:
@@ -31,27 +32,28 @@ def command(
     from bench.analysis import advice, task_results
     from bench.analysis.constraints import Constraints
     from bench.records import read_records
-    from bench.report import advice_text
+    from bench.report import advice_text, terms_text
 
     translate = i18n.translator(i18n.require_language(lang))
     constraints = Constraints.parse(
         max_memory, max_train_time, max_latency, min_score or [], queries=queries, tolerance=tolerance
     )
     advised = []
-    for section in task_results.group_by_task(read_records(results or [RESULTS])):
+    for section in task_results.group_by_task(read_records(results or [RESULTS]), terms):
         section_advice = advice.advise(section, constraints, translate)
         sentences = advice_text.advice_sentences(section_advice, section, constraints, translate)
-        advised.append((section.title, section_advice, sentences))
+        advised.append((section, section_advice, sentences))
     if format is Format.json:
         document = [
-            section_advice.model_dump(mode="json") | {"sentences": sentences}
-            for _, section_advice, sentences in advised
+            section_advice.model_dump(mode="json") | {"sentences": sentences, "terms": terms_text.terms_json(section)}
+            for section, section_advice, sentences in advised
         ]
         print_json(document)
         return
     from bench.cli.console import PlainConsole
 
     console = PlainConsole()
-    for title, section_advice, sentences in advised:
-        console.print(advice_text.candidates_table(title, section_advice, translate))
+    for section, section_advice, sentences in advised:
+        console.print(advice_text.candidates_table(section.title, section_advice, translate))
         console.print_sentences([*sentences, *advice_text.excluded_sentences(section_advice, translate)])
+        console.print_sentences(terms_text.terms_sentences(section, read_command("advise", results), translate))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import shlex
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -37,7 +38,15 @@ RecordName = Annotated[str, typer.Argument(help="Record file, or the id of a rec
 TaskPlace = Annotated[str | None, typer.Option("--task", help="Task of the run if it has moved, e.g. ./mytask.")]
 ModelPlace = Annotated[str | None, typer.Option("--model", help="Base model of the run if it has moved.")]
 MethodPlace = Annotated[str | None, typer.Option("--method", help="Method of the run if it has moved, e.g. ./mine.py.")]
+Terms = Annotated[
+    str, typer.Option("--terms", help="Runs to show where settings differ: newest, all, or an id from the report.")
+]
 Language = Annotated[str, typer.Option("--lang", help="Output language: en or ko.")]
+
+
+def read_command(name: str, paths: list[Path] | None) -> str:
+    """Return the command line that reads the same records again."""
+    return shlex.join(["bench", name, *map(str, paths or [])])
 
 
 def check_writable(out: Path) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bench.cli.options import RESULTS, Language, RecordPaths, check_writable
+from bench.cli.options import RESULTS, Language, RecordPaths, Terms, check_writable, read_command
 from bench.errors import UserError
 
 if TYPE_CHECKING:
@@ -17,12 +17,14 @@ if TYPE_CHECKING:
 def command(
     results: RecordPaths = None,
     out: Annotated[Path, typer.Option(help="Folder for the report.")] = Path("reports/latest"),
+    terms: Terms = "newest",
     lang: Language = "en",
 ) -> None:
     """Write a report: an offline HTML page, Markdown, CSV, Parquet and plots.
 
-    Records of the same task and model must share all settings except the method,
-    the seed and the training size.
+    Runs of the same task and model are compared if they share all settings except
+    the method, the seed and the training size. If some do not, the newest are
+    shown, and the page names the others and the command that shows them.
 
     Exit code: 0 done; 2 invalid input.
     """
@@ -30,12 +32,18 @@ def command(
     from bench.analysis import task_results
     from bench.records import read_records
 
-    i18n.require_language(lang)
-    sections = task_results.group_by_task(read_records(results or [RESULTS]))
+    translate = i18n.translator(i18n.require_language(lang))
+    sections = task_results.group_by_task(read_records(results or [RESULTS]), terms)
     check_writable(out)
-    from bench.report import pages
+    from bench.cli.console import PlainConsole
+    from bench.report import pages, terms_text
 
-    pages.write_report(sections, out, lang, load_questions)
+    show_command = read_command("report", results)
+    pages.write_report(sections, out, lang, load_questions, show_command)
+    console = PlainConsole(stderr=True)
+    for section in sections:
+        sentences = terms_text.terms_sentences(section, show_command, translate)
+        console.print_sentences([f"{section.title}: {sentence}" for sentence in sentences[:1]] + sentences[1:])
     print(out / "index.html")
 
 

@@ -16,14 +16,9 @@ from pydantic import ValidationError
 from bench.errors import UserError, did_you_mean
 from bench.method import BudgetExhausted, ProgressCallback
 from bench.records import BudgetLimits, BudgetUsage
+from bench.records.budget_text import PRESETS
 from bench.units import parse_bytes
 
-PRESETS = {
-    "ci": BudgetLimits(examples=128, epochs=1),
-    "quick": BudgetLimits(examples=200, epochs=1),
-    "standard": BudgetLimits(epochs=3),
-    "tuned": BudgetLimits(epochs=3, trials=8),
-}
 RECENT_STEPS = 8
 """Step durations that decide if another step ends in time."""
 LIMIT_NAMES = list(BudgetLimits.model_fields)

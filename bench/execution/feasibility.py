@@ -26,7 +26,6 @@ from transformers import (
 
 from bench import hub, registry
 from bench.errors import UserError
-from bench.execution import budget
 from bench.measurement import environment, memory_estimate
 from bench.measurement.device import check_device
 from bench.measurement.meter import MIB
@@ -36,6 +35,7 @@ from bench.modeling.chat_template import ChatTemplate
 from bench.modeling.encoder import Encoder
 from bench.modeling.loaded_model import ENCODING_BATCH_SIZE
 from bench.records import BudgetLimits, Decoding, PromptSpec
+from bench.records.budget_text import PRESETS
 from bench.training.micro_batch import RESERVE_BYTES
 
 
@@ -144,7 +144,7 @@ def survey_model(
     Raises:
         UserError: A run would reject the model or the device.
     """
-    limits = limits or budget.PRESETS["standard"]
+    limits = limits or PRESETS["standard"]
     check_device(device)
     folder = registry.find_model(model_ref)
     checkpoint.check_model_folder(folder)
@@ -222,7 +222,7 @@ def estimate_memory_needs(
     """
     estimators = DECODER_ESTIMATORS if lm.can_generate else ENCODER_ESTIMATORS
     for name, estimate in estimators.items():
-        ladder = estimate(registry.find_method(name)(), lm, tokens, batch or budget.PRESETS["standard"].batch)
+        ladder = estimate(registry.find_method(name)(), lm, tokens, batch or PRESETS["standard"].batch)
         need = memory_need(name, ladder, free_bytes, library_bytes, shrinks=shrinks)
         if not need.fits and not shrinks:
             limit = suggested_limit(free_bytes + library_bytes) - library_bytes

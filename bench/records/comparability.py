@@ -6,6 +6,7 @@ from collections.abc import Container, Iterator, Sequence
 from typing import Any
 
 from bench.errors import UserError
+from bench.records.budget_text import format_budget
 from bench.records.record import Env, Record
 from bench.records.spec import Spec
 
@@ -19,6 +20,28 @@ def comparison_terms(spec: Spec) -> dict[str, Any]:
     # The same task or model may lie in different places.
     del terms["task"]["ref"], terms["base"]["ref"], terms["base"]["revision"]
     return dict(_flatten(terms, ""))
+
+
+def term_texts(spec: Spec) -> dict[str, str]:
+    """Return the comparison terms of a run as texts by dotted name.
+
+    The limits of the budget are one text, as `--budget` takes it; the tokens of an answer that follow from it are left
+    out.
+    """
+    terms = {name: value for name, value in comparison_terms(spec).items() if not name.startswith("budget.")}
+    if spec.budget.new_tokens:
+        del terms["decoding.max_new_tokens"]
+    return {"budget": format_budget(spec.budget)} | {name: _format_value(value) for name, value in terms.items()}
+
+
+def differing_terms(first: Spec, second: Spec) -> dict[str, tuple[str, str]]:
+    """Return the comparison terms that differ between two runs, with both texts, by dotted name."""
+    first_texts, second_texts = term_texts(first), term_texts(second)
+    return {
+        name: (first_texts[name], second_texts[name])
+        for name in first_texts
+        if name in second_texts and first_texts[name] != second_texts[name]
+    }
 
 
 def require_comparable(records: Sequence[Record], but: Container[str] = ()) -> None:

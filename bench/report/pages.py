@@ -65,6 +65,7 @@ class ReportWriter:
         translate: Translates a sentence and fills in its values.
         load_questions: Returns the test questions of a run.
         templates: The Jinja environment.
+        show_command: Command that writes this report, without options.
     """
 
     results: Sequence[TaskResults]
@@ -72,6 +73,7 @@ class ReportWriter:
     translate: Translate
     load_questions: LoadQuestions
     templates: Environment
+    show_command: str
 
     def write_file(self, template: str, file: str, **values: Any) -> None:
         """Render a template into a file of the report."""
@@ -93,7 +95,7 @@ class ReportWriter:
     def view(self, task_results: TaskResults, pictures: list[Picture], max_seeds: int | None = None) -> SectionView:
         """Return the view model of one task."""
         questions = self.load_questions(task_results.records[0].spec)
-        return SectionView(task_results, pictures, questions, self.translate, max_seeds)
+        return SectionView(task_results, pictures, questions, self.translate, max_seeds, self.show_command)
 
     def render(self, view: SectionView) -> RenderedSection:
         """Render a section as HTML and as Markdown."""
@@ -154,6 +156,7 @@ def write_report(
     out: Path,
     language: str = "en",
     load_questions: LoadQuestions = lambda spec: {},
+    show_command: str = "bench report",
 ) -> None:
     """Write a report into a folder, with one process per core.
 
@@ -165,9 +168,10 @@ def write_report(
         out: Folder of the report; it is created.
         language: Language of the pages, "en" or "ko".
         load_questions: Returns the text of the test questions of a run by their ids.
+        show_command: Command that writes this report, without options.
     """
     translate = translator(language)
-    writer = ReportWriter(results, out, translate, load_questions, _load_templates(translate, language))
+    writer = ReportWriter(results, out, translate, load_questions, _load_templates(translate, language), show_command)
     (out / "plots").mkdir(parents=True, exist_ok=True)
     workers = available_cores()
     with ProcessPoolExecutor(workers, get_context("fork"), _start_worker, (writer,)) as pool:
@@ -262,6 +266,7 @@ def _csv_rows(task_results: TaskResults) -> list[CsvRow]:
         intervals = {result.key: result.interval for result in results}
         for summary in summarize_methods(records):
             row: CsvRow = {"task": task_results.task, "model": records[0].spec.base.ref}
+            row["terms"] = task_results.run_set.id
             row |= summary.model_dump(exclude={"scores", "params", "seeds"})
             row |= {"params": json.dumps(summary.params), "seeds": " ".join(map(str, summary.seeds))}
             if summary.status == "ok":

@@ -17,7 +17,7 @@ from bench.analysis.summary import MethodSummary
 from bench.analysis.task_results import TaskResults
 from bench.i18n import Translate, format_duration
 from bench.records import Phase, Record, Sample
-from bench.report import advice_text, caveats, findings
+from bench.report import advice_text, caveats, findings, terms_text
 from bench.report.columns import TableColumn, build_columns
 
 NUM_SAMPLES = 10
@@ -53,6 +53,7 @@ class SectionView:
         questions: Text of each test question by its id; empty if the task is not available.
         translate: Translates a sentence and fills in its values.
         max_seeds: Runs of each method whose answers are shown; None shows all.
+        show_command: Command that writes the page, without options.
     """
 
     task_results: TaskResults
@@ -60,6 +61,7 @@ class SectionView:
     questions: dict[str, str]
     translate: Translate
     max_seeds: int | None = None
+    show_command: str = "bench report"
 
     @cached_property
     def advice(self) -> Advice:
@@ -81,6 +83,11 @@ class SectionView:
         """Everything that limits what the table says."""
         records, translate = self.task_results.records, self.translate
         return [*caveats.list_caveats(self.task_results, translate), *caveats.describe_energy(records, translate)]
+
+    @cached_property
+    def terms_sentences(self) -> list[str]:
+        """The runs that are compared, and those that are not because their settings differ."""
+        return terms_text.terms_sentences(self.task_results, self.show_command, self.translate)
 
     @cached_property
     def columns(self) -> list[TableColumn]:

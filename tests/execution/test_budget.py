@@ -10,9 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.errors import UserError
-from bench.execution.budget import PRESETS, RECENT_STEPS, BudgetTracker, parse_budget
+from bench.execution.budget import RECENT_STEPS, BudgetTracker, parse_budget
 from bench.method import BudgetExhausted, ProgressState
 from bench.records import BudgetLimits
+from bench.records.budget_text import PRESETS, format_budget
 
 LIMIT = st.none() | st.integers(1, 40)
 # Every valid budget limits steps or epochs.
@@ -26,6 +27,14 @@ SPENDINGS = st.lists(
 
 def used(budget: BudgetTracker) -> tuple[int, int, int]:
     return budget.steps, budget.examples, budget.tokens
+
+
+@pytest.mark.parametrize(
+    "text",
+    [*PRESETS, "standard,epochs=5", "quick,batch=8", "standard,examples=300", "standard,seconds=90", "tuned,steps=7"],
+)
+def test_format_budget_gives_the_text_that_is_parsed(text: str) -> None:
+    assert format_budget(parse_budget(text)) == text
 
 
 @pytest.mark.parametrize("name", PRESETS)
