@@ -7,6 +7,7 @@ a terminal shows, and markup could change a page.
 from __future__ import annotations
 
 import re
+import shlex
 from typing import Any
 
 CONTROL_CHARS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -38,6 +39,11 @@ def clean_line(text: str) -> str:
 def clean_workflow_output(text: str) -> str:
     """Return terminal output in which no line is a command to GitHub Actions."""
     return WORKFLOW_COMMAND.sub(lambda match: f"{match[1]}\\u003a" if match[1] is not None else "#\\u0023", text)
+
+
+def quote_word(text: str) -> str:
+    """Return a word of a command line, in quotes only if a shell needs them."""
+    return text if re.fullmatch(r"[\w.,:/@%+=-]+", text) else shlex.quote(text)
 
 
 def escape_markdown(text: str) -> str:

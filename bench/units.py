@@ -29,6 +29,11 @@ def parse_seconds(text: str) -> float:
     return _parse_amount(text, SECONDS_PER_UNIT, "not a time such as 200ms, 90s, 10min or 2h")
 
 
+def count(number: int, noun: str) -> str:
+    """Return a number with its noun, e.g. `1 row` or `1,200 rows`."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
 def format_score(value: float | None) -> str:
     """Format a score or a fraction with three decimals: `0.875`."""
     return UNMEASURED if value is None else f"{value:.3f}"

@@ -53,7 +53,7 @@ class RunSet:
 
 
 def divide_by_terms(records: Sequence[Record]) -> list[RunSet]:
-    """Divide runs of one task and model into sets with equal comparison terms, the newest first.
+    """Divide runs of one task and model into sets with equal terms, the newest first.
 
     Of sets without a start the one with more runs comes first.
     """
@@ -67,7 +67,7 @@ def divide_by_terms(records: Sequence[Record]) -> list[RunSet]:
 
 
 def _divide_by_size(records: Sequence[Record], terms: str) -> list[RunSet]:
-    """Return one set with every training size; runs that would repeat a size are sets of their own.
+    """Return a set with every training size, and sets of runs that would repeat one.
 
     Two limits give the same size if one of them is not below the number of all examples. The newer runs are kept
     together then. Runs without a limit whose number of examples is unknown are a set of their own too.
@@ -91,7 +91,7 @@ def _divide_by_size(records: Sequence[Record], terms: str) -> list[RunSet]:
 
 
 def _num_examples(limit: int | None, records: Iterable[Record]) -> int | None:
-    """Return the number of training examples of runs with a limit; None if no run without a limit recorded it.
+    """Return the number of training examples of runs with one limit; None if unknown.
 
     Any run that trained has recorded the number of examples that it was given. Records of early versions lack it; it
     then follows from examples and epochs, most exactly for the run with the most epochs, because epochs are rounded.

@@ -51,7 +51,7 @@ class TaskResults:
 
     @property
     def title(self) -> str:
-        """Names of the task and the model, and the terms of the runs where several sets can be shown."""
+        """Names of the task and the model, and terms that distinguish sections."""
         return " · ".join(filter(None, [self.task, self.model, self.terms_label]))
 
     @property

@@ -34,10 +34,13 @@ def method_command(name: Annotated[str, typer.Argument(help="Name of the method,
 def task_command(
     name: Annotated[str, typer.Argument(help="Task name or folder to create, e.g. mytask.")],
     source: Annotated[
-        str, typer.Option("--from", help="Rows: a jsonl, json, csv, tsv or parquet file, or hf:NAME@revision.")
+        str, typer.Option("--from", help="Rows: a csv, tsv, xlsx, jsonl, json or parquet file, or hf:NAME@revision.")
     ],
     input: Annotated[str | None, typer.Option(help="Column of the question, e.g. question.")] = None,
     target: Annotated[str | None, typer.Option(help="Column of the correct answer, e.g. answer.")] = None,
+    sheet: Annotated[
+        str | None, typer.Option(help="Sheet of an xlsx file, e.g. Sheet2.", show_default="first with rows")
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Random seed of the split.")] = 0,
     model: Annotated[str, typer.Option(help="Model whose tokenizer counts answer tokens.")] = "bookworm",
     drop_leaks: Annotated[
@@ -59,13 +62,13 @@ def task_command(
     model_folder = registry.find_model(model)
     checkpoint.check_model_folder(model_folder)
     if Path(source).is_dir():
-        if not drop_leaks or input or target:
+        if not drop_leaks or input or target or sheet:
             hint = f"copy it without leaks: bench new task {name} --from {source} --drop-leaks"
             raise UserError(f"--from {source} is a folder, not a file of rows", hint=hint)
         draft = task_builder.copy_without_leaks(Path(source), folder.name)
     else:
         tokenize = checkpoint.load_tokenizer(model_folder)
-        rows = readers.read_source(source, input, target)
+        rows = readers.read_source(source, input, target, sheet)
         context = checkpoint.context_length(model_folder)
         draft = task_builder.build_task(rows, folder.name, lambda text: len(tokenize(text, False)), seed, context)
         if drop_leaks:

@@ -11,18 +11,22 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from bench import hub
+from bench.data import known_columns
 from bench.data.conversations import is_conversation, read_conversation, read_prompt, scalar_text
-from bench.data.files import LocatedRow, describe_columns, read_file
+from bench.data.files import describe_columns, read_file
+from bench.data.tables import FileRows
 from bench.data.text import clean_text, excerpt, match_key
 from bench.errors import UserError, did_you_mean
+from bench.escape import quote_word
+from bench.units import count
 
-KNOWN_COLUMNS = (("question", "answer"), ("prompt", "completion"), ("input", "target"), ("text", "label"))
 CONVERSATION_COLUMNS = {
     "messages": "messages",
     "conversations": "conversations (ShareGPT)",
     "conversation": "conversation",
     "contents": "contents (Gemini)",
 }
+MAX_LOCATIONS = 3
 SYSTEM_COLUMNS = ("system", "systemInstruction", "system_instruction")
 
 
@@ -43,6 +47,8 @@ class RowFormat(NamedTuple):
     required: tuple[str, ...]
     """Columns that every row must have."""
     unpack: Callable[[dict[str, Any]], RowTexts]
+    uses_only_required: bool = False
+    """True if no other column is read."""
 
 
 @dataclass(frozen=True)
@@ -66,41 +72,89 @@ class RowSource:
     """The instruction, if all rows have the same one."""
     num_converted: int = 0
     """Numbers and truth values that were read as text."""
+    notes: tuple[str, ...] = ()
+    """Notes on how the file was read and on rows that were left out."""
 
 
-def read_source(text: str, input: str | None = None, target: str | None = None) -> RowSource:
+class EmptyValueError(UserError):
+    """A row has no text where one is needed; such rows are left out and counted."""
+
+
+def read_source(text: str, input: str | None = None, target: str | None = None, sheet: str | None = None) -> RowSource:
     """Read the rows of a file or of a hub data set.
 
+    Rows without an input or a target are left out, and a note counts them.
+
     Args:
-        text: A `.jsonl`, `.json`, `.csv`, `.tsv` or `.parquet` file, or `hf:NAME[@revision]`.
+        text: A `.jsonl`, `.json`, `.csv`, `.tsv`, `.xlsx` or `.parquet` file, or `hf:NAME[@revision]`.
         input: Column of the input; None if the format is to be recognized by its keys.
         target: Column of the target; None likewise.
+        sheet: Sheet of a workbook; None for the first one with rows.
 
     Raises:
-        UserError: If the source cannot be read, its format is unknown, or a row has no text where one is needed.
+        UserError: If the source cannot be read, its format is unknown, or a row has another format than the first.
     """
-    rows = list(_read_hub(text.removeprefix("hf:")) if text.startswith("hf:") else read_file(Path(text)))
-    if not rows:
+    content = _read_content(text, input, target, sheet)
+    if not content.rows:
         raise UserError(f"{text}: no rows", hint="write one example per row, with input and answer, below the head")
-    row_format = _recognize_format(rows[0][1], text, input, target)
+    row_format = _recognize_format(content.rows[0][1], text, input, target)
     converted = Counter[str]()
     source_rows: list[SourceRow] = []
     instructions: list[str | None] = []
-    for location, row in rows:
+    empty: list[EmptyValueError] = []
+    for location, row in content.rows:
         try:
             source_row, instruction = _read_row(row, row_format, location, converted)
+        except EmptyValueError as error:
+            empty.append(EmptyValueError(error.message, location=location, hint=error.hint))
+            continue
         except UserError as error:
             raise UserError(error.message, location=error.location or location, hint=error.hint) from None
         source_rows.append(source_row)
         instructions.append(instruction)
+    if not source_rows:
+        raise UserError(empty[0].message, location=empty[0].location, hint=empty[0].hint)
+    notes = (*content.notes, *_describe_unused_columns(content.rows[0][1], row_format), *_describe_empty_rows(empty))
     if len(set(instructions)) == 1:
-        return RowSource(row_format.name, tuple(source_rows), instructions[0], converted.total())
+        return RowSource(row_format.name, tuple(source_rows), instructions[0], converted.total(), notes)
     # Instructions that differ between rows are part of the question.
     source_rows = [
         replace(row, input="\n".join(filter(None, [instruction, row.input])))
         for row, instruction in zip(source_rows, instructions, strict=True)
     ]
-    return RowSource(row_format.name, tuple(source_rows), None, converted.total())
+    return RowSource(row_format.name, tuple(source_rows), None, converted.total(), notes)
+
+
+def _read_content(text: str, input: str | None, target: str | None, sheet: str | None) -> FileRows:
+    """Return the rows of a file or of a hub data set."""
+    if text.startswith("hf:"):
+        return FileRows(list(_read_hub(text.removeprefix("hf:"))), [])
+
+    def is_head(names: Sequence[str]) -> bool:
+        if input or target:
+            return {input or "input", target or "target"} <= set(names)
+        return known_columns.is_head(names) or any(name in names for name in CONVERSATION_COLUMNS)
+
+    return read_file(Path(text), is_head, sheet)
+
+
+def _describe_unused_columns(row: dict[str, Any], row_format: RowFormat) -> list[str]:
+    """Return a note on the columns that are not read; empty if all are."""
+    used = {name.split(".")[0] for name in row_format.required} | {*row_format.required}
+    unused = {name: None for name in row if name.strip() and name not in used}
+    return [f"columns not used: {describe_columns(unused)}"] if unused and row_format.uses_only_required else []
+
+
+def _describe_empty_rows(empty: Sequence[EmptyValueError]) -> list[str]:
+    """Return a note for each kind of empty value: the number of rows, and examples."""
+    locations: dict[str, list[str]] = defaultdict(list)
+    for error in empty:
+        locations[error.message].append(Path(error.location or "").name)
+    return [
+        f"{count(len(places), 'row')} left out because {problem}: {', '.join(places[:MAX_LOCATIONS])}"
+        + (f" and {len(places) - MAX_LOCATIONS} more" if len(places) > MAX_LOCATIONS else "")
+        for problem, places in locations.items()
+    ]
 
 
 def _read_row(
@@ -132,7 +186,7 @@ def _read_text(name: str, value: Any, converted: Counter[str]) -> str:
     """Return a value as text; refuse empty values, and values other than texts and numbers."""
     text = scalar_text(value)
     if value is None or (isinstance(value, float) and math.isnan(value)) or (text is not None and not clean_text(text)):
-        raise UserError(f"the {name} is empty", hint="fill it in, or remove the row")
+        raise EmptyValueError(f"the {name} is empty", hint="fill it in, or remove the row")
     if text is None:
         raise UserError(
             f"the {name} is a value of type {type(value).__name__}, not a text: {excerpt(str(value))}",
@@ -193,15 +247,24 @@ def _recognize_format(row: dict[str, Any], text: str, input: str | None, target:
         return RowFormat(", ".join(required), required, _unpack_preference)
     if {"instruction", "output"} <= set(row):
         return RowFormat("instruction, input → output", ("instruction", "output"), _unpack_instruction)
-    for columns in KNOWN_COLUMNS:
-        if {*columns} <= set(row):
-            if "completion" in columns and str(row.get("label")).lower() in ("true", "false"):
-                problem = f"{text}: the column 'label' rates the completions, so those with false are no answers"
-                raise UserError(problem, hint="keep the rows with true, and remove the column")
-            return _pair_format(*columns)
+    pairs = known_columns.find_pairs(list(map(str, row)))
+    if len(pairs) == 1:
+        columns = pairs[0]
+        if "completion" in columns and str(row.get("label")).lower() in ("true", "false"):
+            problem = f"{text}: the column 'label' rates the completions, so those with false are no answers"
+            raise UserError(problem, hint="keep the rows with true, and remove the column")
+        return _pair_format(*columns)
+    if pairs:
+        options = " or ".join(
+            f"--input {quote_word(input)} --target {quote_word(target)}" for input, target in pairs[:4]
+        )
+        raise UserError(
+            f"{text}: several columns may be the input or the target: {describe_columns(row)}",
+            hint=f"choose: {options}",
+        )
     raise UserError(
         f"{text}: input and target columns are not known; its columns are {describe_columns(row)}",
-        hint="name them: --input COLUMN --target COLUMN",
+        hint="name them: --input COLUMN --target COLUMN; if these are no names, write a line above: input,target",
     )
 
 
@@ -215,7 +278,7 @@ def _pair_format(input: str, target: str) -> RowFormat:
             prompt, instruction = _prompt_text(prompt)
         return RowTexts(prompt, _answer_text(answer) if is_conversation(answer) else answer, instruction)
 
-    return RowFormat(f"{input} → {target}", (input, target), unpack)
+    return RowFormat(f"{input} → {target}", (input, target), unpack, uses_only_required=True)
 
 
 def _prompt_text(turns: Any) -> tuple[str, str | None]:
@@ -268,7 +331,7 @@ def _unpack_instruction(row: dict[str, Any]) -> RowTexts:
     return RowTexts(text, row["output"], instruction)
 
 
-def _read_hub(text: str) -> Iterator[LocatedRow]:
+def _read_hub(text: str) -> Iterator[tuple[str, dict[str, Any]]]:
     name, _, revision = text.partition("@")
     (table,) = hub.fetch_dataset(name, None, revision or None, ["train"])
     class_names = {column: getattr(feature, "names", None) for column, feature in table.features.items()}

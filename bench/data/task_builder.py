@@ -19,6 +19,7 @@ from bench.data.text import excerpt, match_key
 from bench.errors import UserError
 from bench.task import SPLITS, load_task
 from bench.task_card import check_task_name, read_card
+from bench.units import count
 
 MIN_QUESTIONS = 30
 MAX_TEST_ROWS, MAX_VALIDATION_ROWS = 500, 200
@@ -26,6 +27,12 @@ MAX_LABELS = 20
 MIN_ROWS_PER_LABEL = 5
 ANSWER_LENGTH_FACTOR = 1.25
 """Tokens allowed for an answer, as a multiple of the longest expected answer."""
+HTML = re.compile(
+    r"</?(?:a|b|body|blockquote|br|code|div|em|font|h[1-6]|hr|html|i|img|li|ol|p|pre|script|span|strong|style|table|tbody|td|th|tr"
+    r"|u|ul)(?:\s[^<>]*)?/?>|&(?:nbsp|lt|gt|amp|quot|apos|#\d+|#x[0-9a-f]+);",
+    re.IGNORECASE,
+)
+"""Tags and entities of HTML, as exports of web pages and mails have them."""
 HANGUL = re.compile(r"[가-힣]")
 
 
@@ -125,7 +132,25 @@ def build_task(
     splits = _draw_splits(rows, seed, is_closed)
     kind = f"closed answers: {len(labels)} labels" if labels else "open answers"
     card = {key: value for key, value in card.items() if value is not None}
-    return TaskDraft(card, splits, [f"format: {source.shape}", kind, *notes])
+    return TaskDraft(card, splits, [f"format: {source.shape}", kind, *source.notes, *notes, *_markup_notes(rows)])
+
+
+def _markup_notes(rows: Sequence[SourceRow]) -> list[str]:
+    """Return a warning if texts contain HTML, with the number of rows and examples."""
+    markup = [HTML.findall("\n".join([row.input, *row.targets])) for row in rows]
+    num_rows = sum(map(bool, markup))
+    if not num_rows:
+        return []
+    tags = Counter(
+        tag if tag.startswith("&") else f"<{tag.strip('<>/ ').split()[0].rstrip('/').lower()}>"
+        for row in markup
+        for tag in set(row)
+    )
+    examples = ", ".join(tag for tag, _ in tags.most_common(3))
+    return [
+        f"warning: HTML in {count(num_rows, 'row')} ({examples}), which stays in the texts; "
+        "remove it from the file if the model should not read and write it"
+    ]
 
 
 def _check_variety(rows: Sequence[SourceRow], answer_counts: Counter[str]) -> None:

@@ -17,7 +17,7 @@ _PREFERRED_PRESETS = ("standard", "quick", "ci", "tuned")
 def format_budget(limits: BudgetLimits) -> str:
     """Return a budget as the closest preset and the changes to it, e.g. `standard,epochs=5`."""
     values = limits.model_dump()
-    texts = []
+    texts: list[list[str]] = []
     for name in _PREFERRED_PRESETS:
         preset_values = PRESETS[name].model_dump()
         changes = [
@@ -26,4 +26,5 @@ def format_budget(limits: BudgetLimits) -> str:
             if value != preset_values[key]
         ]
         texts.append([name, *changes])
-    return ",".join(min(texts, key=len))
+    shortest = min(texts, key=len)
+    return ",".join(shortest)

@@ -35,7 +35,7 @@ def term_texts(spec: Spec) -> dict[str, str]:
 
 
 def differing_terms(first: Spec, second: Spec) -> dict[str, tuple[str, str]]:
-    """Return the comparison terms that differ between two runs, with both texts, by dotted name."""
+    """Return the terms that differ between two runs, with both texts, by dotted name."""
     first_texts, second_texts = term_texts(first), term_texts(second)
     return {
         name: (first_texts[name], second_texts[name])

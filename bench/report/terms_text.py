@@ -45,7 +45,7 @@ def terms_sentences(task_results: TaskResults, command: str, translate: Translat
 
 
 def terms_json(task_results: TaskResults) -> dict[str, Any]:
-    """Return the terms of the compared runs, and those of the others of the task, for JSON output."""
+    """Return the terms of the compared runs and of the others for JSON output."""
     compared = task_results.run_set
     return _set_json(compared) | {
         "others": [
@@ -56,7 +56,7 @@ def terms_json(task_results: TaskResults) -> dict[str, Any]:
 
 
 def describe_differences(other: RunSet, compared: RunSet, translate: Translate = untranslated) -> str:
-    """Describe the terms in which runs differ from the compared ones, e.g. `budget quick → standard`."""
+    """Describe the terms that differ, e.g. `budget quick → standard`."""
     differences = comparability.differing_terms(other.spec, compared.spec)
     if "task.version" in differences:
         differences.pop("task.sha256", None)  # New data of a new version need no digest.
@@ -81,7 +81,7 @@ def _count_runs(run_set: RunSet, translate: Translate) -> str:
 
 
 def _date(run_set: RunSet, translate: Translate) -> str:
-    """Return the day and the minute of the newest run for a sentence; empty if it is not known."""
+    """Return the minute of the newest run for a sentence; empty if it is not known."""
     if not run_set.newest_start:
         return ""
     return translate(" of {date}", date=run_set.newest_start[:16].replace("T", " "))
