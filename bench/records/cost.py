@@ -103,8 +103,8 @@ class BudgetUsage(FrozenModel):
     validation_s: NonNegativeFloat | None = Field(
         None,
         description="seconds of validation (wall clock): of the training curve's points, part of `seconds` only if "
-        "they decided which weights are kept or when training stopped; of questions that prompting asks, always part of "
-        "`seconds`; null: an old record without this field",
+        "they decided which weights are kept or when training stopped; of questions that prompting asks, always part "
+        "of `seconds`; null: an old record without this field",
     )
 
 
