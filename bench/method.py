@@ -134,12 +134,14 @@ class TrainingData(Protocol):
 class Budget(Protocol):
     """The limits of a run and what the method has used of them.
 
-    A method calls `spend` before each step of its work. The attributes `micro_batch`, `flops`, `estimated_bytes`,
-    `tried_memory` and `stopped_by` are set by the training loop, for the record.
+    A method calls `spend` before each step of its work. The attributes `micro_batch`, `activation_checkpointing`,
+    `flops`, `estimated_bytes`, `tried_memory` and `stopped_by` are set by the training loop, for the record.
     """
 
     micro_batch: int | None
     """Examples in one forward pass; None if nothing was trained."""
+    activation_checkpointing: bool
+    """True if layers kept only their inputs and were computed again, because a step did not fit otherwise."""
     flops: float | None
     """Floating-point operations of the training; None if not counted."""
     estimated_bytes: int | None
@@ -367,6 +369,14 @@ class Base(Protocol):
     def dtype(self) -> str:
         """Data type of weights and computation: `float32`, `bfloat16` or `float16`."""
 
+    @property
+    def device(self) -> str:
+        """Name of the torch device that the model is loaded onto, such as `cpu` or `cuda:1`."""
+
+    @property
+    def quantization(self) -> str | None:
+        """Quantization of the stored weights: `bitsandbytes`, `gptq`, `awq`; None without one."""
+
     def load(self, **from_pretrained_kwargs: Any) -> LM:
         """Load the model with frozen weights.
 
@@ -410,6 +420,9 @@ class Method:
 
     closed_only: ClassVar[bool] = False
     """True for a `control` that is added only to comparisons on tasks with closed labels."""
+
+    changes_base_weights: ClassVar[bool] = False
+    """True if training changes weights of the base model; such a method is unsupported on quantized weights."""
 
     supports_ddp: ClassVar[bool] = False
     """True if several processes can run `fit` together, each with a part of every batch."""

@@ -18,6 +18,7 @@ class Adapter(GradientMethod):
     """
 
     export_template = "bottleneck"
+    changes_base_weights: ClassVar[bool] = False
     scale_lr_by_width: ClassVar[bool] = True
 
     lr: PositiveFloat = param(5e-3, help=LR_BY_WIDTH, search=(5e-4, 2e-2), log=True)

@@ -35,6 +35,7 @@ class Head(GradientMethod):
     Trains a new classification layer if the task has labels, else the output layer of the language model.
     """
 
+    changes_base_weights: ClassVar[bool] = False
     supports_ddp: ClassVar[bool] = False  # each question is encoded only once, so there is little work to divide
 
     lr: PositiveFloat = param(1.4e-2, help=LR_BY_SCALE, search=(1.4e-3, 4.2e-2), log=True)
@@ -50,6 +51,8 @@ class Head(GradientMethod):
         head = model.get_output_embeddings()
         if head is None:
             raise Unsupported("the model has no output layer of its own")
+        if not head.weight.is_floating_point():
+            raise Unsupported("the output layer is quantized, so it cannot be trained")
         head.weight = Parameter(head.weight.detach().clone())
         model.config.tie_word_embeddings = False
         # Trained weights are float32; hidden states of another precision are converted.

@@ -1,7 +1,7 @@
 """IA³: learned factors on keys, values and feed-forward states; the rest stays frozen."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from pydantic import PositiveFloat
 
@@ -12,6 +12,8 @@ from bench.training.gradient import GradientMethod, adapter_fields
 @dataclass
 class IA3(GradientMethod):
     """Infused adapters that inhibit and amplify inner activations (arXiv:2205.05638)."""
+
+    changes_base_weights: ClassVar[bool] = False
 
     lr: PositiveFloat = param(3e-2, help="peak learning rate of AdamW", search=(1e-3, 1e-1), log=True)
 

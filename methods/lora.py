@@ -14,6 +14,7 @@ from bench.training.gradient import LR_BY_WIDTH, GradientMethod, adapter_fields
 class LoRA(GradientMethod):
     """Low-rank adaptation (arXiv:2106.09685); training starts from the base model."""
 
+    changes_base_weights: ClassVar[bool] = False
     scale_lr_by_width: ClassVar[bool] = True
 
     lr: PositiveFloat = param(6e-3, help=LR_BY_WIDTH, search=(1e-3, 2e-2), log=True)

@@ -18,6 +18,7 @@ class Peft(GradientMethod):
     The fields of the tuner's configuration are the method's hyper-parameters (huggingface.co/docs/peft).
     """
 
+    changes_base_weights: ClassVar[bool] = False
     config_class: ClassVar[Any] = None
     """PEFT's configuration class of the type."""
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any
+from typing import Any, ClassVar
 
 from pydantic import PositiveFloat, PositiveInt
 
@@ -19,6 +19,8 @@ class Prefix(GradientMethod):
 
     The paper's projection is left out: it stabilizes training from a random start.
     """
+
+    changes_base_weights: ClassVar[bool] = False
 
     lr: PositiveFloat = param(1e-2, help="peak learning rate of AdamW", search=(1e-3, 1e-1), log=True)
     tokens: PositiveInt = param(32, help="learned positions before the prompt", search=(10, 100), log=True)

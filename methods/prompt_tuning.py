@@ -1,7 +1,7 @@
 """Prompt tuning: learned embeddings before the prompt; the model stays frozen."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from pydantic import PositiveFloat, PositiveInt
 
@@ -14,6 +14,8 @@ from .prefix import start_text_tokens
 @dataclass
 class PromptTuning(GradientMethod):
     """Soft prompts (https://arxiv.org/abs/2104.08691) that start from text of the task."""
+
+    changes_base_weights: ClassVar[bool] = False
 
     lr: PositiveFloat = param(1e-1, help="peak learning rate of AdamW", search=(1e-2, 1.0), log=True)
     tokens: PositiveInt = param(32, help="learned embeddings before the prompt", search=(10, 100), log=True)

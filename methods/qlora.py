@@ -17,9 +17,10 @@ class QLoRA(LoRA):
     preload_modules: ClassVar[tuple[str, ...]] = (*LoRA.preload_modules, "bitsandbytes")
 
     def load(self, base: Base) -> LM:
-        """Load the base model with quantized linear layers."""
+        """Load the base model with quantized linear layers; stored quantized weights stay."""
+        if base.quantization:
+            return base.load()
         import torch
-        from bitsandbytes.nn import Linear4bit
         from transformers import BitsAndBytesConfig
 
         quantization_config = BitsAndBytesConfig(
@@ -28,14 +29,7 @@ class QLoRA(LoRA):
             bnb_4bit_use_double_quant=True,
             bnb_4bit_compute_dtype=getattr(torch, base.dtype),
         )
-        lm = base.load(quantization_config=quantization_config)
-        for layer in lm.model.modules():
-            if isinstance(layer, Linear4bit):
-                # On CPUs with AVX512-BF16 the first answer would repack the weights for a bfloat16 kernel without
-                # gradient: later training would be wrong without an error, and answers would have another precision
-                # than those of other methods.
-                layer.support_avx512bf16_for_cpu = False
-        return lm
+        return base.load(quantization_config=quantization_config)
 
     def adapt(self, model: Any) -> Any:
         """Prepare the quantized model for training, then add the updates."""

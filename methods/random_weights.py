@@ -17,7 +17,7 @@ class RandomWeights(Full):
 
     def load(self, base: Base) -> LM:
         """Load the base model and replace its weights by the initialization of its architecture."""
-        lm = base.load()
+        lm = super().load(base)
         initialized = type(lm.model)(lm.model.config)
         lm.model.load_state_dict(initialized.state_dict())
         return lm

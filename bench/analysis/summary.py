@@ -63,6 +63,12 @@ class MethodSummary(BaseModel):
     """Maximum over phases and seeds of the memory on a CUDA device; None if the runs used none."""
     host_peak_mib: float | None = None
     """Maximum over phases and seeds of the resident memory of the process."""
+    general_text_sha256: str | None = None
+    """Digest of the text of `forgetting_nats`; None if not measured, or if the seeds were measured on several texts."""
+    general_text: str | None = None
+    """Name of the user's file with that text; None for the shipped text."""
+    activation_checkpointing: bool = False
+    """True if some seed was trained with activation checkpointing."""
 
 
 def summarize_methods(records: Sequence[Record]) -> list[MethodSummary]:
@@ -124,12 +130,22 @@ def forgetting_nats(record: Record) -> float | None:
     return forgetting.nats_after - forgetting.nats_before
 
 
+def general_texts(records: Iterable[Record]) -> dict[str, str | None]:
+    """Return the names of the general texts by digest; None for the shipped one."""
+    return {
+        record.forgetting.text_sha256: record.forgetting.text
+        for record in records
+        if record.forgetting and forgetting_nats(record) is not None
+    }
+
+
 def _summarize(group: list[Record], label: str) -> MethodSummary:
     first = group[0]
     costs = [record.cost for record in group if record.cost]
     latencies = [latency for cost in costs if cost.answering for latency in cost.answering.latency_ms]
     percentiles = quantiles(latencies, n=100, method="inclusive") if len(latencies) > 1 else None
     fit_phases = [cost.phases["fit"] for cost in costs if "fit" in cost.phases]
+    texts = general_texts(group)
     device_peak_mib = _max(cost.device_peak_mib for cost in costs)
     host_peak_mib = _max(cost.host_peak_mib for cost in costs)
     return MethodSummary(
@@ -144,7 +160,9 @@ def _summarize(group: list[Record], label: str) -> MethodSummary:
         seeds=sorted(record.spec.seed for record in group),
         reason=first.error.message if first.error else None,
         scores={metric: fmean(record.scores[metric] for record in group) for metric in first.scores},
-        forgetting_nats=_mean(forgetting_nats(record) for record in group),
+        forgetting_nats=_mean(map(forgetting_nats, group)) if len(texts) == 1 else None,
+        general_text_sha256=next(iter(texts)) if len(texts) == 1 else None,
+        general_text=next(iter(texts.values())) if len(texts) == 1 else None,
         trainable=next((cost.parameters.trainable for cost in costs if cost.parameters), None),
         train_s=_mean(phase.wall_s for phase in fit_phases),
         train_joules=_mean(phase.energy_j for phase in fit_phases),
@@ -165,6 +183,9 @@ def _summarize(group: list[Record], label: str) -> MethodSummary:
         repeating_share=_mean(_answer_share(cost, "repeating_answers") for cost in costs),
         device_peak_mib=device_peak_mib,
         host_peak_mib=host_peak_mib,
+        activation_checkpointing=any(
+            cost.budget_usage is not None and bool(cost.budget_usage.activation_checkpointing) for cost in costs
+        ),
     )
 
 

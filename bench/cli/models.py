@@ -12,14 +12,18 @@ from bench.cli.terminal import print_json
 from bench.errors import UserError, did_you_mean
 
 if TYPE_CHECKING:
-    from bench.execution.feasibility import Feasibility, ModelFacts
+    from bench.execution.feasibility import Feasibility, MemoryNeed, ModelFacts
+
+CHECKPOINTED = "checkpointing"
 
 
 def command(
     model: Annotated[
         str | None, typer.Argument(help="Shipped model, folder or hub name; without it, list the models.")
     ] = None,
-    dtype: Annotated[str, typer.Option(help="Data type of the weights: float32, bfloat16 or float16.")] = "float32",
+    dtype: Annotated[
+        str, typer.Option(help="Data type of the weights: float32, bfloat16, float16 or auto.")
+    ] = "float32",
     tokens: Annotated[int, typer.Option(min=2, help="Tokens of the longest example, answer included.")] = 256,
     device: Annotated[str, typer.Option(help="Device of the runs: auto, cpu, cuda, cuda:1 or mps.")] = "auto",
     budget: Annotated[str, typer.Option(help="Budget of the runs, e.g. standard,memory=8GiB.")] = "standard",
@@ -36,15 +40,17 @@ def command(
         return
     from bench import registry
     from bench.execution.budget import parse_budget
-    from bench.measurement.device import check_device
+    from bench.measurement.device import AUTO_DTYPE, check_device, fast_dtype
     from bench.modeling import checkpoint
     from bench.records import Dtype
 
-    valid = get_args(Dtype)
+    valid = [AUTO_DTYPE, *get_args(Dtype)]
     if dtype not in valid:
         raise UserError(f"--dtype {dtype}: unknown data type", hint=did_you_mean(dtype, valid))
     # These fail before imports that take seconds.
     check_device(device)
+    if dtype == AUTO_DTYPE:
+        dtype = fast_dtype(device)
     limits = parse_budget(budget)
     checkpoint.check_model_folder(registry.find_model(model))
     from bench.execution.feasibility import survey_model
@@ -88,7 +94,7 @@ def _print_feasibility(feasibility: Feasibility, budget: str) -> None:
         estimates.add_column(title, justify="right")
     for need in feasibility.memory_needs:
         sizes = (f"{size:,.0f}" for size in (need.load_mib, need.fit_mib, need.answer_mib))
-        estimates.add_row(need.method, *sizes, str(need.micro_batch or "–"), "yes" if need.fits else "no")
+        estimates.add_row(need.method, *sizes, _describe_micro_batch(need), "yes" if need.fits else "no")
     console.print(estimates)
     machine = feasibility.machine
     console.print(
@@ -96,10 +102,25 @@ def _print_feasibility(feasibility: Feasibility, budget: str) -> None:
         f"{machine.libraries_mib} MiB of each peak are libraries (a training run loads more of them); "
         f"{machine.free_mib:,} MiB are free. Micro-batch: examples per forward pass in training."
     )
-    smaller = [need.method for need in feasibility.memory_needs if need.fits_in_smaller_batches and not need.fits]
+    if any(need.activation_checkpointing for need in feasibility.memory_needs):
+        console.print(f"{CHECKPOINTED}: with activation checkpointing, which computes layers twice in training.")
+    smaller = [
+        f"{need.method}{f' ({CHECKPOINTED})' if need.activation_checkpointing else ''}"
+        for need in feasibility.memory_needs
+        if need.fits_in_smaller_batches and not need.fits
+    ]
     if smaller and sys.platform == "linux":  # where memory can be limited
         limit = suggested_limit(machine.free_mib)
         console.print(f"{', '.join(smaller)}: fit in smaller batches: --budget {budget},memory={limit}MiB")
+
+
+def _describe_micro_batch(need: MemoryNeed) -> str:
+    """Return the micro-batch of a method that fits, or that was estimated."""
+    if need.micro_batch is None:
+        return "–"
+    return (
+        f"{need.micro_batch} {CHECKPOINTED}" if need.fits and need.activation_checkpointing else f"{need.micro_batch}"
+    )
 
 
 def _describe_chat(facts: ModelFacts) -> str:
@@ -127,7 +148,7 @@ def _model_properties(facts: ModelFacts) -> dict[str, str]:
     adapter = f" on {facts.adapter_on}, merged at load" if facts.adapter_on else ""
     tied = ", tied to the output layer" if is_decoder and facts.tied_embeddings else ""
     padding = "" if facts.padding_named else " (the model names none; masked by position)"
-    properties = {
+    properties: dict[str, str | None] = {
         "model": f"{facts.model}{adapter}",
         "revision": facts.revision or "",
         "sha256": facts.sha256[:12],
@@ -139,6 +160,8 @@ def _model_properties(facts: ModelFacts) -> dict[str, str]:
         if facts.context is None
         else f"{facts.context:,} tokens; longer prompts are truncated at the start; few-shot drops examples instead",
         "on disk": f"{facts.bytes / 1e6:,.1f} MB in {facts.files} file(s), {', '.join(facts.stored_in)}",
+        "quantized": facts.quantization
+        and f"yes ({facts.quantization}); methods that train weights of the base, such as full, are unsupported",
         "chat template": _describe_chat(facts),
         "first token": facts.begins_with or "none",
         "end tokens": ", ".join(facts.ends),

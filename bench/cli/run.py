@@ -27,12 +27,16 @@ if TYPE_CHECKING:
 Methods = Annotated[str, typer.Option(help="Methods, e.g. lora,qlora,./mine.py; or all.")]
 Task = Annotated[str, typer.Option(help="Task name or folder, e.g. bookrec or ./mytask.")]
 Model = Annotated[str, typer.Option(help="Shipped model, folder or hub name, e.g. org/model@commit.")]
-Dtype = Annotated[str, typer.Option(help="Weights and computation: float32, bfloat16 or float16.")]
+Dtype = Annotated[str, typer.Option(help="Weights and computation: float32, bfloat16, float16 or auto.")]
 Device = Annotated[str, typer.Option(help="Device: auto, cpu, cuda, cuda:1 or mps.")]
 Accelerate = Annotated[str | None, typer.Option(help="Accelerate config for multi-process training, e.g. gpus.yaml.")]
 Seeds = Annotated[int, typer.Option(min=1, help="Runs per method, with seeds 0, 1, ...")]
 Budget = Annotated[str, typer.Option(help="Budget: ci, quick, standard or tuned; e.g. standard,epochs=5.")]
 PromptFormat = Annotated[str, typer.Option(help="Prompts: auto (chat if the model has a template), chat or plain.")]
+GeneralText = Annotated[
+    Path | None,
+    typer.Option(help="Text for measuring forgetting, e.g. notes.txt, instead of the shipped one."),
+]
 TrainSizes = Annotated[str | None, typer.Option(help="Training sizes for a learning curve, e.g. 250,500,1000.")]
 Trials = Annotated[int | None, typer.Option(min=1, help="Tuning trials per method, scored on validation, e.g. 10.")]
 Settings = Annotated[list[str] | None, typer.Option("--set", help="Hyper-parameter, e.g. lora.rank=8; repeatable.")]
@@ -61,6 +65,7 @@ def command(
     prompt_format: PromptFormat = "auto",
     seeds: Seeds = 1,
     budget: Budget = "standard",
+    general_text: GeneralText = None,
     train_sizes: TrainSizes = None,
     trials: Trials = None,
     set_: Settings = None,
@@ -96,6 +101,7 @@ def command(
         device=device,
         accelerate=accelerate,
         prompt_format=prompt_format,
+        general_text=general_text,
         save_artifacts=save_artifacts,
         command=sys.argv[1:],
     )

@@ -93,6 +93,7 @@ class BudgetTracker:
         self.limits, self.train_size, self.on_progress = limits, max(examples, 1), on_progress
         self.steps = self.examples = self.tokens = 0
         self.micro_batch: int | None = None
+        self.activation_checkpointing = False
         self.flops: float | None = None
         self.estimated_bytes: int | None = None
         self.tried_memory: bool | None = None
@@ -225,6 +226,7 @@ class BudgetTracker:
             seconds=round(self.seconds, 4),
             micro_batch=self.micro_batch,
             tried_memory=self.tried_memory,
+            activation_checkpointing=None if self.micro_batch is None else self.activation_checkpointing,
             flops=self.flops,
             stopped_by=self.stopped_by,
             validation_s=round(self.validation_s, 4),

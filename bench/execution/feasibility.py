@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import logging
+import math
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -36,7 +37,11 @@ from bench.modeling.encoder import Encoder
 from bench.modeling.loaded_model import ENCODING_BATCH_SIZE
 from bench.records import BudgetLimits, Decoding, PromptSpec
 from bench.records.budget_text import PRESETS
+from bench.training import checkpointing, optimizer
 from bench.training.micro_batch import RESERVE_BYTES
+
+LOGIT_SHARE = 0.25
+"""Share of the tokens of a training row for which logits are estimated: the answer, and prompts of other lengths."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +57,8 @@ class MemoryNeed:
     fits: bool
     fits_in_smaller_batches: bool
     """True if it fits, or would fit with a limit of memory, under which a run makes its batches smaller."""
+    activation_checkpointing: bool = False
+    """True if it fits only because layers are computed twice, as a run does where not even one row fits otherwise."""
 
 
 @dataclass(frozen=True)
@@ -99,6 +106,8 @@ class ModelFacts:
     """Tokens that end an answer; empty for an encoder."""
     fills_with: str | None
     """Padding token."""
+    quantization: str | None
+    """How the weights are stored quantized, such as `gptq`; None if they are not."""
     padding_named: bool
     """False if the tokenizer names no padding token, so that another token takes its place."""
 
@@ -164,7 +173,13 @@ def survey_model(
     try:
         needs = tuple(
             estimate_memory_needs(
-                lm, tokens, free_bytes, library_bytes, batch=limits.batch, shrinks=machine.shrinks_batches
+                lm,
+                tokens,
+                free_bytes,
+                library_bytes,
+                batch=limits.batch,
+                shrinks=machine.shrinks_batches,
+                quantized_bytes=_stored_bytes(folder, lm),
             )
         )
     except (RuntimeError, NotImplementedError) as error:
@@ -204,10 +219,28 @@ def build_empty_model(folder: Path, dtype: str) -> Any:
     return (CausalLM if is_decoder else Encoder)(model, tokenizer, Decoding(max_new_tokens=1, stop=()))
 
 
+def _stored_bytes(folder: Path, lm: Any) -> int | None:
+    """Return the bytes of quantized weights, once loaded; None if they are not quantized."""
+    if checkpoint.quantization(folder) is None:
+        return None
+    return weight_files.stored_bytes(
+        weight_files.find_weight_files(folder), lm.model.state_dict().keys(), lm.model.dtype.itemsize
+    )
+
+
 def estimate_memory_needs(
-    lm: Any, tokens: int, free_bytes: int, library_bytes: int, *, batch: int | None = None, shrinks: bool = True
+    lm: Any,
+    tokens: int,
+    free_bytes: int,
+    library_bytes: int,
+    *,
+    batch: int | None = None,
+    shrinks: bool = True,
+    quantized_bytes: int | None = None,
 ) -> Iterator[MemoryNeed]:
     """Yield the memory need of each method as a run would choose its batches.
+
+    Methods that are unsupported on quantized weights are left out if the weights are stored so.
 
     A run that can recover from too little memory takes the largest micro-batch of training that fits, and halves a
     batch of answers until it fits. If not even one row fits, the need is that of one row.
@@ -219,15 +252,33 @@ def estimate_memory_needs(
         library_bytes: Memory of the libraries.
         batch: Examples per optimizer step; None for those of the standard budget.
         shrinks: True if the run can recover, which needs a GPU or a limit of memory; else its batches are full.
+        quantized_bytes: Bytes of weights that are stored quantized; None if they are not quantized.
     """
+    load = memory_estimate.model_bytes(lm.model) if quantized_bytes is None else quantized_bytes
     estimators = DECODER_ESTIMATORS if lm.can_generate else ENCODER_ESTIMATORS
     for name, estimate in estimators.items():
-        ladder = estimate(registry.find_method(name)(), lm, tokens, batch or PRESETS["standard"].batch)
+        method = registry.find_method(name)()
+        if quantized_bytes is not None:
+            if method.changes_base_weights:
+                continue
+            if estimate is _quantized_training_ladder:
+                method, estimate = registry.find_method("lora")(), _training_ladder  # nothing is quantized again
+        run = _PlannedRun(
+            tokens=tokens,
+            batch=batch or PRESETS["standard"].batch,
+            load=load,
+            on_host=library_bytes > 0,
+        )
+        ladder = estimate(method, lm, run)
         need = memory_need(name, ladder, free_bytes, library_bytes, shrinks=shrinks)
         if not need.fits and not shrinks:
             limit = suggested_limit(free_bytes + library_bytes) - library_bytes
             smaller = memory_need(name, ladder, limit, library_bytes, shrinks=True)
-            need = dataclasses.replace(need, fits_in_smaller_batches=smaller.fits)
+            need = dataclasses.replace(
+                need,
+                fits_in_smaller_batches=smaller.fits,
+                activation_checkpointing=smaller.fits and smaller.activation_checkpointing,
+            )
         yield need
 
 
@@ -238,13 +289,19 @@ def suggested_limit(free: int) -> int:
 
 @dataclass(frozen=True)
 class Ladder:
-    """Estimated peaks of a method in bytes, without the libraries, largest batch first."""
+    """Estimated peaks of a method in bytes, in the order in which a run tries them.
+
+    They leave out the libraries. The largest batch comes first, and batches with activation checkpointing come after
+    all others.
+    """
 
     load: int
     fit: Sequence[int]
     answer: Sequence[int]
     micro_batches: Sequence[int | None] = (None,)
     """Examples per forward pass in training, for each peak of `fit`; None if nothing is trained."""
+    plain_rungs: int | None = None
+    """Number of peaks of `fit` without activation checkpointing; None for all."""
 
 
 def memory_need(name: str, ladder: Ladder, free_bytes: int, library_bytes: int, *, shrinks: bool) -> MemoryNeed:
@@ -256,7 +313,8 @@ def memory_need(name: str, ladder: Ladder, free_bytes: int, library_bytes: int, 
     fit, answer = fit_peaks[fit_index], answer_peaks[_first_at_most(answer_peaks, free_bytes)]
     fits = max(ladder.load, fit + reserve, answer) <= free_bytes
     load_mib, fit_mib, answer_mib = (round((library_bytes + peak) / MIB) for peak in (ladder.load, fit, answer))
-    return MemoryNeed(name, load_mib, fit_mib, answer_mib, ladder.micro_batches[fit_index], fits, fits)
+    checkpointing = ladder.plain_rungs is not None and fit_index >= ladder.plain_rungs
+    return MemoryNeed(name, load_mib, fit_mib, answer_mib, ladder.micro_batches[fit_index], fits, fits, checkpointing)
 
 
 def _first_at_most(peaks: Sequence[int], free_bytes: int) -> int:
@@ -264,45 +322,70 @@ def _first_at_most(peaks: Sequence[int], free_bytes: int) -> int:
     return next((index for index, peak in enumerate(peaks) if peak <= free_bytes), len(peaks) - 1)
 
 
-def _prompting_ladder(method: Any, lm: Any, tokens: int, _: int) -> Ladder:
+@dataclass(frozen=True)
+class _PlannedRun:
+    """Properties of a run that decide its peaks, beside method and model."""
+
+    tokens: int
+    """Tokens of the longest example, answer included."""
+    batch: int
+    """Examples per optimizer step."""
+    load: int
+    """Bytes of the loaded model."""
+    on_host: bool
+    """True if the memory is that of the process."""
+
+
+def _prompting_ladder(method: Any, lm: Any, run: _PlannedRun) -> Ladder:
     """Return the peaks of few-shot prompting for open answers, with `k` examples per prompt."""
-    load = memory_estimate.model_bytes(lm.model)
+    load = run.load
     shots = method.k if isinstance(method.k, int) else method.open_shots
-    prompt_tokens = min((shots + 1) * tokens, lm.context)
+    prompt_tokens = min((shots + 1) * run.tokens, lm.context)
     return Ladder(load, [load], _answer_peaks(load, lm, prompt_tokens))
 
 
-def _feature_ladder(_: Any, lm: Any, tokens: int, __: int) -> Ladder:
+def _feature_ladder(_: Any, lm: Any, run: _PlannedRun) -> Ladder:
     """Return the peaks of a method that reads the hidden states of all layers."""
-    load = memory_estimate.model_bytes(lm.model)
+    tokens, load = run.tokens, run.load
     fit = [load + memory_estimate.encoding_bytes(lm.model, rows, tokens) for rows in _halved(ENCODING_BATCH_SIZE)]
     return Ladder(load, fit, _answer_peaks(load, lm, tokens), [None] * len(fit))
 
 
-def _training_ladder(method: Any, lm: Any, tokens: int, batch: int, load: int | None = None) -> Ladder:
-    """Return the peaks of a gradient-trained method for every micro-batch."""
+def _training_ladder(method: Any, lm: Any, run: _PlannedRun) -> Ladder:
+    """Return the peaks of training for every micro-batch, then with activation checkpointing."""
     model = _adapt_copy(lm.model, method)
-    if load is None:
-        load = memory_estimate.model_bytes(lm.model)
-    fixed = load + _master_weight_bytes(model)
+    tokens, batch = run.tokens, run.batch
+    fixed = run.load + _master_weight_bytes(model)
     micro_batches = [size for size in range(batch, 0, -1) if batch % size == 0]
     if lm.padding_side is None:
         micro_batches = [1]  # rows of different lengths cannot be read together
-    fit = [fixed + memory_estimate.training_bytes(model, size * tokens, size) for size in micro_batches]
-    return Ladder(load, fit, _answer_peaks(load, lm, tokens), micro_batches)
+
+    def peaks() -> list[int]:
+        estimate = memory_estimate.training_estimator(
+            model, optimizer.state_bytes(model, method.optimizer_name()), on_host=run.on_host
+        )
+        logit_tokens = math.ceil(LOGIT_SHARE * tokens)
+        return [fixed + estimate(size * tokens, size, size * logit_tokens) for size in micro_batches]
+
+    fit = peaks()
+    if model.supports_gradient_checkpointing:
+        checkpointing.enable_unchecked(model)
+        fit += peaks()
+    answer = _answer_peaks(run.load, lm, tokens)
+    return Ladder(run.load, fit, answer, 2 * micro_batches, plain_rungs=len(micro_batches))
 
 
-def _quantized_training_ladder(_: Any, lm: Any, tokens: int, batch: int) -> Ladder:
+def _quantized_training_ladder(_: Any, lm: Any, run: _PlannedRun) -> Ladder:
     """Return the peaks of QLoRA as those of LoRA beside 4-bit weights.
 
     QLoRA itself would not recognize the model on the meta device, which is not quantized.
     """
-    quantized_bytes = memory_estimate.quantized_bytes(lm.model)
-    return _training_ladder(registry.find_method("lora")(), lm, tokens, batch, quantized_bytes)
+    run = dataclasses.replace(run, load=memory_estimate.quantized_bytes(lm.model))
+    return _training_ladder(registry.find_method("lora")(), lm, run)
 
 
-LadderEstimator = Callable[[Any, Any, int, int], Ladder]
-"""Returns the peaks of a method, from the method, the model, the tokens of an example and the batch."""
+LadderEstimator = Callable[[Any, Any, _PlannedRun], Ladder]
+"""Returns the peaks of a method, from the method, the model and the planned run."""
 
 ENCODER_ESTIMATORS: dict[str, LadderEstimator] = {
     "features": _feature_ladder,
@@ -404,5 +487,6 @@ def _model_facts(ref: str, folder: Path, lm: Any) -> ModelFacts:
         begins_with=first_token if first_token in tokenizer.all_special_tokens else None,
         ends=tokenizer.convert_ids_to_tokens(end_ids),
         fills_with=tokenizer.pad_token,
+        quantization=checkpoint.quantization(folder),
         padding_named=named_padding is not None,
     )

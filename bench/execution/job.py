@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
+from bench.measurement.general_text import GeneralText
 from bench.records import FrozenModel, SearchRange, Spec, Tuning
 
 
@@ -27,6 +28,8 @@ class Job(FrozenModel):
     """Processes that train together. Like the device no part of the spec: scores differ only by rounding of sums."""
     file_digests: dict[str, str] = Field(default_factory=dict)
     """SHA-256 of the model's files by the identity of each file (`bench.modeling.file_digest`)."""
+    general_text: GeneralText | None = None
+    """The user's text for measuring forgetting; None for the shipped one. It changes no scores."""
     save_artifacts: bool = False
     """Keep the artifact beside the record."""
     questions: tuple[str, ...] | None = None

@@ -61,7 +61,8 @@ def find_finished_record(job: Job, out: Path) -> Record | None:
     """Return the record of a job if it need not be run again.
 
     That is a record with the status ok, made on the device that the job asks for, with as many processes, by the
-    current code of the method, and with the saved artifact beside it if the job asks for one.
+    current code of the method, and with the saved artifact beside it if the job asks for one. If it has measured
+    forgetting, it has done so on the text that the job asks for.
     """
     file = out / f"{job.spec.id}.json"
     if not file.is_file() or (job.save_artifacts and not (out / job.spec.id).is_dir()):
@@ -72,6 +73,11 @@ def find_finished_record(job: Job, out: Path) -> Record | None:
         return None
     if record.status != "ok" or record.env is None or record.env.method_sha256 != job.method_sha256:
         return None
+    if record.forgetting is not None:
+        asked = job.general_text.sha256 if job.general_text else None
+        measured = record.forgetting.text_sha256 if job.general_text or record.forgetting.text else None
+        if measured != asked:
+            return None
     # A method that computes without torch (no threads in the record) gives the same on any device.
     same_device = record.env.threads is None or device.is_same_device(job.device, record.env.device)
     return record if same_device and record.env.processes == job.processes else None

@@ -20,8 +20,9 @@ from bench.execution.job import Job
 from bench.measurement import adapter_serving, determinism, device, environment, memory_limit
 from bench.measurement.determinism import DeterminismWatch
 from bench.measurement.forgetting import ForgettingProbe
+from bench.measurement.general_text import GeneralText
 from bench.measurement.meter import MIB, Meter, measure_latency, synchronize
-from bench.method import LM, Diverged, Method, ProgressCallback, TrainingData
+from bench.method import LM, Diverged, Method, ProgressCallback, TrainingData, Unsupported
 from bench.modeling import checkpoint, file_digest, loaded_model
 from bench.modeling.seed import seed_all
 from bench.records import (
@@ -114,6 +115,11 @@ def load(state: RunState, earlier_import: Phase | None = None) -> LoadedRun:
         memory_limit.set_memory_limit(spec.budget.memory, state.device, context_bytes)
     state.on_progress({"phase": "load"})
     seed_all(spec.seed)
+    if base.quantization and method.changes_base_weights:
+        raise Unsupported(
+            f"it trains weights of the base model, which are quantized ({base.quantization}); "
+            "use qlora, or the model that this one was made from"
+        )
     with state.meter.phase("load"):
         lm = _load_model(method, base)
     if lm is not None:
@@ -324,13 +330,14 @@ def read_general_text_before(state: RunState, lm: LM | None) -> ForgettingProbe 
     Returns:
         What `read_general_text_after` compares with; None without a decoder or without general text.
     """
-    file = registry.general_text_file()
     trains_weights = state.method is not None and state.method.trains_weights
-    if lm is None or not lm.can_generate or file is None or not trains_weights:
+    if lm is None or not lm.can_generate or not trains_weights:
+        return None
+    if (text := state.job.general_text or GeneralText.shipped()) is None:
         return None
     state.on_progress({"phase": "general_text_before"})
     with state.meter.phase("general_text_before"):
-        probe = ForgettingProbe.measure_before(lm, file)
+        probe = ForgettingProbe.measure_before(lm, text)
     if probe is not None:
         probe.keep(state.started, state.meter.phases["general_text_before"])
     return probe

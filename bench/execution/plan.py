@@ -20,6 +20,8 @@ from bench.data import hub_tasks
 from bench.errors import UserError, did_you_mean
 from bench.execution import accelerate_launcher, budget
 from bench.execution.job import Job
+from bench.measurement.device import AUTO_DTYPE, fast_dtype
+from bench.measurement.general_text import GeneralText
 from bench.method import Method
 from bench.modeling import checkpoint, file_digest
 from bench.modeling import prompt_format as prompts
@@ -57,6 +59,7 @@ def plan_jobs(
     device: str = "auto",
     accelerate: str | None = None,
     prompt_format: str = "auto",
+    general_text: Path | None = None,
     save_artifacts: bool = False,
     command: Sequence[str] = (),
 ) -> list[Job]:
@@ -70,10 +73,11 @@ def plan_jobs(
         budget_text: Budget as `parse_budget` reads it.
         settings: Hyper-parameters as `METHOD.PARAMETER=VALUE`.
         train_sizes: Numbers of training examples, separated by commas, for a learning curve.
-        dtype: Data type of weights and computation.
+        dtype: Data type of weights and computation; `auto` for the faster of float32 and bfloat16.
         device: Device as in `--device`.
         accelerate: File of an accelerate configuration.
         prompt_format: `auto`, `chat` or `plain`.
+        general_text: The user's text for measuring forgetting; None for the shipped one.
         save_artifacts: Keep the artifact of each run.
         command: The command line, for the records.
 
@@ -84,11 +88,14 @@ def plan_jobs(
         UserError: For the first invalid input.
     """
     accelerate_setup = accelerate_launcher.read_accelerate_config(accelerate, device)
+    text = GeneralText.read(general_text) if general_text else None
     task_folder = registry.find_task(task_ref)
     classes = _select_methods(methods, closed=read_card(task_folder / "task.yaml").labels is not None)
     params = _parse_settings(classes, settings)
     method_specs = {ref: _method_spec(ref, cls, params[ref]) for ref, cls in classes.items()}
     limits = budget.parse_budget(budget_text)
+    if dtype == AUTO_DTYPE:
+        dtype = fast_dtype(accelerate_setup.device)
     accelerate_setup.check_batch(limits.batch, budget_text)
     model_folder, base = _base_spec(model_ref, dtype)
     chat = prompts.choose_chat_template(prompt_format, model_folder)
@@ -104,6 +111,7 @@ def plan_jobs(
         Job(
             spec=spec,
             command=tuple(command),
+            general_text=text,
             save_artifacts=save_artifacts,
             method_sha256=registry.source_sha256(classes[spec.method.ref]),
             device=accelerate_setup.device,
@@ -158,7 +166,9 @@ def _method_spec(ref: str, cls: type[Method], params: dict[str, Any]) -> MethodS
 def _base_spec(ref: str, dtype: str) -> tuple[Path, BaseSpec]:
     """Return the folder of the base model and its spec with the digest of its files."""
     if dtype not in get_args(Dtype):
-        raise UserError(f"--dtype {dtype}: data type not found", hint=did_you_mean(dtype, get_args(Dtype)))
+        raise UserError(
+            f"--dtype {dtype}: data type not found", hint=did_you_mean(dtype, [AUTO_DTYPE, *get_args(Dtype)])
+        )
     folder = registry.find_model(ref)
     checkpoint.check_model_folder(folder)
     fields: Any = {

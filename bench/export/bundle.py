@@ -145,6 +145,12 @@ class Bundle:
 
         disable_progress_bar()
         spec = self.provenance.record.spec
+        if method := checkpoint.quantization(self.provenance.base):
+            raise UserError(
+                f"a run on a model that is stored quantized ({method}) cannot be exported yet",
+                location=str(self.provenance.base),
+                hint="use bench answer, or run the method on the model that this one was made from",
+            )
         lm = self._load_model()
         has_adapter = (self.artifacts / ADAPTER_CONFIG).is_file()
         is_full_model = (self.artifacts / MODEL_CONFIG).is_file()

@@ -9,10 +9,15 @@ import platform
 import re
 import sys
 from pathlib import Path
+from typing import Literal
 
 from bench.errors import UserError
 
 DEVICE_EXAMPLES = "auto, cpu, cuda, cuda:0, mps"
+AUTO_DTYPE = "auto"
+BFLOAT16_CPU_FLAGS = frozenset({"avx512_bf16", "amx_bf16", "bf16"})  # the last is that of ARM
+BFLOAT16_GPU_GENERATION = 8  # Ampere, from the RTX 30 series and the A100 on
+COMPUTE_CAPABILITY_MAJOR = 75  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR
 
 
 def check_device(device: str) -> None:
@@ -113,6 +118,44 @@ def count_gpus() -> int:
         return 0
     count = ctypes.c_int(0)
     return count.value if driver.cuInit(0) == 0 and driver.cuDeviceGetCount(ctypes.byref(count)) == 0 else 0
+
+
+def gpu_generation(index: int = 0) -> int:
+    """Return the major number of a GPU's compute capability; 0 without that GPU."""
+    if index >= count_gpus():
+        return 0
+    driver = ctypes.CDLL("libcuda.so.1")
+    gpu, major = ctypes.c_int(0), ctypes.c_int(0)
+    if driver.cuDeviceGet(ctypes.byref(gpu), index) != 0:
+        return 0
+    is_known = driver.cuDeviceGetAttribute(ctypes.byref(major), COMPUTE_CAPABILITY_MAJOR, gpu) == 0
+    return major.value if is_known else 0
+
+
+def cpu_flags() -> frozenset[str]:
+    """Return the names of the processor's instruction sets; none if Linux does not list them."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
+    except OSError:
+        return frozenset()
+    listed = [line.partition(":")[2] for line in lines if line.startswith(("flags", "Features"))]
+    return frozenset(" ".join(listed[:1]).split())
+
+
+def fast_dtype(device: str) -> Literal["float32", "bfloat16"]:
+    """Return the data type of `--dtype auto`.
+
+    It is bfloat16 where the device has units for it, else float32. Other processors convert it, which is slower.
+
+    Args:
+        device: Value of `--device`.
+    """
+    kind, _, index = device.partition(":")
+    if kind in ("auto", "cuda") and torch_has_cuda() and count_gpus():
+        is_fast = gpu_generation(int(index or 0)) >= BFLOAT16_GPU_GENERATION
+    else:
+        is_fast = kind in ("auto", "cpu") and bool(cpu_flags() & BFLOAT16_CPU_FLAGS)
+    return "bfloat16" if is_fast else "float32"
 
 
 def torch_has_cuda() -> bool:

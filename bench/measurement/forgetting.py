@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Self
 
 from bench.measurement import general_text_cache
+from bench.measurement.general_text import GeneralText
 from bench.measurement.general_text_cache import CachedLoss, Windows
 from bench.method import LM
 from bench.records import Forgetting, Phase
@@ -30,28 +29,27 @@ class ForgettingProbe:
     """Digest of the model and the text, under which the loss is kept for later runs."""
     earlier: CachedLoss | None = None
     """The loss as an earlier run has measured it; None if this run did."""
+    text_name: str | None = None
+    """Name of the user's file; None for the shipped text."""
 
     @classmethod
-    def measure_before(cls, lm: LM, file: Path) -> Self | None:
+    def measure_before(cls, lm: LM, text: GeneralText) -> Self | None:
         """Measure the loss of the model as loaded, or take it from an earlier run.
 
         Args:
             lm: Model before training.
-            file: JSONL file with a `text` per line.
+            text: The general text.
 
         Returns:
-            The probe; None if the file holds no text.
+            The probe; None if the text has too few tokens.
         """
-        content = file.read_bytes()
-        texts = [json.loads(line)["text"] for line in content.splitlines() if line.strip()]
-        windows = cut_windows(lm, texts)
+        windows = cut_windows(lm, text.texts)
         if not windows:
             return None
-        text_sha256 = hashlib.sha256(content).hexdigest()
-        key = general_text_cache.loss_key(lm, windows, text_sha256)
+        key = general_text_cache.loss_key(lm, windows, text.sha256)
         earlier = general_text_cache.read(key)
         nats = earlier.nats if earlier else lm.evaluate_loss(windows)[0]
-        return cls(text_sha256, windows, math.nan if nats is None else nats, key, earlier)
+        return cls(text.sha256, windows, math.nan if nats is None else nats, key, earlier, text.name)
 
     def keep(self, started: str, phase: Phase) -> None:
         """Keep the loss for later runs, if this run has measured it.
@@ -68,6 +66,7 @@ class ForgettingProbe:
         tokens = sum(len(targets) for _, targets in self.windows)
         nats_after = lm.evaluate_loss(self.windows)[0]
         return Forgetting(
+            text=self.text_name,
             text_sha256=self.text_sha256,
             tokens=tokens,
             nats_before=self.nats_before,
@@ -77,7 +76,7 @@ class ForgettingProbe:
         )
 
 
-def cut_windows(lm: LM, texts: list[str]) -> Windows:
+def cut_windows(lm: LM, texts: Sequence[str]) -> Windows:
     """Cut windows from the beginnings of texts, up to `MAX_TEXT_TOKENS` predicted tokens."""
     # Half of the context is left for the virtual tokens that some adapters put before the text.
     window_tokens = min(WINDOW_TOKENS, lm.context // 2)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from inspect import signature
 from itertools import chain
 from typing import Any, Self
@@ -17,12 +18,16 @@ from bench.measurement.compat import fused_attention_on_meta, storage_id, unread
 PROBE_LENGTHS = 16, 32, 48
 """Tokens of the rows whose forward passes are observed, in equal steps; a mask is aligned at all of them."""
 FLOAT32_BYTES = 4
-TRAINING_COPIES = 3
-"""Float32 copies of every trained weight: its gradient and the two moments of AdamW."""
-LOGIT_COPIES = 2
-"""Float32 copies of the logits that the loss makes for the backward pass."""
+ADAMW_MOMENTS = 2
+"""Float32 numbers that AdamW keeps for every trained weight."""
+LOGIT_COPIES = 3
+"""Float32 copies of the logits that the loss holds at once: its input, their log-softmax, and the gradient of one."""
 BLOCK_WIDTHS = 12
 """Numbers per token that a transformer block holds at once without training, in multiples of its width."""
+TRAINING_LIBRARY_BYTES = 100 * 2**20
+"""Bytes that libraries and their buffers take in the memory of a process once it trains."""
+HOST_FRAGMENTATION = 1.3
+"""Resident memory of a process per byte of activations in it: freed tensors of other sizes leave gaps in the heap."""
 MIN_GENERATION_BYTES = 2**29
 """Bytes that generating may add to a small model; a large one may add as much as its weights take."""
 MIN_BATCH_ROWS, MAX_BATCH_ROWS = 8, 128
@@ -36,7 +41,16 @@ def model_bytes(model: Any) -> int:
 
 def unquantized_bytes(model: Any) -> int:
     """Return the bytes of a model's weights in its data type, as if none were quantized."""
-    return torch.finfo(model.dtype).bits // 8 * sum(map(unpacked_size, model.parameters()))
+    return torch.finfo(model.dtype).bits // 8 * (sum(map(unpacked_size, model.parameters())) + packed_weights(model))
+
+
+def packed_weights(model: Any) -> int:
+    """Return the number of weights that are packed into buffers, as by GPTQ and AWQ."""
+    return sum(
+        int(layer.in_features) * int(layer.out_features)
+        for layer in model.modules()
+        if "qweight" in dict(layer.named_buffers(recurse=False))
+    )
 
 
 def quantized_bytes(model: Any) -> int:
@@ -57,26 +71,53 @@ def quantized_bytes(model: Any) -> int:
     return int(quantized * bytes_per_weight + (sum(sizes.values()) - quantized) * FLOAT32_BYTES)
 
 
-def training_bytes(model: Any, tokens: int, rows: int = 1) -> int:
-    """Return the bytes that training adds to a loaded model.
+def training_bytes(model: Any, tokens: int, rows: int = 1, logit_tokens: int | None = None) -> int:
+    """Return the bytes of tensors that training adds to a loaded model (`training_estimator`)."""
+    return training_estimator(model)(tokens, rows, tokens if logit_tokens is None else logit_tokens)
 
-    They are the gradients and AdamW's moments of the trained weights, and the activations saved for the backward
-    pass. The activations of short rows are measured and extrapolated: some grow with the tokens, and the masks of
-    attention, or its weights, with the square of a row's length.
+
+def training_estimator(
+    model: Any, optimizer_bytes: int | None = None, *, on_host: bool = False
+) -> Callable[[int, int, int], int]:
+    """Return a function that estimates the bytes that training adds to a loaded model.
+
+    They are the gradients of the trained weights, the state of the optimizer, and the activations saved for the
+    backward pass. The activations of short rows are measured and extrapolated: some grow with the tokens, and the
+    masks of attention, or its weights, with the square of a row's length.
 
     Args:
         model: Model in which the weights to train require gradients.
-        tokens: Tokens of a micro-batch, padding included.
-        rows: Rows that the tokens are divided into. Several rows are padded, so that attention needs a mask, and
-            kernels that take a mask need a copy of shared keys and values for each head.
+        optimizer_bytes: Bytes that the optimizer keeps between steps; None for the two float32 moments of AdamW.
+        on_host: Estimate the resident memory of the process, which is more than its tensors.
+
+    Returns:
+        A function of the tokens of a micro-batch, padding included, of the rows that they are divided into, and of the
+        tokens whose logits the loss needs. Several rows are padded, so that attention needs a mask, and kernels that
+        take a mask need a copy of shared keys and values for each head.
     """
     trained = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
     vocabulary = model.config.get_text_config().vocab_size if model.can_generate() else 0
     logit_bytes = LOGIT_COPIES * FLOAT32_BYTES * vocabulary
-    activations = _Activations.measure(model, padded=rows > 1)
-    fixed_bytes = trained * TRAINING_COPIES * FLOAT32_BYTES + activations.fixed_bytes
-    bytes_per_token = activations.bytes_per_token + logit_bytes + activations.bytes_per_pair * tokens / rows
-    return int(fixed_bytes + tokens * bytes_per_token)
+    # A model that cannot leave logits out computes all of them, and their gradient.
+    unused_logit_bytes = 0 if _computes_last_logits_alone(model) else 2 * model.dtype.itemsize * vocabulary
+    if optimizer_bytes is None:
+        optimizer_bytes = ADAMW_MOMENTS * FLOAT32_BYTES * trained
+    constant_bytes = FLOAT32_BYTES * trained + optimizer_bytes + (TRAINING_LIBRARY_BYTES if on_host else 0)
+    resident_per_byte = HOST_FRAGMENTATION if on_host else 1.0
+    measure = cache(lambda padded: _Activations.measure(model, padded=padded))
+
+    def estimate(tokens: int, rows: int, logit_tokens: int) -> int:
+        activations = measure(rows > 1)
+        bytes_per_token = activations.bytes_per_token + activations.bytes_per_pair * tokens / rows
+        activation_bytes = (
+            activations.fixed_bytes
+            + tokens * bytes_per_token
+            + logit_tokens * logit_bytes
+            + (tokens - logit_tokens) * unused_logit_bytes
+        )
+        return int(constant_bytes + resident_per_byte * activation_bytes)
+
+    return estimate
 
 
 def generation_bytes(model: Any, rows: int, length: int, *, prefix_tokens: int = 0, scored_tokens: int = 0) -> int:
@@ -264,7 +305,7 @@ class _Activations:
         """
         rows = 2 if padded else 1
         try:
-            first, second, third = (_saved_activation_bytes(model, rows, length) for length in PROBE_LENGTHS)
+            first, second, third = (_held_activation_bytes(model, rows, length) for length in PROBE_LENGTHS)
         except (RuntimeError, NotImplementedError, TypeError) as error:
             if not padded or memory_limit.is_out_of_memory(error):
                 raise
@@ -274,6 +315,25 @@ class _Activations:
         per_token = (third - first) / (end - begin) - per_pair * (begin + end)
         fixed = first - begin * per_token - begin**2 * per_pair
         return cls(fixed, per_token / rows, per_pair / rows)
+
+
+def _held_activation_bytes(model: Any, rows: int, length: int) -> int:
+    """Return the number of bytes that a backward pass holds of the forward pass.
+
+    With activation checkpointing they are what the layers keep, and one layer that is computed again.
+    """
+    if not getattr(model, "is_activation_checkpointing", False):
+        return _saved_activation_bytes(model, rows, length)
+    layers = [layer for layer in model.modules() if getattr(layer, "gradient_checkpointing", False) is True]
+    kept = _saved_activation_bytes(model, rows, length)
+    for layer in layers:
+        layer.gradient_checkpointing = False
+    try:
+        saved = _saved_activation_bytes(model, rows, length)
+    finally:
+        for layer in layers:
+            layer.gradient_checkpointing = True
+    return kept + (saved - kept) // int(model.config.get_text_config().num_hidden_layers)
 
 
 def _saved_activation_bytes(model: Any, rows: int, length: int) -> int:
@@ -294,7 +354,7 @@ def _saved_activation_bytes(model: Any, rows: int, length: int) -> int:
         return tensor.detach()
 
     ids = torch.ones((rows, length), dtype=torch.long, device=model.device)
-    inputs = {"input_ids": ids}
+    inputs: dict[str, Any] = {"input_ids": ids}
     if rows > 1:
         inputs["attention_mask"] = torch.ones_like(ids)
         inputs["attention_mask"][-1, -1] = 0
@@ -308,8 +368,11 @@ def _saved_activation_bytes(model: Any, rows: int, length: int) -> int:
             unread_masks_on_meta(model.device),
             torch.autograd.graph.saved_tensors_hooks(save, lambda tensor: tensor),
         ):
-            logits = model(**inputs).logits
-            logits.float().logsumexp(-1).sum()
+            if model.can_generate() and _computes_last_logits_alone(model):
+                inputs["logits_to_keep"] = 1  # the memory of logits is computed and not measured
+            if model.can_generate() and getattr(model, "is_activation_checkpointing", False):
+                inputs["use_cache"] = False  # else transformers warns that it does so itself
+            model(**inputs)
     finally:
         model.train(was_training)
     return sum(saved_bytes.values())

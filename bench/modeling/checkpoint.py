@@ -56,6 +56,12 @@ def check_model_folder(folder: Path) -> None:
         return
     base_folder = adapter_checkpoint.find_adapter_base(folder)
     check_model_folder(base_folder)
+    if method := quantization(base_folder):
+        raise UserError(
+            f"the adapter is for a quantized model ({method}); merging would round its updates away",
+            location=str(folder),
+            hint="name the folder of a model that is not quantized as base_model_name_or_path in adapter_config.json",
+        )
     adapter_checkpoint.check_adapter(folder, base_folder)
 
 
@@ -184,6 +190,11 @@ def is_decoder(folder: Path) -> bool:
     return model_config.model_kind(model_config.read_config(base_model_folder(folder))) == "decoder"
 
 
+def quantization(folder: Path) -> str | None:
+    """Return the quantization of stored weights, such as `gptq`; None without one."""
+    return model_config.quantization(model_config.read_config(base_model_folder(folder)))
+
+
 @dataclass(frozen=True)
 class Checkpoint:
     """A base model on disk (see `bench.method.Base`)."""
@@ -193,6 +204,11 @@ class Checkpoint:
     device: str
     decoding: Decoding
     prompt: PromptSpec = field(default_factory=PromptSpec)
+
+    @property
+    def quantization(self) -> str | None:
+        """Quantization of the stored weights, such as `gptq`; None without one."""
+        return quantization(self.folder)
 
     def load(self, **from_pretrained_kwargs: Any) -> CausalLM | Encoder:
         """Load model and tokenizer; an adapter is merged into its base.
@@ -236,7 +252,10 @@ class Checkpoint:
         from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
         kwargs = from_pretrained_kwargs
-        if self.device != "cpu" or "quantization_config" in kwargs:
+        is_quantized = quantization(folder) is not None
+        if is_quantized:
+            kwargs = {name: value for name, value in kwargs.items() if name != "quantization_config"}  # not twice
+        if self.device != "cpu" or "quantization_config" in kwargs or is_quantized:
             # Each tensor goes from its file to the device, so the host never holds the model.
             kwargs = {"device_map": {"": self.device}} | kwargs
         if "quantization_config" in kwargs and not is_decoder(folder):  # the head of an encoder is trained as a whole
@@ -251,6 +270,8 @@ class Checkpoint:
             **kwargs,
         )
         _check_missing_weights(model, loading_info["missing_keys"], folder)
+        if is_quantized or "quantization_config" in kwargs:
+            compat.prepare_quantized_layers(model, getattr(torch, self.dtype))
         return model, frozenset(loading_info["missing_keys"])
 
 

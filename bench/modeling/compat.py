@@ -11,6 +11,8 @@ Check each of them when a dependency is upgraded; `tests/modeling/test_modeling_
 - PEFT (>=0.21): the adapter types are read from the source of `peft_types.py`, for the same reason. A missing
   adapter weight is only a warning there and is turned into an error by the text of the warning. The layers of Mamba
   that LoRA may not adapt are found by the private function that refuses them.
+- bitsandbytes (>=0.50): `Linear4bit.compute_dtype`, `compute_type_is_set` and `support_avx512bf16_for_cpu` are set,
+  because the arguments of loading do not reach the layers of a model that is stored quantized.
 - PyTorch (>=2.13): `torch.ops.aten._scaled_dot_product_flash_attention_for_cpu` and, on CUDA,
   `_scaled_dot_product_flash_attention` and `_scaled_dot_product_efficient_attention` are private, but the public
   `scaled_dot_product_attention` does not return the log-sum-exp. The keys of a shared prefix travel to the attention
@@ -21,6 +23,7 @@ from __future__ import annotations
 
 import ast
 import importlib.util
+import sys
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -126,6 +129,23 @@ def accept_explicit_head_dim(config: dict[str, Any]) -> None:
     config_class: Any = type(AutoConfig.for_model(config["model_type"]))
     validators = config_class.__class_validators__
     validators[:] = [validator for validator in validators if validator.__name__ != ARCHITECTURE_VALIDATOR]
+
+
+def prepare_quantized_layers(model: Any, dtype: Any) -> None:
+    """Make the 4-bit layers of bitsandbytes compute in the precision of the run.
+
+    A quantized model names the precision of the machine that made it. On CPUs with AVX512-BF16 the first answer would
+    repack the weights for a bfloat16 kernel without gradient: later training would be wrong without an error, and
+    answers would have another precision than those of other methods.
+    """
+    if "bitsandbytes" not in sys.modules:
+        return
+    from bitsandbytes.nn import Linear4bit
+
+    for layer in model.modules():
+        if isinstance(layer, Linear4bit):
+            layer.compute_dtype, layer.compute_type_is_set = dtype, True
+            layer.support_avx512bf16_for_cpu = False
 
 
 @cache

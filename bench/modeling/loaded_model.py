@@ -133,10 +133,12 @@ class LoadedModel:
 
     def count_parameters(self) -> tuple[int, int]:
         """Return the numbers of all and of trainable parameters; a 4-bit weight counts as one."""
+        from bench.measurement import memory_estimate
+
         # `num_parameters` knows how 4-bit weights are packed, but not the parameters of prompt learning in PEFT.
         frozen = self.model.num_parameters() - self.model.num_parameters(only_trainable=True)
         trainable = sum(weight.numel() for weight in self.model.parameters() if weight.requires_grad)
-        return int(frozen + trainable), trainable
+        return int(frozen + trainable) + memory_estimate.packed_weights(self.model), trainable
 
     @property
     def num_virtual_tokens(self) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import importlib.util
 import json
 from pathlib import Path
 from typing import Any, Literal
@@ -12,6 +13,8 @@ from bench.modeling import compat
 
 DECODER_SUFFIXES = ("ForCausalLM", "LMHeadModel")
 ENCODER_SUFFIXES = ("ForMaskedLM", "ForPreTraining", "ForSequenceClassification")
+QUANTIZATION_PACKAGES = {"bitsandbytes": ("bitsandbytes",), "gptq": ("optimum", "gptqmodel"), "awq": ("gptqmodel",)}
+"""Packages that transformers needs to load quantized weights, by `quant_method`."""
 POSITION_KEYS = "max_position_embeddings", "n_positions", "max_seq_len"  # MPT has the last
 
 ModelKind = Literal["decoder", "encoder"]
@@ -104,20 +107,15 @@ def check_config(folder: Path) -> ModelKind:
     """Return the kind of model in a folder.
 
     Raises:
-        UserError: The model cannot be loaded here: it is neither decoder nor encoder, already quantized, needs
-            code of its own, or has a type that the installed transformers does not have.
+        UserError: The model cannot be loaded here: it is neither decoder nor encoder, quantized in a way that cannot
+            be loaded, needs code of its own, or has a type that the installed transformers does not have.
     """
     config, location = read_config(folder), str(folder / "config.json")
     kind = model_kind(config)
     if kind is None:
         raise _unsupported_kind_error(config, location)
-    if "quantization_config" in config:
-        method = (config["quantization_config"] or {}).get("quant_method", "unknown method")
-        raise UserError(
-            f"the weights are already quantized ({method}), so most methods could not train them",
-            location=location,
-            hint="use the model it was made from; qlora quantizes by itself",
-        )
+    if method := quantization(config):
+        _check_quantization(method, kind, location)
     mapping = compat.CAUSAL_LM_MAPPING if kind == "decoder" else compat.SEQUENCE_CLASSIFICATION_MAPPING
     supported, model_type = compat.transformers_model_types(mapping), config.get("model_type")
     if model_type in supported:
@@ -132,6 +130,51 @@ def check_config(folder: Path) -> ModelKind:
         location=location,
         hint=f"a newer version may have it: pip install -U transformers{question}",
     )
+
+
+def quantization(config: dict[str, Any]) -> str | None:
+    """Return the quantization of stored weights, such as `bitsandbytes`; None without one.
+
+    Args:
+        config: Content of a `config.json`.
+    """
+    if "quantization_config" not in config:
+        return None
+    settings = config["quantization_config"]
+    method = settings.get("quant_method") if isinstance(settings, dict) else None
+    if method is None and isinstance(settings, dict) and (settings.get("load_in_4bit") or settings.get("load_in_8bit")):
+        return "bitsandbytes"  # as early versions of transformers wrote it
+    return str(method or "unknown method")
+
+
+def _check_quantization(method: str, kind: ModelKind, location: str) -> None:
+    """Check that quantized weights can be loaded.
+
+    Raises:
+        UserError: The model is an encoder, transformers loads such weights in no way that is supported here, or a
+            package that it needs for them is not installed.
+    """
+    use_original = "use the model it was made from; qlora quantizes by itself"
+    if method not in QUANTIZATION_PACKAGES:
+        raise UserError(
+            f"the weights are already quantized ({method}); of these, {', '.join(QUANTIZATION_PACKAGES)} are supported",
+            location=location,
+            hint=use_original,
+        )
+    if kind == "encoder":
+        raise UserError(
+            f"the weights are already quantized ({method}), which is supported for decoders only",
+            location=location,
+            hint=use_original,
+        )
+    missing = [name for name in QUANTIZATION_PACKAGES[method] if importlib.util.find_spec(name) is None]
+    if missing:
+        raise UserError(
+            f"the weights are quantized ({method}), and loading them needs packages that are not installed: "
+            f"{', '.join(missing)}",
+            location=location,
+            hint=f"pip install {' '.join(missing)}; or {use_original}",
+        )
 
 
 def _unsupported_kind_error(config: dict[str, Any], location: str) -> UserError:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 import pickletools
+import re
 import struct
 import zipfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -112,6 +114,26 @@ def read_tensor_headers(file: Path) -> dict[str, TensorHeader]:
     if expected_bytes != file_bytes:
         raise _damaged_error(file, f"the header describes {expected_bytes:,} bytes, the file has {file_bytes:,}")
     return headers
+
+
+def stored_bytes(files: Iterable[Path], weights: Container[str], dtype_bytes: int) -> int:
+    """Return the bytes of the tensors of weight files once loaded, quantized ones as stored.
+
+    Args:
+        files: Weight files; of one that is not safetensors, the size of the file.
+        weights: Names of the tensors that are cast if they hold floating-point numbers.
+        dtype_bytes: Bytes of a number after the cast.
+    """
+    total = 0
+    for file in files:
+        if file.suffix != ".safetensors":
+            total += file.stat().st_size
+            continue
+        for name, header in read_tensor_headers(file).items():
+            bits = re.search(r"\d+", header.dtype)
+            is_cast = name in weights and header.dtype in ("F16", "BF16", "F32", "F64")
+            total += math.prod(header.shape) * (dtype_bytes if is_cast else int(bits[0]) // 8 if bits else 1)
+    return total
 
 
 def _end_offset(entry: dict[str, Any]) -> int:

@@ -91,6 +91,11 @@ class BudgetUsage(FrozenModel):
         description="true: a step was tried before training to find micro_batch; false: its estimate left room; null: "
         "neither, because running out of memory would end the process, no gradient training, or an old record",
     )
+    activation_checkpointing: bool | None = Field(
+        None,
+        description="true: a training step did not fit into memory otherwise, so layers kept only their inputs and "
+        "were computed again in the backward pass; null: no gradient training, or an old record without this field",
+    )
     flops: NonNegativeFloat | None = Field(
         None,
         description="floating-point operations of training: counted in the first training step, scaled "

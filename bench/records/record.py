@@ -75,7 +75,10 @@ class KeptWeights(FrozenModel):
 class Forgetting(FrozenModel):
     """Loss of the model on the same general text before and after training."""
 
-    text_sha256: Line = Field(description="digest of the file with the general text")
+    text: Line | None = Field(None, description="name of the user's file (--general-text); null: the shipped text")
+    text_sha256: Line = Field(
+        description="digest of the file with the general text; losses on different texts are not comparable"
+    )
     tokens: PositiveInt = Field(description="tokens predicted in each of the two measurements")
     nats_before: Loss = Field(description="mean loss of the loaded model, nats per token; null: not finite")
     nats_after: Loss = Field(description="mean loss of the adapted model, nats per token; null: the loss diverged")

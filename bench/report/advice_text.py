@@ -11,6 +11,7 @@ from bench.analysis.constraints import Constraints, upper_limits
 from bench.analysis.task_results import TaskResults
 from bench.i18n import Translate, format_duration, untranslated
 from bench.report.diagnosis_text import finding_sentence
+from bench.report.loss_change import describe_loss_change, measured_texts
 
 
 def advice_sentences(
@@ -60,9 +61,20 @@ def advice_sentences(
                 translate("Without the limits: {name} with {score:.3f}.", name=best.name, score=best.interval.mean)
             )
     if advice.recommended:
+        sentences += _loss_change(advice.recommended, task_results, translate)
         sentences += _questions_needed(advice, translate)
         sentences.append(_labeling(advice.more_labels, translate))
     return sentences
+
+
+def _loss_change(name: str, task_results: TaskResults, translate: Translate) -> list[str]:
+    """Tell the change of the recommended method on general text, if measured."""
+    texts = {text.sha256: text.name for text in measured_texts(task_results.summaries, translate)}
+    return [
+        describe_loss_change(name, row.forgetting_nats, texts[row.general_text_sha256], translate)
+        for row in task_results.summaries
+        if row.label == name and row.general_text_sha256 in texts and row.forgetting_nats is not None
+    ]
 
 
 def candidates_table(title: str, advice: Advice, translate: Translate = untranslated) -> Table:

@@ -8,6 +8,7 @@ from typing import Any
 
 from bench.analysis import power, tuning_curve
 from bench.analysis.diagnosis import MAX_BACKGROUND_SHARE, busy_share
+from bench.analysis.summary import general_texts
 from bench.analysis.task_results import TaskResults
 from bench.i18n import Translate, untranslated
 from bench.records import Record, Spec, comparability
@@ -19,6 +20,7 @@ def list_caveats(task_results: TaskResults, translate: Translate = untranslated)
     caveats = [f"{row.label}: {row.status}: {row.reason}" for row in task_results.summaries if row.status != "ok"]
     for record in records:
         caveats += _run_caveats(record, translate)
+    caveats += _several_texts(task_results, translate)
     caveats += _own_prompts(records, translate)
     caveats += describe_disturbances(records, translate)
     labels = {row.key: row.label for row in task_results.summaries}
@@ -54,6 +56,17 @@ def describe_prompts(spec: Spec, translate: Translate = untranslated) -> list[st
     if spec.prompt.thinking != "none":
         parts.append(thinking[spec.prompt.thinking])
     return [", ".join(parts)]
+
+
+def _several_texts(task_results: TaskResults, translate: Translate) -> list[str]:
+    """Return a caveat for each method whose seeds were measured on different general texts."""
+    return [
+        translate(
+            "The seeds of {name} measured forgetting on different general texts, so it is not shown.", name=row.label
+        )
+        for row in task_results.summaries
+        if len(general_texts(record for record in task_results.records if record.spec.key == row.key)) > 1
+    ]
 
 
 def _own_prompts(records: Sequence[Record], translate: Translate) -> list[str]:
@@ -97,6 +110,12 @@ def _run_caveats(record: Record, translate: Translate) -> Iterator[str]:
     if record.kept_weights and record.kept_weights.not_chosen:
         yield translate(
             "{name}: the weights of the last step were kept: {why}", name=name, why=record.kept_weights.not_chosen
+        )
+    if usage and usage.activation_checkpointing:
+        yield translate(
+            "{name}: trained with activation checkpointing, because a step did not fit into memory otherwise: layers "
+            "were computed twice, so training took longer; the answers are the same.",
+            name=name,
         )
     if answering and answering.truncated_prompts:
         yield translate(

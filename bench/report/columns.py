@@ -9,6 +9,7 @@ from functools import partial
 from bench import units
 from bench.analysis.summary import MethodSummary, uses_cuda
 from bench.i18n import Translate, format_duration
+from bench.report.loss_change import format_loss_change, measured_texts
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,7 @@ def build_columns(rows: Sequence[MethodSummary], main_metric: str, translate: Tr
     columns = [TableColumn(metric, "", partial(_score, metric=metric), units.format_score) for metric in metrics]
     if any(row.cut_share for row in rows):
         columns += _ending_columns(translate)
+    columns += _loss_change_columns(rows, translate)
     columns += _cost_columns(translate, has_cuda=uses_cuda(rows))
     return [column for column in columns if any(column.value(row) is not None for row in rows)]
 
@@ -64,15 +66,25 @@ def _ending_columns(translate: Translate) -> list[TableColumn]:
     ]
 
 
+def _loss_change_columns(rows: Sequence[MethodSummary], translate: Translate) -> list[TableColumn]:
+    """Return a column for each general text that forgetting was measured on."""
+    texts = measured_texts(rows, translate)
+    return [
+        TableColumn(
+            translate("Δ loss") if len(texts) == 1 else f"{translate('Δ loss')} ({text.name})",
+            translate(
+                "increase in loss on general text ({text}), nats per token, and in perplexity, per cent", text=text.name
+            ),
+            text.loss_change,
+            partial(format_loss_change, translate=translate),
+        )
+        for text in texts
+    ]
+
+
 def _cost_columns(translate: Translate, *, has_cuda: bool) -> list[TableColumn]:
     duration = partial(format_duration, translate=translate)
     return [
-        TableColumn(
-            translate("Δ loss"),
-            translate("increase in loss on general text, nats per token"),
-            lambda row: row.forgetting_nats,
-            units.format_change,
-        ),
         TableColumn(
             translate("trainable params"),
             translate("number of trained parameters"),
@@ -87,6 +99,12 @@ def _cost_columns(translate: Translate, *, has_cuda: bool) -> list[TableColumn]:
             units.format_integer,
         ),
         *_memory_columns(translate, has_cuda=has_cuda),
+        TableColumn(
+            translate("checkpointing"),
+            translate("layers were computed twice while training, because a step did not fit into memory otherwise"),
+            lambda row: 1.0 if row.activation_checkpointing else None,
+            lambda value: units.UNMEASURED if value is None else translate("yes"),
+        ),
         TableColumn(
             translate("tokens/s"),
             translate("generated tokens per second, batched"),

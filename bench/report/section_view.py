@@ -17,7 +17,7 @@ from bench.analysis.summary import MethodSummary
 from bench.analysis.task_results import TaskResults
 from bench.i18n import Translate, format_duration
 from bench.records import Phase, Record, Sample
-from bench.report import advice_text, caveats, findings, terms_text
+from bench.report import advice_text, caveats, findings, loss_change, terms_text
 from bench.report.columns import TableColumn, build_columns
 
 NUM_SAMPLES = 10
@@ -82,7 +82,11 @@ class SectionView:
     def caveats(self) -> list[str]:
         """Everything that limits what the table says."""
         records, translate = self.task_results.records, self.translate
-        return [*caveats.list_caveats(self.task_results, translate), *caveats.describe_energy(records, translate)]
+        return [
+            *loss_change.list_loss_changes(self.task_results.summaries, translate),
+            *caveats.list_caveats(self.task_results, translate),
+            *caveats.describe_energy(records, translate),
+        ]
 
     @cached_property
     def terms_sentences(self) -> list[str]:

@@ -12,6 +12,7 @@ from bench import units
 from bench.analysis.summary import MethodSummary, uses_cuda
 from bench.analysis.task_results import TaskResults
 from bench.report.caveats import describe_prompts
+from bench.report.loss_change import list_loss_changes, measured_texts
 
 COST_HEADS = ("params", "train\ns", "peak\nMiB", "tok/s", "ms/\nquery", "size")
 CUDA_COST_HEADS = (*COST_HEADS[:2], "GPU\nMiB", "RAM\nMiB", *COST_HEADS[3:])
@@ -31,15 +32,17 @@ MAX_METRIC_HEAD_CHARS = 6
 def render_table(task_results: TaskResults) -> Table:
     """Return the scores and costs of every method, means over the seeds.
 
-    The columns are the metrics, the loss change on general text (only if it was measured for some method) and the
+    The columns are the metrics, the loss change on each general text (if it was measured for some method) and the
     costs of `COST_HEADS` or `CUDA_COST_HEADS`. A method that failed shows its status in place of the first score.
     """
     rows = task_results.summaries
     table = Table(title=_title(task_results), title_justify="left", box=SIMPLE_HEAD, padding=0, show_edge=False)
     table.add_column("method", overflow="fold")  # Long names are folded, so that numbers never are.
     metrics = list(dict.fromkeys(metric for row in rows for metric in row.scores))
-    has_loss_change = _has_loss_change(task_results)
-    loss_change_heads = [LOSS_CHANGE_HEAD] if has_loss_change else []
+    texts = measured_texts(rows)
+    loss_change_heads = [
+        LOSS_CHANGE_HEAD if len(texts) == 1 else f"{LOSS_CHANGE_HEAD} {index}" for index in range(1, len(texts) + 1)
+    ]
     has_cuda = uses_cuda(rows)
     cost_heads = CUDA_COST_HEADS if has_cuda else COST_HEADS
     for head in [*map(_break_metric_name, metrics), *loss_change_heads, *cost_heads]:
@@ -48,8 +51,7 @@ def render_table(task_results: TaskResults) -> Table:
         cells: list[str | Text] = [units.format_score(row.scores.get(metric)) for metric in metrics]
         if row.status != "ok":
             cells[:1] = [Text(row.status, style="bold red")]
-        if has_loss_change:
-            cells.append(units.format_change(row.forgetting_nats))
+        cells += [units.format_change(text.loss_change(row)) for text in texts]
         table.add_row(_marked_label(row), *cells, *_cost_cells(row, has_cuda=has_cuda))
     return table
 
@@ -78,7 +80,8 @@ def render_by_train_size(task_results: TaskResults) -> Table:
 def legend(task_results: TaskResults) -> list[str]:
     """Explain the symbols and heads of the table, and prompts that are not plain text."""
     peak_legend = CUDA_PEAK_LEGEND if uses_cuda(task_results.summaries) else PEAK_LEGEND
-    loss_change = [LOSS_CHANGE_LEGEND] if _has_loss_change(task_results) else []
+    changes = list_loss_changes(task_results.summaries)
+    loss_change = [LOSS_CHANGE_LEGEND, *changes] if changes else []
     prompts = [f"{text[0].upper()}{text[1:]}." for text in describe_prompts(task_results.records[0].spec)]
     return [LEGEND.replace(PEAK_LEGEND, peak_legend), *loss_change, *prompts]
 
@@ -88,10 +91,6 @@ def _title(task_results: TaskResults) -> str:
     num_seeds = len({record.spec.seed for record in task_results.records})
     title = f"{spec.task.name} on {spec.base.ref}"
     return f"{title}, means of {num_seeds} seeds" if num_seeds > 1 else title
-
-
-def _has_loss_change(task_results: TaskResults) -> bool:
-    return any(row.forgetting_nats is not None for row in task_results.summaries)
 
 
 def _marked_label(row: MethodSummary) -> str:

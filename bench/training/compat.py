@@ -11,6 +11,8 @@ Check each of them when a library is upgraded; `tests/training/test_compat_train
   micro-batches itself.
 - transformers, `Trainer.optimizer`: emptied after training. Trainer, optimizer and scheduler refer to each other, so
   the optimizer lives until Python's garbage collector finds it.
+- PEFT (>=0.21), `LoraLayer.cast_input_dtype_enabled` and `lora_variant`: the public
+  `peft.helpers.disable_input_dtype_casting` sets the former for all layers, also for variants that need the cast.
 - TRL (>=1.16), `DPOTrainer._prepare_dataset`: skipped, because the rows are token ids already. TRL would tokenize texts
   in another way than the prompts of generation are. `SFTTrainer` skips the same step by itself if it finds token ids.
 - TRL, adapter `ref`: `DPOTrainer` copies the adapter under this name as the reference and leaves the copy behind.
@@ -126,6 +128,26 @@ def wrap_loss(trainer: Any, wrap: Callable[[Callable[..., Any]], Callable[..., A
 def average_over_micro_batches(trainer: Any) -> None:
     """Make a trainer average its loss over the micro-batches of a step."""
     trainer.model_accepts_loss_kwargs = False
+
+
+@contextmanager
+def lora_inputs_not_cast(model: Any) -> Iterator[None]:
+    """Leave the inputs of plain LoRA layers in their precision, since autocast casts them."""
+    if not hasattr(model, "peft_config"):
+        yield
+        return
+    from peft.tuners.lora import LoraLayer
+
+    # Variants such as DoRA compute with more than products, which autocast may leave in float32.
+    layers = [layer for layer in model.modules() if isinstance(layer, LoraLayer) and not layer.lora_variant]
+    originals = [layer.cast_input_dtype_enabled for layer in layers]
+    for layer in layers:
+        layer.cast_input_dtype_enabled = False
+    try:
+        yield
+    finally:
+        for layer, original in zip(layers, originals, strict=True):
+            layer.cast_input_dtype_enabled = original
 
 
 def free_optimizer_state(trainer: Any) -> None:

@@ -12,6 +12,7 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat
 
 from bench.method import LM, Budget, Method, TrainingData, Unsupported, param
 from bench.records import CurvePoint, Keep, KeptWeights, save_prompt
+from bench.training.optimizer import OptimizerName
 
 Rows = list[tuple[list[int], list[int]]]
 """Token ids (prompt, completion) of training rows; the loss is on the completion only."""
@@ -86,6 +87,7 @@ def head_pattern(names: Sequence[str]) -> str:
 class GradientMethod(Method):
     """Method that trains the weights that `adapt` unfreezes or adds."""
 
+    changes_base_weights: ClassVar[bool] = True  # unless a subclass adds weights of its own and trains only these
     supports_ddp: ClassVar[bool] = True
     preload_modules: ClassVar[tuple[str, ...]] = ("bench.modeling.causal_lm", "bench.training.trainer")
     scale_lr_by_width: ClassVar[bool] = False
@@ -116,6 +118,10 @@ class GradientMethod(Method):
             return self.lr
         return self.lr * REFERENCE_WIDTH / int(model.config.get_text_config().hidden_size)
 
+    def optimizer_name(self) -> OptimizerName:
+        """Return the optimizer to train with."""
+        return "adamw"
+
     def training_rows(self) -> Rows | None:
         """Return the rows to train on; None for one row per training example."""
         return None
@@ -140,6 +146,7 @@ class GradientMethod(Method):
             weight_decay=self.weight_decay,
             keep=self.keep,
             patience=self.patience,
+            optimizer_name=self.optimizer_name(),
         )
         self.curve_: list[CurvePoint] = training.curve
         self.kept_weights_: KeptWeights = training.kept_weights

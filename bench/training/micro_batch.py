@@ -13,6 +13,7 @@ import torch
 from bench.measurement import determinism, memory_limit
 from bench.method import LM
 from bench.training import distributed, optimizer
+from bench.training.optimizer import OptimizerName
 
 RESERVE_BYTES = 64 * 2**20
 """Bytes kept free for memory that the dry run does not see: libraries loaded later, and fragmentation."""
@@ -43,7 +44,19 @@ def leaves_room(lm: LM, estimated_bytes: int) -> bool:
     return ESTIMATE_FACTOR * needed_bytes + RESERVE_BYTES <= free_bytes
 
 
-def find_micro_batch(lm: LM, groups: Sequence[RowGroup], max_groups: int) -> int:
+def shortest_row(groups: Sequence[RowGroup]) -> tuple[list[int], list[int]]:
+    """Return the row with the fewest tokens."""
+    return min((row for group in groups for row in group), key=lambda row: len(row[0]) + len(row[1]))
+
+
+def find_micro_batch(
+    lm: LM,
+    groups: Sequence[RowGroup],
+    max_groups: int,
+    optimizer_name: OptimizerName = "adamw",
+    *,
+    must_fit: bool = True,
+) -> int:
     """Return the largest divisor of `max_groups` for which the longest groups fit into memory.
 
     Each size is tried with a dry run of one step.
@@ -52,19 +65,21 @@ def find_micro_batch(lm: LM, groups: Sequence[RowGroup], max_groups: int) -> int
         lm: Model to train.
         groups: Groups of rows in the training data.
         max_groups: Groups of one optimizer step on this rank.
+        optimizer_name: Optimizer, whose state takes memory too.
+        must_fit: Raise an error if not even one group fits; or else return 0.
 
     Raises:
-        MemoryError: If not even one group fits; torch raises its own types of errors.
+        MemoryError: If not even one group fits on this rank; torch raises its own types of errors.
     """
     longest_groups = sorted(
         groups, key=lambda group: sum(len(prompt) + len(completion) for prompt, completion in group), reverse=True
     )
     for size in (size for size in range(max_groups, 0, -1) if max_groups % size == 0):
         try:
-            _dry_run_step(lm, [row for group in longest_groups[:size] for row in group])
+            _dry_run_step(lm, [row for group in longest_groups[:size] for row in group], optimizer_name)
             return size
         except Exception as error:
-            if size == 1 or not memory_limit.is_out_of_memory(error):
+            if (size == 1 and must_fit) or not memory_limit.is_out_of_memory(error):
                 raise
         finally:
             lm.model.zero_grad(set_to_none=True)
@@ -72,15 +87,18 @@ def find_micro_batch(lm: LM, groups: Sequence[RowGroup], max_groups: int) -> int
             gc.collect()
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
-    raise AssertionError("1 divides every number of groups")
+    return 0
 
 
-def _dry_run_step(lm: LM, rows: RowGroup) -> None:
-    """Hold the memory of a training step, AdamW's included, without changing weights."""
+def _dry_run_step(lm: LM, rows: RowGroup, optimizer_name: OptimizerName) -> None:
+    """Hold the memory of a training step, the optimizer's included, without changing weights."""
     device = lm.model.device
     weights = [weight for weight in lm.model.parameters() if weight.requires_grad]
-    copies = optimizer.MOMENT_COPIES + (distributed.world_size() > 1)  # and the buckets that add gradients over ranks
-    held = [torch.zeros_like(weight, dtype=torch.float32) for weight in weights for _ in range(copies)]
+    sizes = optimizer.state_bytes_by_weight(lm.model, optimizer_name)
+    if distributed.world_size() > 1:
+        # The buckets that add up gradients over ranks.
+        sizes += [weight.numel() * torch.float32.itemsize for weight in weights]
+    held = [torch.zeros(size, dtype=torch.uint8, device=device) for size in sizes]
     reserve = torch.empty(RESERVE_BYTES, dtype=torch.uint8, device=device)
     lm.model.train()
     cuda_devices = [device] if device.type == "cuda" else []

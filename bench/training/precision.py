@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 
 from bench.method import Unsupported
+from bench.training import compat
 
 
 def compute_dtype(model: Any) -> torch.dtype:
@@ -29,10 +31,19 @@ def check_precision(model: Any) -> None:
         )
 
 
-def autocast(model: Any) -> AbstractContextManager[Any]:
-    """Return a `torch.autocast` context in the precision of the model; no-op for float32."""
+@contextmanager
+def autocast(model: Any) -> Iterator[None]:
+    """Compute in the precision of the model; nothing changes for float32.
+
+    Frozen weights have that precision already, so only trained ones are cast, once per step. LoRA layers keep their
+    inputs as they are: a float32 copy for each of them would be cast back by the product that follows.
+    """
     dtype = compute_dtype(model)
-    return nullcontext() if dtype is torch.float32 else torch.autocast(model.device.type, dtype=dtype)
+    if dtype is torch.float32:
+        yield
+        return
+    with torch.autocast(model.device.type, dtype=dtype), compat.lora_inputs_not_cast(model):
+        yield
 
 
 def cast_trainable_to_float32(model: Any) -> int:

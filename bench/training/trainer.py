@@ -20,10 +20,11 @@ from bench.measurement.meter import exclude_from_peak
 from bench.method import LM, Budget, Diverged, TrainingData
 from bench.modeling.scoring import IGNORE_INDEX
 from bench.records import CurvePoint, Keep, KeptWeights
-from bench.training import compat, curve, distributed, optimizer, precision
+from bench.training import checkpointing, compat, curve, distributed, optimizer, precision
 from bench.training.curve import CurveSchedule
 from bench.training.gradient import Rows
-from bench.training.micro_batch import RowGroup, find_micro_batch, leaves_room
+from bench.training.micro_batch import RowGroup, find_micro_batch, leaves_room, shortest_row
+from bench.training.optimizer import OptimizerName
 from bench.training.sampler import LengthGroupedSampler, SamplerMixin
 from bench.training.selection import WeightSelection
 
@@ -50,6 +51,7 @@ def train(
     step_fraction: float = 1.0,
     keep: Keep = "last",
     patience: int = 0,
+    optimizer_name: OptimizerName = "adamw",
 ) -> Training:
     """Train the weights of `lm.model` that require gradients until the budget ends.
 
@@ -67,13 +69,14 @@ def train(
         step_fraction: Fraction of the budget's steps to take.
         keep: Weights to keep: of the last step, or of the lowest validation loss.
         patience: Points of the curve without a lower loss after which training stops; 0 for never.
+        optimizer_name: AdamW, or AdamW with 8-bit moments.
     """
     if rows is None:
         rows = encode_examples(lm, data, data.train)
     lengths = [len(prompt) + len(completion) for prompt, completion in rows]
     planned_steps = budget.plan_steps(len(rows))
     steps = round(step_fraction * planned_steps)
-    plan_memory(lm, budget, [[row] for row in rows], max(lengths))
+    plan_memory(lm, budget, [[row] for row in rows], max(lengths), optimizer_name)
     with TemporaryDirectory() as scratch:
         callback = BudgetCallback(
             lm,
@@ -94,6 +97,7 @@ def train(
             lr=lr,
             warmup=warmup,
             weight_decay=weight_decay,
+            optimizer_name=optimizer_name,
         )
         sampler = LengthGroupedSampler(lengths, budget.batch, data.seed)
         trainer_class = CausalTrainer if lm.can_generate else LabelTrainer
@@ -194,16 +198,20 @@ def run_trainer(trainer: Any, callback: BudgetCallback) -> KeptWeights:
         finally:
             compat.free_optimizer_state(trainer)
         budget.flops = (budget.flops or 0.0) + counter.scaled_to(callback.tokens)
+    checkpointing.disable_checkpointing(lm.model)
     kept_weights = callback.selection.finish(budget.steps)
     precision.cast_trained_to_model_dtype(lm.model)
     lm.model.eval()
     return kept_weights
 
 
-def plan_memory(lm: LM, budget: Budget, groups: Sequence[RowGroup], longest_group: int) -> None:
+def plan_memory(
+    lm: LM, budget: Budget, groups: Sequence[RowGroup], longest_group: int, optimizer_name: OptimizerName = "adamw"
+) -> None:
     """Find the micro-batch that fits into memory, and estimate the memory of training.
 
-    The micro-batch is that of the rank with the least memory. Both are written into the budget. No step is tried if
+    The micro-batch is that of the rank with the least memory. If not even one group of rows fits there, activation
+    checkpointing is turned on until the end of the training. All this is written into the budget. No step is tried if
     running out of memory would end the process, or if the estimate leaves room (`micro_batch.leaves_room`).
 
     Args:
@@ -211,6 +219,7 @@ def plan_memory(lm: LM, budget: Budget, groups: Sequence[RowGroup], longest_grou
         budget: Budget of the run.
         groups: Rows that must go through the model together.
         longest_group: Tokens of the longest group.
+        optimizer_name: Optimizer, whose state takes memory too.
 
     Raises:
         Unsupported: If the model cannot be trained in its precision.
@@ -224,7 +233,12 @@ def plan_memory(lm: LM, budget: Budget, groups: Sequence[RowGroup], longest_grou
 
     def estimate_bytes(micro_batch: int) -> int:
         tokens, rows = micro_batch * longest_group, micro_batch * group_rows
-        return fixed_bytes + memory_estimate.training_bytes(lm.model, tokens, rows)
+        estimator = memory_estimate.training_estimator(
+            lm.model,
+            optimizer.state_bytes(lm.model, optimizer_name),
+            on_host=lm.model.device.type != "cuda",
+        )
+        return fixed_bytes + estimator(tokens, rows, logit_tokens(groups, micro_batch))
 
     with precision.autocast(lm.model):
         budget.micro_batch, budget.estimated_bytes = max_micro_batch, estimate_bytes(max_micro_batch)
@@ -236,9 +250,33 @@ def plan_memory(lm: LM, budget: Budget, groups: Sequence[RowGroup], longest_grou
         # This is the least that training takes. The record of the failure shows it if even that does not fit.
         budget.estimated_bytes = estimate_bytes(1)
         with exclude_from_peak():
-            micro_batch = find_micro_batch(lm, groups, max_micro_batch)
-        budget.micro_batch = distributed.all_reduce_min(micro_batch)
-        budget.estimated_bytes = estimate_bytes(budget.micro_batch)
+            micro_batch = find_micro_batch(lm, groups, max_micro_batch, optimizer_name, must_fit=False)
+            micro_batch = distributed.all_reduce_min(micro_batch)
+        if not micro_batch:
+            with exclude_from_peak():
+                if checkpointing.enable_checkpointing(lm, shortest_row(groups)):
+                    budget.activation_checkpointing = True
+                    budget.estimated_bytes = estimate_bytes(1)
+                micro_batch = find_micro_batch(lm, groups, max_micro_batch, optimizer_name)
+                micro_batch = distributed.all_reduce_min(micro_batch)
+        budget.micro_batch = micro_batch
+        budget.estimated_bytes = estimate_bytes(micro_batch)
+
+
+def logit_tokens(groups: Sequence[RowGroup], micro_batch: int) -> int:
+    """Return the tokens of the longest micro-batch, padding included, with needed logits.
+
+    They begin before the first token of the earliest completion. Preference training computes all logits.
+    """
+    longest_groups = nlargest(micro_batch, groups, key=lambda group: sum(map(_row_length, group)))
+    rows = [row for group in longest_groups for row in group]
+    first = max(min(len(prompt) for prompt, _ in rows) - 1, 0) if len(rows) == len(longest_groups) else 0
+    return len(rows) * (max(map(_row_length, rows)) - first)
+
+
+def _row_length(row: tuple[list[int], list[int]]) -> int:
+    prompt, completion = row
+    return len(prompt) + len(completion)
 
 
 def _count_first_step(trainer: Any) -> FlopCounter:
@@ -399,7 +437,16 @@ class BudgetCallback(TrainerCallback):
 
 
 def training_arguments(
-    budget: Budget, seed: int, scratch: str, device: str, *, steps: int, lr: float, warmup: float, weight_decay: float
+    budget: Budget,
+    seed: int,
+    scratch: str,
+    device: str,
+    *,
+    steps: int,
+    lr: float,
+    warmup: float,
+    weight_decay: float,
+    optimizer_name: OptimizerName = "adamw",
 ) -> dict[str, Any]:
     """Return the arguments of a transformers or TRL trainer.
 
@@ -414,6 +461,7 @@ def training_arguments(
         lr: Peak learning rate.
         warmup: Fraction of the steps for warm-up.
         weight_decay: Weight decay of AdamW.
+        optimizer_name: AdamW, or AdamW with 8-bit moments.
     """
     rank_batch = budget.batch // distributed.world_size()
     micro_batch = budget.micro_batch or rank_batch
@@ -426,7 +474,7 @@ def training_arguments(
         warmup_steps=round(warmup * steps),
         weight_decay=weight_decay,
         lr_scheduler_type="linear",
-        optim=optimizer.trainer_option(device),
+        optim=optimizer.trainer_option(device, optimizer_name),
         max_grad_norm=1.0,
         seed=seed,
         data_seed=seed,

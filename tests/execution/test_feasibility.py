@@ -38,6 +38,17 @@ def test_estimate_memory_needs_ladder_goes_down_to_one_row(lively: Checkpoint) -
     assert needs(lm, 2**40, batch=4)["lora"].micro_batch == 4
 
 
+def test_memory_need_where_no_row_fits_is_that_with_checkpointing() -> None:
+    ladder = feasibility.Ladder(100, [900 * MIB, 800 * MIB, 400 * MIB], [100], [2, 1, 2], plain_rungs=2)
+    needed = [feasibility.memory_need("full", ladder, free * MIB, 0, shrinks=True) for free in (1000, 900, 700, 300)]
+    assert [(need.micro_batch, need.activation_checkpointing, need.fits) for need in needed] == [
+        (2, False, True),
+        (1, False, True),
+        (2, True, True),
+        (2, True, False),
+    ]
+
+
 def test_estimate_memory_needs_without_recovery_takes_full_batches(lively: Checkpoint) -> None:
     lm = feasibility.build_empty_model(lively.folder, "float32")
     one_row = memory_estimate.model_bytes(lm.model) + memory_estimate.generation_bytes(lm.model, 1, 256)

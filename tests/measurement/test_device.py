@@ -130,3 +130,26 @@ def test_finished_record_of_another_device_is_not_reused(
     record.write(tmp_path)
     job = Job(spec=record.spec, command=(), method_sha256="x", device=requested)
     assert (launcher.find_finished_record(job, tmp_path) is not None) is kept
+
+
+@pytest.mark.parametrize(
+    ("named", "flags", "gpu", "dtype"),
+    [
+        ("auto", {"avx2", "fma"}, 0, "float32"),
+        ("cpu", {"avx512_bf16"}, 0, "bfloat16"),
+        ("auto", {"amx_bf16"}, 0, "bfloat16"),
+        ("auto", {"bf16", "asimd"}, 0, "bfloat16"),
+        ("mps", {"bf16"}, 0, "float32"),
+        ("auto", {"avx512_bf16"}, 7, "float32"),
+        ("cuda:0", set(), 8, "bfloat16"),
+        ("cpu", {"avx2"}, 9, "float32"),
+    ],
+)
+def test_fast_dtype_is_bfloat16_only_where_the_device_has_units_for_it(
+    monkeypatch: pytest.MonkeyPatch, named: str, flags: set[str], gpu: int, dtype: str
+) -> None:
+    monkeypatch.setattr(device, "cpu_flags", lambda: frozenset(flags))
+    monkeypatch.setattr(device, "gpu_generation", lambda index: gpu)
+    monkeypatch.setattr(device, "count_gpus", lambda: int(gpu > 0))
+    monkeypatch.setattr(device, "torch_has_cuda", lambda: gpu > 0)
+    assert device.fast_dtype(named) == dtype

@@ -11,12 +11,16 @@ from typing import Any
 import pytest
 import torch
 from conftest import MakeTask
+from typer.testing import CliRunner
 
 import bench
 from bench import registry
-from bench.execution import plan, worker
-from bench.measurement import environment, forgetting, general_text_cache
+from bench.cli import app
+from bench.errors import UserError
+from bench.execution import launcher, plan, worker
+from bench.measurement import environment, forgetting, general_text, general_text_cache
 from bench.measurement.forgetting import ForgettingProbe
+from bench.measurement.general_text import GeneralText
 from bench.modeling.causal_lm import CausalLM
 from bench.modeling.checkpoint import Checkpoint
 from bench.records import Phase, Record
@@ -70,6 +74,15 @@ def shipped_text_file(text_file: Path, tmp_path: Path, monkeypatch: pytest.Monke
     return text_file
 
 
+def read_jsonl(file: Path) -> GeneralText:
+    """Read a file in the form of the shipped text."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(registry, "general_text_file", lambda: file)
+        text = GeneralText.shipped()
+    assert text is not None
+    return text
+
+
 def summed_loss(lm: CausalLM, text: str) -> tuple[float, int]:
     """Summed loss in nats and number of predicted tokens, computed without the code under test."""
     ids = torch.tensor(lm.tokens(text)[:128])
@@ -91,7 +104,7 @@ def test_cut_windows_stops_at_token_limit(lm: CausalLM, monkeypatch: pytest.Monk
 
 
 def test_probe_measures_loss_before_and_after_on_same_text(lm: CausalLM, text_file: Path) -> None:
-    probe = ForgettingProbe.measure_before(lm, text_file)
+    probe = ForgettingProbe.measure_before(lm, read_jsonl(text_file))
     assert probe is not None
     losses_before = [summed_loss(lm, text) for text in TEXTS[:3]]
     unchanged = probe.measure_after(lm)
@@ -111,7 +124,7 @@ def test_probe_measures_loss_before_and_after_on_same_text(lm: CausalLM, text_fi
 def test_probe_counts_virtual_tokens_as_part_of_the_model(lm: CausalLM, text_file: Path) -> None:
     from peft import PromptTuningConfig, TaskType, get_peft_model
 
-    probe = ForgettingProbe.measure_before(lm, text_file)
+    probe = ForgettingProbe.measure_before(lm, read_jsonl(text_file))
     assert probe is not None
     config = PromptTuningConfig(task_type=TaskType.CAUSAL_LM, num_virtual_tokens=100)
     lm.model = get_peft_model(lm.model, config)
@@ -129,7 +142,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def measure_and_keep(lm: CausalLM, text_file: Path, wall_s: float = 2.0) -> ForgettingProbe:
-    probe = ForgettingProbe.measure_before(lm, text_file)
+    probe = ForgettingProbe.measure_before(lm, read_jsonl(text_file))
     assert probe is not None
     phase = Phase(wall_s=wall_s, cpu_s=1.0, start_mib=None, peak_mib=None, reserved_mib=None)
     probe.keep("2026-01-01T00:00:00+00:00", phase)
@@ -202,7 +215,7 @@ def test_probe_without_writable_cache_measures_every_time(lm: CausalLM, text_fil
 def test_probe_file_without_text_is_none(lm: CausalLM, tmp_path: Path) -> None:
     file = tmp_path / "text.jsonl"
     file.write_text('{"id": "0", "text": ""}\n', "utf-8")
-    assert ForgettingProbe.measure_before(lm, file) is None
+    assert ForgettingProbe.measure_before(lm, read_jsonl(file)) is None
 
 
 def test_general_text_file_is_found_and_is_not_a_task(text_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -213,9 +226,17 @@ def test_general_text_file_is_found_and_is_not_a_task(text_file: Path, monkeypat
     assert registry.general_text_file() is None
 
 
-def run_methods(methods: str, task: Path, base: Checkpoint) -> dict[str, Record]:
+def run_methods(methods: str, task: Path, base: Checkpoint, general_text: Path | None = None) -> dict[str, Record]:
     """Records of one short run of each planned method, by method."""
-    jobs = plan.plan_jobs(methods, str(task), str(base.folder), seeds=1, budget_text="steps=2,batch=4", settings=[])
+    jobs = plan.plan_jobs(
+        methods,
+        str(task),
+        str(base.folder),
+        seeds=1,
+        budget_text="steps=2,batch=4",
+        settings=[],
+        general_text=general_text,
+    )
     records = [worker.run_job(job, lambda event: None) for job in jobs]
     return {record.spec.method.name: record for record in records}
 
@@ -238,7 +259,7 @@ def test_run_measures_forgetting_of_trained_models_only(
         "general_text_after",
         "adapter_serving",
     ]
-    probe = ForgettingProbe.measure_before(tiny.load(), shipped_text_file)
+    probe = ForgettingProbe.measure_before(tiny.load(), read_jsonl(shipped_text_file))
     assert probe is not None
     assert lora.forgetting.nats_before == pytest.approx(probe.nats_before)
     assert lora.forgetting.nats_after != lora.forgetting.nats_before
@@ -289,7 +310,82 @@ def test_run_measuring_forgetting_does_not_change_training(
 
 
 def test_forgetting_infinite_loss_is_written_as_null(lm: CausalLM, text_file: Path) -> None:
-    probe = ForgettingProbe.measure_before(lm, text_file)
+    probe = ForgettingProbe.measure_before(lm, read_jsonl(text_file))
     assert probe is not None
     result = dataclasses.replace(probe, nats_before=float("nan")).measure_after(lm)
     assert json.loads(result.model_dump_json())["nats_before"] is None
+
+
+def test_run_measures_forgetting_on_the_text_of_the_user(make_task: MakeTask, tiny: Checkpoint, tmp_path: Path) -> None:
+    file = tmp_path / "my notes.txt"
+    file.write_text("The river rose. 강물이 불었다.\n" * 60, "utf-8")
+    task = make_task(tmp_path / "feelings")
+    record = run_methods("lora", task, tiny, file)["lora"]
+    assert record.forgetting is not None
+    assert record.forgetting.text == "my notes.txt"
+    assert record.forgetting.text_sha256 == hashlib.sha256(file.read_bytes()).hexdigest()
+    assert 400 < record.forgetting.tokens <= forgetting.MAX_TEXT_TOKENS
+    # The record is not used for a command with another text, nor for one with the shipped text.
+    record.write(tmp_path / "results")
+
+    def is_finished(general_text: Path | None) -> bool:
+        (job,) = (
+            job
+            for job in plan.plan_jobs(
+                "lora",
+                str(task),
+                str(tiny.folder),
+                seeds=1,
+                budget_text="steps=2,batch=4",
+                settings=[],
+                general_text=general_text,
+            )
+            if job.spec.method.name == "lora"
+        )
+        return launcher.find_finished_record(job, tmp_path / "results") is not None
+
+    assert is_finished(file) and not is_finished(None)
+    file.write_text("The river fell. 강물이 줄었다.\n" * 60, "utf-8")
+    assert not is_finished(file)
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (None, "file not found"),
+        (b"", "empty"),
+        (b" \n\t\r\n", "empty"),
+        (b"Too little to say anything.", "too short: 27 characters"),
+        (b"a b" + b" " * 900, "too short: 3 characters"),
+        (b"%PDF-1.7 \xe2\xe3\xcf\xd3" + b"x" * 900, "not a UTF-8 text: invalid byte at position 9"),
+        ("전화번호부".encode("cp949") * 200, "not a UTF-8 text"),
+        ("abc ".encode("utf-16-le") * 300, "not a text: it holds NUL bytes"),
+    ],
+)
+def test_general_text_that_cannot_be_used_is_refused(tmp_path: Path, content: bytes | None, problem: str) -> None:
+    file = tmp_path / "text.txt"
+    if content is not None:
+        file.write_bytes(content)
+    with pytest.raises(UserError, match=problem) as error:
+        GeneralText.read(file)
+    assert error.value.hint and error.value.location
+    with pytest.raises(UserError, match="is a folder"):
+        GeneralText.read(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["word " * 500, "가" * 2000, "\ufeff" + "line\n" * 300, "x" * 399 + " " + "y" * 500])
+def test_cut_pieces_keeps_the_text_in_short_pieces(text: str, tmp_path: Path) -> None:
+    (tmp_path / "text.txt").write_text(text, "utf-8")
+    pieces = GeneralText.read(tmp_path / "text.txt").texts
+    assert all(0 < len(piece) <= general_text.PIECE_CHARACTERS for piece in pieces)
+    assert "".join("".join(pieces).split()) == "".join(text.removeprefix("\ufeff").split())
+    long = general_text.cut_pieces("word " * general_text.MAX_CHARACTERS)
+    assert sum(map(len, long)) <= general_text.MAX_CHARACTERS
+
+
+def test_run_command_with_unusable_general_text_exits_before_anything_runs(
+    make_task: MakeTask, tiny: Checkpoint, tmp_path: Path
+) -> None:
+    arguments = ["run", "--methods", "lora", "--task", str(make_task(tmp_path / "feelings")), "--model"]
+    result = CliRunner().invoke(app, [*arguments, str(tiny.folder), "--general-text", str(tmp_path / "absent.txt")])
+    assert isinstance(result.exception, UserError) and "file not found" in str(result.exception)

@@ -104,7 +104,11 @@ DAMAGED_MODELS: dict[str, tuple[Damage, tuple[str, ...]]] = {
     "tokenizer code": (add_tokenizer_code, ("the tokenizer needs code of its own", "tokenizer.json")),
     "quantized": (
         lambda f: update_json(f / "config.json", quantization_config={"quant_method": "gptq"}),
-        ("already quantized (gptq)", "qlora quantizes by itself"),
+        ("are quantized (gptq)", "optimum, gptqmodel", "pip install optimum gptqmodel", "qlora quantizes by itself"),
+    ),
+    "quantized in another way": (
+        lambda f: update_json(f / "config.json", quantization_config={"quant_method": "aqlm"}),
+        ("already quantized (aqlm)", "bitsandbytes, gptq, awq are supported", "qlora quantizes by itself"),
     ),
     "truncated weights": (
         lambda f: truncate(f / MODEL),

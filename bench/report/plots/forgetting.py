@@ -5,9 +5,9 @@ from __future__ import annotations
 from matplotlib.figure import Figure
 
 from bench.analysis.comparison import MethodResult
-from bench.analysis.summary import forgetting_nats
 from bench.analysis.task_results import TaskResults
 from bench.i18n import Translate
+from bench.report.loss_change import measured_texts, perplexity_change
 from bench.report.plot_style import GRAY, Plot, new_figure, scatter
 
 MAX_LABELS = 10
@@ -19,19 +19,25 @@ Points = dict[str, tuple[float, float]]
 def draw_forgetting(task_results: TaskResults, translate: Translate) -> Figure | None:
     """Draw the gain over the unchanged model against the increase in loss on general text."""
     results = task_results.comparison.results
-    loss_changes = {result.key: _mean_loss_change(result) for result in results}
+    texts = measured_texts(task_results.summaries, translate)
+    if not texts:
+        return None
+    text = texts[0]  # that of the most methods; those measured on another text are left out
+    loss_changes = {row.key: text.loss_change(row) for row in task_results.summaries if row.status == "ok"}
     unchanged = next(filter(_is_unchanged_model, results), None)
     reference = unchanged.interval.mean if unchanged else 0.0
     points: Points = {}
     for result in results:
-        loss_change = loss_changes[result.key]
+        loss_change = loss_changes.get(result.key)
         if loss_change is not None:
             points[result.key] = loss_change, result.interval.mean - reference
     if not points:
         return None
     figure, axes = new_figure()
     axes.axvline(0, color=GRAY, linewidth=0.8, linestyle=":")
-    axes.set_xlabel(translate("Δ loss on general text (nats per token)"))
+    axes.set_xlabel(
+        translate("Δ loss on general text ({text}), nats per token; left of 0: the model got better", text=text.name)
+    )
     if unchanged:
         axes.set_ylabel(translate("{metric} above {control}", metric=task_results.metric, control=unchanged.name))
     else:
@@ -60,20 +66,16 @@ def _is_unchanged_model(result: MethodResult) -> bool:
     return result.control and all(counts is not None and counts.trainable == 0 for counts in parameters)
 
 
-def _mean_loss_change(result: MethodResult) -> float | None:
-    """Return the mean over the seeds; None if it was measured for none."""
-    loss_changes = [nats for record in result.records if (nats := forgetting_nats(record)) is not None]
-    return sum(loss_changes) / len(loss_changes) if loss_changes else None
-
-
 PLOTS = [
     Plot(
         100,
         "forgetting",
         draw_forgetting,
         lambda translate: translate(
-            "Gain on the task against forgetting (increase in loss on general text). With many methods, labels show "
-            "only those with the largest gain among all methods with the same or less forgetting."
+            "Gain on the task against forgetting (increase in loss on general text; {percent} at +0.10 nats). Methods "
+            "measured on another text are left out. With many methods, labels show only those with the largest gain "
+            "among all methods with the same or less forgetting.",
+            percent=translate("perplexity {percent} higher", percent=perplexity_change(0.1)),
         ),
     )
 ]
