@@ -132,7 +132,13 @@ def _method_not_found(ref: str, entries: Iterable[str]) -> UserError:
     if ref in FORMER_METHODS:
         problem, hint = FORMER_METHODS[ref]
         return UserError(f"the method '{ref}' no longer exists: {problem}", hint=hint)
-    return UserError(f"method '{ref}' not found", hint=f"{did_you_mean(ref, entries)}; or use a path such as ./mine.py")
+    file = Path(f"{ref}.py")
+    hint = (
+        f"did you mean ./{file}?"
+        if file.is_file()
+        else f"{did_you_mean(ref, entries)}; or use a path such as ./mine.py"
+    )
+    return UserError(f"method '{ref}' not found", hint=hint)
 
 
 def is_shipped_method(file: Path) -> bool:

@@ -79,5 +79,6 @@ def task_command(
     task = str(folder) if folder.is_absolute() else f"./{folder}"
     result = validate(task, model)
     result.show()
-    print(f"Review {folder / 'task.yaml'}, then: bench run --methods few-shot,lora --task {shlex.quote(task)}")
+    print(f"Review {folder / 'task.yaml'}, then:")
+    print(f"bench run --methods few-shot,lora --task {shlex.quote(task)}")
     sys.exit(0 if result.valid else 1)

@@ -104,6 +104,7 @@ def command(
         general_text=general_text,
         save_artifacts=save_artifacts,
         command=sys.argv[1:],
+        announce=lambda note: print(note, file=sys.stderr),
     )
     if dry_run:
         _print_plan(jobs, format)

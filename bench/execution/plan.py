@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import shlex
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
@@ -18,7 +18,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from bench import hub, registry
 from bench.data import hub_tasks
 from bench.errors import UserError, did_you_mean
-from bench.execution import accelerate_launcher, budget
+from bench.execution import accelerate_launcher, budget, param_aliases
 from bench.execution.job import Job
 from bench.measurement.device import AUTO_DTYPE, fast_dtype
 from bench.measurement.general_text import GeneralText
@@ -62,6 +62,7 @@ def plan_jobs(
     general_text: Path | None = None,
     save_artifacts: bool = False,
     command: Sequence[str] = (),
+    announce: Callable[[str], None] = lambda note: None,
 ) -> list[Job]:
     """Plan every run of a comparison, controls included.
 
@@ -80,6 +81,7 @@ def plan_jobs(
         general_text: The user's text for measuring forgetting; None for the shipped one.
         save_artifacts: Keep the artifact of each run.
         command: The command line, for the records.
+        announce: Receives a note for each hyper-parameter that was named in the words of another library.
 
     Returns:
         Jobs by training size, then seed, then method.
@@ -91,7 +93,7 @@ def plan_jobs(
     text = GeneralText.read(general_text) if general_text else None
     task_folder = registry.find_task(task_ref)
     classes = _select_methods(methods, closed=read_card(task_folder / "task.yaml").labels is not None)
-    params = _parse_settings(classes, settings)
+    params = _parse_settings(classes, settings, announce)
     method_specs = {ref: _method_spec(ref, cls, params[ref]) for ref, cls in classes.items()}
     limits = budget.parse_budget(budget_text)
     if dtype == AUTO_DTYPE:
@@ -306,7 +308,9 @@ def _is_default_control(cls: type[Method], closed: bool) -> bool:
     return cls.control and not cls.negative_control and (closed or not cls.closed_only)
 
 
-def _parse_settings(classes: dict[str, type[Method]], settings: Sequence[str]) -> dict[str, dict[str, str]]:
+def _parse_settings(
+    classes: dict[str, type[Method]], settings: Sequence[str], announce: Callable[[str], None]
+) -> dict[str, dict[str, str]]:
     """Return the texts of the hyper-parameters that were set, by reference of the method."""
     params: dict[str, dict[str, str]] = {ref: {} for ref in classes}
     refs_by_name = {registry.method_name(ref): ref for ref in classes}
@@ -319,5 +323,11 @@ def _parse_settings(classes: dict[str, type[Method]], settings: Sequence[str]) -
             raise UserError(
                 f"--set {setting}: no method '{name}' in this command", hint=did_you_mean(name, refs_by_name)
             )
-        params[refs_by_name[name]][key] = value
+        ref = refs_by_name[name]
+        own_key = param_aliases.resolve_alias(
+            name, key, value, {field.name for field in dataclasses.fields(classes[ref])}
+        )
+        if own_key != key:
+            announce(f"--set {setting} is read as {name}.{own_key}={value}")
+        params[ref][own_key] = value
     return params
