@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import sys
 import traceback
+from typing import Annotated
 
 import typer
 
+from bench import __version__
 from bench.cli import advise, answer, bless, check, compare, export, models, new, report, run, validate
 from bench.cli import list as list_
 from bench.cli.terminal import check_arguments, safe_output
@@ -14,10 +16,26 @@ from bench.errors import UserError
 
 app = typer.Typer(
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     help="Compare ways of adapting a language model to a task under one budget on this machine.",
 )
+
+
+def _print_version(is_wanted: bool) -> None:
+    if is_wanted:
+        print(f"adaptbench {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _common_options(
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    pass
+
+
 app.command("run")(run.command)
 app.command("list")(list_.command)
 app.command("validate")(validate.command)

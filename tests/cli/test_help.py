@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import typer
 from support import help_texts
+from typer.testing import CliRunner
 
+from bench import __version__
 from bench.cli import app
 
 HELP = help_texts(typer.main.get_command(app))
@@ -24,3 +26,8 @@ def test_help_of_every_command_states_its_exit_codes() -> None:
     leaves = [command for command in commands.values() if not hasattr(command, "commands")]
     leaves += [command for group in commands.values() for command in getattr(group, "commands", {}).values()]
     assert {command.name for command in leaves if "Exit code: 0 " not in command.help} == {"list"}
+
+
+def test_version_option_prints_the_version() -> None:
+    result = CliRunner().invoke(app, ["--version"])
+    assert (result.exit_code, result.output) == (0, f"adaptbench {__version__}\n")
