@@ -3,9 +3,10 @@
 Run: python benchmarks/defaults.py sweep --models bookworm --tasks bookrec,capitals --out build/defaults
      python benchmarks/defaults.py table build/defaults
 
-`sweep` stores one record per run, so an interrupted sweep goes on where it ended, and several sweeps can share a folder.
-Scores are on validation questions. The regret of a default is the best score of the sweep minus the score at the default;
-the best of several noisy scores is too high by chance, so a regret below twice its standard error is no finding.
+`sweep` stores one record per run, so an interrupted sweep goes on where it ended, and several sweeps can share a
+folder. Scores are on validation questions. The regret of a default is the best score of the sweep minus the score at
+the default; the best of several noisy scores is too high by chance, so a regret below twice its standard error is no
+finding.
 """
 
 from __future__ import annotations
