@@ -18,7 +18,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from bench import hub, registry
 from bench.data import hub_tasks
 from bench.errors import UserError, did_you_mean
-from bench.execution import accelerate_launcher, budget, param_aliases
+from bench.execution import accelerate_launcher, budget
 from bench.execution.job import Job
 from bench.measurement.device import AUTO_DTYPE, fast_dtype
 from bench.measurement.general_text import GeneralText
@@ -44,6 +44,27 @@ from bench.user_code import report_user_code
 FINITE_NUMBERS = ConfigDict(allow_inf_nan=False)
 ALL_METHODS = "all"
 """Stands for every method that is registered under a name of its own, without negative controls."""
+PARAM_ALIASES = {
+    "r": "rank",
+    "lora_r": "rank",
+    "lora_rank": "rank",
+    "lora_alpha": "alpha",
+    "lora_dropout": "dropout",
+    "learning_rate": "lr",
+}
+"""Names of PEFT and transformers, and those of the methods here."""
+BUDGET_ALIASES = {
+    "epochs": "epochs",
+    "num_train_epochs": "epochs",
+    "num_epochs": "epochs",
+    "max_steps": "steps",
+    "steps": "steps",
+    "batch_size": "batch",
+    "per_device_train_batch_size": "batch",
+    "train_batch_size": "batch",
+    "max_new_tokens": "new_tokens",
+}
+"""Names of settings that belong to the budget, and its limits, which all methods share."""
 
 
 def plan_jobs(
@@ -324,10 +345,32 @@ def _parse_settings(
                 f"--set {setting}: no method '{name}' in this command", hint=did_you_mean(name, refs_by_name)
             )
         ref = refs_by_name[name]
-        own_key = param_aliases.resolve_alias(
-            name, key, value, {field.name for field in dataclasses.fields(classes[ref])}
-        )
+        own_key = resolve_alias(name, key, value, {field.name for field in dataclasses.fields(classes[ref])})
         if own_key != key:
             announce(f"--set {setting} is read as {name}.{own_key}={value}")
         params[ref][own_key] = value
     return params
+
+
+def resolve_alias(method: str, key: str, value: str, params: Container[str]) -> str:
+    """Return the name of a hyper-parameter that `--set` names in the words of another library.
+
+    Args:
+        method: Name of the method, for messages.
+        key: The name as typed.
+        value: The value as typed, for messages.
+        params: Names of the hyper-parameters of the method; they come before any alias.
+
+    Raises:
+        UserError: The name belongs to the budget.
+    """
+    if key in params:
+        return key
+    if key in BUDGET_ALIASES:
+        limit = BUDGET_ALIASES[key]
+        raise UserError(
+            f"--set {method}.{key}={value}: {key} belongs to the budget, which all methods share",
+            hint=f"--budget standard,{limit}={value}",
+        )
+    alias = PARAM_ALIASES.get(key)
+    return alias if alias is not None and alias in params else key

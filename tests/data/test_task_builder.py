@@ -459,5 +459,5 @@ def test_new_task_run_and_report_from_a_csv(run_bench: Bench, tmp_path: Path) ->
     assert "mytask" in (tmp_path / "reports" / "latest" / "index.html").read_text("utf-8")
     again = run_bench("new", "task", "mytask", "--from", "data.csv", "--input", "질문", "--target", "답")
     assert (again.returncode, "exists already" in again.stderr) == (2, True)
-    wrong = run_bench("new", "task", "other", "--from", "data.csv")
+    wrong = run_bench("new", "task", "other", "--from", "data.csv", "--input", "문항", "--target", "답")
     assert (wrong.returncode, (tmp_path / "other").exists()) == (2, False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from bench.errors import UserError
-from bench.execution.param_aliases import resolve_alias
+from bench.execution.plan import resolve_alias
 
 PARAMS = ("rank", "alpha", "lr")
 
