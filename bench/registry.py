@@ -189,7 +189,7 @@ def find_task(ref: str) -> Path:
 
 def is_shipped_model(ref: str) -> bool:
     """Tell if a reference names a model that ships, a small one for demonstrations."""
-    return any(entry.name == ref for entry in _shipped_entries("models"))
+    return Path(ref).name == ref and any((root / ref / "config.json").is_file() for root in _search_folders("models"))
 
 
 def find_model(ref: str) -> Path:

@@ -27,6 +27,7 @@ from bench.execution.executor import resolve_executor
 from bench.execution.job import Job
 from bench.execution.runner import SilentObserver, run_jobs
 from bench.records import Record
+from bench.records.budget_text import format_budget
 from bench.records.reader import read_files
 
 METHODS = "lora,full,head,prefix,prompt-tuning,ia3,bitfit,dora,adapter"
@@ -95,7 +96,7 @@ def regret_table(records: Sequence[Record]) -> pd.DataFrame:
     groups: dict[tuple[str, str, str, str], dict[float, list[Record]]] = defaultdict(lambda: defaultdict(list))
     for record in records:
         spec = record.spec
-        budget = " ".join(f"{name}={value}" for name, value in spec.budget.model_dump(exclude_none=True).items())
+        budget = format_budget(spec.budget)
         factor = float(f"{spec.method.params['lr'] / default_rate(spec.method.name):.3g}")
         groups[spec.base.name, spec.task.name, budget, spec.method.name][factor].append(record)
     rows = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import Literal
 
 from pydantic import BaseModel
@@ -149,33 +150,24 @@ def advise(task_results: TaskResults, constraints: Constraints, translate: Trans
         if best
     ]
     one_machine = comparability.same_machine(task_results.records)
-    chosen = _choose(candidates, task_results.comparison, one_machine=one_machine)
-    useful_score = constraints.useful_score(task_results.metric)
-    is_useful = any(candidate.score >= useful_score for candidate in candidates)
     contenders = {summary.label for summary in summaries if not summary.control}
-    doubt: Doubt | None = None
-    rivals: list[str] = []
-    if candidates and not contenders & {*over_limit, *(candidate.name for candidate in candidates)}:
-        doubt = "only controls"
-    elif chosen and is_useful:
-        doubt, rivals = _doubt(chosen, candidates, task_results, constraints.tolerance, one_machine=one_machine)
-    recommended = chosen if is_useful or doubt else None
+    compares_contender = bool(contenders & {*over_limit, *(candidate.name for candidate in candidates)})
+    decision = _decide(
+        candidates, task_results, constraints, compares_contender=compares_contender, one_machine=one_machine
+    )
+    recommended = decision.recommended
     summary = next((summary for summary in eligible if recommended and summary.label == recommended.name), None)
     curve = learning_curve.learning_curves(task_results).get(summary.key) if summary else None
-    if chosen and not recommended:
-        findings = diagnosis.low_score_findings(task_results, eligible)
-    else:
-        findings = diagnosis.preliminary_findings(task_results, summary)
     return Advice(
         task=task_results.task,
         model=task_results.records[0].spec.base.ref,
         metric=task_results.metric,
-        answer=_answer(chosen, recommended, doubt),
-        doubt=doubt,
+        answer=decision.answer,
+        doubt=decision.doubt,
         recommended=recommended.name if recommended else None,
-        rivals=rivals,
-        useful_score=useful_score,
-        findings=findings if candidates else [],
+        rivals=decision.rivals,
+        useful_score=constraints.useful_score(task_results.metric),
+        findings=_findings(decision.answer, task_results, eligible, summary),
         best=best.name if best else None,
         candidates=candidates,
         excluded=excluded,
@@ -187,10 +179,53 @@ def advise(task_results: TaskResults, constraints: Constraints, translate: Trans
     )
 
 
-def _answer(chosen: Candidate | None, recommended: Candidate | None, doubt: Doubt | None) -> Answer:
-    if recommended is None:
-        return "not useful" if chosen else "nothing"
-    return "inconclusive" if doubt else "recommend"
+@dataclass(frozen=True)
+class _Decision:
+    """The answer of the advice, and the candidate that it names."""
+
+    answer: Answer
+    recommended: Candidate | None = None
+    doubt: Doubt | None = None
+    rivals: list[str] = field(default_factory=list)
+
+
+def _decide(
+    candidates: list[Candidate],
+    task_results: TaskResults,
+    constraints: Constraints,
+    *,
+    compares_contender: bool,
+    one_machine: bool,
+) -> _Decision:
+    """Choose a candidate, and say how certain the choice is.
+
+    Args:
+        candidates: Methods that meet the constraints, best first.
+        task_results: Results of the task on the model.
+        constraints: Tolerance and lowest useful score.
+        compares_contender: True if a method that is no control is a candidate, or would be one without the limits.
+        one_machine: True if costs compare.
+    """
+    chosen = _choose(candidates, task_results.comparison, one_machine=one_machine)
+    if chosen is None:
+        return _Decision("nothing")
+    if not compares_contender:
+        return _Decision("inconclusive", chosen, "only controls")
+    if candidates[0].score < constraints.useful_score(task_results.metric):
+        return _Decision("not useful")
+    doubt, rivals = _doubt(chosen, candidates, task_results, constraints.tolerance, one_machine=one_machine)
+    return _Decision("inconclusive" if doubt else "recommend", chosen, doubt, rivals)
+
+
+def _findings(
+    answer: Answer, task_results: TaskResults, eligible: list[MethodSummary], recommended: MethodSummary | None
+) -> list[Finding]:
+    """Return why no method is useful, or why the answer is preliminary."""
+    if answer == "nothing":
+        return []
+    if answer == "not useful":
+        return diagnosis.low_score_findings(task_results, eligible)
+    return diagnosis.preliminary_findings(task_results, recommended)
 
 
 def _choose(candidates: list[Candidate], task_comparison: Comparison, *, one_machine: bool) -> Candidate | None:

@@ -40,6 +40,17 @@ def advice_sentences(
                 "score is named."
             )
         )
+    sentences += _alternatives(advice, task_results, translate)
+    if advice.recommended:
+        sentences += _loss_change(advice.recommended, task_results, translate)
+        sentences += _questions_needed(advice, translate)
+        sentences.append(_labeling(advice.more_labels, translate))
+    return sentences
+
+
+def _alternatives(advice: Advice, task_results: TaskResults, translate: Translate) -> list[str]:
+    """Name the best control and the best method without the limits, unless recommended."""
+    sentences = []
     controls = [candidate for candidate in advice.candidates if candidate.control]
     if controls and controls[0].name != advice.recommended:
         sentences.append(
@@ -60,10 +71,6 @@ def advice_sentences(
             sentences.append(
                 translate("Without the limits: {name} with {score:.3f}.", name=best.name, score=best.interval.mean)
             )
-    if advice.recommended:
-        sentences += _loss_change(advice.recommended, task_results, translate)
-        sentences += _questions_needed(advice, translate)
-        sentences.append(_labeling(advice.more_labels, translate))
     return sentences
 
 
@@ -204,7 +211,7 @@ def _not_useful(advice: Advice, translate: Translate) -> list[str]:
             translate("The records show no reason. Look at the wrong answers in bench report, and try a larger model.")
         )
     sentences.append(
-        translate("If a lower score is of use to you, say so: --min-score {metric}=0.3.", metric=advice.metric)
+        translate("If a lower score is of use to you: bench advise --min-score {metric}=0.3.", metric=advice.metric)
     )
     return sentences
 
