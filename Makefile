@@ -3,7 +3,7 @@ PYTHON := python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test gpu lint fix regress docs wheel clean
+.PHONY: help demo test gpu lint fix translations regress docs wheel clean
 .DELETE_ON_ERROR:
 
 help:   ## list these targets
@@ -30,6 +30,13 @@ lint: $(VENV)/.dev   ## check style, types and spelling
 fix: $(VENV)/.dev   ## format the code and fix what can be fixed automatically
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+translations: $(VENV)/.dev   ## put new sentences of the code into the catalogs in bench/locale, and remove unused ones
+	@mkdir -p build
+	$(BIN)/pybabel -q extract -F pyproject.toml --no-default-keywords -k translate --no-wrap --add-location=file \
+		--sort-by-file --project=adaptbench -o build/bench.pot .
+	$(BIN)/pybabel -q update -D bench -i build/bench.pot -d bench/locale --no-wrap --no-fuzzy-matching \
+		--ignore-obsolete --ignore-pot-creation-date
 
 regress: $(VENV)/.dev   ## compare this code with the committed baseline; writes build/regress
 	rm -rf build/regress

@@ -1,4 +1,4 @@
-"""Translation of user-visible texts: English in the code, others in `i18n_*.yaml`."""
+"""Translation of user-visible texts: English in the code, gettext catalogs in `locale`."""
 
 from __future__ import annotations
 
@@ -6,12 +6,11 @@ from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 
-import yaml
-
 from bench import units
 from bench.errors import UserError, did_you_mean
 
-FOLDER = Path(__file__).parent
+LOCALE_FOLDER = Path(__file__).parent / "locale"
+CATALOG_PATH = "LC_MESSAGES/bench.po"
 Translate = Callable[..., str]
 """`translate("{name} leads", name="lora")` returns the sentence in one language with its fields filled in."""
 
@@ -45,14 +44,18 @@ def require_language(language: str) -> str:
 
 def languages() -> list[str]:
     """Return the codes of all available languages, English first."""
-    return ["en", *sorted(file.stem.removeprefix("i18n_") for file in FOLDER.glob("i18n_*.yaml"))]
+    return ["en", *sorted(file.parents[1].name for file in LOCALE_FOLDER.glob(f"*/{CATALOG_PATH}"))]
 
 
 @lru_cache
 def catalog(language: str) -> dict[str, str]:
-    """Return the translation of each English sentence."""
-    translations: dict[str, str] = yaml.safe_load((FOLDER / f"i18n_{language}.yaml").read_text("utf-8"))
-    return translations
+    """Return the translation of each English sentence, unless it is empty or marked as fuzzy."""
+    from babel.messages.pofile import read_po  # English needs no catalog, so it does not wait for this import
+
+    with (LOCALE_FOLDER / language / CATALOG_PATH).open("rb") as file:
+        messages = list(read_po(file, locale=language))
+    usable = [message for message in messages if message.id and message.string and not message.fuzzy]
+    return {str(message.id): str(message.string) for message in usable}
 
 
 def format_duration(seconds: float | None, translate: Translate) -> str:

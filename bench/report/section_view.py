@@ -168,7 +168,8 @@ class SectionView:
         host = self.translate("{mib} host", mib=units.format_integer(phase.host_peak_mib))
         if phase.peak_mib is None:
             return host
-        return f"{self.translate('{mib} GPU', mib=units.format_integer(phase.peak_mib))}, {host}"
+        device = self.translate("{mib} GPU", mib=units.format_integer(phase.peak_mib))
+        return f"{device}, {host}"
 
     def has_fit_report(self, records: Sequence[Record]) -> bool:
         """Tell if a run of a method reports what it chose while fitting."""

@@ -3,21 +3,40 @@
 from __future__ import annotations
 
 import ast
-import re
 import string
+import tomllib
 from pathlib import Path
 
 import pytest
+from babel.messages.extract import extract_from_dir
 
 import bench
 from bench import i18n
 from bench.errors import UserError
 
 PACKAGE = Path(bench.__file__).parent
+KEYWORDS = {"translate": None}
 
 
 def translated_sentences() -> set[str]:
-    """Every sentence that code or a template passes to `translate`."""
+    """Every sentence that Babel finds in code and templates, with the settings of `make translations`."""
+    settings = tomllib.loads((PACKAGE.parent / "pyproject.toml").read_text("utf-8"))["tool"]["babel"]["mappings"]
+    methods, options = [], {}
+    for entry in settings:
+        patterns = entry.pop("pattern")
+        for pattern in [patterns] if isinstance(patterns, str) else patterns:
+            methods.append((pattern, entry["method"]))
+            options[pattern] = entry
+    found = extract_from_dir(PACKAGE.parent, methods, options, KEYWORDS)
+    return {message for _, _, message, *_ in found}
+
+
+def sentences_in_code() -> set[str]:
+    """Every sentence that Python code gives to `translate`, by Python's own parser.
+
+    Raises:
+        ValueError: A sentence is put together at run time, so it cannot be translated.
+    """
     sentences = set()
     for file in PACKAGE.rglob("*.py"):
         for node in ast.walk(ast.parse(file.read_bytes())):
@@ -25,8 +44,6 @@ def translated_sentences() -> set[str]:
                 if isinstance(node.args[0], ast.Name):  # str.translate with a table
                     continue
                 sentences.add(ast.literal_eval(node.args[0]))
-    for file in (PACKAGE / "report" / "templates").glob("*.*"):
-        sentences |= set(re.findall(r'\btranslate\("([^"]+)"', file.read_text("utf-8")))
     return sentences
 
 
@@ -41,9 +58,15 @@ def test_languages_include_korean() -> None:
     assert "ko" in TRANSLATIONS
 
 
+def test_extraction_finds_all_sentences_in_code() -> None:
+    assert not sentences_in_code() - translated_sentences()
+
+
 @pytest.mark.parametrize("language", TRANSLATIONS)
 def test_catalog_has_exactly_the_sentences_in_use(language: str) -> None:
-    assert set(i18n.catalog(language)) == translated_sentences()
+    catalog, sentences = set(i18n.catalog(language)), translated_sentences()
+    assert not sentences - catalog, "run `make translations` and fill in the empty translations"
+    assert not catalog - sentences, "run `make translations`, which removes unused translations"
 
 
 @pytest.mark.parametrize("language", TRANSLATIONS)

@@ -115,6 +115,11 @@ def test_installed_wheel_lists_its_methods_tasks_and_model(wheel: Path, tmp_path
     assert not {name for name in names if name not in output}
 
 
+def test_installed_wheel_has_the_translations(wheel: Path, tmp_path: Path) -> None:
+    code = "from bench import i18n; print(i18n.languages(), i18n.translator('ko')('better'))"
+    assert run_with_wheel(wheel, tmp_path, "-c", code).split() == ["['en',", "'ko']", "높음"]
+
+
 def test_sdist_contains_build_and_test_files_but_no_results(dist: Path) -> None:
     (file,) = dist.glob("*.tar.gz")
     with tarfile.open(file) as archive:
