@@ -46,7 +46,7 @@ class MethodSummary(BaseModel):
     peak_mib: float | None
     """Maximum over phases and seeds, of `device_peak_mib` if the runs used a CUDA device, else of `host_peak_mib`."""
     tokens_per_s: float | None
-    """Answer tokens per second, in batches."""
+    """Answer tokens per second, in batches; None for methods that write none, such as a classifier."""
     query_mean_ms: float | None
     """Mean latency of a query, asked one at a time; it and the next two pool the queries of all seeds."""
     query_p50_ms: float | None
@@ -171,7 +171,7 @@ def _summarize(group: list[Record], label: str) -> MethodSummary:
             cost.answering.answer_tokens / cost.phases["predict"].wall_s
             for cost in costs
             if cost.answering
-            and cost.answering.answer_tokens is not None
+            and cost.answering.answer_tokens
             and "predict" in cost.phases
             and cost.phases["predict"].wall_s > 0
         ),

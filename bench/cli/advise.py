@@ -32,7 +32,7 @@ def command(
     from bench.analysis import advice, task_results
     from bench.analysis.constraints import Constraints
     from bench.records import read_records
-    from bench.report import advice_text, terms_text
+    from bench.report import advice_text, next_steps, terms_text
 
     translate = i18n.translator(i18n.require_language(lang))
     constraints = Constraints.parse(
@@ -57,3 +57,6 @@ def command(
         console.print(advice_text.candidates_table(section.title, section_advice, translate))
         console.print_sentences([*sentences, *advice_text.excluded_sentences(section_advice, translate)])
         console.print_sentences(terms_text.terms_sentences(section, read_command("advise", results), translate))
+        folder = (results or [RESULTS])[0]
+        steps = next_steps.next_steps(section_advice, section, folder, translate)
+        console.print_next_steps(steps, translate("Next:"))

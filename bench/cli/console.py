@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console, ConsoleOptions, RenderableType
+from rich.measure import Measurement
+from rich.padding import Padding
 from rich.segment import Segment
+from rich.table import Table
 from rich.text import Text
 
 from bench.escape import clean_line, clean_text
+
+if TYPE_CHECKING:
+    from bench.report.next_steps import NextStep
+
+MAX_TABLE_COLUMNS = 1000
+"""Width within which a table that is not to be cut is measured."""
 
 
 class PlainConsole(Console):
@@ -30,6 +39,21 @@ class PlainConsole(Console):
         """Yield the segments of anything that is printed."""
         for segment in super().render(renderable, options):
             yield segment if segment.control else Segment(clean_text(segment.text), segment.style)
+
+    def print_whole(self, table: Table) -> None:
+        """Print a table in its full width, also where the terminal is narrower."""
+        terminal_width = self.width
+        unlimited = self.options.update(width=MAX_TABLE_COLUMNS)
+        self.width = max(terminal_width, Measurement.get(self, unlimited, table).maximum)
+        self.print("", table)
+        self.width = terminal_width
+
+    def print_next_steps(self, steps: Sequence[NextStep], heading: str) -> None:
+        """Print commands, each on one unbroken line, with its purpose below it."""
+        self.print(f"\n{heading}")
+        for step in steps:
+            self.print(f"  {clean_line(step.command)}", style="bold", soft_wrap=True)
+            self.print(Padding(clean_line(step.purpose), (0, 0, 0, 6), expand=False))
 
     def print_sentences(self, sentences: Iterable[str], style: str | None = None) -> None:
         """Print each sentence as a paragraph."""

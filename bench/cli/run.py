@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import signal
 import sys
 from pathlib import Path
@@ -47,6 +46,7 @@ ExecutorName = Annotated[
 Trackers = Annotated[str | None, typer.Option("--tracker", help="Also log each run to: tensorboard, mlflow, wandb.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the planned runs and exit.")]
 Force = Annotated[bool, typer.Option("--force", help="Ignore existing records and run again.")]
+Wide = Annotated[bool, typer.Option("--wide", help="Print all columns, also beyond 80 characters.")]
 SaveArtifacts = Annotated[
     bool, typer.Option("--save-artifacts", help="Keep adapters or weights beside each record, for bench export.")
 ]
@@ -75,6 +75,7 @@ def command(
     dry_run: DryRun = False,
     force: Force = False,
     save_artifacts: SaveArtifacts = False,
+    wide: Wide = False,
     format: FormatOption = Format.table,
 ) -> None:
     """Run methods on a task, one process each, and print a comparison.
@@ -111,7 +112,7 @@ def command(
         return
     check_writable(out)
     records = _run_with_progress_bars(jobs, chosen_executor, out, force, active_trackers)
-    _print_comparison(records, out, format)
+    _print_comparison(records, out, format, wide=wide)
     sys.exit(1 if any(record.status in FAILED_STATUSES for record in records) else 0)
 
 
@@ -205,10 +206,10 @@ def _run_with_progress_bars(
         sys.exit(130)
 
 
-def _print_comparison(records: list[Record], out: Path, format: Format) -> None:
+def _print_comparison(records: list[Record], out: Path, format: Format, *, wide: bool) -> None:
     from bench.analysis import advice, task_results
     from bench.analysis.constraints import Constraints
-    from bench.report import advice_text, caveats, findings, terminal_table
+    from bench.report import advice_text, caveats, findings, next_steps, terminal_table
 
     (results,) = task_results.group_by_task(records)
     if format is Format.json:
@@ -224,14 +225,17 @@ def _print_comparison(records: list[Record], out: Path, format: Format) -> None:
     constraints = Constraints()
     advised = advice.advise(results, constraints)
     console.print_sentences(advice_text.advice_sentences(advised, results, constraints))
-    console.print("", terminal_table.render_table(results))
+    table = terminal_table.render_table(results, wide=wide)
+    if wide:
+        console.print_whole(table)
+    else:
+        console.print("", table)
     sentences = [
         *findings.comparison_sentences(results.comparison),
-        *terminal_table.legend(results),
+        *terminal_table.legend(results, wide=wide),
         *caveats.list_caveats(results),
     ]
     console.print_sentences(sentences)
     if results.records_by_size:
         console.print("", terminal_table.render_by_train_size(results))
-    folder = shlex.quote(str(out))
-    console.print_sentences([f"Records: {out}/ (bench report {folder}, bench advise {folder})"])
+    console.print_next_steps(next_steps.next_steps(advised, results, out), "Next:")

@@ -112,9 +112,9 @@ def _cost_columns(translate: Translate, *, has_cuda: bool) -> list[TableColumn]:
             units.format_integer,
         ),
         TableColumn(
-            translate("latency p50"),
-            translate("median latency of single queries"),
-            lambda row: _seconds(row.query_p50_ms),
+            translate("latency"),
+            translate("mean latency of single queries"),
+            lambda row: _seconds(row.query_mean_ms),
             duration,
         ),
         TableColumn(

@@ -140,8 +140,8 @@ class ReportWriter:
         return Markup(re.sub(r'<g id="[^"]*">', "<g>", body))
 
     def _tooltip(self, row: MethodSummary, metric: str) -> str:
-        """Return score, training time, median latency and peak memory of a method."""
-        latency_s = None if row.query_p50_ms is None else row.query_p50_ms / 1000
+        """Return score, training time, mean latency and peak memory of a method."""
+        latency_s = None if row.query_mean_ms is None else row.query_mean_ms / 1000
         training, latency = (format_duration(seconds, self.translate) for seconds in (row.train_s, latency_s))
         memory = units.UNMEASURED if row.peak_mib is None else f"{row.peak_mib:,.0f} MiB"
         return f"{row.label}: {metric} {row.scores[metric]:.3f} · {training} + {latency} · {memory}"

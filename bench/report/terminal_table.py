@@ -3,56 +3,75 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
 from bench import units
+from bench.analysis.comparison import Comparison
+from bench.analysis.significance import Interval, Verdict
 from bench.analysis.summary import MethodSummary, uses_cuda
 from bench.analysis.task_results import TaskResults
 from bench.report.caveats import describe_prompts
+from bench.report.findings import FLOOR_SCORE
 from bench.report.loss_change import list_loss_changes, measured_texts
 
-COST_HEADS = ("params", "train\ns", "peak\nMiB", "tok/s", "ms/\nquery", "size")
+INTERVAL_HEAD = "95 %\ninterval"
+VERDICT_HEAD = "verdict"
+COST_HEADS = ("train", "latency", "peak\nMiB", "size")
 CUDA_COST_HEADS = (*COST_HEADS[:2], "GPU\nMiB", "RAM\nMiB", *COST_HEADS[3:])
 """Heads where some method used a GPU: its memory and that of the process are different quantities."""
+WIDE_COST_HEADS = ("params", "tok/s", "p95")
+"""Heads that only the wide table has, after those of every table."""
 LOSS_CHANGE_HEAD = "Δ\nloss"
 PEAK_LEGEND = "peak: peak memory over all phases."
 CUDA_PEAK_LEGEND = "GPU, RAM: peak memory over all phases on the GPU (torch's allocator) and of the process."
 LEGEND = (
-    f"° control. – not measured. params: trainable parameters. train: training time. {PEAK_LEGEND} "
-    "tok/s: generated tokens per second, batched. ms/query: median latency of single queries. size: bytes on disk."
+    "° control. – not measured. verdict: against the highest score of a method that is no control. train: training "
+    f"time. latency: mean of single queries. {PEAK_LEGEND} size: bytes on disk."
+)
+WIDE_LEGEND = (
+    "params: trainable parameters. tok/s: generated tokens per second, batched. p95: 95th percentile of the latency."
 )
 LOSS_CHANGE_LEGEND = "Δ loss: increase in loss on general text, nats per token."
+HIGHEST = "highest"
+INVERSE_VERDICTS: dict[Verdict, Verdict] = {"better": "worse", "worse": "better"}
 MAX_METRIC_HEAD_CHARS = 6
-"""Longer metric names are broken; the width leaves 10 columns for method names in a table of em, f1, parsed, format."""
+"""Longer metric names are broken in the wide table."""
 
 
-def render_table(task_results: TaskResults) -> Table:
-    """Return the scores and costs of every method, means over the seeds.
+def render_table(task_results: TaskResults, *, wide: bool = False) -> Table:
+    """Return the main score, its interval, a verdict and the costs of every method.
 
-    The columns are the metrics, the loss change on each general text (if it was measured for some method) and the
-    costs of `COST_HEADS` or `CUDA_COST_HEADS`. A method that failed shows its status in place of the first score.
+    All are means over the seeds. Controls stand apart, below the other methods. A method that failed shows its status
+    in place of a verdict.
+
+    Args:
+        task_results: Results of a task on a model.
+        wide: True adds the other metrics, the loss change on each general text and the costs of `WIDE_COST_HEADS`; the
+            table may then be wider than 80 columns.
     """
     rows = task_results.summaries
-    table = Table(title=_title(task_results), title_justify="left", box=SIMPLE_HEAD, padding=0, show_edge=False)
-    table.add_column("method", overflow="fold")  # Long names are folded, so that numbers never are.
-    metrics = list(dict.fromkeys(metric for row in rows for metric in row.scores))
-    texts = measured_texts(rows)
-    loss_change_heads = [
-        LOSS_CHANGE_HEAD if len(texts) == 1 else f"{LOSS_CHANGE_HEAD} {index}" for index in range(1, len(texts) + 1)
-    ]
     has_cuda = uses_cuda(rows)
-    cost_heads = CUDA_COST_HEADS if has_cuda else COST_HEADS
-    for head in [*map(_break_metric_name, metrics), *loss_change_heads, *cost_heads]:
+    table = Table(title=_title(task_results), title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table.show_edge = False
+    table.add_column("method", overflow="fold")  # Long names are folded, so that numbers never are.
+    for head in (f"{_break_metric_name(task_results.metric)}\n%", INTERVAL_HEAD):
         table.add_column(head, justify="right", no_wrap=True)
-    for row in rows:
-        cells: list[str | Text] = [units.format_score(row.scores.get(metric)) for metric in metrics]
-        if row.status != "ok":
-            cells[:1] = [Text(row.status, style="bold red")]
-        cells += [units.format_change(text.loss_change(row)) for text in texts]
-        table.add_row(_marked_label(row), *cells, *_cost_cells(row, has_cuda=has_cuda))
+    table.add_column(VERDICT_HEAD, no_wrap=True)
+    for head in [*(CUDA_COST_HEADS if has_cuda else COST_HEADS), *(_wide_heads(rows, task_results) if wide else [])]:
+        table.add_column(head, justify="right", no_wrap=True)
+    contenders = [row for row in rows if not row.control]
+    controls = [row for row in rows if row.control]
+    for group in (contenders, controls):
+        for row in group:
+            cells = [*_score_cells(row, task_results), *_cost_cells(row, has_cuda=has_cuda)]
+            if wide:
+                cells += _wide_cells(row, rows, task_results)
+            table.add_row(_marked_label(row), *cells)
+        table.add_section()
     return table
 
 
@@ -77,13 +96,13 @@ def render_by_train_size(task_results: TaskResults) -> Table:
     return table
 
 
-def legend(task_results: TaskResults) -> list[str]:
+def legend(task_results: TaskResults, *, wide: bool = False) -> list[str]:
     """Explain the symbols and heads of the table, and prompts that are not plain text."""
     peak_legend = CUDA_PEAK_LEGEND if uses_cuda(task_results.summaries) else PEAK_LEGEND
     changes = list_loss_changes(task_results.summaries)
-    loss_change = [LOSS_CHANGE_LEGEND, *changes] if changes else []
+    wide_legend = [WIDE_LEGEND, *([LOSS_CHANGE_LEGEND] if changes else [])] if wide else []
     prompts = [f"{text[0].upper()}{text[1:]}." for text in describe_prompts(task_results.records[0].spec)]
-    return [LEGEND.replace(PEAK_LEGEND, peak_legend), *loss_change, *prompts]
+    return [LEGEND.replace(PEAK_LEGEND, peak_legend), *wide_legend, *changes, *prompts]
 
 
 def _title(task_results: TaskResults) -> str:
@@ -97,17 +116,74 @@ def _marked_label(row: MethodSummary) -> str:
     return f"{row.label} °" if row.control else row.label
 
 
+def _score_cells(row: MethodSummary, task_results: TaskResults) -> list[str | Text]:
+    """Return score and interval in per cent, and a verdict or the status of a failed run."""
+    if row.status != "ok":
+        return [units.UNMEASURED, units.UNMEASURED, Text(row.status, style="bold red")]
+    comparison = task_results.comparison
+    interval = next(result.interval for result in comparison.results if result.key == row.key)
+    return [f"{100 * interval.mean:.1f}", _format_interval(interval), _verdict(row.key, comparison)]
+
+
+def _format_interval(interval: Interval) -> str:
+    return f"{100 * interval.low:.1f}–{100 * interval.high:.1f}"
+
+
+def _verdict(key: str, comparison: Comparison) -> str:
+    """Return the verdict on a method against the leader; empty where none is given.
+
+    None is given if no method scores above the floor. Of the controls, only the best is compared with the leader.
+    """
+    leader, control = comparison.leader, comparison.control
+    if leader is None or comparison.results[0].interval.mean < FLOOR_SCORE:
+        return ""
+    if key == leader.key:
+        return HIGHEST
+    if key in comparison.against_leader:
+        return comparison.against_leader[key].verdict
+    if control is not None and key == control.key:
+        verdict = comparison.against_control[leader.key].verdict
+        return INVERSE_VERDICTS.get(verdict, verdict)
+    return ""
+
+
 def _cost_cells(row: MethodSummary, *, has_cuda: bool) -> list[str]:
     """Return the cells below `COST_HEADS`, or below `CUDA_COST_HEADS`."""
     peaks = (row.device_peak_mib, row.host_peak_mib) if has_cuda else (row.peak_mib,)
     return [
-        units.format_count(row.trainable),
-        units.format_number(row.train_s),
-        *(units.UNMEASURED if peak is None else f"{peak:.0f}" for peak in peaks),
-        units.UNMEASURED if row.tokens_per_s is None else f"{row.tokens_per_s:.0f}",
-        units.format_number(row.query_p50_ms),
+        units.format_seconds(row.train_s),
+        units.format_seconds(_seconds(row.query_mean_ms)),
+        *map(units.format_integer, peaks),
         units.format_bytes(row.artifact_bytes),
     ]
+
+
+def _wide_heads(rows: Sequence[MethodSummary], task_results: TaskResults) -> list[str]:
+    texts = measured_texts(rows)
+    loss_change_heads = [
+        LOSS_CHANGE_HEAD if len(texts) == 1 else f"{LOSS_CHANGE_HEAD} {index}" for index in range(1, len(texts) + 1)
+    ]
+    return [*map(_break_metric_name, _other_metrics(rows, task_results)), *loss_change_heads, *WIDE_COST_HEADS]
+
+
+def _wide_cells(row: MethodSummary, rows: Sequence[MethodSummary], task_results: TaskResults) -> list[str]:
+    """Return the cells below the heads of `_wide_heads`."""
+    return [
+        *(units.format_score(row.scores.get(metric)) for metric in _other_metrics(rows, task_results)),
+        *(units.format_change(text.loss_change(row)) for text in measured_texts(rows)),
+        units.format_count(row.trainable),
+        units.format_integer(row.tokens_per_s),
+        units.format_seconds(_seconds(row.query_p95_ms)),
+    ]
+
+
+def _other_metrics(rows: Sequence[MethodSummary], task_results: TaskResults) -> list[str]:
+    """Return the names of all metrics but the main one."""
+    return [name for name in dict.fromkeys(name for row in rows for name in row.scores) if name != task_results.metric]
+
+
+def _seconds(milliseconds: float | None) -> float | None:
+    return None if milliseconds is None else milliseconds / 1000
 
 
 def _break_metric_name(name: str) -> str:

@@ -287,7 +287,7 @@ def sample_figures(row: dict[str, str]) -> list[str]:
         f"{units.format_score(numbers['low'])}–{units.format_score(numbers['high'])}",
         units.format_seconds(numbers["train_s"]),
         units.format_integer(numbers["peak_mib"]),
-        units.format_seconds((numbers["query_p50_ms"] or 0) / 1000),
+        units.format_seconds((numbers["query_mean_ms"] or 0) / 1000),
         units.format_bytes(numbers["artifact_bytes"]),
         units.format_change(numbers["forgetting_nats"]),
     ]
@@ -305,7 +305,7 @@ def test_glossary_uses_the_korean_words_of_the_report() -> None:
     }
     assert not differing
     summary = MethodSummary.model_construct(
-        scores={}, forgetting_nats=1, trainable=1, train_s=1, peak_mib=1, tokens_per_s=1, query_p50_ms=1,
+        scores={}, forgetting_nats=1, trainable=1, train_s=1, peak_mib=1, tokens_per_s=1, query_mean_ms=1,
         query_p95_ms=1, artifact_bytes=1,
     )  # fmt: skip
     headings = {column.heading for column in columns.build_columns([summary], "em", i18n.untranslated)}

@@ -141,7 +141,7 @@ def test_help_of_options_is_a_short_phrase() -> None:
 
 
 def test_terminal_table_heads_break_between_words_only() -> None:
-    heads = [*terminal_table.COST_HEADS, terminal_table.LOSS_CHANGE_HEAD]
+    heads = [*terminal_table.COST_HEADS, *terminal_table.WIDE_COST_HEADS, terminal_table.LOSS_CHANGE_HEAD]
     assert not [line for head in heads for line in head.splitlines() if line.endswith("-")]
 
 
@@ -149,7 +149,7 @@ def test_report_column_heads_are_not_hyphenated() -> None:
     summary = MethodSummary.model_construct(
         scores={"em": 1.0, "f1": 1.0}, forgetting_nats=1, general_text_sha256="a", trainable=1, train_s=1,
             peak_mib=1, tokens_per_s=1,
-        query_p50_ms=1, query_p95_ms=1, artifact_bytes=1,
+        query_mean_ms=1, query_p95_ms=1, artifact_bytes=1,
     )  # fmt: skip
     shown = columns.build_columns([summary], "em", untranslated)
     assert len(shown) == 9

@@ -64,7 +64,7 @@ def test_loss_changes_on_different_texts_have_columns_of_their_own(make_results:
     assert any(line.startswith("Perplexity on general text (1: a.txt): ") for line in legend)
     assert any("full better by 18 %" in line and "lora +11 %" in line for line in legend)
     assert "Changes on different texts are not comparable." in legend
-    table = terminal_table.render_table(results)
+    table = terminal_table.render_table(results, wide=True)
     assert [column.header for column in table.columns if "Δ" in str(column.header)] == ["Δ\nloss 1", "Δ\nloss 2"]
     figure = draw_forgetting(results, untranslated)
     assert figure is not None

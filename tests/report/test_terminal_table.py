@@ -9,6 +9,7 @@ from conftest import MakeRecord, cuda_cost
 from rich.console import Console
 
 from bench.analysis.task_results import group_by_task
+from bench.cli.console import PlainConsole
 from bench.records import Record
 from bench.report import caveats, terminal_table
 
@@ -21,10 +22,10 @@ FAILED: dict[str, Any] = {
 UNSUCCESSFUL = ("unsupported", "did-not-fit", "diverged", "timeout", "error")
 
 
-def render(records: list[Record], width: int = 100) -> str:
+def render(records: list[Record], width: int = 80, *, wide: bool = False) -> str:
     console = Console(width=width, color_system=None)
     with console.capture() as captured:
-        console.print(terminal_table.render_table(group_by_task(records)[0]))
+        console.print(terminal_table.render_table(group_by_task(records)[0], wide=wide))
     return captured.get()
 
 
@@ -67,64 +68,84 @@ def test_table_with_failed_runs_only_shows_each(make_record: MakeRecord) -> None
         assert "error" in cells_of(name, text)
 
 
-def test_unmeasured_costs_are_dashes_not_zeros(make_record: MakeRecord) -> None:
-    without_cost = make_record("majority", cost=None)
+def test_table_costs_not_measured_are_dashes(make_record: MakeRecord) -> None:
+    without_cost = make_record("lora", cost=None)
     (summary,) = group_by_task([without_cost])[0].summaries
-    measured = summary.model_dump(include={"trainable", "train_s", "peak_mib", "tokens_per_s", "query_p50_ms"})
+    measured = summary.model_dump(include={"trainable", "train_s", "peak_mib", "tokens_per_s", "query_mean_ms"})
     assert len(measured) == 5
     assert set(measured.values()) == {None}
-    assert summary.query_p95_ms is None and summary.artifact_bytes is None
-    assert cells_of("majority", render([without_cost]))[3:] == ["–"] * 6
+    assert cells_of("lora", render([without_cost]))[-4:] == ["–"] * 4
+    assert cells_of("lora", render([without_cost], width=140, wide=True))[-3:] == ["–"] * 3
 
 
-def test_zero_costs_are_zeros(make_record: MakeRecord) -> None:
+def test_table_zero_costs_are_zeros(make_record: MakeRecord) -> None:
     cost = make_record().model_dump(mode="json")["cost"]
     cost["parameters"]["trainable"] = cost["artifact_bytes"] = 0
-    cells = cells_of("zero-shot", render([make_record("zero-shot", em=0.0, cost=cost)]))
-    assert cells[1] == "0.000"
-    assert cells[3] == "0"
-    assert cells[-1] == "0B"
+    cells = cells_of("zero-shot", render([make_record("zero-shot", em=0.0, cost=cost)], width=140, wide=True))
+    assert cells[1] == "0.0"
+    assert {"0B", "0"} <= set(cells)
 
 
-def test_loss_change_has_a_column_only_if_measured(make_record: MakeRecord) -> None:
-    worse = make_record("lora", forgetting=forgetting(2.0, 2.25))
-    better = make_record("full", forgetting=forgetting(2.0, 1.5))
-    assert [cells_of(name, render([worse, better]))[3] for name in ("lora", "full")] == ["+0.25", "-0.50"]
-    assert cells_of("few-shot", render([worse, make_record("few-shot")]))[3] == "–"
-    assert any(line.startswith("Δ loss:") for line in terminal_table.legend(group_by_task([worse])[0]))
-    unmeasured = make_record("few-shot")
-    assert "Δ" not in render([unmeasured])
-    assert not any("Δ" in line for line in terminal_table.legend(group_by_task([unmeasured])[0]))
+def test_table_rate_of_methods_that_write_no_tokens_is_not_measured(make_record: MakeRecord) -> None:
+    cost = make_record().model_dump(mode="json")["cost"]
+    cost["answering"]["answer_tokens"] = 0
+    (summary,) = group_by_task([make_record("head", cost=cost)])[0].summaries
+    assert summary.tokens_per_s is None
 
 
-def test_legend_describes_chat_prompts(make_record: MakeRecord) -> None:
-    chat = {"prompt__format": "chat", "prompt__instruction_role": "user", "prompt__thinking": "off"}
-    (plain,), (results,) = (group_by_task([record]) for record in (make_record(), make_record(**chat)))
-    sentence = "Prompts in the chat template of the model, instruction in the first question, thinking off."
-    assert terminal_table.legend(results) == [*terminal_table.legend(plain), sentence]
+def test_table_main_score_and_interval_are_in_per_cent(make_record: MakeRecord) -> None:
+    cells = cells_of("lora", render([make_record("lora", em=0.5, items=200)]))
+    assert cells[1] == "50.0"
+    low, high = (float(text) for text in cells[2].split("–"))
+    assert 40 < low < 50 < high < 60
 
 
-def test_caveats_name_the_prompts_of_the_former_method_instruct(make_record: MakeRecord) -> None:
-    (results,) = group_by_task([make_record("instruct"), make_record("lora")])
-    assert any(caveat.startswith("instruct, a method of earlier versions") for caveat in caveats.list_caveats(results))
+def test_table_verdicts_are_against_the_highest_method(make_record: MakeRecord) -> None:
+    records = [make_record("lora", 0.9, items=200), make_record("full", 0.2, items=200)]
+    controls = [
+        make_record("nearest", 0.1, items=200, method__control=True),
+        make_record("majority", 0.05, items=200, method__control=True),
+    ]
+    text = render([*records, *controls])
+    assert {name: cells_of(name, text)[3] for name in ("lora", "full")} == {"lora": "highest", "full": "worse"}
+    assert cells_of("nearest", text)[4] == "worse"
+    assert "worse" not in cells_of("majority", text)
+
+
+def test_table_scores_at_the_floor_have_no_verdict(make_record: MakeRecord) -> None:
+    text = render([make_record("lora", 0.02, items=200), make_record("full", 0.0, items=200)])
+    assert "highest" not in text and "worse" not in text
+
+
+def test_table_controls_stand_below_a_gap(make_record: MakeRecord) -> None:
+    text = render([make_record("nearest", 0.9, method__control=True), make_record("lora", 0.5)])
+    rows = [line.split()[0] if line.split() else "" for line in text.splitlines()]
+    assert rows[rows.index("lora") :] == ["lora", "", "nearest"]
 
 
 def test_table_fits_80_columns(make_record: MakeRecord) -> None:
-    scores = {"em": 0.5, "f1": 0.5, "parsed": 1.0}
-    record = make_record("zero-shot", scores=scores, method__control=True, forgetting=forgetting(2.0, 12.0))
-    text = render([record], width=80)
-    assert "…" not in text
-    assert max(map(len, text.splitlines())) <= 80
+    costs = cuda_cost(make_record(), device_mib=41234.0, host_mib=13456.0)
+    costs["artifact_bytes"] = 16 * 2**30
+    texts = [
+        render([make_record(name, scores={"em": 0.5, "f1": 0.5}, cost=cost, **changes), make_record("full", 1.0)])
+        for name, cost, changes in (
+            ("prompt-tuning", costs, {}),
+            ("zero-shot", costs, {"method__control": True}),
+            ("few-shot", make_record().model_dump()["cost"], {}),
+        )
+    ]
+    for text in texts:
+        assert "…" not in text
+        assert max(map(len, text.splitlines())) <= 80
 
 
 def test_table_with_gpu_runs_has_memory_of_gpu_and_process(make_record: MakeRecord) -> None:
-    scores = {"em": 0.5, "f1": 0.5, "parsed": 1.0}
-    on_gpu = make_record("lora", scores=scores, cost=cuda_cost(make_record(), device_mib=41234.0, host_mib=3456.0))
-    on_cpu = make_record("tfidf", scores=scores)
-    text = render([on_gpu, on_cpu], width=80)
-    assert [cells_of(name, text)[6:8] for name in ("lora", "tfidf")] == [["41234", "3456"], ["–", "700"]]
+    on_gpu = make_record("lora", cost=cuda_cost(make_record(), device_mib=41234.0, host_mib=3456.0))
+    on_cpu = make_record("tfidf")
+    text = render([on_gpu, on_cpu])
+    assert "41,234 3,456" in " ".join(cells_of("lora", text))
+    assert "– 700" in " ".join(cells_of("tfidf", text))
     assert "peak" not in text
-    assert max(map(len, text.splitlines())) <= 80
     (legend,) = terminal_table.legend(group_by_task([on_gpu, on_cpu])[0])
     assert "GPU, RAM: peak memory" in legend
     assert "peak: " not in legend
@@ -133,12 +154,37 @@ def test_table_with_gpu_runs_has_memory_of_gpu_and_process(make_record: MakeReco
     assert "GPU" not in legend
 
 
-def test_table_of_four_metrics_is_78_columns_wide(make_record: MakeRecord) -> None:
-    scores = {"em": 0.5, "f1": 0.5, "parsed": 1.0, "format": 1.0}
-    record = make_record("zero-shot", scores=scores, method__control=True, forgetting=forgetting(2.0, 2.5))
-    text = render([record])
-    assert max(len(line.rstrip()) for line in text.splitlines()) == 78
-    assert cells_of("zero-shot", text)[:6] == ["zero-shot", "°", "0.500", "0.500", "1.000", "1.000"]
+def test_wide_table_has_all_metrics_and_costs(make_record: MakeRecord) -> None:
+    scores = {"em": 0.5, "f1": 0.25, "parsed": 1.0, "format": 0.75}
+    record = make_record("lora", scores=scores, forgetting=forgetting(2.0, 2.5))
+    narrow, wide = render([record]), render([record], width=160, wide=True)
+    assert "0.250" not in narrow
+    assert {"0.250", "1.000", "0.750", "+0.50"} <= set(cells_of("lora", wide))
+    assert {"params", "tok/s", "p95"} <= set(wide.split())
+
+
+def test_wide_table_loss_change_has_a_column_only_if_measured(make_record: MakeRecord) -> None:
+    worse = make_record("lora", forgetting=forgetting(2.0, 2.25))
+    better = make_record("full", forgetting=forgetting(2.0, 1.5))
+    text = render([worse, better], width=160, wide=True)
+    assert "+0.25" in cells_of("lora", text) and "-0.50" in cells_of("full", text)
+    legend = terminal_table.legend(group_by_task([worse])[0], wide=True)
+    assert any(line.startswith("Δ loss:") for line in legend)
+    unmeasured = make_record("few-shot")
+    assert "Δ" not in render([unmeasured], width=160, wide=True)
+    assert not any("Δ" in line for line in terminal_table.legend(group_by_task([unmeasured])[0], wide=True))
+
+
+def test_print_whole_table_is_not_cut_at_the_width_of_the_terminal(
+    make_record: MakeRecord, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    scores = {f"metric number {index}": 0.5 for index in range(20)} | {"em": 0.5}
+    (results,) = group_by_task([make_record("lora", scores=scores)])
+    PlainConsole().print_whole(terminal_table.render_table(results, wide=True))
+    text = capsys.readouterr().out
+    assert "…" not in text
+    assert text.count("0.500") == 20
 
 
 @pytest.mark.parametrize(
@@ -152,8 +198,21 @@ def test_table_of_four_metrics_is_78_columns_wide(make_record: MakeRecord) -> No
     ],
 )
 def test_metric_head_breaks_between_words_only(make_record: MakeRecord, metric: str, lines: list[str]) -> None:
-    table = terminal_table.render_table(group_by_task([make_record(scores={"em": 0.5, metric: 0.5})])[0])
-    assert str(table.columns[2].header).split("\n") == lines
+    (results,) = group_by_task([make_record(scores={"em": 0.5, metric: 0.5})])
+    heads = [str(column.header).split("\n") for column in terminal_table.render_table(results, wide=True).columns]
+    assert lines in heads
+
+
+def test_legend_describes_chat_prompts(make_record: MakeRecord) -> None:
+    chat = {"prompt__format": "chat", "prompt__instruction_role": "user", "prompt__thinking": "off"}
+    (plain,), (results,) = (group_by_task([record]) for record in (make_record(), make_record(**chat)))
+    sentence = "Prompts in the chat template of the model, instruction in the first question, thinking off."
+    assert terminal_table.legend(results) == [*terminal_table.legend(plain), sentence]
+
+
+def test_caveats_name_the_prompts_of_the_former_method_instruct(make_record: MakeRecord) -> None:
+    (results,) = group_by_task([make_record("instruct"), make_record("lora")])
+    assert any(caveat.startswith("instruct, a method of earlier versions") for caveat in caveats.list_caveats(results))
 
 
 @pytest.mark.parametrize(("items", "points"), [(200, 6.3), (500, 4.0), (1000, 2.8)])

@@ -24,7 +24,7 @@ from bench.report.plot_style import (
     seconds_format,
 )
 
-CostField = Literal["query_p50_ms", "train_s", "peak_mib", "trainable"]
+CostField = Literal["query_mean_ms", "train_s", "peak_mib", "trainable"]
 Points = dict[str, tuple[float, float]]
 """Cost and score of each method by its key."""
 
@@ -89,7 +89,7 @@ PLOTS = [
         20,
         "pareto-latency",
         pareto_plot(
-            "query_p50_ms", 0.1, milliseconds_format, lambda translate: translate("median latency of a single query")
+            "query_mean_ms", 0.1, milliseconds_format, lambda translate: translate("mean latency of a single query")
         ),
         lambda translate: translate(
             "Score against latency. Methods on the line are Pareto-optimal: no other method is better in both."
