@@ -14,6 +14,7 @@ from typing import Any
 
 import yaml
 
+from bench.data.answer_kind import METRICS, describe_metric, find_answer_kind
 from bench.data.readers import RowSource, SourceRow, deduplicate
 from bench.data.text import excerpt, match_key
 from bench.errors import UserError
@@ -23,8 +24,6 @@ from bench.units import count
 
 MIN_QUESTIONS = 30
 MAX_TEST_ROWS, MAX_VALIDATION_ROWS = 500, 200
-MAX_LABELS = 20
-MIN_ROWS_PER_LABEL = 5
 ANSWER_LENGTH_FACTOR = 1.25
 """Tokens allowed for an answer, as a multiple of the longest expected answer."""
 HTML = re.compile(
@@ -113,8 +112,8 @@ def build_task(
         notes.append(f"{num_repeated} repeated questions joined; all their answers are accepted")
     answer_counts = Counter(target for row in rows for target in row.targets)
     _check_variety(rows, answer_counts)
-    is_closed = len(answer_counts) <= MAX_LABELS and min(answer_counts.values()) >= MIN_ROWS_PER_LABEL
-    labels = sorted(answer_counts) if is_closed else None
+    answer_kind = find_answer_kind(answer_counts)
+    labels = sorted(answer_counts) if answer_kind == "labels" else None
     korean = _is_korean(rows)
     card = {
         "name": name,
@@ -125,14 +124,17 @@ def build_task(
         "instruction": source.instruction or _default_instruction(labels, korean),
         "template": _template(answer_counts, korean),
         "normalize": "text",
-        "metric": "em",
+        "metric": METRICS[answer_kind],
         "labels": labels,
         "new_tokens": _max_answer_tokens(answer_counts, count_tokens, context),
     }
-    splits = _draw_splits(rows, seed, is_closed)
-    kind = f"closed answers: {len(labels)} labels" if labels else "open answers"
+    splits = _draw_splits(rows, seed, labels is not None)
+    kind = f"closed answers: {len(labels)} labels" if labels else f"open answers: {answer_kind}"
+    metric = describe_metric(answer_kind, answer_counts)
     card = {key: value for key, value in card.items() if value is not None}
-    return TaskDraft(card, splits, [f"format: {source.shape}", kind, *source.notes, *notes, *_markup_notes(rows)])
+    return TaskDraft(
+        card, splits, [f"format: {source.shape}", kind, metric, *source.notes, *notes, *_markup_notes(rows)]
+    )
 
 
 def _markup_notes(rows: Sequence[SourceRow]) -> list[str]:
