@@ -23,9 +23,9 @@ def command(
 ) -> None:
     """Answer questions with the method of a finished run.
 
-    A run without saved artifacts (bench run --save-artifacts) is trained again
-    first; an exported folder answers at once. Task, model and method must have
-    the digests in the record.
+    A run whose adapter or weights are kept beside the record, and an exported
+    folder, answer at once; any other run is trained again first. Task, model and
+    method must have the digests in the record.
 
     Exit code: 0 answered; 2 invalid input.
     """

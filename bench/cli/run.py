@@ -48,7 +48,12 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the planned runs 
 Force = Annotated[bool, typer.Option("--force", help="Ignore existing records and run again.")]
 Wide = Annotated[bool, typer.Option("--wide", help="Print all columns, also beyond 80 characters.")]
 SaveArtifacts = Annotated[
-    bool, typer.Option("--save-artifacts", help="Keep adapters or weights beside each record, for bench export.")
+    bool | None,
+    typer.Option(
+        "--save-artifacts/--no-save-artifacts",
+        help="Keep adapters or weights beside each record.",
+        show_default="up to 64 MiB",
+    ),
 ]
 
 FAILED_STATUSES = ("error", "timeout")
@@ -74,7 +79,7 @@ def command(
     tracker: Trackers = None,
     dry_run: DryRun = False,
     force: Force = False,
-    save_artifacts: SaveArtifacts = False,
+    save_artifacts: SaveArtifacts = None,
     wide: Wide = False,
     format: FormatOption = Format.table,
 ) -> None:

@@ -30,7 +30,7 @@ class Job(FrozenModel):
     """SHA-256 of the model's files by the identity of each file (`bench.modeling.file_digest`)."""
     general_text: GeneralText | None = None
     """The user's text for measuring forgetting; None for the shipped one. It changes no scores."""
-    save_artifacts: bool = False
-    """Keep the artifact beside the record."""
+    save_artifacts: bool | None = False
+    """Keep the artifact beside the record; None keeps a small one (`bench.records.artifacts.record_writer`)."""
     questions: tuple[str, ...] | None = None
     """Questions to answer in place of the split, if a run is repeated for its artifact; nothing is measured then."""

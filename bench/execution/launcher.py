@@ -114,7 +114,7 @@ def _run_worker(job: Job, folder: Path, new: Path, on_progress: ProgressCallback
             if worker.returncode is None:
                 worker.kill()
                 worker.wait()
-        record = result_folder.read_new_record(new, job.spec.id, job.save_artifacts)
+        record = result_folder.read_new_record(new, job.spec.id, bool(job.save_artifacts))
         if record is not None:
             return record
         log.seek(0)

@@ -81,7 +81,7 @@ def plan_jobs(
     accelerate: str | None = None,
     prompt_format: str = "auto",
     general_text: Path | None = None,
-    save_artifacts: bool = False,
+    save_artifacts: bool | None = False,
     command: Sequence[str] = (),
     announce: Callable[[str], None] = lambda note: None,
 ) -> list[Job]:
@@ -100,7 +100,7 @@ def plan_jobs(
         accelerate: File of an accelerate configuration.
         prompt_format: `auto`, `chat` or `plain`.
         general_text: The user's text for measuring forgetting; None for the shipped one.
-        save_artifacts: Keep the artifact of each run.
+        save_artifacts: Keep the artifact of each run; None keeps those that are small.
         command: The command line, for the records.
         announce: Receives a note for each hyper-parameter that was named in the words of another library.
 

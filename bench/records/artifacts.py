@@ -13,6 +13,8 @@ from typing import Any
 
 from bench.records.record import Record
 
+MAX_KEPT_BYTES = 64 * 2**20
+"""Largest artifact that is kept if nothing else is asked for, such as the LoRA adapter of a model of 1 B parameters."""
 UNCOUNTED_SUFFIXES = (".bin", ".pt", ".pth", ".pkl", ".joblib", ".npy", ".npz")
 """Binary formats whose numbers cannot be counted without loading them."""
 
@@ -44,14 +46,15 @@ def folder_bytes(folder: Path) -> tuple[int, int | None]:
 
 
 @contextmanager
-def record_writer(new: Path, keep: bool) -> Iterator[tuple[Path, Callable[[Record], None]]]:
+def record_writer(new: Path, keep: bool | None) -> Iterator[tuple[Path, Callable[[Record], None]]]:
     """Give an empty folder for the artifact and a function that writes the record of the run.
 
     Args:
         new: Empty folder for the record, and for the artifact under the name of the run id.
-        keep: True if the artifact of a successful run is kept; otherwise it is deleted with the temporary folder.
+        keep: True if the artifact of a successful run is kept, None if it is kept up to a size of `MAX_KEPT_BYTES`;
+            otherwise it is deleted with the temporary folder.
     """
-    with TemporaryDirectory(dir=new if keep else None) as temporary_folder:
+    with TemporaryDirectory(dir=None if keep is False else new) as temporary_folder:
         artifact_folder = Path(temporary_folder) / "artifact"
         artifact_folder.mkdir()
 
@@ -59,7 +62,8 @@ def record_writer(new: Path, keep: bool) -> Iterator[tuple[Path, Callable[[Recor
             if record.status != "ok":  # A failed run may have filled the disk.
                 shutil.rmtree(artifact_folder, ignore_errors=True)
             record.write(new)
-            if keep and record.status == "ok":
+            is_kept = folder_bytes(artifact_folder)[0] <= MAX_KEPT_BYTES if keep is None else keep
+            if is_kept and record.status == "ok":
                 artifact_folder.rename(new / record.id)
 
         yield artifact_folder, write

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import COLORS, FEELINGS, Bench, MakeTask
+from conftest import COLORS, FEELINGS, Bench, MakeRecord, MakeTask
 from support import byte_tokenizer, run_worker
 
 from bench.cli import answer as answer_cli
@@ -342,7 +342,7 @@ def test_run_export_answer_commands_work_together(
     run_bench: Bench, tasks: dict[str, Path], base: Path, tmp_path: Path
 ) -> None:
     flags = ("run", "--methods", "majority", "--task", tasks["open"], "--model", base)
-    assert run_bench(*flags).returncode == 0
+    assert run_bench(*flags, "--no-save-artifacts").returncode == 0
     (record,) = read_all(tmp_path / "results")
     artifacts_folder = tmp_path / "results" / record.id
     assert not artifacts_folder.exists()
@@ -363,7 +363,7 @@ def test_run_export_answer_commands_work_together(
     file.write_text(file.read_text("utf-8").replace(f'"raw":"{record.samples[0].raw}"', '"raw":"other"', 1), "utf-8")
     other = run_bench("export", file, "--to", "other")
     assert other.returncode == 1 and f"recorded 'other', now '{record.samples[0].raw}'" in other.stdout
-    run_bench(*flags, "--force")
+    run_bench(*flags, "--force", "--no-save-artifacts")
     assert not artifacts_folder.exists(), "artifacts of the replaced record are left"
 
 
@@ -518,3 +518,29 @@ def test_save_numbers_any_memory_order_keeps_values(tmp_path: Path) -> None:
     artifacts.save_numbers(tmp_path / "numbers.safetensors", arrays)
     for name, saved in load_file(tmp_path / "numbers.safetensors").items():
         assert (saved == array).all(), name
+
+
+def test_run_keeps_small_artifacts_so_that_answer_trains_nothing(
+    run_bench: Bench, tasks: dict[str, Path], base: Path, tmp_path: Path
+) -> None:
+    assert run_bench("run", "--methods", "majority", "--task", tasks["open"], "--model", base).returncode == 0
+    (record,) = read_all(tmp_path / "results")
+    assert (tmp_path / "results" / record.id / "answer.json").is_file()
+    result = run_bench("answer", record.id, "a question")
+    assert result.returncode == 0, result.stderr
+    assert "trained again" not in result.stdout + result.stderr
+
+
+def test_record_writer_keeps_an_artifact_by_its_size(
+    make_record: MakeRecord, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(artifacts, "MAX_KEPT_BYTES", 10)
+    record = make_record()
+    for keep, size, is_kept in ((None, 10, True), (None, 11, False), (True, 11, True), (False, 1, False)):
+        new = tmp_path / f"{keep}-{size}"
+        new.mkdir()
+        with artifacts.record_writer(new, keep) as (folder, write):
+            (folder / "weights.bin").write_bytes(b"x" * size)
+            write(record)
+        assert (new / record.id).is_dir() is is_kept
+        assert {path.name for path in new.iterdir()} == {f"{record.id}.json", *([record.id] if is_kept else [])}

@@ -316,7 +316,7 @@ def _unpack_result(job: Job, record_json: object, archive: object, new: Path) ->
         if record.id != job.spec.id:
             raise ValueError(f"it belongs to the run '{record.id}'")
         record.write(new)
-        if record.status == "ok" and job.save_artifacts:
+        if record.status == "ok" and (job.save_artifacts or (job.save_artifacts is None and archive)):
             node.unpack(archive, new / record.id)
     except (ValueError, tarfile.TarError) as error:
         for file in new.iterdir():
