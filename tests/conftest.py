@@ -40,6 +40,7 @@ atexit.register(shutil.rmtree, TEST_CACHE, ignore_errors=True)
 for name in ("huggingface", "matplotlib", "fontconfig"):
     (TEST_CACHE / name).symlink_to(USER_CACHE / name)
 os.environ["XDG_CACHE_HOME"] = str(TEST_CACHE)
+os.environ["ADAPTBENCH_REHEARSAL"] = "off"  # a rehearsal takes seconds, and few tests are about forecasts
 
 CODE = Path(bench.__file__).parents[1]
 CARD: dict[str, Any] = {

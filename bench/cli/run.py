@@ -9,15 +9,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bench.cli.options import Format, FormatOption, check_writable, describe_progress
+from bench.cli.options import Format, FormatOption, check_writable
+from bench.cli.run_progress import FAILED_STATUSES, RunProgress, announce, describe_forecast
 from bench.cli.terminal import print_json
-from bench.escape import clean_line
 
 if TYPE_CHECKING:
-    from rich.progress import Progress, TaskID
-
-    from bench.cli.console import PlainConsole
     from bench.execution.executor import Executor
+    from bench.execution.forecast.job_forecast import JobForecast
     from bench.execution.job import Job
     from bench.method import ProgressState
     from bench.records import Record
@@ -56,9 +54,6 @@ SaveArtifacts = Annotated[
     ),
 ]
 
-FAILED_STATUSES = ("error", "timeout")
-"""Statuses of runs that make the exit code 1."""
-
 
 def command(
     methods: Methods,
@@ -89,6 +84,7 @@ def command(
     count as finished); 1 a run failed or timed out; 2 invalid input; 130
     interrupted (the same command continues with the remaining runs).
     """
+    announce("Planning the runs …")
     from bench.execution import executor, plan
     from bench.report import trackers
 
@@ -112,11 +108,13 @@ def command(
         command=sys.argv[1:],
         announce=lambda note: print(note, file=sys.stderr),
     )
+    if not dry_run:
+        check_writable(out)
+    forecasts = _forecast(jobs, executor_name, out, force)
     if dry_run:
         _print_plan(jobs, format)
         return
-    check_writable(out)
-    records = _run_with_progress_bars(jobs, chosen_executor, out, force, active_trackers)
+    records = _run_with_progress_bars(jobs, forecasts, chosen_executor, out, force, active_trackers)
     _print_comparison(records, out, format, wide=wide)
     sys.exit(1 if any(record.status in FAILED_STATUSES for record in records) else 0)
 
@@ -126,71 +124,38 @@ def _print_plan(jobs: list[Job], format: Format) -> None:
     print_json(specs, indent=1 if format is Format.table else None)
 
 
-class ProgressBars:
-    """Observer of `run_jobs`: one progress bar per running job, one line per finished job.
+def _forecast(jobs: list[Job], executor_name: str, out: Path, force: bool) -> list[JobForecast]:
+    """Return the forecasts of all jobs, and print the number of runs and their expected time."""
+    from bench.cli.options import status_line
+    from bench.execution import executor
+    from bench.execution.forecast import job_forecast
 
-    Also sends each record to the trackers, whose failures are warnings.
-    """
+    if executor_name == executor.LOCAL:
+        with status_line() as show:
+            is_announced = False
 
-    def __init__(
-        self, console: PlainConsole, bars: Progress, job_count: int, trackers: dict[str, Tracker], out: Path
-    ) -> None:
-        self.console = console
-        self.bars = bars
-        self.job_count = job_count
-        self.trackers = trackers
-        self.out = out
-        self.bar_ids: dict[int, TaskID] = {}
+            def on_progress(state: ProgressState) -> None:
+                nonlocal is_announced
+                if not is_announced:
+                    announce("Measuring how fast this machine is; the figures are kept for later commands …")
+                    is_announced = True
+                show(state)
 
-    def opened(self, description: str | None) -> None:
-        """Print where jobs run, unless it is this machine."""
-        if description:
-            self.console.print_sentences([description])
-
-    def started(self, index: int, job: Job) -> None:
-        """Show nothing yet: a job that has a record needs no bar."""
-
-    def progress(self, index: int, job: Job, state: ProgressState) -> None:
-        """Update the bar of a job; the first state creates it."""
-        if index not in self.bar_ids:
-            self.bar_ids[index] = self.bars.add_task(self._title(index, job), total=None, state="")
-        self.bars.update(
-            self.bar_ids[index],
-            completed=state.get("step", 0),
-            total=state.get("steps"),
-            state=describe_progress(state),
-        )
-
-    def finished(self, index: int, job: Job, record: Record, is_new: bool) -> None:
-        """Replace the bar of a job by a line with its status."""
-        from bench.execution.result_folder import stored_file
-        from bench.report.trackers import log_record
-
-        if index in self.bar_ids:
-            self.bars.remove_task(self.bar_ids.pop(index))
-        warnings = log_record(record, self.trackers, self.out)
-        suffix = "" if is_new else " (existing record)"
-        self.console.print_sentences([f"{self._title(index, job)}: {record.status}{suffix}"])
-        file = stored_file(record, self.out)
-        if file.stem != record.id:
-            warnings = [*warnings, _describe_kept_record(record, self.out, file)]
-        self.console.print_sentences([f"warning: {warning}" for warning in warnings], style="yellow")
-
-    def _title(self, index: int, job: Job) -> str:
-        return f"{clean_line(job.spec.method.name)} seed {job.spec.seed} ({index + 1}/{self.job_count})"
-
-
-def _describe_kept_record(record: Record, out: Path, failure_file: Path) -> str:
-    """Describe where the record of a failed run is if that of an earlier successful run stays."""
-    exit_code = 1 if record.status in FAILED_STATUSES else 0
-    return (
-        f"this run ended with {record.status}, exit code {exit_code}; its record is {failure_file}; "
-        f"the record of the earlier successful run stays as it was: {out / record.id}.json"
-    )
+            forecasts = job_forecast.forecast_jobs(jobs, out, force=force, on_progress=on_progress)
+    else:  # the nodes of a cluster are other machines
+        forecasts = [job_forecast.NOT_KNOWN] * len(jobs)
+    for sentence in describe_forecast(forecasts):
+        announce(sentence)
+    return forecasts
 
 
 def _run_with_progress_bars(
-    jobs: list[Job], executor: Executor, out: Path, force: bool, trackers: dict[str, Tracker]
+    jobs: list[Job],
+    forecasts: list[JobForecast],
+    executor: Executor,
+    out: Path,
+    force: bool,
+    trackers: dict[str, Tracker],
 ) -> list[Record]:
     """Run all jobs; an interruption stops the running workers and exits with code 130."""
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
@@ -204,7 +169,7 @@ def _run_with_progress_bars(
     columns = (title, BarColumn(), state, TimeElapsedColumn())
     try:
         with Progress(*columns, console=console, transient=True, refresh_per_second=4) as bars:
-            observer = ProgressBars(console, bars, len(jobs), trackers, out)
+            observer = RunProgress(console, bars, jobs, forecasts, trackers, out)
             return run_jobs(jobs, executor, out, force=force, observer=observer)
     except KeyboardInterrupt:
         print("interrupted: finished runs are kept; repeat the command to run the remaining ones", file=sys.stderr)

@@ -34,3 +34,5 @@ class Job(FrozenModel):
     """Keep the artifact beside the record; None keeps a small one (`bench.records.artifacts.record_writer`)."""
     questions: tuple[str, ...] | None = None
     """Questions to answer in place of the split, if a run is repeated for its artifact; nothing is measured then."""
+    is_rehearsal: bool = False
+    """Time a few steps and answers only, for a forecast; no record is written."""

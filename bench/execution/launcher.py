@@ -107,7 +107,7 @@ def _run_worker(job: Job, folder: Path, new: Path, on_progress: ProgressCallback
     job_file, progress_file = folder / "job.json", folder / "progress"
     job_file.write_text(job.model_dump_json(), "utf-8")
     with (folder / "log").open("w+", encoding="utf-8", errors="replace") as log:
-        worker = _start_worker(job, [job_file, new.absolute(), progress_file], log)
+        worker = start_worker(job, [job_file, new.absolute(), progress_file], log)
         try:
             timed_out = _wait(worker, job, progress_file, on_progress)
         finally:
@@ -125,8 +125,14 @@ def _run_worker(job: Job, folder: Path, new: Path, on_progress: ProgressCallback
     return _record_of_dead_worker(job, worker.returncode, timed_out, state, log_tail)
 
 
-def _start_worker(job: Job, files: list[Path], log: IO[str]) -> Process:
-    """Start the process of a job, or the launcher of the processes that train it together."""
+def start_worker(job: Job, files: list[Path], log: IO[str]) -> Process:
+    """Start the process of a job, or the launcher of the processes that train it together.
+
+    Args:
+        job: The job.
+        files: Job file, output folder and progress file of the worker.
+        log: File that takes what the process prints.
+    """
     environment = worker_environment(job.spec) | determinism.cublas_environment()
     if job.accelerate is not None:
         environment |= accelerate_launcher.rank_environment(job.device, job.processes)

@@ -39,6 +39,11 @@ def main(job_file: str, new: str, progress_file: str, earlier_import: Phase | No
     """
     job = Job.model_validate_json(Path(job_file).read_text("utf-8"))
     use_temporary_folder(Path(job_file).parent)
+    if job.is_rehearsal:
+        from bench.execution.forecast import rehearsal_worker
+
+        rehearsal_worker.rehearse_job(job, Path(new), earlier_import)
+        return
     with artifacts.record_writer(Path(new), job.save_artifacts) as (saved, write):
         record = run_job(job, ProgressFile(Path(progress_file)), saved, earlier_import)
         write_or_exit(write, record)

@@ -182,7 +182,7 @@ def test_command_with_invalid_input_exits_2_with_location_and_hint(
 ) -> None:
     result = results[name]
     assert (result.code, result.out) == (2, "")
-    assert result.err.startswith("error: "), result.err
+    assert result.err.removeprefix("Planning the runs …\n").startswith("error: "), result.err
     assert not [text for text in INVALID_COMMANDS[name][1] if text not in result.err], result.err
     assert "Traceback" not in result.err
     assert len(result.err.splitlines()) <= 4

@@ -222,7 +222,7 @@ def results(folder: Path, environment: dict[str, str]) -> dict[str, CommandResul
 def test_run_unusable_model_prints_short_error_with_hint(results: dict[str, CommandResult], name: str) -> None:
     result = results[name]
     assert (result.code, result.out, result.heavy) == (2, "", []), result.err
-    assert result.err.startswith("error: ") and "hint:" in result.err, result.err
+    assert result.err.removeprefix("Planning the runs …\n").startswith("error: ") and "hint:" in result.err, result.err
     assert len(result.err.splitlines()) <= MAX_MESSAGE_LINES
     assert not [text for text in EXPECTED_TEXTS[name] if text not in result.err], result.err
 

@@ -1,0 +1,1 @@
+"""Forecasts of the seconds that planned runs will take."""
