@@ -227,7 +227,7 @@ def make_record() -> MakeRecord:
                 "train_size": spec["budget"].get("examples") or 9,
                 "examples": 9,
                 "epochs": 1,
-                "steps": 1,
+                "steps": 200,
                 "tokens": 99,
                 "seconds": 2.0,
                 "stopped_by": "epochs",

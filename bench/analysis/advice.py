@@ -100,6 +100,8 @@ class Advice(BaseModel):
     """Methods that leave the answer inconclusive: they may be as good and cost less, or they may be better."""
     useful_score: float
     """Lowest score with which a method is recommended."""
+    one_seed: bool
+    """True if the answer rests on one seed of a method that depends on the seed, so it is preliminary."""
     findings: list[Finding]
     """Why the answer is preliminary, or the likeliest reasons why no method is useful."""
     best: str | None
@@ -167,6 +169,7 @@ def advise(task_results: TaskResults, constraints: Constraints, translate: Trans
         recommended=recommended.name if recommended else None,
         rivals=decision.rivals,
         useful_score=constraints.useful_score(task_results.metric),
+        one_seed=bool(diagnosis.one_seed(task_results)),
         findings=_findings(decision.answer, task_results, eligible, summary),
         best=best.name if best else None,
         candidates=candidates,

@@ -11,9 +11,9 @@ from itertools import combinations
 import numpy
 from numpy.typing import NDArray
 
-from bench.analysis import power, significance
-from bench.analysis.seed_variance import NO_PRIOR, Scores, SeedVariancePrior
-from bench.analysis.significance import Interval, PairedDifference, Verdict
+from bench.analysis import known_spread, power, significance
+from bench.analysis.seed_variance import NO_PRIOR, KnownSpread, Scores, SeedVariancePrior
+from bench.analysis.significance import Interval, PairedDifference, ScorePair, Verdict
 from bench.analysis.summary import method_labels
 from bench.records import Record, Samples, comparability
 
@@ -33,6 +33,8 @@ class MethodResult:
     """Main metric (seeds, questions)."""
     interval: Interval
     """Mean and 95 % confidence interval over questions and seeds."""
+    known: KnownSpread
+    """Spread between seeds that such a method is known to have; without variance if the seed makes no difference."""
     records: tuple[Record, ...]
     """One record per seed, in the order of `seeds`."""
 
@@ -99,11 +101,9 @@ def compare_methods(records: Sequence[Record]) -> Comparison:
     control = controls[0] if controls else None
     pairs = [*combinations(contenders, 2)]
     pairs += [(contender, reference) for contender in contenders for reference in controls]
-    paired_scores = [_paired_scores(method, reference) for method, reference in pairs]
-    prior = SeedVariancePrior.fit(
-        [scores - reference_scores for scores, reference_scores in paired_scores], _count_seed_dependent(results)
-    )
-    p_values = [significance.p_value(scores, reference_scores, prior) for scores, reference_scores in paired_scores]
+    score_pairs = [_pair_scores(method, reference) for method, reference in pairs]
+    prior = SeedVariancePrior.fit([pair.differences for pair in score_pairs], _count_seed_dependent(results))
+    p_values = [significance.p_value(pair.scores, pair.reference_scores, prior, pair.known) for pair in score_pairs]
     adjusted_p_values = {
         frozenset((method.key, reference.key)): adjusted
         for (method, reference), adjusted in zip(pairs, significance.holm_adjust(p_values), strict=True)
@@ -138,8 +138,12 @@ def method_results(records: Sequence[Record]) -> list[MethodResult]:
     scores = [
         scores_by_question([record.samples for record in group], group[0].spec.task.metric) for group in groups.values()
     ]
+    spreads = [
+        known_spread.known_spread(group[0], method_scores)
+        for group, method_scores in zip(groups.values(), scores, strict=True)
+    ]
     prior = SeedVariancePrior.fit(scores, len(scores))
-    intervals = significance.score_intervals(scores, prior)
+    intervals = significance.score_intervals(list(zip(scores, spreads, strict=True)), prior)
     results = [
         MethodResult(
             key=key,
@@ -148,9 +152,10 @@ def method_results(records: Sequence[Record]) -> list[MethodResult]:
             seeds=tuple(record.spec.seed for record in group),
             scores=method_scores,
             interval=interval,
+            known=known,
             records=tuple(group),
         )
-        for (key, group), method_scores, interval in zip(groups.items(), scores, intervals, strict=True)
+        for (key, group), method_scores, known, interval in zip(groups.items(), scores, spreads, intervals, strict=True)
     ]
     return sorted(results, key=lambda result: -result.interval.mean)
 
@@ -169,7 +174,7 @@ def paired_differences_from(
     methods: Sequence[MethodResult], reference: MethodResult, prior: SeedVariancePrior = NO_PRIOR
 ) -> list[PairedDifference]:
     """Return the paired difference of each of several methods from one reference."""
-    return significance.paired_differences([_paired_scores(method, reference) for method in methods], prior)
+    return significance.paired_differences([_pair_scores(method, reference) for method in methods], prior)
 
 
 def scores_by_question(samples: Sequence[Samples], metric: str) -> Scores:
@@ -209,14 +214,18 @@ def _count_seed_dependent(results: Sequence[MethodResult]) -> int:
     return sum(len(result.seeds) > 1 and bool(numpy.ptp(result.scores.mean(axis=1)) > 0) for result in results)
 
 
-def _paired_scores(method: MethodResult, reference: MethodResult) -> tuple[Scores, Scores]:
+def _pair_scores(method: MethodResult, reference: MethodResult) -> ScorePair:
     """Return the scores for the shared seeds, or means over seeds if there are none."""
     shared = [seed for seed in method.seeds if seed in reference.seeds]
     if not shared:
-        return method.scores.mean(axis=0, keepdims=True), reference.scores.mean(axis=0, keepdims=True)
+        return ScorePair(
+            method.scores.mean(axis=0, keepdims=True),
+            reference.scores.mean(axis=0, keepdims=True),
+            method.known.of_mean(len(method.seeds)) + reference.known.of_mean(len(reference.seeds)),
+        )
     method_rows = [method.seeds.index(seed) for seed in shared]
     reference_rows = [reference.seeds.index(seed) for seed in shared]
-    return method.scores[method_rows], reference.scores[reference_rows]
+    return ScorePair(method.scores[method_rows], reference.scores[reference_rows], method.known + reference.known)
 
 
 def _contrasts(

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from math import sqrt
 from typing import Literal
 
 import numpy
 from pydantic import BaseModel
 
 from bench import registry
+from bench.analysis import known_spread
 from bench.analysis.summary import MethodSummary
 from bench.analysis.task_results import TaskResults
 from bench.records import Record, Samples
@@ -61,7 +63,7 @@ def preliminary_findings(task_results: TaskResults, recommended: MethodSummary |
         recommended: The method that the advice names; None if it names none.
     """
     records = task_results.records
-    findings = [*_one_seed(task_results), *_short_budget(records), *_demo_model(records)]
+    findings = [*one_seed(task_results), *_short_budget(records), *_demo_model(records)]
     if recommended is not None:
         findings += [*_unfinished_answers(recommended), *_strict_metric(recommended, task_results.metric)]
     return findings + _busy_machine(records)
@@ -85,6 +87,25 @@ def low_score_findings(task_results: TaskResults, summaries: Sequence[MethodSumm
         *_demo_model(task_results.records),
     ]
     return findings[:MAX_REASONS]
+
+
+def one_seed(task_results: TaskResults) -> list[Finding]:
+    """Return a finding if the results rest on one seed, or none.
+
+    They do if a method that depends on the seed has one, and leads or is not shown to be worse than the leader.
+    """
+    comparison = task_results.comparison
+    spreads = {}
+    for result in comparison.results:
+        contrast = comparison.against_leader.get(result.key)
+        kind = known_spread.kind_of(result.records[0])
+        is_worse = contrast is not None and contrast.verdict == "worse"
+        if kind is not None and len(result.seeds) == 1 and not result.control and not is_worse:
+            spreads[result.name] = known_spread.MEASURED[kind], sqrt(result.known.variance)
+    if not spreads:
+        return []
+    measured, std = max(spreads.values(), key=lambda spread: spread[1])
+    return [Finding(kind="one seed", methods=list(spreads), facts={"points": 100 * std, "runs": measured.n_runs})]
 
 
 def still_learning(task_results: TaskResults) -> list[Finding]:
@@ -119,12 +140,6 @@ def loss_fall(record: Record) -> float | None:
 def busy_share(record: Record) -> float:
     """Return the share of the cores that other processes used during a run; 0 if not measured."""
     return record.env.background_cores / record.env.cores if record.env else 0.0
-
-
-def _one_seed(task_results: TaskResults) -> list[Finding]:
-    contenders = [result for result in task_results.comparison.results if not result.control]
-    has_one_seed = contenders and all(len(result.seeds) == 1 for result in contenders)
-    return [Finding(kind="one seed")] if has_one_seed else []
 
 
 def _short_budget(records: Sequence[Record]) -> list[Finding]:

@@ -6,6 +6,7 @@ from math import sqrt
 
 from scipy import special
 
+from bench.analysis.seed_variance import NO_SPREAD, KnownSpread
 from bench.analysis.significance import EQUIVALENCE_MARGIN, SIGNIFICANCE_LEVEL, PairedDifference
 
 POWER = 0.80
@@ -68,15 +69,16 @@ def questions_to_detect(difference: PairedDifference, effect: float, level: floa
     return low if is_detected(low) else high
 
 
-def detectable_difference(n_questions: int, discordance: float = 0.10) -> float:
+def detectable_difference(n_questions: int, known: KnownSpread = NO_SPREAD, discordance: float = 0.10) -> float:
     """Return the smallest true difference of a right-or-wrong score that one seed detects.
 
     The power is 80 % at the two-sided 5 % level, by the normal approximation of McNemar's test:
     (z.975 + z.80) · √(discordance / n_questions), as in Connor (1987), https://doi.org/10.2307/2531961, for a small
-    difference.
+    difference; the known variance between seeds is added below the root.
 
     Args:
         n_questions: Number of test questions.
+        known: Known spread between seeds of the difference.
         discordance: Share of questions that exactly one of the two methods answers right.
     """
-    return (1.959964 + 0.841621) * sqrt(discordance / n_questions)
+    return (1.959964 + 0.841621) * sqrt(discordance / n_questions + known.variance)

@@ -1,4 +1,4 @@
-"""Seed variance expected from all methods of a comparison (moderated t statistics)."""
+"""Seed variance expected from other methods of a comparison, and from earlier runs."""
 
 from __future__ import annotations
 
@@ -18,6 +18,35 @@ MIN_VARIANCES = 3
 
 Scores = NDArray[numpy.float64]
 """Scores by seed and question (seeds, questions); every row has the same questions in the same order."""
+
+
+@dataclass(frozen=True)
+class KnownSpread:
+    """Variance between seeds that is known from other runs, before it is measured.
+
+    It is the variance of the mean score over all possible questions, without the interaction of seed and question.
+    """
+
+    variance: float
+    """Variance of one row of the scores, in squared units of the score."""
+    dof: float
+    """Degrees of freedom: few if the variance differs much from run to run; 0 if the seed makes no difference."""
+
+    def __add__(self, other: KnownSpread) -> KnownSpread:
+        """Return the spread of a sum, or a difference, of independent scores.
+
+        The fewer degrees of freedom are kept: the tails of a sum are those of the part with the heavier tails.
+        """
+        variance = self.variance + other.variance
+        return KnownSpread(variance, min((spread.dof for spread in (self, other) if spread.variance), default=0.0))
+
+    def of_mean(self, n_seeds: int) -> KnownSpread:
+        """Return the spread of a mean over several seeds."""
+        return KnownSpread(self.variance / n_seeds, self.dof)
+
+
+NO_SPREAD = KnownSpread(0.0, 0.0)
+"""Spread of scores that do not depend on the seed, or whose spread is not known."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +94,13 @@ class SeedVariancePrior:
         dof = min(2 * _inverse_trigamma(excess) if excess > 0 else inf, (n_methods - 1) / 2)
         offset = special.digamma(dof / 2) - log(dof / 2)
         return cls(dof, exp(float(logs.mean()) + float(offset)))
+
+    def pool(self, variance: float, dof: float) -> SeedVariancePrior:
+        """Return the prior with a second variance, weighted by degrees of freedom."""
+        if not dof:
+            return self
+        pooled_variance, pooled_dof = self.moderate(variance, dof)
+        return SeedVariancePrior(pooled_dof, pooled_variance)
 
     def moderate(self, variance: float, dof: float) -> tuple[float, float]:
         """Combine an observed variance with the prior, each weighted by its degrees of freedom.

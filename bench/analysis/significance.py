@@ -12,12 +12,21 @@ import numpy
 from numpy.typing import NDArray
 from scipy import special
 
-from bench.analysis.seed_variance import MIN_VARIANCE, NO_PRIOR, Scores, SeedVariancePrior
+from bench.analysis.seed_variance import (
+    MIN_VARIANCE,
+    NO_PRIOR,
+    NO_SPREAD,
+    KnownSpread,
+    Scores,
+    SeedVariancePrior,
+)
 
 BOOTSTRAP_RESAMPLES = 4000
 MAX_QUESTIONS_TO_RESAMPLE = 5000
 MIN_COUNT_FOR_BOOTSTRAP = 10
 """With fewer right answers, or fewer wrong ones, the bootstrap interval is widened to the exact one."""
+ENOUGH_SEEDS = 3
+"""From this number of seeds on, the variance between them is measured, and a known spread is not used."""
 SIGNIFICANCE_LEVEL = 0.05
 EQUIVALENCE_MARGIN = 0.02
 """Default margin: methods whose scores differ by less are equivalent for the user."""
@@ -44,14 +53,16 @@ class VarianceComponents:
     question_std: float
     """Standard deviation over questions of the scores averaged over seeds."""
     seed_stderr: float
-    """Standard error of the mean that the seeds add; 0 for a single seed."""
+    """Standard error of the mean that the seeds add; 0 for a single seed whose spread is not known."""
     dof: float
     """Degrees of freedom of `seed_stderr`."""
 
     @classmethod
-    def estimate(cls, scores: Scores, prior: SeedVariancePrior = NO_PRIOR) -> VarianceComponents:
+    def estimate(
+        cls, scores: Scores, prior: SeedVariancePrior = NO_PRIOR, known: KnownSpread = NO_SPREAD
+    ) -> VarianceComponents:
         """Estimate variance components from scores, or differences, of shape (seeds, questions)."""
-        return cls(scores.shape[1], _question_std(scores), *_seed_stderr(scores, prior))
+        return cls(scores.shape[1], _question_std(scores), *_seed_stderr(scores, prior, known))
 
 
 @dataclass(frozen=True)
@@ -68,37 +79,66 @@ class PairedDifference:
     question_std: float
     """Standard deviation over questions of the differences averaged over seeds."""
     seed_stderr: float
-    """Standard error of the mean that the seeds add; 0 for a single seed."""
+    """Standard error of the mean that the seeds add; 0 for a single seed whose spread is not known."""
     dof: float
     """Degrees of freedom of `seed_stderr`."""
 
 
-def score_interval(scores: Scores, prior: SeedVariancePrior = NO_PRIOR) -> Interval:
+@dataclass(frozen=True)
+class ScorePair:
+    """Scores of two methods on equal questions."""
+
+    scores: Scores
+    """Scores of the method (seeds, questions)."""
+    reference_scores: Scores
+    """Scores of the reference, of the same shape."""
+    known: KnownSpread = NO_SPREAD
+    """Known spread of their difference between seeds."""
+
+    def __post_init__(self) -> None:
+        """Raise `ValueError` if the two shapes differ."""
+        if self.scores.shape != self.reference_scores.shape:
+            shapes = f"{self.scores.shape} and {self.reference_scores.shape}"
+            raise ValueError(f"scores of unequal shape cannot be paired: {shapes}")
+
+    @property
+    def differences(self) -> Scores:
+        """Scores of the method minus those of the reference."""
+        return self.scores - self.reference_scores
+
+
+def score_interval(scores: Scores, prior: SeedVariancePrior = NO_PRIOR, known: KnownSpread = NO_SPREAD) -> Interval:
     """Return the mean score and its 95 % confidence interval over questions and seeds.
 
     Questions are resampled (percentile bootstrap). Seeds are too few to resample: their part is drawn from Student's t
-    with the degrees of freedom that their number and the prior give. With one seed, the interval covers the questions
-    only. The bounds of scores between 0 and 1 are clipped to 0 and 1; if nearly all answers are right or nearly all are
-    wrong, the interval is at least that of Clopper and Pearson (https://doi.org/10.2307/2331986).
+    with the degrees of freedom that their number, the prior and the known spread give. With one seed, the known spread
+    is all of it. The bounds of scores between 0 and 1 are clipped to 0 and 1; if nearly all answers are right or nearly
+    all are wrong, the interval is at least that of Clopper and Pearson (https://doi.org/10.2307/2331986).
 
     Args:
         scores: Scores of one method (seeds, questions).
         prior: Seed variance expected from the other methods of the comparison.
+        known: Spread between seeds that such a method is known to have.
     """
-    return score_intervals([scores], prior)[0]
+    return score_intervals([(scores, known)], prior)[0]
 
 
-def score_intervals(method_scores: Sequence[Scores], prior: SeedVariancePrior = NO_PRIOR) -> list[Interval]:
+def score_intervals(
+    method_scores: Sequence[tuple[Scores, KnownSpread]], prior: SeedVariancePrior = NO_PRIOR
+) -> list[Interval]:
     """Return the interval of each of several methods with equally many questions.
 
     One matrix product resamples all methods, which takes a fraction of the time of separate calls.
     """
     resampled = _resampled_means(method_scores, prior)
-    return [_bounded_interval(scores, means) for scores, means in zip(method_scores, resampled, strict=True)]
+    return [_bounded_interval(scores, means) for (scores, _), means in zip(method_scores, resampled, strict=True)]
 
 
 def paired_difference(
-    scores: Scores, reference_scores: Scores, prior: SeedVariancePrior = NO_PRIOR
+    scores: Scores,
+    reference_scores: Scores,
+    prior: SeedVariancePrior = NO_PRIOR,
+    known: KnownSpread = NO_SPREAD,
 ) -> PairedDifference:
     """Return the paired difference of two methods with equal questions and seeds.
 
@@ -106,37 +146,30 @@ def paired_difference(
         scores: Scores of the method (seeds, questions).
         reference_scores: Scores of the reference, of the same shape.
         prior: Variance over seeds that differences of this comparison have.
+        known: Known spread of their difference between seeds.
 
     Raises:
         ValueError: If the shapes differ.
     """
-    return paired_differences([(scores, reference_scores)], prior)[0]
+    return paired_differences([ScorePair(scores, reference_scores, known)], prior)[0]
 
 
-def paired_differences(
-    pairs: Sequence[tuple[Scores, Scores]], prior: SeedVariancePrior = NO_PRIOR
-) -> list[PairedDifference]:
+def paired_differences(pairs: Sequence[ScorePair], prior: SeedVariancePrior = NO_PRIOR) -> list[PairedDifference]:
     """Return the paired difference of each of several pairs with equally many questions.
 
     Args:
-        pairs: Scores of a method and of its reference, each (seeds, questions).
+        pairs: Scores of methods and of their references.
         prior: Variance over seeds that differences of this comparison have.
-
-    Raises:
-        ValueError: If the two shapes of a pair differ.
     """
-    for scores, reference_scores in pairs:
-        if scores.shape != reference_scores.shape:
-            raise ValueError(f"scores of unequal shape cannot be paired: {scores.shape} and {reference_scores.shape}")
-    gaps = [scores - reference_scores for scores, reference_scores in pairs]
+    gaps = [(pair.differences, pair.known) for pair in pairs]
     differences = []
-    for pair, gap, means in zip(pairs, gaps, _resampled_means(gaps, prior), strict=True):
-        components = VarianceComponents.estimate(gap, prior)
+    for pair, (gap, known), means in zip(pairs, gaps, _resampled_means(gaps, prior), strict=True):
+        components = VarianceComponents.estimate(gap, prior, known)
         differences.append(
             PairedDifference(
                 ci95=_percentile_interval(gap, means, SIGNIFICANCE_LEVEL),
                 ci90=_percentile_interval(gap, means, 2 * SIGNIFICANCE_LEVEL),
-                p_value=p_value(*pair, prior),
+                p_value=p_value(pair.scores, pair.reference_scores, prior, known),
                 n_seeds=len(gap),
                 n_questions=gap.shape[1],
                 question_std=components.question_std,
@@ -147,24 +180,30 @@ def paired_differences(
     return differences
 
 
-def p_value(scores: Scores, reference_scores: Scores, prior: SeedVariancePrior = NO_PRIOR) -> float:
+def p_value(
+    scores: Scores,
+    reference_scores: Scores,
+    prior: SeedVariancePrior = NO_PRIOR,
+    known: KnownSpread = NO_SPREAD,
+) -> float:
     """Return the two-sided p value of a paired difference, against a difference of zero.
 
-    For one seed and right-or-wrong scores this is McNemar's exact test. Otherwise it comes from `two_sided_tail`, and
-    not from bootstrap resamples as the intervals do: a p value from a limited number of resamples cannot be small
-    enough to stay significant after the adjustment for many comparisons.
+    For one seed of methods that do not depend on it, and right-or-wrong scores, this is McNemar's exact test. Otherwise
+    it comes from `two_sided_tail`, and not from bootstrap resamples as the intervals do: a p value from a limited
+    number of resamples cannot be small enough to stay significant after the adjustment for many comparisons.
     """
-    if len(scores) == 1 and _is_binary(scores) and _is_binary(reference_scores):
+    if len(scores) == 1 and not known.variance and _is_binary(scores) and _is_binary(reference_scores):
         return _mcnemar_p_value(scores, reference_scores)
     gap = scores - reference_scores
-    return two_sided_tail(float(gap.mean()), VarianceComponents.estimate(gap, prior))
+    return two_sided_tail(float(gap.mean()), VarianceComponents.estimate(gap, prior, known))
 
 
 def two_sided_tail(mean: float, components: VarianceComponents) -> float:
     """Return the probability of a mean at least this far from zero if the true mean is zero.
 
     The error of the questions is normal (Student's t for one seed); the error of the seeds is Student's t and is added
-    to it. The sum is integrated over quantiles of Student's t.
+    to it. The sum is integrated over Student's t, on nodes that reach far into its tails: the smallest of many adjusted
+    p values comes from there.
     """
     distance, seed_stderr = abs(mean), components.seed_stderr
     question_stderr = components.question_std / sqrt(components.n_questions)
@@ -174,8 +213,8 @@ def two_sided_tail(mean: float, components: VarianceComponents) -> float:
         )
     if not seed_stderr:
         return float(2 * special.stdtr(max(components.n_questions - 1, 1), -distance / question_stderr))
-    seed_errors = seed_stderr * _t_quantiles(components.dof)
-    return float(2 * special.ndtr((seed_errors - distance) / question_stderr).mean())
+    seed_errors, weights = _t_nodes(components.dof)
+    return float(2 * special.ndtr((seed_stderr * seed_errors - distance) / question_stderr) @ weights)
 
 
 def holm_adjust(p_values: Sequence[float]) -> list[float]:
@@ -212,27 +251,29 @@ def judge_difference(difference: PairedDifference, p_value: float, margin: float
     return "inconclusive"
 
 
-def _resampled_means(method_scores: Sequence[Scores], prior: SeedVariancePrior) -> Iterator[Resamples]:
+def _resampled_means(
+    method_scores: Sequence[tuple[Scores, KnownSpread]], prior: SeedVariancePrior
+) -> Iterator[Resamples]:
     """Yield resampled means for each method.
 
     The seed of the random generator is fixed, so equal data give equal resamples.
     """
     if not method_scores:
         return
-    n_questions = method_scores[0].shape[1]
+    n_questions = method_scores[0][0].shape[1]
     if n_questions > MAX_QUESTIONS_TO_RESAMPLE:
         # The mean of so many questions is normal in practice, and the matrix of resamples would take gigabytes.
         quantiles = special.ndtri((numpy.arange(BOOTSTRAP_RESAMPLES) + 0.5) / BOOTSTRAP_RESAMPLES)
         resampled = [
             scores.mean() + quantiles * max(_question_std(scores), MIN_VARIANCE) / sqrt(n_questions)
-            for scores in method_scores
+            for scores, _ in method_scores
         ]
     else:
-        means = numpy.stack([scores.mean(axis=0) for scores in method_scores])
+        means = numpy.stack([scores.mean(axis=0) for scores, _ in method_scores])
         resampled = list(means @ _bootstrap_weights(n_questions).T)
-    for scores, question_means in zip(method_scores, resampled, strict=True):
-        seed_stderr, dof = _seed_stderr(scores, prior)
-        yield question_means + seed_stderr * _shuffled_t_quantiles(dof) if len(scores) > 1 else question_means
+    for (scores, known), question_means in zip(method_scores, resampled, strict=True):
+        seed_stderr, dof = _seed_stderr(scores, prior, known)
+        yield question_means + seed_stderr * _shuffled_t_quantiles(dof) if seed_stderr else question_means
 
 
 @lru_cache(maxsize=2)
@@ -247,8 +288,11 @@ def _question_std(scores: Scores) -> float:
     return float(scores.mean(axis=0).std(ddof=1)) if scores.shape[1] > 1 else 0.0
 
 
-def _seed_stderr(scores: Scores, prior: SeedVariancePrior) -> tuple[float, float]:
+def _seed_stderr(scores: Scores, prior: SeedVariancePrior, known: KnownSpread) -> tuple[float, float]:
     """Return the standard error that the seeds add, and its degrees of freedom.
+
+    One seed has the known spread. With two, it is pooled with the measured variance and with the prior; three need it
+    no longer.
 
     Part of the variance of the seed means is the interaction of seed and question, which `_question_std` already
     contains. It is subtracted, as in a two-way analysis of variance. At least a third of the variance is kept, because
@@ -256,13 +300,14 @@ def _seed_stderr(scores: Scores, prior: SeedVariancePrior) -> tuple[float, float
     """
     n_seeds, n_questions = scores.shape
     if n_seeds == 1:
-        return 0.0, 1
+        return sqrt(known.variance), known.dof or 1
     means = scores.mean(axis=1)
     residuals = scores - scores.mean(axis=0) - means[:, None] + means.mean()
     if (scores == scores[0]).all():  # The method does not depend on the seed.
         return 0.0, n_seeds - 1
-    variance, dof = prior.moderate(float(means.var(ddof=1)), n_seeds - 1)
     interaction = float((residuals**2).sum()) / (n_seeds - 1) / max(n_questions - 1, 1) / n_questions
+    expected = prior.pool(known.variance + interaction, known.dof) if n_seeds < ENOUGH_SEEDS else prior
+    variance, dof = expected.moderate(float(means.var(ddof=1)), n_seeds - 1)
     return sqrt(max(variance - interaction, variance / 3) / n_seeds), dof
 
 
@@ -298,14 +343,21 @@ def _percentile_interval(scores: Scores, means: Resamples, level: float) -> Inte
 
 @lru_cache(maxsize=8)
 def _shuffled_t_quantiles(dof: float) -> Resamples:
-    return numpy.random.default_rng(1).permutation(_t_quantiles(dof))
+    """Return quantiles of Student's t at equidistant probabilities, in random order."""
+    quantiles = special.stdtrit(dof, (numpy.arange(BOOTSTRAP_RESAMPLES) + 0.5) / BOOTSTRAP_RESAMPLES)
+    return numpy.random.default_rng(1).permutation(quantiles)
 
 
 @lru_cache(maxsize=8)
-def _t_quantiles(dof: float) -> Resamples:
-    """Return quantiles of Student's t at the midpoints of equal shares of its mass."""
-    quantiles: Resamples = special.stdtrit(dof, (numpy.arange(BOOTSTRAP_RESAMPLES) + 0.5) / BOOTSTRAP_RESAMPLES)
-    return quantiles
+def _t_nodes(dof: float) -> tuple[Resamples, Resamples]:
+    """Return values of Student's t and the share of its mass that each stands for.
+
+    They are the quantiles that equidistant normal scores have in Student's t.
+    """
+    normal_scores = numpy.linspace(-8, 8, 1601)
+    densities = numpy.exp(-(normal_scores**2) / 2)
+    values: Resamples = special.stdtrit(dof, special.ndtr(normal_scores))
+    return values, densities / densities.sum()
 
 
 def _is_binary(scores: Scores) -> bool:

@@ -31,6 +31,8 @@ def advice_sentences(
         sentences = _not_useful(advice, translate)
     else:
         sentences = _closest_to_limits(advice, task_results, constraints, translate)
+    if advice.one_seed:
+        sentences[0] = translate("Preliminary (one seed): {sentence}", sentence=sentences[0])
     if advice.break_even:
         sentences.append(_break_even(advice.break_even, translate))
     if not advice.one_machine:

@@ -8,6 +8,7 @@ from typing import Any
 
 from bench.analysis import power, tuning_curve
 from bench.analysis.diagnosis import MAX_BACKGROUND_SHARE, busy_share
+from bench.analysis.seed_variance import NO_SPREAD
 from bench.analysis.summary import general_texts
 from bench.analysis.task_results import TaskResults
 from bench.i18n import Translate, untranslated
@@ -26,16 +27,7 @@ def list_caveats(task_results: TaskResults, translate: Translate = untranslated)
     labels = {row.key: row.label for row in task_results.summaries}
     tuned = {record.spec.key: record for record in records if record.tuning is not None}
     caveats += [describe_tuning(record, labels[key], translate) for key, record in tuned.items()]
-    num_questions = min((len(record.samples) for record in records if record.status == "ok"), default=0)
-    if num_questions:
-        caveats.append(
-            translate(
-                "With {items} test questions and one seed, differences below about {points:.1f} points cannot be "
-                "detected (paired test, 80 % power, 10 % discordance).",
-                items=num_questions,
-                points=100 * power.detectable_difference(num_questions),
-            )
-        )
+    caveats += _detectable_difference(task_results, translate)
     # The largest training size comes last, and its failures stand at the top of the list.
     for size, rows in list(task_results.summaries_by_size.items())[:-1]:
         failures = [f"{row.label}: {row.status}: {row.reason}" for row in rows if row.status != "ok"]
@@ -43,6 +35,23 @@ def list_caveats(task_results: TaskResults, translate: Translate = untranslated)
             translate("with {size:,} training examples: {failure}", size=size, failure=failure) for failure in failures
         ]
     return caveats
+
+
+def _detectable_difference(task_results: TaskResults, translate: Translate) -> list[str]:
+    """Say which difference between the two best methods one seed of each shows."""
+    results = task_results.comparison.results
+    if not results:
+        return []
+    questions = results[0].scores.shape[1]
+    known = sum((result.known for result in results[:2]), NO_SPREAD)
+    return [
+        translate(
+            "With {items} test questions and one seed, differences below about {points:.1f} points cannot be "
+            "detected (paired test, 80 % power, 10 % discordance).",
+            items=questions,
+            points=100 * power.detectable_difference(questions, known),
+        )
+    ]
 
 
 def describe_prompts(spec: Spec, translate: Translate = untranslated) -> list[str]:

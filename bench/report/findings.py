@@ -36,12 +36,14 @@ def comparison_sentences(comparison: Comparison, translate: Translate = untransl
             "{name} leads with {mean:.3f} {metric}, 95 % interval {low:.3f} to {high:.3f} ({seeds} seeds).",
             **facts,
         )
-    else:
+    elif leader.known.variance:
         first = translate(
-            "{name} leads with {mean:.3f} {metric}, 95 % interval {low:.3f} to {high:.3f} (one seed: variation between "
-            "seeds is not covered).",
+            "{name} leads with {mean:.3f} {metric}, 95 % interval {low:.3f} to {high:.3f} (one seed: the variation "
+            "between seeds is assumed, not measured).",
             **facts,
         )
+    else:
+        first = translate("{name} leads with {mean:.3f} {metric}, 95 % interval {low:.3f} to {high:.3f}.", **facts)
     if control is not None and control.interval.mean > leader.interval.mean:
         higher = {"name": control.name, "mean": control.interval.mean, "metric": comparison.metric}
         control_first = translate(

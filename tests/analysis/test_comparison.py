@@ -14,7 +14,10 @@ from conftest import MakeRecord
 from bench import units
 from bench.analysis import significance
 from bench.analysis.comparison import Comparison, compare_methods, paired_difference_of, scores_by_question
-from bench.analysis.seed_variance import SeedVariancePrior
+from bench.analysis.known_spread import REFERENCE_DOF
+from bench.analysis.learning_curve import learning_curves
+from bench.analysis.seed_variance import KnownSpread, SeedVariancePrior
+from bench.analysis.task_results import group_by_task
 from bench.errors import UserError
 from bench.records import Record, Samples
 from bench.report.findings import comparison_sentences
@@ -46,7 +49,7 @@ def compare_rates(make_record: MakeRecord) -> CompareRates:
 
 
 def test_compare_methods_best_contender_leads_best_control_is_reference(compare_rates: CompareRates) -> None:
-    comparison = compare_rates({"lora": 0.7, "full": 0.5, "ZERO": 0.2, "NEAR": 0.3})
+    comparison = compare_rates({"lora": 0.7, "full": 0.4, "ZERO": 0.1, "NEAR": 0.2})
     assert [result.name for result in comparison.results] == ["lora", "full", "NEAR", "ZERO"]
     assert comparison.leader and comparison.leader.name == "lora"
     assert comparison.control and comparison.control.name == "NEAR"
@@ -66,7 +69,7 @@ def test_compare_methods_best_control_never_leads(compare_rates: CompareRates) -
 
 
 def test_compare_methods_close_scores_inconclusive_with_questions_needed(compare_rates: CompareRates) -> None:
-    comparison = compare_rates({"lora": 0.505, "full": 0.5, "ZERO": 0.1}, seeds=1)
+    comparison = compare_rates({"lora": 0.505, "full": 0.5, "ZERO": 0.1}, seeds=1, method__ref="zero-shot")
     (contrast,) = comparison.against_leader.values()
     assert contrast.verdict == "inconclusive"
     assert contrast.questions_needed and contrast.questions_needed > N_QUESTIONS
@@ -161,7 +164,32 @@ def test_paired_difference_of_no_shared_seed_compares_means(make_record: MakeRec
     difference = paired_difference_of(method, reference)
     assert (difference.n_seeds, difference.n_questions) == (1, 8)
     method_means, reference_means = (result.scores.mean(axis=0)[None] for result in (method, reference))
-    assert difference == significance.paired_difference(method_means, reference_means)
+    known = KnownSpread(method.known.variance / 2 + reference.known.variance, REFERENCE_DOF)
+    assert method.known.variance > 0
+    assert difference == significance.paired_difference(method_means, reference_means, known=known)
+
+
+def test_compare_methods_one_seed_hides_difference_that_questions_show(compare_rates: CompareRates) -> None:
+    """Two trainings of one method differ as much as these two methods, which have one seed each."""
+    rates = {"lora": 0.55, "full": 0.5, "ZERO": 0.1}
+    without_seed = compare_rates(rates, seeds=1, method__ref="zero-shot")
+    assert [contrast.verdict for contrast in without_seed.against_leader.values()] == ["worse"]
+    comparison = compare_rates(rates, seeds=1)
+    assert [contrast.verdict for contrast in comparison.against_leader.values()] == ["inconclusive"]
+    (contrast,) = comparison.against_leader.values()
+    assert contrast.difference.seed_stderr**2 == pytest.approx(sum(r.known.variance for r in comparison.results[:2]))
+    assert {contrast.verdict for contrast in comparison.against_control.values()} == {"better"}
+
+
+def test_learning_curve_of_one_seed_has_the_known_spread(make_record: MakeRecord) -> None:
+    """The gain of more labels is a difference as well."""
+    records = [
+        make_record("lora", em, items=200, budget__examples=examples) for examples, em in ((100, 0.5), (200, 0.55))
+    ]
+    (results,) = group_by_task(records)
+    (curve,) = learning_curves(results).values()
+    assert curve.verdict == "inconclusive"
+    assert curve.gain.low < 0 < curve.gain.high
 
 
 def test_compare_methods_unshared_seeds_are_left_out(make_record: MakeRecord) -> None:

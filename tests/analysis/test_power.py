@@ -88,5 +88,5 @@ def test_questions_to_decide_large_seed_variance_is_none() -> None:
 @pytest.mark.parametrize(("n_questions", "discordance"), [(200, 0.1), (500, 0.1), (500, 0.25)])
 def test_detectable_difference_is_normal_approximation_of_mcnemar(n_questions: int, discordance: float) -> None:
     expected = (scipy_stats.norm.ppf(0.975) + scipy_stats.norm.ppf(0.8)) * (discordance / n_questions) ** 0.5
-    assert detectable_difference(n_questions, discordance) == pytest.approx(expected, rel=1e-5)
+    assert detectable_difference(n_questions, discordance=discordance) == pytest.approx(expected, rel=1e-5)
     assert detectable_difference(500) == pytest.approx(0.0396, abs=5e-4)

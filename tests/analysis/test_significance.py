@@ -15,8 +15,9 @@ from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.proportion import proportion_confint
 
-from bench.analysis.seed_variance import NO_PRIOR, Scores, SeedVariancePrior
+from bench.analysis.seed_variance import NO_PRIOR, NO_SPREAD, KnownSpread, Scores, SeedVariancePrior
 from bench.analysis.significance import (
+    ScorePair,
     VarianceComponents,
     holm_adjust,
     judge_difference,
@@ -132,7 +133,7 @@ def test_paired_difference_with_prior_uses_it_in_every_field() -> None:
     prior = SeedVariancePrior(dof=4.0, variance=0.01)
     without_prior = paired_difference(scores, reference)
     with_prior = paired_difference(scores, reference, prior)
-    assert with_prior == paired_differences([(scores, reference)], prior)[0]
+    assert with_prior == paired_differences([ScorePair(scores, reference)], prior)[0]
     assert with_prior.p_value == p_value(scores, reference, prior) != without_prior.p_value
     components = VarianceComponents.estimate(scores - reference, prior)
     assert (with_prior.question_std, with_prior.seed_stderr, with_prior.dof) == (
@@ -220,7 +221,7 @@ def test_score_interval_with_prior_of_variable_seeds_is_wider() -> None:
     prior = SeedVariancePrior(dof=8.0, variance=0.04)
     with_prior, without_prior = score_interval(scores, prior), score_interval(scores)
     assert with_prior.high - with_prior.low > 1.5 * (without_prior.high - without_prior.low)
-    assert score_intervals([scores], prior) == [with_prior]
+    assert score_intervals([(scores, NO_SPREAD)], prior) == [with_prior]
 
 
 def test_all_answers_right_has_exact_bound_and_certain_verdict() -> None:
@@ -249,13 +250,11 @@ def test_judge_difference_known_gap_gives_verdict(gap: float, n_questions: int, 
     assert judge_difference(difference, difference.p_value) == verdict
 
 
-@pytest.mark.parametrize("n_seeds", [1, 3, 5])
+@pytest.mark.parametrize("n_seeds", [1, 2, 3, 5])
 def test_score_interval_covers_true_mean(n_seeds: int) -> None:
-    """The interval of one seed covers questions only, so in that case the skill does not depend on the seed."""
     rng, n_covered, n_rounds = numpy.random.default_rng(n_seeds), 0, 600
-    seed_std = 0.02 if n_seeds > 1 else 0.0
     for _ in range(n_rounds):
-        interval = score_interval(simulate_scores(rng, n_seeds, seed_std=seed_std))
+        interval = score_interval(simulate_scores(rng, n_seeds), known=KnownSpread(0.02**2, 30.0))
         n_covered += interval.low <= 0.5 <= interval.high
     assert 0.93 <= n_covered / n_rounds <= 0.975
 
@@ -287,6 +286,46 @@ def test_adjusted_p_values_with_prior_have_more_power() -> None:
         detected_without_prior += sum(p < 0.05 for p in holm_adjust(p_values)[:7])
     assert detected / 280 > 0.8
     assert detected_without_prior / 280 < 0.4
+
+
+@pytest.mark.parametrize("n_methods", [2, 6])
+@pytest.mark.parametrize("n_seeds", [1, 2])
+def test_adjusted_p_values_few_seeds_with_known_spread_rarely_alarm(n_seeds: int, n_methods: int) -> None:
+    rng, known = numpy.random.default_rng(17), KnownSpread(0.03**2, 30.0)
+    alarms, alarms_without, n_rounds = 0, 0, 1600 // n_methods
+    for _ in range(n_rounds):
+        methods = [simulate_scores(rng, n_seeds, seed_std=0.03) for _ in range(n_methods)]
+        pairs = list(combinations(methods, 2))
+        alarms += min(holm_adjust([p_value(*pair, known=known + known) for pair in pairs])) < 0.05
+        alarms_without += min(holm_adjust([p_value(*pair) for pair in pairs])) < 0.05
+    assert alarms / n_rounds <= 0.06
+    assert n_seeds == 2 or alarms_without / n_rounds > 0.1, "or the known spread makes no difference"
+
+
+def test_known_spread_of_one_seed_is_in_p_value_and_intervals() -> None:
+    scores, reference = binary_scores(0.6), binary_scores(0.5)
+    known = KnownSpread(0.05**2, 30.0)
+    difference = paired_difference(scores, reference, known=known)
+    assert (difference.seed_stderr, difference.dof) == (0.05, 30.0)
+    stderr = ((scores - reference).std(ddof=1) ** 2 / 500 + 0.05**2) ** 0.5
+    assert difference.p_value == pytest.approx(2 * scipy_stats.norm.sf(difference.ci95.mean / stderr), rel=0.2)
+    assert difference.ci95.high - difference.ci95.low == pytest.approx(2 * 2.03 * stderr, rel=0.05)
+    interval = score_interval(scores, known=known)
+    assert interval.high - interval.low == pytest.approx(2 * 2.03 * (0.24 / 500 + 0.05**2) ** 0.5, rel=0.05)
+
+
+def test_known_spread_is_not_used_from_three_seeds_on() -> None:
+    known = KnownSpread(0.2**2, 30.0)
+    for n_seeds, is_used in ((2, True), (3, False), (5, False)):
+        pair = simulate_scores(RNG, n_seeds), simulate_scores(RNG, n_seeds)
+        assert (paired_difference(*pair, known=known) != paired_difference(*pair)) is is_used
+
+
+def test_known_spread_of_a_sum_has_both_variances_and_the_fewer_dof() -> None:
+    assert KnownSpread(0.25, 30.0) + KnownSpread(0.5, 4.0) == KnownSpread(0.75, 4.0)
+    assert KnownSpread(0.25, 30.0) + NO_SPREAD == KnownSpread(0.25, 30.0)
+    assert NO_SPREAD + NO_SPREAD == NO_SPREAD
+    assert KnownSpread(0.25, 30.0).of_mean(5) == KnownSpread(0.05, 30.0)
 
 
 def test_seed_stderr_deterministic_method_is_zero() -> None:

@@ -10,6 +10,7 @@ from conftest import MakeRecord
 
 from bench.analysis import advice, task_results
 from bench.analysis.constraints import Constraints
+from bench.analysis.known_spread import MEASURED
 from bench.i18n import translator
 from bench.measurement import environment
 from bench.records import CurvePoint, Record, Samples
@@ -87,10 +88,10 @@ def seeds(make_run: MakeRun, name: str, score: float, **options: Any) -> list[Re
 
 def assert_told(records: list[Record], first: str, *others: str, korean: str) -> None:
     sentences = tell(*records)
-    assert sentences[0].startswith(first)
+    assert sentences[0].removeprefix("Preliminary (one seed): ").startswith(first)
     for other in others:
         assert other in "\n".join(sentences), sentences
-    assert tell(*records, lang="ko")[0].startswith(korean)
+    assert tell(*records, lang="ko")[0].removeprefix("잠정 결과(시드 1개): ").startswith(korean)
 
 
 def test_advice_all_scores_zero_recommends_nothing(make_run: MakeRun) -> None:
@@ -133,7 +134,35 @@ def test_advice_method_maybe_better_than_control_is_inconclusive(make_run: MakeR
 def test_advice_one_seed_is_preliminary(make_run: MakeRun) -> None:
     records = [make_run("lora", 0.8), make_run("NEAREST", 0.2)]
     assert_told(records, "Use lora.", "One seed: how much scores vary", korean="추천 방법: lora.")
+    assert tell(*records)[0] == "Preliminary (one seed): Use lora."
+    assert tell(*records, lang="ko")[0] == "잠정 결과(시드 1개): 추천 방법: lora."
     assert "One seed" not in "\n".join(tell(*seeds(make_run, "lora", 0.8), make_run("NEAREST", 0.2)))
+
+
+def test_advice_one_seed_names_the_assumed_spread_and_its_source(make_run: MakeRun) -> None:
+    sentences = tell(make_run("lora", 0.8), make_run("NEAREST", 0.2))
+    (told,) = [sentence for sentence in sentences if sentence.startswith("One seed: ")]
+    points, runs = 100 * (MEASURED["trained"].share * 0.16) ** 0.5, MEASURED["trained"].n_runs
+    assert f"standard deviation of {points:.1f} points is assumed, as in {runs} runs of other tasks" in told
+
+
+@pytest.mark.parametrize(
+    ("single", "is_preliminary"), [(("lora", 0.8), True), (("full", 0.78), True), (("full", 0.3), False)]
+)
+def test_advice_one_seed_of_a_close_method_is_preliminary(
+    make_run: MakeRun, single: tuple[str, float], is_preliminary: bool
+) -> None:
+    """A method that is clearly worse needs no further seed."""
+    name, score = single
+    others = [*seeds(make_run, "full" if name == "lora" else "lora", 0.8), make_run("NEAREST", 0.2)]
+    assert ("Preliminary" in tell(make_run(name, score), *others)[0]) is is_preliminary
+
+
+def test_advice_method_without_seed_is_not_preliminary(make_run: MakeRun) -> None:
+    records = [make_run("zero-shot", 0.8, method__ref="zero-shot"), make_run("NEAREST", 0.2)]
+    assert tell(*records)[0] == "Use zero-shot."
+    (results,) = task_results.group_by_task(records)
+    assert "one seed" not in findings.comparison_sentences(results.comparison)[0]
 
 
 def test_advice_quick_budget_is_called_a_smoke_test(make_run: MakeRun) -> None:

@@ -8,6 +8,7 @@ import pytest
 from conftest import MakeRecord, cuda_cost
 from rich.console import Console
 
+from bench.analysis.known_spread import MEASURED
 from bench.analysis.task_results import group_by_task
 from bench.cli.console import PlainConsole
 from bench.records import Record
@@ -217,5 +218,12 @@ def test_caveats_name_the_prompts_of_the_former_method_instruct(make_record: Mak
 
 @pytest.mark.parametrize(("items", "points"), [(200, 6.3), (500, 4.0), (1000, 2.8)])
 def test_caveats_name_the_detectable_difference(make_record: MakeRecord, items: int, points: float) -> None:
-    (task_results,) = group_by_task([make_record(items=items)])
+    (task_results,) = group_by_task([make_record(items=items, method__ref="zero-shot")])
     assert any(f"below about {points} points" in caveat for caveat in caveats.list_caveats(task_results))
+
+
+def test_caveats_detectable_difference_has_the_spread_of_both_methods(make_record: MakeRecord) -> None:
+    records = [make_record(name, em=0.5, items=500) for name in ("lora", "full")]
+    (task_results,) = group_by_task([*records, make_record("ZERO", em=0.1, items=500, method__control=True)])
+    points = 280 * (0.1 / 500 + 2 * MEASURED["trained"].share / 4) ** 0.5
+    assert any(f"below about {points:.1f} points" in caveat for caveat in caveats.list_caveats(task_results))
