@@ -33,7 +33,7 @@ fix: $(VENV)/.dev   ## format the code and fix what can be fixed automatically
 
 translations: $(VENV)/.dev   ## put new sentences of the code into the catalogs in bench/locale, and remove unused ones
 	@mkdir -p build
-	$(BIN)/pybabel -q extract -F pyproject.toml --no-default-keywords -k translate --no-wrap --add-location=file \
+	$(BIN)/pybabel -q extract -F pyproject.toml --no-default-keywords -k translate -k Message --no-wrap --add-location=file \
 		--sort-by-file --project=adaptbench -o build/bench.pot .
 	$(BIN)/pybabel -q update -D bench -i build/bench.pot -d bench/locale --no-wrap --no-fuzzy-matching \
 		--ignore-obsolete --ignore-pot-creation-date

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+import re
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from pathlib import Path
 
@@ -20,6 +22,41 @@ def untranslated(text: str, /, **fields: object) -> str:
     return text.format(**fields)
 
 
+class Message(str):
+    """English sentence that is translated where it is printed; JSON and records keep it.
+
+    Args:
+        template: The English sentence with its fields in braces.
+        fields: The values of the fields; a `Message` among them is translated, too.
+    """
+
+    template: str
+    fields: dict[str, object]
+
+    def __new__(cls, template: str, /, **fields: object) -> Message:
+        """Fill in the fields in English."""
+        message = super().__new__(cls, template.format(**fields))
+        message.template, message.fields = template, fields
+        return message
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _restore_message, (self.template, self.fields)
+
+
+def _restore_message(template: str, fields: dict[str, object]) -> Message:
+    return Message(template, **fields)
+
+
+def localize(text: str, translate: Translate) -> str:
+    """Translate a text if it is a `Message`; any other text stays as it is."""
+    if not isinstance(text, Message):
+        return text
+    fields = {
+        name: localize(value, translate) if isinstance(value, str) else value for name, value in text.fields.items()
+    }
+    return translate(text.template, **fields)
+
+
 def translator(language: str) -> Translate:
     """Return the function that translates into a language.
 
@@ -32,14 +69,34 @@ def translator(language: str) -> Translate:
 
 
 def require_language(language: str) -> str:
-    """Return the language of `--lang`.
+    """Return the language of `--lang`, e.g. `ko` for `ko`, `KO` and `ko_KR.UTF-8`.
 
     Raises:
         UserError: There is no translation into the language.
     """
-    if language not in languages():
-        raise UserError(f"--lang {language}: language not available", hint=did_you_mean(language, languages()))
-    return language
+    code = _language_code(language)
+    if code not in languages():
+        raise UserError(f"--lang {language}: language not available", hint=did_you_mean(code, languages()))
+    return code
+
+
+def environment_language(variables: Mapping[str, str] = os.environ) -> str:
+    """Return the language of the locale, as gettext does; English if it has no catalog.
+
+    The first of `LC_ALL`, `LC_MESSAGES` and `LANG` that is not empty is the locale. `LANGUAGE` lists languages in the
+    order of preference, which replace that of the locale unless the locale is C or POSIX.
+    """
+    names = ("LC_ALL", "LC_MESSAGES", "LANG")
+    locale = next((variables[name] for name in names if variables.get(name)), "C")
+    if _language_code(locale) in ("c", "posix"):
+        return "en"
+    preferred = [*filter(None, variables.get("LANGUAGE", "").split(":")), locale]
+    return next((code for code in map(_language_code, preferred) if code in languages()), "en")
+
+
+def _language_code(locale: str) -> str:
+    """Return the language of a locale, e.g. `ko` of `ko_KR.UTF-8`."""
+    return re.split(r"[-_.@]", locale.strip(), maxsplit=1)[0].lower()
 
 
 def languages() -> list[str]:

@@ -29,6 +29,10 @@ from bench.task import SPLITS
 
 # Tiny models gain nothing from threads, and threads that wait for a busy core make the tests five times slower.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Tests read English messages whatever the language of the developer is.
+for name in ("LANGUAGE", "LC_ALL"):
+    os.environ.pop(name, None)
+os.environ["LC_MESSAGES"] = "C"
 # A busy machine may be slow, so hypothesis must not limit the time of an example.
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")

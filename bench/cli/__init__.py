@@ -11,8 +11,10 @@ import typer
 from bench import __version__
 from bench.cli import advise, answer, bless, check, compare, export, models, new, report, run, validate
 from bench.cli import list as list_
+from bench.cli.options import Language, localize, start_language, translator
 from bench.cli.terminal import check_arguments, safe_output
 from bench.errors import UserError
+from bench.i18n import Message
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -29,6 +31,7 @@ def _print_version(is_wanted: bool) -> None:
 
 @app.callback()
 def _common_options(
+    lang: Language = None,
     version: Annotated[
         bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Print the version and exit.")
     ] = False,
@@ -53,18 +56,32 @@ new_app.command("method")(new.method_command)
 app.add_typer(new_app, name="new")
 
 
+def _describe_error(error: UserError) -> str:
+    """Write an error in the language of the command if there is a translation of its message."""
+    translate = translator()
+    if not isinstance(error.message, Message):
+        return f"error: {error}"
+    lines = [translate("error: {problem}", problem=localize(error.message))]
+    if error.location:
+        lines.append(translate("at: {location}", location=error.location))
+    if error.hint:
+        lines.append(translate("hint: {action}", action=localize(error.hint)))
+    return "\n".join(lines)
+
+
 def main() -> None:
     """Run the command `bench` and exit with its exit code."""
     with safe_output():
         try:
             check_arguments(sys.argv[1:])
+            start_language()
             try:
                 app()
             finally:
                 if sys.stdout is not None:
                     sys.stdout.flush()  # so that a full disk is an error here, and not at the end of the process
         except UserError as error:
-            print(f"error: {error}", file=sys.stderr)
+            print(_describe_error(error), file=sys.stderr)
             sys.exit(error.exit_code)
         except Exception:  # a bug of adaptbench; exit code 2 would say that the input is invalid
             traceback.print_exc()

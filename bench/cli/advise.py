@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from bench.cli.options import RESULTS, Format, FormatOption, Language, RecordPaths, Terms, read_command
+from bench.cli.options import RESULTS, Format, FormatOption, Language, RecordPaths, Terms, read_command, translator
 from bench.cli.terminal import print_json
 
 
@@ -21,20 +21,19 @@ def command(
     queries: Annotated[int, typer.Option(min=1, help="Expected number of queries, for the total cost.")] = 10_000,
     tolerance: Annotated[float, typer.Option(min=0, max=1, help="Score difference treated as equal.")] = 0.02,
     terms: Terms = "newest",
-    lang: Language = "en",
+    lang: Language = None,
     format: FormatOption = Format.table,
 ) -> None:
     """Recommend a method: the cheapest within your limits that is as good as the best.
 
     Exit code: 0 done, also if no method can be recommended; 2 invalid input.
     """
-    from bench import i18n
     from bench.analysis import advice, task_results
     from bench.analysis.constraints import Constraints
     from bench.records import read_records
     from bench.report import advice_text, next_steps, terms_text
 
-    translate = i18n.translator(i18n.require_language(lang))
+    translate = translator(format)
     constraints = Constraints.parse(
         max_memory, max_train_time, max_latency, min_score or [], queries=queries, tolerance=tolerance
     )

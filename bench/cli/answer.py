@@ -8,9 +8,20 @@ from typing import Annotated
 
 import typer
 
-from bench.cli.options import Format, FormatOption, MethodPlace, ModelPlace, TaskPlace, find_record, status_line
+from bench.cli.options import (
+    Format,
+    FormatOption,
+    Language,
+    MethodPlace,
+    ModelPlace,
+    TaskPlace,
+    find_record,
+    localize,
+    status_line,
+)
 from bench.cli.terminal import print_json
 from bench.errors import UserError
+from bench.i18n import Message
 
 
 def command(
@@ -19,6 +30,7 @@ def command(
     task: TaskPlace = None,
     model: ModelPlace = None,
     method: MethodPlace = None,
+    lang: Language = None,
     format: FormatOption = Format.table,
 ) -> None:
     """Answer questions with the method of a finished run.
@@ -47,8 +59,9 @@ def command(
                 hint=f"if the base model has moved, change 'base' in {script.parent / 'settings.json'}",
             )
         run_id = script_check.check_exported_folder(script.parent)
-        print(f"Runs {script}, exported from the run {run_id}.", file=sys.stderr)
-        notes = [f"Answered by {script}."]
+        note = Message("Runs {script}, exported from the run {run}.", script=script, run=run_id)
+        print(localize(note), file=sys.stderr)
+        notes: list[str] = [Message("Answered by {script}.", script=script)]
         answers = [trimmed for _, trimmed in script_check.run_script(script, questions)]
     else:
         provenance = find_record(record, Replacements(task, model, method))
@@ -58,7 +71,7 @@ def command(
         pairs = [{"question": text, "answer": answer} for text, answer in zip(questions, answers, strict=True)]
         print_json({"answers": pairs, "notes": notes})
         return
-    print("\n".join(notes), file=sys.stderr)
+    print("\n".join(map(localize, notes)), file=sys.stderr)
     print("\n".join(answers))
 
 

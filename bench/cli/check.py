@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bench.cli.options import Format, FormatOption
+from bench.cli.options import Format, FormatOption, Language, localize, translator
 from bench.cli.terminal import print_json
 from bench.errors import UserError
 
@@ -31,6 +31,7 @@ def command(
     ] = None,
     markdown: Annotated[Path | None, typer.Option(help="Markdown output file for a pull request.")] = None,
     junit: Annotated[Path | None, typer.Option(help="JUnit XML output file for a build server.")] = None,
+    lang: Language = None,
     format: FormatOption = Format.table,
 ) -> None:
     """Compare records with a baseline and fail on regressions.
@@ -70,5 +71,5 @@ def print_outcome(outcome: CheckOutcome, format: Format, everything: bool = Fals
 
     console = PlainConsole()
     if everything or outcome.exit_code or outcome.with_verdict("better", "new"):
-        console.print(check_output.findings_table(outcome, everything))
-    console.print_sentences([outcome.summary])
+        console.print(check_output.findings_table(outcome, everything, translator()))
+    console.print_sentences([localize(outcome.summary)])

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bench.cli.check import print_outcome
-from bench.cli.options import Format, FormatOption
+from bench.cli.options import Format, FormatOption, Language
 from bench.errors import UserError
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ def command(
         "results/requirements"
     ),
     rounds: Annotated[int, typer.Option(help="With --requirements: alternating speed rounds, e.g. 5.")] = 0,
+    lang: Language = None,
     format: FormatOption = Format.table,
 ) -> None:
     """Show differences between two sets of records, or of two library versions.

@@ -11,12 +11,15 @@ import typer
 from bench.cli.options import (
     Format,
     FormatOption,
+    Language,
     MethodPlace,
     ModelPlace,
     RecordName,
     TaskPlace,
     find_record,
+    localize,
     status_line,
+    translator,
 )
 from bench.cli.terminal import print_json
 
@@ -31,6 +34,7 @@ def command(
     task: TaskPlace = None,
     model: ModelPlace = None,
     method: MethodPlace = None,
+    lang: Language = None,
     format: FormatOption = Format.table,
 ) -> None:
     """Write a folder with the trained weights and a script that runs without bench.
@@ -53,8 +57,9 @@ def command(
         print_json(document)
     else:
         hidden = len(result.differences) - MAX_SHOWN_DIFFERENCES
-        lines = [*result.notes, *result.differences[:MAX_SHOWN_DIFFERENCES]]
+        translate = translator()
+        lines = [*map(localize, result.notes), *result.differences[:MAX_SHOWN_DIFFERENCES]]
         if hidden > 0:
-            lines.append(f"... and {hidden} more")
-        print("\n".join([*lines, f"See {to / 'README.md'}"]))
+            lines.append(translate("... and {number} more", number=hidden))
+        print("\n".join([*lines, translate("See {file}", file=to / "README.md")]))
     sys.exit(1 if result.differences else 0)

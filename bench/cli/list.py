@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from bench.cli.options import Format, FormatOption
+from bench.cli.options import Format, FormatOption, Language, translator
 from bench.cli.terminal import print_json
 
 
-def command(format: FormatOption = Format.table) -> None:
+def command(lang: Language = None, format: FormatOption = Format.table) -> None:
     """List the available methods, tasks and models."""
     from bench import registry
 
@@ -18,12 +18,14 @@ def command(format: FormatOption = Format.table) -> None:
 
     from bench.cli.console import PlainConsole
 
+    translate = translator()
+    titles = {"methods": translate("Methods"), "tasks": translate("Tasks"), "models": translate("Models")}
     for kind, entries in kinds.items():
-        table = Table(title=kind, title_justify="left", box=None, show_header=False, padding=(0, 2, 0, 0))
+        table = Table(title=titles[kind], title_justify="left", box=None, show_header=False, padding=(0, 2, 0, 0))
         for name, entry in entries.items():
             table.add_row(
                 f"{name}:KIND" if entry.is_family else name,
-                f"warning: {entry.warning}" if entry.warning else entry.summary,
-                f"{entry.origin}; rows from the hub: {entry.hub}" if entry.hub else entry.origin,
+                translate("warning: {warning}", warning=entry.warning) if entry.warning else entry.summary,
+                entry.origin + (translate("; rows from the hub: {name}", name=entry.hub) if entry.hub else ""),
             )
         PlainConsole().print(table, "")

@@ -10,12 +10,16 @@ from typing import Annotated
 
 import typer
 
+from bench.cli.options import Language, localize
 from bench.errors import UserError
+from bench.i18n import Message
 
 METHOD_TEMPLATE = Path(__file__).parent / "new_method.txt"
 
 
-def method_command(name: Annotated[str, typer.Argument(help="Name of the method, e.g. mine for mine.py.")]) -> None:
+def method_command(
+    name: Annotated[str, typer.Argument(help="Name of the method, e.g. mine for mine.py.")], lang: Language = None
+) -> None:
     """Create a method file that already works, for you to edit.
 
     Exit code: 0 created; 2 invalid input (nothing is written).
@@ -28,7 +32,10 @@ def method_command(name: Annotated[str, typer.Argument(help="Name of the method,
     if file.exists():
         raise UserError(f"{file} exists already", hint="choose another name, or remove the file")
     file.write_text(METHOD_TEMPLATE.read_text("utf-8").replace("{{name}}", class_name), "utf-8")
-    print(f"Created {file}. Edit it, then: bench validate ./{file}, bench run --methods ./{file} --task bookrec")
+    created = Message(
+        "Created {file}. Edit it, then: bench validate ./{file}, bench run --methods ./{file} --task bookrec", file=file
+    )
+    print(localize(created))
 
 
 def task_command(
@@ -46,6 +53,7 @@ def task_command(
     drop_leaks: Annotated[
         bool, typer.Option("--drop-leaks", help="Copy the task folder of --from without repeated questions.")
     ] = False,
+    lang: Language = None,
 ) -> None:
     """Create a task folder from rows: split without leaks, and checked.
 
@@ -72,13 +80,13 @@ def task_command(
         context = checkpoint.context_length(model_folder)
         draft = task_builder.build_task(rows, folder.name, lambda text: len(tokenize(text, False)), seed, context)
         if drop_leaks:
-            draft.notes.append("no row left out: every question is in one split")
+            draft.notes.append(Message("no row left out: every question is in one split"))
     draft.write(folder)
     for note in draft.notes:
-        print(f"- {note}")
+        print(f"- {localize(note)}")
     task = str(folder) if folder.is_absolute() else f"./{folder}"
     result = validate(task, model)
     result.show()
-    print(f"Review {folder / 'task.yaml'}, then:")
+    print(localize(Message("Review {file}, then:", file=folder / "task.yaml")))
     print(f"bench run --methods few-shot,lora --task {shlex.quote(task)}")
     sys.exit(0 if result.valid else 1)

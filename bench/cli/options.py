@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from bench import i18n
 from bench.errors import StorageError, UserError, did_you_mean
+from bench.i18n import Translate
 
 if TYPE_CHECKING:
     from bench.export.provenance import Provenance, Replacements
@@ -41,7 +43,67 @@ MethodPlace = Annotated[str | None, typer.Option("--method", help="Method of the
 Terms = Annotated[
     str, typer.Option("--terms", help="Runs to show where settings differ: newest, all, or an id from the report.")
 ]
-Language = Annotated[str, typer.Option("--lang", help="Output language: en or ko.")]
+
+
+def choose_language(language: str | None) -> str | None:
+    """Set the language of the command; it stays as it is if the option is not given."""
+    if language is not None:
+        _chosen.language = i18n.require_language(language)
+    return language
+
+
+Language = Annotated[
+    str | None,
+    typer.Option("--lang", callback=choose_language, help="Output language: en or ko.", show_default="of the locale"),
+]
+"""Option that every command takes before and after its name; its callback sets the language, see `translator`."""
+
+
+class _Chosen:
+    """Language of the running command."""
+
+    language = "en"
+
+
+_chosen = _Chosen()
+
+
+def start_language() -> None:
+    """Set the language of the locale, or English if the terminal cannot show that language."""
+    language = i18n.environment_language()
+    sample = "".join(i18n.catalog(language).values()) if language != "en" else ""
+    _chosen.language = language if _is_encodable(sample) else "en"
+
+
+def _is_encodable(text: str) -> bool:
+    """Tell if the letters of a text can be printed; symbols such as ° have replacements."""
+    letters = "".join(char for char in text if char.isalpha())
+    try:
+        letters.encode(getattr(sys.stdout, "encoding", None) or "utf-8")
+    except (UnicodeEncodeError, LookupError):
+        return False
+    return True
+
+
+def language() -> str:
+    """Return the language of `--lang`, or of the locale."""
+    return _chosen.language
+
+
+def translator(format: Format = Format.table) -> Translate:
+    """Return the translator into the language of the command; JSON stays English."""
+    return i18n.untranslated if format is Format.json else i18n.translator(language())
+
+
+def localize(text: str) -> str:
+    """Translate a `Message` into the language of the command; other texts stay as they are."""
+    return i18n.localize(text, translator())
+
+
+def command_arguments(name: str) -> list[str]:
+    """Return the command line from the name of the command on."""
+    arguments = sys.argv[1:]
+    return arguments[arguments.index(name) :] if name in arguments else arguments
 
 
 def read_command(name: str, paths: list[Path] | None) -> str:
@@ -88,7 +150,7 @@ def find_record(name: str, replacements: Replacements) -> Provenance:
     from bench.records import reader
 
     def announce(line: str) -> None:
-        print(line, file=sys.stderr)
+        print(localize(line), file=sys.stderr)
 
     return provenance.find_provenance(reader.read_file(file), file, replacements, announce)
 
@@ -107,21 +169,25 @@ def status_line() -> Iterator[ProgressCallback]:
 
     from bench.cli.console import PlainConsole
 
-    with PlainConsole(stderr=True).status("starting") as line:
-        yield lambda state: line.update(Text(describe_progress(state)))
+    translate = translator()
+    with PlainConsole(stderr=True).status(translate("starting")) as line:
+        yield lambda state: line.update(Text(describe_progress(state, translate)))
 
 
-def describe_progress(state: ProgressState) -> str:
+def describe_progress(state: ProgressState, translate: Translate) -> str:
     """Describe the phase of a run and its use of the budget in one line."""
     parts = []
     if "node" in state:
-        parts.append(f"on {state['node']}")
+        parts.append(translate("on {node}", node=state["node"]))
     if "trial" in state:
-        parts.append(f"trial {state['trial']}")
-    parts.append(state.get("phase", "starting"))
+        parts.append(translate("trial {trial}", trial=state["trial"]))
+    parts.append(state.get("phase") or translate("starting"))
     if state.get("steps"):
-        limit = f" of {state['granted_s']:g}" if state.get("granted_s") else ""
-        parts.append(f"step {state['step']} of {state['steps']}")
-        parts.append(f"{state['tokens']:,} tokens")
-        parts.append(f"{state['spent_s']:.0f}{limit} s")
+        parts.append(translate("step {step} of {steps}", step=state["step"], steps=state["steps"]))
+        parts.append(translate("{tokens:,} tokens", tokens=state["tokens"]))
+        if state.get("granted_s"):
+            limits = {"spent": state["spent_s"], "granted": state["granted_s"]}
+            parts.append(translate("{spent:.0f} of {granted:g} s", **limits))
+        else:
+            parts.append(translate("{number} s", number=f"{state['spent_s']:.0f}"))
     return " · ".join(parts)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bench.cli.options import RESULTS, Language, RecordPaths, Terms, check_writable, read_command
+from bench.cli.options import RESULTS, Language, RecordPaths, Terms, check_writable, language, read_command, translator
 from bench.errors import UserError
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ def command(
     results: RecordPaths = None,
     out: Annotated[Path, typer.Option(help="Folder for the report.")] = Path("reports/latest"),
     terms: Terms = "newest",
-    lang: Language = "en",
+    lang: Language = None,
 ) -> None:
     """Write a report: an offline HTML page, Markdown, CSV, Parquet and plots.
 
@@ -28,18 +28,17 @@ def command(
 
     Exit code: 0 done; 2 invalid input.
     """
-    from bench import i18n
     from bench.analysis import task_results
     from bench.records import read_records
 
-    translate = i18n.translator(i18n.require_language(lang))
+    translate = translator()
     sections = task_results.group_by_task(read_records(results or [RESULTS]), terms)
     check_writable(out)
     from bench.cli.console import PlainConsole
     from bench.report import pages, terms_text
 
     show_command = read_command("report", results)
-    pages.write_report(sections, out, lang, load_questions, show_command)
+    pages.write_report(sections, out, language(), load_questions, show_command)
     console = PlainConsole(stderr=True)
     for section in sections:
         sentences = terms_text.terms_sentences(section, show_command, translate)

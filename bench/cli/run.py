@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bench.cli.options import Format, FormatOption, check_writable
+from bench.cli.options import Format, FormatOption, Language, check_writable, command_arguments, localize, translator
 from bench.cli.run_progress import FAILED_STATUSES, RunProgress, announce, describe_forecast
 from bench.cli.terminal import print_json
+from bench.i18n import Message
 
 if TYPE_CHECKING:
     from bench.execution.executor import Executor
@@ -76,6 +77,7 @@ def command(
     force: Force = False,
     save_artifacts: SaveArtifacts = None,
     wide: Wide = False,
+    lang: Language = None,
     format: FormatOption = Format.table,
 ) -> None:
     """Run methods on a task, one process each, and print a comparison.
@@ -84,7 +86,7 @@ def command(
     count as finished); 1 a run failed or timed out; 2 invalid input; 130
     interrupted (the same command continues with the remaining runs).
     """
-    announce("Planning the runs …")
+    announce(Message("Planning the runs …"))
     from bench.execution import executor, plan
     from bench.report import trackers
 
@@ -105,8 +107,8 @@ def command(
         prompt_format=prompt_format,
         general_text=general_text,
         save_artifacts=save_artifacts,
-        command=sys.argv[1:],
-        announce=lambda note: print(note, file=sys.stderr),
+        command=command_arguments("run"),
+        announce=announce,
     )
     if not dry_run:
         check_writable(out)
@@ -137,7 +139,7 @@ def _forecast(jobs: list[Job], executor_name: str, out: Path, force: bool) -> li
             def on_progress(state: ProgressState) -> None:
                 nonlocal is_announced
                 if not is_announced:
-                    announce("Measuring how fast this machine is; the figures are kept for later commands …")
+                    announce(Message("Measuring how fast this machine is; the figures are kept for later commands …"))
                     is_announced = True
                 show(state)
 
@@ -172,7 +174,8 @@ def _run_with_progress_bars(
             observer = RunProgress(console, bars, jobs, forecasts, trackers, out)
             return run_jobs(jobs, executor, out, force=force, observer=observer)
     except KeyboardInterrupt:
-        print("interrupted: finished runs are kept; repeat the command to run the remaining ones", file=sys.stderr)
+        note = Message("interrupted: finished runs are kept; repeat the command to run the remaining ones")
+        print(localize(note), file=sys.stderr)
         sys.exit(130)
 
 
@@ -191,21 +194,21 @@ def _print_comparison(records: list[Record], out: Path, format: Format, *, wide:
         return
     from bench.cli.console import PlainConsole
 
-    console = PlainConsole()
+    console, translate = PlainConsole(), translator()
     constraints = Constraints()
-    advised = advice.advise(results, constraints)
-    console.print_sentences(advice_text.advice_sentences(advised, results, constraints))
-    table = terminal_table.render_table(results, wide=wide)
+    advised = advice.advise(results, constraints, translate)
+    console.print_sentences(advice_text.advice_sentences(advised, results, constraints, translate))
+    table = terminal_table.render_table(results, translate, wide=wide)
     if wide:
         console.print_whole(table)
     else:
         console.print("", table)
     sentences = [
-        *findings.comparison_sentences(results.comparison),
-        *terminal_table.legend(results, wide=wide),
-        *caveats.list_caveats(results),
+        *findings.comparison_sentences(results.comparison, translate),
+        *terminal_table.legend(results, translate, wide=wide),
+        *caveats.list_caveats(results, translate),
     ]
     console.print_sentences(sentences)
     if results.records_by_size:
-        console.print("", terminal_table.render_by_train_size(results))
-    console.print_next_steps(next_steps.next_steps(advised, results, out), "Next:")
+        console.print("", terminal_table.render_by_train_size(results, translate))
+    console.print_next_steps(next_steps.next_steps(advised, results, out, translate), translate("Next:"))

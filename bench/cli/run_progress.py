@@ -8,9 +8,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench.cli.options import describe_progress
+from bench.cli.options import describe_progress, localize, translator
 from bench.escape import clean_line
-from bench.units import count, format_seconds
+from bench.i18n import Message, format_duration
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -32,7 +32,7 @@ ROUGH_SECONDS = (5, 10, 20, 30, 45, 60, 90)
 
 def announce(sentence: str) -> None:
     """Print a sentence on standard error at once."""
-    print(sentence, file=sys.stderr, flush=True)
+    print(localize(sentence), file=sys.stderr, flush=True)
 
 
 def describe_forecast(forecasts: Sequence[JobForecast]) -> list[str]:
@@ -40,16 +40,24 @@ def describe_forecast(forecasts: Sequence[JobForecast]) -> list[str]:
     from bench.execution.forecast.job_forecast import total_forecast
 
     total = total_forecast(forecasts)
-    existing = f"; {count(total.existing, 'run')} with an existing record" if total.existing else ""
+    existing = unknown = ""
+    if total.existing:
+        existing = Message("; {runs} with an existing record", runs=count_runs(total.existing))
     if not total.runs:
-        return [f"No run to make{existing}."]
-    runs = count(total.runs, "run")
+        return [Message("No run to make{existing}.", existing=existing)]
+    runs = count_runs(total.runs)
     if total.unknown_runs == total.runs:
-        return [f"{runs}, time not known{existing}."]
-    unknown = f", without {count(total.unknown_runs, 'run')} whose time is not known" if total.unknown_runs else ""
-    sentence = (
-        f"{runs}, about {rough_time(total.seconds)} (between {rough_time(total.low)} and {rough_time(total.high)})"
-        f"{unknown}{existing}."
+        return [Message("{runs}, time not known{existing}.", runs=runs, existing=existing)]
+    if total.unknown_runs:
+        unknown = Message(", without {runs} whose time is not known", runs=count_runs(total.unknown_runs))
+    sentence = Message(
+        "{runs}, about {time} (between {low} and {high}){unknown}{existing}.",
+        runs=runs,
+        time=rough_time(total.seconds),
+        low=rough_time(total.low),
+        high=rough_time(total.high),
+        unknown=unknown,
+        existing=existing,
     )
     return [sentence, *_describe_sources(forecasts)]
 
@@ -57,25 +65,27 @@ def describe_forecast(forecasts: Sequence[JobForecast]) -> list[str]:
 def _describe_sources(forecasts: Sequence[JobForecast]) -> list[str]:
     """Return a sentence that says what the expected seconds come from."""
     sources = {forecast.source for forecast in forecasts}
-    names = [
-        name
-        for name, is_used in (
-            ("earlier runs in this folder", "earlier run" in sources),
-            ("a short rehearsal on this machine", bool(sources & {"rehearsal", "rehearsal of a similar method"})),
-        )
-        if is_used
-    ]
-    return [f"Estimated from {' and '.join(names)}."] if names else []
+    has_earlier_runs = "earlier run" in sources
+    if sources & {"rehearsal", "rehearsal of a similar method"}:
+        if has_earlier_runs:
+            return [Message("Estimated from earlier runs in this folder and a short rehearsal on this machine.")]
+        return [Message("Estimated from a short rehearsal on this machine.")]
+    return [Message("Estimated from earlier runs in this folder.")] if has_earlier_runs else []
 
 
-def rough_time(seconds: float) -> str:
+def count_runs(number: int) -> Message:
+    """Return a number with its noun: `1 run`, `1,200 runs`."""
+    return Message("1 run") if number == 1 else Message("{number:,} runs", number=number)
+
+
+def rough_time(seconds: float) -> Message:
     """Return seconds with as few digits as a forecast deserves, e.g. `45 s`, `9 min`, `2.5 h`."""
     if seconds <= ROUGH_SECONDS[-1]:
-        return f"{next(value for value in ROUGH_SECONDS if seconds <= value)} s"
+        return Message("{number} s", number=next(value for value in ROUGH_SECONDS if seconds <= value))
     if seconds < 3600:
         minutes = seconds / 60
-        return f"{round(minutes) if minutes < 20 else 5 * round(minutes / 5)} min"
-    return f"{seconds / 3600:.1f} h" if seconds < 36000 else f"{seconds / 3600:.0f} h"
+        return Message("{number} min", number=round(minutes) if minutes < 20 else 5 * round(minutes / 5))
+    return Message("{number} h", number=f"{seconds / 3600:.{1 if seconds < 36000 else 0}f}")
 
 
 class RemainingTime:
@@ -165,9 +175,10 @@ class RunProgress:
         out: Path,
     ) -> None:
         self.console, self.bars, self.trackers, self.out = console, bars, trackers, out
+        self.translate = translator()
         self.job_count, self.finished_count = len(jobs), 0
         self.time = RemainingTime(forecasts)
-        self.whole: TaskID = bars.add_task("all runs", total=self.time.total_s or None, state="")
+        self.whole: TaskID = bars.add_task(self.translate("all runs"), total=self.time.total_s or None, state="")
         self.bar_ids: dict[int, TaskID] = {}
         self._show_whole()
 
@@ -188,7 +199,7 @@ class RunProgress:
             self.bar_ids[index],
             completed=state.get("step", 0),
             total=state.get("steps"),
-            state=describe_progress(state),
+            state=describe_progress(state, self.translate),
         )
         self._show_whole()
 
@@ -207,7 +218,8 @@ class RunProgress:
         file = stored_file(record, self.out)
         if file.stem != record.id:
             warnings = [*warnings, _describe_kept_record(record, self.out, file)]
-        self.console.print_sentences([f"warning: {warning}" for warning in warnings], style="yellow")
+        lines = [self.translate("warning: {warning}", warning=localize(warning)) for warning in warnings]
+        self.console.print_sentences(lines, style="yellow")
 
     def _describe_end(self, record: Record, seconds: float, is_new: bool) -> str:
         """Return status, main score, seconds and, on plain output, the time that is left."""
@@ -215,32 +227,44 @@ class RunProgress:
         score = record.scores.get(metric)
         parts = [record.status if score is None else f"{record.status}, {metric} {100 * score:.1f} %"]
         if not is_new:
-            return f"{parts[0]} (existing record)"
-        parts.append(format_seconds(seconds))
+            return parts[0] + self.translate(" (existing record)")
+        parts.append(format_duration(seconds, self.translate))
         remaining_s = self.time.remaining_s
         if not self.console.is_terminal and remaining_s and self.finished_count < self.job_count:
-            parts.append(f"about {rough_time(remaining_s)} left")
+            parts.append(localize(_time_left(remaining_s)))
         return ", ".join(parts)
 
     def _show_whole(self) -> None:
         """Show the finished runs and the time that is left."""
         remaining_s = self.time.remaining_s
-        left = "time left not known" if remaining_s is None else f"about {rough_time(remaining_s)} left"
+        runs = localize(count_runs(self.job_count))
         self.bars.update(
             self.whole,
-            description=f"{self.finished_count} of {count(self.job_count, 'run')}",
+            description=self.translate("{finished} of {runs}", finished=self.finished_count, runs=runs),
             completed=self.time.done_s,
-            state=left if self.finished_count < self.job_count else "",
+            state=localize(_time_left(remaining_s)) if self.finished_count < self.job_count else "",
         )
 
     def _title(self, index: int, job: Job) -> str:
-        return f"{clean_line(job.spec.method.name)} seed {job.spec.seed} ({index + 1}/{self.job_count})"
+        name = clean_line(job.spec.method.name)
+        title = self.translate("{name} seed {seed}", name=name, seed=job.spec.seed)
+        return f"{title} ({index + 1}/{self.job_count})"
+
+
+def _time_left(seconds: float | None) -> Message:
+    if seconds is None:
+        return Message("time left not known")
+    return Message("about {time} left", time=rough_time(seconds))
 
 
 def _describe_kept_record(record: Record, out: Path, failure_file: Path) -> str:
     """Describe where the record of a failed run is if that of an earlier successful run stays."""
     exit_code = 1 if record.status in FAILED_STATUSES else 0
-    return (
-        f"this run ended with {record.status}, exit code {exit_code}; its record is {failure_file}; "
-        f"the record of the earlier successful run stays as it was: {out / record.id}.json"
+    return Message(
+        "this run ended with {status}, exit code {code}; its record is {file}; the record of the earlier successful "
+        "run stays as it was: {earlier}",
+        status=record.status,
+        code=exit_code,
+        file=failure_file,
+        earlier=f"{out / record.id}.json",
     )

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bench.cli.options import Format, FormatOption
+from bench.cli.options import Format, FormatOption, Language, localize
 from bench.cli.terminal import print_json
+from bench.i18n import Message
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -23,6 +24,7 @@ def command(
     model: Annotated[str, typer.Option(help="Model whose tokenizer measures the task.")] = "bookworm",
     format: FormatOption = Format.table,
     list_all: Annotated[bool, typer.Option("--list", help="Show all cases of each finding, not three.")] = False,
+    lang: Language = None,
 ) -> None:
     """Check a task, or a method against its contract.
 
@@ -60,16 +62,17 @@ class ValidationResult:
         """Print headline, findings with examples or all cases, and verdict in 80 columns."""
         from bench.cli.console import PlainConsole
 
-        print(self.headline)
-        for title, is_error in (("Errors", True), ("Warnings", False)):
+        print(localize(self.headline))
+        for title, is_error in ((Message("Errors"), True), (Message("Warnings"), False)):
             findings = [
                 finding
                 for finding in self.findings
                 if finding.is_error is is_error and finding.message != self.headline
             ]
             if findings:
-                PlainConsole().print("", title, findings_table(findings, list_all), "", sep="\n")
-        print(f"{self.header['name']}: {'valid' if self.valid else 'has errors'}")
+                PlainConsole().print("", localize(title), findings_table(findings, list_all), "", sep="\n")
+        verdict = Message("valid") if self.valid else Message("has errors")
+        print(f"{self.header['name']}: {localize(verdict)}")
 
 
 def validate(ref: str, model: str) -> ValidationResult:
@@ -96,7 +99,7 @@ def findings_table(findings: list[TaskFinding], list_all: bool = False) -> Table
     for finding in findings:
         examples = "".join(f"\n· {example}" for example in (finding.cases if list_all else finding.examples))
         check = Text(finding.check, style="bold red" if finding.is_error else "bold")
-        table.add_row(check, str(finding.count), Text(finding.message).append(examples, style="dim"))
+        table.add_row(check, str(finding.count), Text(localize(finding.message)).append(examples, style="dim"))
     return table
 
 
@@ -112,9 +115,9 @@ def _validate_method(ref: str) -> ValidationResult:
         with report_user_code(registry.source_file(method_class), f"{ref} fails", keep=(AssertionError,)):
             check_method(method_class)
     except AssertionError as error:
-        message = f"{ref} violates the method contract: {error}"
+        message = Message("{method} violates the method contract: {problem}", method=ref, problem=str(error))
         return ValidationResult(message, header, (TaskFinding("contract", True, 1, message),))
-    return ValidationResult(f"{ref} follows the method contract", header, ())
+    return ValidationResult(Message("{method} follows the method contract", method=ref), header, ())
 
 
 def _validate_task(ref: str, model: str) -> ValidationResult:
@@ -138,7 +141,13 @@ def _validate_task(ref: str, model: str) -> ValidationResult:
     row_counts = {split: len(task.splits[split]) for split in SPLITS}
     header |= {"version": task.card.version, "sha256": task.sha256, "rows": row_counts}
     sizes = ", ".join(f"{count} {split}" for split, count in row_counts.items())
-    headline = f"{task.card.name} version {task.card.version}: {sizes}; sha256 {task.sha256[:12]}"
+    headline = Message(
+        "{task} version {version}: {sizes}; sha256 {digest}",
+        task=task.card.name,
+        version=task.card.version,
+        sizes=sizes,
+        digest=task.sha256[:12],
+    )
     tokenize, context = checkpoint.load_tokenizer(model_folder), checkpoint.context_length(model_folder)
     findings = (*task_checks.check_task(task, tokenize, context), *_left_out_rows(task.card))
     return ValidationResult(headline, header, findings)
@@ -155,6 +164,8 @@ def _left_out_rows(card: TaskCard) -> list[TaskFinding]:
     counts: dict[str, int] = origin["left_out"]
     if not counts:
         return []
-    message = f"Rows of {origin['hub']} at {origin['revision']} that were left out or merged."
+    message = Message(
+        "Rows of {name} at {revision} that were left out or merged.", name=origin["hub"], revision=origin["revision"]
+    )
     reasons = tuple(f"{reason}: {count}" for reason, count in counts.items())
     return [TaskFinding("hub", False, sum(counts.values()), message, reasons, reasons)]

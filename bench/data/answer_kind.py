@@ -8,6 +8,7 @@ from collections.abc import Callable
 from statistics import median
 from typing import Literal
 
+from bench.i18n import Message
 from bench.metrics import canonical_number
 
 MAX_LABELS = 20
@@ -28,6 +29,13 @@ METRICS: dict[AnswerKind, str] = {
     "texts": "f1",
 }
 """Main metric of a task by the kind of its answers."""
+KIND_WORDS: dict[AnswerKind, Message] = {
+    "labels": Message("labels"),
+    "numbers": Message("numbers"),
+    "structured": Message("structured"),
+    "short answers": Message("short answers"),
+    "texts": Message("texts"),
+}
 
 
 def find_answer_kind(answer_counts: Counter[str]) -> AnswerKind:
@@ -48,23 +56,26 @@ def find_answer_kind(answer_counts: Counter[str]) -> AnswerKind:
     return "texts" if words >= MIN_SENTENCE_WORDS or chars >= MIN_SENTENCE_CHARS else "short answers"
 
 
-def describe_metric(kind: AnswerKind, answer_counts: Counter[str]) -> str:
+def describe_metric(kind: AnswerKind, answer_counts: Counter[str]) -> Message:
     """Say in a sentence which main metric fits the answers, and why."""
     match kind:
         case "labels":
-            return "main metric em: the share of exactly right labels (accuracy)"
+            return Message("main metric em: the share of exactly right labels (accuracy)")
         case "numbers":
-            return "main metric em: numbers are compared by value, so 1,000 equals 1000.0"
+            return Message("main metric em: numbers are compared by value, so 1,000 equals 1000.0")
         case "structured":
-            return "main metric em: the whole JSON text has to be equal; f1 beside it counts equal parts"
+            return Message("main metric em: the whole JSON text has to be equal; f1 beside it counts equal parts")
         case "short answers":
-            return "main metric em: short answers have to be equal but for case, white space and a final full stop"
+            return Message(
+                "main metric em: short answers have to be equal but for case, white space and a final full stop"
+            )
         case "texts":
             words = median(len(answer.split()) for answer in answer_counts.elements())
-            return (
-                f"main metric f1: the answers are texts (median {words:.0f} words), and exact match would call nearly "
+            return Message(
+                "main metric f1: the answers are texts (median {words:.0f} words), and exact match would call nearly "
                 "every one wrong; f1 counts the words, in Korean the characters, that an answer shares with the "
-                "reference. It does not judge if a reply is right: read the answers in bench report"
+                "reference. It does not judge if a reply is right: read the answers in bench report",
+                words=words,
             )
 
 

@@ -8,6 +8,7 @@ import shlex
 from pathlib import Path
 
 from bench.errors import UserError
+from bench.i18n import Message
 
 SAVE_AS_CSV = "open it in the spreadsheet program and save it as CSV UTF-8"
 _SIGNATURES = (
@@ -67,8 +68,13 @@ def read_text(path: Path) -> tuple[str, list[str]]:
                 hint="copy or export the file again",
             ) from None
         encoding, text = "cp949", _decode_korean(content, path, error)
-    name = {"cp949": "cp949, the encoding of Korean Windows,"}.get(encoding or "", (encoding or "").upper())
-    return text, [f"{path.name} was read as {name} and not as UTF-8"] if encoding else []
+    if encoding is None:
+        return text, []
+    if encoding == "cp949":
+        note = Message("{file} was read as cp949, the encoding of Korean Windows, and not as UTF-8", file=path.name)
+    else:
+        note = Message("{file} was read as {encoding} and not as UTF-8", file=path.name, encoding=encoding.upper())
+    return text, [note]
 
 
 def check_signature(content: bytes, path: Path) -> None:

@@ -15,10 +15,10 @@ from bench.data import known_columns
 from bench.data.conversations import is_conversation, read_conversation, read_prompt, scalar_text
 from bench.data.files import describe_columns, read_file
 from bench.data.tables import FileRows
-from bench.data.text import clean_text, excerpt, match_key
+from bench.data.text import clean_text, count_rows, excerpt, match_key
 from bench.errors import UserError, did_you_mean
 from bench.escape import quote_word
-from bench.units import count
+from bench.i18n import Message
 
 CONVERSATION_COLUMNS = {
     "messages": "messages",
@@ -74,6 +74,13 @@ class RowSource:
     """Numbers and truth values that were read as text."""
     notes: tuple[str, ...] = ()
     """Notes on how the file was read and on rows that were left out."""
+
+
+_EMPTY_VALUES = {
+    "input": Message("the input is empty"),
+    "target": Message("the target is empty"),
+    "rejected": Message("the rejected is empty"),
+}
 
 
 class EmptyValueError(UserError):
@@ -142,7 +149,9 @@ def _describe_unused_columns(row: dict[str, Any], row_format: RowFormat) -> list
     """Return a note on the columns that are not read; empty if all are."""
     used = {name.split(".")[0] for name in row_format.required} | {*row_format.required}
     unused = {name: None for name in row if name.strip() and name not in used}
-    return [f"columns not used: {describe_columns(unused)}"] if unused and row_format.uses_only_required else []
+    if not unused or not row_format.uses_only_required:
+        return []
+    return [Message("columns not used: {columns}", columns=describe_columns(unused))]
 
 
 def _describe_empty_rows(empty: Sequence[EmptyValueError]) -> list[str]:
@@ -150,11 +159,14 @@ def _describe_empty_rows(empty: Sequence[EmptyValueError]) -> list[str]:
     locations: dict[str, list[str]] = defaultdict(list)
     for error in empty:
         locations[error.message].append(Path(error.location or "").name)
-    return [
-        f"{count(len(places), 'row')} left out because {problem}: {', '.join(places[:MAX_LOCATIONS])}"
-        + (f" and {len(places) - MAX_LOCATIONS} more" if len(places) > MAX_LOCATIONS else "")
-        for problem, places in locations.items()
-    ]
+    notes: list[str] = []
+    for problem, places in locations.items():
+        shown = ", ".join(places[:MAX_LOCATIONS])
+        if len(places) > MAX_LOCATIONS:
+            shown = Message("{shown} and {number} more", shown=shown, number=len(places) - MAX_LOCATIONS)
+        rows = count_rows(len(places))
+        notes.append(Message("{rows} left out because {problem}: {places}", rows=rows, problem=problem, places=shown))
+    return notes
 
 
 def _read_row(
@@ -186,7 +198,7 @@ def _read_text(name: str, value: Any, converted: Counter[str]) -> str:
     """Return a value as text; refuse empty values, and values other than texts and numbers."""
     text = scalar_text(value)
     if value is None or (isinstance(value, float) and math.isnan(value)) or (text is not None and not clean_text(text)):
-        raise EmptyValueError(f"the {name} is empty", hint="fill it in, or remove the row")
+        raise EmptyValueError(_EMPTY_VALUES[name], hint="fill it in, or remove the row")
     if text is None:
         raise UserError(
             f"the {name} is a value of type {type(value).__name__}, not a text: {excerpt(str(value))}",

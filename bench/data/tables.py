@@ -16,10 +16,17 @@ from typing import Any
 from bench.data.decoding import read_text
 from bench.data.text import excerpt
 from bench.errors import UserError
+from bench.i18n import Message
 from bench.units import count
 
 MAX_CELL_CHARS = 10_000_000
-DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "vertical bar"}
+DELIMITERS = {
+    ",": Message("the columns are divided by commas"),
+    ";": Message("the columns are divided by semicolons"),
+    "\t": Message("the columns are divided by tabs"),
+    "|": Message("the columns are divided by vertical bars"),
+}
+"""Delimiters with the note on a file that has another one than its name says."""
 ROWS_THAT_SHOW_THE_DELIMITER = 50
 MAX_ROWS_ABOVE_HEAD = 10
 """Rows in which the head is looked for: titles, dates and authors may stand above it."""
@@ -60,7 +67,7 @@ def read_csv(path: Path, usual_delimiter: str, is_head: IsHead) -> FileRows:
         (location, cells) for location, cells in _read_lines(text, delimiter, path) if not _names_a_delimiter(cells)
     ]
     if delimiter != usual_delimiter:
-        notes.append(f"the columns are divided by {DELIMITERS[delimiter]}s")
+        notes.append(DELIMITERS[delimiter])
     names, rows, head_notes = _split_head(lines, is_head)
     if sum(not name and any(_cell(cells, index) for _, cells in rows) for index, name in enumerate(names)) > 1:
         raise UserError("two columns have no name", location=str(path), hint="name them, or remove one of them")
@@ -84,7 +91,7 @@ def read_grid(lines: Sequence[LocatedCells], is_head: IsHead) -> FileRows:
     ]
     if unnamed:
         columns = ", ".join(_column_letter(index) for index in unnamed[:5])
-        notes.append(f"not read, because the head has no name there: column {columns}")
+        notes.append(Message("not read, because the head has no name there: column {columns}", columns=columns))
     named = [(location, _cut(cells, len(names))) for location, cells in rows]
     return FileRows(
         [
@@ -137,10 +144,10 @@ def _split_head(lines: Sequence[LocatedCells], is_head: IsHead) -> tuple[list[st
         position = next((index for index, names in enumerate(first_rows) if sum(map(bool, names)) > 1), 0)
     names, rows = first_rows[position], list(lines[position + 1 :])
     check_head(list(filter(None, names)), lines[position][0])
-    notes = []
+    notes: list[str] = []
     if position:
         titles = "; ".join(excerpt(" ".join(filter(None, names))) for names in first_rows[:position])
-        notes.append(f"not read, because it stands above the head: {titles}")
+        notes.append(Message("not read, because it stands above the head: {titles}", titles=titles))
     return names, rows, notes
 
 

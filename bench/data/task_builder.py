@@ -14,13 +14,13 @@ from typing import Any
 
 import yaml
 
-from bench.data.answer_kind import METRICS, describe_metric, find_answer_kind
+from bench.data.answer_kind import KIND_WORDS, METRICS, describe_metric, find_answer_kind
 from bench.data.readers import RowSource, SourceRow, deduplicate
-from bench.data.text import excerpt, match_key
+from bench.data.text import count_rows, excerpt, match_key
 from bench.errors import UserError
+from bench.i18n import Message
 from bench.task import SPLITS, load_task
 from bench.task_card import check_task_name, read_card
-from bench.units import count
 
 MIN_QUESTIONS = 30
 MAX_TEST_ROWS, MAX_VALIDATION_ROWS = 500, 200
@@ -104,12 +104,6 @@ def build_task(
         UserError: If there are too few rows, all answers are the same, or an answer does not fit into the context.
     """
     rows, num_cleaned = deduplicate(source.rows)
-    notes = [f"{num_cleaned} rows: white space or invisible characters removed"] if num_cleaned else []
-    if source.num_converted:
-        notes.append(f"{source.num_converted} numbers or true/false values read as text")
-    num_repeated = len(source.rows) - len(rows)
-    if num_repeated:
-        notes.append(f"{num_repeated} repeated questions joined; all their answers are accepted")
     answer_counts = Counter(target for row in rows for target in row.targets)
     _check_variety(rows, answer_counts)
     answer_kind = find_answer_kind(answer_counts)
@@ -129,12 +123,27 @@ def build_task(
         "new_tokens": _max_answer_tokens(answer_counts, count_tokens, context),
     }
     splits = _draw_splits(rows, seed, labels is not None)
-    kind = f"closed answers: {len(labels)} labels" if labels else f"open answers: {answer_kind}"
-    metric = describe_metric(answer_kind, answer_counts)
     card = {key: value for key, value in card.items() if value is not None}
-    return TaskDraft(
-        card, splits, [f"format: {source.shape}", kind, metric, *source.notes, *notes, *_markup_notes(rows)]
-    )
+    if labels:
+        kind = Message("closed answers: {labels} labels", labels=len(labels))
+    else:
+        kind = Message("open answers: {kind}", kind=KIND_WORDS[answer_kind])
+    metric = describe_metric(answer_kind, answer_counts)
+    notes: list[str] = [Message("format: {format}", format=source.shape), kind, metric, *source.notes]
+    if num_cleaned:
+        notes.append(Message("{rows} rows: white space or invisible characters removed", rows=num_cleaned))
+    return TaskDraft(card, splits, [*notes, *_change_notes(source, len(rows)), *_markup_notes(rows)])
+
+
+def _change_notes(source: RowSource, num_rows: int) -> list[str]:
+    """Return notes on values that were converted, and on questions that were joined."""
+    notes: list[str] = []
+    if source.num_converted:
+        notes.append(Message("{number} numbers or true/false values read as text", number=source.num_converted))
+    num_repeated = len(source.rows) - num_rows
+    if num_repeated:
+        notes.append(Message("{number} repeated questions joined; all their answers are accepted", number=num_repeated))
+    return notes
 
 
 def _markup_notes(rows: Sequence[SourceRow]) -> list[str]:
@@ -150,8 +159,12 @@ def _markup_notes(rows: Sequence[SourceRow]) -> list[str]:
     )
     examples = ", ".join(tag for tag, _ in tags.most_common(3))
     return [
-        f"warning: HTML in {count(num_rows, 'row')} ({examples}), which stays in the texts; "
-        "remove it from the file if the model should not read and write it"
+        Message(
+            "warning: HTML in {rows} ({examples}), which stays in the texts; remove it from the file if the model "
+            "should not read and write it",
+            rows=count_rows(num_rows),
+            examples=examples,
+        )
     ]
 
 
@@ -187,21 +200,24 @@ def copy_without_leaks(folder: Path, name: str) -> TaskDraft:
     loaded = load_task(folder)
     later_keys: set[str] = set()
     splits: dict[str, list[dict[str, Any]]] = {}
-    notes = []
+    notes: list[str] = []
     for split in reversed(SPLITS):
         content = (folder / f"{split}.jsonl").read_text("utf-8-sig")
         rows = [json.loads(line) for line in content.split("\n") if line.strip()]
         splits[split] = [row for row in rows if match_key(row["input"]) not in later_keys]
         later_keys |= {match_key(row["input"]) for row in rows}
         if len(rows) > len(splits[split]):
-            notes.append(f"{split}: {len(rows) - len(splits[split])} rows that a later split repeats left out")
+            number = len(rows) - len(splits[split])
+            notes.append(
+                Message("{split}: {number} rows that a later split repeats left out", split=split, number=number)
+            )
         if not splits[split]:
             raise UserError(f"{folder}: every question of {split} is in a later split", hint="add other rows")
     scorer_file = folder / "task.py"
     return TaskDraft(
         loaded.card.model_dump(mode="json", exclude_unset=True) | {"name": name},
         {split: splits[split] for split in SPLITS},
-        notes or ["no row left out: no question is in two splits"],
+        notes or [Message("no row left out: no question is in two splits")],
         scorer_file.read_text("utf-8") if scorer_file.exists() else None,
     )
 

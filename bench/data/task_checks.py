@@ -21,6 +21,7 @@ from bench.data.text import (
     near_duplicates,
     spelling_key,
 )
+from bench.i18n import Message
 from bench.metrics import canonical_number, normalize_text
 from bench.task import SPLITS, Task, TaskRow
 
@@ -149,9 +150,12 @@ def _check_leaks(earlier: str, later: str, checked: CheckedTask) -> CheckResult:
             first_rows.setdefault(row.key, row)
     repeated = [row for row in checked.rows if row.split == later and row.key in first_rows]
     cases = [f"{row} = {first_rows[row.key]}: {excerpt(row.row.input)}" for row in repeated]
-    message = (
-        f"From {earlier} to {later}: inputs that both contain, so the answer may be memorized. Remove one of them, or: "
-        f"bench new task NAME --from {shlex.quote(str(checked.task.folder))} --drop-leaks"
+    message = Message(
+        "From {earlier} to {later}: inputs that both contain, so the answer may be memorized. Remove one of them, or: "
+        "bench new task NAME --from {folder} --drop-leaks",
+        earlier=earlier,
+        later=later,
+        folder=shlex.quote(str(checked.task.folder)),
     )
     return CheckResult(len(cases), message, cases, splits=(earlier, later))
 
@@ -163,7 +167,7 @@ def _check_duplicates(checked: CheckedTask) -> CheckResult:
         first = first_rows.setdefault((row.split, row.key), row)
         if first is not row:
             cases.append(f"{row} = {first.row.id}: {excerpt(row.row.input)}")
-    return _result(cases, "Inputs that occur twice in one split, and so count twice. Remove one of them.")
+    return _result(cases, Message("Inputs that occur twice in one split, and so count twice. Remove one of them."))
 
 
 def _check_contradictions(checked: CheckedTask) -> CheckResult:
@@ -177,7 +181,7 @@ def _check_contradictions(checked: CheckedTask) -> CheckResult:
                 cases.append(f"{other}, {row}: {alternatives}?")
                 break
         earlier_rows[row.key].append((row, answers))
-    message = "The same input with another answer: at most one of them is right. Correct or remove one."
+    message = Message("The same input with another answer: at most one of them is right. Correct or remove one.")
     return _result(cases, message)
 
 
@@ -192,7 +196,7 @@ def _check_white_space(checked: CheckedTask) -> CheckResult:
                 name, position = fault
                 cases.append(f"{row}, {field}, {name}: {excerpt(text, position=position)}")
                 break
-    message = "Characters that a reader does not see but a tokenizer does. Remove them; use Unicode NFC."
+    message = Message("Characters that a reader does not see but a tokenizer does. Remove them; use Unicode NFC.")
     return _result(cases, message)
 
 
@@ -209,7 +213,7 @@ def _check_case(checked: CheckedTask) -> CheckResult:
         if text != usual:
             shown, shown_usual = excerpt(text, ANSWER_COLUMNS), excerpt(usual, ANSWER_COLUMNS)
             cases.setdefault(location, f"{location}: {shown}, usually {shown_usual}")
-    message = "Answers that differ from a more common one only in case or spaces. Use one spelling."
+    message = Message("Answers that differ from a more common one only in case or spaces. Use one spelling.")
     return _result([*cases.values()], message)
 
 
@@ -219,7 +223,9 @@ def _check_cut(checked: CheckedTask) -> CheckResult:
     if checked.task.card.labels is not None or len(texts) - len(open_texts) < MIN_CLOSED_SHARE * len(texts):
         return CheckResult(0, "")
     cases = [f"{row}: {excerpt(text, position=len(text))}" for row, text in open_texts]
-    message = "Targets without the closing mark that nearly all others end in: they may be truncated. Complete them."
+    message = Message(
+        "Targets without the closing mark that nearly all others end in: they may be truncated. Complete them."
+    )
     return _result(cases, message)
 
 
@@ -236,7 +242,9 @@ def _check_format(checked: CheckedTask) -> CheckResult:
                 cases.append(f"{row}, format: {excerpt(text)}")
             elif checked.task.parse(text) is None:
                 cases.append(f"{row}, answer: {excerpt(text)}")
-    message = "Targets that do not match the card's 'format' or 'answer'. Correct the target or the expression."
+    message = Message(
+        "Targets that do not match the card's 'format' or 'answer'. Correct the target or the expression."
+    )
     return _result(cases, message)
 
 
@@ -244,7 +252,7 @@ def _check_labels(checked: CheckedTask) -> CheckResult:
     present = {(row.split, text) for row in checked.rows for text in row.row.references}
     labels = checked.task.card.labels or ()
     cases = [f"{split}: {excerpt(label)}" for split in SPLITS for label in labels if (split, label) not in present]
-    message = "Labels that never occur in a split: not learnt, or not tested. Add rows or remove the label."
+    message = Message("Labels that never occur in a split: not learnt, or not tested. Add rows or remove the label.")
     return _result(cases, message)
 
 
@@ -256,10 +264,12 @@ def _check_length(checked: CheckedTask) -> CheckResult:
         for row in checked.rows
         if row.prompt_tokens > max_prompt or row.target_tokens > max_answer
     ]
-    message = (
-        f"A prompt may have {max_prompt} tokens and a target {max_answer} (new_tokens); together they are the model's "
-        "context. Longer prompts are truncated at the start, longer targets can never be generated. Shorten them, or "
-        "change new_tokens."
+    message = Message(
+        "A prompt may have {prompt} tokens and a target {target} (new_tokens); together they are the model's context. "
+        "Longer prompts are truncated at the start, longer targets can never be generated. Shorten them, or change "
+        "new_tokens.",
+        prompt=max_prompt,
+        target=max_answer,
     )
     return _result(cases, message)
 
@@ -270,9 +280,9 @@ def _check_near_duplicates(checked: CheckedTask) -> CheckResult:
     for index, (earlier_index, cosine) in similar.items():
         row, earlier = checked.rows[index], checked.rows[earlier_index]
         cases.append(f"{row} ~ {earlier}, {cosine:.2f}: {excerpt(row.row.input)}")
-    message = (
-        "Inputs that are nearly the same as one of an earlier split "
-        f"(cosine of 5-grams ≥ {NEAR_DUPLICATE_COSINE}). Read both."
+    message = Message(
+        "Inputs that are nearly the same as one of an earlier split (cosine of 5-grams ≥ {cosine}). Read both.",
+        cosine=NEAR_DUPLICATE_COSINE,
     )
     return _result(cases, message)
 
@@ -292,9 +302,11 @@ def _check_balance(checked: CheckedTask) -> CheckResult:
         f"{excerpt(label, ANSWER_COLUMNS)}: " + ", ".join(f"{split} {shares[split, label]:.1%}" for split in SPLITS)
         for label in by_frequency
     ]
-    message = (
-        f"Shares of the labels. Always answering the same label is right in up to {largest:.1%} of test. "
-        f"Between train and test the shares differ by {total_variation:.1%} (total variation)."
+    message = Message(
+        "Shares of the labels. Always answering the same label is right in up to {largest:.1%} of test. Between train "
+        "and test the shares differ by {variation:.1%} (total variation).",
+        largest=largest,
+        variation=total_variation,
     )
     return CheckResult(len(labels), message, cases, MAX_LABELS_SHOWN)
 
@@ -306,7 +318,8 @@ def _check_token_lengths(checked: CheckedTask) -> CheckResult:
         prompt = _quantiles(row.prompt_tokens for row in rows)
         target = _quantiles(row.target_tokens for row in rows)
         cases.append(f"{split}: prompt {prompt}; target {target}")
-    return CheckResult(len(checked.rows), "Tokens of prompt and target: median, 95th percentile, maximum.", cases)
+    message = Message("Tokens of prompt and target: median, 95th percentile, maximum.")
+    return CheckResult(len(checked.rows), message, cases)
 
 
 def _quantiles(lengths: Iterable[int]) -> str:
@@ -322,15 +335,17 @@ def _check_answer_in_input(checked: CheckedTask) -> CheckResult:
         if position is not None:
             cases.append(f"{row}: {excerpt(answer, ANSWER_COLUMNS)} in {excerpt(text, position=position)}")
     share = len(cases) / len(checked.rows)
-    message = f"In {share:.1%} of the rows the input contains the answer. This is fine if the task is to copy it."
+    message = Message(
+        "In {share:.1%} of the rows the input contains the answer. This is fine if the task is to copy it.", share=share
+    )
     return _result(cases, message)
 
 
 def _check_test_size(checked: CheckedTask) -> CheckResult:
     num_rows = len(checked.task.splits["test"])
-    message = (
-        "Few test rows: only large differences between methods can be detected. "
-        f"{RECOMMENDED_TEST_ROWS} rows or more are recommended."
+    message = Message(
+        "Few test rows: only large differences between methods can be detected. {rows} rows or more are recommended.",
+        rows=RECOMMENDED_TEST_ROWS,
     )
     return CheckResult(num_rows if num_rows < RECOMMENDED_TEST_ROWS else 0, message)
 
@@ -350,9 +365,10 @@ def _check_normalized_numbers(checked: CheckedTask) -> CheckResult:
         for rows in rows_by_key.values()
         if len(rows) > 1
     ]
-    message = (
-        f"Different numbers that are the same answer with 'normalize: {rule}', because it removes signs and decimal "
-        "points. Write normalize: text in task.yaml."
+    message = Message(
+        "Different numbers that are the same answer with 'normalize: {rule}', because it removes signs and decimal "
+        "points. Write normalize: text in task.yaml.",
+        rule=rule,
     )
     return _result(cases, message)
 

@@ -7,6 +7,7 @@ import unicodedata
 from collections.abc import Sequence
 
 from bench import invisible
+from bench.i18n import Message
 
 NEAR_DUPLICATE_COSINE = 0.9
 NGRAM_CHARS = 5
@@ -137,3 +138,13 @@ def _keep_meaningful(match: re.Match[str]) -> str:
         return "".join(signs) or " " * any(map(str.isspace, run))
     kept = "".join(char for char in signs if unicodedata.category(char)[0] != "P" or char in _MEANINGFUL_PUNCTUATION)
     return kept + "-" * (after.isdigit() and run.endswith("-"))
+
+
+def count_rows(number: int) -> Message:
+    """Return a number with its noun: `1 row`, `1,200 rows`."""
+    return Message("1 row") if number == 1 else Message("{number:,} rows", number=number)
+
+
+def count_cells(number: int) -> Message:
+    """Return a number with its noun: `1 cell`, `1,200 cells`."""
+    return Message("1 cell") if number == 1 else Message("{number:,} cells", number=number)

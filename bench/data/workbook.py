@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 from bench.data.decoding import SAVE_AS_CSV, check_signature
 from bench.data.number_format import show_cell
 from bench.data.tables import FileRows, IsHead, find_head, read_grid
+from bench.data.text import count_cells
 from bench.errors import UserError, did_you_mean
-from bench.units import count
+from bench.i18n import Message
 
 if TYPE_CHECKING:
     from openpyxl.cell import Cell
@@ -39,10 +40,12 @@ def read_workbook(path: Path, is_head: IsHead, sheet_name: str | None = None) ->
     sheet = workbook[sheet_name] if sheet_name is not None else _choose_sheet(workbook.worksheets, is_head)
     if any(cell.data_type == "f" for row in sheet.iter_rows() for cell in row):
         sheet = _replace_formulas(sheet, path)
-    notes = []
+    notes: list[str] = []
     if len(names) > 1:
         others = ", ".join(f"'{name}'" for name in names if name != sheet.title)
-        notes.append(f"sheet '{sheet.title}' was read; the others, for --sheet: {others}")
+        notes.append(
+            Message("sheet '{sheet}' was read; the others, for --sheet: {others}", sheet=sheet.title, others=others)
+        )
     texts = _cell_texts(sheet)
     notes += _cell_notes(sheet, texts)
     lines = [
@@ -129,17 +132,23 @@ def _cell_texts(sheet: Worksheet) -> list[list[str]]:
 
 def _cell_notes(sheet: Worksheet, texts: Sequence[Sequence[str]]) -> list[str]:
     """Return notes on cells that are not what they seem: merged, hidden, or with an error."""
-    notes = []
+    notes: list[str] = []
     num_merged = sum(merged.max_row > merged.min_row for merged in sheet.merged_cells.ranges)
     if num_merged:
-        notes.append(f"{count(num_merged, 'cell')} merged over several rows; each of these rows was given the value")
+        notes.append(
+            Message(
+                "{cells} merged over several rows; each of these rows was given the value",
+                cells=count_cells(num_merged),
+            )
+        )
     num_errors = sum(cell.data_type == "e" for row in sheet.iter_rows() for cell in row)
     if num_errors:
-        notes.append(f"{count(num_errors, 'cell')} with an error such as #N/A read as empty")
+        notes.append(Message("{cells} with an error such as #N/A read as empty", cells=count_cells(num_errors)))
     filled = [number for number, cells in enumerate(texts, start=1) if any(cells)]
     num_hidden = sum(number in sheet.row_dimensions and sheet.row_dimensions[number].hidden for number in filled)
     if num_hidden:
-        notes.append(f"{count(num_hidden, 'hidden row')} read too; delete such rows in the file if they are not wanted")
+        hidden = Message("1 hidden row") if num_hidden == 1 else Message("{number:,} hidden rows", number=num_hidden)
+        notes.append(Message("{rows} read too; delete such rows in the file if they are not wanted", rows=hidden))
     return notes
 
 

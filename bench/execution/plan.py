@@ -20,6 +20,7 @@ from bench.data import hub_tasks
 from bench.errors import UserError, did_you_mean
 from bench.execution import accelerate_launcher, budget
 from bench.execution.job import Job
+from bench.i18n import Message
 from bench.measurement.device import AUTO_DTYPE, fast_dtype
 from bench.measurement.general_text import GeneralText
 from bench.method import Method
@@ -347,7 +348,7 @@ def _parse_settings(
         ref = refs_by_name[name]
         own_key = resolve_alias(name, key, value, {field.name for field in dataclasses.fields(classes[ref])})
         if own_key != key:
-            announce(f"--set {setting} is read as {name}.{own_key}={value}")
+            announce(Message("--set {setting} is read as {read}", setting=setting, read=f"{name}.{own_key}={value}"))
         params[ref][own_key] = value
     return params
 

@@ -16,6 +16,7 @@ from bench.export.bundle import SCRIPT, Bundle
 from bench.export.merge import NO_MERGE_HINT
 from bench.export.provenance import Provenance
 from bench.export.script_check import describe_differences, run_script
+from bench.i18n import Message
 from bench.method import ProgressCallback
 from bench.modeling import file_digest
 from bench.records import Record
@@ -79,8 +80,11 @@ def export_record(
         differences = describe_differences(samples, raw_answers) if raw_answers is not None else []
         if differences:
             notes.append(
-                f"Trained again, the method itself answers {len(differences)} of {len(questions)} questions "
-                "differently than recorded."
+                Message(
+                    "Trained again, the method itself answers {number} of {all} questions differently than recorded.",
+                    number=len(differences),
+                    all=len(questions),
+                )
             )
         if bundle.template is not None:
             on_progress({"phase": "check"})
@@ -89,7 +93,7 @@ def export_record(
         notes.append(_describe_check(bundle.template, raw_answers, differences, len(questions)))
         changes = _environment_changes(provenance) if differences else []
         if changes:
-            notes.append(f"Changed since the run: {', '.join(changes)}.")
+            notes.append(Message("Changed since the run: {changes}.", changes=", ".join(changes)))
         bundle.write_readme(folder, notes)
         folder.rename(to)
     return ExportResult(notes, differences)
@@ -104,15 +108,17 @@ def _artifacts_without_links(
         The folder of the artifacts; the answers of the run that was trained again, None if none was; and notes.
     """
     artifacts, raw_answers = provenance.saved_artifacts, None
-    notes = ["The saved artifacts of the run were used."]
+    notes: list[str] = [Message("The saved artifacts of the run were used.")]
     if artifacts is None:
         repeated = rerun(provenance, questions, scratch, on_progress)
         artifacts, raw_answers = scratch / repeated.id, [sample.raw for sample in repeated.samples]
-        notes = ["The run had saved no artifacts, so it was trained again with the recorded settings and seed."]
+        notes = [
+            Message("The run had saved no artifacts, so it was trained again with the recorded settings and seed.")
+        ]
     on_progress({"phase": "pack"})
     artifacts, left_out = without_links(artifacts, scratch)
     if left_out:
-        notes.append(f"Left out, because links are not followed: {', '.join(left_out)}.")
+        notes.append(Message("Left out, because links are not followed: {files}.", files=", ".join(left_out)))
     return artifacts, raw_answers, notes
 
 
@@ -131,19 +137,20 @@ def answer_questions(
     with scratch_folder() as scratch:
         folder = scratch / "folder"
         raw_answers: list[str] = []
+        notes: list[str] = []
         if provenance.saved_artifacts is not None:
             folder.mkdir()
             artifacts, _ = without_links(provenance.saved_artifacts, Path(scratch))
             bundle = Bundle(provenance, artifacts)
             bundle.write(folder)
             if bundle.template is not None:
-                notes = ["Answered with the saved artifacts of the run."]
+                notes.append(Message("Answered with the saved artifacts of the run."))
                 raw_answers = [raw for raw, _ in run_script(folder / SCRIPT, all_questions)]
         if not raw_answers:
-            notes = ["Answered after training again with the recorded settings and seed."]
+            notes = [Message("Answered after training again with the recorded settings and seed.")]
             raw_answers = [sample.raw for sample in rerun(provenance, all_questions, scratch, on_progress).samples]
     if describe_differences(first_sample, raw_answers[:1]):
-        notes.append("Warning: the first test question is answered differently than in the record.")
+        notes.append(Message("Warning: the first test question is answered differently than in the record."))
     stop_texts = provenance.spec.decoding.stop
     return [provenance.task.trim(raw, stop_texts) for raw in raw_answers[1:]], notes
 
@@ -189,9 +196,15 @@ def _describe_check(
 ) -> str:
     """Say how many compared answers equal the recorded ones."""
     if raw_answers is None:
-        return "No script can be written for this method, so no recorded answer was compared."
-    source = "answer.py" if template is not None else "The method itself (no script can be written for it)"
-    return f"{source} gives {count - len(differences)} of {count} recorded answers byte for byte."
+        return Message("No script can be written for this method, so no recorded answer was compared.")
+    equal = count - len(differences)
+    if template is not None:
+        return Message("answer.py gives {equal} of {all} recorded answers byte for byte.", equal=equal, all=count)
+    return Message(
+        "The method itself (no script can be written for it) gives {equal} of {all} recorded answers byte for byte.",
+        equal=equal,
+        all=count,
+    )
 
 
 def _environment_changes(provenance: Provenance) -> list[str]:

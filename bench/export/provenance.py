@@ -13,6 +13,7 @@ from typing import Literal, cast
 from bench import registry
 from bench.data import hub_tasks
 from bench.errors import UserError
+from bench.i18n import Message
 from bench.modeling import checkpoint
 from bench.records import Record, Spec
 from bench.task import Task
@@ -129,12 +130,10 @@ def find_provenance(
 def _announce_user_code(task_folder: Path, method_file: Path, announce: Callable[[str], None]) -> None:
     """Announce the files that are about to run and do not ship with adaptbench."""
     scorer_file = task_folder / "task.py"
-    for kind, file, is_shipped in (
-        ("method", method_file, registry.is_shipped_method(method_file)),
-        ("metric", scorer_file, registry.is_shipped_task(task_folder) or not scorer_file.exists()),
-    ):
-        if not is_shipped:
-            announce(f"Runs the {kind} {file}, which has the digest in the record.")
+    if not registry.is_shipped_method(method_file):
+        announce(Message("Runs the method {file}, which has the digest in the record.", file=method_file))
+    if scorer_file.exists() and not registry.is_shipped_task(task_folder):
+        announce(Message("Runs the metric {file}, which has the digest in the record.", file=scorer_file))
 
 
 def _check_record(record: Record, file: Path) -> None:

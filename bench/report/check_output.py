@@ -12,6 +12,7 @@ from rich.table import Table
 from bench.analysis.regression.check import CheckOutcome
 from bench.analysis.regression.gates import GateFinding
 from bench.escape import escape_markdown, xml_text
+from bench.i18n import Translate, untranslated
 
 TABLE_HEADS = ("verdict", "method", "gate", "details")
 UNREMARKABLE_VERDICTS = ("same", "shown")
@@ -36,15 +37,16 @@ VERDICT_COLORS = {
 JUNIT_ELEMENTS = {"worse": "failure", "missing": "error", "incomparable": "error", "unsure": "skipped"}
 
 
-def findings_table(outcome: CheckOutcome, everything: bool = False) -> Table:
+def findings_table(outcome: CheckOutcome, everything: bool = False, translate: Translate = untranslated) -> Table:
     """Return a table of the findings, worst first.
 
     Args:
         outcome: Outcome of the check.
         everything: Also show findings that need no attention.
+        translate: Translates a sentence and fills in its values.
     """
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
-    for head in TABLE_HEADS:
+    for head in (translate("verdict"), translate("method"), translate("gate"), translate("details")):
         table.add_column(head, overflow="fold")
     for finding in outcome.findings:
         if everything or finding.verdict not in UNREMARKABLE_VERDICTS:

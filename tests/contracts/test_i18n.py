@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import json
+import pickle
 import string
 import tomllib
 from pathlib import Path
@@ -15,7 +17,7 @@ from bench import i18n
 from bench.errors import UserError
 
 PACKAGE = Path(bench.__file__).parent
-KEYWORDS = {"translate": None}
+KEYWORDS = {"translate": None, "Message": None}
 
 
 def translated_sentences() -> set[str]:
@@ -32,7 +34,7 @@ def translated_sentences() -> set[str]:
 
 
 def sentences_in_code() -> set[str]:
-    """Every sentence that Python code gives to `translate`, by Python's own parser.
+    """Every sentence that Python code gives to `translate` and `Message`, by Python's own parser.
 
     Raises:
         ValueError: A sentence is put together at run time, so it cannot be translated.
@@ -40,8 +42,8 @@ def sentences_in_code() -> set[str]:
     sentences = set()
     for file in PACKAGE.rglob("*.py"):
         for node in ast.walk(ast.parse(file.read_bytes())):
-            if isinstance(node, ast.Call) and getattr(node.func, "id", getattr(node.func, "attr", "")) == "translate":
-                if isinstance(node.args[0], ast.Name):  # str.translate with a table
+            if isinstance(node, ast.Call) and getattr(node.func, "id", getattr(node.func, "attr", "")) in KEYWORDS:
+                if isinstance(node.args[0], ast.Name | ast.Attribute):  # str.translate, or the template of a Message
                     continue
                 sentences.add(ast.literal_eval(node.args[0]))
     return sentences
@@ -78,3 +80,40 @@ def test_catalog_translations_keep_the_fields(language: str) -> None:
 def test_require_language_unknown_language_raises() -> None:
     with pytest.raises(UserError, match="--lang xx"):
         i18n.require_language("xx")
+
+
+@pytest.mark.parametrize(
+    ("variables", "language"),
+    [
+        ({}, "en"),
+        ({"LANG": "ko_KR.UTF-8"}, "ko"),
+        ({"LANG": "ko"}, "ko"),
+        ({"LANG": "ko-KR"}, "ko"),
+        ({"LANG": "de_DE.UTF-8"}, "en"),
+        ({"LANG": "en_US.UTF-8", "LC_MESSAGES": "ko_KR.UTF-8"}, "ko"),
+        ({"LANG": "ko_KR.UTF-8", "LC_ALL": "C.UTF-8"}, "en"),
+        ({"LANG": "ko_KR.UTF-8", "LC_ALL": ""}, "ko"),
+        ({"LANG": "en_US.UTF-8", "LANGUAGE": "de:ko:en"}, "ko"),
+        ({"LANG": "C", "LANGUAGE": "ko"}, "en"),
+        ({"LANG": "ko_KR.UTF-8", "LANGUAGE": "en:ko"}, "en"),
+    ],
+)
+def test_environment_language_follows_the_locale(variables: dict[str, str], language: str) -> None:
+    assert i18n.environment_language(variables) == language
+
+
+@pytest.mark.parametrize("name", ["ko", "KO", "ko_KR", "ko-KR", "ko_KR.UTF-8"])
+def test_require_language_names_of_korean_are_equal(name: str) -> None:
+    assert i18n.require_language(name) == "ko"
+
+
+def test_message_is_english_text_and_translates_later() -> None:
+    rows = i18n.Message("{number:,} rows", number=2)
+    message = pickle.loads(pickle.dumps(i18n.Message("{rows} left out because {problem}: {places}",
+        rows=rows, problem="blank", places="a.csv:2")))  # fmt: skip
+    assert (message, json.dumps([message])) == (
+        "2 rows left out because blank: a.csv:2",
+        '["2 rows left out because blank: a.csv:2"]',
+    )
+    assert i18n.localize(message, i18n.translator("ko")) == "2개 행 제외, blank: a.csv:2"
+    assert i18n.localize("2 rows", i18n.translator("ko")) == "2 rows"

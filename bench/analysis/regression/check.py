@@ -17,6 +17,7 @@ from bench.analysis.regression.gates import BASELINE_GATE, NON_SCORE_GATES, Gate
 from bench.analysis.regression.pairing import pair_records
 from bench.analysis.regression.score_drop import COMMON_SHIFT
 from bench.errors import UserError
+from bench.i18n import Message
 from bench.records import Record, find_record_files
 
 VERDICT_ORDER = ("worse", "missing", "incomparable", "unsure", "better", "new", "shown", "same")
@@ -60,21 +61,27 @@ class CheckOutcome:
         ]
         sensitivity = ""
         if smallest_drops:
-            sensitivity = f" A drop of about {100 * max(smallest_drops):.1f} points in any one method is detected."
+            sensitivity = Message(
+                " A drop of about {points:.1f} points in any one method is detected.", points=100 * max(smallest_drops)
+            )
         if self.exit_code == EXIT_WORSE:
-            return f"Regressions: {self._names('worse')}.{sensitivity}"
+            return Message("Regressions: {names}.{sensitivity}", names=self._names("worse"), sensitivity=sensitivity)
         if self.exit_code == EXIT_CANNOT_TELL:
-            return f"Cannot tell: {self._names(*UNDECIDED_VERDICTS) or 'no scores were compared'}.{sensitivity}"
+            names = self._names(*UNDECIDED_VERDICTS) or Message("no scores were compared")
+            return Message("Cannot tell: {names}.{sensitivity}", names=names, sensitivity=sensitivity)
         if self._is_missing_baseline_allowed:
-            return "No baseline yet."
+            return Message("No baseline yet.")
         if self.with_verdict("better"):
-            improved = self._names("better")
-            return f"No regressions. Improved: {improved}. Run `bench bless` to update the baseline.{sensitivity}"
+            return Message(
+                "No regressions. Improved: {names}. Run `bench bless` to update the baseline.{sensitivity}",
+                names=self._names("better"),
+                sensitivity=sensitivity,
+            )
         if smallest_drops:
-            return f"No regressions.{sensitivity}"
+            return Message("No regressions.{sensitivity}", sensitivity=sensitivity)
         if any(finding.within_tolerance for finding in self.findings):
-            return "No regressions: answers differ within the tolerance of runs that are not deterministic."
-        return "No regressions: all answers are unchanged."
+            return Message("No regressions: answers differ within the tolerance of runs that are not deterministic.")
+        return Message("No regressions: all answers are unchanged.")
 
     @property
     def _is_missing_baseline_allowed(self) -> bool:

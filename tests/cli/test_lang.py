@@ -1,0 +1,84 @@
+"""Language of the output: `--lang`, the locale, and outputs that stay English."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from conftest import Bench, MakeTask
+from support import run_commands
+
+KOREAN = {"LC_MESSAGES": "ko_KR.UTF-8", "PYTHONIOENCODING": "utf-8"}
+
+
+@pytest.fixture(scope="module")
+def outputs(
+    environment: dict[str, str], make_task: MakeTask, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, str]:
+    """Standard output and error of several commands in a Korean locale."""
+    folder = tmp_path_factory.mktemp("outputs")
+    make_task(folder / "mytask")
+    rows = "".join(f"question {number},{'yes' if number % 2 else 'no'}\n" for number in range(40))
+    (folder / "rows.csv").write_text("question,answer\n" + rows, "utf-8")
+    commands = {
+        "list": ["list"],
+        "models": ["models"],
+        "validate": ["validate", "./mytask"],
+        "validate json": ["validate", "./mytask", "--format", "json"],
+        "english after": ["validate", "./mytask", "--lang", "en"],
+        "english before": ["--lang", "en", "validate", "./mytask"],
+        "new task": ["new", "task", "made", "--from", "rows.csv"],
+        "new method": ["new", "method", "mine"],
+        "again": ["models"],
+    }
+    results = run_commands(commands, folder, environment | KOREAN)
+    return {name: result.out + result.err for name, result in results.items()}
+
+
+@pytest.mark.parametrize(
+    ("command", "korean"),
+    [
+        ("list", "과제"),
+        ("models", "폴더나 허브 이름도"),
+        ("validate", "테스트 행이 적어"),
+        ("new task", "- 정해진 답: 레이블 2개"),
+        ("new method", "mine.py 파일을 만들었습니다"),
+        ("again", "폴더나 허브 이름도"),
+    ],
+)
+def test_command_in_korean_locale_speaks_korean(outputs: dict[str, str], command: str, korean: str) -> None:
+    assert korean in outputs[command]
+
+
+@pytest.mark.parametrize("command", ["english after", "english before"])
+def test_lang_before_or_after_the_command_beats_the_locale(outputs: dict[str, str], command: str) -> None:
+    assert "Few test rows" in outputs[command]
+
+
+def test_json_in_korean_locale_stays_english(outputs: dict[str, str]) -> None:
+    findings = json.loads(outputs["validate json"])["findings"]
+    assert any(finding["message"].startswith("Few test rows") for finding in findings)
+
+
+@pytest.mark.parametrize(("language", "hint"), [("kr", "did you mean 'ko'?"), ("xx", "Valid: en, ko")])
+@pytest.mark.parametrize("is_first", [True, False])
+def test_lang_unknown_language_exits_2(run_bench: Bench, language: str, hint: str, is_first: bool) -> None:
+    option = ["--lang", language]
+    completed = run_bench(*([*option, "list"] if is_first else ["list", *option]))
+    assert (completed.returncode, hint in completed.stderr) == (2, True)
+
+
+def test_korean_locale_in_a_terminal_without_hangul_is_english(run_bench: Bench) -> None:
+    completed = run_bench("models", LC_MESSAGES="ko_KR.UTF-8", PYTHONIOENCODING="ascii")
+    assert "A folder or a hub name works too." in completed.stdout
+
+
+def test_record_command_has_no_options_before_the_command(run_bench: Bench, tmp_path: Path) -> None:
+    completed = run_bench(
+        "--lang", "ko", "run", "--methods", "majority", "--task", "kdc", "--budget", "ci", "--out", "r"
+    )
+    assert completed.returncode == 0
+    assert "판정" in completed.stdout
+    record = json.loads(next((tmp_path / "r").glob("*.json")).read_text("utf-8"))
+    assert record["command"][:3] == ["run", "--methods", "majority"]
