@@ -502,6 +502,8 @@ class ProgressState(TypedDict, total=False):
     """Number of the tuning trial, from 1."""
     node: str
     """Node of the cluster that the run is on."""
+    expected_s: tuple[float, float, float] | None
+    """Seconds that the whole run is expected to take, at least, and at most; None if not known."""
 
 
 ProgressCallback = Callable[[ProgressState], None]

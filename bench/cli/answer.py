@@ -17,8 +17,8 @@ from bench.cli.options import (
     TaskPlace,
     find_record,
     localize,
-    status_line,
 )
+from bench.cli.run_progress import training_bar
 from bench.cli.terminal import print_json
 from bench.errors import UserError
 from bench.i18n import Message
@@ -65,7 +65,7 @@ def command(
         answers = [trimmed for _, trimmed in script_check.run_script(script, questions)]
     else:
         provenance = find_record(record, Replacements(task, model, method))
-        with status_line() as on_progress:
+        with training_bar() as on_progress:
             answers, notes = exporter.answer_questions(provenance, questions, on_progress)
     if format is Format.json:
         pairs = [{"question": text, "answer": answer} for text, answer in zip(questions, answers, strict=True)]

@@ -18,9 +18,9 @@ from bench.cli.options import (
     TaskPlace,
     find_record,
     localize,
-    status_line,
     translator,
 )
+from bench.cli.run_progress import training_bar
 from bench.cli.terminal import print_json
 
 MAX_SHOWN_DIFFERENCES = 5  # more would not fit on one screen
@@ -50,7 +50,7 @@ def command(
 
     exporter.check_target(to)
     provenance = find_record(record, Replacements(task, model, method))
-    with status_line() as on_progress:
+    with training_bar() as on_progress:
         result = exporter.export_record(provenance, to, merge=merge, check=check, on_progress=on_progress)
     if format is Format.json:
         document = {"folder": str(to), "notes": result.notes, "differences": result.differences}

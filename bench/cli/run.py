@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bench.cli.options import Format, FormatOption, Language, check_writable, command_arguments, localize, translator
-from bench.cli.run_progress import FAILED_STATUSES, RunProgress, announce, describe_forecast
+from bench.cli.run_progress import FAILED_STATUSES, RunProgress, announce, describe_forecast, run_bars
 from bench.cli.terminal import print_json
 from bench.i18n import Message
 
@@ -160,17 +160,13 @@ def _run_with_progress_bars(
     trackers: dict[str, Tracker],
 ) -> list[Record]:
     """Run all jobs; an interruption stops the running workers and exits with code 130."""
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-
     from bench.cli.console import PlainConsole
     from bench.execution.runner import run_jobs
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that a terminated command stops its workers too
     console = PlainConsole(stderr=True)
-    title, state = (TextColumn(text, markup=False) for text in ("{task.description}", "{task.fields[state]}"))
-    columns = (title, BarColumn(), state, TimeElapsedColumn())
     try:
-        with Progress(*columns, console=console, transient=True, refresh_per_second=4) as bars:
+        with run_bars(console) as bars:
             observer = RunProgress(console, bars, jobs, forecasts, trackers, out)
             return run_jobs(jobs, executor, out, force=force, observer=observer)
     except KeyboardInterrupt:

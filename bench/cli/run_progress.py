@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from bench.cli.console import PlainConsole
     from bench.execution.forecast.job_forecast import JobForecast
     from bench.execution.job import Job
-    from bench.method import ProgressState
+    from bench.method import ProgressCallback, ProgressState
     from bench.records import Record
     from bench.report.trackers import Tracker
 
@@ -255,6 +256,56 @@ def _time_left(seconds: float | None) -> Message:
     if seconds is None:
         return Message("time left not known")
     return Message("about {time} left", time=rough_time(seconds))
+
+
+@contextmanager
+def training_bar() -> Iterator[ProgressCallback]:
+    """Show how long a run that is repeated takes, and its bar; yields its progress callback."""
+    from bench.cli.console import PlainConsole
+
+    console, translate = PlainConsole(stderr=True), translator()
+    with run_bars(console) as bars:
+        bar = bars.add_task(translate("starting"), total=None, state="")
+        expected_s: float | None = None
+        start = time.monotonic()
+
+        def show(state: ProgressState) -> None:
+            nonlocal expected_s, start
+            if "expected_s" in state:
+                expected_s, start = _announce_training(state["expected_s"]), time.monotonic()
+            elapsed_s = time.monotonic() - start
+            left = "" if expected_s is None else localize(_time_left(max(expected_s - elapsed_s, 1.0)))
+            done_s = elapsed_s if expected_s is None else min(elapsed_s, MAX_SHARE_OF_RUNNING * expected_s)
+            description = describe_progress(state, translate)
+            bars.update(bar, description=description, completed=done_s, total=expected_s, state=left)
+
+        yield show
+
+
+def _announce_training(expected_s: tuple[float, float, float] | None) -> float | None:
+    """Print that a run is trained again and about how long that takes; return the seconds."""
+    if expected_s is None:
+        announce(Message("Training again with the recorded settings; the time is not known."))
+        return None
+    seconds, low, high = map(rough_time, expected_s)
+    announce(
+        Message(
+            "Training again with the recorded settings: about {time} (between {low} and {high}).",
+            time=seconds,
+            low=low,
+            high=high,
+        )
+    )
+    return expected_s[0]
+
+
+def run_bars(console: PlainConsole) -> Progress:
+    """Return bars with a title, a state and the elapsed time, which vanish at the end."""
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    title, state = (TextColumn(text, markup=False) for text in ("{task.description}", "{task.fields[state]}"))
+    columns = (title, BarColumn(), state, TimeElapsedColumn())
+    return Progress(*columns, console=console, transient=True, refresh_per_second=4)
 
 
 def _describe_kept_record(record: Record, out: Path, failure_file: Path) -> str:

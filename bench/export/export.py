@@ -9,6 +9,7 @@ from pathlib import Path
 
 from bench import registry
 from bench.errors import UserError
+from bench.execution.forecast.job_forecast import forecast_jobs
 from bench.execution.job import Job
 from bench.execution.launcher import launch_run
 from bench.export.artifact_files import without_links
@@ -183,6 +184,8 @@ def rerun(provenance: Provenance, questions: Sequence[str], out: Path, on_progre
         save_artifacts=True,
         questions=tuple(questions),
     )
+    (forecast,) = forecast_jobs([job], provenance.file.parent, force=True, on_progress=on_progress)
+    on_progress({"phase": "starting", "expected_s": forecast.range_s})
     record, _ = launch_run(job, out, on_progress=on_progress)
     if record.status != "ok":
         reason = record.error.message if record.error else record.status

@@ -50,6 +50,13 @@ class JobForecast:
     high: float | None
     source: Source
 
+    @property
+    def range_s(self) -> tuple[float, float, float] | None:
+        """Expected, lowest and highest seconds; None if not known."""
+        if self.seconds is None or self.low is None or self.high is None:
+            return None
+        return self.seconds, self.low, self.high
+
 
 NOT_KNOWN = JobForecast(None, None, None, "not known")
 
@@ -173,7 +180,9 @@ class _Forecaster:
         if similar is None:
             return NOT_KNOWN
         self._job_import_s[job.spec.id] = similar.import_s
-        seconds = _seconds_by(similar, job, task, factor) + self._general_text_seconds(similar)
+        seconds = _seconds_by(similar, job, task, factor)
+        if job.questions is None:
+            seconds += self._general_text_seconds(similar)
         return _with_range(seconds, "rehearsal" if own is not None else "rehearsal of a similar method")
 
     def _rehearse(self, job: Job, method: type[Method]) -> Rehearsal | None:
@@ -229,7 +238,7 @@ def _seconds_like(cost: Cost, job: Job, task: Task) -> float:
     for name, phase in cost.phases.items():
         if name == "fit":
             seconds += _limited(phase.wall_s * factor, job)
-        elif name != "import":
+        elif name == "load" or (name != "import" and job.questions is None):
             seconds += phase.wall_s
     return seconds
 
@@ -246,9 +255,11 @@ def _seconds_by(figures: Rehearsal, job: Job, task: Task, training_factor: float
         bounds.append(limits.steps * min(limits.batch, examples) if limits.steps else math.inf)
         tokens = min(min(bounds) * figures.row_tokens, limits.tokens or math.inf)
         fit_s += _limited(tokens * figures.token_s * training_factor * (1 + CURVE_SHARE), job)
-    queries = len(task.splits[job.spec.split])
+    queries = len(task.splits[job.spec.split] if job.questions is None else job.questions)
     predict_s = math.ceil(queries / figures.batch_rows) * figures.batch_s + queries * figures.row_s
     seconds = OTHER_S + figures.load_s + fit_s + predict_s
+    if job.questions is not None:  # the method is trained again to answer these, and nothing is measured
+        return seconds
     timed = min(MAX_TIMED_QUERIES, max(MIN_TIMED_QUERIES, math.ceil(MAX_TIMING_SECONDS / max(figures.query_s, 1e-6))))
     timed = min(timed, queries)
     seconds += (timed + 1) * figures.query_s
