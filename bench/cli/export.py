@@ -40,7 +40,8 @@ def command(
     """Write a folder with the trained weights and a script that runs without bench.
 
     A run whose adapter or weights are not kept beside the record (bench run
-    --save-artifacts) is trained again first. Task, model and method must have the digests in the record.
+    --save-artifacts) is trained again first. Task, model and method must have
+    the digests in the record.
 
     Exit code: 0 done; 1 done, but some compared answers differ from the record;
     2 invalid input (nothing is written).

@@ -74,7 +74,11 @@ def find_command(words: list[str]) -> tuple[Any, list[str]]:
 
 def option_names(command: Any) -> set[str]:
     inner = [name for child in getattr(command, "commands", {}).values() for name in option_names(child)]
-    return {"--help", *inner, *(name for parameter in command.params for name in parameter.opts)}
+    return {
+        "--help",
+        *inner,
+        *(name for parameter in command.params for name in [*parameter.opts, *parameter.secondary_opts]),
+    }
 
 
 def unknown_options(text: str, command: Any) -> set[str]:
@@ -293,7 +297,7 @@ def sample_figures(row: dict[str, str]) -> list[str]:
     ]
 
 
-USED_IN_ANOTHER_SENSE = {"label", "format"}  # the labels of a plot; the format of prompts
+USED_IN_ANOTHER_SENSE = {"label", "format", "error"}  # the labels of a plot; the format of prompts; errors in data
 
 
 def test_glossary_uses_the_korean_words_of_the_report() -> None:
