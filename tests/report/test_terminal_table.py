@@ -11,6 +11,7 @@ from rich.console import Console
 from bench.analysis.known_spread import MEASURED
 from bench.analysis.task_results import group_by_task
 from bench.cli.console import PlainConsole
+from bench.i18n import translator
 from bench.records import Record
 from bench.report import caveats, terminal_table
 
@@ -227,3 +228,13 @@ def test_caveats_detectable_difference_has_the_spread_of_both_methods(make_recor
     (task_results,) = group_by_task([*records, make_record("ZERO", em=0.1, items=500, method__control=True)])
     points = 280 * (0.1 / 500 + 2 * MEASURED["trained"].share / 4) ** 0.5
     assert any(f"below about {points:.1f} points" in caveat for caveat in caveats.list_caveats(task_results))
+
+
+def test_table_in_korean_has_korean_heads_verdicts_and_legend(make_record: MakeRecord) -> None:
+    records = [make_record(name, em=em, items=200) for name, em in (("lora", 0.9), ("few-shot", 0.2))]
+    results, translate = group_by_task(records)[0], translator("ko")
+    console = Console(width=80, color_system=None)
+    with console.capture() as captured:
+        console.print(terminal_table.render_table(results, translate))
+    assert {"방법", "판정", "학습", "지연", "최고", "낮음"} <= set(captured.get().split())
+    assert terminal_table.legend(results, translate)[0].startswith("° 기준선.")
