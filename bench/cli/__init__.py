@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from bench import __version__
-from bench.cli import advise, answer, bless, check, compare, export, models, new, report, run, validate
+from bench.cli import advise, answer, bless, check, compare, export, models, new, report, run, try_, validate
 from bench.cli import list as list_
 from bench.cli.options import Language, localize, start_language, translator
 from bench.cli.terminal import check_arguments, safe_output
@@ -40,6 +40,7 @@ def _common_options(
 
 
 app.command("run")(run.command)
+app.command("try")(try_.command)
 app.command("list")(list_.command)
 app.command("validate")(validate.command)
 app.command("models")(models.command)

@@ -6,13 +6,16 @@ import keyword
 import shlex
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from bench.cli.options import Language, localize
 from bench.errors import UserError
 from bench.i18n import Message
+
+if TYPE_CHECKING:
+    from bench.data.task_builder import TaskDraft
 
 METHOD_TEMPLATE = Path(__file__).parent / "new_method.txt"
 
@@ -62,7 +65,7 @@ def task_command(
     """
     from bench import registry
     from bench.cli.validate import validate
-    from bench.data import readers, task_builder
+    from bench.data import task_builder
     from bench.modeling import checkpoint
 
     folder = Path(name)
@@ -75,10 +78,7 @@ def task_command(
             raise UserError(f"--from {source} is a folder, not a file of rows", hint=hint)
         draft = task_builder.copy_without_leaks(Path(source), folder.name)
     else:
-        tokenize = checkpoint.load_tokenizer(model_folder)
-        rows = readers.read_source(source, input, target, sheet)
-        context = checkpoint.context_length(model_folder)
-        draft = task_builder.build_task(rows, folder.name, lambda text: len(tokenize(text, False)), seed, context)
+        draft = draft_task(source, folder.name, model_folder, input=input, target=target, sheet=sheet, seed=seed)
         if drop_leaks:
             draft.notes.append(Message("no row left out: every question is in one split"))
     draft.write(folder)
@@ -90,3 +90,36 @@ def task_command(
     print(localize(Message("Review {file}, then:", file=folder / "task.yaml")))
     print(f"bench run --methods few-shot,lora --task {shlex.quote(task)}")
     sys.exit(0 if result.valid else 1)
+
+
+def draft_task(
+    source: str,
+    name: str,
+    model_folder: Path,
+    *,
+    input: str | None,
+    target: str | None,
+    sheet: str | None,
+    seed: int = 0,
+) -> TaskDraft:
+    """Make a task from rows, without writing it.
+
+    Args:
+        source: File of rows, or a data set on the hub.
+        name: Name of the task.
+        model_folder: Folder of the model whose tokenizer counts the tokens of answers.
+        input: Column of the question; None to recognize it.
+        target: Column of the correct answer; None to recognize it.
+        sheet: Sheet of an xlsx file; None for the first with rows.
+        seed: Random seed of the split.
+
+    Raises:
+        UserError: The rows cannot be used.
+    """
+    from bench.data import readers, task_builder
+    from bench.modeling import checkpoint
+
+    tokenize = checkpoint.load_tokenizer(model_folder)
+    rows = readers.read_source(source, input, target, sheet)
+    context = checkpoint.context_length(model_folder)
+    return task_builder.build_task(rows, name, lambda text: len(tokenize(text, False)), seed, context)

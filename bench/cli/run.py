@@ -116,8 +116,8 @@ def command(
     if dry_run:
         _print_plan(jobs, format)
         return
-    records = _run_with_progress_bars(jobs, forecasts, chosen_executor, out, force, active_trackers)
-    _print_comparison(records, out, format, wide=wide)
+    records = run_with_progress(jobs, forecasts, chosen_executor, out, force, active_trackers)
+    print_comparison(records, out, format, wide=wide)
     sys.exit(1 if any(record.status in FAILED_STATUSES for record in records) else 0)
 
 
@@ -151,7 +151,7 @@ def _forecast(jobs: list[Job], executor_name: str, out: Path, force: bool) -> li
     return forecasts
 
 
-def _run_with_progress_bars(
+def run_with_progress(
     jobs: list[Job],
     forecasts: list[JobForecast],
     executor: Executor,
@@ -159,7 +159,16 @@ def _run_with_progress_bars(
     force: bool,
     trackers: dict[str, Tracker],
 ) -> list[Record]:
-    """Run all jobs; an interruption stops the running workers and exits with code 130."""
+    """Run all jobs; an interruption stops the running workers and exits with code 130.
+
+    Args:
+        jobs: Jobs of `plan_jobs`.
+        forecasts: Expected seconds of each job.
+        executor: Where the jobs run.
+        out: Folder of the records.
+        force: Run jobs again that have a record.
+        trackers: Trackers by name, which receive each record.
+    """
     from bench.cli.console import PlainConsole
     from bench.execution.runner import run_jobs
 
@@ -175,7 +184,15 @@ def _run_with_progress_bars(
         sys.exit(130)
 
 
-def _print_comparison(records: list[Record], out: Path, format: Format, *, wide: bool) -> None:
+def print_comparison(records: list[Record], out: Path, format: Format = Format.table, *, wide: bool = False) -> None:
+    """Print the advice, the table with its caveats, and what to type next.
+
+    Args:
+        records: Records of one task and model.
+        out: Folder of the records.
+        format: `json` prints the table's rows and the files of the records instead.
+        wide: Print all columns of the table.
+    """
     from bench.analysis import advice, task_results
     from bench.analysis.constraints import Constraints
     from bench.report import advice_text, caveats, findings, next_steps, terminal_table

@@ -1,0 +1,109 @@
+"""Choice of the methods, budget and seeds whose runs end within a time limit."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from bench.errors import UserError
+from bench.execution.forecast.job_forecast import JobForecast
+from bench.execution.job import Job
+from bench.units import format_seconds
+
+MIN_METHODS = 2
+"""Methods below which a smaller budget is preferred to fewer methods."""
+
+
+@dataclass(frozen=True)
+class Effort:
+    """Budget and number of seeds of a comparison."""
+
+    budget: str
+    seeds: int
+
+
+EFFORTS = (
+    Effort("standard", 3),
+    Effort("standard", 1),
+    Effort("standard,epochs=1", 1),
+    Effort("quick", 1),
+)
+"""From the surest answer to the fastest."""
+
+
+@dataclass(frozen=True)
+class TimedPlan:
+    """Runs that are expected to end within a time limit."""
+
+    methods: tuple[str, ...]
+    """Methods in the order of preference, without the controls."""
+    effort: Effort
+    jobs: tuple[Job, ...]
+    forecasts: tuple[JobForecast, ...]
+    too_slow: dict[str, float]
+    """Expected seconds of each method that was left out."""
+
+
+def choose_within(
+    limit_s: float,
+    methods: Sequence[str],
+    plan: Callable[[Sequence[str], Effort], list[Job]],
+    forecast: Callable[[list[Job]], list[JobForecast]],
+) -> TimedPlan:
+    """Return the surest comparison of the most methods that is expected to end in time.
+
+    A method whose seconds are not known is taken to fit.
+
+    Args:
+        limit_s: Seconds that all runs may take.
+        methods: Methods to compare, the most wanted first.
+        plan: Returns the jobs of methods, controls included.
+        forecast: Returns the expected seconds of jobs.
+
+    Raises:
+        UserError: Not even the first method with the least effort ends in time.
+    """
+    for effort in EFFORTS:
+        chosen = _choose(limit_s, methods, effort, plan, forecast)
+        is_last = effort is EFFORTS[-1]
+        if len(chosen.methods) >= min(MIN_METHODS, len(methods)) or (is_last and chosen.methods):
+            return chosen
+    fastest = min(chosen.too_slow.values())
+    raise UserError(
+        f"--minutes {limit_s / 60:g}: too short; even the fastest method is expected to take {format_seconds(fastest)}",
+        hint=f"--minutes {int(fastest / 60 * 1.5) + 1}, a file with fewer rows, or a smaller model",
+    )
+
+
+def _choose(
+    limit_s: float,
+    methods: Sequence[str],
+    effort: Effort,
+    plan: Callable[[Sequence[str], Effort], list[Job]],
+    forecast: Callable[[list[Job]], list[JobForecast]],
+) -> TimedPlan:
+    """Return the plan of an effort without the methods that do not fit."""
+    jobs = plan(methods, effort)
+    forecasts = forecast(jobs)
+    seconds: dict[str, float] = defaultdict(float)
+    for job, job_forecast in zip(jobs, forecasts, strict=True):
+        seconds[job.spec.method.ref] += job_forecast.seconds or 0.0
+    left_s = limit_s - sum(total for ref, total in seconds.items() if ref not in methods)
+    chosen: list[str] = []
+    for ref in methods:
+        if seconds[ref] <= left_s:
+            chosen.append(ref)
+            left_s -= seconds[ref]
+    kept = [
+        (job, job_forecast)
+        for job, job_forecast in zip(jobs, forecasts, strict=True)
+        if job.spec.method.ref in chosen or job.spec.method.ref not in methods
+    ]
+    return TimedPlan(
+        methods=tuple(chosen),
+        effort=effort,
+        jobs=tuple(job for job, _ in kept),
+        forecasts=tuple(job_forecast for _, job_forecast in kept),
+        too_slow={ref: seconds[ref] for ref in methods if ref not in chosen},
+    )
