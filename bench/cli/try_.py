@@ -69,11 +69,12 @@ def command(
     model_folder = registry.find_model(model)
     checkpoint.check_model_folder(model_folder)
     columns = _Columns(input, target, sheet)
-    draft = _make_task(data, folder, model_folder, columns)
-    _check_task(folder, model)
-    check_writable(out)
-    settings = _RunSettings(task_ref(folder), model, dtype, device, out)
+    draft = _draft_task(data, folder, model_folder, columns)
     methods = _select_methods(model_folder, has_labels="labels" in draft.card)
+    check_writable(out)
+    _write_task(draft, data, folder, columns)
+    _check_task(folder, model)
+    settings = _RunSettings(task_ref(folder), model, dtype, device, out)
     timed = _plan_within(60 * minutes, methods, settings)
     _announce_plan(timed, settings)
     command_line = tuple(settings.arguments(timed.methods, timed.effort))
@@ -155,11 +156,11 @@ def _task_name(data: str) -> str:
     return re.sub(r"[^a-z0-9._]+", "-", Path(data).stem.lower()).strip("._-") or "mytask"
 
 
-def _make_task(data: str, folder: Path, model_folder: Path, columns: _Columns) -> TaskDraft:
-    """Write the task of a file, unless an earlier call has done so; print what was done to the rows.
+def _draft_task(data: str, folder: Path, model_folder: Path, columns: _Columns) -> TaskDraft:
+    """Return the task of a file, before it is written.
 
     Raises:
-        UserError: The folder has other rows.
+        UserError: The file cannot be used, or the folder has other rows.
     """
     from bench.cli.new import draft_task
     from bench.data import task_builder
@@ -171,14 +172,19 @@ def _make_task(data: str, folder: Path, model_folder: Path, columns: _Columns) -
     draft = draft_task(data, folder.name, model_folder, **vars(columns))
     if folder.exists():
         _check_same_rows(folder, draft, data)
+    return draft
+
+
+def _write_task(draft: TaskDraft, data: str, folder: Path, columns: _Columns) -> None:
+    """Write a task, unless an earlier call has done so; print what was done to the rows."""
+    if folder.exists():
         print(f"Task: {task_ref(folder)}, made from {data} before.")
-        return draft
+        return
     draft.write(folder)
     print(f"Task: {task_ref(folder)}")
     _print_command(["new", "task", str(folder), "--from", data, *columns.options()])
     for note in draft.notes:
         print(f"- {note}")
-    return draft
 
 
 def _check_same_rows(folder: Path, draft: TaskDraft, data: str) -> None:
