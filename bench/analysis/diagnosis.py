@@ -30,6 +30,8 @@ MIN_DISPUTED_SHARE = 0.05
 """Share of the questions on which different methods agree on another answer than the reference."""
 DISPUTING_METHODS = 3
 """Number of the best methods that have to agree on it."""
+MIN_CONSTANT_ANSWER_SCORE = 0.3
+"""Score of the same answer to every question from which a metric other than exact match is called lenient."""
 MAX_REASONS = 3
 
 FindingKind = Literal[
@@ -40,6 +42,7 @@ FindingKind = Literal[
     "answers cut",
     "answers repeat",
     "strict metric",
+    "lenient metric",
     "still learning",
     "disputed labels",
 ]
@@ -66,6 +69,7 @@ def preliminary_findings(task_results: TaskResults, recommended: MethodSummary |
     findings = [*one_seed(task_results), *_short_budget(records), *_demo_model(records)]
     if recommended is not None:
         findings += [*_unfinished_answers(recommended), *_strict_metric(recommended, task_results.metric)]
+    findings += _lenient_metric(task_results)
     return findings + _busy_machine(records)
 
 
@@ -177,6 +181,20 @@ def _strict_metric(summary: MethodSummary, metric: str) -> list[Finding]:
     if metric != "em" or score is None or f1 is None or f1 - score < MIN_METRIC_GAP:
         return []
     return [Finding(kind="strict metric", methods=[summary.label], facts={"em": score, "f1": f1})]
+
+
+def _lenient_metric(task_results: TaskResults) -> list[Finding]:
+    """Return a finding if one answer to every question scores high, although it is nearly never exactly right."""
+    metric = task_results.metric
+    for result in task_results.comparison.results:
+        samples = result.records[0].samples
+        scores = result.records[0].scores
+        is_constant = result.control and len({sample.answer for sample in samples}) == 1
+        if is_constant and metric != "em" and scores[metric] - scores.get("em", 0.0) >= MIN_CONSTANT_ANSWER_SCORE:
+            return [
+                Finding(kind="lenient metric", methods=[result.name], facts={"score": scores[metric], "metric": metric})
+            ]
+    return []
 
 
 def _disputed_labels(task_results: TaskResults) -> list[Finding]:

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bench.cli.options import RESULTS, check_writable, status_line
+from bench.cli.options import RESULTS, Language, check_writable, language, localize, status_line, translator
 from bench.errors import UserError
-from bench.units import format_seconds
+from bench.i18n import Message, format_duration
 
 if TYPE_CHECKING:
     from bench.data.task_builder import TaskDraft
@@ -48,12 +48,13 @@ def command(
     minutes: Annotated[float, typer.Option(min=0.1, help="Minutes that all runs may take, e.g. 20.")] = 20.0,
     out: Annotated[Path, typer.Option(help="Folder for the records, one file per run.")] = RESULTS,
     report: Annotated[Path | None, typer.Option(help="Folder for the report.", show_default="reports/NAME")] = None,
+    lang: Language = None,
 ) -> None:
     """Go from a file of rows to a recommendation.
 
-    Makes a task from the rows and checks it, chooses methods and a budget that fit
-    into the time, runs them, advises, and writes a report. It prints the command
-    of each step. Repeated, it continues where it stopped.
+    Makes a task from the rows and checks it, chooses methods and a budget that
+    fit into the time, runs them, advises, and writes a report. It prints the
+    command of each step. Repeated, it continues where it stopped.
 
     Exit code: 0 done; 1 the task has errors, or a run failed or timed out; 2
     invalid input; 130 interrupted.
@@ -64,7 +65,7 @@ def command(
     from bench.execution import executor
     from bench.modeling import checkpoint
 
-    announce("Reading the rows …")
+    announce(Message("Reading the rows …"))
     folder = Path(name or _task_name(data))
     model_folder = registry.find_model(model)
     checkpoint.check_model_folder(model_folder)
@@ -178,21 +179,21 @@ def _draft_task(data: str, folder: Path, model_folder: Path, columns: _Columns) 
 def _write_task(draft: TaskDraft, data: str, folder: Path, columns: _Columns) -> None:
     """Write a task, unless an earlier call has done so; print what was done to the rows."""
     if folder.exists():
-        print(f"Task: {task_ref(folder)}, made from {data} before.")
+        _print(Message("Task: {task}, made from {file} before.", task=task_ref(folder), file=data))
         return
     draft.write(folder)
-    print(f"Task: {task_ref(folder)}")
+    _print(Message("Task: {task}", task=task_ref(folder)))
     _print_command(["new", "task", str(folder), "--from", data, *columns.options()])
     for note in draft.notes:
-        print(f"- {note}")
+        _print_note(note)
 
 
 def _check_same_rows(folder: Path, draft: TaskDraft, data: str) -> None:
     """Raise `UserError` unless a task folder has the rows of a draft; its card may have been edited."""
     for split, rows in draft.splits.items():
         file = folder / f"{split}.jsonl"
-        lines = file.read_text("utf-8").splitlines() if file.is_file() else []
-        if [json.loads(line) for line in lines] != rows:
+        lines = file.read_text("utf-8").split("\n") if file.is_file() else []
+        if [json.loads(line) for line in lines if line.strip()] != rows:
             raise UserError(
                 f"{folder} exists already and has other rows than {data}",
                 location=str(file),
@@ -208,10 +209,11 @@ def _check_task(folder: Path, model: str) -> None:
     if not result.valid:
         result.show()
         sys.exit(1)
-    print(result.headline)
+    _print(result.headline)
     _print_command(["validate", task_ref(folder), "--model", model])
     if result.findings:
-        print(f"- warnings: {', '.join(f'{finding.check} {finding.count}' for finding in result.findings)}")
+        checks = ", ".join(f"{finding.check} {finding.count}" for finding in result.findings)
+        _print_note(Message("warnings: {checks}", checks=checks))
 
 
 def _select_methods(model_folder: Path, *, has_labels: bool) -> tuple[str, ...]:
@@ -248,12 +250,20 @@ def _announce_plan(timed: TimedPlan, settings: _RunSettings) -> None:
     """Print the methods, those that were left out, the expected time and the command of the runs."""
     from bench.cli.run_progress import describe_forecast
 
-    print(f"Methods: {', '.join(timed.methods)}; budget {timed.effort.budget}, seeds: {timed.effort.seeds}.")
+    _print(
+        Message(
+            "Methods: {names}; budget {budget}, seeds: {seeds}.",
+            names=", ".join(timed.methods),
+            budget=timed.effort.budget,
+            seeds=timed.effort.seeds,
+        )
+    )
     for method, seconds in timed.too_slow.items():
-        print(f"- left out: {method}, which would take about {format_seconds(seconds)}")
+        expected = format_duration(seconds, translator())
+        _print_note(Message("left out: {method}, which would take about {time}", method=method, time=expected))
     _print_command(settings.arguments(timed.methods, timed.effort))
     for sentence in describe_forecast(timed.forecasts):
-        print(sentence, flush=True)
+        _print(sentence)
 
 
 def _write_report(out: Path, folder: Path, records: list[Record]) -> None:
@@ -263,8 +273,16 @@ def _write_report(out: Path, folder: Path, records: list[Record]) -> None:
     from bench.report import pages
 
     command = shlex.join(["bench", "report", str(out), "--out", str(folder)])
-    pages.write_report(task_results.group_by_task(records), folder, "en", load_questions, command)
-    print(f"Report: {folder / 'index.html'}")
+    pages.write_report(task_results.group_by_task(records), folder, language(), load_questions, command)
+    _print(Message("Report: {file}", file=folder / "index.html"))
+
+
+def _print(sentence: str) -> None:
+    print(localize(sentence), flush=True)
+
+
+def _print_note(note: str) -> None:
+    print(f"- {localize(note)}")
 
 
 def _print_command(arguments: Sequence[str]) -> None:

@@ -54,6 +54,12 @@ def finding_sentence(finding: Finding, translate: Translate = untranslated) -> s
                 "metric: f1 on the task card if such answers count.",
                 **facts,
             )
+        case "lenient metric":
+            return translate(
+                "Lenient metric: the same answer to every question ({names}) scores {score:.3f} {metric}, so a high "
+                "score does not mean that answers are right. Read some in bench report.",
+                **facts,
+            )
         case "still learning":
             return translate(
                 "Budget too short: the validation loss of {names} still fell by {fall:.0%} over the second half of "

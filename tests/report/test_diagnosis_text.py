@@ -203,6 +203,19 @@ def test_advice_f1_far_above_em_calls_metric_strict(make_run: MakeRun) -> None:
     assert_told(records, "Nothing works yet", "Strict metric: lora scores 0.100 em but 0.730 f1", korean="아직 쓸 만한")
 
 
+def test_advice_constant_answer_with_high_f1_calls_metric_lenient(make_run: MakeRun) -> None:
+    f1 = {"task__metric": "f1"}
+    constant = make_run("MAJORITY", 0.0, f1=0.5, **f1)
+    answers = [sample.model_copy(update={"raw": "same", "answer": "same"}) for sample in constant.samples]
+    constant = constant.model_copy(update={"samples": Samples.from_list(answers)})
+    records = [*seeds(make_run, "lora", 0.8, f1=0.6, **f1), constant]
+    lenient = "Lenient metric: the same answer to every question (MAJORITY) scores 0.500 f1"
+    assert_told(records, "Use lora.", lenient, korean="추천 방법: lora.")
+    assert "Lenient" not in "\n".join(
+        tell(*seeds(make_run, "lora", 0.8, **f1), make_run("MAJORITY", 0.0, f1=0.5, **f1))
+    )
+
+
 def test_advice_loss_still_falling_calls_budget_short(make_run: MakeRun) -> None:
     records = [make_run("lora", 0.1, losses=(4.0, 3.0, 2.0, 1.0)), make_run("NEAREST", 0.05)]
     assert_told(records, "Nothing works yet", "Budget too short: the validation loss of lora", korean="아직 쓸 만한")
