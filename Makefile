@@ -3,7 +3,7 @@ PYTHON := python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test gpu lint fix translations regress docs wheel clean
+.PHONY: help demo try test gpu lint fix translations regress docs wheel clean
 .DELETE_ON_ERROR:
 
 help:   ## list these targets
@@ -11,6 +11,9 @@ help:   ## list these targets
 
 demo: $(VENV)/.demo   ## compare three methods on the model and the task that ship with the project
 	$(BIN)/bench run --methods few-shot,lora,qlora --task bookrec
+
+try: $(VENV)/.demo   ## go from a file of rows to a recommendation: make try DATA=data.csv
+	$(BIN)/bench try $(DATA)
 
 test: $(VENV)/.dev   ## run the tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal
