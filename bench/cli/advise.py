@@ -53,8 +53,11 @@ def command(
 
     console = PlainConsole()
     for section, section_advice, sentences in advised:
-        console.print(advice_text.candidates_table(section.title, section_advice, translate))
-        console.print_sentences([*sentences, *advice_text.excluded_sentences(section_advice, translate)])
+        if len(advised) > 1:
+            console.print(f"\n{section.title}", style="bold")
+        console.print_sentences(sentences)
+        console.print("", advice_text.candidates_table(section.title, section_advice, translate))
+        console.print_sentences(advice_text.excluded_sentences(section_advice, translate))
         console.print_sentences(terms_text.terms_sentences(section, read_command("advise", results), translate))
         folder = (results or [RESULTS])[0]
         steps = next_steps.next_steps(section_advice, section, folder, translate)

@@ -91,15 +91,15 @@ def candidates_table(title: str, advice: Advice, translate: Translate = untransl
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
     table.add_column(translate("method"), overflow="fold")
     heads = (
-        advice.metric,
-        translate("95 % interval"),
+        f"{advice.metric}\n%",
+        translate("95 %\ninterval"),
         translate("vs best"),
-        translate("training time"),
-        translate("time per query"),
+        translate("training time").replace(" ", "\n"),
+        translate("time per query").replace(" ", "\n", 1),
         translate("total"),
     )
     for head in heads:
-        table.add_column(head, justify="right")
+        table.add_column(head, justify="right", no_wrap=True)
     standings = {
         "as good": translate("as good"),
         "inconclusive": translate("inconclusive"),
@@ -108,8 +108,8 @@ def candidates_table(title: str, advice: Advice, translate: Translate = untransl
     for candidate in advice.candidates:
         table.add_row(
             f"{candidate.name} °" if candidate.control else candidate.name,
-            f"{candidate.score:.3f}",
-            f"{candidate.low:.3f}–{candidate.high:.3f}",
+            f"{100 * candidate.score:.1f}",
+            f"{100 * candidate.low:.1f}–{100 * candidate.high:.1f}",
             standings[candidate.standing],
             format_duration(candidate.train_s, translate),
             format_duration(_seconds_per_query(candidate), translate),

@@ -97,7 +97,7 @@ def test_bench_list_closed_pipe_ends_quietly(environment: dict[str, str]) -> Non
     result = subprocess.run(
         ["bash", "-c", command], env=environment, capture_output=True, encoding="utf-8", check=False, timeout=300
     )
-    assert (result.stdout.split()[0], result.stdout.split()[-1], result.stderr) == ("methods", "0", "")
+    assert (result.stdout.split()[0], result.stdout.split()[-1], result.stderr) == ("Methods", "0", "")
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "cp949", "latin-1"])
