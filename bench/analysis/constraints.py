@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from bench import units
+from bench.analysis.price import HourlyPrice
 from bench.analysis.significance import EQUIVALENCE_MARGIN
 from bench.analysis.summary import MethodSummary
 from bench.errors import UserError
@@ -35,6 +36,8 @@ class Constraints:
     """Number of queries that the total cost is computed for."""
     tolerance: float = EQUIVALENCE_MARGIN
     """Loss of score that makes no difference to the user."""
+    price: HourlyPrice | None = None
+    """Price of the machine; None if costs are given in time only."""
 
     def useful_score(self, metric: str) -> float:
         """Return the lowest score with which a method is worth recommending."""
@@ -50,6 +53,7 @@ class Constraints:
         *,
         queries: int,
         tolerance: float,
+        price_per_hour: str | None = None,
     ) -> Constraints:
         """Parse the options of `bench advise`.
 
@@ -60,6 +64,7 @@ class Constraints:
             min_scores: Texts of the form METRIC=SCORE.
             queries: Number of queries.
             tolerance: Loss of score that makes no difference.
+            price_per_hour: Price of the machine, e.g. `$0.60`.
 
         Raises:
             UserError: If a value is invalid.
@@ -73,6 +78,7 @@ class Constraints:
             min_scores=dict(_parse_min_score(text) for text in min_scores),
             queries=queries,
             tolerance=tolerance,
+            price=None if price_per_hour is None else HourlyPrice.parse(price_per_hour),
         )
 
 

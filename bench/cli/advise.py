@@ -20,6 +20,9 @@ def command(
     ] = None,
     queries: Annotated[int, typer.Option(min=1, help="Expected number of queries, for the total cost.")] = 10_000,
     tolerance: Annotated[float, typer.Option(min=0, max=1, help="Score difference treated as equal.")] = 0.02,
+    price_per_hour: Annotated[
+        str | None, typer.Option(help="Price of this machine, e.g. $0.60 or 800원; costs are then told in money, too.")
+    ] = None,
     terms: Terms = "newest",
     lang: Language = None,
     format: FormatOption = Format.table,
@@ -35,7 +38,13 @@ def command(
 
     translate = translator(format)
     constraints = Constraints.parse(
-        max_memory, max_train_time, max_latency, min_score or [], queries=queries, tolerance=tolerance
+        max_memory,
+        max_train_time,
+        max_latency,
+        min_score or [],
+        queries=queries,
+        tolerance=tolerance,
+        price_per_hour=price_per_hour,
     )
     advised = []
     for section in task_results.group_by_task(read_records(results or [RESULTS]), terms):

@@ -35,6 +35,7 @@ def advice_sentences(
         sentences[0] = translate("Preliminary (one seed): {sentence}", sentence=sentences[0])
     if advice.break_even:
         sentences.append(_break_even(advice.break_even, translate))
+        sentences += _price_at_break_even(advice, constraints, translate)
     if not advice.one_machine:
         sentences.append(
             translate(
@@ -144,7 +145,11 @@ def _recommendation(advice: Advice, constraints: Constraints, translate: Transla
     ]
     sentences += [finding_sentence(finding, translate) for finding in advice.findings]
     sentences += _reasons(recommended, advice, points, translate)
-    return [*sentences, _cost(recommended, constraints.queries, translate)]
+    return [
+        *sentences,
+        _cost(recommended, constraints.queries, translate),
+        *_price(recommended, constraints, translate),
+    ]
 
 
 def _decision(advice: Advice, points: float, translate: Translate) -> str:
@@ -255,6 +260,41 @@ def _cost(recommended: Candidate, queries: int, translate: Translate) -> str:
         once=format_duration(recommended.train_s, translate),
         each=format_duration(_seconds_per_query(recommended), translate),
     )
+
+
+def _price(recommended: Candidate, constraints: Constraints, translate: Translate) -> list[str]:
+    """Say what training and answering cost in money, if the price of the machine is given and times were measured."""
+    price = constraints.price
+    if price is None or recommended.total_s is None or recommended.train_s is None:
+        return []
+    return [
+        translate(
+            "At {hour} per hour that is {total}: {once} for training and {answers} for {queries:,} queries.",
+            hour=price.format(price.amount),
+            total=price.format(price.of_seconds(recommended.total_s)),
+            once=price.format(price.of_seconds(recommended.train_s)),
+            answers=price.format(price.of_seconds(recommended.total_s - recommended.train_s)),
+            queries=constraints.queries,
+        )
+    ]
+
+
+def _price_at_break_even(advice: Advice, constraints: Constraints, translate: Translate) -> list[str]:
+    """Say how much money both methods have cost at their break-even."""
+    price, break_even = constraints.price, advice.break_even
+    later = next((item for item in advice.candidates if break_even and item.name == break_even.cheaper_from), None)
+    seconds = _seconds_per_query(later) if later else None
+    if (
+        price is None
+        or not break_even
+        or not break_even.queries
+        or not later
+        or later.train_s is None
+        or seconds is None
+    ):
+        return []
+    amount = price.of_seconds(later.train_s + break_even.queries * seconds)
+    return [translate("By then each of the two has cost {amount}.", amount=price.format(amount))]
 
 
 def _seconds_per_query(candidate: Candidate) -> float | None:
