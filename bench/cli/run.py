@@ -112,7 +112,7 @@ def command(
     )
     if not dry_run:
         check_writable(out)
-    forecasts = _forecast(jobs, executor_name, out, force)
+    forecasts = _forecast(jobs, executor_name, out, force=force, runs_follow=not dry_run)
     if dry_run:
         _print_plan(jobs, format)
         return
@@ -126,7 +126,7 @@ def _print_plan(jobs: list[Job], format: Format) -> None:
     print_json(specs, indent=1 if format is Format.table else None)
 
 
-def _forecast(jobs: list[Job], executor_name: str, out: Path, force: bool) -> list[JobForecast]:
+def _forecast(jobs: list[Job], executor_name: str, out: Path, *, force: bool, runs_follow: bool) -> list[JobForecast]:
     """Return the forecasts of all jobs, and print the number of runs and their expected time."""
     from bench.cli.options import status_line
     from bench.execution import executor
@@ -143,7 +143,9 @@ def _forecast(jobs: list[Job], executor_name: str, out: Path, force: bool) -> li
                     is_announced = True
                 show(state)
 
-            forecasts = job_forecast.forecast_jobs(jobs, out, force=force, on_progress=on_progress)
+            forecasts = job_forecast.forecast_jobs(
+                jobs, out, force=force, runs_follow=runs_follow, on_progress=on_progress
+            )
     else:  # the nodes of a cluster are other machines
         forecasts = [job_forecast.NOT_KNOWN] * len(jobs)
     for sentence in describe_forecast(forecasts):

@@ -82,6 +82,7 @@ def forecast_jobs(
     out: Path,
     *,
     force: bool = False,
+    runs_follow: bool = False,
     on_progress: ProgressCallback = lambda state: None,
 ) -> list[JobForecast]:
     """Return the expected seconds of each job on this machine, in the order of the jobs.
@@ -94,6 +95,7 @@ def forecast_jobs(
         jobs: Jobs of `plan_jobs`.
         out: Folder of the records, which may be missing.
         force: Count jobs that have a finished record as jobs to run.
+        runs_follow: The runs follow in this thread, so imports made for a rehearsal are not made again.
         on_progress: Receives what is being measured.
     """
     forecaster = _Forecaster(jobs, out, on_progress)
@@ -103,6 +105,8 @@ def forecast_jobs(
         else forecaster.forecast(job)
         for job in jobs
     ]
+    if runs_follow:
+        forecaster.count_imports_as_made()
     return [forecaster.with_imports(job, forecast) for job, forecast in zip(jobs, forecasts, strict=True)]
 
 
@@ -134,6 +138,8 @@ class _Forecaster:
         self._tuned: set[tuple[str, int | None]] = set()
         self._import_s: dict[frozenset[str], float] = {}
         """Seconds of importing the modules of runs so far."""
+        self._rehearsed_import_s: dict[frozenset[str], float] = {}
+        """Seconds of importing the modules of the rehearsals that this object has made."""
         self._job_import_s: dict[str, float] = {}
 
     def forecast(self, job: Job) -> JobForecast:
@@ -146,6 +152,10 @@ class _Forecaster:
         self._tuned.add(key)
         return _scaled(run, 1 + trials)
 
+    def count_imports_as_made(self) -> None:
+        """Count the imports of the rehearsals as made by earlier runs of the command."""
+        self._import_s |= self._rehearsed_import_s
+
     def with_imports(self, job: Job, forecast: JobForecast) -> JobForecast:
         """Return the forecast with the imports that no earlier run of the command has made."""
         method = registry.find_method(job.spec.method.ref)
@@ -154,7 +164,12 @@ class _Forecaster:
             return forecast
         if fork_client.can_fork() and job.accelerate is None:
             modules = frozenset(method.preload_modules)
-            made = [import_s for other, import_s in self._import_s.items() if other <= modules]
+            # As in `fork_client`, a process that has imported nothing is no parent of others.
+            made = [
+                import_s
+                for other, import_s in self._import_s.items()
+                if other == modules or (other and other < modules)
+            ]
             self._import_s[modules] = max([seconds, *made])
             seconds = max(seconds - max(made, default=0.0), 0.0)
         return replace(
@@ -195,6 +210,8 @@ class _Forecaster:
             figures = rehearsal.find_rehearsal(job)
             if figures is None and self._find_similar(method)[1] != 1.0:
                 figures = rehearsal.rehearse(job, self._on_progress)
+                if figures is not None:
+                    self._rehearsed_import_s[frozenset(method.preload_modules)] = figures.import_s
             self._rehearsals[ref] = figures
             if figures is not None and figures.token_s:
                 self._similar.setdefault(method.changes_base_weights, (frozenset(method.preload_modules), figures))

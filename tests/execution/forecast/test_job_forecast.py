@@ -153,6 +153,17 @@ def test_forecast_from_rehearsal_serves_methods_that_train_alike(
     assert dora.seconds == pytest.approx(run_s)
 
 
+def test_forecast_before_runs_leaves_out_imports_of_the_rehearsal(
+    make_jobs: Callable[..., list[Job]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rehearsal, "rehearse", lambda job, on_progress: FIGURES)
+    monkeypatch.setattr(rehearsal, "find_rehearsal", lambda job: None)
+    monkeypatch.setattr(job_forecast.fork_client, "can_fork", lambda: True)
+    (later,) = job_forecast.forecast_jobs(make_jobs("lora"), tmp_path)
+    (now,) = job_forecast.forecast_jobs(make_jobs("lora"), tmp_path, runs_follow=True)
+    assert (later.seconds or 0) - (now.seconds or 0) == pytest.approx(FIGURES.import_s)
+
+
 def test_forecast_imports_no_torch(make_jobs: Callable[..., list[Job]], environment: dict[str, str]) -> None:
     import subprocess
 
