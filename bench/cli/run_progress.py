@@ -27,8 +27,6 @@ FAILED_STATUSES = ("error", "timeout")
 """Statuses of runs that make the exit code 1."""
 MAX_SHARE_OF_RUNNING = 0.95
 """Share of the expected seconds of a run that the bar shows at most before it has finished."""
-ROUGH_SECONDS = (5, 10, 20, 30, 45, 60, 90)
-"""Forecasts below two minutes are rounded up to one of these."""
 
 
 def announce(sentence: str) -> None:
@@ -81,10 +79,12 @@ def count_runs(number: int) -> Message:
 
 def rough_time(seconds: float) -> Message:
     """Return seconds with as few digits as a forecast deserves, e.g. `45 s`, `9 min`, `2.5 h`."""
-    if seconds <= ROUGH_SECONDS[-1]:
-        return Message("{number} s", number=next(value for value in ROUGH_SECONDS if seconds <= value))
-    if seconds < 3600:
-        minutes = seconds / 60
+    if seconds < 97.5:
+        return Message("{number} s", number=max(5 * round(seconds / 5), 5))
+    minutes = seconds / 60
+    if minutes < 4.75:
+        return Message("{number} min", number=f"{round(2 * minutes) / 2:g}")
+    if minutes < 60:
         return Message("{number} min", number=round(minutes) if minutes < 20 else 5 * round(minutes / 5))
     return Message("{number} h", number=f"{seconds / 3600:.{1 if seconds < 36000 else 0}f}")
 

@@ -17,7 +17,16 @@ DONE = JobForecast(0.0, 0.0, 0.0, "existing record")
 
 @pytest.mark.parametrize(
     ("seconds", "text"),
-    [(0.4, "5 s"), (12, "20 s"), (89, "90 s"), (91, "2 min"), (540, "9 min"), (1500, "25 min"), (5400, "1.5 h")],
+    [
+        (0.4, "5 s"),
+        (12, "10 s"),
+        (89, "90 s"),
+        (110, "2 min"),
+        (149, "2.5 min"),
+        (540, "9 min"),
+        (1500, "25 min"),
+        (5400, "1.5 h"),
+    ],
 )
 def test_rough_time_has_few_digits(seconds: float, text: str) -> None:
     assert rough_time(seconds) == text
@@ -27,9 +36,9 @@ def test_rough_time_has_few_digits(seconds: float, text: str) -> None:
     ("forecasts", "sentence"),
     [
         ([MINUTE] * 9, "9 runs, about 9 min (between 6 min and 14 min)."),
-        ([MINUTE, DONE], "1 run, about 60 s (between 45 s and 90 s); 1 run with an existing record."),
+        ([MINUTE, DONE], "1 run, about 60 s (between 40 s and 90 s); 1 run with an existing record."),
         ([NOT_KNOWN] * 2, "2 runs, time not known."),
-        ([MINUTE, NOT_KNOWN], "2 runs, about 60 s (between 45 s and 90 s), without 1 run whose time is not known."),
+        ([MINUTE, NOT_KNOWN], "2 runs, about 60 s (between 40 s and 90 s), without 1 run whose time is not known."),
         ([DONE] * 2, "No run to make; 2 runs with an existing record."),
     ],
 )
