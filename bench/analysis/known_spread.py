@@ -38,10 +38,10 @@ class MeasuredSpread:
 
 
 MEASURED: dict[SpreadKind, MeasuredSpread] = {
-    "trained": MeasuredSpread(share=0.0031, n_runs=21),
-    "briefly trained": MeasuredSpread(share=0.0709, n_runs=15),
-    "prompted": MeasuredSpread(share=0.0078, n_runs=24),
-    "sampled": MeasuredSpread(share=0.0013, n_runs=15),
+    "trained": MeasuredSpread(share=0.0026, n_runs=24),
+    "briefly trained": MeasuredSpread(share=0.0548, n_runs=21),
+    "prompted": MeasuredSpread(share=0.0071, n_runs=27),
+    "sampled": MeasuredSpread(share=0.0013, n_runs=27),
 }
 
 _PROMPTED_METHODS = ("few-shot", "cot")

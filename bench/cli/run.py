@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bench.cli.options import Format, FormatOption, Language, check_writable, command_arguments, localize, translator
-from bench.cli.run_progress import FAILED_STATUSES, RunProgress, announce, describe_forecast, run_bars
+from bench.cli.run_progress import (
+    FAILED_STATUSES,
+    RunProgress,
+    announce,
+    describe_forecast,
+    describe_seed_choice,
+    run_bars,
+)
 from bench.cli.terminal import print_json
 from bench.i18n import Message
 
@@ -28,7 +35,9 @@ Model = Annotated[str, typer.Option(help="Shipped model, folder or hub name, e.g
 Dtype = Annotated[str, typer.Option(help="Weights and computation: float32, bfloat16, float16 or auto.")]
 Device = Annotated[str, typer.Option(help="Device: auto, cpu, cuda, cuda:1 or mps.")]
 Accelerate = Annotated[str | None, typer.Option(help="Accelerate config for multi-process training, e.g. gpus.yaml.")]
-Seeds = Annotated[int, typer.Option(min=1, help="Runs per method, with seeds 0, 1, ...")]
+Seeds = Annotated[
+    str, typer.Option(metavar="N|auto", help="Runs per method, e.g. 3; auto: 3 within 30 minutes, else 1.")
+]
 Budget = Annotated[str, typer.Option(help="Budget: ci, quick, standard or tuned; e.g. standard,epochs=5.")]
 PromptFormat = Annotated[str, typer.Option(help="Prompts: auto (chat if the model has a template), chat or plain.")]
 GeneralText = Annotated[
@@ -64,7 +73,7 @@ def command(
     device: Device = "auto",
     accelerate: Accelerate = None,
     prompt_format: PromptFormat = "auto",
-    seeds: Seeds = 1,
+    seeds: Seeds = "1",
     budget: Budget = "standard",
     general_text: GeneralText = None,
     train_sizes: TrainSizes = None,
@@ -88,8 +97,10 @@ def command(
     """
     announce(Message("Planning the runs …"))
     from bench.execution import executor, plan
+    from bench.execution.forecast import seed_choice
     from bench.report import trackers
 
+    num_seeds = seed_choice.parse_seeds(seeds)
     active_trackers = trackers.resolve_trackers(tracker)
     chosen_executor = executor.resolve_executor(executor_name)
     chosen_executor.check(device)
@@ -97,7 +108,7 @@ def command(
         methods,
         task,
         model,
-        seeds=seeds,
+        seeds=num_seeds or seed_choice.AUTO_SEEDS,
         budget_text=budget if trials is None else f"{budget},trials={trials}",
         settings=set_ or [],
         train_sizes=train_sizes,
@@ -113,6 +124,12 @@ def command(
     if not dry_run:
         check_writable(out)
     forecasts = _forecast(jobs, executor_name, out, force=force, runs_follow=not dry_run)
+    if num_seeds is None:
+        choice = seed_choice.choose_seeds(jobs, forecasts)
+        jobs, forecasts = choice.jobs, choice.forecasts
+        announce(describe_seed_choice(choice))
+    for sentence in describe_forecast(forecasts):
+        announce(sentence)
     if dry_run:
         _print_plan(jobs, format)
         return
@@ -127,7 +144,7 @@ def _print_plan(jobs: list[Job], format: Format) -> None:
 
 
 def _forecast(jobs: list[Job], executor_name: str, out: Path, *, force: bool, runs_follow: bool) -> list[JobForecast]:
-    """Return the forecasts of all jobs, and print the number of runs and their expected time."""
+    """Return the forecasts of all jobs."""
     from bench.cli.options import status_line
     from bench.execution import executor
     from bench.execution.forecast import job_forecast
@@ -148,8 +165,6 @@ def _forecast(jobs: list[Job], executor_name: str, out: Path, *, force: bool, ru
             )
     else:  # the nodes of a cluster are other machines
         forecasts = [job_forecast.NOT_KNOWN] * len(jobs)
-    for sentence in describe_forecast(forecasts):
-        announce(sentence)
     return forecasts
 
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from bench.cli.console import PlainConsole
     from bench.execution.forecast.job_forecast import JobForecast
+    from bench.execution.forecast.seed_choice import SeedChoice
     from bench.execution.job import Job
     from bench.method import ProgressCallback, ProgressState
     from bench.records import Record
@@ -59,6 +60,31 @@ def describe_forecast(forecasts: Sequence[JobForecast]) -> list[str]:
         existing=existing,
     )
     return [sentence, *_describe_sources(forecasts)]
+
+
+def describe_seed_choice(choice: SeedChoice) -> Message:
+    """Say how many seeds `--seeds auto` runs, and why."""
+    from bench.execution.forecast.seed_choice import AUTO_MAX_MINUTES, AUTO_SEEDS
+
+    facts: dict[str, object] = {
+        "seeds": AUTO_SEEDS,
+        "time": rough_time(choice.seconds),
+        "limit": rough_time(60 * AUTO_MAX_MINUTES),
+    }
+    match choice.reason:
+        case "short":
+            return Message("--seeds auto: {seeds} seeds, which take about {time} (at most {limit}).", **facts)
+        case "long":
+            return Message(
+                "--seeds auto: one seed, because {seeds} would take about {time} (at most {limit}). For {seeds}: "
+                "--seeds {seeds}.",
+                **facts,
+            )
+        case "not known":
+            return Message(
+                "--seeds auto: one seed, because the time of the runs is not known. For {seeds}: --seeds {seeds}.",
+                **facts,
+            )
 
 
 def _describe_sources(forecasts: Sequence[JobForecast]) -> list[str]:
