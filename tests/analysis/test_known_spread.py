@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import runpy
+from pathlib import Path
+
 import numpy
 import pytest
 from conftest import MakeRecord
 
-from bench.analysis.known_spread import FEW_STEPS, MEASURED, REFERENCE_DOF, kind_of, known_spread
+from bench.analysis.known_spread import FEW_STEPS, MEASURED, REFERENCE_DOF, SpreadKind, kind_of, known_spread
 from bench.analysis.seed_variance import NO_SPREAD
 from bench.records import Record
+
+ROOT = Path(__file__).parents[2]
 
 
 def with_steps(record: Record, steps: int) -> Record:
@@ -68,3 +73,12 @@ def test_known_spread_equal_seeds_is_none(make_record: MakeRecord) -> None:
     assert known_spread(make_record("lora"), scores) == NO_SPREAD
     assert known_spread(make_record("lora"), scores[:1]) != NO_SPREAD
     assert known_spread(make_record("zero-shot"), scores[:1]) == NO_SPREAD
+
+
+@pytest.mark.parametrize("kind", MEASURED)
+def test_measured_spread_is_fitted_to_the_runs(kind: SpreadKind) -> None:
+    script = runpy.run_path(str(ROOT / "benchmarks" / "seed_spread.py"))
+    settings = [setting for setting in script["read_settings"]() if setting.kind == kind]
+    share = script["equivalent_share"](*script["fit_spread"](settings))
+    assert MEASURED[kind].share == pytest.approx(share, abs=5e-5)
+    assert MEASURED[kind].n_runs == sum(len(setting.scores) for setting in settings)
