@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 from pydantic import PositiveFloat
 
 from bench.method import LM, Budget, Diverged, TrainingData, Unsupported, param
-from bench.training.gradient import REFERENCE_WIDTH, GradientMethod
+from bench.training.gradient import LABEL_LAYER_LR, REFERENCE_WIDTH, GradientMethod
 
 from .features import POOL_HELP, PoolSetting, choose_pool, encode_prompts, extract_features
 
@@ -38,7 +38,7 @@ class Head(GradientMethod):
     changes_base_weights: ClassVar[bool] = False
     supports_ddp: ClassVar[bool] = False  # each question is encoded only once, so there is little work to divide
 
-    lr: PositiveFloat = param(1.4e-2, help=LR_BY_SCALE, search=(1.4e-3, 4.2e-2), log=True)
+    lr: PositiveFloat = param(LABEL_LAYER_LR, help=LR_BY_SCALE, search=(1.4e-3, 4.2e-2), log=True)
     pool: PoolSetting = param("auto", help=f"closed labels: {POOL_HELP}")
 
     def adapt(self, model: Any) -> Any:

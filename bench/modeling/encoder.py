@@ -28,6 +28,8 @@ class Encoder(LoadedModel):
     """Completion of a prompt for each label, set by `prepare`."""
     new_weights: Collection[str] = ()
     """Names of the weights that the checkpoint lacks, e.g. of the pooler; they are random until they are trained."""
+    output_layer: str = ""
+    """Name of the layer over the labels, set by `prepare`."""
     max_positions: int = field(init=False)
     """Maximum tokens of a row, with special and virtual tokens."""
     _padding_side: PaddingSide | None = field(init=False, repr=False)
@@ -77,8 +79,10 @@ class Encoder(LoadedModel):
         self.options = data.options
         num_labels = len(self.options)
         in_body = set(self.model.base_model.modules())
-        output = [
-            layer for layer in self.model.modules() if isinstance(layer, torch.nn.Linear) and layer not in in_body
+        self.output_layer, output = [
+            (name, layer)
+            for name, layer in self.model.named_modules()
+            if isinstance(layer, torch.nn.Linear) and layer not in in_body
         ][-1]
         output.out_features = self.model.config.num_labels = self.model.num_labels = num_labels
         std = getattr(self.model.config, "initializer_range", 0.02)

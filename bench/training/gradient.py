@@ -21,6 +21,8 @@ PreferencePair = tuple[list[int], list[int], list[int]]
 
 REFERENCE_WIDTH = 256
 """Hidden size of the model for which learning rates that scale with the width are given."""
+LABEL_LAYER_LR = 1.4e-2
+"""Peak learning rate of AdamW of a new layer over labels, for inputs of RMS 1 and width `REFERENCE_WIDTH`."""
 LR_BY_WIDTH = (
     f"peak learning rate of AdamW at a width of {REFERENCE_WIDTH}; "
     f"a model of another gets lr * {REFERENCE_WIDTH} / width"

@@ -20,7 +20,7 @@ from bench.measurement.meter import exclude_from_peak
 from bench.method import LM, Budget, Diverged, TrainingData
 from bench.modeling.scoring import IGNORE_INDEX
 from bench.records import CurvePoint, Keep, KeptWeights
-from bench.training import checkpointing, compat, curve, distributed, optimizer, precision
+from bench.training import checkpointing, compat, curve, distributed, label_layer, optimizer, precision
 from bench.training.curve import CurveSchedule
 from bench.training.gradient import Rows
 from bench.training.micro_batch import RowGroup, find_micro_batch, leaves_room, shortest_row
@@ -162,6 +162,13 @@ class LabelTrainer(SamplerMixin, Trainer):
             **kwargs,
         )
         compat.average_over_micro_batches(self)
+        self.label_layer_lr = label_layer.learning_rate(lm, [prompt for prompt, _ in rows])
+
+    def create_optimizer(self, *arguments: Any, **options: Any) -> Any:
+        """Return the optimizer, in which the new output layer has a learning rate of its own."""
+        created = super().create_optimizer(*arguments, **options)
+        label_layer.give_own_rate(created, self.model, self.lm.output_layer, self.label_layer_lr)
+        return created
 
     def compute_loss(
         self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
