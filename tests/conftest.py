@@ -164,6 +164,15 @@ def lively(tiny: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> Checkp
     return dataclasses.replace(tiny, folder=folder)
 
 
+@pytest.fixture(autouse=True)
+def english() -> Iterator[None]:
+    """Let a command that chose a language leave none to the tests after it."""
+    yield
+    options = sys.modules.get("bench.cli.options")
+    if options is not None:
+        options._chosen.language = "en"
+
+
 @pytest.fixture(scope="session")
 def environment() -> dict[str, str]:
     """Environment variables of a `bench` process: it imports this checkout and stays offline."""

@@ -184,7 +184,7 @@ def _strict_metric(summary: MethodSummary, metric: str) -> list[Finding]:
 
 
 def _lenient_metric(task_results: TaskResults) -> list[Finding]:
-    """Return a finding if one answer to every question scores high, although it is nearly never exactly right."""
+    """Return a finding if one answer to every question scores high, but is rarely right."""
     metric = task_results.metric
     for result in task_results.comparison.results:
         samples = result.records[0].samples

@@ -45,7 +45,7 @@ class HourlyPrice:
         return self.amount * seconds / SECONDS_PER_HOUR
 
     def format(self, amount: float) -> str:
-        """Write an amount with its currency and at least two significant digits, e.g. `$0.0042`, `1,250원`."""
+        """Write an amount with its currency and two digits or more: `$0.0042`, `1,250원`."""
         decimals = 0 if amount >= 100 else 2
         if 0 < amount < 0.1:
             decimals = min(1 - math.floor(math.log10(amount)), MAX_DECIMALS)

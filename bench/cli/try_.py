@@ -107,7 +107,7 @@ class _Columns:
 
 @dataclass(frozen=True)
 class _RunSettings:
-    """What all runs share, but for the methods and the effort."""
+    """Options that all runs share; methods and effort come with each call."""
 
     task: str
     model: str
@@ -153,7 +153,7 @@ def task_ref(folder: Path) -> str:
 
 
 def _task_name(data: str) -> str:
-    """Return a valid task name that resembles the name of a file; `mytask` if nothing of it is valid."""
+    """Return a task name made from the name of a file; `mytask` if nothing of it is valid."""
     return re.sub(r"[^a-z0-9._]+", "-", Path(data).stem.lower()).strip("._-") or "mytask"
 
 
@@ -189,7 +189,7 @@ def _write_task(draft: TaskDraft, data: str, folder: Path, columns: _Columns) ->
 
 
 def _check_same_rows(folder: Path, draft: TaskDraft, data: str) -> None:
-    """Raise `UserError` unless a task folder has the rows of a draft; its card may have been edited."""
+    """Raise `UserError` unless a task folder has the rows of a draft, under any card."""
     for split, rows in draft.splits.items():
         file = folder / f"{split}.jsonl"
         lines = file.read_text("utf-8").split("\n") if file.is_file() else []
@@ -202,7 +202,7 @@ def _check_same_rows(folder: Path, draft: TaskDraft, data: str) -> None:
 
 
 def _check_task(folder: Path, model: str) -> None:
-    """Print the sizes of a task and how many warnings it has; end the command if there are errors."""
+    """Print sizes and warnings of a task; end the command if it has errors."""
     from bench.cli.validate import validate
 
     result = validate(task_ref(folder), model)
@@ -247,7 +247,7 @@ def _plan_within(limit_s: float, methods: tuple[str, ...], settings: _RunSetting
 
 
 def _announce_plan(timed: TimedPlan, settings: _RunSettings) -> None:
-    """Print the methods, those that were left out, the expected time and the command of the runs."""
+    """Print the methods, those left out, the expected time and the command of the runs."""
     from bench.cli.run_progress import describe_forecast
 
     _print(

@@ -263,7 +263,7 @@ def _cost(recommended: Candidate, queries: int, translate: Translate) -> str:
 
 
 def _price(recommended: Candidate, constraints: Constraints, translate: Translate) -> list[str]:
-    """Say what training and answering cost in money, if the price of the machine is given and times were measured."""
+    """Say what training and answering cost in money, if a price is given."""
     price = constraints.price
     if price is None or recommended.total_s is None or recommended.train_s is None:
         return []

@@ -1,4 +1,4 @@
-"""Learning rate of the new output layer of an encoder, which all methods that train an encoder share."""
+"""Learning rate of the new output layer of an encoder, for all methods that train one."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def learning_rate(lm: Any, rows: Sequence[list[int]]) -> float:
 
 
 def give_own_rate(optimizer: torch.optim.Optimizer, model: Any, name: str, rate: float) -> None:
-    """Move the weights of the output layer into parameter groups with a learning rate of their own.
+    """Give the weights of the output layer a learning rate of their own.
 
     Args:
         optimizer: Optimizer of the trained weights, before its first step.

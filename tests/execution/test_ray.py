@@ -187,7 +187,8 @@ def test_ray_killed_node_is_retried_and_answers_equal_local_ones(
     assert len(answers) == 4, "seeds must differ, otherwise this test cannot fail"
     assert "nodes: 2, runs at once: 2, each with 1 CPU" in err
     file_names = {file.name for file in (tmp_path / "results").iterdir()}
-    assert file_names == {f"{run_id}.json" for run_id in record_contents(tmp_path / "local")} | {".lock"}
+    run_ids = set(record_contents(tmp_path / "local"))
+    assert file_names == {f"{run_id}.json" for run_id in run_ids} | run_ids | {".lock"}
     assert err.count(": ok") == 6
 
 

@@ -189,7 +189,6 @@ def test_record_name_that_cannot_name_a_file_is_refused(make_record: MakeRecord,
     record = make_record()
     task = record.spec.task.model_copy(update={"name": name})
     spec = record.spec.model_copy(update={"task": task})
-    del spec.__dict__["key"]
     foreign = record.model_copy(update={"spec": spec, "id": spec.id})
     with pytest.raises(ValidationError, match="names of task and method" if len(name) > 99 else "name"):
         Record.from_json(foreign.to_json().encode())
@@ -241,3 +240,12 @@ def test_write_replaces_links_and_does_not_follow_them(make_record: MakeRecord, 
     written.write(out)
     assert (precious / "notes").read_text() == "mine"
     assert [path.name for path in out.iterdir()] == [f"{written.id}.json"]
+
+
+def test_spec_copy_with_other_settings_has_its_own_key_and_id(make_record: MakeRecord) -> None:
+    spec = make_record("lora").spec
+    key, run_id = spec.key, spec.id
+    other = spec.model_copy(update={"seed": spec.seed + 1, "split": "validation"})
+    assert (spec.key, spec.id) == (key, run_id)
+    assert other.id == type(other).model_validate(other.model_dump()).id != run_id
+    assert other.key != key
