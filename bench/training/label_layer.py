@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,6 +10,8 @@ import torch
 
 from bench.training.gradient import LABEL_LAYER_LR, REFERENCE_WIDTH
 
+WRAPPER_NAMES = re.compile(r"\.(?:modules_to_save\.[^.]+|original_module)\b")
+"""Parts of a name that PEFT adds to a layer that it trains as a whole."""
 SCALE_ROWS = 16
 """Training rows whose inputs of the output layer decide the scale of its learning rate."""
 
@@ -50,7 +53,11 @@ def give_own_rate(optimizer: torch.optim.Optimizer, model: Any, name: str, rate:
         name: Name of the output layer in the model before it was wrapped.
         rate: Peak learning rate of the layer.
     """
-    own = {id(weight) for weight_name, weight in model.named_parameters() if f".{name}." in f".{weight_name}"}
+    own = {
+        id(weight)
+        for weight_name, weight in model.named_parameters()
+        if _is_layer(weight_name.rpartition(".")[0], name)
+    }
     for group in list(optimizer.param_groups):
         weights = [weight for weight in group["params"] if id(weight) in own]
         if not weights:
@@ -66,6 +73,11 @@ def _find_layer(model: Any, name: str) -> Any:
     layers = [
         module
         for module_name, module in model.named_modules()
-        if f".{name}." in f".{module_name}." and isinstance(module, torch.nn.Linear)
+        if _is_layer(module_name, name) and isinstance(module, torch.nn.Linear)
     ]
     return next((layer for layer in layers if layer.weight.requires_grad), layers[-1])
+
+
+def _is_layer(module_name: str, name: str) -> bool:
+    """Return True if a module of a model that PEFT may have wrapped has this name in the model itself."""
+    return f".{WRAPPER_NAMES.sub('', module_name)}".endswith(f".{name}")

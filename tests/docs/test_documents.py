@@ -239,6 +239,9 @@ def test_page_shows_the_sentences_that_a_run_prints(page: str) -> None:
         "other": "(?:lora|nearest)",
         "names": "[^:]+?",
         "metric": "em",
+        "text": "shipped text",
+        "changes": r"[\w, +%]+",
+        "most": r"\d+%",
     }
     for sentence in [terminal_table.LEGEND, terminal_table.LOSS_CHANGE_LEGEND, *i18n.catalog("ko")]:
         if not sentence.endswith("."):
