@@ -12,8 +12,8 @@ help:   ## list these targets
 demo: $(VENV)/.demo   ## compare three methods on the model and the task that ship with the project
 	$(BIN)/bench run --methods few-shot,lora,qlora --task bookrec
 
-try: $(VENV)/.demo   ## go from a file of rows to a recommendation: make try DATA=data.csv
-	$(BIN)/bench try $(DATA)
+try: $(VENV)/.demo   ## go from a file of rows to a recommendation: make try DATA=data.csv MINUTES=20
+	$(BIN)/bench try "$(DATA)" --minutes $(or $(MINUTES),20)
 
 test: $(VENV)/.dev   ## run the tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal
