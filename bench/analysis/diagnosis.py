@@ -96,14 +96,15 @@ def low_score_findings(task_results: TaskResults, summaries: Sequence[MethodSumm
 def one_seed(task_results: TaskResults) -> list[Finding]:
     """Return a finding if the results rest on one seed, or none.
 
-    They do if a method that depends on the seed has one, and leads or is not shown to be worse than the leader.
+    They do if a method that depends on the seed has one, and is not shown to be worse than the leader or the best
+    control.
     """
     comparison = task_results.comparison
     spreads = {}
     for result in comparison.results:
-        contrast = comparison.against_leader.get(result.key)
+        contrasts = (comparison.against_leader.get(result.key), comparison.against_control.get(result.key))
         kind = known_spread.kind_of(result.records[0])
-        is_worse = contrast is not None and contrast.verdict == "worse"
+        is_worse = any(contrast is not None and contrast.verdict == "worse" for contrast in contrasts)
         if kind is not None and len(result.seeds) == 1 and not result.control and not is_worse:
             spreads[result.name] = known_spread.MEASURED[kind], sqrt(result.known.variance)
     if not spreads:

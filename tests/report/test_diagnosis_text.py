@@ -158,6 +158,12 @@ def test_advice_one_seed_of_a_close_method_is_preliminary(
     assert ("Preliminary" in tell(make_run(name, score), *others)[0]) is is_preliminary
 
 
+def test_advice_control_far_above_one_seed_is_not_preliminary(make_run: MakeRun) -> None:
+    records = [make_run("lora", 0.3), make_run("TFIDF", 0.95)]
+    assert tell(*records)[0] == "Use TFIDF."
+    assert "One seed" not in "\n".join(tell(*records))
+
+
 def test_advice_method_without_seed_is_not_preliminary(make_run: MakeRun) -> None:
     records = [make_run("zero-shot", 0.8, method__ref="zero-shot"), make_run("NEAREST", 0.2)]
     assert tell(*records)[0] == "Use zero-shot."
