@@ -79,5 +79,5 @@ def _find_layer(model: Any, name: str) -> Any:
 
 
 def _is_layer(module_name: str, name: str) -> bool:
-    """Return True if a module of a model that PEFT may have wrapped has this name in the model itself."""
+    """Return True if a module has this name in the model before PEFT wrapped it."""
     return f".{WRAPPER_NAMES.sub('', module_name)}".endswith(f".{name}")
