@@ -134,11 +134,8 @@ def advise(task_results: TaskResults, constraints: Constraints, translate: Trans
         translate: Translates the reasons for exclusion.
     """
     summaries = task_results.summaries
-    negative_controls = {
-        summary.label: translate("negative control, not a candidate")
-        for summary in summaries
-        if summary.negative_control
-    }
+    not_candidate = translate("negative control, not a candidate")
+    negative_controls = {summary.label: not_candidate for summary in summaries if summary.negative_control}
     failed = failure_reasons(summaries, translate)
     over_limit = exceeded_limits(summaries, constraints, translate)
     excluded = negative_controls | over_limit | failed
@@ -153,9 +150,9 @@ def advise(task_results: TaskResults, constraints: Constraints, translate: Trans
     ]
     one_machine = comparability.same_machine(task_results.records)
     contenders = {summary.label for summary in summaries if not summary.control}
-    compares_contender = bool(contenders & {*over_limit, *(candidate.name for candidate in candidates)})
+    compared = {*over_limit, *(candidate.name for candidate in candidates)}
     decision = _decide(
-        candidates, task_results, constraints, compares_contender=compares_contender, one_machine=one_machine
+        candidates, task_results, constraints, compares_contender=bool(contenders & compared), one_machine=one_machine
     )
     recommended = decision.recommended
     summary = next((summary for summary in eligible if recommended and summary.label == recommended.name), None)

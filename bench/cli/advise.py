@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from bench.cli.options import RESULTS, Format, FormatOption, Language, RecordPaths, Terms, read_command, translator
 from bench.cli.terminal import print_json
+
+if TYPE_CHECKING:
+    from bench.analysis.advice import Advice
+    from bench.analysis.task_results import TaskResults
+    from bench.i18n import Translate
 
 
 def command(
@@ -34,7 +39,7 @@ def command(
     from bench.analysis import advice, task_results
     from bench.analysis.constraints import Constraints
     from bench.records import read_records
-    from bench.report import advice_text, next_steps, terms_text
+    from bench.report import advice_text, terms_text
 
     translate = translator(format)
     constraints = Constraints.parse(
@@ -58,7 +63,15 @@ def command(
         ]
         print_json(document)
         return
+    _print_advice(advised, results, translate)
+
+
+def _print_advice(
+    advised: list[tuple[TaskResults, Advice, list[str]]], results: RecordPaths, translate: Translate
+) -> None:
+    """Print the advice on each task, the table of candidates, and what to type next."""
     from bench.cli.console import PlainConsole
+    from bench.report import advice_text, next_steps, terms_text
 
     console = PlainConsole()
     for section, section_advice, sentences in advised:

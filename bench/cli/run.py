@@ -11,11 +11,11 @@ import typer
 
 from bench.cli.options import Format, FormatOption, Language, check_writable, command_arguments, localize, translator
 from bench.cli.run_progress import (
-    FAILED_STATUSES,
     RunProgress,
     announce,
     describe_forecast,
     describe_seed_choice,
+    exit_code,
     run_bars,
 )
 from bench.cli.terminal import print_json
@@ -124,18 +124,32 @@ def command(
     if not dry_run:
         check_writable(out)
     forecasts = _forecast(jobs, executor_name, out, force=force, runs_follow=not dry_run)
-    if num_seeds is None:
-        choice = seed_choice.choose_seeds(jobs, forecasts)
-        jobs, forecasts = choice.jobs, choice.forecasts
-        announce(describe_seed_choice(choice))
-    for sentence in describe_forecast(forecasts):
-        announce(sentence)
+    jobs, forecasts = _announce_runs(jobs, forecasts, choose_seeds=num_seeds is None)
     if dry_run:
         _print_plan(jobs, format)
         return
     records = run_with_progress(jobs, forecasts, chosen_executor, out, force, active_trackers)
     print_comparison(records, out, format, wide=wide)
-    sys.exit(1 if any(record.status in FAILED_STATUSES for record in records) else 0)
+    sys.exit(exit_code(records))
+
+
+def _announce_runs(
+    jobs: list[Job], forecasts: list[JobForecast], *, choose_seeds: bool
+) -> tuple[list[Job], list[JobForecast]]:
+    """Print how many runs there are and about how long they take.
+
+    Returns:
+        The runs to make, which are fewer if `choose_seeds` is True and three seeds take too long, and their forecasts.
+    """
+    if choose_seeds:
+        from bench.execution.forecast import seed_choice
+
+        choice = seed_choice.choose_seeds(jobs, forecasts)
+        jobs, forecasts = choice.jobs, choice.forecasts
+        announce(describe_seed_choice(choice))
+    for sentence in describe_forecast(forecasts):
+        announce(sentence)
+    return jobs, forecasts
 
 
 def _print_plan(jobs: list[Job], format: Format) -> None:

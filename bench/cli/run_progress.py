@@ -30,6 +30,11 @@ MAX_SHARE_OF_RUNNING = 0.95
 """Share of the expected seconds of a run that the bar shows at most before it has finished."""
 
 
+def exit_code(records: Sequence[Record]) -> int:
+    """Return the exit code of a command that made runs: 1 if one failed or timed out, else 0."""
+    return 1 if any(record.status in FAILED_STATUSES for record in records) else 0
+
+
 def announce(sentence: str) -> None:
     """Print a sentence on standard error at once."""
     print(localize(sentence), file=sys.stderr, flush=True)
@@ -336,12 +341,11 @@ def run_bars(console: PlainConsole) -> Progress:
 
 def _describe_kept_record(record: Record, out: Path, failure_file: Path) -> str:
     """Describe where the record of a failed run is if that of an earlier successful run stays."""
-    exit_code = 1 if record.status in FAILED_STATUSES else 0
     return Message(
         "this run ended with {status}, exit code {code}; its record is {file}; the record of the earlier successful "
         "run stays as it was: {earlier}",
         status=record.status,
-        code=exit_code,
+        code=exit_code([record]),
         file=failure_file,
         earlier=f"{out / record.id}.json",
     )

@@ -61,7 +61,7 @@ def command(
     """
     from bench import registry
     from bench.cli import run
-    from bench.cli.run_progress import FAILED_STATUSES, announce
+    from bench.cli.run_progress import announce, exit_code
     from bench.execution import executor
     from bench.modeling import checkpoint
 
@@ -89,7 +89,7 @@ def command(
     )
     run.print_comparison(records, out)
     _write_report(out, report or Path("reports") / folder.name, records)
-    sys.exit(1 if any(record.status in FAILED_STATUSES for record in records) else 0)
+    sys.exit(exit_code(records))
 
 
 @dataclass(frozen=True)

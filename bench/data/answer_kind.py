@@ -20,11 +20,11 @@ MIN_SENTENCE_WORDS = 8
 MIN_SENTENCE_CHARS = 40
 """Median number of characters from which they are, for languages that write no spaces between words."""
 
-AnswerKind = Literal["labels", "numbers", "structured", "short answers", "texts"]
+AnswerKind = Literal["labels", "numbers", "JSON", "short answers", "texts"]
 METRICS: dict[AnswerKind, str] = {
     "labels": "em",
     "numbers": "em",
-    "structured": "em",
+    "JSON": "em",
     "short answers": "em",
     "texts": "f1",
 }
@@ -32,7 +32,7 @@ METRICS: dict[AnswerKind, str] = {
 KIND_WORDS: dict[AnswerKind, Message] = {
     "labels": Message("labels"),
     "numbers": Message("numbers"),
-    "structured": Message("structured"),
+    "JSON": Message("JSON"),
     "short answers": Message("short answers"),
     "texts": Message("texts"),
 }
@@ -49,7 +49,7 @@ def find_answer_kind(answer_counts: Counter[str]) -> AnswerKind:
     if _share(answer_counts, lambda answer: canonical_number(answer) is not None) >= MIN_SHARE:
         return "numbers"
     if _share(answer_counts, _is_json) >= MIN_SHARE:
-        return "structured"
+        return "JSON"
     answers = list(answer_counts.elements())
     words = median(len(answer.split()) for answer in answers)
     chars = median(map(len, answers))
@@ -63,7 +63,7 @@ def describe_metric(kind: AnswerKind, answer_counts: Counter[str]) -> Message:
             return Message("main metric em: the share of exactly right labels (accuracy)")
         case "numbers":
             return Message("main metric em: numbers are compared by value, so 1,000 equals 1000.0")
-        case "structured":
+        case "JSON":
             return Message("main metric em: the whole JSON text has to be equal; f1 beside it counts equal parts")
         case "short answers":
             return Message(

@@ -31,7 +31,7 @@ def answers(texts: list[str]) -> Counter[str]:
         ([f"{n}.5" for n in range(60)], "numbers"),
         ([f"0{n}-123" for n in range(60)], "short answers"),
         ([f"Paris {n}" for n in range(60)], "short answers"),
-        ([JSON.replace("N", str(n)) for n in range(60)], "structured"),
+        ([JSON.replace("N", str(n)) for n in range(60)], "JSON"),
         ([REPLIES[0].format(n=n) for n in range(60)], "texts"),
         ([REPLIES[1].format(n=n) for n in range(60)], "texts"),
         ([JAPANESE + str(n) for n in range(60)], "texts"),

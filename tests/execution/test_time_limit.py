@@ -61,6 +61,15 @@ def test_choose_within_too_short_time_is_refused_with_a_longer_one(choose: Any) 
     assert error.value.hint is not None and error.value.hint.startswith("--minutes 1")
 
 
+def test_choose_within_slow_controls_count_in_the_time_that_is_named(
+    choose: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(SECONDS, "majority", 6000.0)
+    with pytest.raises(UserError, match="controls and the fastest method are expected to take 10 min") as error:
+        choose(300)
+    assert error.value.hint is not None and error.value.hint.startswith("--minutes 16")
+
+
 def test_choose_within_unknown_seconds_count_as_fitting(make_record: MakeRecord) -> None:
     job = Job(spec=make_record("lora").spec, command=(), method_sha256="0" * 64)
     chosen = choose_within(1, ("lora",), lambda methods, effort: [job], lambda jobs: [NOT_KNOWN])
