@@ -35,8 +35,18 @@ def count(number: int, noun: str) -> str:
 
 
 def format_score(value: float | None) -> str:
-    """Format a score or a fraction with three decimals: `0.875`."""
-    return UNMEASURED if value is None else f"{value:.3f}"
+    """Format a score from 0 to 1 in per cent with one decimal: `87.5 %`."""
+    return UNMEASURED if value is None else f"{100 * value:.1f} %"
+
+
+def format_interval(low: float, high: float) -> str:
+    """Format an interval of scores from 0 to 1 in per cent with one decimal: `76.7–87.2 %`."""
+    return f"{100 * low:.1f}–{100 * high:.1f} %"
+
+
+def format_share(value: float) -> str:
+    """Format a share from 0 to 1 in per cent without decimals: `24 %`."""
+    return f"{100 * value:.0f} %"
 
 
 def format_change(value: float | None) -> str:

@@ -164,10 +164,10 @@ def _first_exceeded_limit(summary: MethodSummary, constraints: Constraints, tran
             return translate("{quantity}: not measured", quantity=metric)
         if summary.scores[metric] < minimum:
             return translate(
-                "{metric}: {score:.3f} is below {minimum:g}",
+                "{metric}: {score} is below {minimum}",
                 metric=metric,
-                score=summary.scores[metric],
-                minimum=minimum,
+                score=units.format_score(summary.scores[metric]),
+                minimum=units.format_score(minimum),
             )
     return None
 

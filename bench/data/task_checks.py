@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
 
+from bench import units
 from bench.data.text import (
     NEAR_DUPLICATE_COSINE,
     excerpt,
@@ -299,14 +300,15 @@ def _check_balance(checked: CheckedTask) -> CheckResult:
     largest = max(shares["test", label] for label in labels)
     by_frequency = sorted(labels, key=lambda label: -shares["train", label])
     cases = [
-        f"{excerpt(label, ANSWER_COLUMNS)}: " + ", ".join(f"{split} {shares[split, label]:.1%}" for split in SPLITS)
+        f"{excerpt(label, ANSWER_COLUMNS)}: "
+        + ", ".join(f"{split} {units.format_score(shares[split, label])}" for split in SPLITS)
         for label in by_frequency
     ]
     message = Message(
-        "Shares of the labels. Always answering the same label is right in up to {largest:.1%} of test. Between train "
-        "and test the shares differ by {variation:.1%} (total variation).",
-        largest=largest,
-        variation=total_variation,
+        "Shares of the labels. Always answering the same label is right in up to {largest} of test. Between train "
+        "and test the shares differ by {variation} (total variation).",
+        largest=units.format_score(largest),
+        variation=units.format_score(total_variation),
     )
     return CheckResult(len(labels), message, cases, MAX_LABELS_SHOWN)
 
@@ -336,7 +338,8 @@ def _check_answer_in_input(checked: CheckedTask) -> CheckResult:
             cases.append(f"{row}: {excerpt(answer, ANSWER_COLUMNS)} in {excerpt(text, position=position)}")
     share = len(cases) / len(checked.rows)
     message = Message(
-        "In {share:.1%} of the rows the input contains the answer. This is fine if the task is to copy it.", share=share
+        "In {share} of the rows the input contains the answer. This is fine if the task is to copy it.",
+        share=units.format_score(share),
     )
     return _result(cases, message)
 

@@ -58,9 +58,9 @@ def _alternatives(advice: Advice, task_results: TaskResults, translate: Translat
     if controls and controls[0].name != advice.recommended:
         sentences.append(
             translate(
-                "Best control: {name} with {score:.3f}, {total} in total.",
+                "Best control: {name} with {score}, {total} in total.",
                 name=controls[0].name,
-                score=controls[0].score,
+                score=units.format_score(controls[0].score),
                 total=format_duration(controls[0].total_s, translate),
             )
         )
@@ -72,7 +72,11 @@ def _alternatives(advice: Advice, task_results: TaskResults, translate: Translat
         )
         if best.name in advice.excluded_by_limit:
             sentences.append(
-                translate("Without the limits: {name} with {score:.3f}.", name=best.name, score=best.interval.mean)
+                translate(
+                    "Without the limits: {name} with {score}.",
+                    name=best.name,
+                    score=units.format_score(best.interval.mean),
+                )
             )
     return sentences
 
@@ -135,12 +139,12 @@ def _recommendation(advice: Advice, constraints: Constraints, translate: Transla
     sentences = [
         decision,
         translate(
-            "{name} scores {score:.3f} {metric} (95 % interval {low:.3f} to {high:.3f}).",
+            "{name} scores {score} {metric} (95 % interval {low} to {high}).",
             name=name,
-            score=recommended.score,
+            score=units.format_score(recommended.score),
             metric=advice.metric,
-            low=recommended.low,
-            high=recommended.high,
+            low=units.format_score(recommended.low),
+            high=units.format_score(recommended.high),
         ),
     ]
     sentences += [finding_sentence(finding, translate) for finding in advice.findings]
@@ -202,12 +206,12 @@ def _not_useful(advice: Advice, translate: Translate) -> list[str]:
     best = next(candidate for candidate in advice.candidates if candidate.name == advice.best)
     sentences = [
         translate(
-            "Nothing works yet: the highest score is {score:.3f} {metric}, of {name}; below {useful:.2f} no method is "
+            "Nothing works yet: the highest score is {score} {metric}, of {name}; below {useful} no method is "
             "recommended.",
-            score=best.score,
+            score=units.format_score(best.score),
             metric=advice.metric,
             name=best.name,
-            useful=advice.useful_score,
+            useful=units.format_share(advice.useful_score),
         )
     ]
     if advice.findings:
@@ -304,18 +308,18 @@ def _seconds_per_query(candidate: Candidate) -> float | None:
 def _break_even(break_even: BreakEven, translate: Translate) -> str:
     facts: dict[str, object] = {
         "later": break_even.cheaper_from,
-        "later_score": break_even.cheaper_from_score,
+        "later_score": units.format_score(break_even.cheaper_from_score),
         "first": break_even.cheaper_below,
-        "first_score": break_even.cheaper_below_score,
+        "first_score": units.format_score(break_even.cheaper_below_score),
     }
     if break_even.queries:
         return translate(
-            "{later} ({later_score:.3f}) is cheaper than {first} ({first_score:.3f}) from {at:,} queries on.",
+            "{later} ({later_score}) is cheaper than {first} ({first_score}) from {at:,} queries on.",
             at=break_even.queries,
             **facts,
         )
     return translate(
-        "{later} ({later_score:.3f}) is cheaper than {first} ({first_score:.3f}) from the first query on.", **facts
+        "{later} ({later_score}) is cheaper than {first} ({first_score}) from the first query on.", **facts
     )
 
 
@@ -364,7 +368,8 @@ def _closest_to_limits(
         scores = [(row.scores[metric], row.label) for row in rows if metric in row.scores]
         if scores:
             score, name = max(scores)
-            sentences.append(translate("{metric}: maximum {score:.3f} ({name})", metric=metric, score=score, name=name))
+            text = units.format_score(score)
+            sentences.append(translate("{metric}: maximum {score} ({name})", metric=metric, score=text, name=name))
     return sentences
 
 

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from bench import units
 from bench.analysis import power, tuning_curve
 from bench.analysis.diagnosis import MAX_BACKGROUND_SHARE, busy_share
 from bench.analysis.seed_variance import NO_SPREAD
@@ -165,9 +166,9 @@ def describe_disturbances(records: Sequence[Record], translate: Translate = untr
     if high_shares:
         sentences.append(
             translate(
-                "Other processes used up to {most:.0%} of the cores during {busy} of {all} runs; the times and rates "
+                "Other processes used up to {most} of the cores during {busy} of {all} runs; the times and rates "
                 "of these runs are not reliable.",
-                most=min(max(high_shares), 1.0),
+                most=units.format_share(min(max(high_shares), 1.0)),
                 busy=len(high_shares),
                 all=len(records),
             )
@@ -204,7 +205,7 @@ def describe_tuning(record: Record, label: str, translate: Translate = untransla
             "{name}: expected best validation score after 1 to {trials} trials: {curve}",
             name=label,
             trials=len(trials),
-            curve=" ".join(f"{score:.3f}" for score in best_scores),
+            curve=" ".join(f"{100 * score:.1f}" for score in best_scores),
         )
     ]
     failed = [trial.status for trial in trials if trial.score is None]

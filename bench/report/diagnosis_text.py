@@ -6,6 +6,10 @@ from bench import units
 from bench.analysis.diagnosis import Finding
 from bench.i18n import Translate, untranslated
 
+SCORES = ("em", "f1", "score")
+SHARES = ("share", "fall")
+"""Facts of findings that are scores and shares from 0 to 1."""
+
 
 def finding_sentence(finding: Finding, translate: Translate = untranslated) -> str:
     """Return the sentence of one finding.
@@ -15,6 +19,8 @@ def finding_sentence(finding: Finding, translate: Translate = untranslated) -> s
         translate: Translates a sentence and fills in its values.
     """
     facts: dict[str, object] = {**finding.facts, "names": ", ".join(finding.methods)}
+    facts |= {name: units.format_score(float(facts[name])) for name in SCORES if name in facts}
+    facts |= {name: units.format_share(float(facts[name])) for name in SHARES if name in facts}
     match finding.kind:
         case "one seed":
             return translate(
@@ -36,33 +42,33 @@ def finding_sentence(finding: Finding, translate: Translate = untranslated) -> s
             )
         case "busy machine":
             return translate(
-                "Busy machine: other processes used up to {share:.0%} of the cores, so times are not reliable.", **facts
+                "Busy machine: other processes used up to {share} of the cores, so times are not reliable.", **facts
             )
         case "answers cut":
             return translate(
-                "Answers are cut: {share:.0%} of those of {names} reached the token limit. Raise it with "
+                "Answers are cut: {share} of those of {names} reached the token limit. Raise it with "
                 "--budget standard,new_tokens=N.",
                 **facts,
             )
         case "answers repeat":
             return translate(
-                "Answers repeat: {share:.0%} of those of {names} repeat a short phrase up to the token limit.", **facts
+                "Answers repeat: {share} of those of {names} repeat a short phrase up to the token limit.", **facts
             )
         case "strict metric":
             return translate(
-                "Strict metric: {names} scores {em:.3f} em but {f1:.3f} f1, so many answers are nearly right. Set "
+                "Strict metric: {names} scores {em} em but {f1} f1, so many answers are nearly right. Set "
                 "metric: f1 on the task card if such answers count.",
                 **facts,
             )
         case "lenient metric":
             return translate(
-                "Lenient metric: the same answer to every question ({names}) scores {score:.3f} {metric}, so a high "
+                "Lenient metric: the same answer to every question ({names}) scores {score} {metric}, so a high "
                 "score does not mean that answers are right. Read some in bench report.",
                 **facts,
             )
         case "still learning":
             return translate(
-                "Budget too short: the validation loss of {names} still fell by {fall:.0%} over the second half of "
+                "Budget too short: the validation loss of {names} still fell by {fall} over the second half of "
                 "training. Train longer, e.g. --budget standard,epochs=6.",
                 **facts,
             )

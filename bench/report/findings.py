@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bench import units
 from bench.analysis.comparison import Comparison, Contrast
-from bench.analysis.significance import EQUIVALENCE_MARGIN, Verdict
+from bench.analysis.significance import EQUIVALENCE_MARGIN, Interval, Verdict
 from bench.i18n import Translate, untranslated
 
 FLOOR_SCORE = 0.05
@@ -27,28 +27,31 @@ def comparison_sentences(comparison: Comparison, translate: Translate = untransl
     if comparison.results[0].interval.mean < FLOOR_SCORE:
         return [
             translate(
-                "All methods score below {floor:.0%}, so nothing can be said about their order.", floor=FLOOR_SCORE
+                "All methods score below {floor}, so nothing can be said about their order.",
+                floor=units.format_share(FLOOR_SCORE),
             )
         ]
-    facts = vars(leader.interval) | {"name": leader.name, "metric": comparison.metric, "seeds": len(leader.seeds)}
+    facts = _interval_texts(leader.interval) | {
+        "name": leader.name,
+        "metric": comparison.metric,
+        "seeds": len(leader.seeds),
+    }
     if len(leader.seeds) > 1:
         first = translate(
-            "{name} leads with {mean:.3f} {metric}, 95 % interval {low:.3f} to {high:.3f} ({seeds} seeds).",
+            "{name} leads with {mean} {metric}, 95 % interval {low} to {high} ({seeds} seeds).",
             **facts,
         )
     elif leader.known.variance:
         first = translate(
-            "{name} leads with {mean:.3f} {metric}, 95 % interval {low:.3f} to {high:.3f} (one seed: the variation "
+            "{name} leads with {mean} {metric}, 95 % interval {low} to {high} (one seed: the variation "
             "between seeds is assumed, not measured).",
             **facts,
         )
     else:
-        first = translate("{name} leads with {mean:.3f} {metric}, 95 % interval {low:.3f} to {high:.3f}.", **facts)
+        first = translate("{name} leads with {mean} {metric}, 95 % interval {low} to {high}.", **facts)
     if control is not None and control.interval.mean > leader.interval.mean:
-        higher = {"name": control.name, "mean": control.interval.mean, "metric": comparison.metric}
-        control_first = translate(
-            "The control {name} scores highest: {mean:.3f} {metric}. Of the other methods:", **higher
-        )
+        higher = {"name": control.name, "mean": units.format_score(control.interval.mean), "metric": comparison.metric}
+        control_first = translate("The control {name} scores highest: {mean} {metric}. Of the other methods:", **higher)
         first = f"{control_first} {first}"
     labels = {result.key: result.name for result in comparison.results}
     sentences = [first, *_verdict_sentences(comparison.against_leader, labels, leader.name, translate)]
@@ -56,7 +59,7 @@ def comparison_sentences(comparison: Comparison, translate: Translate = untransl
         return sentences
     if comparison.can_rank:
         best_control = translate(
-            "The best control is {name} with {mean:.3f}.", name=control.name, mean=control.interval.mean
+            "The best control is {name} with {mean}.", name=control.name, mean=units.format_score(control.interval.mean)
         )
     else:
         best_control = translate(
@@ -64,6 +67,10 @@ def comparison_sentences(comparison: Comparison, translate: Translate = untransl
         )
     against_control = _verdict_sentences(comparison.against_control, labels, control.name, translate)
     return [*sentences, best_control, *against_control]
+
+
+def _interval_texts(interval: Interval) -> dict[str, object]:
+    return {name: units.format_score(value) for name, value in vars(interval).items()}
 
 
 def _verdict_sentences(

@@ -45,6 +45,7 @@ class TaskOutline:
         metric: Main metric.
         recommended: Label of the recommended method; None if no method completed the task.
         answer: Kind of advice, see `bench.analysis.advice.Advice.answer`.
+        preliminary: True if the recommendation rests on one seed.
         leader: Label of the leader; None without one.
         score: Mean and interval of the leader.
         control: Label of the best control; None without one.
@@ -62,6 +63,7 @@ class TaskOutline:
     metric: str
     recommended: str | None
     answer: str
+    preliminary: bool
     leader: str | None
     score: Interval | None
     control: str | None
@@ -109,6 +111,7 @@ def outline_task(task_results: TaskResults, advice: Advice) -> TaskOutline:
         metric=task_results.metric,
         recommended=advice.recommended,
         answer=advice.answer,
+        preliminary=advice.recommended is not None and advice.answer != "inconclusive" and advice.one_seed,
         leader=leader.name if leader else None,
         score=leader.interval if leader else None,
         control=control.name if control else None,

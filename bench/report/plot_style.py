@@ -20,7 +20,7 @@ from matplotlib import font_manager, pyplot
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import Formatter, FuncFormatter
+from matplotlib.ticker import Formatter, FuncFormatter, PercentFormatter
 
 from bench import units
 from bench.analysis.comparison import MethodResult
@@ -55,6 +55,11 @@ class Plot:
     name: str
     draw: DrawPlot
     caption: Callable[[Translate], str]
+
+
+def per_cent() -> Formatter:
+    """Return the format of an axis of scores from 0 to 1: `80 %`."""
+    return PercentFormatter(1.0, symbol=" %")
 
 
 @contextmanager

@@ -262,8 +262,8 @@ def test_balance_warning_has_shares_majority_and_distance(
     plant = both(change("test", 1, target="warm"), change("test", 3, target="warm"))
     balance = warning(check_planted(tmp_path, make_task, tiny.folder, plant, closed=True), "balance")
     assert balance is not None and balance.count == 2
-    assert "83.3%" in balance.message and "33.3%" in balance.message
-    assert balance.examples[0] == '"warm": train 50.0%, validation 50.0%, test 83.3%'
+    assert "83.3 %" in balance.message and "33.3 %" in balance.message
+    assert balance.examples[0] == '"warm": train 50.0 %, validation 50.0 %, test 83.3 %'
 
 
 def test_balance_warning_shows_every_label(make_task: MakeTask, tiny: Checkpoint, tmp_path: Path) -> None:
@@ -277,7 +277,7 @@ def test_balance_warning_shows_every_label(make_task: MakeTask, tiny: Checkpoint
 def test_answer_in_input_warning_counts_whole_words(make_task: MakeTask, tiny: Checkpoint, tmp_path: Path) -> None:
     plant = both(change("test", 0, input="Is ice warm or not?"), change("test", 2, input="Lukewarm water?"))
     copied = warning(check_planted(tmp_path, make_task, tiny.folder, plant, closed=True), "answer-in-input")
-    assert copied is not None and copied.count == 1 and "5.6%" in copied.message
+    assert copied is not None and copied.count == 1 and "5.6 %" in copied.message
 
 
 def test_small_test_warning_absent_from_500_rows(make_task: MakeTask, tiny: Checkpoint, tmp_path: Path) -> None:

@@ -98,13 +98,13 @@ def test_advice_all_scores_zero_recommends_nothing(make_run: MakeRun) -> None:
     records = [make_run("lora", 0.0), make_run("full", 0.0), make_run("NEAREST", 0.0)]
     assert_told(
         records,
-        "Nothing works yet: the highest score is 0.000 em",
+        "Nothing works yet: the highest score is 0.0 % em",
         "The records show no reason.",
         korean="아직 쓸 만한 방법이 없습니다",
     )
     (results,) = task_results.group_by_task(records)
     floor = findings.comparison_sentences(results.comparison)
-    assert floor == ["All methods score below 5%, so nothing can be said about their order."]
+    assert floor == ["All methods score below 5 %, so nothing can be said about their order."]
 
 
 @pytest.mark.parametrize("score", [0.05, 0.3])
@@ -187,12 +187,12 @@ def test_advice_control_beside_method_still_learning_is_inconclusive(make_run: M
 
 def test_advice_cut_answers_are_a_reason(make_run: MakeRun) -> None:
     records = [make_run("lora", 0.1, cut=300), make_run("NEAREST", 0.05)]
-    assert_told(records, "Nothing works yet", "Answers are cut: 75% of those of lora", korean="아직 쓸 만한")
+    assert_told(records, "Nothing works yet", "Answers are cut: 75 % of those of lora", korean="아직 쓸 만한")
 
 
 def test_advice_repeating_answers_are_a_reason(make_run: MakeRun) -> None:
     records = [make_run("lora", 0.1, cut=300, repeating=200), make_run("NEAREST", 0.05)]
-    assert_told(records, "Nothing works yet", "Answers repeat: 50% of those of lora", korean="아직 쓸 만한")
+    assert_told(records, "Nothing works yet", "Answers repeat: 50 % of those of lora", korean="아직 쓸 만한")
 
 
 def test_advice_methods_agreeing_on_other_answers_question_the_labels(make_run: MakeRun) -> None:
@@ -206,7 +206,9 @@ def test_advice_methods_agreeing_on_other_answers_question_the_labels(make_run: 
 
 def test_advice_f1_far_above_em_calls_metric_strict(make_run: MakeRun) -> None:
     records = [make_run("lora", 0.1, f1=0.7), make_run("NEAREST", 0.05)]
-    assert_told(records, "Nothing works yet", "Strict metric: lora scores 0.100 em but 0.730 f1", korean="아직 쓸 만한")
+    assert_told(
+        records, "Nothing works yet", "Strict metric: lora scores 10.0 % em but 73.0 % f1", korean="아직 쓸 만한"
+    )
 
 
 def test_advice_constant_answer_with_high_f1_calls_metric_lenient(make_run: MakeRun) -> None:
@@ -215,7 +217,7 @@ def test_advice_constant_answer_with_high_f1_calls_metric_lenient(make_run: Make
     answers = [sample.model_copy(update={"raw": "same", "answer": "same"}) for sample in constant.samples]
     constant = constant.model_copy(update={"samples": Samples.from_list(answers)})
     records = [*seeds(make_run, "lora", 0.8, f1=0.6, **f1), constant]
-    lenient = "Lenient metric: the same answer to every question (MAJORITY) scores 0.500 f1"
+    lenient = "Lenient metric: the same answer to every question (MAJORITY) scores 50.0 % f1"
     assert_told(records, "Use lora.", lenient, korean="추천 방법: lora.")
     assert "Lenient" not in "\n".join(
         tell(*seeds(make_run, "lora", 0.8, **f1), make_run("MAJORITY", 0.0, f1=0.5, **f1))
@@ -234,7 +236,7 @@ def test_advice_controls_alone_are_inconclusive(make_run: MakeRun) -> None:
 
 def test_advice_busy_machine_is_told(make_run: MakeRun) -> None:
     records = [make_run("lora", 0.8, background=4.0), make_run("NEAREST", 0.2)]
-    assert_told(records, "Use lora.", "Busy machine: other processes used up to 50%", korean="추천 방법: lora.")
+    assert_told(records, "Use lora.", "Busy machine: other processes used up to 50 %", korean="추천 방법: lora.")
 
 
 def test_advice_two_machines_compare_no_costs(make_run: MakeRun) -> None:

@@ -90,7 +90,7 @@ def test_page_shows_answers_without_an_end(make_record: MakeRecord, tmp_path: Pa
         text = (tmp_path / name).read_text("utf-8")
         assert ("3 of 4 generated answers reached the token limit" in text) is is_shown
         assert ("repeating" in text) is is_shown
-        assert ("0.750" in text and "0.250" in text) is is_shown
+        assert ("75.0 %" in text and "25.0 %" in text) is is_shown
 
 
 def test_page_shows_memory_of_gpu_and_host_apart(make_record: MakeRecord, tmp_path: Path) -> None:
@@ -290,9 +290,9 @@ def test_page_in_browser_sorts_filters_and_shows_tips(page: Any) -> None:
     page.get_by_role("button", name="method").click()
     assert column(page, 1) == ["few-shot", "full", "lora", "nearest °", "prefix", "qlora"]
     page.get_by_role("button", name="em", exact=False).first.click()
-    assert column(page, 2)[:4] == ["0.800", "0.700", "0.400", "0.200"]
+    assert column(page, 2)[:4] == ["80.0 %", "70.0 %", "40.0 %", "20.0 %"]
     page.get_by_role("button", name="em", exact=False).first.click()
-    assert column(page, 2)[:4] == ["0.200", "0.400", "0.700", "0.800"]
+    assert column(page, 2)[:4] == ["20.0 %", "40.0 %", "70.0 %", "80.0 %"]
     page.get_by_role("searchbox").fill("lora")
     assert set(column(page, 1)) == {"lora", "qlora"}
     page.get_by_label("failed runs").uncheck()
@@ -301,7 +301,7 @@ def test_page_in_browser_sorts_filters_and_shows_tips(page: Any) -> None:
     page.get_by_label("controls").uncheck()
     assert set(column(page, 1)) == {"lora", "full", "few-shot"}
     page.locator(".plots .mark use").first.hover()
-    assert "em 0." in page.locator("#tip").inner_text()
+    assert ": em " in page.locator("#tip").inner_text()
     page.get_by_role("link", name="full").click()
     assert page.locator("details[open]").count() == 1
     assert (page.complaints, len(page.requests)) == ([], 1)

@@ -160,8 +160,8 @@ def test_wide_table_has_all_metrics_and_costs(make_record: MakeRecord) -> None:
     scores = {"em": 0.5, "f1": 0.25, "parsed": 1.0, "format": 0.75}
     record = make_record("lora", scores=scores, forgetting=forgetting(2.0, 2.5))
     narrow, wide = render([record]), render([record], width=160, wide=True)
-    assert "0.250" not in narrow
-    assert {"0.250", "1.000", "0.750", "+0.50"} <= set(cells_of("lora", wide))
+    assert "25.0" not in narrow
+    assert {"25.0", "100.0", "75.0", "+0.50"} <= set(cells_of("lora", wide))
     assert {"params", "tok/s", "p95"} <= set(wide.split())
 
 
@@ -186,7 +186,7 @@ def test_print_whole_table_is_not_cut_at_the_width_of_the_terminal(
     PlainConsole().print_whole(terminal_table.render_table(results, wide=True))
     text = capsys.readouterr().out
     assert "…" not in text
-    assert text.count("0.500") == 20
+    assert text.count("50.0 %") == 20
 
 
 @pytest.mark.parametrize(
