@@ -19,8 +19,8 @@ def finding_sentence(finding: Finding, translate: Translate = untranslated) -> s
         translate: Translates a sentence and fills in its values.
     """
     facts: dict[str, object] = {**finding.facts, "names": ", ".join(finding.methods)}
-    facts |= {name: units.format_score(float(facts[name])) for name in SCORES if name in facts}
-    facts |= {name: units.format_share(float(facts[name])) for name in SHARES if name in facts}
+    facts |= {name: units.format_score(float(finding.facts[name])) for name in SCORES if name in finding.facts}
+    facts |= {name: units.format_share(float(finding.facts[name])) for name in SHARES if name in finding.facts}
     match finding.kind:
         case "one seed":
             return translate(

@@ -41,7 +41,7 @@ POLL_S = 0.05
 class Rehearsal(FrozenModel):
     """Seconds and amounts of the parts of a run, measured on a few rows."""
 
-    version: Literal[1] = 1
+    version: Literal[2] = 2
     is_supported: bool = Field(True, description="false: the method does not support this task or model")
     import_s: NonNegativeFloat = Field(description="seconds of the imports")
     load_s: NonNegativeFloat = Field(description="seconds of loading the model")

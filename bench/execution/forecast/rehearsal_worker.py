@@ -7,7 +7,7 @@ import math
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from bench.execution import phases
 from bench.execution.budget import BudgetTracker
@@ -21,6 +21,7 @@ from bench.modeling.loaded_model import LoadedModel
 from bench.modeling.seed import seed_all
 from bench.records import BudgetLimits, Phase
 
+T = TypeVar("T")
 STEPS = 4
 TRAIN_ROWS = 64
 VALIDATION_ROWS = 8
@@ -31,20 +32,23 @@ OPERATIONS_PER_TOKEN = 6
 GENERAL_TEXT_TOKENS = 512
 """Tokens of general text that are read; the whole text takes in proportion."""
 MAX_QUERIES = 32
-MAX_QUERY_SECONDS = 4.0
-"""Seconds that all queries of the batch would take one by one, at most, but at least two queries are asked."""
+FEWER_QUERIES = 16
+FAST_QUERY_S = 0.5
+"""Seconds of one query up to which a batch of `MAX_QUERIES` is timed, and of `FEWER_QUERIES` otherwise."""
+SLOW_QUERY_S = 15.0
+"""Seconds of one query from which only two are timed together."""
 MAX_VALIDATION_QUESTIONS = 100
 MAX_QUESTIONS_PER_DRAW = 50
 """Validation questions that prompting asks of one prompt, and of each of several."""
 
 
 class Fit(NamedTuple):
-    """Seconds of fitting, as a rehearsal takes them apart."""
+    """Seconds of fitting, as a rehearsal takes them apart; `validation_s` are those of `VALIDATION_ROWS`."""
 
     setup_s: float
     token_s: float = 0.0
     example_s: float = 0.0
-    question_s: float = 0.0
+    validation_s: float = 0.0
     max_questions: int = 0
 
 
@@ -70,7 +74,8 @@ def _measure(state: RunState, loaded: LoadedRun) -> Rehearsal:
     job = state.job
     seed_all(job.spec.seed)
     few: Any = loaded.data
-    data = dataclasses.replace(few, train=few.train[:TRAIN_ROWS], validation=few.validation[:VALIDATION_ROWS])
+    validation = _typical(few.validation, [row.input for row in few.validation])[:VALIDATION_ROWS]
+    data = dataclasses.replace(few, train=few.train[:TRAIN_ROWS], validation=validation)
     general_text_s = _general_text_seconds(job, loaded)
     row_tokens = _mean_row_tokens(loaded, data)
     trains = type(loaded.method).trains_weights and loaded.lm is not None
@@ -87,8 +92,34 @@ def _measure(state: RunState, loaded: LoadedRun) -> Rehearsal:
         row_s=row_s,
         batch_rows=_batch_rows(loaded, data),
         serves_adapter=hasattr(getattr(loaded.lm, "model", None), "peft_config"),
-        **fit._asdict(),
+        setup_s=fit.setup_s,
+        token_s=fit.token_s,
+        example_s=fit.example_s,
+        question_s=_question_seconds(fit, len(validation), batch_s, row_s),
+        max_questions=fit.max_questions,
     )
+
+
+def _question_seconds(fit: Fit, rows: int, batch_s: float, row_s: float) -> float:
+    """Return the seconds of each validation question that the run asks.
+
+    The run asks more of them at once than the rehearsal, so they take as much less as other queries do in a batch.
+    """
+    if not fit.validation_s:
+        return 0.0
+    larger_batch = (batch_s + fit.max_questions * row_s) / max(batch_s + rows * row_s, 1e-9)
+    return fit.validation_s * larger_batch / fit.max_questions
+
+
+def _typical(rows: Sequence[T], texts: Sequence[str]) -> list[T]:
+    """Return the rows, those first whose texts are closest to the mean length.
+
+    A run sorts its questions by length, so that a batch has little padding. Rows of equal length have little, too, and
+    rows of the mean length take as long as others on average.
+    """
+    mean = sum(map(len, texts)) / max(len(texts), 1)
+    order = sorted(range(len(rows)), key=lambda index: abs(len(texts[index]) - mean))
+    return [rows[index] for index in order]
 
 
 def _unsupported(state: RunState, seconds: float) -> Rehearsal:
@@ -104,7 +135,11 @@ def _unsupported(state: RunState, seconds: float) -> Rehearsal:
         row_s=0.0,
         batch_rows=1,
         serves_adapter=False,
-        **Fit(0.0)._asdict(),
+        setup_s=0.0,
+        token_s=0.0,
+        example_s=0.0,
+        question_s=0.0,
+        max_questions=0,
     )
 
 
@@ -143,8 +178,8 @@ def _fit_without_steps(state: RunState, loaded: LoadedRun, data: Any) -> Fit:
     if budget.validation_s:
         has_draws = "draws" in (getattr(loaded.method, "fit_report_", None) or {})
         max_questions = MAX_QUESTIONS_PER_DRAW if has_draws else MAX_VALIDATION_QUESTIONS
-        question_s = budget.validation_s / max(len(data.validation), 1)
-        return Fit(max(fit_s - budget.validation_s, 0.0), question_s=question_s, max_questions=max_questions)
+        setup_s = max(fit_s - budget.validation_s, 0.0)
+        return Fit(setup_s, validation_s=budget.validation_s, max_questions=max_questions)
     return Fit(0.0, example_s=fit_s / max(len(data.train), 1))
 
 
@@ -196,7 +231,8 @@ def _limit_answers(loaded: LoadedRun, data: Any, *, trains: bool) -> None:
 
 def _time_queries(state: RunState, loaded: LoadedRun) -> tuple[float, float, float]:
     """Return the seconds of one query, of a batch beside its rows, and of a row of a batch."""
-    questions = [row.input for row in loaded.task.splits[state.job.spec.split]]
+    texts = [row.input for row in loaded.task.splits[state.job.spec.split]]
+    questions = _typical(texts, texts)
 
     def seconds(part: Sequence[str]) -> float:
         start = time.perf_counter()
@@ -205,7 +241,8 @@ def _time_queries(state: RunState, loaded: LoadedRun) -> tuple[float, float, flo
 
     first_s = seconds(questions[:1])
     query_s = seconds(questions[1:2]) if first_s < MAX_TIMING_SECONDS and len(questions) > 1 else first_s
-    count = min(MAX_QUERIES, len(questions), max(2, int(MAX_QUERY_SECONDS / max(query_s, 1e-6))))
+    most = MAX_QUERIES if query_s <= FAST_QUERY_S else FEWER_QUERIES if query_s < SLOW_QUERY_S else 2
+    count = min(most, len(questions))
     if count < 2:
         return query_s, 0.0, query_s
     fewer = max(count // 4, 1)  # more than one, because a batch goes on until its longest answer ends
