@@ -5,6 +5,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+from bench.i18n import Message
+
 
 class UserError(Exception):
     """Invalid input; the command line prints it and exits with `exit_code`, 2.
@@ -12,9 +14,10 @@ class UserError(Exception):
     Raise it before any slow work starts.
 
     Args:
-        message: The problem, e.g. `method 'lroa' not found`.
+        message: The problem, e.g. `method 'lroa' not found`; a `Message`, so that the command line can translate it.
         location: File, file and line, or option where the problem is; None if the message names it.
-        hint: Action that solves the problem, best something to type; None if there is no general one.
+        hint: Action that solves the problem, best something to type; None if there is no general one. A `Message`
+            unless it is only something to type.
     """
 
     exit_code = 2
@@ -40,7 +43,7 @@ class StorageError(UserError):
     exit_code = 1
 
 
-def did_you_mean(word: str, valid: Iterable[str]) -> str:
+def did_you_mean(word: str, valid: Iterable[str]) -> Message:
     """Return a hint with the closest valid word and all valid words.
 
     Args:
@@ -52,5 +55,7 @@ def did_you_mean(word: str, valid: Iterable[str]) -> str:
     """
     names = sorted(valid)
     closest = difflib.get_close_matches(word, names, n=1, cutoff=0.5)
-    question = f"did you mean '{closest[0]}'? " if closest else ""
-    return f"{question}Valid: {', '.join(names) or 'none'}"
+    valid_names = ", ".join(names) or Message("none")
+    if not closest:
+        return Message("Valid: {names}", names=valid_names)
+    return Message("did you mean '{name}'? Valid: {names}", name=closest[0], names=valid_names)

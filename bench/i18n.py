@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 from pathlib import Path
 
 from bench import units
-from bench.errors import UserError, did_you_mean
 
 LOCALE_FOLDER = Path(__file__).parent / "locale"
 CATALOG_PATH = "LC_MESSAGES/bench.po"
@@ -47,6 +46,26 @@ def _restore_message(template: str, fields: dict[str, object]) -> Message:
     return Message(template, **fields)
 
 
+def literal(text: str) -> Message:
+    """Return a whole text, e.g. the summary of a method, as a message; a message as it is."""
+    if isinstance(text, Message):
+        return text
+    template = escape_braces(text)
+    return Message(template)
+
+
+def escape_braces(text: str) -> str:
+    """Return the template of a text without fields."""
+    return text.replace("{", "{{").replace("}", "}}")
+
+
+def join_messages(separator: str, parts: Iterable[str]) -> Message:
+    """Join texts; each `Message` among them is translated by itself."""
+    fields = {f"part{number}": part for number, part in enumerate(parts)}
+    template = separator.join(f"{{{name}}}" for name in fields)
+    return Message(template, **fields)
+
+
 def localize(text: str, translate: Translate) -> str:
     """Translate a text if it is a `Message`; any other text stays as it is."""
     if not isinstance(text, Message):
@@ -68,18 +87,6 @@ def translator(language: str) -> Translate:
     return lambda text, /, **fields: translations.get(text, text).format(**fields)
 
 
-def require_language(language: str) -> str:
-    """Return the language of `--lang`, e.g. `ko` for `ko`, `KO` and `ko_KR.UTF-8`.
-
-    Raises:
-        UserError: There is no translation into the language.
-    """
-    code = _language_code(language)
-    if code not in languages():
-        raise UserError(f"--lang {language}: language not available", hint=did_you_mean(code, languages()))
-    return code
-
-
 def environment_language(variables: Mapping[str, str] = os.environ) -> str:
     """Return the language of the locale, as gettext does; English if it has no catalog.
 
@@ -88,13 +95,13 @@ def environment_language(variables: Mapping[str, str] = os.environ) -> str:
     """
     names = ("LC_ALL", "LC_MESSAGES", "LANG")
     locale = next((variables[name] for name in names if variables.get(name)), "C")
-    if _language_code(locale) in ("c", "posix"):
+    if language_code(locale) in ("c", "posix"):
         return "en"
     preferred = [*filter(None, variables.get("LANGUAGE", "").split(":")), locale]
-    return next((code for code in map(_language_code, preferred) if code in languages()), "en")
+    return next((code for code in map(language_code, preferred) if code in languages()), "en")
 
 
-def _language_code(locale: str) -> str:
+def language_code(locale: str) -> str:
     """Return the language of a locale, e.g. `ko` of `ko_KR.UTF-8`."""
     return re.split(r"[-_.@]", locale.strip(), maxsplit=1)[0].lower()
 

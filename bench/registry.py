@@ -21,6 +21,7 @@ import yaml
 import bench
 from bench import hub
 from bench.errors import UserError, did_you_mean
+from bench.i18n import Message, literal
 from bench.method import Method
 from bench.source import parse_source
 from bench.user_code import report_user_code
@@ -30,6 +31,7 @@ Kind = Literal["methods", "tasks", "models"]
 # With the import of yaml a listing takes about 25 ms more CPU time than a search for the two keys by regex would.
 YAML_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
+SHIPPED = Message("shipped")
 FORMER_METHODS = {
     "instruct": (
         "prompts of every method can be turns of a chat, and lora trains on them",
@@ -49,7 +51,7 @@ class RegistryEntry:
     target: str
     """Module or `module:Class` of a method; folder of a task or model."""
     summary: str
-    """One line for `bench list`; empty if there is none."""
+    """One line for `bench list`, a `Message` for what ships; empty if there is none."""
     warning: str | None = None
     """Reason it cannot be used."""
     is_family: bool = False
@@ -59,7 +61,7 @@ class RegistryEntry:
 
 
 @dataclass(frozen=True)
-class _Description:
+class Description:
     """The fields of a `RegistryEntry` that are read from its files."""
 
     summary: str = ""
@@ -261,28 +263,33 @@ def _shipped_entries(kind: Kind) -> list[RegistryEntry]:
         if kind == "methods":
             for file in sorted(root.glob("[!_]*.py")):
                 name, module = file.stem.replace("_", "-"), f"bench.methods.{file.stem}"
-                entries.append(RegistryEntry(name, "shipped", module, **vars(_describe_method(file))))
+                entries.append(_shipped_entry(name, module, describe_method(file)))
         else:
             required_file = "task.yaml" if kind == "tasks" else "config.json"
             for folder in sorted(file.parent for file in root.glob(f"*/{required_file}")):
-                entries.append(RegistryEntry(folder.name, "shipped", str(folder), **vars(_describe_folder(folder))))
+                entries.append(_shipped_entry(folder.name, str(folder), describe_folder(folder)))
     return entries
+
+
+def _shipped_entry(name: str, target: str, description: Description) -> RegistryEntry:
+    """Return the entry of what ships; its summary has translations."""
+    return RegistryEntry(name, SHIPPED, target, **vars(description) | {"summary": literal(description.summary)})
 
 
 def _installed_entries(kind: Kind) -> list[RegistryEntry]:
     """Return the entry points of the group `bench.<kind>` of installed packages."""
     entries = []
     for point in metadata.entry_points(group=f"bench.{kind}"):
-        origin = f"package {point.dist.name}" if point.dist else "a package"
+        origin = Message("package {name}", name=point.dist.name) if point.dist else Message("a package")
         file = _find_module_file(point.module)
         if file is None:
-            broken = _Description(warning=f"broken plugin: module {point.module} not found")
+            broken = Description(warning=Message("broken plugin: module {module} not found", module=point.module))
             entries.append(RegistryEntry(point.name, origin, point.value, **vars(broken)))
         elif kind == "methods":
-            entries.append(RegistryEntry(point.name, origin, point.value, **vars(_describe_method(file))))
+            entries.append(RegistryEntry(point.name, origin, point.value, **vars(describe_method(file))))
         else:
             folder = file.parent
-            entries.append(RegistryEntry(point.name, origin, str(folder), **vars(_describe_folder(folder))))
+            entries.append(RegistryEntry(point.name, origin, str(folder), **vars(describe_folder(folder))))
     return entries
 
 
@@ -302,11 +309,11 @@ def _find_module_file(module: str) -> Path | None:
     return Path(file) if file else None
 
 
-_parsed_methods: dict[Path, tuple[tuple[int, int], _Description]] = {}
+_parsed_methods: dict[Path, tuple[tuple[int, int], Description]] = {}
 _parsed_methods_lock = threading.Lock()
 
 
-def _describe_method(file: Path) -> _Description:
+def describe_method(file: Path) -> Description:
     """Describe a method from its source, parsed again only after the file has changed."""
     with _parsed_methods_lock:
         try:
@@ -315,21 +322,21 @@ def _describe_method(file: Path) -> _Description:
             if file not in _parsed_methods or _parsed_methods[file][0] != version:
                 _parsed_methods[file] = (version, _parse_method(file))
         except OSError as error:
-            return _Description(warning=f"cannot be read: {error}")
+            return Description(warning=Message("cannot be read: {problem}", problem=error))
         return _parsed_methods[file][1]
 
 
-def _parse_method(file: Path) -> _Description:
+def _parse_method(file: Path) -> Description:
     try:
         tree = parse_source(file.read_bytes())
     except (SyntaxError, ValueError) as error:
-        return _Description(warning=f"cannot be parsed: {error}")
+        return Description(warning=Message("cannot be parsed: {problem}", problem=error))
     is_family = any(isinstance(node, ast.FunctionDef) and node.name == "variant" for node in tree.body)
     summary = (ast.get_docstring(tree) or "").partition("\n")[0]
-    return _Description(summary, is_family=is_family)
+    return Description(summary, is_family=is_family)
 
 
-def _describe_folder(folder: Path) -> _Description:
+def describe_folder(folder: Path) -> Description:
     """Describe a task by its card, or a model by the first sentence of its README.
 
     The card is not validated, so that a task with an invalid card is listed as well.
@@ -340,20 +347,20 @@ def _describe_folder(folder: Path) -> _Description:
     if readme.is_file():
         paragraphs = readme.read_text("utf-8").split("\n\n")
         prose = [text for text in paragraphs if text and not text.startswith(("#", "---"))]
-        return _Description(" ".join(prose[0].split()).partition(". ")[0] if prose else "")
-    return _Description()
+        return Description(" ".join(prose[0].split()).partition(". ")[0] if prose else "")
+    return Description()
 
 
-def _describe_card(card: Path) -> _Description:
+def _describe_card(card: Path) -> Description:
     try:
         content = yaml.load(card.read_bytes(), YAML_LOADER)
     except yaml.YAMLError:
-        return _Description(warning="task.yaml is not valid UTF-8 YAML")
+        return Description(warning=Message("task.yaml is not valid UTF-8 YAML"))
     if not isinstance(content, dict):
-        return _Description(warning="task.yaml must hold keys and values")
+        return Description(warning=Message("task.yaml must hold keys and values"))
     dataset = content.get("data")
     hub_name = dataset.get("hub") if isinstance(dataset, dict) else None
-    return _Description(str(content.get("summary", "")), hub=None if hub_name is None else str(hub_name))
+    return Description(str(content.get("summary", "")), hub=None if hub_name is None else str(hub_name))
 
 
 def _import_registered(entry: RegistryEntry, kind: str, ref: str) -> type[Method]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from pydantic import PositiveFloat
 
+from bench.i18n import Message, literal
 from bench.method import LM, Budget, Diverged, TrainingData, Unsupported, param
 from bench.training.gradient import LABEL_LAYER_LR, REFERENCE_WIDTH, GradientMethod
 
@@ -22,9 +23,9 @@ if TYPE_CHECKING:
 
 SCALE_EXAMPLES = 16
 """Training examples whose hidden states decide the scale of the learning rate."""
-LR_BY_SCALE = (
-    f"peak learning rate of AdamW for hidden states of RMS 1 and width {REFERENCE_WIDTH}; others get "
-    f"lr / RMS * {REFERENCE_WIDTH} / width"
+LR_BY_SCALE = Message(
+    "peak learning rate of AdamW for hidden states of RMS 1 and width {width}; others get lr / RMS * {width} / width",
+    width=REFERENCE_WIDTH,
 )
 
 
@@ -39,7 +40,7 @@ class Head(GradientMethod):
     supports_ddp: ClassVar[bool] = False  # each question is encoded only once, so there is little work to divide
 
     lr: PositiveFloat = param(LABEL_LAYER_LR, help=LR_BY_SCALE, search=(1.4e-3, 4.2e-2), log=True)
-    pool: PoolSetting = param("auto", help=f"closed labels: {POOL_HELP}")
+    pool: PoolSetting = param("auto", help=Message("closed labels: {choice}", choice=literal(POOL_HELP)))
 
     def adapt(self, model: Any) -> Any:
         """Unfreeze the output layer for open answers.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import traceback
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
@@ -13,10 +14,11 @@ from bench.cli import advise, answer, bless, check, compare, export, models, new
 from bench.cli import list as list_
 from bench.cli.options import Language, localize, start_language, translator
 from bench.cli.terminal import check_arguments, safe_output
+from bench.cli.translation.typer_texts import TranslatedCommand, TranslatedGroup
 from bench.errors import UserError
-from bench.i18n import Message
 
 app = typer.Typer(
+    cls=TranslatedGroup,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     help="Compare ways of adapting a language model to a task under one budget on this machine.",
@@ -39,32 +41,34 @@ def _common_options(
     pass
 
 
-app.command("run")(run.command)
-app.command("try")(try_.command)
-app.command("list")(list_.command)
-app.command("validate")(validate.command)
-app.command("models")(models.command)
-app.command("report")(report.command)
-app.command("advise")(advise.command)
-app.command("compare")(compare.command)
-app.command("check")(check.command)
-app.command("bless")(bless.command)
-app.command("export")(export.command)
-app.command("answer")(answer.command)
-new_app = typer.Typer(no_args_is_help=True, help="Create a task from your data, or a method.")
-new_app.command("task")(new.task_command)
-new_app.command("method")(new.method_command)
+COMMANDS: dict[str, Callable[..., None]] = {
+    "run": run.command,
+    "try": try_.command,
+    "list": list_.command,
+    "validate": validate.command,
+    "models": models.command,
+    "report": report.command,
+    "advise": advise.command,
+    "compare": compare.command,
+    "check": check.command,
+    "bless": bless.command,
+    "export": export.command,
+    "answer": answer.command,
+}
+for name, command in COMMANDS.items():
+    app.command(name, cls=TranslatedCommand)(command)
+new_app = typer.Typer(cls=TranslatedGroup, no_args_is_help=True, help="Create a task from your data, or a method.")
+new_app.command("task", cls=TranslatedCommand)(new.task_command)
+new_app.command("method", cls=TranslatedCommand)(new.method_command)
 app.add_typer(new_app, name="new")
 
 
 def _describe_error(error: UserError) -> str:
-    """Write an error in the language of the command if there is a translation of its message."""
+    """Write an error in the language of the command; what has no translation stays English."""
     translate = translator()
-    if not isinstance(error.message, Message):
-        return f"error: {error}"
     lines = [translate("error: {problem}", problem=localize(error.message))]
     if error.location:
-        lines.append(translate("at: {location}", location=error.location))
+        lines.append(translate("at: {location}", location=localize(error.location)))
     if error.hint:
         lines.append(translate("hint: {action}", action=localize(error.hint)))
     return "\n".join(lines)
@@ -75,7 +79,7 @@ def main() -> None:
     with safe_output():
         try:
             check_arguments(sys.argv[1:])
-            start_language()
+            start_language(sys.argv[1:])
             try:
                 app()
             finally:

@@ -49,12 +49,13 @@ def command(
         if file and not file.parent.is_dir():
             raise UserError(f"{file}: folder {file.parent} not found", hint=f"mkdir -p {shlex.quote(str(file.parent))}")
     outcome = check_against_baseline(new, baseline, allow_missing_baseline, rounds)
-    for file, text in ((markdown, check_output.to_markdown(outcome)), (junit, check_output.to_junit(outcome))):
+    comment = check_output.to_markdown(outcome, translator())
+    for file, text in ((markdown, comment), (junit, check_output.to_junit(outcome))):
         if file:
             file.write_text(text, "utf-8")
     if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
         with Path(summary).open("a", encoding="utf-8") as summary_file:
-            summary_file.write(check_output.to_markdown(outcome))
+            summary_file.write(comment)
     print_outcome(outcome, format)
     sys.exit(outcome.exit_code)
 

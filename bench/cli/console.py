@@ -22,6 +22,19 @@ MAX_TABLE_COLUMNS = 1000
 """Width within which a table that is not to be cut is measured."""
 
 
+def _rstrip_end(self: Text, size: int) -> None:
+    """Remove white space at the end of a line beyond a width in terminal cells."""
+    excess = self.cell_len - size
+    spaces = len(self.plain) - len(self.plain.rstrip())
+    if excess > 0 and spaces:
+        self.right_crop(min(spaces, excess))
+
+
+# rich measures the line in characters. A line of Hangul then keeps the space at its end, so that the line is too wide
+# by one cell and loses its last word.
+Text.rstrip_end = _rstrip_end  # type: ignore[method-assign]
+
+
 class PlainConsole(Console):
     """Console that reads no markup in texts and escapes their control characters."""
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from bench.cli.options import Format, FormatOption, Language, translator
+from bench.cli.options import Format, FormatOption, Language, localize, translator
 from bench.cli.terminal import print_json
+from bench.i18n import Message
 
 
 def command(lang: Language = None, format: FormatOption = Format.table) -> None:
@@ -25,7 +26,8 @@ def command(lang: Language = None, format: FormatOption = Format.table) -> None:
         for name, entry in entries.items():
             table.add_row(
                 f"{name}:KIND" if entry.is_family else name,
-                translate("warning: {warning}", warning=entry.warning) if entry.warning else entry.summary,
-                entry.origin + (translate("; rows from the hub: {name}", name=entry.hub) if entry.hub else ""),
+                localize(Message("warning: {warning}", warning=entry.warning) if entry.warning else entry.summary),
+                localize(entry.origin)
+                + (translate("; rows from the hub: {name}", name=entry.hub) if entry.hub else ""),
             )
         PlainConsole().print(table, "")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, get_args
 
 import typer
 
-from bench.cli.options import Format, FormatOption, Language, translator
+from bench.cli.options import Format, FormatOption, Language, localize, translator
 from bench.cli.terminal import print_json
 from bench.errors import UserError, did_you_mean
 from bench.i18n import Translate
@@ -73,7 +73,7 @@ def _list_models(format: Format) -> None:
         return
     translate = translator()
     for entry in shipped.values():
-        print(f"{entry.name}  {entry.summary}")
+        print(f"{entry.name}  {localize(entry.summary)}")
     for name in cached:
         print(translate("{name}  (in the hub cache)", name=name))
     print(translate("A folder or a hub name works too. bench models MODEL shows properties and memory estimates."))

@@ -6,7 +6,7 @@ import errno
 import shlex
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
@@ -34,7 +34,7 @@ class Format(StrEnum):
 
 FormatOption = Annotated[Format, typer.Option("--format", help="Output format; json prints one document as last line.")]
 RecordPaths = Annotated[
-    list[Path] | None, typer.Argument(help="Record files or folders of records.", show_default="results")
+    list[Path] | None, typer.Argument(help="Record files or folders of records.", show_default="results/")
 ]
 RecordName = Annotated[str, typer.Argument(help="Record file, or the id of a record in results/.")]
 TaskPlace = Annotated[str | None, typer.Option("--task", help="Task of the run if it has moved, e.g. ./mytask.")]
@@ -48,8 +48,20 @@ Terms = Annotated[
 def choose_language(language: str | None) -> str | None:
     """Set the language of the command; it stays as it is if the option is not given."""
     if language is not None:
-        _chosen.language = i18n.require_language(language)
+        _chosen.language = require_language(language)
     return language
+
+
+def require_language(language: str) -> str:
+    """Return the language of `--lang`, e.g. `ko` for `ko`, `KO` and `ko_KR.UTF-8`.
+
+    Raises:
+        UserError: There is no translation into the language.
+    """
+    code = i18n.language_code(language)
+    if code not in i18n.languages():
+        raise UserError(f"--lang {language}: language not available", hint=did_you_mean(code, i18n.languages()))
+    return code
 
 
 Language = Annotated[
@@ -68,8 +80,18 @@ class _Chosen:
 _chosen = _Chosen()
 
 
-def start_language() -> None:
-    """Set the language of the locale, or English if the terminal cannot show that language."""
+def start_language(arguments: Sequence[str]) -> None:
+    """Set the language of `--lang`, or of the locale, for help and errors of other options.
+
+    It is English if the terminal cannot show the language of the locale. An invalid `--lang` is left to the option.
+    """
+    for index, argument in enumerate(arguments):
+        option, equals, value = argument.partition("=")
+        if option == "--lang":
+            code = i18n.language_code(value if equals else "".join(arguments[index + 1 : index + 2]))
+            if code in i18n.languages():
+                _chosen.language = code
+                return
     language = i18n.environment_language()
     sample = "".join(i18n.catalog(language).values()) if language != "en" else ""
     _chosen.language = language if _is_encodable(sample) else "en"

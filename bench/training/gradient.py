@@ -10,6 +10,7 @@ from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat
 
+from bench.i18n import Message
 from bench.method import LM, Budget, Method, TrainingData, Unsupported, param
 from bench.records import CurvePoint, Keep, KeptWeights, save_prompt
 from bench.training.optimizer import OptimizerName
@@ -23,9 +24,9 @@ REFERENCE_WIDTH = 256
 """Hidden size of the model for which learning rates that scale with the width are given."""
 LABEL_LAYER_LR = 1.4e-2
 """Peak learning rate of AdamW of a new layer over labels, for inputs of RMS 1 and width `REFERENCE_WIDTH`."""
-LR_BY_WIDTH = (
-    f"peak learning rate of AdamW at a width of {REFERENCE_WIDTH}; "
-    f"a model of another gets lr * {REFERENCE_WIDTH} / width"
+LR_BY_WIDTH = Message(
+    "peak learning rate of AdamW at a width of {width}; a model of another gets lr * {width} / width",
+    width=REFERENCE_WIDTH,
 )
 """Help text of `lr` for methods whose learning rate scales with the width."""
 

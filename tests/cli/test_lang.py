@@ -9,6 +9,8 @@ import pytest
 from conftest import Bench, MakeTask
 from support import run_commands
 
+from bench.cli import options
+
 KOREAN = {"LC_MESSAGES": "ko_KR.UTF-8", "PYTHONIOENCODING": "utf-8"}
 
 
@@ -67,6 +69,11 @@ def test_lang_unknown_language_exits_2(run_bench: Bench, language: str, hint: st
     option = ["--lang", language]
     completed = run_bench(*([*option, "list"] if is_first else ["list", *option]))
     assert (completed.returncode, hint in completed.stderr) == (2, True)
+
+
+@pytest.mark.parametrize("name", ["ko", "KO", "ko_KR", "ko-KR", "ko_KR.UTF-8"])
+def test_require_language_names_of_korean_are_equal(name: str) -> None:
+    assert options.require_language(name) == "ko"
 
 
 def test_korean_locale_in_a_terminal_without_hangul_is_english(run_bench: Bench) -> None:

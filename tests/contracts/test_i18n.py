@@ -14,7 +14,6 @@ from babel.messages.extract import extract_from_dir
 
 import bench
 from bench import i18n
-from bench.errors import UserError
 
 PACKAGE = Path(bench.__file__).parent
 KEYWORDS = {"translate": None, "Message": None}
@@ -77,11 +76,6 @@ def test_catalog_translations_keep_the_fields(language: str) -> None:
     assert not {text: translation for text, translation in catalog.items() if fields(text) != fields(translation)}
 
 
-def test_require_language_unknown_language_raises() -> None:
-    with pytest.raises(UserError, match="--lang xx"):
-        i18n.require_language("xx")
-
-
 @pytest.mark.parametrize(
     ("variables", "language"),
     [
@@ -100,11 +94,6 @@ def test_require_language_unknown_language_raises() -> None:
 )
 def test_environment_language_follows_the_locale(variables: dict[str, str], language: str) -> None:
     assert i18n.environment_language(variables) == language
-
-
-@pytest.mark.parametrize("name", ["ko", "KO", "ko_KR", "ko-KR", "ko_KR.UTF-8"])
-def test_require_language_names_of_korean_are_equal(name: str) -> None:
-    assert i18n.require_language(name) == "ko"
 
 
 def test_message_is_english_text_and_translates_later() -> None:

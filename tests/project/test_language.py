@@ -76,7 +76,7 @@ def tracked(*patterns: str) -> list[Path]:
 CODE = tracked("bench/**/*.py", "bench/*.py", "methods/*.py", "bench/**/*.html", "bench/**/*.md", "bench/**/*.txt")
 DOCUMENTS = tracked(
     "docs/*.md", "docs/**/*.md", "README.md", "README.ko.md", "CONTRIBUTING.md", "CHANGELOG.md", "tasks/*/README.md",
-    "results/README.md", "reports/README.md", "models/*/README.md", "bench/**/*.po",
+    "results/README.md", "reports/README.md", "models/*/README.md",
 )  # fmt: skip
 PYTHON = [file for file in CODE if file.suffix == ".py"]
 

@@ -17,7 +17,7 @@ from bench.analysis.regression.gates import BASELINE_GATE, NON_SCORE_GATES, Gate
 from bench.analysis.regression.pairing import pair_records
 from bench.analysis.regression.score_drop import COMMON_SHIFT
 from bench.errors import UserError
-from bench.i18n import Message
+from bench.i18n import Message, join_messages
 from bench.records import Record, find_record_files
 
 VERDICT_ORDER = ("worse", "missing", "incomparable", "unsure", "better", "new", "shown", "same")
@@ -67,7 +67,8 @@ class CheckOutcome:
         if self.exit_code == EXIT_WORSE:
             return Message("Regressions: {names}.{sensitivity}", names=self._names("worse"), sensitivity=sensitivity)
         if self.exit_code == EXIT_CANNOT_TELL:
-            names = self._names(*UNDECIDED_VERDICTS) or Message("no scores were compared")
+            undecided = self.with_verdict(*UNDECIDED_VERDICTS)
+            names = self._names(*UNDECIDED_VERDICTS) if undecided else Message("no scores were compared")
             return Message("Cannot tell: {names}.{sensitivity}", names=names, sensitivity=sensitivity)
         if self._is_missing_baseline_allowed:
             return Message("No baseline yet.")
@@ -87,8 +88,8 @@ class CheckOutcome:
     def _is_missing_baseline_allowed(self) -> bool:
         return any(finding.gate == BASELINE_GATE for finding in self.with_verdict("same"))
 
-    def _names(self, *verdicts: str) -> str:
-        return ", ".join(dict.fromkeys(finding.name for finding in self.with_verdict(*verdicts)))
+    def _names(self, *verdicts: str) -> Message:
+        return join_messages(", ", dict.fromkeys(finding.name for finding in self.with_verdict(*verdicts)))
 
 
 def check_against_baseline(
@@ -116,11 +117,11 @@ def check_against_baseline(
     if new != baseline_reference:
         _require_other_files(Path(new), Path(baseline_reference))
     if Path(new).is_dir() and not baseline.has_records(new):
-        return _outcome_without_records(new, "no records found", "missing")
+        return _outcome_without_records(new, Message("no records found"), "missing")
     new_records = baseline.load_baseline(new)
     if not baseline.has_records(baseline_reference):
         command = shlex.join(["bench", "bless", new, "--into", baseline_reference, "--reason"])
-        details = f"no baseline yet; to make it: {command} …"
+        details = Message("no baseline yet; to make it: {command} …", command=command)
         return _outcome_without_records(baseline_reference, details, "same" if allow_missing_baseline else "missing")
     old_records = baseline.load_baseline(baseline_reference)
     return judge_records(old_records, new_records, policy, speed.compare_speed(rounds, policy) if rounds else ())

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, SkipValidation
 
 from bench import units
 from bench.analysis.regression.pairing import RecordPair
+from bench.i18n import Message, join_messages
 from bench.records import Record
 from bench.records.comparability import MACHINE_FIELDS
 
@@ -51,12 +52,13 @@ class Policy(BaseModel):
 class GateFinding(BaseModel):
     """Result of one gate for one pair of runs, or for all methods of a task."""
 
-    name: str
-    """Task, model and method; or task and model if it is about all methods."""
+    name: SkipValidation[str]
+    """Task, model and method; or a `Message` with task and model if it is about all methods."""
     gate: str
     """Name of the gate; the name of the metric for scores."""
     verdict: GateVerdict
-    details: str
+    details: SkipValidation[str]
+    """A `Message`, except for the values of single fields; pydantic would validate it into a plain text."""
     change: float = 0.0
     """New score minus old score; 0 if the gate compares no score."""
     within_tolerance: bool = False
@@ -82,13 +84,15 @@ def check_gates(pairs: Sequence[RecordPair], policy: Policy) -> list[GateFinding
 def _check_run(pair: RecordPair) -> Iterator[GateFinding]:
     """Check that the runs exist and are comparable, then the status of each seed."""
     if not pair.new:
-        yield GateFinding(name=pair.name, gate="run", verdict="missing", details="in the baseline, but no new record")
+        details = Message("in the baseline, but no new record")
+        yield GateFinding(name=pair.name, gate="run", verdict="missing", details=details)
     elif not pair.old:
         statuses = ", ".join(sorted({record.status for record in pair.new}))
-        yield GateFinding(name=pair.name, gate="run", verdict="new", details=f"not in the baseline: {statuses}")
+        details = Message("not in the baseline: {statuses}", statuses=statuses)
+        yield GateFinding(name=pair.name, gate="run", verdict="new", details=details)
     elif pair.differences:
-        details = "; ".join(
-            f"{name}: {_format_value(old)} → {_format_value(new)}" for name, (old, new) in pair.differences.items()
+        details = join_messages(
+            "; ", [_describe_change(name, old, new) for name, (old, new) in pair.differences.items()]
         )
         yield GateFinding(name=pair.name, gate="run", verdict="incomparable", details=details)
     else:
@@ -96,7 +100,7 @@ def _check_run(pair: RecordPair) -> Iterator[GateFinding]:
         for old_record in pair.old:
             yield _check_status(pair, old_record, new_by_seed.pop(old_record.spec.seed, None))
         for seed, record in new_by_seed.items():
-            details = f"seed {seed} not in the baseline: {record.status}"
+            details = Message("seed {seed} not in the baseline: {status}", seed=seed, status=record.status)
             yield GateFinding(name=pair.name, gate="run", verdict="new", details=details)
 
 
@@ -107,18 +111,18 @@ def _check_status(pair: RecordPair, old: Record, new: Record | None) -> GateFind
     """
     seed = old.spec.seed
     if new is None:
-        return GateFinding(
-            name=pair.name, gate="run", verdict="missing", details=f"seed {seed} in the baseline, but no new record"
-        )
+        details = Message("seed {seed} in the baseline, but no new record", seed=seed)
+        return GateFinding(name=pair.name, gate="run", verdict="missing", details=details)
     if old.status == new.status:
-        return GateFinding(name=pair.name, gate="status", verdict="same", details=f"seed {seed}: {new.status}")
+        details = Message("seed {seed}: {details}", seed=seed, details=new.status)
+        return GateFinding(name=pair.name, gate="status", verdict="same", details=details)
     verdict: GateVerdict = "shown"
     if new.status == "ok":
         verdict = "better"
     elif old.status == "ok" or new.status in ("error", "timeout"):
         verdict = "worse"
     message = f": {new.error.message}" if new.error else ""
-    details = f"seed {seed}: {old.status} → {new.status}{message}"
+    details = Message("seed {seed}: {details}", seed=seed, details=f"{old.status} → {new.status}{message}")
     return GateFinding(name=pair.name, gate="status", verdict=verdict, details=details)
 
 
@@ -136,8 +140,9 @@ def _check_counts(pair: RecordPair) -> Iterator[GateFinding]:
         for name in COUNT_FIELDS:
             old_count, new_count = _cost_field(old, name), _cost_field(new, name)
             if old_count != new_count and not (has_time_limit and name.startswith("budget_usage.")):
-                changes[name] = f"{name}: {_format_value(old_count)} → {_format_value(new_count)}"
-    details = "; ".join(changes.values()) or "parameters, steps, examples and tokens are unchanged"
+                changes[name] = _describe_change(name, old_count, new_count)
+    unchanged = Message("parameters, steps, examples and tokens are unchanged")
+    details = join_messages("; ", changes.values()) if changes else unchanged
     yield GateFinding(name=pair.name, gate="counts", verdict="worse" if changes else "same", details=details)
 
 
@@ -150,8 +155,8 @@ def _check_artifact(pair: RecordPair, policy: Policy) -> Iterator[GateFinding]:
     if not sizes:
         return
     if any(new_size is None for _, new_size in sizes):
-        details = "the baseline has a size, the new record has none"
-        yield GateFinding(name=pair.name, gate="artifact", verdict="worse", details=details)
+        lacking = Message("the baseline has a size, the new record has none")
+        yield GateFinding(name=pair.name, gate="artifact", verdict="worse", details=lacking)
         return
     old_size, new_size = max(sizes, key=lambda size: (size[1] or 0) / size[0])
     growth = (new_size or 0) / old_size - 1
@@ -179,7 +184,7 @@ def _check_memory(pair: RecordPair, policy: Policy) -> Iterator[GateFinding]:
     verdict: GateVerdict = "same"
     if growths:
         verdict = "worse" if on_cuda else "shown"
-    details = "; ".join(growths) or "peaks are unchanged"
+    details = "; ".join(growths) or Message("peaks are unchanged")
     yield GateFinding(name=pair.name, gate="memory", verdict=verdict, details=details)
 
 
@@ -204,7 +209,9 @@ def _show_curve(pair: RecordPair) -> Iterator[GateFinding]:
         for old_point, new_point in zip(old.curve, new.curve, strict=False):
             old_losses = (old_point.train_loss, old_point.validation_loss)
             if old_losses != (new_point.train_loss, new_point.validation_loss):
-                details = f"seed {old.spec.seed}: losses differ from step {new_point.step} on"
+                details = Message(
+                    "seed {seed}: losses differ from step {step} on", seed=old.spec.seed, step=new_point.step
+                )
                 yield GateFinding(name=pair.name, gate="curve", verdict="shown", details=details)
                 return
 
@@ -236,7 +243,13 @@ def _machine(record: Record) -> list[object]:
     return [getattr(record.env, name) for name in MACHINE_FIELDS] if record.env else []
 
 
+def _describe_change(name: str, old: object, new: object) -> Message:
+    return Message("{name}: {old} → {new}", name=name, old=_format_value(old), new=_format_value(new))
+
+
 def _format_value(value: object) -> str:
     """Return a value as text for a finding; a SHA-256 digest is shortened."""
-    text = "none" if value is None else str(value)
+    if value is None:
+        return Message("none")
+    text = str(value)
     return f"{text[:8]}…" if len(text) == 64 else text

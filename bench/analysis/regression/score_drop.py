@@ -17,6 +17,7 @@ from bench.analysis.regression.gates import GateFinding, GateVerdict, Policy
 from bench.analysis.regression.pairing import RecordPair
 from bench.analysis.seed_variance import NO_PRIOR, Scores, SeedVariancePrior
 from bench.analysis.significance import VarianceComponents
+from bench.i18n import Message
 from bench.records import Record
 
 MIN_SEEDS = 3
@@ -101,9 +102,11 @@ class ScoreDrop:
         elif p_better < level and change >= self.max_score_drop:
             verdict = "better"
         smallest_drop = self.detectable_drop(level / n_tests)
-        details = (
-            f"{format_change(self.differences)}, p = {p_worse:.2g}; "
-            f"a drop of about {100 * smallest_drop:.1f} points is detected with 80 % power"
+        details = Message(
+            "{change}, p = {p:.2g}; a drop of about {points:.1f} points is detected with 80 % power",
+            change=format_change(self.differences),
+            p=p_worse,
+            points=100 * smallest_drop,
         )
         return GateFinding(
             name=self.name, gate=self.gate, verdict=verdict, details=details, change=change, smallest_drop=smallest_drop
@@ -159,8 +162,12 @@ def _find_seed_drops(changed: Sequence[ChangedPair], policy: Policy) -> Iterator
             continue
         scores = changed_pair.differences[row : row + 1]
         if significance.p_value(scores, 0 * scores) / 2 < policy.level / n_runs:
-            mean = format_change(changed_pair.differences)
-            details = f"seed {pair.seeds[row]}: {format_change(scores)}, mean of all seeds: {mean}"
+            details = Message(
+                "seed {seed}: {change}, mean of all seeds: {mean}",
+                seed=pair.seeds[row],
+                change=format_change(scores),
+                mean=format_change(changed_pair.differences),
+            )
             yield GateFinding(name=pair.name, gate=pair.metric, verdict="unsure", details=details, change=means[row])
 
 
@@ -194,9 +201,9 @@ def score_differences(pair: RecordPair) -> Scores:
     return numpy.array(rows, dtype=numpy.float64)
 
 
-def format_change(differences: Scores) -> str:
+def format_change(differences: Scores) -> Message:
     """Write a mean difference in points, with its sign."""
-    return f"{100 * float(differences.mean()):+.1f} points"
+    return Message("{points:+.1f} points", points=100 * float(differences.mean()))
 
 
 def _finding_without_test(pair: RecordPair) -> GateFinding | None:
@@ -205,7 +212,7 @@ def _finding_without_test(pair: RecordPair) -> GateFinding | None:
     for old, new in records:
         old_ids, new_ids = old.samples.ids, new.samples.ids
         if not old_ids or (old_ids != new_ids and set(old_ids) != set(new_ids)):
-            details = f"seed {new.spec.seed}: the test questions differ"
+            details = Message("seed {seed}: the test questions differ", seed=new.spec.seed)
             return GateFinding(name=pair.name, gate=pair.metric, verdict="incomparable", details=details)
     differences = score_differences(pair)
     if any(_answers(old) != _answers(new) for old, new in records):
@@ -214,7 +221,8 @@ def _finding_without_test(pair: RecordPair) -> GateFinding | None:
         )
         return _finding_on_equal_answers(pair, differences) if lower else None
     if not differences.any() and all(old.scores == new.scores for old, new in records):
-        return GateFinding(name=pair.name, gate=pair.metric, verdict="same", details="all answers are unchanged")
+        details = Message("all answers are unchanged")
+        return GateFinding(name=pair.name, gate=pair.metric, verdict="same", details=details)
     return _finding_on_equal_answers(pair, differences)
 
 
@@ -226,7 +234,9 @@ def _finding_with_few_seeds(changed_pair: ChangedPair, policy: Policy) -> GateFi
     pair, change = changed_pair.pair, float(changed_pair.differences.mean())
     points = format_change(changed_pair.differences)
     if not pair.deterministic and abs(change) < policy.max_score_drop:
-        details = f"{points}; answers differ within the tolerance of runs that are not deterministic"
+        details = Message(
+            "{change}; answers differ within the tolerance of runs that are not deterministic", change=points
+        )
         return GateFinding(
             name=pair.name,
             gate=pair.metric,
@@ -235,7 +245,12 @@ def _finding_with_few_seeds(changed_pair: ChangedPair, policy: Policy) -> GateFi
             change=change,
             within_tolerance=True,
         )
-    details = f"{points}; {len(pair.seeds)} of at least {MIN_SEEDS} seeds that a trained method needs"
+    details = Message(
+        "{change}; {seeds} of at least {needed} seeds that a trained method needs",
+        change=points,
+        seeds=len(pair.seeds),
+        needed=MIN_SEEDS,
+    )
     return GateFinding(name=pair.name, gate=pair.metric, verdict="unsure", details=details)
 
 
@@ -249,7 +264,10 @@ def _finding_on_equal_answers(pair: RecordPair, differences: Scores) -> GateFind
         name=pair.name,
         gate=pair.metric,
         verdict="better" if change > 0 and not (differences < 0).any() else "worse",
-        details=f"equal answers have different scores; mean change of all answers: {100 * change:+.1f} points",
+        details=Message(
+            "equal answers have different scores; mean change of all answers: {change}",
+            change=format_change(differences),
+        ),
         change=change,
     )
 
@@ -278,7 +296,7 @@ def _common_shifts(changed: Sequence[ChangedPair]) -> list[ScoreDrop]:
         if len(pairs) > 1 and any(changed_pair.differences.any() for changed_pair in pairs):
             shifts.append(
                 ScoreDrop(
-                    name=f"{pairs[0].pair.task} · {pairs[0].pair.model} · all methods",
+                    name=Message("{task} · {model} · all methods", task=pairs[0].pair.task, model=pairs[0].pair.model),
                     gate=COMMON_SHIFT,
                     differences=numpy.stack([changed_pair.differences.mean(axis=0) for changed_pair in pairs]),
                     prior=NO_PRIOR,

@@ -12,6 +12,7 @@ from scipy import special
 from bench.analysis.regression.gates import SPEED_PHASES, GateFinding, GateVerdict, Policy
 from bench.analysis.significance import SIGNIFICANCE_LEVEL
 from bench.errors import UserError
+from bench.i18n import Message
 from bench.records import Record, read_records
 from bench.records.comparability import same_machine
 
@@ -39,8 +40,10 @@ def compare_speed(rounds: Path, policy: Policy) -> list[GateFinding]:
     findings = [_speed_finding(*key, old[key], new[key], policy) for key in old if key in new]
     if findings:
         return findings
-    details = f"no method took more than {1000 * MIN_PHASE_SECONDS:.0f} ms to train or to predict in every round"
-    return [GateFinding(name="all methods", gate="speed", verdict="unsure", details=details)]
+    details = Message(
+        "no method took more than {limit:.0f} ms to train or to predict in every round", limit=1000 * MIN_PHASE_SECONDS
+    )
+    return [GateFinding(name=Message("all methods"), gate="speed", verdict="unsure", details=details)]
 
 
 def any_slower(findings: list[GateFinding]) -> bool:
@@ -55,9 +58,12 @@ def _speed_finding(method: str, phase: str, old: list[float], new: list[float], 
         parts = [log_ratios[:MIN_ROUNDS], log_ratios[MIN_ROUNDS:]]
     verdict: GateVerdict = "worse" if all(_is_slower(part, policy) for part in parts) else "same"
     ratio, lower_bound = _mean_ratio(log_ratios)
-    details = (
-        f"{phase} takes {ratio:.2f} times as long (95 % lower bound {lower_bound:.2f}, "
-        f"{len(log_ratios)} interleaved rounds)"
+    details = Message(
+        "{phase} takes {ratio:.2f} times as long (95 % lower bound {lower_bound:.2f}, {rounds} interleaved rounds)",
+        phase=phase,
+        ratio=ratio,
+        lower_bound=lower_bound,
+        rounds=len(log_ratios),
     )
     return GateFinding(name=method, gate="speed", verdict=verdict, details=details)
 

@@ -1,0 +1,1 @@
+"""Translation of help texts, and the extraction of the sentences to translate."""
