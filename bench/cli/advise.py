@@ -23,8 +23,12 @@ def command(
     min_score: Annotated[
         list[str] | None, typer.Option(metavar="METRIC=SCORE", help="Minimum score from 0 to 1, e.g. em=0.8.")
     ] = None,
-    queries: Annotated[int, typer.Option(min=1, help="Expected number of queries, for the total cost.")] = 10_000,
-    tolerance: Annotated[float, typer.Option(min=0, max=1, help="Score difference treated as equal.")] = 0.02,
+    queries: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Expected number of queries, for the total cost.")
+    ] = 10_000,
+    tolerance: Annotated[
+        float, typer.Option(min=0, max=1, metavar="SCORE", help="Score difference treated as equal.")
+    ] = 0.02,
     price_per_hour: Annotated[
         str | None, typer.Option(help="Price of this machine, e.g. $0.60 or 800원; costs are then told in money, too.")
     ] = None,

@@ -30,7 +30,7 @@ def command(
     record: RecordName,
     to: Annotated[Path, typer.Option(help="New folder to write, e.g. mymodel.")],
     merge: Annotated[bool, typer.Option("--merge", help="Merge the trained weights into one full model.")] = False,
-    check: Annotated[int, typer.Option(min=1, help="Number of recorded answers to compare.")] = 8,
+    check: Annotated[int, typer.Option(min=1, metavar="N", help="Number of recorded answers to compare.")] = 8,
     task: TaskPlace = None,
     model: ModelPlace = None,
     method: MethodPlace = None,

@@ -23,7 +23,9 @@ def command(
     dtype: Annotated[
         str, typer.Option(help="Data type of the weights: float32, bfloat16, float16 or auto.")
     ] = "float32",
-    tokens: Annotated[int, typer.Option(min=2, help="Tokens of the longest example, answer included.")] = 256,
+    tokens: Annotated[
+        int, typer.Option(min=2, metavar="N", help="Tokens of the longest example, answer included.")
+    ] = 256,
     device: Annotated[str, typer.Option(help="Device of the runs: auto, cpu, cuda, cuda:1 or mps.")] = "auto",
     budget: Annotated[str, typer.Option(help="Budget of the runs, e.g. standard,memory=8GiB.")] = "standard",
     lang: Language = None,

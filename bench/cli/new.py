@@ -51,7 +51,7 @@ def task_command(
     sheet: Annotated[
         str | None, typer.Option(help="Sheet of an xlsx file, e.g. Sheet2.", show_default="first with rows")
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Random seed of the split.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, metavar="N", help="Random seed of the split.")] = 0,
     model: Annotated[str, typer.Option(help="Model whose tokenizer counts answer tokens.")] = "bookworm",
     drop_leaks: Annotated[
         bool, typer.Option("--drop-leaks", help="Copy the task folder of --from without repeated questions.")

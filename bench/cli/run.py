@@ -19,6 +19,7 @@ from bench.cli.run_progress import (
     run_bars,
 )
 from bench.cli.terminal import print_json
+from bench.errors import UserError
 from bench.i18n import Message
 
 if TYPE_CHECKING:
@@ -45,8 +46,12 @@ GeneralText = Annotated[
     typer.Option(help="Text for measuring forgetting, e.g. notes.txt, instead of the shipped one."),
 ]
 TrainSizes = Annotated[str | None, typer.Option(help="Training sizes for a learning curve, e.g. 250,500,1000.")]
-Trials = Annotated[int | None, typer.Option(min=1, help="Tuning trials per method, scored on validation, e.g. 10.")]
-Settings = Annotated[list[str] | None, typer.Option("--set", help="Hyper-parameter, e.g. lora.rank=8; repeatable.")]
+Trials = Annotated[
+    int | None, typer.Option(min=1, metavar="N", help="Tuning trials per method, scored on validation, e.g. 10.")
+]
+Settings = Annotated[
+    list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Hyper-parameter, e.g. lora.rank=8; repeatable.")
+]
 Out = Annotated[Path, typer.Option(help="Folder for the records, one file per run.")]
 ExecutorName = Annotated[
     str, typer.Option("--executor", help="Where to run: local, ray, ray://auto or ray://HOST:10001.")
@@ -56,13 +61,9 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the planned runs 
 Force = Annotated[bool, typer.Option("--force", help="Ignore existing records and run again.")]
 Wide = Annotated[bool, typer.Option("--wide", help="Print all columns, also beyond 80 characters.")]
 SaveArtifacts = Annotated[
-    bool | None,
-    typer.Option(
-        "--save-artifacts/--no-save-artifacts",
-        help="Keep adapters or weights beside each record.",
-        show_default="up to 64 MiB",
-    ),
+    bool, typer.Option("--save-artifacts", help="Keep adapters and weights of any size; else those up to 64 MiB.")
 ]
+SaveNoArtifacts = Annotated[bool, typer.Option("--no-save-artifacts", help="Keep no adapters or weights.")]
 
 
 def command(
@@ -84,7 +85,8 @@ def command(
     tracker: Trackers = None,
     dry_run: DryRun = False,
     force: Force = False,
-    save_artifacts: SaveArtifacts = None,
+    save_artifacts: SaveArtifacts = False,
+    no_save_artifacts: SaveNoArtifacts = False,
     wide: Wide = False,
     lang: Language = None,
     format: FormatOption = Format.table,
@@ -117,7 +119,7 @@ def command(
         accelerate=accelerate,
         prompt_format=prompt_format,
         general_text=general_text,
-        save_artifacts=save_artifacts,
+        save_artifacts=_which_artifacts(save_artifacts, no_save_artifacts),
         command=command_arguments("run"),
         announce=announce,
     )
@@ -131,6 +133,16 @@ def command(
     records = run_with_progress(jobs, forecasts, chosen_executor, out, force, active_trackers)
     print_comparison(records, out, format, wide=wide)
     sys.exit(exit_code(records))
+
+
+def _which_artifacts(all_sizes: bool, none: bool) -> bool | None:
+    """Return which artifacts a run keeps: True for all, False for none, None for those that are small."""
+    if all_sizes and none:
+        raise UserError(
+            Message("--save-artifacts and --no-save-artifacts exclude each other"),
+            hint=Message("leave out one of them"),
+        )
+    return True if all_sizes else False if none else None
 
 
 def _announce_runs(

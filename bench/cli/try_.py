@@ -45,7 +45,9 @@ def command(
     model: Annotated[str, typer.Option(help="Shipped model, folder or hub name, e.g. org/model@commit.")] = "bookworm",
     dtype: Annotated[str, typer.Option(help="Weights and computation: float32, bfloat16, float16 or auto.")] = "auto",
     device: Annotated[str, typer.Option(help="Device: auto, cpu, cuda, cuda:1 or mps.")] = "auto",
-    minutes: Annotated[float, typer.Option(min=0.1, help="Minutes that all runs may take, e.g. 20.")] = 20.0,
+    minutes: Annotated[
+        float, typer.Option(min=0.1, metavar="MINUTES", help="Minutes that all runs may take, e.g. 20.")
+    ] = 20.0,
     out: Annotated[Path, typer.Option(help="Folder for the records, one file per run.")] = RESULTS,
     report: Annotated[Path | None, typer.Option(help="Folder for the report.", show_default="reports/NAME")] = None,
     lang: Language = None,

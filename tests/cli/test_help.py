@@ -31,3 +31,16 @@ def test_help_of_every_command_states_its_exit_codes() -> None:
 def test_version_option_prints_the_version() -> None:
     result = CliRunner().invoke(app, ["--version"])
     assert (result.exit_code, result.output) == (0, f"adaptbench {__version__}\n")
+
+
+def test_help_at_80_columns_leaves_room_for_the_texts() -> None:
+    output = CliRunner(env={"COLUMNS": "80", "TERMINAL_WIDTH": "80"}).invoke(app, ["run", "--help"]).output
+    line = next(line for line in output.splitlines() if "--methods" in line)
+    assert len(line) - line.index("Methods") > 30
+
+
+def test_run_with_both_options_on_artifacts_is_refused() -> None:
+    result = CliRunner().invoke(
+        app, ["run", "--methods", "majority", "--task", "capitals", "--save-artifacts", "--no-save-artifacts"]
+    )
+    assert "exclude each other" in str(result.exception)

@@ -185,3 +185,26 @@ def test_rehearsal_measures_a_method_and_is_kept(
     assert (figures.token_s > 0) == (method == "lora")
     assert rehearsal.find_rehearsal(job) == figures
     assert job_forecast.forecast_jobs([job], tmp_path / "missing")[0].source == "rehearsal"
+
+
+def test_rehearsal_of_prompting_measures_the_questions_that_choose_a_prompt(
+    make_task: MakeTask, tiny: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv(rehearsal.SWITCH_VARIABLE, "on")
+    splits = {
+        split: [{"id": f"{split}{n}", "input": f"{split} {n}", "target": "yn"[n % 2]} for n in range(size)]
+        for split, size in (("train", 12), ("validation", 20), ("test", 20))
+    }
+    task = make_task(tmp_path / "task", labels=["y", "n"], **splits)
+    (job, *_) = plan.plan_jobs(
+        "few-shot", str(task), str(tiny.folder), seeds=1, budget_text="standard", settings=["few-shot.k=2"]
+    )
+    figures = rehearsal.rehearse(job)
+    assert figures is not None and figures.question_s > 0
+    whole = job_forecast.forecast_jobs([job], tmp_path / "missing")[0].seconds
+    none_asked = figures.model_copy(update={"question_s": 0.0})
+    monkeypatch.setattr(rehearsal, "find_rehearsal", lambda job: none_asked)
+    rest = job_forecast.forecast_jobs([job], tmp_path / "missing")[0].seconds
+    assert whole is not None and rest is not None
+    assert whole - rest == pytest.approx(20 * figures.question_s)
