@@ -34,12 +34,21 @@ class Message(str):
 
     def __new__(cls, template: str, /, **fields: object) -> Message:
         """Fill in the fields in English."""
+        fields = {name: _exception_text(value) for name, value in fields.items()}
         message = super().__new__(cls, template.format(**fields))
         message.template, message.fields = template, fields
         return message
 
     def __reduce__(self) -> tuple[object, ...]:
         return _restore_message, (self.template, self.fields)
+
+
+def _exception_text(value: object) -> object:
+    """Return the text of an exception, which holds its traceback; any other value as it is."""
+    if not isinstance(value, BaseException):
+        return value
+    text = value.args[0] if value.args else ""
+    return text if isinstance(text, Message) and text == str(value) else literal(str(value))
 
 
 def _restore_message(template: str, fields: dict[str, object]) -> Message:
@@ -60,10 +69,10 @@ def escape_braces(text: str) -> str:
 
 
 def join_messages(separator: str, parts: Iterable[str]) -> Message:
-    """Join texts; each `Message` among them is translated by itself."""
+    """Join texts; each `Message` among them is translated, the separator too."""
     fields = {f"part{number}": part for number, part in enumerate(parts)}
-    template = separator.join(f"{{{name}}}" for name in fields)
-    return Message(template, **fields)
+    template = "{separator}".join(f"{{{name}}}" for name in fields)
+    return Message(template, separator=separator, **fields)
 
 
 def localize(text: str, translate: Translate) -> str:
@@ -120,6 +129,13 @@ def catalog(language: str) -> dict[str, str]:
         messages = list(read_po(file, locale=language))
     usable = [message for message in messages if message.id and message.string and not message.fuzzy]
     return {str(message.id): str(message.string) for message in usable}
+
+
+AMOUNT_PROBLEMS = (
+    Message("not an amount of memory such as 2GiB or 500MB"),
+    Message("not a time such as 200ms, 90s, 10min or 2h"),
+)
+"""Errors of `bench.units`, which cannot make messages; listed here so that they have a translation."""
 
 
 def format_duration(seconds: float | None, translate: Translate) -> str:

@@ -34,7 +34,7 @@ YAML_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 SHIPPED = Message("shipped")
 FORMER_METHODS = {
     "instruct": (
-        "prompts of every method can be turns of a chat, and lora trains on them",
+        Message("prompts of every method can be turns of a chat, and lora trains on them"),
         "--methods lora --prompt-format chat",
     )
 }
@@ -81,9 +81,15 @@ def list_entries(kind: Kind) -> dict[str, RegistryEntry]:
         if entry.name in entries:
             first = entries[entry.name]
             raise UserError(
-                f"two {kind} have the name '{entry.name}'",
-                location=f"{first.origin} ({first.target}) and {entry.origin} ({entry.target})",
-                hint="rename or uninstall one of them",
+                Message("two {kind} have the name '{method}'", kind=kind, method=entry.name),
+                location=Message(
+                    "{first} ({first_target}) and {second} ({second_target})",
+                    first=first.origin,
+                    first_target=first.target,
+                    second=entry.origin,
+                    second_target=entry.target,
+                ),
+                hint=Message("rename or uninstall one of them"),
             )
         entries[entry.name] = entry
     return dict(sorted(entries.items()))
@@ -125,7 +131,8 @@ def find_method_file(ref: str) -> Path:
     file = _find_module_file(module)
     if file is None:
         raise UserError(
-            f"method '{ref}' not found: there is no module {module}", hint="install the package of the method"
+            Message("method '{name}' not found: there is no module {module}", name=ref, module=module),
+            hint=Message("install the package of the method"),
         )
     return file
 
@@ -133,14 +140,16 @@ def find_method_file(ref: str) -> Path:
 def _method_not_found(ref: str, entries: Iterable[str]) -> UserError:
     if ref in FORMER_METHODS:
         problem, hint = FORMER_METHODS[ref]
-        return UserError(f"the method '{ref}' no longer exists: {problem}", hint=hint)
+        return UserError(
+            Message("the method '{name}' no longer exists: {problem}", name=ref, problem=problem), hint=hint
+        )
     file = Path(f"{ref}.py")
     hint = (
-        f"did you mean ./{file}?"
+        Message("did you mean ./{file}?", file=file)
         if file.is_file()
-        else f"{did_you_mean(ref, entries)}; or use a path such as ./mine.py"
+        else Message("{suggestion}; or use a path such as ./mine.py", suggestion=did_you_mean(ref, entries))
     )
-    return UserError(f"method '{ref}' not found", hint=hint)
+    return UserError(Message("method '{name}' not found", name=ref), hint=hint)
 
 
 def is_shipped_method(file: Path) -> bool:
@@ -155,7 +164,7 @@ def is_shipped_task(folder: Path) -> bool:
 
 def missing_modules(cls: type[Method]) -> list[str]:
     """Return the modules that a method imports and that are not installed."""
-    with report_user_code(source_file(cls), "preload_modules must be a tuple of module names"):
+    with report_user_code(source_file(cls), Message("preload_modules must be a tuple of module names")):
         return [module for module in cls.preload_modules if importlib.util.find_spec(module.partition(".")[0]) is None]
 
 
@@ -185,8 +194,15 @@ def find_task(ref: str) -> Path:
         return Path(ref)
     if _is_path(ref):
         location = str(Path(ref).absolute())
-        raise UserError(f"task folder '{ref}' not found", location=location, hint="use an existing folder")
-    raise UserError(f"task '{ref}' not found", hint=f"{did_you_mean(ref, entries)}; or use a path such as ./mytask")
+        raise UserError(
+            Message("task folder '{name}' not found", name=ref),
+            location=location,
+            hint=Message("use an existing folder"),
+        )
+    raise UserError(
+        Message("task '{name}' not found", name=ref),
+        hint=Message("{suggestion}; or use a path such as ./mytask", suggestion=did_you_mean(ref, entries)),
+    )
 
 
 def is_shipped_model(ref: str) -> bool:
@@ -212,22 +228,29 @@ def find_model(ref: str) -> Path:
     name, at, revision = ref.partition("@")
     if at and (name in entries or Path(name).expanduser().is_dir()):
         raise UserError(
-            f"--model {ref}: a folder has no revisions", hint=f"--model {name}; only models of the hub have revisions"
+            Message("--model {name}: a folder has no revisions", name=ref),
+            hint=Message("--model {name}; only models of the hub have revisions", name=name),
         )
     if path.is_file():
         raise UserError(
-            f"the model '{ref}' is a file, but a model is a folder",
+            Message("the model '{name}' is a file, but a model is a folder", name=ref),
             location=str(path.absolute()),
-            hint="use the folder with config.json, weights and tokenizer",
+            hint=Message("use the folder with config.json, weights and tokenizer"),
         )
     if _is_path(ref):
         location = str(path.absolute())
-        raise UserError(f"model folder '{ref}' not found", location=location, hint="use an existing folder")
+        raise UserError(
+            Message("model folder '{name}' not found", name=ref),
+            location=location,
+            hint=Message("use an existing folder"),
+        )
     if name.count("/") != 1 or (at and not revision):
         raise UserError(
-            f"model '{ref}' not found",
-            hint=f"{did_you_mean(ref, entries)}; or use a folder (./model) or a name of the hub "
-            "(org/model, org/model@commit)",
+            Message("model '{name}' not found", name=ref),
+            hint=Message(
+                "{suggestion}; or use a folder (./model) or a name of the hub (org/model, org/model@commit)",
+                suggestion=did_you_mean(ref, entries),
+            ),
         )
     return hub.fetch_model(name, revision or None)
 
@@ -367,18 +390,28 @@ def _import_registered(entry: RegistryEntry, kind: str, ref: str) -> type[Method
     """Import the method of an entry, or the member `kind` of a family."""
     target, _, name = entry.target.partition(":")
     if kind and not entry.is_family:
-        raise UserError(f"'{ref}': the method {entry.name} takes no name after the colon", hint=f"use {entry.name}")
+        raise UserError(
+            Message("'{name}': the method {method} takes no name after the colon", name=ref, method=entry.name),
+            hint=Message("use {method}", method=entry.name),
+        )
     if entry.is_family and not kind:
-        raise UserError(f"'{ref}' is a family of methods", hint=f"name a member, as in: {entry.summary}")
+        raise UserError(
+            Message("'{name}' is a family of methods", name=ref),
+            hint=Message("name a member, as in: {summary}", summary=entry.summary),
+        )
     module = _import_module(target, ref)
     if not kind:
         return _select_method(module, name, ref)
-    with report_user_code(_find_module_file(target), f"'{ref}' cannot be created", place=target, keep=(UserError,)):
+    with report_user_code(
+        _find_module_file(target), Message("'{name}' cannot be created", name=ref), place=target, keep=(UserError,)
+    ):
         return cast(type[Method], module.variant(kind))
 
 
 def _import_module(module: str, ref: str) -> ModuleType:
-    with report_user_code(_find_module_file(module), f"the method '{ref}' cannot be imported", place=module):
+    with report_user_code(
+        _find_module_file(module), Message("the method '{name}' cannot be imported", name=ref), place=module
+    ):
         return importlib.import_module(module)
 
 
@@ -393,7 +426,7 @@ def _import_file(file: Path) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     try:
-        with report_user_code(file, f"'{file}' cannot be imported"):
+        with report_user_code(file, Message("'{file}' cannot be imported", file=file)):
             spec.loader.exec_module(module)
     except BaseException:
         sys.modules.pop(name, None)
@@ -404,7 +437,11 @@ def _import_file(file: Path) -> ModuleType:
 def _existing_file(file: Path) -> Path:
     if not file.is_file():
         location = str(file.absolute())
-        raise UserError(f"method file '{file}' not found", location=location, hint="use an existing .py file")
+        raise UserError(
+            Message("method file '{file}' not found", file=file),
+            location=location,
+            hint=Message("use an existing .py file"),
+        )
     return file
 
 
@@ -418,8 +455,13 @@ def _select_method(module: ModuleType, name: str, ref: str) -> type[Method]:
     }
     if len(methods) != 1:
         raise UserError(
-            f"'{ref}' must name exactly one subclass of bench.method.Method, found {len(methods)}: {sorted(methods)}",
+            Message(
+                "'{name}' must name exactly one subclass of bench.method.Method, found {number}: {names}",
+                name=ref,
+                number=len(methods),
+                names=sorted(methods),
+            ),
             location=str(module.__file__),
-            hint="name the class: module:Class, or ./file.py:Class",
+            hint=Message("name the class: module:Class, or ./file.py:Class"),
         )
     return next(iter(methods.values()))

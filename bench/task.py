@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from bench.errors import UserError, did_you_mean
+from bench.i18n import Message
 from bench.metrics import is_emptied, label_key
 from bench.metrics import score as score_em_f1
 from bench.task_card import TaskCard, read_card, trim_answer
@@ -258,7 +259,9 @@ def load_task(folder: Path, rows_folder: Path | None = None) -> Task:
     _check_labels(splits, data_files[0], card)
     scorer_file = folder / "task.py"
     if scorer_file.exists() and not scorer_file.is_file():
-        raise UserError("task.py is not a regular file", location=str(scorer_file), hint="replace it by a file")
+        raise UserError(
+            Message("task.py is not a regular file"), location=str(scorer_file), hint=Message("replace it by a file")
+        )
     scorer = _read_scorer(scorer_file) if scorer_file.exists() else None
     task = Task(card, folder, digest_task(folder, rows_folder), splits, scorer)
     if scorer is None:
@@ -283,12 +286,16 @@ def digest_task(folder: Path, rows_folder: Path | None = None) -> str:
     digest = hashlib.sha256()
     for file in [*files, scorer_file] if scorer_file.exists() else files:
         if file.exists() and not file.is_file():  # Reading a named pipe would wait for ever.
-            raise UserError(f"{file.name} is not a file", location=str(file), hint="restore the file")
+            raise UserError(
+                Message("{name} is not a file", name=file.name), location=str(file), hint=Message("restore the file")
+            )
         try:
             digest.update(hashlib.sha256(file.read_bytes()).digest())
         except OSError as error:
             raise UserError(
-                f"{file.name} cannot be read: {error.strerror}", location=str(file), hint="restore the file"
+                Message("{name} cannot be read: {reason}", name=file.name, reason=error.strerror),
+                location=str(file),
+                hint=Message("restore the file"),
             ) from None
     return digest.hexdigest()
 
@@ -296,24 +303,30 @@ def digest_task(folder: Path, rows_folder: Path | None = None) -> str:
 def _read_split(file: Path, card: TaskCard, row_locations: dict[str, str]) -> tuple[TaskRow, ...]:
     """Read the rows of a split, and add the location of each to `row_locations` by id."""
     if not file.is_file():
-        hint = "add the file, with one JSON object per line"
-        raise UserError(f"the split '{file.stem}' is missing", location=str(file), hint=hint)
+        hint = Message("add the file, with one JSON object per line")
+        raise UserError(Message("the split '{split}' is missing", split=file.stem), location=str(file), hint=hint)
     try:
         lines = file.read_text(encoding="utf-8-sig").split("\n")
     except UnicodeDecodeError as error:
-        raise UserError(f"not UTF-8: {error}", location=str(file), hint="save the file as UTF-8") from None
+        raise UserError(
+            Message("not UTF-8: {problem}", problem=error), location=str(file), hint=Message("save the file as UTF-8")
+        ) from None
     rows = []
     for number, line in enumerate(lines, start=1):
         if line.strip():
             location = f"{file}:{number}"
             row = _read_row(line, location, card)
             if row.id in row_locations:
-                hint = f"change it; the other row is at {row_locations[row.id]}"
-                raise UserError(f"the id '{row.id}' is used twice", location=location, hint=hint)
+                hint = Message("change it; the other row is at {location}", location=row_locations[row.id])
+                raise UserError(Message("the id '{id}' is used twice", id=row.id), location=location, hint=hint)
             row_locations[row.id] = location
             rows.append(row)
     if not rows:
-        raise UserError(f"the split '{file.stem}' is empty", location=str(file), hint="add at least one example")
+        raise UserError(
+            Message("the split '{split}' is empty", split=file.stem),
+            location=str(file),
+            hint=Message("add at least one example"),
+        )
     return tuple(rows)
 
 
@@ -325,9 +338,12 @@ def _check_labels(splits: dict[str, tuple[TaskRow, ...]], train_file: Path, card
     unseen = {row.target for row in splits["test"]} - train_labels
     if unseen:
         raise UserError(
-            f"the test split asks for {', '.join(map(repr, sorted(unseen)))}, which has no training example",
+            Message(
+                "the test split asks for {names}, which has no training example",
+                names=", ".join(map(repr, sorted(unseen))),
+            ),
             location=str(train_file),
-            hint="add examples of it, or remove the label and its test rows",
+            hint=Message("add examples of it, or remove the label and its test rows"),
         )
 
 
@@ -337,8 +353,13 @@ def _check_normalized_labels(card: TaskCard, location: str) -> None:
     for label in card.labels or ():
         other = labels_by_key.setdefault(label_key(label, card.normalize), label)
         if "".join(other.casefold().split()) != "".join(label.casefold().split()):
-            problem = f"with 'normalize: {card.normalize}' the labels '{other}' and '{label}' are the same answer"
-            raise UserError(problem, location=location, hint="write normalize: text, which keeps them apart")
+            problem = Message(
+                "with 'normalize: {normalize}' the labels '{other}' and '{label}' are the same answer",
+                normalize=card.normalize,
+                other=other,
+                label=label,
+            )
+            raise UserError(problem, location=location, hint=Message("write normalize: text, which keeps them apart"))
 
 
 def _check_normalized_references(task: Task, row_locations: dict[str, str], *, is_hub_data: bool) -> None:
@@ -354,10 +375,14 @@ def _check_normalized_references(task: Task, row_locations: dict[str, str], *, i
             is_accepted = is_hub_data and (split == "train" or len(emptied) < len(row.references))
             if emptied and not is_accepted:
                 raise UserError(
-                    f"'normalize: {rule}' leaves nothing of the target {emptied[0]!r}, so an empty answer would be "
-                    "correct",
+                    Message(
+                        "'normalize: {rule}' leaves nothing of the target {target!r}, so an empty answer would "
+                        "be correct",
+                        rule=rule,
+                        target=emptied[0],
+                    ),
                     location=row_locations[row.id],
-                    hint="write normalize: text in task.yaml, which keeps articles and punctuation",
+                    hint=Message("write normalize: text in task.yaml, which keeps articles and punctuation"),
                 )
 
 
@@ -367,19 +392,23 @@ def _check_scores(task: Task, scorer_file: Path) -> tuple[str, ...]:
     Raises:
         UserError: The scorer fails, its scores are invalid, or none of them is the main metric.
     """
-    hint = "score(prediction, references) must return a dict with the same names for all rows and numbers from 0 to 1"
+    hint = Message(
+        "score(prediction, references) must return a dict with the same names for all rows and numbers from 0 to 1"
+    )
     first_scores: dict[str, float] = {}
     for row in task.splits["test"][:SCORER_CHECK_ROWS]:
-        with report_user_code(scorer_file, f"score fails on {row.target!r}", hint=hint):
+        with report_user_code(scorer_file, Message("score fails on {target!r}", target=row.target), hint=hint):
             scores = task.score(row.target, row.references)
             first_scores = first_scores or scores
             are_valid = _are_valid_scores(scores) and {*scores} == {*first_scores}
         if not are_valid:
-            problem = f"score returned {scores!r} for the target {row.target!r}"
+            problem = Message("score returned {scores!r} for the target {target!r}", scores=scores, target=row.target)
             raise UserError(problem, location=str(scorer_file), hint=hint)
     if task.card.metric not in first_scores:
-        hint = f"{did_you_mean(task.card.metric, first_scores)}; or return it from score in task.py"
-        problem = f"key 'metric': there is no score '{task.card.metric}'"
+        hint = Message(
+            "{suggestion}; or return it from score in task.py", suggestion=did_you_mean(task.card.metric, first_scores)
+        )
+        problem = Message("key 'metric': there is no score '{metric}'", metric=task.card.metric)
         raise UserError(problem, location=str(task.folder / "task.yaml"), hint=hint)
     return tuple(first_scores)
 
@@ -397,21 +426,31 @@ def _read_row(line: str, location: str, card: TaskCard) -> TaskRow:
     try:
         content = json.loads(line)
     except json.JSONDecodeError as error:
-        raise UserError(f"not valid JSON: {error}", location=location, hint="write one JSON object per line") from None
+        raise UserError(
+            Message("not valid JSON: {problem}", problem=error),
+            location=location,
+            hint=Message("write one JSON object per line"),
+        ) from None
     if not isinstance(content, dict):
-        hint = '{"id": …, "input": …, "target": …}'
-        raise UserError("a line must hold one JSON object", location=location, hint=hint)
+        hint = Message('{{"id": …, "input": …, "target": …}}')
+        raise UserError(Message("a line must hold one JSON object"), location=location, hint=hint)
     for key in content:
         if key not in ROW_KEYS:
-            raise UserError(f"unknown key '{key}'", location=location, hint=did_you_mean(key, ROW_KEYS))
+            raise UserError(
+                Message("unknown key '{key}'", key=key), location=location, hint=did_you_mean(key, ROW_KEYS)
+            )
     for key in ("id", "input"):
         if not isinstance(content.get(key), str) or not content[key].strip():
-            problem = f"'{key}' must be a non-empty string"
-            raise UserError(problem, location=location, hint="add the text, or remove the line")
+            problem = Message("'{key}' must be a non-empty string", key=key)
+            raise UserError(problem, location=location, hint=Message("add the text, or remove the line"))
     references = _read_references(content.get("target"), location)
     for key in ("rationale", "rejected"):
         if not isinstance(content.get(key), str | None):
-            raise UserError(f"'{key}' must be a string", location=location, hint="write a string, or remove the key")
+            raise UserError(
+                Message("'{key}' must be a string", key=key),
+                location=location,
+                hint=Message("write a string, or remove the key"),
+            )
     _check_references(references, location, card)
     return TaskRow(content["id"], content["input"], references, content.get("rationale"), content.get("rejected"))
 
@@ -419,8 +458,8 @@ def _read_row(line: str, location: str, card: TaskCard) -> TaskRow:
 def _read_references(target: Any, location: str) -> tuple[str, ...]:
     references = target if isinstance(target, list) else [target]
     if not references or not all(isinstance(text, str) and text.strip() for text in references):
-        problem = "'target' must be a non-empty string or a list of them"
-        raise UserError(problem, location=location, hint="add the text, or remove the line")
+        problem = Message("'target' must be a non-empty string or a list of them")
+        raise UserError(problem, location=location, hint=Message("add the text, or remove the line"))
     return tuple(references)
 
 
@@ -428,15 +467,17 @@ def _check_references(references: tuple[str, ...], location: str, card: TaskCard
     for text in references:
         for end in card.stop_texts():
             if end in text:
-                source = "template" if end == card.end else "key 'stop'"
+                source = Message("template") if end == card.end else Message("key 'stop'")
                 raise UserError(
-                    f"the target contains {end!r}, which ends an answer in the {source}",
+                    Message(
+                        "the target contains {end!r}, which ends an answer in the {source}", end=end, source=source
+                    ),
                     location=location,
-                    hint=f"change the {source} in task.yaml, or the target",
+                    hint=Message("change the {source} in task.yaml, or the target", source=source),
                 )
         if card.labels is not None and text not in card.labels:
-            hint = f"use one of: {', '.join(card.labels)}"
-            raise UserError(f"the target '{text}' is not in 'labels'", location=location, hint=hint)
+            hint = Message("use one of: {names}", names=", ".join(card.labels))
+            raise UserError(Message("the target '{text}' is not in 'labels'", text=text), location=location, hint=hint)
 
 
 def _read_scorer(file: Path) -> Scorer:
@@ -444,8 +485,8 @@ def _read_scorer(file: Path) -> Scorer:
     spec = importlib.util.spec_from_file_location(f"bench_task_{file.parent.name}", file)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    hint = "define score(prediction: str, references: Sequence[str]) -> dict[str, float]"
-    with report_user_code(file, "task.py cannot be imported", hint=hint):
+    hint = Message("define score(prediction: str, references: Sequence[str]) -> dict[str, float]")
+    with report_user_code(file, Message("task.py cannot be imported"), hint=hint):
         spec.loader.exec_module(module)
         scorer: Scorer = module.score
     return scorer

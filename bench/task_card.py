@@ -20,6 +20,7 @@ from pydantic import (
 )
 
 from bench.errors import UserError, did_you_mean
+from bench.i18n import Message
 from bench.metrics import Normalizer
 
 
@@ -52,7 +53,7 @@ class DatasetColumn(FrozenSection):
     @model_validator(mode="after")
     def _pattern_has_one_group(self) -> DatasetColumn:
         if self.pattern is not None and re.compile(self.pattern).groups != 1:
-            raise ValueError("the regex 'pattern' needs exactly one group")
+            raise ValueError(Message("the regex 'pattern' needs exactly one group"))
         return self
 
 
@@ -94,7 +95,10 @@ class HubDataset(FrozenSection):
     def _is_fixed(cls, revision: str) -> str:
         if revision.strip() in ("", "main", "master"):
             raise ValueError(
-                "a branch changes; use a commit (40 digits, under Files → History on the page of the data set) or a tag"
+                Message(
+                    "a branch changes; use a commit (40 digits, under Files → History on the page of the data set) "
+                    "or a tag"
+                )
             )
         return revision
 
@@ -136,9 +140,9 @@ class TaskCard(FrozenSection):
     @classmethod
     def _has_both_fields(cls, template: str) -> str:
         if template.count("{input}") != 1 or template.count("{target}") != 1:
-            raise ValueError("the template must contain {input} and {target} once each")
+            raise ValueError(Message("the template must contain {{input}} and {{target}} once each"))
         if template.index("{input}") > template.index("{target}"):
-            raise ValueError("in the template {input} must come before {target}")
+            raise ValueError(Message("in the template {{input}} must come before {{target}}"))
         return template
 
     @field_validator("answer", "format")
@@ -150,20 +154,20 @@ class TaskCard(FrozenSection):
     @classmethod
     def _are_a_choice(cls, labels: tuple[str, ...] | None) -> tuple[str, ...] | None:
         if labels is not None and len(set(labels)) < max(2, len(labels)):
-            raise ValueError("at least two different labels are needed, and none may be repeated")
+            raise ValueError(Message("at least two different labels are needed, and none may be repeated"))
         return labels
 
     @field_validator("stop")
     @classmethod
     def _are_texts(cls, stop: tuple[str, ...]) -> tuple[str, ...]:
         if not all(stop):
-            raise ValueError("an empty text would end every answer at once")
+            raise ValueError(Message("an empty text would end every answer at once"))
         return stop
 
     @model_validator(mode="after")
     def _answer_has_one_group(self) -> TaskCard:
         if self.answer is not None and re.compile(self.answer).groups != 1:
-            raise ValueError("the regex 'answer' needs exactly one group")
+            raise ValueError(Message("the regex 'answer' needs exactly one group"))
         return self
 
     @model_validator(mode="after")
@@ -171,7 +175,7 @@ class TaskCard(FrozenSection):
         dataset_labels = (self.data.labels if self.data else None) or {}
         unknown = sorted(set(dataset_labels.values()) - set(self.labels or ()))
         if self.labels and unknown:
-            raise ValueError(f"'data.labels' contains '{unknown[0]}', which is not in 'labels'")
+            raise ValueError(Message("'data.labels' contains '{label}', which is not in 'labels'", label=unknown[0]))
         return self
 
     @property
@@ -212,14 +216,15 @@ def check_task_name(name: str) -> None:
         UserError: The name is not valid; the hint has the closest valid one.
     """
     if not re.fullmatch(NAME_PATTERN, name):
-        raise UserError(f"'{name}' is not a valid task name", hint=_valid_name_hint(name))
+        raise UserError(Message("'{name}' is not a valid task name", name=name), hint=_valid_name_hint(name))
 
 
 def _valid_name_hint(name: str) -> str:
     """Return the rule for names, and the closest valid name or an example."""
     closest = re.sub(r"[^a-z0-9._]+", "-", name.lower()).strip("._-")
-    example = f"{closest}, for example" if closest else "my-task, for example"
-    return f"use lower-case Latin letters, digits, '.', '_' and '-': {example}"
+    return Message(
+        "use lower-case Latin letters, digits, '.', '_' and '-': {example}, for example", example=closest or "my-task"
+    )
 
 
 def read_card(file: Path) -> TaskCard:
@@ -229,14 +234,18 @@ def read_card(file: Path) -> TaskCard:
         UserError: The file is missing or not valid; the error names the key and suggests the closest valid one.
     """
     if not file.is_file():
-        raise UserError("task.yaml not found", location=str(file), hint="see docs/tasks.md for its keys")
+        raise UserError(
+            Message("task.yaml not found"), location=str(file), hint=Message("see docs/tasks.md for its keys")
+        )
     try:
         text = file.read_text(encoding="utf-8")
         content = yaml.safe_load(text)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"task.yaml is not valid UTF-8 YAML: {error}", location=str(file)) from None
+        raise UserError(
+            Message("task.yaml is not valid UTF-8 YAML: {problem}", problem=error), location=str(file)
+        ) from None
     if not isinstance(content, dict):
-        raise UserError("task.yaml must hold keys and values", location=str(file))
+        raise UserError(Message("task.yaml must hold keys and values"), location=str(file))
     try:
         return TaskCard.model_validate(content)
     except ValidationError as error:
@@ -245,7 +254,7 @@ def read_card(file: Path) -> TaskCard:
         message, hint = _describe_problem(problems[0], text)
         raise UserError(message, location=str(file), hint=hint) from None
     except re.error as error:
-        raise UserError(f"invalid regular expression: {error}", location=str(file)) from None
+        raise UserError(Message("invalid regular expression: {problem}", problem=error), location=str(file)) from None
 
 
 def _describe_problem(problem: Any, text: str) -> tuple[str, str | None]:
@@ -254,14 +263,28 @@ def _describe_problem(problem: Any, text: str) -> tuple[str, str | None]:
     key = ".".join(map(str, path))
     if kind == "string_type" and value is not None and not isinstance(value, list | dict):
         written = _scalar_as_written(text, path)
-        spelled = "a truth value" if isinstance(value, bool) else f"a value of type {type(value).__name__}"
-        return f"key '{key}': YAML reads {written} as {spelled}, not as a text", f'put it in quotes: "{written}"'
+        is_truth = isinstance(value, bool)
+        type_name = type(value).__name__
+        spelled = Message("a truth value") if is_truth else Message("a value of type {kind}", kind=type_name)
+        return (
+            Message(
+                "key '{key}': YAML reads {written} as {spelled}, not as a text",
+                key=key,
+                written=written,
+                spelled=spelled,
+            ),
+            Message('put it in quotes: "{written}"', written=written),
+        )
     if kind == "tuple_type":
-        return f"key '{key}': a list is needed", f"write {path[-1]}: [first, second]"
+        return Message("key '{key}': a list is needed", key=key), Message(
+            "write {name}: [first, second]", name=path[-1]
+        )
     if kind == "string_pattern_mismatch" and path == ("name",):
-        return f"key 'name': '{value}' is not a valid task name", _valid_name_hint(value)
+        return Message("key 'name': '{name}' is not a valid task name", name=value), _valid_name_hint(value)
+    if kind == "value_error":
+        problem["msg"] = Message("Value error, {problem}", problem=problem["ctx"]["error"])
     if kind != "extra_forbidden":
-        return (f"key '{key}': {problem['msg']}" if key else problem["msg"]), None
+        return (Message("key '{key}': {problem}", key=key, problem=problem["msg"]) if key else problem["msg"]), None
     sections: dict[tuple[int | str, ...], type[BaseModel]] = {
         (): TaskCard,
         ("data",): HubDataset,
@@ -269,7 +292,7 @@ def _describe_problem(problem: Any, text: str) -> tuple[str, str | None]:
         ("data", "sizes"): SplitSizes,
     }
     section = sections.get(path[:-1], DatasetColumn)
-    return f"unknown key '{key}'", did_you_mean(str(path[-1]), section.model_fields)
+    return Message("unknown key '{key}'", key=key), did_you_mean(str(path[-1]), section.model_fields)
 
 
 def _scalar_as_written(text: str, path: tuple[int | str, ...]) -> str:

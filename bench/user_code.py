@@ -10,6 +10,7 @@ from pathlib import Path
 from types import TracebackType
 
 from bench.errors import UserError
+from bench.i18n import Message
 
 
 class UserCodeError(UserError):
@@ -42,7 +43,8 @@ def report_user_code(
         if is_interrupt(error):
             raise
         location = _raising_line(error, file) if file is not None else place
-        raise UserCodeError(f"{problem}: {describe_exception(error)}", location=location or None, hint=hint) from error
+        message = Message("{problem}: {exception}", problem=problem, exception=describe_exception(error))
+        raise UserCodeError(message, location=location or None, hint=hint) from error
 
 
 def is_interrupt(error: BaseException) -> bool:

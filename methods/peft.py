@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, cast, get_type_hints
 
 from bench.errors import UserError, did_you_mean
+from bench.i18n import Message
 from bench.measurement.memory_limit import is_out_of_memory
 from bench.method import Method, Unsupported, param
 from bench.training.gradient import GradientMethod, adapter_fields, head_modules
@@ -64,7 +65,9 @@ def variant(name: str) -> type[Method]:
 
     config_classes = {peft_type.value: cls for peft_type, cls in PEFT_TYPE_TO_CONFIG_MAPPING.items()}
     if name.upper() not in config_classes:
-        raise UserError(f"PEFT has no type '{name}'", hint=did_you_mean(name.upper(), config_classes))
+        raise UserError(
+            Message("PEFT has no type '{name}'", name=name), hint=did_you_mean(name.upper(), config_classes)
+        )
     config_class = config_classes[name.upper()]
     fields = list(_hyper_parameters(config_class))
     method_class: Any = dataclasses.make_dataclass(f"Peft{config_class.__name__}", fields, bases=(Peft,))

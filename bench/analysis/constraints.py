@@ -10,7 +10,7 @@ from bench.analysis.price import HourlyPrice
 from bench.analysis.significance import EQUIVALENCE_MARGIN
 from bench.analysis.summary import MethodSummary
 from bench.errors import UserError
-from bench.i18n import Translate, format_duration
+from bench.i18n import Message, Translate, format_duration
 
 DEFAULT_QUERIES = 10_000
 USEFUL_SCORE = 0.5
@@ -176,7 +176,7 @@ def _parse_option(option: str, text: str | None, parse: Callable[[str], float]) 
     try:
         return None if text is None else parse(text)
     except ValueError as error:
-        raise UserError(f"{option} {text}: {error}") from None
+        raise UserError(Message("{option} {text}: {problem}", option=option, text=text, problem=error)) from None
 
 
 def _parse_min_score(text: str) -> tuple[str, float]:
@@ -187,5 +187,6 @@ def _parse_min_score(text: str) -> tuple[str, float]:
     except ValueError:
         pass
     raise UserError(
-        f"--min-score {text}: invalid; it has the form METRIC=SCORE with a score from 0 to 1", hint="--min-score em=0.8"
+        Message("--min-score {text}: invalid; it has the form METRIC=SCORE with a score from 0 to 1", text=text),
+        hint="--min-score em=0.8",
     )

@@ -7,11 +7,12 @@ import re
 from dataclasses import dataclass
 
 from bench.errors import UserError
+from bench.i18n import Message
 
 SECONDS_PER_HOUR = 3600
 MAX_DECIMALS = 10
 PATTERN = re.compile(r"(?P<before>[^\d\s.,+-]*)\s*(?P<amount>\d[\d,]*(?:\.\d+)?|\.\d+)\s*(?P<after>[^\d\s.,+-]*)")
-HINT = "a number with or without its currency, e.g. 0.60, $0.60, 800원 or 0.6EUR"
+HINT = Message("a number with or without its currency, e.g. 0.60, $0.60, 800원 or 0.6EUR")
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ class HourlyPrice:
         """
         match = PATTERN.fullmatch(text.strip())
         if match is None or (match["before"] and match["after"]):
-            raise UserError(f"--price-per-hour {text}: not a price", hint=HINT)
+            raise UserError(Message("--price-per-hour {text}: not a price", text=text), hint=HINT)
         return cls(float(match["amount"].replace(",", "")), match["before"], match["after"])
 
     def of_seconds(self, seconds: float) -> float:

@@ -14,6 +14,7 @@ from bench.analysis.comparison import Comparison, MethodResult
 from bench.analysis.run_sets import TRAINING_SIZE_TERM, RunSet, divide_by_terms
 from bench.analysis.summary import MethodSummary, summarize_methods
 from bench.errors import UserError
+from bench.i18n import Message
 from bench.records import Record, comparability
 
 MAX_SLUG_CHARS = 60
@@ -141,8 +142,13 @@ def _require_id(terms: str, sets_by_group: Sequence[Sequence[RunSet]]) -> None:
     }
     if terms not in descriptions:
         raise UserError(
-            f"--terms {terms}: no runs with these terms",
-            hint=f"--terms {NEWEST}, --terms {ALL}, or one of: {', '.join(descriptions.values())}",
+            Message("--terms {terms}: no runs with these terms", terms=terms),
+            hint=Message(
+                "--terms {newest}, --terms {all}, or one of: {names}",
+                newest=NEWEST,
+                all=ALL,
+                names=", ".join(descriptions.values()),
+            ),
         )
 
 

@@ -44,7 +44,7 @@ def command(
     piped = question == ["-"]
     questions = _read_lines() if piped else list(question)
     if not any(text.strip() for text in questions):
-        raise UserError("no question given", hint='bench answer RECORD "a question"')
+        raise UserError(Message("no question given"), hint='bench answer RECORD "a question"')
     from bench.export import export as exporter
     from bench.export import script_check
     from bench.export.bundle import SCRIPT
@@ -54,9 +54,11 @@ def command(
     if script.is_file():
         if task or model or method:
             raise UserError(
-                "--task, --model and --method are for a record; an exported folder has its own settings",
+                Message("--task, --model and --method are for a record; an exported folder has its own settings"),
                 location=str(script.parent),
-                hint=f"if the base model has moved, change 'base' in {script.parent / 'settings.json'}",
+                hint=Message(
+                    "if the base model has moved, change 'base' in {file}", file=script.parent / "settings.json"
+                ),
             )
         run_id = script_check.check_exported_folder(script.parent)
         note = Message("Runs {script}, exported from the run {run}.", script=script, run=run_id)
@@ -81,7 +83,9 @@ def _read_lines() -> list[str]:
         return [line.rstrip("\r\n") for line in sys.stdin if line.strip()]
     except UnicodeDecodeError as error:
         raise UserError(
-            f"standard input is not text in {sys.stdin.encoding}: {error.reason}",
-            location=f"byte {error.start}",
-            hint="pass UTF-8 text, or set PYTHONIOENCODING to its encoding",
+            Message(
+                "standard input is not text in {encoding}: {reason}", encoding=sys.stdin.encoding, reason=error.reason
+            ),
+            location=Message("byte {start}", start=error.start),
+            hint=Message("pass UTF-8 text, or set PYTHONIOENCODING to its encoding"),
         ) from None

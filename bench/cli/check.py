@@ -13,6 +13,7 @@ import typer
 from bench.cli.options import Format, FormatOption, Language, localize, translator
 from bench.cli.terminal import print_json
 from bench.errors import UserError
+from bench.i18n import Message
 
 if TYPE_CHECKING:
     from bench.analysis.regression.check import CheckOutcome
@@ -47,7 +48,10 @@ def command(
 
     for file in (markdown, junit):
         if file and not file.parent.is_dir():
-            raise UserError(f"{file}: folder {file.parent} not found", hint=f"mkdir -p {shlex.quote(str(file.parent))}")
+            raise UserError(
+                Message("{file}: folder {parent} not found", file=file, parent=file.parent),
+                hint=f"mkdir -p {shlex.quote(str(file.parent))}",
+            )
     outcome = check_against_baseline(new, baseline, allow_missing_baseline, rounds)
     comment = check_output.to_markdown(outcome, translator())
     for file, text in ((markdown, comment), (junit, check_output.to_junit(outcome))):

@@ -10,6 +10,7 @@ import typer
 from bench.cli.check import print_outcome
 from bench.cli.options import Format, FormatOption, Language
 from bench.errors import UserError
+from bench.i18n import Message
 
 if TYPE_CHECKING:
     from bench.analysis.regression.gates import GateFinding
@@ -41,9 +42,14 @@ def command(
     policy = read_policy(Path.cwd())
     speed_findings: list[GateFinding] = []
     if rounds and not requirements:
-        raise UserError("--rounds needs --requirements", hint="bench compare old.txt new.txt --requirements --rounds 5")
+        raise UserError(
+            Message("--rounds needs --requirements"), hint="bench compare old.txt new.txt --requirements --rounds 5"
+        )
     if rounds and rounds < speed.MIN_ROUNDS:
-        raise UserError(f"--rounds {rounds}: too few rounds", hint=f"--rounds {speed.MIN_ROUNDS}, or more")
+        raise UserError(
+            Message("--rounds {rounds}: too few rounds", rounds=rounds),
+            hint=Message("--rounds {rounds}, or more", rounds=speed.MIN_ROUNDS),
+        )
     if requirements:
         files = [Path(old), Path(new)]
         old, new = map(str, environments.run_in_environments(files, run, out))

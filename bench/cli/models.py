@@ -10,7 +10,7 @@ import typer
 from bench.cli.options import Format, FormatOption, Language, localize, translator
 from bench.cli.terminal import print_json
 from bench.errors import UserError, did_you_mean
-from bench.i18n import Translate
+from bench.i18n import Message, Translate
 
 if TYPE_CHECKING:
     from bench.execution.feasibility import Feasibility, MemoryNeed, ModelFacts
@@ -48,7 +48,7 @@ def command(
 
     valid = [AUTO_DTYPE, *get_args(Dtype)]
     if dtype not in valid:
-        raise UserError(f"--dtype {dtype}: unknown data type", hint=did_you_mean(dtype, valid))
+        raise UserError(Message("--dtype {dtype}: unknown data type", dtype=dtype), hint=did_you_mean(dtype, valid))
     # These fail before imports that take seconds.
     check_device(device)
     if dtype == AUTO_DTYPE:

@@ -30,10 +30,15 @@ def method_command(
     stem = name.removesuffix(".py").replace("-", "_")
     class_name = "".join(part.capitalize() for part in stem.split("_"))
     if not stem.isidentifier() or not class_name.isidentifier() or keyword.iskeyword(class_name):
-        raise UserError(f"'{name}' is not a valid method name", hint="use letters, digits and hyphens, as in my-method")
+        raise UserError(
+            Message("'{name}' is not a valid method name", name=name),
+            hint=Message("use letters, digits and hyphens, as in my-method"),
+        )
     file = Path(f"{stem}.py")
     if file.exists():
-        raise UserError(f"{file} exists already", hint="choose another name, or remove the file")
+        raise UserError(
+            Message("{file} exists already", file=file), hint=Message("choose another name, or remove the file")
+        )
     file.write_text(METHOD_TEMPLATE.read_text("utf-8").replace("{{name}}", class_name), "utf-8")
     created = Message(
         "Created {file}. Edit it, then: bench validate ./{file}, bench run --methods ./{file} --task bookrec", file=file
@@ -74,8 +79,10 @@ def task_command(
     checkpoint.check_model_folder(model_folder)
     if Path(source).is_dir():
         if not drop_leaks or input or target or sheet:
-            hint = f"copy it without leaks: bench new task {name} --from {source} --drop-leaks"
-            raise UserError(f"--from {source} is a folder, not a file of rows", hint=hint)
+            hint = Message(
+                "copy it without leaks: bench new task {name} --from {source} --drop-leaks", name=name, source=source
+            )
+            raise UserError(Message("--from {source} is a folder, not a file of rows", source=source), hint=hint)
         draft = task_builder.copy_without_leaks(Path(source), folder.name)
     else:
         draft = draft_task(source, folder.name, model_folder, input=input, target=target, sheet=sheet, seed=seed)

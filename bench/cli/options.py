@@ -16,7 +16,7 @@ import typer
 
 from bench import i18n
 from bench.errors import StorageError, UserError, did_you_mean
-from bench.i18n import Translate
+from bench.i18n import Message, Translate
 
 if TYPE_CHECKING:
     from bench.export.provenance import Provenance, Replacements
@@ -60,7 +60,10 @@ def require_language(language: str) -> str:
     """
     code = i18n.language_code(language)
     if code not in i18n.languages():
-        raise UserError(f"--lang {language}: language not available", hint=did_you_mean(code, i18n.languages()))
+        raise UserError(
+            Message("--lang {language}: language not available", language=language),
+            hint=did_you_mean(code, i18n.languages()),
+        )
     return code
 
 
@@ -147,9 +150,9 @@ def check_writable(out: Path) -> None:
     except OSError as error:
         error_class = StorageError if error.errno in (errno.ENOSPC, errno.EDQUOT) else UserError
         raise error_class(
-            f"--out {out}: cannot be written: {error.strerror}",
+            Message("--out {out}: cannot be written: {reason}", out=out, reason=error.strerror),
             location=str(out.absolute()),
-            hint="--out FOLDER, with a folder that you may write to and room on its disk",
+            hint=Message("--out FOLDER, with a folder that you may write to and room on its disk"),
         ) from None
 
 
@@ -166,8 +169,12 @@ def find_record(name: str, replacements: Replacements) -> Provenance:
         file = RESULTS / f"{name.removesuffix('.json')}.json"
     if not file.is_file():
         ids = [path.stem for path in RESULTS.glob("*.json")] if RESULTS.is_dir() else []
-        hint = f"give a record file, or an id in {RESULTS}/: {_similar_ids(name, ids)}"
-        raise UserError(f"no record '{name}'", hint=hint)
+        hint = Message(
+            "give a record file, or an id in {results}/: {suggestion}",
+            results=RESULTS,
+            suggestion=_similar_ids(name, ids),
+        )
+        raise UserError(Message("no record '{name}'", name=name), hint=hint)
     from bench.export import provenance
     from bench.records import reader
 

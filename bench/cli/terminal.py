@@ -12,6 +12,7 @@ from typing import Any
 
 from bench.errors import StorageError, UserError
 from bench.escape import clean_text, clean_workflow_output
+from bench.i18n import Message
 
 ERROR_HANDLER = "bench.terminal"
 STAND_INS = {"–": "-", "—": "-", "·": "-", "°": "*", "∅": "-", "×": "x", "Δ": "d", "…": "...", "→": "->"}
@@ -79,7 +80,9 @@ class SafeStream:
         except OSError as error:
             self._discard()
             if self._stream is sys.__stdout__:
-                raise StorageError(f"standard output cannot be written: {error.strerror}") from None
+                raise StorageError(
+                    Message("standard output cannot be written: {reason}", reason=error.strerror)
+                ) from None
 
     def _discard(self) -> None:
         null = os.open(os.devnull, os.O_WRONLY)
@@ -102,8 +105,12 @@ def check_arguments(arguments: list[str]) -> None:
             argument.encode()
         except UnicodeEncodeError:
             raise UserError(
-                f"the argument {clean_text(argument)} is not valid in the encoding {sys.getfilesystemencoding()}",
-                hint="use a UTF-8 locale, e.g. LC_ALL=C.UTF-8, and names that are valid UTF-8",
+                Message(
+                    "the argument {argument} is not valid in the encoding {encoding}",
+                    argument=clean_text(argument),
+                    encoding=sys.getfilesystemencoding(),
+                ),
+                hint=Message("use a UTF-8 locale, e.g. LC_ALL=C.UTF-8, and names that are valid UTF-8"),
             ) from None
 
 

@@ -169,7 +169,7 @@ def _draft_task(data: str, folder: Path, model_folder: Path, columns: _Columns) 
     from bench.data import task_builder
 
     if Path(data).is_dir():
-        raise UserError(f"{data} is a folder, not a file of rows", hint="bench try data.csv")
+        raise UserError(Message("{data} is a folder, not a file of rows", data=data), hint="bench try data.csv")
     if not folder.exists():
         task_builder.check_new_folder(folder)
     draft = draft_task(data, folder.name, model_folder, **vars(columns))
@@ -197,9 +197,11 @@ def _check_same_rows(folder: Path, draft: TaskDraft, data: str) -> None:
         lines = file.read_text("utf-8").split("\n") if file.is_file() else []
         if [json.loads(line) for line in lines if line.strip()] != rows:
             raise UserError(
-                f"{folder} exists already and has other rows than {data}",
+                Message("{folder} exists already and has other rows than {data}", folder=folder, data=data),
                 location=str(file),
-                hint=f"--name {folder.name}-2 for a new task, or remove the folder {folder}",
+                hint=Message(
+                    "--name {name}-2 for a new task, or remove the folder {folder}", name=folder.name, folder=folder
+                ),
             )
 
 
@@ -230,8 +232,10 @@ def _select_methods(model_folder: Path, *, has_labels: bool) -> tuple[str, ...]:
         return LABEL_METHODS if has_labels else OPEN_METHODS
     if not has_labels:
         raise UserError(
-            f"{model_folder.name} is an encoder, and the answers are no labels, so it cannot write them",
-            hint="--model with a model that generates, e.g. bookworm",
+            Message(
+                "{name} is an encoder, and the answers are no labels, so it cannot write them", name=model_folder.name
+            ),
+            hint=Message("--model with a model that generates, e.g. bookworm"),
         )
     return ENCODER_METHODS
 

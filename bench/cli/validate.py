@@ -112,7 +112,9 @@ def _validate_method(ref: str) -> ValidationResult:
     header = {"kind": "method", "name": ref}
     method_class = registry.find_method(ref)
     try:
-        with report_user_code(registry.source_file(method_class), f"{ref} fails", keep=(AssertionError,)):
+        with report_user_code(
+            registry.source_file(method_class), Message("{name} fails", name=ref), keep=(AssertionError,)
+        ):
             check_method(method_class)
     except AssertionError as error:
         message = Message("{method} violates the method contract: {problem}", method=ref, problem=str(error))

@@ -11,6 +11,7 @@ from typing import Any
 
 from bench.data.text import excerpt
 from bench.errors import UserError
+from bench.i18n import Message
 
 _ROLES = {
     "system": ("system", "developer"),
@@ -53,11 +54,14 @@ def read_conversation(value: Any, system: Any = None) -> Conversation:
     conversation = read_prompt(value, system)
     if conversation.answer is None:
         raise UserError(
-            "the last turn of the conversation is not the assistant's, so there is no answer to learn",
-            hint="remove the turns after the last answer, or the row",
+            Message("the last turn of the conversation is not the assistant's, so there is no answer to learn"),
+            hint=Message("remove the turns after the last answer, or the row"),
         )
     if not conversation.input.strip():
-        raise UserError("the conversation has no turn before the answer", hint="add the question, or remove the row")
+        raise UserError(
+            Message("the conversation has no turn before the answer"),
+            hint=Message("add the question, or remove the row"),
+        )
     return conversation
 
 
@@ -69,12 +73,16 @@ def read_prompt(value: Any, system: Any = None) -> Conversation:
     """
     turns = [_read_turn(turn, number) for number, turn in enumerate(_parse_turns(value), start=1)]
     if not turns:
-        raise UserError("the conversation is empty", hint="add question and answer, or remove the row")
+        raise UserError(
+            Message("the conversation is empty"), hint=Message("add question and answer, or remove the row")
+        )
     instructions = [_content_text(system, "the system message")] if system else []
     instructions += [text for role, text in turns if role == "system"]
     spoken = [(role, text) for role, text in turns if role != "system"]
     if not spoken:
-        raise UserError("the conversation has only a system message", hint="add the turns, or remove the row")
+        raise UserError(
+            Message("the conversation has only a system message"), hint=Message("add the turns, or remove the row")
+        )
     answer = spoken.pop()[1] if spoken[-1][0] == "assistant" else None
     return Conversation(
         "\n".join(text for _, text in spoken), answer, "\n".join(filter(str.strip, instructions)) or None
@@ -102,34 +110,42 @@ def _parse_turns(value: Any) -> Sequence[Any]:
             try:
                 value = ast.literal_eval(value.strip())
             except (ValueError, SyntaxError, MemoryError, RecursionError):
-                problem = f"the conversation is a text that is not JSON: {excerpt(value)}"
-                raise UserError(problem, hint='write [{"role": "user", "content": …}, …]') from None
+                problem = Message("the conversation is a text that is not JSON: {text}", text=excerpt(value))
+                raise UserError(problem, hint=Message('write [{{"role": "user", "content": …}}, …]')) from None
     if value is None or value == "":
-        raise UserError("the conversation is empty", hint="add question and answer, or remove the row")
+        raise UserError(
+            Message("the conversation is empty"), hint=Message("add question and answer, or remove the row")
+        )
     if not isinstance(value, list):
-        problem = f"the conversation is {_describe(value)}, not a list of turns"
-        raise UserError(problem, hint='write [{"role": "user", "content": …}, …]')
+        problem = Message("the conversation is {actual}, not a list of turns", actual=_describe(value))
+        raise UserError(problem, hint=Message('write [{{"role": "user", "content": …}}, …]'))
     return value
 
 
 def _read_turn(turn: Any, number: int) -> tuple[str, str]:
     """Return role and text of a turn."""
     if not isinstance(turn, dict):
-        problem = f"turn {number} of the conversation is {_describe(turn)}"
-        raise UserError(problem, hint='a turn is {"role": "user", "content": …}')
+        problem = Message("turn {number} of the conversation is {actual}", number=number, actual=_describe(turn))
+        raise UserError(problem, hint=Message('a turn is {{"role": "user", "content": …}}'))
     name = turn.get("role", turn.get("from"))
     role = _ROLE_BY_NAME.get(str(name).lower())
     if name in _TOOL_CALL_NAMES or any(turn.get(key) for key in _TOOL_CALL_NAMES):
-        problem = f"turn {number} ({name}) calls a tool, which is not text"
-        raise UserError(problem, hint="write the call as text in a turn of the assistant, or remove the row")
+        problem = Message("turn {number} ({name}) calls a tool, which is not text", number=number, name=name)
+        raise UserError(problem, hint=Message("write the call as text in a turn of the assistant, or remove the row"))
     if role is None:
-        problem = f"turn {number} of the conversation has the role {name!r}" if name else f"turn {number} has no role"
-        raise UserError(problem, hint=f"valid roles: {', '.join(_ROLE_BY_NAME)}")
-    location = f"turn {number} ({name})"
+        problem = (
+            Message("turn {number} of the conversation has the role {name!r}", number=number, name=name)
+            if name
+            else Message("turn {number} has no role", number=number)
+        )
+        raise UserError(problem, hint=Message("valid roles: {names}", names=", ".join(_ROLE_BY_NAME)))
+    location = Message("turn {number} ({name})", number=number, name=name)
     content = next((turn[key] for key in ("content", "value", "parts") if turn.get(key) is not None), None)
     text = _content_text(content, location)
     if not text.strip() and role != "system":
-        raise UserError(f"{location} is empty", hint="add its text, or remove the row")
+        raise UserError(
+            Message("{location} is empty", location=location), hint=Message("add its text, or remove the row")
+        )
     return role, text
 
 
@@ -141,9 +157,11 @@ def _content_text(content: Any, location: str) -> str:
         text = scalar_text(content)
         if text is None:
             problem = (
-                f"{location} has no text" if content is None else f"{location} is {_describe(content)}, not a text"
+                Message("{location} has no text", location=location)
+                if content is None
+                else Message("{location} is {actual}, not a text", location=location, actual=_describe(content))
             )
-            raise UserError(problem, hint="add its text, or remove the row")
+            raise UserError(problem, hint=Message("add its text, or remove the row"))
         return text
     return "".join(_part_text(part, location) for part in content)
 
@@ -154,7 +172,10 @@ def _part_text(part: Any, location: str) -> str:
     if isinstance(part, dict) and part.get("type") in _TEXT_PART_TYPES and isinstance(part.get("text"), str):
         return str(part["text"])
     kind = part.get("type") or next(iter(part), "nothing") if isinstance(part, dict) else _describe(part)
-    raise UserError(f"{location} has a part that is not text: {kind}", hint="remove the part, or the row")
+    raise UserError(
+        Message("{location} has a part that is not text: {kind}", location=location, kind=kind),
+        hint=Message("remove the part, or the row"),
+    )
 
 
 def _describe(value: Any) -> str:

@@ -10,17 +10,25 @@ from pathlib import Path
 from bench.errors import UserError
 from bench.i18n import Message
 
-SAVE_AS_CSV = "open it in the spreadsheet program and save it as CSV UTF-8"
+SAVE_AS_CSV = Message("open it in the spreadsheet program and save it as CSV UTF-8")
 _SIGNATURES = (
-    (b"PK\x03\x04", "an Excel workbook or another zip archive", "if it is a workbook, rename it to NAME.xlsx"),
-    (b"\xd0\xcf\x11\xe0", "an old or encrypted Excel workbook", f"{SAVE_AS_CSV}, without a password"),
-    (b"PAR1", "a Parquet file", "rename it to NAME.parquet"),
-    (b"\x1f\x8b", "compressed with gzip", "unpack it: gunzip"),
-    (b"\x28\xb5\x2f\xfd", "compressed with zstd", "unpack it: unzstd"),
-    (b"BZh", "compressed with bzip2", "unpack it: bunzip2"),
-    (b"%PDF", "a PDF document", "export the rows as CSV"),
-    (b"SQLite format 3", "an SQLite database", "export the rows as CSV"),
-    (b"version https://git-lfs", "a pointer of Git LFS", "fetch the data: git lfs pull"),
+    (
+        b"PK\x03\x04",
+        Message("an Excel workbook or another zip archive"),
+        Message("if it is a workbook, rename it to NAME.xlsx"),
+    ),
+    (
+        b"\xd0\xcf\x11\xe0",
+        Message("an old or encrypted Excel workbook"),
+        Message("{advice}, without a password", advice=SAVE_AS_CSV),
+    ),
+    (b"PAR1", Message("a Parquet file"), Message("rename it to NAME.parquet")),
+    (b"\x1f\x8b", Message("compressed with gzip"), Message("unpack it: {command}", command="gunzip")),
+    (b"\x28\xb5\x2f\xfd", Message("compressed with zstd"), Message("unpack it: {command}", command="unzstd")),
+    (b"BZh", Message("compressed with bzip2"), Message("unpack it: {command}", command="bunzip2")),
+    (b"%PDF", Message("a PDF document"), Message("export the rows as CSV")),
+    (b"SQLite format 3", Message("an SQLite database"), Message("export the rows as CSV")),
+    (b"version https://git-lfs", Message("a pointer of Git LFS"), Message("fetch the data: git lfs pull")),
 )
 _MARKUP_BEGINNINGS = (b"<!doctype", b"<html", b"<head", b"<body", b"<table", b"<meta", b"<?xml")
 _MARKS = (
@@ -63,9 +71,13 @@ def read_text(path: Path) -> tuple[str, list[str]]:
     except UnicodeDecodeError as error:
         if encoding is not None:
             raise UserError(
-                f"marked as {encoding.upper()}, but not valid in it: {error.reason}",
-                location=f"{path}, byte {error.start}",
-                hint="copy or export the file again",
+                Message(
+                    "marked as {encoding}, but not valid in it: {reason}",
+                    encoding=encoding.upper(),
+                    reason=error.reason,
+                ),
+                location=Message("{path}, byte {start}", path=path, start=error.start),
+                hint=Message("copy or export the file again"),
             ) from None
         encoding, text = "cp949", _decode_korean(content, path, error)
     if encoding is None:
@@ -82,10 +94,16 @@ def check_signature(content: bytes, path: Path) -> None:
     beginning = content[:256].removeprefix(codecs.BOM_UTF8).lstrip().lower()
     for signature, kind, hint in _SIGNATURES:
         if content.startswith(signature):
-            raise UserError(f"not {path.suffix}: the file is {kind}", location=str(path), hint=hint)
+            raise UserError(
+                Message("not {suffix}: the file is {kind}", suffix=path.suffix, kind=kind),
+                location=str(path),
+                hint=hint,
+            )
     if beginning.startswith(_MARKUP_BEGINNINGS):
-        hint = f"it may be an error page of a download; if it is a spreadsheet, {SAVE_AS_CSV}"
-        raise UserError(f"not {path.suffix}: the file is HTML or XML", location=str(path), hint=hint)
+        hint = Message("it may be an error page of a download; if it is a spreadsheet, {advice}", advice=SAVE_AS_CSV)
+        raise UserError(
+            Message("not {suffix}: the file is HTML or XML", suffix=path.suffix), location=str(path), hint=hint
+        )
 
 
 def _marked_encoding(content: bytes) -> str | None:
@@ -106,12 +124,13 @@ def _check_zero_bytes(content: bytes, path: Path) -> None:
     if position < 0:
         return
     num_zeros, num_trailing = content.count(b"\0"), len(content) - len(content.rstrip(b"\0\r\n"))
-    where = "at its end, as after an interrupted copy" if position >= len(content) - num_trailing else "in it"
+    is_at_end = position >= len(content) - num_trailing
+    where = Message("at its end, as after an interrupted copy") if is_at_end else Message("in it")
     command = f"tr -d '\\000' < {shlex.quote(str(path))} > {shlex.quote(f'new{path.suffix}')}"
     raise UserError(
-        f"the file has {num_zeros} zero bytes {where}",
+        Message("the file has {number} zero bytes {where}", number=num_zeros, where=where),
         location=_byte_location(content, path, position),
-        hint=f"copy the file again, or remove them: {command}",
+        hint=Message("copy the file again, or remove them: {command}", command=command),
     )
 
 
@@ -128,8 +147,8 @@ def _decode_korean(content: bytes, path: Path, error: UnicodeDecodeError) -> str
     """
     location = _byte_location(content, path, error.start)
     if _has_utf_8_lines(content):
-        hint = "some lines are UTF-8 and some are not: correct these, or export the file again"
-        raise UserError("not UTF-8", location=location, hint=hint)
+        hint = Message("some lines are UTF-8 and some are not: correct these, or export the file again")
+        raise UserError(Message("not UTF-8"), location=location, hint=hint)
     text = _decode(content, "cp949")
     if text is not None and _is_korean(text):
         return text
@@ -137,14 +156,17 @@ def _decode_korean(content: bytes, path: Path, error: UnicodeDecodeError) -> str
     if text is None and _is_korean(readable):
         broken = readable.index("\ufffd")
         raise UserError(
-            "neither UTF-8 nor cp949, the encoding of Korean Windows, but nearly the latter: a character is broken",
+            Message(
+                "neither UTF-8 nor cp949, the encoding of Korean Windows, but nearly the latter: a character is broken"
+            ),
             location=f"{path}:{readable.count(chr(10), 0, broken) + 1}",
-            hint="correct this line, or export the file again as UTF-8",
+            hint=Message("correct this line, or export the file again as UTF-8"),
         )
-    hint = "save it as UTF-8 in the program that made it"
+    hint = Message("save it as UTF-8 in the program that made it")
     if text is not None:
-        hint += f"; if that is Korean: iconv -f cp949 -t utf-8 {shlex.quote(str(path))} > new{path.suffix}"
-    raise UserError("not UTF-8", location=location, hint=hint)
+        command = f"iconv -f cp949 -t utf-8 {shlex.quote(str(path))} > new{path.suffix}"
+        hint = Message("{hint}; if that is Korean: {command}", hint=hint, command=command)
+    raise UserError(Message("not UTF-8"), location=location, hint=hint)
 
 
 def _has_utf_8_lines(content: bytes) -> bool:

@@ -12,8 +12,9 @@ from bench.data.decoding import check_signature, read_text
 from bench.data.tables import FileRows, IsHead, LocatedRow, check_head, is_json_object, read_csv
 from bench.data.text import excerpt
 from bench.errors import UserError
+from bench.i18n import Message
 
-SUFFIXES = ".jsonl, .json, .csv, .tsv, .xlsx or .parquet"
+SUFFIXES = Message(".jsonl, .json, .csv, .tsv, .xlsx or .parquet")
 
 
 def read_file(path: Path, is_head: IsHead, sheet: str | None = None) -> FileRows:
@@ -29,10 +30,17 @@ def read_file(path: Path, is_head: IsHead, sheet: str | None = None) -> FileRows
     """
     suffix = path.suffix.lower()
     if not path.is_file():
-        hint = f"give a {SUFFIXES} file, or hf:NAME"
-        raise UserError(f"--from {path}: {'a folder' if path.is_dir() else 'file not found'}", hint=hint)
+        hint = Message("give a {suffixes} file, or hf:NAME", suffixes=SUFFIXES)
+        raise UserError(
+            Message("--from {path}: a folder", path=path)
+            if path.is_dir()
+            else Message("--from {path}: file not found", path=path),
+            hint=hint,
+        )
     if sheet is not None and suffix not in workbook.SUFFIXES:
-        raise UserError(f"--sheet {sheet}: {path} is no workbook", hint="leave out --sheet")
+        raise UserError(
+            Message("--sheet {sheet}: {path} is no workbook", sheet=sheet, path=path), hint=Message("leave out --sheet")
+        )
     if suffix in workbook.SUFFIXES:
         return workbook.read_workbook(path, is_head, sheet)
     if suffix in (".csv", ".tsv"):
@@ -45,32 +53,32 @@ def read_file(path: Path, is_head: IsHead, sheet: str | None = None) -> FileRows
     if suffix == ".json":
         text, notes = read_text(path)
         return FileRows(list(_number_rows(path, _read_json_list(text, path))), notes)
-    hint = "rename it if it is one: a table of text is NAME.csv, or NAME.tsv with tabs"
+    hint = Message("rename it if it is one: a table of text is NAME.csv, or NAME.tsv with tabs")
     if suffix in (".xls", ".xlsb", ".ods", ".numbers", ".hwp", ".hwpx", ".docx"):
-        hint = "open it in the program that made it and save the table as .xlsx or as CSV UTF-8"
-    raise UserError(f"--from {path}: not a {SUFFIXES} file", hint=hint)
+        hint = Message("open it in the program that made it and save the table as .xlsx or as CSV UTF-8")
+    raise UserError(Message("--from {path}: not a {suffixes} file", path=path, suffixes=SUFFIXES), hint=hint)
 
 
 def _read_json_lines(text: str, path: Path) -> Iterator[LocatedRow]:
-    hint = 'write one JSON object per line: {"input": …, "target": …}'
+    hint = Message('write one JSON object per line: {{"input": …, "target": …}}')
     if text.lstrip().startswith("[") and not is_json_object(text.lstrip().partition("\n")[0]):
-        hint = "a file with one JSON list must be named NAME.json"
+        hint = Message("a file with one JSON list must be named NAME.json")
     for number, line in enumerate(text.split("\n"), start=1):
         if line.strip():
             row = _parse_json(line, f"{path}:{number}", hint)
             if not isinstance(row, dict):
-                raise UserError("expected a JSON object", location=f"{path}:{number}", hint=hint)
+                raise UserError(Message("expected a JSON object"), location=f"{path}:{number}", hint=hint)
             yield f"{path}:{number}", row
 
 
 def _read_json_list(text: str, path: Path) -> list[Any]:
-    hint = "write one list of objects: [{…}, {…}]"
+    hint = Message("write one list of objects: [{{…}}, {{…}}]")
     first_line, _, other_lines = text.strip().partition("\n")
     if other_lines and is_json_object(first_line):
-        hint = "a file with one JSON object per line must be named NAME.jsonl"
+        hint = Message("a file with one JSON object per line must be named NAME.jsonl")
     rows = _parse_json(text, str(path), hint)
     if not isinstance(rows, list):
-        raise UserError("expected a JSON list of objects", location=str(path), hint=hint)
+        raise UserError(Message("expected a JSON list of objects"), location=str(path), hint=hint)
     return rows
 
 
@@ -78,9 +86,9 @@ def _parse_json(text: str, location: str, hint: str) -> Any:
     try:
         return json.loads(text, object_pairs_hook=_object_without_repeated_keys)
     except ValueError as error:
-        raise UserError(f"invalid JSON: {error}", location=location, hint=hint) from None
+        raise UserError(Message("invalid JSON: {problem}", problem=error), location=location, hint=hint) from None
     except RecursionError:
-        raise UserError("invalid JSON: nested too deeply", location=location, hint=hint) from None
+        raise UserError(Message("invalid JSON: nested too deeply"), location=location, hint=hint) from None
 
 
 def _object_without_repeated_keys(items: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -89,15 +97,19 @@ def _object_without_repeated_keys(items: list[tuple[str, Any]]) -> dict[str, Any
     if len(values) < len(items):
         names = [name for name, _ in items]
         repeated = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"the key '{repeated}' occurs twice")
+        raise ValueError(Message("the key '{key}' occurs twice", key=repeated))
     return values
 
 
 def _number_rows(path: Path, rows: Sequence[Any]) -> Iterator[LocatedRow]:
     for number, row in enumerate(rows, start=1):
         if not isinstance(row, dict):
-            hint = '{"input": …, "target": …}'
-            raise UserError("a row must be an object with keys", location=f"{path}, row {number}", hint=hint)
+            hint = Message('{{"input": …, "target": …}}')
+            raise UserError(
+                Message("a row must be an object with keys"),
+                location=Message("{path}, row {number}", path=path, number=number),
+                hint=hint,
+            )
         yield f"{path}, row {number}", row
 
 
@@ -114,7 +126,7 @@ def _read_parquet(path: Path) -> list[Any]:
         rows: list[Any] = table.read().to_pylist()
     except (OSError, ValueError) as error:
         first_line = str(error).partition("\n")[0]
-        raise UserError(f"invalid Parquet file: {first_line}", location=str(path)) from None
+        raise UserError(Message("invalid Parquet file: {problem}", problem=first_line), location=str(path)) from None
     return rows
 
 
@@ -122,4 +134,6 @@ def describe_columns(row: dict[str, Any]) -> str:
     """Return the names of a row's columns for a message, shortened."""
     names = [str(name) for name in row]
     shown = [name if len(name) <= 30 else excerpt(name, 30) for name in names[:12]]
-    return (", ".join(shown) or "none") + (f" and {len(names) - len(shown)} more" if len(names) > len(shown) else "")
+    if len(names) > len(shown):
+        return Message("{names} and {number} more", names=", ".join(shown), number=len(names) - len(shown))
+    return ", ".join(shown) or Message("none")

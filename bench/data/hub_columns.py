@@ -11,11 +11,12 @@ from typing import Any
 from bench.data.readers import SourceRow
 from bench.data.text import clean_text
 from bench.errors import UserError, did_you_mean
+from bench.i18n import Message
 from bench.task_card import DatasetColumn, HubDataset
 
 COLUMN_PLACEHOLDER = re.compile(r"\{([^{}]+)\}")
 YAML_TRUTH_WORDS = ("yes", "no", "on", "off", "true", "false")
-DROP_EMPTY_HINT = "drop_empty: true in the section 'data' leaves such rows out and counts them"
+DROP_EMPTY_HINT = Message("drop_empty: true in the section 'data' leaves such rows out and counts them")
 ReadTexts = Callable[[dict[str, Any]], list[str]]
 """Returns the texts of one column of a row: none, one, or several accepted answers."""
 
@@ -48,7 +49,7 @@ def read_columns(
         for name, values in data.keep_values.items()
     ]
     for number, row in enumerate(table, start=1):
-        row_location = f"{data.hub}, {split}, row {number}"
+        row_location = Message("{hub}, {split}, row {number}", hub=data.hub, split=split, number=number)
         if any(values.isdisjoint(read_texts(row)) for read_texts, values in filters):
             left_out["value not in 'keep_values'"] += 1
             continue
@@ -56,7 +57,11 @@ def read_columns(
         targets = read_targets(row)
         missing = [name for name, texts in inputs.items() if not texts] + ([] if targets else ["the target"])
         if missing and not data.drop_empty:
-            raise UserError(f"{row_location}: no text in {', '.join(missing)}", location=location, hint=DROP_EMPTY_HINT)
+            raise UserError(
+                Message("{row_location}: no text in {names}", row_location=row_location, names=", ".join(missing)),
+                location=location,
+                hint=DROP_EMPTY_HINT,
+            )
         if missing:
             left_out["without a text"] += 1
             continue
@@ -87,7 +92,9 @@ def _column_reader(
     first, *inner = column.column.split(".") if column.column not in table.features else [column.column]
     if first not in table.features:
         raise UserError(
-            f"key '{key}': no column '{first}'", location=location, hint=did_you_mean(first, table.features)
+            Message("key '{key}': no column '{first}'", key=key, first=first),
+            location=location,
+            hint=did_you_mean(first, table.features),
         )
     class_names = getattr(table.features[first], "names", None)  # set for a ClassLabel only
     label_names = {str(value): label for value, label in (labels or {}).items()}
@@ -95,7 +102,9 @@ def _column_reader(
     def read_texts(row: dict[str, Any]) -> list[str]:
         cell: Any = row[first]
         for name in inner:
-            cell = _nested_value(cell, name, f"key '{key}': no '{name}' in '{first}'", location)
+            cell = _nested_value(
+                cell, name, Message("key '{key}': no '{name}' in '{first}'", key=key, name=name, first=first), location
+            )
         values = cell if isinstance(cell, list) else [cell]
         texts = [_cell_text(value, class_names, key, location) for value in values]
         present = [text for text in texts if text is not None]
@@ -104,9 +113,11 @@ def _column_reader(
             if unknown:
                 is_yaml_truth = unknown[0].lower() in YAML_TRUTH_WORDS and {"True", "False"} & set(label_names)
                 raise UserError(
-                    f"key 'data.labels': '{unknown[0]}' is missing",
+                    Message("key 'data.labels': '{unknown}' is missing", unknown=unknown[0]),
                     location=location,
-                    hint=f'YAML reads {unknown[0]} as a truth value; put it in quotes: "{unknown[0]}"'
+                    hint=Message(
+                        'YAML reads {unknown} as a truth value; put it in quotes: "{unknown}"', unknown=unknown[0]
+                    )
                     if is_yaml_truth
                     else did_you_mean(unknown[0], label_names),
                 )
@@ -134,16 +145,16 @@ def _cell_text(value: Any, class_names: list[str] | None, key: str, location: st
     if class_names is not None:
         if not 0 <= value < len(class_names):
             raise UserError(
-                f"key '{key}': class {value} has no name",
+                Message("key '{key}': class {text} has no name", key=key, text=value),
                 location=location,
-                hint="this split has no labels; name a split with labels in 'data.splits'",
+                hint=Message("this split has no labels; name a split with labels in 'data.splits'"),
             )
         return str(class_names[value])
     if not isinstance(value, str | int | float):
         raise UserError(
-            f"key '{key}': expected a text, found {type(value).__name__}",
+            Message("key '{key}': expected a text, found {kind}", key=key, kind=type(value).__name__),
             location=location,
-            hint="name a nested field, as in answers.text",
+            hint=Message("name a nested field, as in answers.text"),
         )
     return str(value)
 

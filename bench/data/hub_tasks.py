@@ -15,6 +15,7 @@ from bench.data import hub_columns, readers
 from bench.data.readers import SourceRow
 from bench.data.text import match_key
 from bench.errors import UserError
+from bench.i18n import Message
 from bench.scratch import scratch_folder, user_cache_folder
 from bench.task import SPLITS, Task
 from bench.task_card import HubDataset, read_card
@@ -57,15 +58,15 @@ def _rows_folder(folder: Path, fetch: bool) -> Path | None:
     row_files = [file for split in SPLITS if (file := folder / f"{split}.jsonl").exists()]
     if row_files:
         raise UserError(
-            "the card names a hub data set, and the folder contains rows too",
+            Message("the card names a hub data set, and the folder contains rows too"),
             location=str(row_files[0]),
-            hint="remove the section 'data', or the files",
+            hint=Message("remove the section 'data', or the files"),
         )
     cached = cache_folder(data)
     if not cached.is_dir():
         if not fetch:
             raise UserError(
-                f"the rows of {data.hub} are not on this machine",
+                Message("the rows of {hub} are not on this machine", hub=data.hub),
                 location=str(folder),
                 hint=f"bench validate {shlex.quote(str(folder))} downloads them",
             )
@@ -104,9 +105,9 @@ def _download_rows(data: HubDataset, cached: Path, location: str) -> None:
         _write_rows(cached, splits, origin)
     except OSError as error:
         raise UserError(
-            f"the rows cannot be written: {error.strerror}",
+            Message("the rows cannot be written: {reason}", reason=error.strerror),
             location=str(cached.parent),
-            hint="set XDG_CACHE_HOME to a writable folder",
+            hint=Message("set XDG_CACHE_HOME to a writable folder"),
         ) from None
 
 
@@ -149,9 +150,11 @@ def _draw_splits(
         drawn = random.Random(f"{data.seed} {split}").sample(new_rows, min(size, len(new_rows)))
         if not drawn:
             raise UserError(
-                f"key 'data.splits.{split}': no row is left for {split}",
+                Message("key 'data.splits.{split}': no row is left for {split}", split=split),
                 location=location,
-                hint="name another split, relax 'keep_values' or 'max_input_chars', or set 'sizes' so that rows remain",
+                hint=Message(
+                    "name another split, relax 'keep_values' or 'max_input_chars', or set 'sizes' so that rows remain"
+                ),
             )
         used_keys |= {match_key(row.input) for row in drawn}
         splits[split] = [_json_row(f"{split}-{number:06d}", row) for number, row in enumerate(drawn, start=1)]

@@ -18,7 +18,7 @@ from bench.data.tables import FileRows
 from bench.data.text import clean_text, count_rows, excerpt, match_key
 from bench.errors import UserError, did_you_mean
 from bench.escape import quote_word
-from bench.i18n import Message
+from bench.i18n import Message, join_messages
 
 CONVERSATION_COLUMNS = {
     "messages": "messages",
@@ -103,7 +103,10 @@ def read_source(text: str, input: str | None = None, target: str | None = None, 
     """
     content = _read_content(text, input, target, sheet)
     if not content.rows:
-        raise UserError(f"{text}: no rows", hint="write one example per row, with input and answer, below the head")
+        raise UserError(
+            Message("{text}: no rows", text=text),
+            hint=Message("write one example per row, with input and answer, below the head"),
+        )
     row_format = _recognize_format(content.rows[0][1], text, input, target)
     converted = Counter[str]()
     source_rows: list[SourceRow] = []
@@ -182,8 +185,12 @@ def _read_row(
     """
     missing = [name for name in row_format.required if _column_value(row, name) is _MISSING]
     if missing:
-        problem = f"the row has no '{missing[0]}'; it has {describe_columns(row)}"
-        raise UserError(problem, hint=f"all rows need the format of the first one: {row_format.name}")
+        problem = Message(
+            "the row has no '{missing}'; it has {columns}", missing=missing[0], columns=describe_columns(row)
+        )
+        raise UserError(
+            problem, hint=Message("all rows need the format of the first one: {name}", name=row_format.name)
+        )
     values = row_format.unpack(row)
     targets = values.target if isinstance(values.target, list) else [values.target]
     return SourceRow(
@@ -198,11 +205,16 @@ def _read_text(name: str, value: Any, converted: Counter[str]) -> str:
     """Return a value as text; refuse empty values, and values other than texts and numbers."""
     text = scalar_text(value)
     if value is None or (isinstance(value, float) and math.isnan(value)) or (text is not None and not clean_text(text)):
-        raise EmptyValueError(_EMPTY_VALUES[name], hint="fill it in, or remove the row")
+        raise EmptyValueError(_EMPTY_VALUES[name], hint=Message("fill it in, or remove the row"))
     if text is None:
         raise UserError(
-            f"the {name} is a value of type {type(value).__name__}, not a text: {excerpt(str(value))}",
-            hint="write it as a text, or name another column: --input COLUMN --target COLUMN",
+            Message(
+                "the {name} is a value of type {kind}, not a text: {text}",
+                name=name,
+                kind=type(value).__name__,
+                text=excerpt(str(value)),
+            ),
+            hint=Message("write it as a text, or name another column: --input COLUMN --target COLUMN"),
         )
     converted[name] += not isinstance(value, str)
     return text
@@ -249,7 +261,10 @@ def _recognize_format(row: dict[str, Any], text: str, input: str | None, target:
         columns = (input or "input", target or "target")
         for column, option in zip(columns, ("--input", "--target"), strict=True):
             if _column_value(row, column) is _MISSING:
-                raise UserError(f"{option} {column}: {text} has no such column", hint=did_you_mean(column, row))
+                raise UserError(
+                    Message("{option} {column}: {text} has no such column", option=option, column=column, text=text),
+                    hint=did_you_mean(column, row),
+                )
         return _pair_format(*columns)
     for column, name in CONVERSATION_COLUMNS.items():
         if column in row:
@@ -263,20 +278,33 @@ def _recognize_format(row: dict[str, Any], text: str, input: str | None, target:
     if len(pairs) == 1:
         columns = pairs[0]
         if "completion" in columns and str(row.get("label")).lower() in ("true", "false"):
-            problem = f"{text}: the column 'label' rates the completions, so those with false are no answers"
-            raise UserError(problem, hint="keep the rows with true, and remove the column")
+            problem = Message(
+                "{text}: the column 'label' rates the completions, so those with false are no answers", text=text
+            )
+            raise UserError(problem, hint=Message("keep the rows with true, and remove the column"))
         return _pair_format(*columns)
     if pairs:
-        options = " or ".join(
-            f"--input {quote_word(input)} --target {quote_word(target)}" for input, target in pairs[:4]
+        options = join_messages(
+            Message(" or "),
+            [f"--input {quote_word(input)} --target {quote_word(target)}" for input, target in pairs[:4]],
         )
         raise UserError(
-            f"{text}: several columns may be the input or the target: {describe_columns(row)}",
-            hint=f"choose: {options}",
+            Message(
+                "{text}: several columns may be the input or the target: {columns}",
+                text=text,
+                columns=describe_columns(row),
+            ),
+            hint=Message("choose: {options}", options=options),
         )
     raise UserError(
-        f"{text}: input and target columns are not known; its columns are {describe_columns(row)}",
-        hint="name them: --input COLUMN --target COLUMN; if these are no names, write a line above: input,target",
+        Message(
+            "{text}: input and target columns are not known; its columns are {columns}",
+            text=text,
+            columns=describe_columns(row),
+        ),
+        hint=Message(
+            "name them: --input COLUMN --target COLUMN; if these are no names, write a line above: input,target"
+        ),
     )
 
 
@@ -298,7 +326,8 @@ def _prompt_text(turns: Any) -> tuple[str, str | None]:
     prompt = read_prompt(turns)
     if prompt.answer is not None:
         raise UserError(
-            "the prompt ends with a turn of the assistant", hint="end it with the question, or name it messages"
+            Message("the prompt ends with a turn of the assistant"),
+            hint=Message("end it with the question, or name it messages"),
         )
     return prompt.input, prompt.instruction
 
@@ -307,7 +336,9 @@ def _answer_text(turns: Any) -> str:
     """Return the last turn of a completion, which must be the assistant's."""
     answer = read_prompt(turns).answer
     if answer is None:
-        raise UserError("the answer does not end with a turn of the assistant", hint="remove the turns after it")
+        raise UserError(
+            Message("the answer does not end with a turn of the assistant"), hint=Message("remove the turns after it")
+        )
     return answer
 
 
@@ -328,7 +359,7 @@ def _unpack_preference(row: dict[str, Any]) -> RowTexts:
         conversation = read_conversation(chosen)
         prompt, instruction = conversation.input, conversation.instruction
     elif "prompt" not in row:
-        raise UserError("the row has no 'prompt'", hint="add the question as a column prompt")
+        raise UserError(Message("the row has no 'prompt'"), hint=Message("add the question as a column prompt"))
     answers = [_answer_text(answer) if is_conversation(answer) else answer for answer in (chosen, rejected)]
     return RowTexts(prompt, answers[0], instruction, answers[1])
 
@@ -339,7 +370,10 @@ def _unpack_instruction(row: dict[str, Any]) -> RowTexts:
     if text is None or (isinstance(text, str) and not text.strip()):
         return RowTexts(instruction, row["output"])
     if not isinstance(instruction, str | None):
-        raise UserError(f"the instruction is {instruction!r}, not a text", hint="write it as a text")
+        raise UserError(
+            Message("the instruction is {instruction!r}, not a text", instruction=instruction),
+            hint=Message("write it as a text"),
+        )
     return RowTexts(text, row["output"], instruction)
 
 

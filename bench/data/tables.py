@@ -61,7 +61,9 @@ def read_csv(path: Path, usual_delimiter: str, is_head: IsHead) -> FileRows:
     csv.field_size_limit(MAX_CELL_CHARS)
     text, notes = read_text(path)
     if is_json_object(text.strip().partition("\n")[0]) or text.lstrip().startswith("[{"):
-        raise UserError("the file contains JSON", location=str(path), hint="rename it to NAME.jsonl or NAME.json")
+        raise UserError(
+            Message("the file contains JSON"), location=str(path), hint=Message("rename it to NAME.jsonl or NAME.json")
+        )
     delimiter = _find_delimiter(text, usual_delimiter)
     lines = [
         (location, cells) for location, cells in _read_lines(text, delimiter, path) if not _names_a_delimiter(cells)
@@ -70,7 +72,9 @@ def read_csv(path: Path, usual_delimiter: str, is_head: IsHead) -> FileRows:
         notes.append(DELIMITERS[delimiter])
     names, rows, head_notes = _split_head(lines, is_head)
     if sum(not name and any(_cell(cells, index) for _, cells in rows) for index, name in enumerate(names)) > 1:
-        raise UserError("two columns have no name", location=str(path), hint="name them, or remove one of them")
+        raise UserError(
+            Message("two columns have no name"), location=str(path), hint=Message("name them, or remove one of them")
+        )
     return FileRows(_name_cells(names, rows, delimiter), notes + head_notes)
 
 
@@ -107,8 +111,12 @@ def check_head(names: Sequence[str], location: str) -> None:
     """Raise `UserError` if two columns have the same name."""
     if len(set(names)) < len(names):
         repeated = next(name for name in names if names.count(name) > 1)
-        problem = f"two columns are named '{repeated}'" if repeated else "two columns have no name"
-        raise UserError(problem, location=location, hint="rename or remove one of them")
+        problem = (
+            Message("two columns are named '{repeated}'", repeated=repeated)
+            if repeated
+            else Message("two columns have no name")
+        )
+        raise UserError(problem, location=location, hint=Message("rename or remove one of them"))
 
 
 def _read_lines(text: str, delimiter: str, path: Path) -> Iterator[LocatedCells]:
@@ -120,9 +128,10 @@ def _read_lines(text: str, delimiter: str, path: Path) -> Iterator[LocatedCells]
         try:
             cells = next(reader, None)
         except csv.Error as error:
-            problem, hint = f"invalid table: {error}", 'write a quotation mark inside quotes twice: "a ""b"" c"'
+            problem = Message("invalid table: {problem}", problem=error)
+            hint = Message('write a quotation mark inside quotes twice: "a ""b"" c"')
             if "end of data" in str(error):
-                problem = "invalid table: a quotation mark that opens in this row is never closed"
+                problem = Message("invalid table: a quotation mark that opens in this row is never closed")
             raise UserError(problem, location=location, hint=hint) from None
         if cells is None:
             return
@@ -182,11 +191,23 @@ def _name_cells(names: Sequence[str], rows: Sequence[LocatedCells], delimiter: s
         named.append((location, {name: cell for name, cell in zip(names, cells, strict=False) if name}))
     if ragged:
         location, num_cells = ragged[0]
-        others = f"; {count(len(ragged), 'row')} differ from the head" if len(ragged) > 1 else ""
-        hint = f'put a text that contains a {DELIMITERS[delimiter]} or a line break in quotes: "a{delimiter} b"'
+        rows_text = count(len(ragged), "row")
+        others = Message("; {rows} differ from the head", rows=rows_text) if len(ragged) > 1 else ""
+        hint = Message(
+            'put a text that contains the delimiter or a line break in quotes: "a{delimiter} b"', delimiter=delimiter
+        )
         if num_cells < len(names):
-            hint = "write the missing cells, empty ones too, or remove the row"
-        raise UserError(f"{num_cells} cells, but the head has {len(names)}{others}", location=location, hint=hint)
+            hint = Message("write the missing cells, empty ones too, or remove the row")
+        raise UserError(
+            Message(
+                "{cells} cells, but the head has {number}{others}",
+                cells=num_cells,
+                number=len(names),
+                others=others,
+            ),
+            location=location,
+            hint=hint,
+        )
     return named
 
 

@@ -52,10 +52,15 @@ def check_new_folder(folder: Path) -> None:
     """
     name = folder.name or str(folder)
     if name.endswith(".py"):  # `bench validate` and `bench run` would take it for a method.
-        raise UserError(f"'{name}' is not a valid task name", hint=f"leave out .py: {name.removesuffix('.py')}")
+        raise UserError(
+            Message("'{name}' is not a valid task name", name=name),
+            hint=Message("leave out .py: {stem}", stem=name.removesuffix(".py")),
+        )
     check_task_name(name)
     if folder.exists() or folder.is_symlink():
-        raise UserError(f"{folder} exists already", hint="choose another name, or remove it")
+        raise UserError(
+            Message("{folder} exists already", folder=folder), hint=Message("choose another name, or remove it")
+        )
 
 
 @dataclass
@@ -78,7 +83,10 @@ class TaskDraft:
         try:
             folder.mkdir(parents=True)
         except OSError as error:
-            raise UserError(f"{folder} cannot be created: {error.strerror}", hint="choose another folder") from None
+            raise UserError(
+                Message("{folder} cannot be created: {reason}", folder=folder, reason=error.strerror),
+                hint=Message("choose another folder"),
+            ) from None
         card = yaml.dump(self.card, Dumper=_CardDumper, allow_unicode=True, sort_keys=False)
         (folder / "task.yaml").write_text(card, "utf-8")
         for split, rows in self.splits.items():
@@ -172,12 +180,16 @@ def _check_variety(rows: Sequence[SourceRow], answer_counts: Counter[str]) -> No
     """Raise `UserError` if there are too few questions, or only one answer."""
     if len(rows) < MIN_QUESTIONS:
         raise UserError(
-            f"{len(rows)} different questions are too few for training and testing",
-            hint=f"give at least {MIN_QUESTIONS}; 500 test questions can show differences of 4 points",
+            Message("{number} different questions are too few for training and testing", number=len(rows)),
+            hint=Message(
+                "give at least {needed}; 500 test questions can show differences of 4 points",
+                needed=MIN_QUESTIONS,
+            ),
         )
     if len(answer_counts) == 1:
         raise UserError(
-            f"every answer is {next(iter(answer_counts))!r}", hint="a task needs at least two different answers"
+            Message("every answer is {answer!r}", answer=next(iter(answer_counts))),
+            hint=Message("a task needs at least two different answers"),
         )
 
 
@@ -195,7 +207,8 @@ def copy_without_leaks(folder: Path, name: str) -> TaskDraft:
     """
     if read_card(folder / "task.yaml").data is not None:
         raise UserError(
-            f"{folder}: the splits of a task with hub data are drawn without leaks", hint="use the task as it is"
+            Message("{folder}: the splits of a task with hub data are drawn without leaks", folder=folder),
+            hint=Message("use the task as it is"),
         )
     loaded = load_task(folder)
     later_keys: set[str] = set()
@@ -212,7 +225,10 @@ def copy_without_leaks(folder: Path, name: str) -> TaskDraft:
                 Message("{split}: {number} rows that a later split repeats left out", split=split, number=number)
             )
         if not splits[split]:
-            raise UserError(f"{folder}: every question of {split} is in a later split", hint="add other rows")
+            raise UserError(
+                Message("{folder}: every question of {split} is in a later split", folder=folder, split=split),
+                hint=Message("add other rows"),
+            )
     scorer_file = folder / "task.py"
     return TaskDraft(
         loaded.card.model_dump(mode="json", exclude_unset=True) | {"name": name},
@@ -239,8 +255,13 @@ def _max_answer_tokens(answers: Iterable[str], count_tokens: Callable[[str], int
     limit = int(num_tokens * ANSWER_LENGTH_FACTOR) + 1
     if limit >= context:
         raise UserError(
-            f"an answer has {num_tokens} tokens, but the model's context is {context}: {excerpt(longest)}",
-            hint="shorten such answers, remove their rows, or choose a model with a longer context: --model",
+            Message(
+                "an answer has {tokens} tokens, but the model's context is {context}: {text}",
+                tokens=num_tokens,
+                context=context,
+                text=excerpt(longest),
+            ),
+            hint=Message("shorten such answers, remove their rows, or choose a model with a longer context: --model"),
         )
     return limit
 

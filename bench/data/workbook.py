@@ -36,7 +36,10 @@ def read_workbook(path: Path, is_head: IsHead, sheet_name: str | None = None) ->
     workbook = _open(path, data_only=False)
     names = [sheet.title for sheet in workbook.worksheets]
     if sheet_name is not None and sheet_name not in names:
-        raise UserError(f"--sheet {sheet_name}: {path} has no such sheet", hint=did_you_mean(sheet_name, names))
+        raise UserError(
+            Message("--sheet {name}: {path} has no such sheet", name=sheet_name, path=path),
+            hint=did_you_mean(sheet_name, names),
+        )
     sheet = workbook[sheet_name] if sheet_name is not None else _choose_sheet(workbook.worksheets, is_head)
     if any(cell.data_type == "f" for row in sheet.iter_rows() for cell in row):
         sheet = _replace_formulas(sheet, path)
@@ -78,15 +81,17 @@ def _open(path: Path, data_only: bool) -> Any:
         import openpyxl
     except ModuleNotFoundError:
         raise UserError(
-            f"{path}: reading a workbook needs the package openpyxl, which is not installed",
-            hint=f"pip install 'adaptbench[excel]', or {SAVE_AS_CSV}",
+            Message("{path}: reading a workbook needs the package openpyxl, which is not installed", path=path),
+            hint=Message("pip install 'adaptbench[excel]', or {advice}", advice=SAVE_AS_CSV),
         ) from None
     with path.open("rb") as file:
         beginning = file.read(256)
     if not beginning.startswith(b"PK\x03\x04"):
         check_signature(beginning, path)
-        hint = "if it is a table of text, rename it to NAME.csv; else save it again as an Excel workbook"
-        raise UserError(f"not {path.suffix}: the file is no Excel workbook", location=str(path), hint=hint)
+        hint = Message("if it is a table of text, rename it to NAME.csv; else save it again as an Excel workbook")
+        raise UserError(
+            Message("not {suffix}: the file is no Excel workbook", suffix=path.suffix), location=str(path), hint=hint
+        )
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # openpyxl warns of styles and extensions that have no effect on values.
@@ -94,9 +99,9 @@ def _open(path: Path, data_only: bool) -> Any:
     except (zipfile.BadZipFile, KeyError, ValueError, TypeError, OSError, EOFError, SyntaxError) as error:
         first_line = str(error).partition("\n")[0]
         raise UserError(
-            f"the workbook cannot be read: {first_line}",
+            Message("the workbook cannot be read: {problem}", problem=first_line),
             location=str(path),
-            hint="open it in the spreadsheet program and save it again as .xlsx",
+            hint=Message("open it in the spreadsheet program and save it again as .xlsx"),
         ) from None
 
 
@@ -111,9 +116,9 @@ def _replace_formulas(sheet: Worksheet, path: Path) -> Worksheet:
         for cell in row:
             if cell.data_type == "f" and results[cell.coordinate].value is None:
                 raise UserError(
-                    f"cell {cell.coordinate} has a formula without a stored result",
-                    location=f"{path}, sheet '{sheet.title}'",
-                    hint="open the file in the spreadsheet program and save it, or replace formulas by values",
+                    Message("cell {coordinate} has a formula without a stored result", coordinate=cell.coordinate),
+                    location=Message("{path}, sheet '{title}'", path=path, title=sheet.title),
+                    hint=Message("open the file in the spreadsheet program and save it, or replace formulas by values"),
                 )
     return results
 

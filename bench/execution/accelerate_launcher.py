@@ -24,6 +24,7 @@ import psutil
 import yaml
 
 from bench.errors import UserError, did_you_mean
+from bench.i18n import Message
 from bench.measurement import device, environment
 from bench.source import parse_source
 
@@ -32,21 +33,21 @@ CONFIG_CLASSES = ("BaseConfig", "ClusterConfig")
 """Classes of accelerate whose fields are the keys of a configuration."""
 LEGACY_KEYS = ("fp16", "dynamo_backend")
 """Keys that accelerate still reads and that are no fields of its configuration classes."""
-WHOLE_MODEL = "every process holds the whole model here and trains on a part of each step"
+WHOLE_MODEL = Message("every process holds the whole model here and trains on a part of each step")
 # Settings that would change what is trained or how, or that are not supported here, with the reason.
 UNSUPPORTED_KEYS = {
     "deepspeed_config": WHOLE_MODEL,
     "fsdp_config": WHOLE_MODEL,
     "megatron_lm_config": WHOLE_MODEL,
     "parallelism_config": WHOLE_MODEL,
-    "fp8_config": "the precision of a run is set by --dtype",
-    "fp16": "the precision of a run is set by --dtype",
-    "mixed_precision": "the precision of a run is set by --dtype",
-    "dynamo_backend": "models are not compiled here",
-    "dynamo_config": "models are not compiled here",
-    "mpirun_config": "processes are started by torchrun here, also on the CPU",
-    "tpu_name": "runs use CPUs or CUDA GPUs",
-    "tpu_use_cluster": "runs use CPUs or CUDA GPUs",
+    "fp8_config": Message("the precision of a run is set by --dtype"),
+    "fp16": Message("the precision of a run is set by --dtype"),
+    "mixed_precision": Message("the precision of a run is set by --dtype"),
+    "dynamo_backend": Message("models are not compiled here"),
+    "dynamo_config": Message("models are not compiled here"),
+    "mpirun_config": Message("processes are started by torchrun here, also on the CPU"),
+    "tpu_name": Message("runs use CPUs or CUDA GPUs"),
+    "tpu_use_cluster": Message("runs use CPUs or CUDA GPUs"),
 }
 
 
@@ -75,8 +76,17 @@ class AccelerateSetup:
         if batch % self.processes:
             next_batch = batch - batch % self.processes + self.processes
             raise UserError(
-                f"--accelerate {self.file}: {batch} examples per step do not divide among {self.processes} processes",
-                hint=f"--budget {budget_text},batch={next_batch}; or another num_processes",
+                Message(
+                    "--accelerate {file}: {batch} examples per step do not divide among {processes} processes",
+                    file=self.file,
+                    batch=batch,
+                    processes=self.processes,
+                ),
+                hint=Message(
+                    "--budget {budget},batch={size}; or another num_processes",
+                    budget=budget_text,
+                    size=next_batch,
+                ),
             )
 
 
@@ -98,23 +108,33 @@ def read_accelerate_config(file: str | None, requested_device: str) -> Accelerat
     distributed_type = _enum_name(config.get("distributed_type"))
     if distributed_type not in DISTRIBUTED_TYPES:
         missing = "distributed_type" not in config
-        problem = "distributed_type is missing" if missing else f"{distributed_type} is not supported: {WHOLE_MODEL}"
+        problem = (
+            Message("distributed_type is missing")
+            if missing
+            else Message("{name} is not supported: {reason}", name=distributed_type, reason=WHOLE_MODEL)
+        )
         raise UserError(
-            f"{option}: {problem}",
+            Message("{option}: {problem}", option=option, problem=problem),
             location=str(Path(file).absolute()),
-            hint=f"distributed_type: one of {', '.join(DISTRIBUTED_TYPES)}",
+            hint=Message("distributed_type: one of {names}", names=", ".join(DISTRIBUTED_TYPES)),
         )
     processes = config.get("num_processes", 1 if distributed_type == "NO" else None)
     if type(processes) is not int or processes < 1:
-        raise UserError(f"{option}: num_processes is {processes}", hint="num_processes: 2")
+        raise UserError(
+            Message("{option}: num_processes is {processes}", option=option, processes=processes),
+            hint=Message("num_processes: 2"),
+        )
     _check_machine(config, option)
     for key, reason in UNSUPPORTED_KEYS.items():
         if _is_set(config.get(key)):
-            raise UserError(f"{option}: {key} is {config[key]}: {reason}", hint=f"remove {key}")
+            raise UserError(
+                Message("{option}: {key} is {text}: {reason}", option=option, key=key, text=config[key], reason=reason),
+                hint=Message("remove {key}", key=key),
+            )
     if distributed_type == "NO" and processes > 1:
         raise UserError(
-            f"{option}: {processes} processes, but distributed_type is NO",
-            hint="set distributed_type: MULTI_GPU or MULTI_CPU",
+            Message("{option}: {processes} processes, but distributed_type is NO", option=option, processes=processes),
+            hint=Message("set distributed_type: MULTI_GPU or MULTI_CPU"),
         )
     if distributed_type == "MULTI_CPU" or _is_set(config.get("use_cpu")):
         return AccelerateSetup(file, processes, _cpu_device(option, requested_device))
@@ -192,26 +212,34 @@ def _load_config(file: Path, source: str) -> dict[str, Any]:
     """Return the settings of a configuration file; raise `UserError` for an unknown key."""
     if file.exists() and not file.is_file():
         raise UserError(
-            f"{source}: not a regular file",
+            Message("{source}: not a regular file", source=source),
             location=str(file.absolute()),
-            hint="name a file that `accelerate config --config_file FILE` has written",
+            hint=Message("name a file that `accelerate config --config_file FILE` has written"),
         )
     try:
         config = yaml.safe_load(file.read_text("utf-8"))
     except OSError as error:
         raise UserError(
-            f"{source}: {(error.strerror or 'cannot be read').lower()}",
+            Message("{option}: {problem}", option=source, problem=(error.strerror or "cannot be read").lower()),
             location=str(file.absolute()),
             hint=f"accelerate config --config_file {shlex.quote(str(file))}",
         ) from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{source}: not YAML: {' '.join(str(error).split())}", location=str(file.absolute())) from None
+        raise UserError(
+            Message("{source}: not YAML: {problem}", source=source, problem=" ".join(str(error).split())),
+            location=str(file.absolute()),
+        ) from None
     if not isinstance(config, dict):
-        raise UserError(f"{source}: not a mapping of keys and values", location=str(file.absolute()))
+        raise UserError(
+            Message("{source}: not a mapping of keys and values", source=source), location=str(file.absolute())
+        )
     valid_keys = {*_config_keys(), *LEGACY_KEYS}
     for key in config:
         if key not in valid_keys:
-            raise UserError(f"{source}: accelerate has no key '{key}'", hint=did_you_mean(str(key), valid_keys))
+            raise UserError(
+                Message("{source}: accelerate has no key '{key}'", source=source, key=key),
+                hint=did_you_mean(str(key), valid_keys),
+            )
     return config
 
 
@@ -251,7 +279,8 @@ def _check_machine(config: dict[str, Any], option: str) -> None:
     environment_name = _enum_name(config.get("compute_environment", "LOCAL_MACHINE"))
     if environment_name != "LOCAL_MACHINE" or config.get("num_machines", 1) != 1:
         raise UserError(
-            f"{option}: a run must stay on one machine", hint="compute_environment: LOCAL_MACHINE, num_machines: 1"
+            Message("{option}: a run must stay on one machine", option=option),
+            hint=Message("compute_environment: LOCAL_MACHINE, num_machines: 1"),
         )
 
 
@@ -269,7 +298,10 @@ def _is_set(value: Any) -> bool:
 
 def _cpu_device(option: str, requested_device: str) -> str:
     if requested_device not in ("auto", "cpu"):
-        raise UserError(f"{option}: is for the CPU, and --device is {requested_device}", hint="leave out --device")
+        raise UserError(
+            Message("{option}: is for the CPU, and --device is {device}", option=option, device=requested_device),
+            hint=Message("leave out --device"),
+        )
     return "cpu"
 
 
@@ -277,17 +309,26 @@ def _first_gpu(option: str, requested_device: str, processes: int, config: dict[
     """Check that each process has a GPU; return the device of runs of one process."""
     if requested_device not in ("auto", "cuda"):
         is_numbered = requested_device.startswith("cuda:")
-        hint = "leave out --device; gpu_ids selects the GPUs" if is_numbered else "use_cpu: true"
-        raise UserError(f"{option}: is for GPUs, and --device is {requested_device}", hint=hint)
+        hint = Message("leave out --device; gpu_ids selects the GPUs") if is_numbered else Message("use_cpu: true")
+        raise UserError(
+            Message("{option}: is for GPUs, and --device is {device}", option=option, device=requested_device),
+            hint=hint,
+        )
     gpu_ids = str(config.get("gpu_ids") or "all")
     ids = [part.strip() for part in gpu_ids.split(",")] if gpu_ids != "all" else []
     device.check_device("cuda")
     gpus = device.count_gpus()
     too_few = processes > (len(ids) or gpus)
     if too_few or any(not part.isdecimal() or int(part) >= gpus for part in ids):
-        names = f" of gpu_ids {gpu_ids}" if ids else ""
+        names = Message(" of gpu_ids {ids}", ids=gpu_ids) if ids else ""
         raise UserError(
-            f"{option}: {processes} processes need a GPU each{names}, and this machine has {gpus}",
-            hint="a smaller num_processes; or distributed_type: MULTI_CPU, which needs no GPU",
+            Message(
+                "{option}: {processes} processes need a GPU each{names}, and this machine has {gpus}",
+                option=option,
+                processes=processes,
+                names=names,
+                gpus=gpus,
+            ),
+            hint=Message("a smaller num_processes; or distributed_type: MULTI_CPU, which needs no GPU"),
         )
     return f"cuda:{ids[0]}" if ids else requested_device

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pydantic import ValidationError
 
 from bench.errors import UserError, did_you_mean
+from bench.i18n import Message
 from bench.method import BudgetExhausted, ProgressCallback
 from bench.records import BudgetLimits, BudgetUsage
 from bench.records.budget_text import PRESETS
@@ -40,19 +41,28 @@ def parse_budget(text: str) -> BudgetLimits:
         if isinstance(values.get("memory"), str):
             values["memory"] = parse_bytes(str(values["memory"]))
     except ValueError as error:
-        raise UserError(f"{option}: memory={values['memory']} is {error}", hint="memory=2GiB") from None
+        raise UserError(
+            Message("{option}: memory={memory} is {problem}", option=option, memory=values["memory"], problem=error),
+            hint="memory=2GiB",
+        ) from None
     try:
         limits = BudgetLimits.model_validate(values)
     except ValidationError as error:
         first = error.errors()[0]
         raise UserError(
-            f"{option}: {first['loc'][0]}={first['input']} is invalid: {first['msg'].lower()}",
-            hint="give a positive number, or 'none' for no limit",
+            Message(
+                "{option}: {key}={text} is invalid: {problem}",
+                option=option,
+                key=first["loc"][0],
+                text=first["input"],
+                problem=first["msg"].lower(),
+            ),
+            hint=Message("give a positive number, or 'none' for no limit"),
         ) from None
     if limits.epochs is None and limits.steps is None:
         raise UserError(
-            f"{option}: neither epochs nor steps is limited, so training would never end",
-            hint="add epochs=3 or steps=200; seconds and tokens may end training sooner",
+            Message("{option}: neither epochs nor steps is limited, so training would never end", option=option),
+            hint=Message("add epochs=3 or steps=200; seconds and tokens may end training sooner"),
         )
     return limits
 
@@ -67,10 +77,16 @@ def _parse_pairs(text: str, option: str) -> dict[str, object]:
         name, equals, value = (piece.strip() for piece in part.partition("="))
         if not equals:
             if index or name not in PRESETS:
-                raise UserError(f"{option}: preset '{name}' not found", hint=did_you_mean(name, PRESETS))
+                raise UserError(
+                    Message("{option}: preset '{name}' not found", option=option, name=name),
+                    hint=did_you_mean(name, PRESETS),
+                )
             values = PRESETS[name].model_dump()
         elif name not in LIMIT_NAMES:
-            raise UserError(f"{option}: a budget has no limit '{name}'", hint=did_you_mean(name, LIMIT_NAMES))
+            raise UserError(
+                Message("{option}: a budget has no limit '{name}'", option=option, name=name),
+                hint=did_you_mean(name, LIMIT_NAMES),
+            )
         else:
             values[name] = None if value in ("none", "null") else value
     return values

@@ -10,6 +10,7 @@ from typing import Protocol, TypeVar
 from bench.errors import UserError
 from bench.execution import launcher
 from bench.execution.job import Job
+from bench.i18n import Message
 from bench.measurement import device
 from bench.method import ProgressCallback
 from bench.records import Record
@@ -84,4 +85,7 @@ def resolve_executor(name: str) -> Executor:
         from bench.execution.ray import executor
 
         return executor.parse_executor(name)
-    raise UserError(f"--executor {name}: executor not found", hint=f"Valid: {VALID_EXECUTORS}")
+    raise UserError(
+        Message("--executor {name}: executor not found", name=name),
+        hint=Message("Valid: {names}", names=VALID_EXECUTORS),
+    )

@@ -27,6 +27,7 @@ from transformers import (
 
 from bench import hub, registry
 from bench.errors import UserError
+from bench.i18n import Message
 from bench.measurement import environment, memory_estimate
 from bench.measurement.device import check_device
 from bench.measurement.meter import MIB
@@ -186,9 +187,13 @@ def survey_model(
         if lm.can_generate:
             raise
         raise UserError(
-            f"the memory of a {type(lm.model).__name__} cannot be estimated without its weights: {error}",
+            Message(
+                "the memory of a {kind} cannot be estimated without its weights: {problem}",
+                kind=type(lm.model).__name__,
+                problem=error,
+            ),
             location=str(folder),
-            hint=f"bench run --model {model_ref} needs no estimate and measures it",
+            hint=Message("bench run --model {model} needs no estimate and measures it", model=model_ref),
         ) from error
     return Feasibility(_model_facts(model_ref, folder, lm), machine, needs)
 

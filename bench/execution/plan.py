@@ -20,7 +20,7 @@ from bench.data import hub_tasks
 from bench.errors import UserError, did_you_mean
 from bench.execution import accelerate_launcher, budget
 from bench.execution.job import Job
-from bench.i18n import Message
+from bench.i18n import Message, literal
 from bench.measurement.device import AUTO_DTYPE, fast_dtype
 from bench.measurement.general_text import GeneralText
 from bench.method import Method
@@ -176,7 +176,8 @@ def _names_checked() -> Iterator[None]:
         yield
     except ValidationError as error:
         raise UserError(
-            describe_error(error), hint="rename the task, or the file, the class or the entry point of the method"
+            describe_error(error),
+            hint=Message("rename the task, or the file, the class or the entry point of the method"),
         ) from None
 
 
@@ -191,7 +192,8 @@ def _base_spec(ref: str, dtype: str) -> tuple[Path, BaseSpec]:
     """Return the folder of the base model and its spec with the digest of its files."""
     if dtype not in get_args(Dtype):
         raise UserError(
-            f"--dtype {dtype}: data type not found", hint=did_you_mean(dtype, [AUTO_DTYPE, *get_args(Dtype)])
+            Message("--dtype {dtype}: data type not found", dtype=dtype),
+            hint=did_you_mean(dtype, [AUTO_DTYPE, *get_args(Dtype)]),
         )
     folder = registry.find_model(ref)
     checkpoint.check_model_folder(folder)
@@ -214,8 +216,16 @@ def _decoding(card: TaskCard, limits: BudgetLimits, model_folder: Path, *, is_ch
     is_decoder = checkpoint.is_decoder(model_folder)
     if is_decoder and new_tokens >= (context := checkpoint.context_length(model_folder)):
         raise UserError(
-            f"answers to {card.name} may take {new_tokens} tokens, and the model has a context of {context} tokens",
-            hint=f"a model with a longer context, or shorter answers: --budget standard,new_tokens={context // 4}",
+            Message(
+                "answers to {name} may take {tokens} tokens, and the model has a context of {context} tokens",
+                name=card.name,
+                tokens=new_tokens,
+                context=context,
+            ),
+            hint=Message(
+                "a model with a longer context, or shorter answers: --budget standard,new_tokens={shorter}",
+                shorter=context // 4,
+            ),
         )
     return Decoding(max_new_tokens=new_tokens, stop=card.stop_texts(chat=is_chat))
 
@@ -231,7 +241,11 @@ def _limits_by_train_size(limits: BudgetLimits, text: str, available: int) -> li
         sizes = []
     if not sizes or sizes[0] < 1 or sizes[-1] > available:
         raise UserError(
-            f"--train-sizes {text}: not a comma-separated list of numbers from 1 to {available}",
+            Message(
+                "--train-sizes {text}: not a comma-separated list of numbers from 1 to {available}",
+                text=text,
+                available=available,
+            ),
             hint=f"--train-sizes {available // 4},{available // 2},{available}",
         )
     # All examples count as no limit, so that existing runs without a limit are used.
@@ -250,22 +264,28 @@ def resolve_params(cls: type[Method], params: dict[str, Any], name: str) -> dict
         UserError: A name is unknown or a value is invalid.
     """
     fields = {field.name: field for field in dataclasses.fields(cls)}
-    invalid_types = f"the types of the hyper-parameters of {name} cannot be used"
+    invalid_types = Message("the types of the hyper-parameters of {name} cannot be used", name=name)
     with report_user_code(registry.source_file(cls), invalid_types):
         hints = get_type_hints(cls, include_extras=True)
     values = {key: field.default for key, field in fields.items()}
     for key, value in params.items():
         setting = f"--set {name}.{key}={value}"
         if key not in fields:
-            raise UserError(f"{setting}: {name} has no '{key}'", hint=did_you_mean(key, fields))
+            raise UserError(
+                Message("{setting}: {name} has no '{key}'", setting=setting, name=name, key=key),
+                hint=did_you_mean(key, fields),
+            )
         try:
             with report_user_code(registry.source_file(cls), invalid_types, keep=(ValidationError,)):
                 values[key] = TypeAdapter(hints[key], config=FINITE_NUMBERS).validate_python(value)
         except ValidationError as error:
             default = json.dumps(fields[key].default)
-            description = fields[key].metadata.get("help", "a hyper-parameter")
+            description = literal(fields[key].metadata.get("help") or Message("a hyper-parameter"))
             raise UserError(
-                f"{setting}: {error.errors()[0]['msg'].lower()}", hint=f"{key}: {description}; its default is {default}"
+                Message("{option}: {problem}", option=setting, problem=error.errors()[0]["msg"].lower()),
+                hint=Message(
+                    "{key}: {description}; its default is {default}", key=key, description=description, default=default
+                ),
             ) from None
     return values
 
@@ -297,7 +317,10 @@ def _select_methods(text: str, *, closed: bool) -> dict[str, type[Method]]:
     refs = [ref for part in text.split(",") if (ref := part.strip())]
     entries = registry.list_entries("methods")
     if not refs:
-        raise UserError("--methods names no method", hint=f"Valid: {', '.join(entries)}, {ALL_METHODS}")
+        raise UserError(
+            Message("--methods names no method"),
+            hint=Message("Valid: {names}, {all}", names=", ".join(entries), all=ALL_METHODS),
+        )
     single_methods = [entry for entry in entries.values() if not entry.is_family]
     classes: dict[str, type[Method]] = {}
     for ref in refs:
@@ -317,7 +340,8 @@ def _select_methods(text: str, *, closed: bool) -> dict[str, type[Method]]:
     for ref, cls in classes.items():
         if missing := registry.missing_modules(cls):
             raise UserError(
-                f"the method '{ref}' needs packages that are not installed", hint=f"pip install {shlex.join(missing)}"
+                Message("the method '{name}' needs packages that are not installed", name=ref),
+                hint=f"pip install {shlex.join(missing)}",
             )
     return classes
 
@@ -340,10 +364,14 @@ def _parse_settings(
         target, equals, value = setting.partition("=")
         name, dot, key = target.rpartition(".")
         if not (equals and dot):
-            raise UserError(f"--set {setting}: not of the form METHOD.PARAMETER=VALUE", hint="--set lora.rank=8")
+            raise UserError(
+                Message("--set {setting}: not of the form METHOD.PARAMETER=VALUE", setting=setting),
+                hint="--set lora.rank=8",
+            )
         if name not in refs_by_name:
             raise UserError(
-                f"--set {setting}: no method '{name}' in this command", hint=did_you_mean(name, refs_by_name)
+                Message("--set {setting}: no method '{name}' in this command", setting=setting, name=name),
+                hint=did_you_mean(name, refs_by_name),
             )
         ref = refs_by_name[name]
         own_key = resolve_alias(name, key, value, {field.name for field in dataclasses.fields(classes[ref])})
@@ -370,7 +398,12 @@ def resolve_alias(method: str, key: str, value: str, params: Container[str]) -> 
     if key in BUDGET_ALIASES:
         limit = BUDGET_ALIASES[key]
         raise UserError(
-            f"--set {method}.{key}={value}: {key} belongs to the budget, which all methods share",
+            Message(
+                "--set {method}.{key}={text}: {key} belongs to the budget, which all methods share",
+                method=method,
+                key=key,
+                text=value,
+            ),
             hint=f"--budget standard,{limit}={value}",
         )
     alias = PARAM_ALIASES.get(key)

@@ -19,6 +19,7 @@ from pydantic import ValidationError
 
 from bench import scratch
 from bench.errors import StorageError, UserError
+from bench.i18n import Message
 from bench.method import ProgressCallback
 from bench.records import Record
 
@@ -54,9 +55,9 @@ def folder_lock(out: Path, on_progress: ProgressCallback) -> FileLock:
     file = out / LOCK_FILE
     if file.is_symlink() or (file.exists() and not file.is_file()):
         raise UserError(
-            "the lock of the results folder is not a regular file",
+            Message("the lock of the results folder is not a regular file"),
             location=str(file.absolute()),
-            hint=f"remove it: rm -r {shlex.quote(str(file))}; or use another folder: --out FOLDER",
+            hint=Message("remove it: rm -r {path}; or use another folder: --out FOLDER", path=shlex.quote(str(file))),
         )
     lock = FileLock(file, thread_local=False)
     with storage_errors(out):
@@ -73,9 +74,9 @@ def check_record_path(out: Path, id: str) -> None:
     file = out / f"{id}.json"
     if file.exists() and not file.is_file():
         raise UserError(
-            "the path of a record is not a regular file",
+            Message("the path of a record is not a regular file"),
             location=str(file.absolute()),
-            hint=f"remove it: rm -r {shlex.quote(str(file))}; or use another folder: --out FOLDER",
+            hint=Message("remove it: rm -r {path}; or use another folder: --out FOLDER", path=shlex.quote(str(file))),
         )
 
 
@@ -91,9 +92,9 @@ def storage_errors(folder: Path) -> Iterator[None]:
             raise
         location = error.filename2 or error.filename or folder
         raise StorageError(
-            f"the results cannot be written: {os.strerror(error.errno).lower()}",
+            Message("the results cannot be written: {reason}", reason=os.strerror(error.errno).lower()),
             location=str(Path(os.fsdecode(location)).absolute()),
-            hint="free some space or repair the folder; the same command runs only the runs without a record",
+            hint=Message("free some space or repair the folder; the same command runs only the runs without a record"),
         ) from error
 
 

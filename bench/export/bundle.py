@@ -23,6 +23,7 @@ from bench.export.script_settings import (
     required_packages,
     shot_settings,
 )
+from bench.i18n import Message
 from bench.method import LM
 from bench.modeling import checkpoint, compat
 from bench.modeling.seed import seed_all
@@ -95,8 +96,12 @@ class Bundle:
             (folder / README).unlink(missing_ok=True)  # PEFT saves a form with blanks
         for name in (SETTINGS, SCRIPT, README, BASE):
             if (folder / name).exists():
-                message = f"{spec.method.name} saves a file '{name}', which an export would replace"
-                raise UserError(message, hint=f"choose another file name in the method's save, not '{name}'")
+                message = Message(
+                    "{name} saves a file '{file}', which an export would replace", name=spec.method.name, file=name
+                )
+                raise UserError(
+                    message, hint=Message("choose another file name in the method's save, not '{name}'", name=name)
+                )
         self.settings = {
             "record": record.id,
             "method": spec.method.name,
@@ -137,7 +142,9 @@ class Bundle:
         has_weights = any((self.artifacts / name).is_file() for name in (ADAPTER_CONFIG, TRAINED_WEIGHTS, MODEL_CONFIG))
         if self.merge and not (has_weights and self.template in ("generate", "labels")):
             method = self.provenance.record.spec.method.name
-            raise UserError(f"--merge: {method} changes no weights of the plain model", hint=NO_MERGE_HINT)
+            raise UserError(
+                Message("--merge: {method} changes no weights of the plain model", method=method), hint=NO_MERGE_HINT
+            )
 
     def _write_model(self, folder: Path, facts: ScriptFacts) -> None:
         """Add the settings of the model, and the weights that the folder has to hold."""
@@ -147,16 +154,18 @@ class Bundle:
         spec = self.provenance.record.spec
         if method := checkpoint.quantization(self.provenance.base):
             raise UserError(
-                f"a run on a model that is stored quantized ({method}) cannot be exported yet",
+                Message("a run on a model that is stored quantized ({method}) cannot be exported yet", method=method),
                 location=str(self.provenance.base),
-                hint="use bench answer, or run the method on the model that this one was made from",
+                hint=Message("use bench answer, or run the method on the model that this one was made from"),
             )
         lm = self._load_model()
         has_adapter = (self.artifacts / ADAPTER_CONFIG).is_file()
         is_full_model = (self.artifacts / MODEL_CONFIG).is_file()
         quantized = (self.artifacts / QUANTIZATION).is_file()
         if self.merge and quantized:
-            message = f"--merge: {spec.method.name} was trained on 4-bit weights and would answer differently"
+            message = Message(
+                "--merge: {name} was trained on 4-bit weights and would answer differently", name=spec.method.name
+            )
             raise UserError(message, hint=NO_MERGE_HINT)
         if has_adapter and not quantized:
             from peft import PeftModel

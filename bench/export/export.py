@@ -37,15 +37,17 @@ class ExportResult:
 def check_target(folder: Path) -> None:
     """Raise `UserError` if the folder of `--to` is not empty or cannot be written."""
     if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
-        raise UserError(f"--to {folder}: is not empty", hint="give the name of a new folder")
+        raise UserError(
+            Message("--to {folder}: is not empty", folder=folder), hint=Message("give the name of a new folder")
+        )
     try:
         with tempfile.TemporaryFile(dir=next(parent for parent in folder.absolute().parents if parent.exists())):
             pass
     except OSError as error:
         raise UserError(
-            f"--to {folder}: cannot be written: {error.strerror}",
+            Message("--to {folder}: cannot be written: {reason}", folder=folder, reason=error.strerror),
             location=str(folder.absolute()),
-            hint="--to FOLDER, in a folder that you may write to",
+            hint=Message("--to FOLDER, in a folder that you may write to"),
         ) from None
 
 
@@ -68,7 +70,9 @@ def export_record(
     """
     if merge and provenance.export_template != "generate":  # checked before anything is trained again
         method = provenance.record.spec.method.name
-        raise UserError(f"--merge: {method} changes no weights of the plain model", hint=NO_MERGE_HINT)
+        raise UserError(
+            Message("--merge: {method} changes no weights of the plain model", method=method), hint=NO_MERGE_HINT
+        )
     to = to.absolute()
     samples, questions = provenance.record.samples[:check], recorded_questions(provenance)[:check]
     to.parent.mkdir(parents=True, exist_ok=True)
@@ -189,7 +193,7 @@ def rerun(provenance: Provenance, questions: Sequence[str], out: Path, on_progre
     record, _ = launch_run(job, out, on_progress=on_progress)
     if record.status != "ok":
         reason = record.error.message if record.error else record.status
-        message = f"training again ended with status {record.status}: {reason}"
+        message = Message("training again ended with status {status}: {reason}", status=record.status, reason=reason)
         raise UserError(message, location=str(provenance.file))
     return record
 

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from bench.errors import UserError
+from bench.i18n import Message
 
-NO_MERGE_HINT = "leave --merge out"
+NO_MERGE_HINT = Message("leave --merge out")
 
 
 def write_merged_model(model: Any, trained_weights: Path, folder: Path) -> None:
@@ -27,9 +28,13 @@ def write_merged_model(model: Any, trained_weights: Path, folder: Path) -> None:
         try:
             model = model.merge_and_unload()
         except (AttributeError, NotImplementedError, ValueError, TypeError) as error:
-            raise UserError(f"--merge: PEFT cannot merge this adapter: {error}", hint=NO_MERGE_HINT) from None
+            raise UserError(
+                Message("--merge: PEFT cannot merge this adapter: {problem}", problem=error), hint=NO_MERGE_HINT
+            ) from None
     elif hasattr(model, "peft_config"):
-        raise UserError("--merge: virtual tokens of a prompt cannot be merged into weights", hint=NO_MERGE_HINT)
+        raise UserError(
+            Message("--merge: virtual tokens of a prompt cannot be merged into weights"), hint=NO_MERGE_HINT
+        )
     elif trained_weights.is_file():
         _replace_weights(model, trained_weights)
     model.save_pretrained(folder)
@@ -37,8 +42,10 @@ def write_merged_model(model: Any, trained_weights: Path, folder: Path) -> None:
     _, info = type(model).from_pretrained(folder, config=config, output_loading_info=True)
     unmatched = sorted({*info["missing_keys"], *info["unexpected_keys"], *map(str, info["mismatched_keys"])})
     if unmatched:
-        message = f"--merge: a plain {type(model).__name__} has no parameter {unmatched[0]}"
-        raise UserError(message, hint="leave --merge out: answer.py loads the weights")
+        message = Message(
+            "--merge: a plain {kind} has no parameter {name}", kind=type(model).__name__, name=unmatched[0]
+        )
+        raise UserError(message, hint=Message("leave --merge out: answer.py loads the weights"))
 
 
 def _replace_weights(model: Any, trained_weights: Path) -> None:
@@ -52,7 +59,9 @@ def _replace_weights(model: Any, trained_weights: Path) -> None:
         try:
             setattr(model.get_submodule(layer), parameter_name, Parameter(weight))
         except AttributeError:
-            raise UserError(f"--merge: a plain model has no parameter {name}", hint=NO_MERGE_HINT) from None
+            raise UserError(
+                Message("--merge: a plain model has no parameter {name}", name=name), hint=NO_MERGE_HINT
+            ) from None
     output_layer = model.get_output_embeddings()
     if output_layer is not None and output_layer.weight is not model.get_input_embeddings().weight:
         model.config.tie_word_embeddings = config.tie_word_embeddings = False

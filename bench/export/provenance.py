@@ -13,7 +13,7 @@ from typing import Literal, cast
 from bench import registry
 from bench.data import hub_tasks
 from bench.errors import UserError
-from bench.i18n import Message
+from bench.i18n import Message, literal
 from bench.modeling import checkpoint
 from bench.records import Record, Spec
 from bench.task import Task
@@ -139,14 +139,19 @@ def _announce_user_code(task_folder: Path, method_file: Path, announce: Callable
 def _check_record(record: Record, file: Path) -> None:
     """Raise `UserError` for the record of a failed run, and for artifacts that lie elsewhere."""
     if record.status != "ok":
-        reason = record.error.message.partition("\n")[0] if record.error else "no reason is recorded"
-        raise UserError(f"the run is {record.status}, so there is nothing to export: {reason}", location=str(file))
+        reason = record.error.message.partition("\n")[0] if record.error else Message("no reason is recorded")
+        raise UserError(
+            Message(
+                "the run is {status}, so there is nothing to export: {reason}", status=record.status, reason=reason
+            ),
+            location=str(file),
+        )
     folder = file.parent / record.spec.id
     if folder.is_symlink():
         raise UserError(
-            "the folder of the saved artifacts is a link, and links are not followed",
+            Message("the folder of the saved artifacts is a link, and links are not followed"),
             location=str(folder),
-            hint="copy the folder itself beside the record, or remove the link to train again",
+            hint=Message("copy the folder itself beside the record, or remove the link to train again"),
         )
 
 
@@ -173,7 +178,7 @@ def _find_part(part: _Part, file: Path) -> tuple[str, Path]:
         problems.append(_difference(part, path, digests[0]))
     problem = problems[0]
     if not refs:
-        problem.hint = f"{problem.hint}; if it is elsewhere now: --{part.kind} PATH"
+        problem.hint = Message("{hint}; if it is elsewhere now: --{kind} PATH", hint=problem.hint, kind=part.kind)
     raise problem
 
 
@@ -192,17 +197,35 @@ def _existing_paths(ref: str, file: Path) -> list[str]:
 
 def _difference(part: _Part, path: Path, current: str) -> UserError:
     """Return the error for a part whose digest is not the recorded one."""
-    digests = f"sha256 {current[:12]}…, recorded {part.sha256[:12] or 'nothing'}…"
+    digests = Message("sha256 {current}…, recorded {recorded}…", current=current[:12], recorded=part.sha256[:12])
     if part.replacement:
         return UserError(
-            f"--{part.kind} {part.replacement}: differs from the {part.kind} '{part.recorded}' of the run: {digests}",
+            Message(
+                "--{kind} {replacement}: differs from the {part} '{recorded}' of the run: {digests}",
+                kind=part.kind,
+                part=literal(part.kind),
+                replacement=part.replacement,
+                recorded=part.recorded,
+                digests=digests,
+            ),
             location=str(path),
-            hint=f"--{part.kind} PATH, with the {part.kind} as it was in the run",
+            hint=Message(
+                "--{kind} PATH, with the {part} as it was in the run", kind=part.kind, part=literal(part.kind)
+            ),
         )
     return UserError(
-        f"the {part.kind} '{part.recorded}' has changed since the run: {digests}",
+        Message(
+            "the {part} '{recorded}' has changed since the run: {digests}",
+            part=literal(part.kind),
+            recorded=part.recorded,
+            digests=digests,
+        ),
         location=str(path),
-        hint=f"restore the {part.kind} of the run, name it with --{part.kind} PATH, or run again with the current one",
+        hint=Message(
+            "restore the {part} of the run, name it with --{kind} PATH, or run again with the current one",
+            kind=part.kind,
+            part=literal(part.kind),
+        ),
     )
 
 
@@ -230,16 +253,21 @@ def _export_template(spec: Spec, part: _Part, file: Path) -> str | None:
         raise _difference(part, source, digest)
     if missing := registry.missing_modules(method_class):
         raise UserError(
-            f"the method '{ref}' needs packages that are not installed", hint=f"pip install {shlex.join(missing)}"
+            Message("the method '{name}' needs packages that are not installed", name=ref),
+            hint=f"pip install {shlex.join(missing)}",
         )
-    hint = f"restore the version of the method that the run of {file.name} used, or repeat the run"
-    with report_user_code(source, f"the method '{ref}' does not accept the hyper-parameters in the record", hint=hint):
+    hint = Message("restore the version of the method that the run of {name} used, or repeat the run", name=file.name)
+    with report_user_code(
+        source, Message("the method '{name}' does not accept the hyper-parameters in the record", name=ref), hint=hint
+    ):
         template = method_class(**spec.method.params).export_template
     names = {path.stem for path in TEMPLATES.glob("*.txt")} | {PROMPTED}
     if template is not None and template not in names:
         raise UserError(
-            f"the method '{ref}' names the template '{template}', which does not exist",
+            Message(
+                "the method '{name}' names the template '{template}', which does not exist", name=ref, template=template
+            ),
             location=str(source),
-            hint=f"export_template: one of {', '.join(sorted(names))}, or None",
+            hint=Message("export_template: one of {names}, or None", names=", ".join(sorted(names))),
         )
     return template

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bench.errors import UserError
+from bench.i18n import Message
 from bench.modeling import checkpoint
 from bench.records import Sample
 
@@ -42,10 +43,12 @@ def run_script(script: Path, questions: Sequence[str]) -> list[tuple[str, str]]:
             raise ValueError("the exit code is not 0")
         return [(raw, trimmed) for raw, trimmed in json.loads(process.stdout.split("\n")[-2])]
     except (ValueError, LookupError, TypeError):  # a script that calls sys.exit(0) prints no answers
-        no_output = f"it ended with exit code {process.returncode} and gave no answers"
+        no_output = Message("it ended with exit code {code} and gave no answers", code=process.returncode)
         last_line = (process.stderr.strip().splitlines() or [no_output])[-1]
         hint = f"python {shlex.quote(str(script))}"
-        raise UserError(f"the script failed: {last_line}", location=str(script), hint=hint) from None
+        raise UserError(
+            Message("the script failed: {problem}", problem=last_line), location=str(script), hint=hint
+        ) from None
 
 
 def check_exported_folder(folder: Path) -> str:
@@ -66,17 +69,21 @@ def check_exported_folder(folder: Path) -> str:
         location, recorded = Path(base.get("model", "")), base.get("sha256", "")
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         raise UserError(
-            f"{folder} was not written by bench export: it has no valid settings.json",
+            Message("{folder} was not written by bench export: it has no valid settings.json", folder=folder),
             location=str(file),
-            hint=f"its script runs alone: python {shlex.quote(str(folder / 'answer.py'))}",
+            hint=Message("its script runs alone: python {path}", path=shlex.quote(str(folder / "answer.py"))),
         ) from None
     if location.is_absolute() and location.is_dir():
         current = checkpoint.weights_digest(location)
         if current != recorded:
             raise UserError(
-                f"the base model has changed since the export: sha256 {current[:12]}…, recorded {recorded[:12]}…",
+                Message(
+                    "the base model has changed since the export: sha256 {current}…, recorded {recorded}…",
+                    current=current[:12],
+                    recorded=recorded[:12],
+                ),
                 location=str(location),
-                hint=f"restore the model, or change 'base' in {file}",
+                hint=Message("restore the model, or change 'base' in {file}", file=file),
             )
     return str(run_id)
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 from bench.errors import UserError
+from bench.i18n import Message
 
 DEVICE_EXAMPLES = "auto, cpu, cuda, cuda:0, mps"
 AUTO_DTYPE = "auto"
@@ -31,23 +32,30 @@ def check_device(device: str) -> None:
     """
     if device in ("auto", "cpu"):
         return
-    hint = "use --device auto to take the first GPU, or else the CPU"
+    hint = Message("use --device auto to take the first GPU, or else the CPU")
     if device == "mps":
         if (sys.platform, platform.machine()) != ("darwin", "arm64"):
-            raise UserError("--device mps: this machine is not a Mac with Apple silicon", hint=hint)
+            raise UserError(Message("--device mps: this machine is not a Mac with Apple silicon"), hint=hint)
         return
     match = re.fullmatch(r"cuda(?::(\d+))?", device)
     if match is None:
-        raise UserError(f"--device {device}: unknown device", hint=f"valid: {DEVICE_EXAMPLES}, …")
+        raise UserError(
+            Message("--device {device}: unknown device", device=device),
+            hint=Message("valid: {names}, …", names=DEVICE_EXAMPLES),
+        )
     if not torch_has_cuda():
         raise UserError(
-            f"--device {device}: the installed torch is built without CUDA",
-            hint=f"{hint}; or install the CUDA build of torch",
+            Message("--device {device}: the installed torch is built without CUDA", device=device),
+            hint=Message("{hint}; or install the CUDA build of torch", hint=hint),
         )
     gpus = count_gpus()
     if int(match[1] or 0) >= gpus:
-        count = f"only {gpus} GPU{'s' if gpus > 1 else ''}" if gpus else "no GPU"
-        raise UserError(f"--device {device}: {count} found", hint=hint)
+        if gpus:
+            number = Message("1 GPU") if gpus == 1 else Message("{number} GPUs", number=gpus)
+            problem = Message("--device {device}: only {gpus} found", device=device, gpus=number)
+        else:
+            problem = Message("--device {device}: no GPU found", device=device)
+        raise UserError(problem, hint=hint)
 
 
 def visible_gpu_environment(device: str) -> dict[str, str]:

@@ -10,6 +10,7 @@ from typing import Self
 from bench import registry
 from bench.errors import UserError
 from bench.escape import clean_line
+from bench.i18n import Message
 from bench.records import FrozenModel
 
 MIN_CHARACTERS = 500
@@ -47,30 +48,51 @@ class GeneralText(FrozenModel):
             UserError: The file is missing, cannot be read, is empty, too short or no text.
         """
         option = f"--general-text {file}"
-        hint = "--general-text FILE, with a UTF-8 text of what the model should still be good at after training"
+        hint = Message(
+            "--general-text FILE, with a UTF-8 text of what the model should still be good at after training"
+        )
         if not file.is_file():
-            problem = "is a folder" if file.is_dir() else "file not found"
-            raise UserError(f"{option}: {problem}", location=str(file.absolute()), hint=hint)
+            problem = Message("is a folder") if file.is_dir() else Message("file not found")
+            raise UserError(
+                Message("{option}: {problem}", option=option, problem=problem), location=str(file.absolute()), hint=hint
+            )
         try:
             content = file.read_bytes()
             text = content.decode("utf-8-sig")
         except OSError as error:
-            raise UserError(f"{option}: cannot be read: {error.strerror}", location=str(file), hint=hint) from None
+            raise UserError(
+                Message("{option}: cannot be read: {reason}", option=option, reason=error.strerror),
+                location=str(file),
+                hint=hint,
+            ) from None
         except UnicodeDecodeError as error:
             raise UserError(
-                f"{option}: not a UTF-8 text: invalid byte at position {error.start}",
+                Message(
+                    "{option}: not a UTF-8 text: invalid byte at position {start}", option=option, start=error.start
+                ),
                 location=str(file.absolute()),
-                hint="save the file as UTF-8; a document such as PDF has to be saved as plain text first",
+                hint=Message("save the file as UTF-8; a document such as PDF has to be saved as plain text first"),
             ) from None
         if "\0" in text:
-            raise UserError(f"{option}: not a text: it holds NUL bytes", location=str(file.absolute()), hint=hint)
+            raise UserError(
+                Message("{option}: not a text: it holds NUL bytes", option=option),
+                location=str(file.absolute()),
+                hint=hint,
+            )
         length = len(" ".join(text.split()))
         if length < MIN_CHARACTERS:
-            problem = f"too short: {length} characters without repeated white space" if length else "empty"
+            problem = (
+                Message("too short: {length} characters without repeated white space", length=length)
+                if length
+                else Message("empty")
+            )
             raise UserError(
-                f"{option}: {problem}",
+                Message("{option}: {problem}", option=option, problem=problem),
                 location=str(file.absolute()),
-                hint=f"use a text of at least {MIN_CHARACTERS} characters, better of some pages",
+                hint=Message(
+                    "use a text of at least {needed} characters, better of some pages",
+                    needed=MIN_CHARACTERS,
+                ),
             )
         return cls(
             name=clean_line(file.name), sha256=hashlib.sha256(content).hexdigest(), texts=tuple(cut_pieces(text))

@@ -10,10 +10,11 @@ from contextlib import suppress
 from typing import Any, TypeVar
 
 from bench.errors import UserError
+from bench.i18n import Message
 from bench.measurement.environment import process_memory
 from bench.measurement.meter import MIB
 
-NO_LIMIT_HINT = "remove 'memory' from --budget"
+NO_LIMIT_HINT = Message("remove 'memory' from --budget")
 DEVICE_PHRASES = (
     r"\b((?i:cuda|hip)\w*|MPS|XPU|NCCL|Triton Error)\b[^\n]*\bout of memory\b",
     r"\bFailed to CUDA (host )?[cm]alloc\b",  # NCCL
@@ -68,13 +69,15 @@ def set_memory_limit(limit_bytes: int, device: str, context_bytes: int = 0) -> N
         torch.cuda.set_per_process_memory_fraction(fraction)
         return
     if sys.platform != "linux":
-        raise UserError("a memory budget needs Linux or a CUDA device", hint=NO_LIMIT_HINT)
+        raise UserError(Message("a memory budget needs Linux or a CUDA device"), hint=NO_LIMIT_HINT)
     import resource
 
     try:
         mapped, resident = process_memory("VmData"), process_memory("VmRSS")
     except LookupError as error:
-        raise UserError(f"{error.args[0]}, so memory cannot be limited", hint=NO_LIMIT_HINT) from None
+        raise UserError(
+            Message("{problem}, so memory cannot be limited", problem=error.args[0]), hint=NO_LIMIT_HINT
+        ) from None
     if resident >= limit_bytes:
         raise MemoryError(
             f"{resident / MIB:.0f} MiB are in use before a model is loaded; the limit is {limit_bytes / MIB:.0f} MiB"

@@ -11,6 +11,7 @@ from typing import Any
 
 from bench import registry
 from bench.errors import UserError
+from bench.i18n import Message
 from bench.modeling import compat, file_digest, model_config, weight_files
 from bench.modeling.weight_files import TensorHeader
 
@@ -42,9 +43,9 @@ def find_adapter_base(folder: Path) -> Path:
     """
     config, location = model_config.read_config(folder, ADAPTER_CONFIG_NAME), str(folder / ADAPTER_CONFIG_NAME)
     name = config.get("base_model_name_or_path")
-    hint = "set base_model_name_or_path to the folder or hub name of the base"
+    hint = Message("set base_model_name_or_path to the folder or hub name of the base")
     if not name:
-        raise UserError("the adapter does not name its base model", location=location, hint=hint)
+        raise UserError(Message("the adapter does not name its base model"), location=location, hint=hint)
     relative_folder: Path = folder / str(name)
     if relative_folder.is_dir():
         base_folder = relative_folder
@@ -54,11 +55,17 @@ def find_adapter_base(folder: Path) -> Path:
             base_folder = registry.find_model(f"{name}@{revision}" if revision else name)
         except UserError as error:
             raise UserError(
-                f"the base model '{name}' of the adapter is not found: {error.message}", location=location, hint=hint
+                Message(
+                    "the base model '{name}' of the adapter is not found: {problem}", name=name, problem=error.message
+                ),
+                location=location,
+                hint=hint,
             ) from None
     if is_adapter(base_folder):
         raise UserError(
-            f"the base model '{name}' of the adapter is an adapter itself", location=location, hint="merge that first"
+            Message("the base model '{name}' of the adapter is an adapter itself", name=name),
+            location=location,
+            hint=Message("merge that first"),
         )
     return base_folder
 
@@ -72,15 +79,15 @@ def check_adapter(folder: Path, base_folder: Path) -> None:
     _check_adapter_type(folder)
     if model_config.model_kind(model_config.read_config(base_folder)) != "decoder":
         raise UserError(
-            "adapters are merged into causal language models only, and the base of this adapter is an encoder",
+            Message("adapters are merged into causal language models only, and the base of this adapter is an encoder"),
             location=str(folder / ADAPTER_CONFIG_NAME),
-            hint="merge it with PEFT (merge_and_unload) and use the merged model",
+            hint=Message("merge it with PEFT (merge_and_unload) and use the merged model"),
         )
     if any((folder / name).is_file() for name in weight_files.MODEL_WEIGHT_NAMES):
         raise UserError(
-            "the folder holds both an adapter and a whole model",
+            Message("the folder holds both an adapter and a whole model"),
             location=str(folder),
-            hint="put each into a folder of its own",
+            hint=Message("put each into a folder of its own"),
         )
     (adapter_file,) = weight_files.find_weight_files(folder, weight_files.ADAPTER_WEIGHT_NAMES)
     weight_files.check_weight_files([adapter_file])
@@ -127,7 +134,9 @@ def merge_adapter(model: Any, folder: Path) -> Any:
         merged = adapted.merge_and_unload(safe_merge=True)
     except (AttributeError, NotImplementedError, ValueError, TypeError) as error:
         raise UserError(
-            f"PEFT cannot merge the adapter: {error}", location=str(folder), hint="use its base model"
+            Message("PEFT cannot merge the adapter: {problem}", problem=error),
+            location=str(folder),
+            hint=Message("use its base model"),
         ) from error
     with torch.inference_mode():
         logits_after = merged(input_ids=input_ids).logits.float()
@@ -135,9 +144,11 @@ def merge_adapter(model: Any, folder: Path) -> Any:
     difference = float((logits_after - logits_before).abs().max())
     if not difference <= tolerance * float(logits_before.abs().max()):  # also true if the difference is NaN
         raise UserError(
-            "merging the adapter changes the output of the model (shared weights, or weights that are not finite)",
+            Message(
+                "merging the adapter changes the output of the model (shared weights, or weights that are not finite)"
+            ),
             location=str(folder),
-            hint="merge it yourself, check the answers, and use the merged model",
+            hint=Message("merge it yourself, check the answers, and use the merged model"),
         )
     return merged
 
@@ -148,7 +159,9 @@ def _check_adapter_type(folder: Path) -> None:
     peft_type = str(config.get("peft_type"))
     if peft_type not in compat.peft_types():
         raise UserError(
-            f"the installed PEFT has no adapter type '{peft_type}'", location=location, hint="pip install -U peft"
+            Message("the installed PEFT has no adapter type '{peft_type}'", peft_type=peft_type),
+            location=location,
+            hint="pip install -U peft",
         )
     if peft_type in PROMPT_LEARNING_TYPES:
         reason = "it adds virtual tokens before the prompt"
@@ -157,9 +170,13 @@ def _check_adapter_type(folder: Path) -> None:
     else:
         return
     raise UserError(
-        f"an adapter of type {peft_type} cannot be merged into its base model: {reason}",
+        Message(
+            "an adapter of type {peft_type} cannot be merged into its base model: {reason}",
+            peft_type=peft_type,
+            reason=reason,
+        ),
         location=location,
-        hint="use its base model; adapters such as LoRA, DoRA and IA³ can be merged",
+        hint=Message("use its base model; adapters such as LoRA, DoRA and IA³ can be merged"),
     )
 
 
@@ -215,7 +232,10 @@ def _layer_pattern(layer: str) -> str:
 
 def _mismatch_error(location: Path, reason: str) -> UserError:
     return UserError(
-        f"the adapter does not fit its base model, so it was trained on another one: {reason}",
+        Message("the adapter does not fit its base model, so it was trained on another one: {reason}", reason=reason),
         location=str(location),
-        hint=f"name the right base in {ADAPTER_CONFIG_NAME} (base_model_name_or_path)",
+        hint=Message(
+            "name the right base in {file} (base_model_name_or_path)",
+            file=ADAPTER_CONFIG_NAME,
+        ),
     )

@@ -15,6 +15,7 @@ import transformers.modeling_utils  # noqa: F401 (else the first model would imp
 from transformers import GenerationConfig, LogitsProcessorList
 
 from bench.errors import UserError
+from bench.i18n import Message
 from bench.measurement import memory_estimate, memory_limit
 from bench.method import TrainingData, Unsupported
 from bench.modeling import generation, model_config, prefix_cache, scoring
@@ -49,7 +50,10 @@ class CausalLM(LoadedModel):
         self.stop_texts = [*self.decoding.stop, *filter(None, [self.end_text])]
         self._eos_token_ids = self._find_eos_token_ids()
         if not self._eos_token_ids:
-            raise UserError("the model has no end-of-sequence token", hint="set eos_token in its tokenizer_config.json")
+            raise UserError(
+                Message("the model has no end-of-sequence token"),
+                hint=Message("set eos_token in its tokenizer_config.json"),
+            )
         if self.tokenizer.pad_token_id is None:
             # Any token can be the padding, because it is masked by position and never recognized by its id.
             self.tokenizer.pad_token = self.tokenizer.convert_ids_to_tokens(self._eos_token_ids[0])
@@ -145,7 +149,11 @@ class CausalLM(LoadedModel):
         completion_ids = [*self.completion_tokens(prompt, completion + self.end_text), self._eos_token_ids[0]]
         if len(completion_ids) >= self.context:
             raise UserError(
-                f"an answer of {len(completion_ids)} tokens exceeds the model's context of {self.context} tokens"
+                Message(
+                    "an answer of {number} tokens exceeds the model's context of {context} tokens",
+                    number=len(completion_ids),
+                    context=self.context,
+                )
             )
         return self.truncate_prompt(prompt_ids, max(len(completion_ids), self.max_new_tokens)), completion_ids
 

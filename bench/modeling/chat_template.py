@@ -16,11 +16,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from bench.errors import UserError
+from bench.i18n import Message
 from bench.modeling import model_config
 from bench.records import PromptSpec
 from bench.user_code import describe_exception
 
-PLAIN_HINT = "--prompt-format plain, or fix the template"
+PLAIN_HINT = Message("--prompt-format plain, or fix the template")
 THINKING_SWITCH = "enable_thinking"
 """Variable of templates that turns thoughts before an answer on or off."""
 THOUGHTS = ("<think>", "</think>")
@@ -78,7 +79,11 @@ class ChatTemplate:
         try:
             source = str(tokenizer.get_chat_template())
         except ValueError as error:
-            raise UserError(f"the chat template cannot be used: {error}", location=location, hint=PLAIN_HINT) from None
+            raise UserError(
+                Message("the chat template cannot be used: {problem}", problem=error),
+                location=location,
+                hint=PLAIN_HINT,
+            ) from None
         variables = {THINKING_SWITCH: False} if re.search(rf"\b{THINKING_SWITCH}\b", source) else {}
         source = _stop_clock(source) if _CLOCK in source else source
         return _probe(cls(tokenizer, source, variables, location))
@@ -195,7 +200,9 @@ def _probe(template: ChatTemplate) -> ChatTemplate:
         raise _failure(error, template.location) from error
     before_answer, shown, after_answer = solved.rpartition(_ANSWER)
     if not shown:
-        raise UserError("the chat template does not show an answer", location=template.location, hint=PLAIN_HINT)
+        raise UserError(
+            Message("the chat template does not show an answer"), location=template.location, hint=PLAIN_HINT
+        )
     end_token_id, end_text = _find_turn_end(template.tokenizer, after_answer)
     generation_prompt = prompt.rpartition(_QUESTION)[2]
     begins, ends = (generation_prompt.rfind(mark) for mark in THOUGHTS)
@@ -204,8 +211,10 @@ def _probe(template: ChatTemplate) -> ChatTemplate:
     begins_answer = generation_prompt.strip().removeprefix(end_of_turn) or before_answer.startswith(prompt)
     if not (has_generation_prompt or starts_thinking or begins_answer):
         raise UserError(
-            "the chat template ignores add_generation_prompt, and a conversation without an answer does not begin as "
-            "one with an answer, so where an answer begins is unknown",
+            Message(
+                "the chat template ignores add_generation_prompt, and a conversation without an answer "
+                "does not begin as one with an answer, so where an answer begins is unknown"
+            ),
             location=template.location,
             hint=PLAIN_HINT,
         )
@@ -238,7 +247,9 @@ def _find_instruction_role(template: ChatTemplate) -> tuple[ChatTemplate, str]:
         UserError: With neither role the conversation is written as a whole.
     """
     problem = UserError(
-        "the chat template does not show all turns of a conversation", location=template.location, hint=PLAIN_HINT
+        Message("the chat template does not show all turns of a conversation"),
+        location=template.location,
+        hint=PLAIN_HINT,
     )
     roles: tuple[_Role, ...] = ("system", "user")
     for role in roles:
@@ -253,7 +264,11 @@ def _find_instruction_role(template: ChatTemplate) -> tuple[ChatTemplate, str]:
 
 
 def _failure(error: Exception, location: str) -> UserError:
-    return UserError(f"the chat template fails: {describe_exception(error)}", location=location, hint=PLAIN_HINT)
+    return UserError(
+        Message("the chat template fails: {problem}", problem=describe_exception(error)),
+        location=location,
+        hint=PLAIN_HINT,
+    )
 
 
 def _split_gap(prompt: str, before_answer: str, starts_thinking: bool) -> tuple[str, str]:

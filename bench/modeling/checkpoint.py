@@ -15,6 +15,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from bench.errors import UserError
+from bench.i18n import Message
 from bench.modeling import adapter_checkpoint, compat, file_digest, model_config, weight_files
 from bench.modeling.chat_template import ChatTemplate
 from bench.records import Decoding, PromptSpec
@@ -58,9 +59,13 @@ def check_model_folder(folder: Path) -> None:
     check_model_folder(base_folder)
     if method := quantization(base_folder):
         raise UserError(
-            f"the adapter is for a quantized model ({method}); merging would round its updates away",
+            Message(
+                "the adapter is for a quantized model ({method}); merging would round its updates away", method=method
+            ),
             location=str(folder),
-            hint="name the folder of a model that is not quantized as base_model_name_or_path in adapter_config.json",
+            hint=Message(
+                "name the folder of a model that is not quantized as base_model_name_or_path in adapter_config.json"
+            ),
         )
     adapter_checkpoint.check_adapter(folder, base_folder)
 
@@ -116,7 +121,9 @@ def load_tokenizer(folder: Path) -> Callable[[str, bool], list[int]]:
         fast = Tokenizer.from_file(str(file))
     except Exception as error:
         raise UserError(
-            f"the tokenizer cannot be loaded: {error}", location=str(file), hint="copy or save the file again"
+            Message("the tokenizer cannot be loaded: {problem}", problem=error),
+            location=str(file),
+            hint=Message("copy or save the file again"),
         ) from None
     fast.no_truncation()
     fast.no_padding()
@@ -136,9 +143,9 @@ def load_whole_tokenizer(folder: Path) -> Any:
         return AutoTokenizer.from_pretrained(tokenizer_folder(folder), **LOCAL_FILES_ONLY)
     except Exception as error:  # tokenizers raises plain exceptions
         raise UserError(
-            f"tokenizer or chat template cannot be loaded: {describe_exception(error)}",
+            Message("tokenizer or chat template cannot be loaded: {problem}", problem=describe_exception(error)),
             location=str(tokenizer_folder(folder)),
-            hint="copy or save the files again",
+            hint=Message("copy or save the files again"),
         ) from error
 
 
@@ -285,8 +292,11 @@ def _check_reading(folder: Path) -> None:
         raise UserError(
             str(error),
             location=str(folder / "config.json"),
-            hint='a decoder of this type needs "is_decoder": true there ("causal": true for XLM) and weights that were '
-            "trained so; else use a causal language model, or an encoder, such as BertForMaskedLM",
+            hint=Message(
+                'a decoder of this type needs "is_decoder": true there ("causal": true for XLM) and '
+                "weights that were trained so; else use a causal language model, or an encoder, such as "
+                "BertForMaskedLM"
+            ),
         ) from None
 
 
@@ -301,10 +311,18 @@ def _check_missing_weights(model: Any, missing_keys: Iterable[str], folder: Path
     ]
     if missing:
         raise UserError(
-            f"{len(missing)} tensors of the model are not in its files: {', '.join(sorted(missing)[:3])}",
+            Message(
+                "{number} tensors of the model are not in its files: {names}",
+                number=len(missing),
+                names=", ".join(sorted(missing)[:3]),
+            ),
             location=str(folder),
-            hint="the files belong to another model or a part of one; save the whole model with save_pretrained"
-            + ("; the model's own code (auto_map) is never run" if getattr(model.config, "auto_map", None) else ""),
+            hint=Message(
+                "the files belong to another model or a part of one; save the whole model with save_pretrained{note}",
+                note=Message("; the model's own code (auto_map) is never run")
+                if getattr(model.config, "auto_map", None)
+                else "",
+            ),
         )
 
 
@@ -312,7 +330,11 @@ def _digest(folder: Path, patterns: Sequence[str] = MODEL_FILE_PATTERNS) -> str:
     digest = hashlib.sha256()
     for file in list_model_files(folder, patterns):
         if not file.is_file():
-            raise UserError(f"{file.name} is not a regular file", location=str(file), hint="copy or save it again")
+            raise UserError(
+                Message("{name} is not a regular file", name=file.name),
+                location=str(file),
+                hint=Message("copy or save it again"),
+            )
         digest.update(f"{file.name}:{file_digest.file_sha256(file)}\n".encode())
     return digest.hexdigest()
 
@@ -322,14 +344,16 @@ def _check_tokenizer(folder: Path) -> None:
     names = [name for name in TOKENIZER_NAMES if (folder / name).is_file()]
     if not names:
         raise UserError(
-            "the model folder has no tokenizer", location=str(folder), hint="save the tokenizer beside the model"
+            Message("the model folder has no tokenizer"),
+            location=str(folder),
+            hint=Message("save the tokenizer beside the model"),
         )
     config_file = folder / "tokenizer_config.json"
     if "tokenizer.json" in names or not config_file.is_file():
         return
     if "auto_map" in model_config.read_config(folder, config_file.name):
         raise UserError(
-            "the tokenizer needs code of its own, which is never run here",
+            Message("the tokenizer needs code of its own, which is never run here"),
             location=str(config_file),
-            hint="trust_remote_code is always off; save it as a fast tokenizer (tokenizer.json)",
+            hint=Message("trust_remote_code is always off; save it as a fast tokenizer (tokenizer.json)"),
         )

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from bench.errors import UserError
+from bench.i18n import Message
 from bench.modeling import compat
 
 DECODER_SUFFIXES = ("ForCausalLM", "LMHeadModel")
@@ -29,16 +30,24 @@ def read_config(folder: Path, name: str = "config.json") -> dict[str, Any]:
     file = folder / name
     if not file.is_file():
         is_empty = folder.is_dir() and not any(folder.iterdir())
-        problem = "the model folder is empty" if is_empty else f"the model folder has no {name}"
-        raise UserError(problem, location=str(folder), hint="save the model with save_pretrained")
+        problem = (
+            Message("the model folder is empty") if is_empty else Message("the model folder has no {name}", name=name)
+        )
+        raise UserError(problem, location=str(folder), hint=Message("save the model with save_pretrained"))
     try:
         config = json.loads(file.read_text("utf-8"))
     except ValueError as error:
         raise UserError(
-            f"{name} is not valid JSON: {error}", location=str(file), hint="copy or save the file again"
+            Message("{name} is not valid JSON: {problem}", name=name, problem=error),
+            location=str(file),
+            hint=Message("copy or save the file again"),
         ) from None
     if not isinstance(config, dict):
-        raise UserError(f"{name} is not a JSON object", location=str(file), hint="copy or save the file again")
+        raise UserError(
+            Message("{name} is not a JSON object", name=name),
+            location=str(file),
+            hint=Message("copy or save the file again"),
+        )
     return config
 
 
@@ -122,13 +131,17 @@ def check_config(folder: Path) -> ModelKind:
         return kind
     if "auto_map" in config:
         raise _own_code_error(config, location)
-    task = "generates text" if kind == "decoder" else "classifies text"
+    task = Message("generates text") if kind == "decoder" else Message("classifies text")
     nearest = difflib.get_close_matches(str(model_type), supported, n=1)
-    question = f"; did you mean '{nearest[0]}'?" if nearest else ""
+    question = Message("; did you mean '{name}'?", name=nearest[0]) if nearest else ""
     raise UserError(
-        f"the installed transformers has no model of type '{model_type}' that {task}",
+        Message(
+            "the installed transformers has no model of type '{model_type}' that {task}",
+            model_type=model_type,
+            task=task,
+        ),
         location=location,
-        hint=f"a newer version may have it: pip install -U transformers{question}",
+        hint=Message("a newer version may have it: pip install -U transformers{question}", question=question),
     )
 
 
@@ -154,26 +167,35 @@ def _check_quantization(method: str, kind: ModelKind, location: str) -> None:
         UserError: The model is an encoder, transformers loads such weights in no way that is supported here, or a
             package that it needs for them is not installed.
     """
-    use_original = "use the model it was made from; qlora quantizes by itself"
+    use_original = Message("use the model it was made from; qlora quantizes by itself")
     if method not in QUANTIZATION_PACKAGES:
         raise UserError(
-            f"the weights are already quantized ({method}); of these, {', '.join(QUANTIZATION_PACKAGES)} are supported",
+            Message(
+                "the weights are already quantized ({method}); of these, {names} are supported",
+                method=method,
+                names=", ".join(QUANTIZATION_PACKAGES),
+            ),
             location=location,
             hint=use_original,
         )
     if kind == "encoder":
         raise UserError(
-            f"the weights are already quantized ({method}), which is supported for decoders only",
+            Message(
+                "the weights are already quantized ({method}), which is supported for decoders only", method=method
+            ),
             location=location,
             hint=use_original,
         )
     missing = [name for name in QUANTIZATION_PACKAGES[method] if importlib.util.find_spec(name) is None]
     if missing:
         raise UserError(
-            f"the weights are quantized ({method}), and loading them needs packages that are not installed: "
-            f"{', '.join(missing)}",
+            Message(
+                "the weights are quantized ({method}), and loading them needs packages that are not installed: {names}",
+                method=method,
+                names=", ".join(missing),
+            ),
             location=location,
-            hint=f"pip install {' '.join(missing)}; or {use_original}",
+            hint=Message("pip install {names}; or {use_original}", names=" ".join(missing), use_original=use_original),
         )
 
 
@@ -182,9 +204,12 @@ def _unsupported_kind_error(config: dict[str, Any], location: str) -> UserError:
     names, model_type = config.get("architectures"), config.get("model_type")
     if config.get("is_encoder_decoder"):
         return UserError(
-            f"an encoder-decoder model ({model_type}) is neither a causal language model nor an encoder",
+            Message(
+                "an encoder-decoder model ({model_type}) is neither a causal language model nor an encoder",
+                model_type=model_type,
+            ),
             location=location,
-            hint="use a decoder, such as Llama or Qwen, or an encoder, such as BERT",
+            hint=Message("use a decoder, such as Llama or Qwen, or an encoder, such as BERT"),
         )
     if "auto_map" in config:
         return _own_code_error(config, location)
@@ -193,21 +218,33 @@ def _unsupported_kind_error(config: dict[str, Any], location: str) -> UserError:
         names or ()
     ):
         return UserError(
-            f"the model is a decoder without its output layer ({', '.join(names or ())}), so it cannot generate",
+            Message(
+                "the model is a decoder without its output layer ({names}), so it cannot generate",
+                names=", ".join(names or ()),
+            ),
             location=location,
-            hint=f"use the whole model, whose architecture ends in {' or '.join(DECODER_SUFFIXES)}",
+            hint=Message(
+                "use the whole model, whose architecture ends in {names}", names=" or ".join(DECODER_SUFFIXES)
+            ),
         )
     return UserError(
-        f"neither a causal language model nor an encoder: architectures are {names}",
+        Message("neither a causal language model nor an encoder: architectures are {names}", names=names),
         location=location,
-        hint=f"names that end in {', '.join(DECODER_SUFFIXES + ENCODER_SUFFIXES)} are supported, and bare encoders",
+        hint=Message(
+            "names that end in {names} are supported, and bare encoders",
+            names=", ".join(DECODER_SUFFIXES + ENCODER_SUFFIXES),
+        ),
     )
 
 
 def _own_code_error(config: dict[str, Any], location: str) -> UserError:
     names = ", ".join(config.get("architectures") or ())
     return UserError(
-        f"the model needs code of its own ({names}, model_type '{config.get('model_type')}'), which is never run here",
+        Message(
+            "the model needs code of its own ({names}, model_type '{kind}'), which is never run here",
+            names=names,
+            kind=config.get("model_type"),
+        ),
         location=location,
-        hint="trust_remote_code is always off; use a model of a type that transformers supports",
+        hint=Message("trust_remote_code is always off; use a model of a type that transformers supports"),
     )

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from bench.errors import UserError, did_you_mean
+from bench.i18n import Message
 from bench.modeling import checkpoint
 from bench.modeling.chat_template import ChatTemplate, may_have_chat_template
 from bench.records import PromptSpec
@@ -28,7 +29,7 @@ def choose_chat_template(prompt_format: str, folder: Path) -> ChatTemplate | Non
     """
     if prompt_format not in get_args(PromptFormat):
         raise UserError(
-            f"--prompt-format {prompt_format}: prompt format not found",
+            Message("--prompt-format {name}: prompt format not found", name=prompt_format),
             hint=did_you_mean(prompt_format, get_args(PromptFormat)),
         )
     if prompt_format == "plain":
@@ -40,11 +41,15 @@ def choose_chat_template(prompt_format: str, folder: Path) -> ChatTemplate | Non
         if tokenizer.chat_template and str(tokenizer.chat_template).strip():
             return ChatTemplate.load(tokenizer, tokenizer_folder)
     if prompt_format == "chat":
-        problem = "the tokenizer has no chat template" if is_decoder else "an encoder has no turns of a chat"
+        problem = (
+            Message("the tokenizer has no chat template")
+            if is_decoder
+            else Message("an encoder has no turns of a chat")
+        )
         raise UserError(
-            f"--prompt-format chat: {problem}",
+            Message("--prompt-format chat: {problem}", problem=problem),
             location=str(tokenizer_folder),
-            hint="--prompt-format plain, or --model with a chat (instruct) model",
+            hint=Message("--prompt-format plain, or --model with a chat (instruct) model"),
         )
     return None
 

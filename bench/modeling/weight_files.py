@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.errors import UserError
+from bench.i18n import Message
 
 # In the order in which `from_pretrained` looks for them: safetensors before pickles.
 MODEL_WEIGHT_NAMES = (
@@ -34,7 +35,7 @@ ALLOWED_PICKLE_MODULES = (
     "torch.serialization",
 )
 ALLOWED_PICKLE_GLOBALS = frozenset({"collections OrderedDict", "collections Counter", "_codecs encode", "builtins set"})
-SAVE_AGAIN_HINT = "save the model again with save_pretrained, which writes safetensors"
+SAVE_AGAIN_HINT = Message("save the model again with save_pretrained, which writes safetensors")
 
 
 @dataclass(frozen=True)
@@ -58,17 +59,30 @@ def find_weight_files(folder: Path, names: Sequence[str] = MODEL_WEIGHT_NAMES) -
     """
     first = next((folder / name for name in names if (folder / name).is_file()), None)
     if first is None:
-        expected = f"{names[0]} (or shards with {names[1]})" if names is MODEL_WEIGHT_NAMES else names[0]
-        raise UserError("the model folder has no weights", location=str(folder), hint=f"it needs {expected}")
+        expected = (
+            Message("{file} (or shards with {index})", file=names[0], index=names[1])
+            if names is MODEL_WEIGHT_NAMES
+            else names[0]
+        )
+        raise UserError(
+            Message("the model folder has no weights"),
+            location=str(folder),
+            hint=Message("it needs {expected}", expected=expected),
+        )
     if first.suffix != ".json":
         return [first]
     shards = sorted(set(_read_index(first).values()))
     missing = [name for name in shards if not (folder / name).is_file()]
     if missing:
         raise UserError(
-            f"{len(missing)} of {len(shards)} weight files are missing: {', '.join(missing[:3])}",
+            Message(
+                "{number} of {shards} weight files are missing: {names}",
+                number=len(missing),
+                shards=len(shards),
+                names=", ".join(missing[:3]),
+            ),
             location=str(first),
-            hint="copy or download them again; the index file lists them",
+            hint=Message("copy or download them again; the index file lists them"),
         )
     return [folder / name for name in shards]
 
@@ -148,7 +162,9 @@ def _read_index(file: Path) -> dict[str, str]:
         return {str(tensor): str(shard) for tensor, shard in shards.items()}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(
-            f"the index of the weight files cannot be read: {error!r}", location=str(file), hint=SAVE_AGAIN_HINT
+            Message("the index of the weight files cannot be read: {problem!r}", problem=error),
+            location=str(file),
+            hint=SAVE_AGAIN_HINT,
         ) from None
 
 
@@ -168,9 +184,9 @@ def _check_pickle(file: Path) -> None:
     if forbidden or not pickles:
         contents = ", ".join(forbidden[:3]) or "no tensors at all"
         raise UserError(
-            f"the weights are a pickle that holds more than tensors: {contents}",
+            Message("the weights are a pickle that holds more than tensors: {contents}", contents=contents),
             location=str(file),
-            hint="a pickle can run code, so only plain tensors are loaded (weights_only); use safetensors",
+            hint=Message("a pickle can run code, so only plain tensors are loaded (weights_only); use safetensors"),
         )
 
 
@@ -188,5 +204,7 @@ def _imported_globals(pickled: bytes) -> set[str]:
 
 def _damaged_error(file: Path, reason: str) -> UserError:
     return UserError(
-        f"the weight file is truncated or damaged: {reason}", location=str(file), hint="copy or download it again"
+        Message("the weight file is truncated or damaged: {reason}", reason=reason),
+        location=str(file),
+        hint=Message("copy or download it again"),
     )

@@ -9,6 +9,8 @@ from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
+from bench.i18n import Message, literal
+
 _CONTROL_CHARACTERS = r"\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069"
 """Controls, line and paragraph separators, and marks that change the direction of the text after them."""
 MAX_SHOWN_CHARS = 60
@@ -87,11 +89,13 @@ def describe_error(error: ValidationError) -> str:
         text = repr(first["input"])
         shortened = text if len(text) <= MAX_SHOWN_CHARS else f"{text[:MAX_SHOWN_CHARS]}…"
         if first["ctx"]["pattern"].startswith("^[^./"):
-            problem = f"{shortened} is empty, or has a control character, a path separator, or a dot at its start"
+            problem = Message(
+                "{text} is empty, or has a control character, a path separator, or a dot at its start", text=shortened
+            )
         else:
-            problem = f"{shortened} has a control character or a line break"
+            problem = Message("{text} has a control character or a line break", text=shortened)
     elif first["type"] == "value_error":
-        problem = str(first["ctx"]["error"])
+        problem = Message("{problem}", problem=first["ctx"]["error"])
     else:
-        problem = first["msg"].lower()
-    return f"{path}: {problem}" if path else problem
+        problem = literal(first["msg"].lower())
+    return Message("{path}: {problem}", path=path, problem=problem) if path else problem

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bench.errors import UserError
+from bench.i18n import Message
 from bench.records.record import Record, find_records_below
 
 
@@ -24,7 +25,10 @@ def read_records(paths: Sequence[Path]) -> list[Record]:
     records: dict[str, Record] = {}
     for path in paths:
         if not os.path.exists(path):
-            raise UserError(f"{path}: no such file or folder", hint="name a record, or a folder of `bench run --out`")
+            raise UserError(
+                Message("{path}: no such file or folder", path=path),
+                hint=Message("name a record, or a folder of `bench run --out`"),
+            )
         files = find_record_files(path)
         for file, record in zip(files, reader.read_files(files), strict=True):
             if record.spec.split != "test":  # A tuning trial.
@@ -32,13 +36,14 @@ def read_records(paths: Sequence[Path]) -> list[Record]:
             _require_scores(record, file)
             if records.setdefault(record.id, record) != record:
                 raise UserError(
-                    f"two different records have the same run id, {record.id}",
+                    Message("two different records have the same run id, {id}", id=record.id),
                     location=str(file),
-                    hint="read one of the folders at a time",
+                    hint=Message("read one of the folders at a time"),
                 )
     if not records:
         raise UserError(
-            f"no record in {', '.join(map(str, paths))}", hint="create one: bench run --methods lora --task bookrec"
+            Message("no record in {names}", names=", ".join(map(str, paths))),
+            hint=Message("create one: bench run --methods lora --task bookrec"),
         )
     return list(records.values())
 
@@ -52,9 +57,9 @@ def _require_scores(record: Record, file: Path) -> None:
     metric = record.spec.task.metric
     if record.status == "ok" and metric not in record.scores:
         raise UserError(
-            f"the run is recorded as ok, but without scores for its main metric, {metric}",
+            Message("the run is recorded as ok, but without scores for its main metric, {metric}", metric=metric),
             location=str(file),
-            hint="move the file out of the folder, or run it again with --force",
+            hint=Message("move the file out of the folder, or run it again with --force"),
         )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Container, Iterator, Sequence
 from typing import Any
 
 from bench.errors import UserError
+from bench.i18n import Message
 from bench.records.budget_text import format_budget
 from bench.records.record import Env, Record
 from bench.records.spec import Spec
@@ -63,9 +64,9 @@ def require_comparable(records: Sequence[Record], but: Container[str] = ()) -> N
                 f"{name}: {_format_value(first_terms[name])} and {_format_value(terms[name])}" for name in differing
             )
             raise UserError(
-                f"runs with different settings cannot be compared: {details}",
-                location=f"{records[0].id} and {record.id}",
-                hint="name the record files of one setting only, or move the others to another folder",
+                Message("runs with different settings cannot be compared: {details}", details=details),
+                location=Message("{first_id} and {id}", first_id=records[0].id, id=record.id),
+                hint=Message("name the record files of one setting only, or move the others to another folder"),
             )
     _require_same_questions([record for record in records if record.samples])
 
@@ -81,9 +82,12 @@ def _require_same_questions(records: Sequence[Record]) -> None:
         if ids != first_ids and set(ids) != set(first_ids):
             question = min(set(ids) ^ set(first_ids))
             raise UserError(
-                f"the runs answered different questions of one task; only one of them has {question!r}",
-                location=f"{records[0].id} and {record.id}",
-                hint="a record is incomplete: move it out of the folder, or run it again with --force",
+                Message(
+                    "the runs answered different questions of one task; only one of them has {question!r}",
+                    question=question,
+                ),
+                location=Message("{first_id} and {id}", first_id=records[0].id, id=record.id),
+                hint=Message("a record is incomplete: move it out of the folder, or run it again with --force"),
             )
 
 

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from bench.errors import UserError
+from bench.i18n import Message
 
 
 def read_regular_file(file: Path) -> bytes:
@@ -22,8 +23,10 @@ def read_regular_file(file: Path) -> bytes:
         if stat.S_ISREG(file.stat().st_mode):
             return file.read_bytes()
     except OSError as error:
-        raise UserError(f"cannot be read: {error.strerror}", location=str(file)) from None
-    raise UserError("not a regular file", location=str(file), hint="name a record file, or a folder of records")
+        raise UserError(Message("cannot be read: {reason}", reason=error.strerror), location=str(file)) from None
+    raise UserError(
+        Message("not a regular file"), location=str(file), hint=Message("name a record file, or a folder of records")
+    )
 
 
 def write_atomically(target: Path, text: str) -> None:

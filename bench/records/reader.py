@@ -17,6 +17,7 @@ from pydantic import ValidationError
 
 from bench.cpu import available_cores
 from bench.errors import UserError
+from bench.i18n import Message
 from bench.records.base import describe_error
 from bench.records.files import read_regular_file
 from bench.records.record import WITHOUT_SAMPLES, Record
@@ -104,9 +105,9 @@ def read_file(file: Path) -> Record:
         return Record.read(file)
     except ValidationError as error:
         raise UserError(
-            f"not a valid record for this version of adaptbench: {describe_error(error)}",
+            Message("not a valid record for this version of adaptbench: {problem}", problem=describe_error(error)),
             location=str(file),
-            hint="move the file out of the folder, or read it with the version that wrote it",
+            hint=Message("move the file out of the folder, or read it with the version that wrote it"),
         ) from None
 
 
@@ -141,9 +142,9 @@ class _LazySamples(Sequence[Sample]):
             parsed = []
         if digest_answers([sample.raw for sample in parsed]) != digest:
             raise UserError(
-                "the record file changed while it was read",
+                Message("the record file changed while it was read"),
                 location=str(file),
-                hint="try again after the run has ended",
+                hint=Message("try again after the run has ended"),
             )
         return cls(parsed)
 

@@ -11,6 +11,7 @@ from typing import Literal
 from pydantic import Field, ValidationError, ValidationInfo, model_validator
 
 from bench.errors import UserError
+from bench.i18n import Message
 from bench.records import files
 from bench.records.base import (
     FrozenModel,
@@ -214,9 +215,9 @@ class Record(FrozenModel):
             spec = Spec.model_validate(self.spec.model_dump())
             _check_id(self.id, spec)
         except ValidationError as error:
-            raise UserError(f"the record cannot be written: {describe_error(error)}") from None
+            raise UserError(Message("the record cannot be written: {problem}", problem=describe_error(error))) from None
         except ValueError as error:
-            raise UserError(f"the record cannot be written: {error}") from None
+            raise UserError(Message("the record cannot be written: {problem}", problem=error)) from None
         folder.mkdir(parents=True, exist_ok=True)
         target = folder / f"{self.id}.json"
         with files.set_aside(folder / self.id, f".{self.id}.kept.{os.getpid()}"):

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
+from bench.i18n import Message
 from bench.records.base import FrozenModel, Line, Name, Number, Params, PositiveFloat, PositiveInt
 from bench.records.schema_1 import use_schema_1_names
 
@@ -123,7 +124,9 @@ class Spec(FrozenModel):
     @model_validator(mode="after")
     def _check_length_of_names(self) -> Spec:
         if len(f"{self.task.name}{self.method.name}".encode()) > MAX_NAMES_BYTES:
-            raise ValueError(f"the names of task and method are longer than {MAX_NAMES_BYTES} bytes together")
+            raise ValueError(
+                Message("the names of task and method are longer than {limit} bytes together", limit=MAX_NAMES_BYTES)
+            )
         return self
 
     @cached_property

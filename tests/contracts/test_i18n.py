@@ -5,8 +5,10 @@ from __future__ import annotations
 import ast
 import json
 import pickle
+import re
 import string
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,6 +18,7 @@ import bench
 from bench import i18n
 
 PACKAGE = Path(bench.__file__).parent
+CODE = sorted([*PACKAGE.rglob("*.py"), *(PACKAGE.parent / "methods").glob("*.py")])
 KEYWORDS = {"translate": None, "Message": None}
 
 
@@ -39,7 +42,7 @@ def sentences_in_code() -> set[str]:
         ValueError: A sentence is put together at run time, so it cannot be translated.
     """
     sentences = set()
-    for file in PACKAGE.rglob("*.py"):
+    for file in CODE:
         for node in ast.walk(ast.parse(file.read_bytes())):
             if isinstance(node, ast.Call) and getattr(node.func, "id", getattr(node.func, "attr", "")) in KEYWORDS:
                 if isinstance(node.args[0], ast.Name | ast.Attribute):  # str.translate, or the template of a Message
@@ -52,11 +55,76 @@ def fields(text: str) -> set[str]:
     return {name for _, name, _, _ in string.Formatter().parse(text) if name}
 
 
+ERRORS = {"UserError", "StorageError", "UserCodeError", "HubUnreachable", "EmptyValueError", "error_class"}
+COMMAND = re.compile(r"(--|bench |pip |python |mkdir |accelerate |memory=|num_processes:|use_cpu:|[{\[])")
+PROSE = re.compile("[,;:] | or | and | for | with | to ")
+"""Hints that are only something to type have no translation: they begin as commands do, and hold no prose."""
+
+
+def english_texts(node: ast.expr, scope: ast.AST) -> Iterator[str]:
+    """Texts in an argument that are not a `Message`, also by the name of a variable of the same function or module."""
+    if isinstance(node, ast.IfExp):
+        yield from english_texts(node.body, scope)
+        yield from english_texts(node.orelse, scope)
+    elif isinstance(node, ast.Name):
+        for statement in ast.walk(scope):
+            is_value = isinstance(statement, ast.Assign) and ast.unparse(statement.targets[0]) == node.id
+            if is_value and not isinstance(statement.value, ast.Name):
+                yield from english_texts(statement.value, scope)
+    elif isinstance(node, ast.JoinedStr):
+        yield "".join(str(part.value) if isinstance(part, ast.Constant) else "…" for part in node.values)
+    elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+        yield node.value
+
+
+def is_command(text: str) -> bool:
+    return bool(COMMAND.match(text)) and not PROSE.search(text)
+
+
+def errors_without_translation(tree: ast.Module) -> list[str]:
+    """Problems and hints of errors that are English only."""
+    functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
+    found = []
+    for scope in [*functions, tree]:
+        for node in ast.walk(scope):
+            if isinstance(node, ast.Call) and getattr(node.func, "id", "") in ERRORS:
+                hints = [keyword.value for keyword in node.keywords if keyword.arg == "hint"]
+                found += [text for problem in node.args[:1] for text in english_texts(problem, scope)]
+                found += [text for hint in hints for text in english_texts(hint, scope) if not is_command(text)]
+    return [text for text in found if re.search("[a-z]{2}", text)]
+
+
 TRANSLATIONS = [language for language in i18n.languages() if language != "en"]
 
 
 def test_languages_include_korean() -> None:
     assert "ko" in TRANSLATIONS
+
+
+@pytest.mark.parametrize("file", CODE, ids=lambda file: str(file.relative_to(PACKAGE.parent)))
+def test_errors_in_code_are_messages(file: Path) -> None:
+    assert not errors_without_translation(ast.parse(file.read_bytes())), "give Message(…) to the error"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        'UserError("not found")',
+        'UserError(f"{name} not found")',
+        'UserError(Message("not found"), hint="use another name")',
+        'UserError(Message("not found") if name else "no name")',
+    ],
+)
+def test_errors_without_translation_finds_english_texts(error: str) -> None:
+    assert errors_without_translation(ast.parse(f"def check(name):\n    raise {error}"))
+    assert errors_without_translation(ast.parse(f"def check(name):\n    error = {error}\n    raise error"))
+
+
+def test_errors_without_translation_finds_the_text_of_a_variable() -> None:
+    assert errors_without_translation(
+        ast.parse('def check():\n    problem = "not found"\n    raise UserError(problem)')
+    )
+    assert not errors_without_translation(ast.parse('raise UserError(Message("no seed"), hint="--seeds 3")'))
 
 
 def test_extraction_finds_all_sentences_in_code() -> None:
@@ -106,3 +174,16 @@ def test_message_is_english_text_and_translates_later() -> None:
     )
     assert i18n.localize(message, i18n.translator("ko")) == "2개 행 제외, blank: a.csv:2"
     assert i18n.localize("2 rows", i18n.translator("ko")) == "2 rows"
+
+
+def test_message_with_an_exception_holds_its_text() -> None:
+    plain = i18n.Message("cannot be read: {problem}", problem=OSError("busy"))
+    own = i18n.Message("cannot be read: {problem}", problem=ValueError(i18n.Message("not UTF-8")))
+    assert (plain.fields, str(own)) == ({"problem": "busy"}, "cannot be read: not UTF-8")
+    assert i18n.localize(own, i18n.translator("ko")) == "읽을 수 없음: UTF-8이 아닙니다"
+
+
+def test_join_messages_translates_each_part_and_the_separator() -> None:
+    joined = i18n.join_messages(i18n.Message(" or "), [i18n.Message("valid"), "{x}", i18n.Message("has errors")])
+    assert joined == "valid or {x} or has errors"
+    assert i18n.localize(joined, i18n.translator("ko")) == "유효함 또는 {x} 또는 오류 있음"

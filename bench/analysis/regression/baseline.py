@@ -15,6 +15,7 @@ from pathlib import Path
 from bench import scratch
 from bench.errors import UserError
 from bench.escape import clean_line, escape_markdown
+from bench.i18n import Message
 from bench.records import BASELINE_MARKER, Record, files, find_record_files, read_records, reader
 
 DEFAULT_BASELINE = Path("results/baselines/ci")
@@ -38,12 +39,19 @@ def load_baseline(reference: str) -> list[Record]:
     revision, folder = _split_reference(reference)
     if not _is_revision(revision):
         raise UserError(
-            f"{reference}: no such file, folder or git revision",
-            hint="name a file or folder of records, or a revision such as HEAD~1 or main:results/baselines/ci",
+            Message("{reference}: no such file, folder or git revision", reference=reference),
+            hint=Message("name a file or folder of records, or a revision such as HEAD~1 or main:results/baselines/ci"),
         )
     content = _git("archive", revision, folder)
     if content is None:
-        raise UserError(f"{reference}: {folder} not found in revision {revision}")
+        raise UserError(
+            Message(
+                "{reference}: {folder} not found in revision {revision}",
+                reference=reference,
+                folder=folder,
+                revision=revision,
+            )
+        )
     unpacked = _unpacked_folders.enter_context(scratch.scratch_folder())
     with tarfile.open(fileobj=io.BytesIO(content)) as archive:
         # Links are left out, because they may lead out of the folder.
@@ -67,7 +75,7 @@ def has_records(reference: str) -> bool:
     if _is_revision(revision):
         return _git("cat-file", "-e", f"{revision}:{folder}") is not None
     if path != DEFAULT_BASELINE and not os.path.exists(path.parent):
-        raise UserError(f"{reference}: no such file, folder or git revision")
+        raise UserError(Message("{reference}: no such file, folder or git revision", reference=reference))
     return False
 
 
@@ -87,10 +95,13 @@ def bless_baseline(new: Sequence[Record], into: Path, reason: str) -> list[Path]
             if a record that would be replaced is in a subfolder.
     """
     if not reason.strip():
-        raise UserError("--reason is empty", hint='--reason "transformers 5.24, scores unchanged"')
+        raise UserError(Message("--reason is empty"), hint=Message('--reason "transformers 5.24, scores unchanged"'))
     failed = [record.id for record in new if record.status in ("error", "timeout")]
     if failed:
-        raise UserError(f"failed runs cannot be a baseline: {', '.join(failed)}", hint="run them again")
+        raise UserError(
+            Message("failed runs cannot be a baseline: {names}", names=", ".join(failed)),
+            hint=Message("run them again"),
+        )
     new_methods = {_method_id(record) for record in new}
     # All old records are read before any file is touched, so that an invalid one leaves the baseline unchanged.
     old_files = find_record_files(into) if into.exists() else []
@@ -98,14 +109,19 @@ def bless_baseline(new: Sequence[Record], into: Path, reason: str) -> list[Path]
     nested = [file for file in replaced if file.parent != into]
     if nested:
         raise UserError(
-            f"--into {into}: its subfolders have records of the same methods, which would be deleted",
+            Message(
+                "--into {into}: its subfolders have records of the same methods, which would be deleted", into=into
+            ),
             location=str(nested[0]),
-            hint=f"--into {DEFAULT_BASELINE}, or another folder without subfolders",
+            hint=Message("--into {folder}, or another folder without subfolders", folder=DEFAULT_BASELINE),
         )
     try:
         written = [record.write(into) for record in new]
     except OSError as error:
-        raise UserError(f"--into {into}: cannot be written: {error.strerror}", location=str(into.absolute())) from None
+        raise UserError(
+            Message("--into {into}: cannot be written: {reason}", into=into, reason=error.strerror),
+            location=str(into.absolute()),
+        ) from None
     for file in replaced:
         if file not in written:
             file.unlink()

@@ -111,8 +111,12 @@ def check_against_baseline(
     baseline_path, new_path = Path(baseline_reference).resolve(), Path(new).resolve()
     if baseline_path != new_path and baseline_path.is_relative_to(new_path):
         raise UserError(
-            f"the baseline {baseline_reference} is inside {new}, so it would be compared with itself",
-            hint="write new records to a folder of their own: bench run … --out results/ci",
+            Message(
+                "the baseline {baseline} is inside {new}, so it would be compared with itself",
+                baseline=baseline_reference,
+                new=new,
+            ),
+            hint=Message("write new records to a folder of their own: bench run … --out results/ci"),
         )
     if new != baseline_reference:
         _require_other_files(Path(new), Path(baseline_reference))
@@ -164,11 +168,13 @@ def _policy_table(file: Path) -> dict[str, Any]:
     try:
         table = tomllib.loads(file.read_text("utf-8"))
     except tomllib.TOMLDecodeError as error:
-        raise UserError(f"invalid TOML: {error}", location=str(file)) from None
+        raise UserError(Message("invalid TOML: {problem}", problem=error), location=str(file)) from None
     for name in ("tool", "bench", "check"):
         table = table.get(name, {})
         if not isinstance(table, dict):
-            raise UserError(f"'{name}' is not a table", location=str(file), hint="[tool.bench.check]")
+            raise UserError(
+                Message("'{name}' is not a table", name=name), location=str(file), hint="[tool.bench.check]"
+            )
     return table
 
 
@@ -179,9 +185,9 @@ def _parse_policy(table: dict[str, Any], file: Path) -> Policy:
         first = error.errors()[0]
         name = ".".join(map(str, first["loc"]))
         raise UserError(
-            f"[tool.bench.check] {name}: {first['msg'].lower()}",
+            Message("[tool.bench.check] {name}: {problem}", name=name, problem=first["msg"].lower()),
             location=str(file),
-            hint=f"Valid: {', '.join(Policy.model_fields)}",
+            hint=Message("Valid: {names}", names=", ".join(Policy.model_fields)),
         ) from None
 
 
@@ -195,10 +201,12 @@ def _require_other_files(new: Path, baseline_path: Path) -> None:
     for file in _existing_record_files(new):
         if _file_identity(file) in baseline_files:
             raise UserError(
-                f"the new record is the same file as {baseline_files[_file_identity(file)]} of the baseline, "
-                "so it would be compared with itself",
+                Message(
+                    "the new record is the same file as {file} of the baseline, so it would be compared with itself",
+                    file=baseline_files[_file_identity(file)],
+                ),
                 location=str(file),
-                hint="write new records to an empty folder of their own: bench run … --out results/ci",
+                hint=Message("write new records to an empty folder of their own: bench run … --out results/ci"),
             )
 
 

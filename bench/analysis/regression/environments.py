@@ -13,6 +13,7 @@ from pathlib import Path
 
 import bench
 from bench.errors import UserError
+from bench.i18n import Message
 
 RESERVED_NAMES = ("harness", "environments", "rounds")
 """Folders of the output folder that hold no final records."""
@@ -35,18 +36,21 @@ def run_in_environments(requirements: Sequence[Path], command: str, out: Path) -
     """
     for file in requirements:
         if not file.is_file():
-            raise UserError(f"{file}: requirements file not found")
+            raise UserError(Message("{file}: requirements file not found", file=file))
     names = [file.stem for file in requirements]
     if len({*names, *RESERVED_NAMES}) < len(names) + len(RESERVED_NAMES):
         raise UserError(
-            f"requirements files name the folders of their records, so these names are invalid: {', '.join(names)}",
-            hint=f"use different names, and none of {', '.join(RESERVED_NAMES)}",
+            Message(
+                "requirements files name the folders of their records, so these names are invalid: {names}",
+                names=", ".join(names),
+            ),
+            hint=Message("use different names, and none of {names}", names=", ".join(RESERVED_NAMES)),
         )
     harness = out / "harness"
     if out.exists() and any(out.iterdir()) and not (harness / "bench").is_symlink():
         raise UserError(
-            f"--out {out}: the folder has other content, which would be deleted",
-            hint="name a new folder, or one that an earlier `bench compare --requirements` made",
+            Message("--out {out}: the folder has other content, which would be deleted", out=out),
+            hint=Message("name a new folder, or one that an earlier `bench compare --requirements` made"),
         )
     if out.exists():
         shutil.rmtree(out)  # Otherwise pip would keep packages and `bench run` would keep records of earlier ones.
@@ -59,7 +63,7 @@ def run_in_environments(requirements: Sequence[Path], command: str, out: Path) -
         folder = out / name
         _run_bench(python, harness, ["run", *shlex.split(command), "--out", str(folder)])
         if not any(folder.glob("*.json")):
-            raise UserError(f"bench run wrote no record to {folder}", location=str(python))
+            raise UserError(Message("bench run wrote no record to {folder}", folder=folder), location=str(python))
         folders.append(folder)
     return folders
 
@@ -101,7 +105,9 @@ def _create_environment(requirements: Path, folder: Path) -> Path:
     completed = subprocess.run(pip, capture_output=True, encoding="utf-8", errors="replace", check=False)
     if completed.returncode:
         last_line = " ".join(completed.stderr.strip().splitlines()[-1:])
-        raise UserError(f"{requirements}: pip could not install it: {last_line}")
+        raise UserError(
+            Message("{requirements}: pip could not install it: {problem}", requirements=requirements, problem=last_line)
+        )
     return python
 
 
@@ -111,5 +117,8 @@ def _run_bench(python: Path, harness: Path, arguments: Sequence[str]) -> None:
     completed = subprocess.run([str(python), "-m", "bench", *arguments], env=environment, check=False)
     if completed.returncode not in (0, 1):  # 1: some runs failed, which their records tell.
         raise UserError(
-            f"bench {shlex.join(arguments)} ended with exit code {completed.returncode}", location=str(python)
+            Message(
+                "bench {command} ended with exit code {code}", command=shlex.join(arguments), code=completed.returncode
+            ),
+            location=str(python),
         )

@@ -10,6 +10,7 @@ from typing import Any
 
 from bench.analysis.summary import method_labels
 from bench.errors import UserError
+from bench.i18n import Message
 from bench.records import Record, Spec, comparability
 
 MethodId = tuple[str, str, str]
@@ -136,7 +137,9 @@ def _group_runs(records: Sequence[Record]) -> dict[MethodId, dict[str, list[Reco
         spec = record.spec
         same_runs = runs[spec.task.name, spec.base.name, spec.method.name][spec.key]
         if same_runs and same_runs[-1].spec.seed == spec.seed:
-            raise UserError(f"two records of the run {record.id}", hint="compare one record of each run")
+            raise UserError(
+                Message("two records of the run {id}", id=record.id), hint=Message("compare one record of each run")
+            )
         same_runs.append(record)
     return runs
 

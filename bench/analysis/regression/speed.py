@@ -88,7 +88,14 @@ def _read_times(folder: Path) -> RoundTimes:
     """Return the times of each method and phase that is long enough in every round."""
     round_folders = sorted((path for path in folder.glob("*") if path.is_dir()), key=lambda path: int(path.name))
     if len(round_folders) < MIN_ROUNDS:
-        raise UserError(f"{folder}: {len(round_folders)} rounds; at least {MIN_ROUNDS} are needed to compare speed")
+        raise UserError(
+            Message(
+                "{folder}: {number} rounds; at least {needed} are needed to compare speed",
+                folder=folder,
+                number=len(round_folders),
+                needed=MIN_ROUNDS,
+            )
+        )
     times: RoundTimes = defaultdict(list)
     all_records: list[Record] = []
     for round_folder in round_folders:
@@ -98,7 +105,9 @@ def _read_times(folder: Path) -> RoundTimes:
             if seconds > MIN_PHASE_SECONDS:
                 times[key].append(seconds)
     if not same_machine(all_records):
-        raise UserError(f"{folder}: the rounds ran on different machines, so their speed cannot be compared")
+        raise UserError(
+            Message("{folder}: the rounds ran on different machines, so their speed cannot be compared", folder=folder)
+        )
     return {key: seconds for key, seconds in times.items() if len(seconds) == len(round_folders)}
 
 

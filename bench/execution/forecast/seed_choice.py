@@ -9,6 +9,7 @@ from typing import Literal
 from bench.errors import UserError
 from bench.execution.forecast.job_forecast import JobForecast
 from bench.execution.job import Job
+from bench.i18n import Message
 
 AUTO = "auto"
 AUTO_SEEDS = 3
@@ -40,7 +41,8 @@ def parse_seeds(text: str) -> int | None:
         return None
     if not text.strip().isdecimal() or int(text) < 1:
         raise UserError(
-            f"--seeds {text}: invalid number of seeds", hint=f"--seeds 3 for the seeds 0, 1 and 2, or --seeds {AUTO}"
+            Message("--seeds {text}: invalid number of seeds", text=text),
+            hint=Message("--seeds 3 for the seeds 0, 1 and 2, or --seeds {auto}", auto=AUTO),
         )
     return int(text)
 

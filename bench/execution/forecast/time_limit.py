@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from bench.errors import UserError
 from bench.execution.forecast.job_forecast import JobForecast
 from bench.execution.job import Job
+from bench.i18n import Message
 from bench.units import format_seconds
 
 MIN_METHODS = 2
@@ -73,9 +74,14 @@ def choose_within(
             return chosen
     fastest_s = chosen.controls_s + min(chosen.too_slow.values())
     raise UserError(
-        f"--minutes {limit_s / 60:g}: too short; the controls and the fastest method are expected to take "
-        f"{format_seconds(fastest_s)}",
-        hint=f"--minutes {int(fastest_s / 60 * 1.5) + 1}, a file with fewer rows, or a smaller model",
+        Message(
+            "--minutes {minutes:g}: too short; the controls and the fastest method are expected to take {time}",
+            minutes=limit_s / 60,
+            time=format_seconds(fastest_s),
+        ),
+        hint=Message(
+            "--minutes {minutes}, a file with fewer rows, or a smaller model", minutes=int(fastest_s / 60 * 1.5) + 1
+        ),
     )
 
 

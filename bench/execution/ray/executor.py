@@ -26,6 +26,7 @@ from bench.execution import launcher, result_folder
 from bench.execution.job import Job
 from bench.execution.ray import node, resources
 from bench.execution.ray.resources import RayResources
+from bench.i18n import Message
 from bench.method import ProgressCallback, ProgressState
 from bench.records import Failure, Record
 
@@ -89,7 +90,8 @@ class RayExecutor:
         """Raise `UserError` for a device with an index (`cuda:1`): Ray assigns GPUs to runs."""
         if device not in ("auto", "cpu", "cuda"):
             raise UserError(
-                f"--device {device}: not supported on a cluster, which assigns GPUs to runs", hint="--device cuda"
+                Message("--device {device}: not supported on a cluster, which assigns GPUs to runs", device=device),
+                hint="--device cuda",
             )
 
     @contextmanager
@@ -97,8 +99,8 @@ class RayExecutor:
         """Connect, check every node that may get a run, and release everything at the end."""
         if any(job.accelerate for job in jobs):
             raise UserError(
-                f"--executor {self.requested.option}: a run has one process on a cluster",
-                hint="leave out --accelerate, or --executor",
+                Message("--executor {option}: a run has one process on a cluster", option=self.requested.option),
+                hint=Message("leave out --accelerate, or --executor"),
             )
         _connect(self.requested)
         import ray  # `_connect` sets variables that Ray reads when it is imported.
@@ -224,7 +226,9 @@ def parse_executor(option: str) -> RayExecutor:
     """
     requested = resources.parse_resources(option)
     if importlib.util.find_spec("ray") is None:
-        raise UserError(f"--executor {option}: Ray is not installed", hint="pip install 'adaptbench[ray]'")
+        raise UserError(
+            Message("--executor {option}: Ray is not installed", option=option), hint="pip install 'adaptbench[ray]'"
+        )
     return RayExecutor(requested)
 
 
@@ -253,8 +257,12 @@ def _connect(requested: RayResources) -> None:
         ray.init(address, **init_kwargs)
     except (ConnectionError, RuntimeError, ValueError, TimeoutError, ray.exceptions.RayError) as error:
         raise UserError(
-            f"--executor {requested.option}: no cluster was found: {_shorten(error)}",
-            hint="ray start --head starts one; ray://auto is for its own machines, ray://HOST:10001 for others",
+            Message(
+                "--executor {option}: no cluster was found: {problem}", option=requested.option, problem=_shorten(error)
+            ),
+            hint=Message(
+                "ray start --head starts one; ray://auto is for its own machines, ray://HOST:10001 for others"
+            ),
         ) from None
     finally:
         signal.signal(signal.SIGTERM, handler)
@@ -269,8 +277,16 @@ def _check_address(requested: RayResources, address: str) -> None:
         socket.create_connection((str(parts.hostname), parts.port), timeout=CONNECT_TIMEOUT_S).close()
     except OSError as error:
         raise UserError(
-            f"--executor {requested.option}: no server answers at {parts.hostname}:{parts.port} ({error})",
-            hint="check that the cluster is up (ray start --head --ray-client-server-port 10001) and its port open",
+            Message(
+                "--executor {option}: no server answers at {hostname}:{port} ({problem})",
+                option=requested.option,
+                hostname=parts.hostname,
+                port=parts.port,
+                problem=error,
+            ),
+            hint=Message(
+                "check that the cluster is up (ray start --head --ray-client-server-port 10001) and its port open"
+            ),
         ) from None
 
 
@@ -295,11 +311,15 @@ def _check_nodes(node_names: dict[str, str], jobs: Sequence[Job], folder: str | 
         try:
             obstacle = ray.get(answer, timeout=CHECK_TIMEOUT_S)
         except ray.exceptions.RayError as error:
-            obstacle = UserError(_first_line(error), hint="check that adaptbench is installed on every node")
+            obstacle = UserError(_first_line(error), hint=Message("check that adaptbench is installed on every node"))
         if obstacle is not None:
-            location = f"{name}: {obstacle.location}" if obstacle.location else name
+            location = (
+                Message("{name}: {location}", name=name, location=obstacle.location) if obstacle.location else name
+            )
             raise UserError(
-                f"node {name} cannot run these jobs: {obstacle.message}", location=location, hint=obstacle.hint
+                Message("node {name} cannot run these jobs: {problem}", name=name, problem=obstacle.message),
+                location=location,
+                hint=obstacle.hint,
             )
 
 
@@ -348,8 +368,8 @@ def _failure(error: Exception) -> Failure:
 
 def _cluster_lost() -> UserError:
     return UserError(
-        "the connection to the cluster was lost",
-        hint="finished records are kept; repeat the command to run the remaining ones",
+        Message("the connection to the cluster was lost"),
+        hint=Message("finished records are kept; repeat the command to run the remaining ones"),
     )
 
 

@@ -17,11 +17,12 @@ from bench.data import hub_tasks
 from bench.errors import UserError
 from bench.execution.job import Job
 from bench.execution.launcher import launch_run
+from bench.i18n import Message
 from bench.method import ProgressCallback, ProgressState
 from bench.modeling import checkpoint
 
 PROGRESS_INTERVAL_S = 1.0
-SHARE_HINT = "use a folder that all nodes have under the same path, or add ?ship=FOLDER to the address"
+SHARE_HINT = Message("use a folder that all nodes have under the same path, or add ?ship=FOLDER to the address")
 
 
 def find_obstacle(jobs: Sequence[Job], folder: str | None, package_sha256: str) -> UserError | None:
@@ -35,9 +36,9 @@ def find_obstacle(jobs: Sequence[Job], folder: str | None, package_sha256: str) 
     try:
         if package_sha256 != source_sha256():
             raise UserError(
-                f"its adaptbench differs (version {bench.__version__} with other sources)",
+                Message("its adaptbench differs (version {version} with other sources)", version=bench.__version__),
                 location=str(Path(bench.__file__).parent),
-                hint="install the same version on every node",
+                hint=Message("install the same version on every node"),
             )
         with _working_folder(folder):
             distinct = {(job.spec.method.ref, job.spec.task.ref, job.spec.base.ref): job for job in jobs}
@@ -105,11 +106,17 @@ def _check_files(job: Job) -> None:
     """Raise `UserError` if method, task or model are missing here or not those of the plan."""
     _check_method(job)
     if missing := registry.missing_modules(registry.find_method(job.spec.method.ref)):
-        raise UserError(f"{job.spec.method.ref} needs packages that are not installed: {', '.join(missing)}")
+        raise UserError(
+            Message(
+                "{method} needs packages that are not installed: {names}",
+                method=job.spec.method.ref,
+                names=", ".join(missing),
+            )
+        )
     task_folder = registry.find_task(job.spec.task.ref)
     if hub_tasks.load_task(task_folder, fetch=False).sha256 != job.spec.task.sha256:
         raise UserError(
-            f"the task '{job.spec.task.ref}' is not the same as where the command started",
+            Message("the task '{task}' is not the same as where the command started", task=job.spec.task.ref),
             location=str(task_folder.absolute()),
             hint=SHARE_HINT,
         )
@@ -117,7 +124,7 @@ def _check_files(job: Job) -> None:
     checkpoint.check_model_folder(model_folder)
     if checkpoint.weights_digest(model_folder) != job.spec.base.sha256:
         raise UserError(
-            f"the model '{job.spec.base.ref}' is not the same as where the command started",
+            Message("the model '{model}' is not the same as where the command started", model=job.spec.base.ref),
             location=str(model_folder.absolute()),
             hint=SHARE_HINT,
         )
@@ -127,7 +134,7 @@ def _check_method(job: Job) -> None:
     cls = registry.find_method(job.spec.method.ref)
     if registry.source_sha256(cls) != job.method_sha256:
         raise UserError(
-            f"the method '{job.spec.method.ref}' is not the same as where the command started",
+            Message("the method '{method}' is not the same as where the command started", method=job.spec.method.ref),
             location=cls.__module__,
             hint=SHARE_HINT,
         )
@@ -140,7 +147,7 @@ def _working_folder(folder: str | None) -> Iterator[None]:
         yield
         return
     if not os.path.isdir(folder):
-        raise UserError("the working folder of the command was not found", location=folder, hint=SHARE_HINT)
+        raise UserError(Message("the working folder of the command was not found"), location=folder, hint=SHARE_HINT)
     with contextlib.chdir(folder):
         yield
 

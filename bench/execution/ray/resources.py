@@ -12,6 +12,7 @@ from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 from bench.errors import UserError, did_you_mean
+from bench.i18n import Message
 from bench.units import parse_bytes
 
 QUERY_KEYS = ("cpus", "gpus", "memory", "ship")
@@ -53,20 +54,27 @@ def parse_resources(option: str) -> RayResources:
     values = dict(parse_qsl(query, keep_blank_values=True))
     if unknown := values.keys() - set(QUERY_KEYS):
         key = min(unknown)
-        raise UserError(f"--executor {option}: unknown key '{key}'", hint=did_you_mean(key, QUERY_KEYS))
+        raise UserError(
+            Message("--executor {option}: unknown key '{key}'", option=option, key=key),
+            hint=did_you_mean(key, QUERY_KEYS),
+        )
     parts = urlsplit(address)
     try:
         if address not in ("ray", "ray://auto") and not (parts.scheme == "ray" and parts.hostname and parts.port):
-            raise ValueError("not the address of a cluster")
+            raise ValueError(Message("not the address of a cluster"))
         cpus, gpus = (int(values[key]) if key in values else None for key in ("cpus", "gpus"))
         memory = parse_bytes(values["memory"]) if "memory" in values else None
         if (cpus is not None and cpus < 1) or (gpus is not None and gpus < 0):
-            raise ValueError("a run needs at least one CPU, and a number of GPUs that is not negative")
+            raise ValueError(Message("a run needs at least one CPU, and a number of GPUs that is not negative"))
     except ValueError as error:
-        raise UserError(f"--executor {option}: {error}", hint=f"Valid: {VALID_ADDRESSES}") from None
+        raise UserError(
+            Message("--executor {option}: {problem}", option=option, problem=error),
+            hint=Message("Valid: {names}", names=VALID_ADDRESSES),
+        ) from None
     if "ship" in values and not Path(values["ship"]).is_dir():
         raise UserError(
-            f"--executor {option}: the folder to ship was not found", location=str(Path(values["ship"]).absolute())
+            Message("--executor {option}: the folder to ship was not found", option=option),
+            location=str(Path(values["ship"]).absolute()),
         )
     return RayResources(option, address, cpus, gpus, memory, values.get("ship"))
 
@@ -94,20 +102,27 @@ def resources_per_run(requested: RayResources, nodes: Sequence[Node], device: st
     resources = {"num_cpus": requested.cpus or 1, "num_gpus": gpus, "memory": requested.memory or 0}
     suitable_nodes = [node for node in nodes if _runs_at_once(node, resources)]
     node_texts = [_describe({option: _amount(node, option) for option in NODE_RESOURCES}) for node in nodes]
-    location = f"nodes: {'; '.join(node_texts) or 'none'}"
+    location = Message("nodes: {names}", names="; ".join(node_texts) or Message("none"))
     if not suitable_nodes:
         raise UserError(
-            f"--executor {requested.option}: no node has {_describe(resources)} for a run", location=location
+            Message(
+                "--executor {option}: no node has {resources} for a run",
+                option=requested.option,
+                resources=_describe(resources),
+            ),
+            location=location,
         )
     if requested.cpus is None:
         core_counts = [_amount(node, "num_cpus") for node in suitable_nodes]
         resources["num_cpus"] = min(core_counts)
         if max(core_counts) >= 2 * min(core_counts):
             raise UserError(
-                f"--executor {requested.option}: the nodes differ too much for one run on each",
+                Message("--executor {option}: the nodes differ too much for one run on each", option=requested.option),
                 location=location,
-                hint=f"set the cores of a run: cpus={max(core_counts)} excludes smaller nodes, a smaller number shares "
-                "larger ones",
+                hint=Message(
+                    "set the cores of a run: cpus={cores} excludes smaller nodes, a smaller number shares larger ones",
+                    cores=max(core_counts),
+                ),
             )
     return suitable_nodes, {option: amount for option, amount in resources.items() if amount or option == "num_gpus"}
 

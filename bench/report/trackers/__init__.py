@@ -15,6 +15,7 @@ from pathlib import Path
 from pkgutil import iter_modules
 
 from bench.errors import UserError, did_you_mean
+from bench.i18n import Message
 from bench.records import Record
 from bench.records.flatten import flatten_record
 
@@ -60,9 +61,13 @@ def resolve_trackers(names: str | None) -> dict[str, Tracker]:
     trackers = {}
     for name in filter(None, map(str.strip, (names or "").split(","))):
         if name not in TRACKER_NAMES:
-            raise UserError(f"--tracker {name}: unknown tracker", hint=did_you_mean(name, TRACKER_NAMES))
+            raise UserError(
+                Message("--tracker {name}: unknown tracker", name=name), hint=did_you_mean(name, TRACKER_NAMES)
+            )
         if importlib.util.find_spec(name) is None:
-            raise UserError(f"--tracker {name}: not installed", hint=f"pip install 'adaptbench[{name}]'")
+            raise UserError(
+                Message("--tracker {name}: not installed", name=name), hint=f"pip install 'adaptbench[{name}]'"
+            )
         trackers[name] = _lazy_tracker(name)
     return trackers
 
