@@ -13,6 +13,9 @@ from bench.i18n import Translate, format_duration, untranslated
 from bench.report.diagnosis_text import finding_sentence
 from bench.report.loss_change import describe_loss_change, measured_texts
 
+SAME_SCORE = 0.0005
+"""Difference below which two scores are equal with the decimals that are printed."""
+
 
 def advice_sentences(
     advice: Advice, task_results: TaskResults, constraints: Constraints, translate: Translate = untranslated
@@ -231,7 +234,17 @@ def _reasons(recommended: Candidate, advice: Advice, points: float, translate: T
     """Say why a method below the best, or a control, is recommended."""
     name = recommended.name
     sentences = []
-    if advice.best != name:
+    if advice.best != name and recommended.deficit < SAME_SCORE:
+        sentences.append(
+            translate(
+                "{best} scores as high but costs more; {name} is at most {points:g} points worse (one-sided test at "
+                "the 5 % level).",
+                best=advice.best,
+                name=name,
+                points=points,
+            )
+        )
+    elif advice.best != name:
         sentences.append(
             translate(
                 "{best} scores {behind:.1f} points higher, but {name} is at most {points:g} points worse (one-sided "

@@ -39,9 +39,9 @@ def list_caveats(task_results: TaskResults, translate: Translate = untranslated)
 
 
 def _detectable_difference(task_results: TaskResults, translate: Translate) -> list[str]:
-    """Say which difference between the two best methods one seed of each shows."""
+    """Say which difference between the two best methods is shown by one seed, if one has no more."""
     results = task_results.comparison.results
-    if not results:
+    if not any(len(result.seeds) == 1 for result in results[:2]):
         return []
     questions = results[0].scores.shape[1]
     known = sum((result.known for result in results[:2]), NO_SPREAD)

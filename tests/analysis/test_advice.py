@@ -192,6 +192,14 @@ def test_advice_sentences_name_best_control(make_runs: MakeRuns) -> None:
     assert "Best control: NEAR with 2" in words or "Best control: NEAR with 3" in words
 
 
+def test_advice_cheaper_method_with_an_equal_score_says_so(make_runs: MakeRuns) -> None:
+    runs = make_runs("lora", 1.1, train_s=1.0, query_ms=1.0), make_runs("full", 1.1, train_s=900.0)
+    words = advice_words(*runs, make_runs("ZERO", 0.1))
+    assert "Use lora." in words
+    assert "full scores as high but costs more; lora is at most 2 points worse" in words
+    assert "0.0 points" not in words
+
+
 def test_advise_no_method_within_limits_names_closest(make_runs: MakeRuns) -> None:
     runs = make_runs("full", 0.9, peak_mib=2000.0), make_runs("lora", 0.8, peak_mib=700.0)
     result = advise(*runs, memory_mib=100)

@@ -14,7 +14,7 @@ from bench.execution.forecast.time_limit import Effort, TimedPlan, choose_within
 from bench.execution.job import Job
 
 METHODS = ("few-shot", "lora", "full")
-SECONDS = {"few-shot": 10.0, "lora": 40.0, "full": 100.0, "majority": 1.0}
+SECONDS = {"few-shot": 10.0, "lora": 40.0, "full": 100.0, "features": 5.0, "majority": 1.0}
 """Seconds of a run of one epoch on all rows."""
 EPOCHS = {"standard": 3, "standard,epochs=1": 1, "quick": 0.1}
 
@@ -30,7 +30,7 @@ def choose(make_record: MakeRecord) -> Any:
         seconds = [SECONDS[name] * EPOCHS[job.command[0]] for name, job in zip(names, jobs, strict=True)]
         return [JobForecast(value, value, value, "rehearsal") for value in seconds]
 
-    return lambda limit_s: cast(TimedPlan, choose_within(limit_s, METHODS, plan, forecast))
+    return lambda limit_s, methods=METHODS: cast(TimedPlan, choose_within(limit_s, methods, plan, forecast))
 
 
 @pytest.mark.parametrize(
@@ -53,6 +53,18 @@ def test_choose_within_takes_the_surest_comparison_that_fits(
     assert sum(forecast.seconds for forecast in chosen.forecasts) <= limit_s
     assert {job.spec.method.name for job in chosen.jobs} == {*methods, "majority"}
     assert set(chosen.too_slow) == set(METHODS) - set(methods)
+
+
+@pytest.mark.parametrize(
+    ("lora_s", "methods", "budget", "seeds"),
+    [(40.0, ("few-shot", "lora", "features"), "standard", 1), (4000.0, ("few-shot", "features"), "standard", 3)],
+)
+def test_choose_within_prefers_fewer_seeds_to_leaving_out_training(
+    choose: Any, monkeypatch: pytest.MonkeyPatch, lora_s: float, methods: tuple[str, ...], budget: str, seeds: int
+) -> None:
+    monkeypatch.setitem(SECONDS, "lora", lora_s)
+    chosen = choose(200, ("few-shot", "lora", "features"))
+    assert (chosen.methods, chosen.effort) == (methods, Effort(budget, seeds))
 
 
 def test_choose_within_too_short_time_is_refused_with_a_longer_one(choose: Any) -> None:

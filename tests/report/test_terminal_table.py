@@ -230,6 +230,12 @@ def test_caveats_detectable_difference_has_the_spread_of_both_methods(make_recor
     assert any(f"below about {points:.1f} points" in caveat for caveat in caveats.list_caveats(task_results))
 
 
+def test_caveats_detectable_difference_is_not_told_with_several_seeds(make_record: MakeRecord) -> None:
+    records = [make_record(name, seed=seed, items=500) for name in ("lora", "full") for seed in range(3)]
+    (task_results,) = group_by_task(records)
+    assert not any("cannot be detected" in caveat for caveat in caveats.list_caveats(task_results))
+
+
 def test_table_in_korean_has_korean_heads_verdicts_and_legend(make_record: MakeRecord) -> None:
     records = [make_record(name, em=em, items=200) for name, em in (("lora", 0.9), ("few-shot", 0.2))]
     results, translate = group_by_task(records)[0], translator("ko")

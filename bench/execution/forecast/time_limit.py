@@ -13,7 +13,7 @@ from bench.i18n import Message
 from bench.units import format_seconds
 
 MIN_METHODS = 2
-"""Methods below which a smaller budget is preferred to fewer methods."""
+"""The most wanted methods that a smaller budget is preferred to leaving out."""
 
 
 @dataclass(frozen=True)
@@ -54,9 +54,10 @@ def choose_within(
     plan: Callable[[Sequence[str], Effort], list[Job]],
     forecast: Callable[[list[Job]], list[JobForecast]],
 ) -> TimedPlan:
-    """Return the surest comparison of the most methods that is expected to end in time.
+    """Return the surest comparison of the most wanted methods that is expected to end in time.
 
-    A method whose seconds are not known is taken to fit.
+    If these do not fit together with any effort, it is the surest comparison of as many others. A method whose seconds
+    are not known is taken to fit.
 
     Args:
         limit_s: Seconds that all runs may take.
@@ -67,11 +68,16 @@ def choose_within(
     Raises:
         UserError: Not even the first method with the least effort ends in time.
     """
+    wanted = set(methods[:MIN_METHODS])
+    plans = []
     for effort in EFFORTS:
         chosen = _choose(limit_s, methods, effort, plan, forecast)
-        is_last = effort is EFFORTS[-1]
-        if len(chosen.methods) >= min(MIN_METHODS, len(methods)) or (is_last and chosen.methods):
+        if wanted <= set(chosen.methods):
             return chosen
+        plans.append(chosen)
+    most = max(min(len(chosen.methods), MIN_METHODS) for chosen in plans)
+    if most:
+        return next(chosen for chosen in plans if len(chosen.methods) >= most)
     fastest_s = chosen.controls_s + min(chosen.too_slow.values())
     raise UserError(
         Message(
