@@ -14,6 +14,8 @@ from typing import Literal, get_args
 from bench.invisible import remove_invisible
 
 Normalizer = Literal["text", "squad", "korquad", "ko"]
+CORPUS_METRICS = ("macro-f1", "weighted-f1", "mcc", "balanced-accuracy")
+"""Metrics of closed labels that all answers are needed for; `bench.records.corpus_metrics` computes them."""
 
 _REMOVE_ASCII_PUNCTUATION = str.maketrans("", "", string.punctuation)
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
@@ -104,6 +106,19 @@ def match_label(text: str, labels: Sequence[str]) -> str | None:
             return label
     equal = [label for label in labels if normalize_text(label, "text") == normalized]
     return equal[0] if len(equal) == 1 else None
+
+
+def matching_labels(answer: str, labels: Sequence[str], rule: Normalizer) -> list[int]:
+    """Return the positions of the labels that an answer names, as `score` compares them.
+
+    With `text` there is at most one (`match_label`). The other rules may name two labels that differ only in case or
+    spaces.
+    """
+    if rule == "text":
+        label = match_label(answer, labels)
+        return [] if label is None else [list(labels).index(label)]
+    normalized = normalize_text(answer, rule)
+    return [position for position, label in enumerate(labels) if normalize_text(label, rule) == normalized]
 
 
 def is_emptied(text: str, rule: Normalizer) -> bool:

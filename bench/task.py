@@ -7,14 +7,14 @@ import importlib.util
 import json
 import random
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
 from bench.errors import UserError, did_you_mean
 from bench.i18n import Message
-from bench.metrics import is_emptied, label_key
+from bench.metrics import CORPUS_METRICS, is_emptied, label_key
 from bench.metrics import score as score_em_f1
 from bench.task_card import TaskCard, read_card, trim_answer
 from bench.user_code import report_user_code
@@ -25,6 +25,8 @@ SCORER_CHECK_ROWS = 20  # test rows on which a scorer is tried before anything r
 SCORE_TOLERANCE = 1e-9  # rounding error by which a score may be below 0 or above 1
 Scorer = Callable[[str, Sequence[str]], dict[str, float]]
 """Function `score` of a `task.py`: scores by name, each from 0 to 1, of an answer and its references."""
+CorpusScorer = Callable[[Sequence[str], Sequence[Sequence[str]]], dict[str, float]]
+"""Function `corpus_score` of a `task.py`: scores by name, from 0 to 1, of all answers and the references of each."""
 
 
 @dataclass(frozen=True)
@@ -119,9 +121,12 @@ class TaskTrainingData:
         return trim_answer(text, self.card.stop_texts(chat=self.chat is not None))
 
     def score(self, answer: str, example: Any) -> float:
-        """Return the main metric of a raw answer to the question of an example."""
+        """Return the main metric of a raw answer to the question of an example.
+
+        A metric of all answers together, such as macro-F1, has no value for one answer: `em` takes its place.
+        """
         scores = _score(self.card, self.scorer, self.metrics, self.trim(answer), example.references)
-        return scores[self.card.metric]
+        return next((scores[name] for name in (self.card.metric, "em") if name in scores), next(iter(scores.values())))
 
     def final_answer(self, solution: str) -> str:
         """Return the last line of a completion with rationale; empty if it has only one line."""
@@ -161,6 +166,8 @@ class Task:
     """Function `score` of the task's own `task.py`, if there is one."""
     metrics: tuple[str, ...] = ()
     """Names of the scores that `scorer` returns; empty if there is no scorer."""
+    corpus_scorer: CorpusScorer | None = None
+    """Function `corpus_score` of the task's own `task.py`, if there is one."""
 
     def training_data(self, seed: int, examples: int | None = None, chat: ChatFormat | None = None) -> TaskTrainingData:
         """Return the part of the task that a method may learn from.
@@ -188,7 +195,7 @@ class Task:
 
     def parse(self, text: str) -> str | None:
         """Return the part of a trimmed answer that `em` compares; None if there is none."""
-        return _parse(self.card, text)
+        return parse_answer(self.card, text)
 
     def score(self, prediction: str, references: Sequence[str]) -> dict[str, float]:
         """Score one trimmed answer.
@@ -206,8 +213,21 @@ class Task:
         """
         return _score(self.card, self.scorer, self.metrics, prediction, references)
 
+    def corpus_scores(self, predictions: Sequence[str], references: Sequence[Sequence[str]]) -> dict[str, float]:
+        """Return the scores that the task's own `corpus_score` gives all trimmed answers together.
 
-def _parse(card: TaskCard, text: str) -> str | None:
+        Raises:
+            ValueError: It returned something else than a number from 0 to 1 for each score.
+        """
+        if self.corpus_scorer is None:
+            return {}
+        scores = self.corpus_scorer(predictions, references)
+        if not are_valid_scores(scores):
+            raise ValueError(f"corpus_score in task.py returned {scores!r}; it must return numbers from 0 to 1 by name")
+        return {name: min(max(float(value), 0.0), 1.0) for name, value in scores.items()}
+
+
+def parse_answer(card: TaskCard, text: str) -> str | None:
     """Return the part of a trimmed answer that `em` compares; None if there is none."""
     if card.answer is None:
         return text or None
@@ -223,15 +243,15 @@ def _score(
         scores = scorer(prediction, references)
         if not metrics:  # `load_task` is trying the scorer, to learn the names of its scores
             return scores
-        if not (_are_valid_scores(scores) and {*scores} == {*metrics}):
+        if not (are_valid_scores(scores) and {*scores} == {*metrics}):
             raise ValueError(
                 f"score in task.py returned {scores!r} for {prediction!r}; "
                 f"it must return a number from 0 to 1 for each of {', '.join(metrics)}"
             )
         return {name: min(max(value, 0.0), 1.0) for name, value in scores.items()}
-    answer, labels, rule = _parse(card, prediction), card.labels, card.normalize
-    parsed_references = [_parse(card, reference) or reference for reference in references]
-    parsed_labels = None if labels is None else [_parse(card, label) or label for label in labels]
+    answer, labels, rule = parse_answer(card, prediction), card.labels, card.normalize
+    parsed_references = [parse_answer(card, reference) or reference for reference in references]
+    parsed_labels = None if labels is None else [parse_answer(card, label) or label for label in labels]
     scores = {
         "em": 0.0 if answer is None else score_em_f1(answer, parsed_references, rule, parsed_labels)["em"],
         "f1": score_em_f1(prediction, references, rule, labels)["f1"],
@@ -262,8 +282,8 @@ def load_task(folder: Path, rows_folder: Path | None = None) -> Task:
         raise UserError(
             Message("task.py is not a regular file"), location=str(scorer_file), hint=Message("replace it by a file")
         )
-    scorer = _read_scorer(scorer_file) if scorer_file.exists() else None
-    task = Task(card, folder, digest_task(folder, rows_folder), splits, scorer)
+    scorer, corpus_scorer = _read_scorers(scorer_file) if scorer_file.exists() else (None, None)
+    task = Task(card, folder, digest_task(folder, rows_folder), splits, scorer, corpus_scorer=corpus_scorer)
     if scorer is None:
         _check_normalized_labels(card, str(folder / "task.yaml"))
         _check_normalized_references(task, row_locations, is_hub_data=rows_folder is not None)
@@ -400,20 +420,62 @@ def _check_scores(task: Task, scorer_file: Path) -> tuple[str, ...]:
         with report_user_code(scorer_file, Message("score fails on {target!r}", target=row.target), hint=hint):
             scores = task.score(row.target, row.references)
             first_scores = first_scores or scores
-            are_valid = _are_valid_scores(scores) and {*scores} == {*first_scores}
+            are_valid = are_valid_scores(scores) and {*scores} == {*first_scores}
         if not are_valid:
             problem = Message("score returned {scores!r} for the target {target!r}", scores=scores, target=row.target)
             raise UserError(problem, location=str(scorer_file), hint=hint)
-    if task.card.metric not in first_scores:
-        hint = Message(
-            "{suggestion}; or return it from score in task.py", suggestion=did_you_mean(task.card.metric, first_scores)
+    corpus_scores = _try_corpus_scorer(task, scorer_file)
+    reserved = next((name for name in (*first_scores, *corpus_scores) if name in CORPUS_METRICS), None)
+    name_problem: Message | None = None
+    if reserved:
+        name_problem = Message(
+            "task.py returned '{name}', the name of a metric that all answers are needed for", name=reserved
         )
-        problem = Message("key 'metric': there is no score '{metric}'", metric=task.card.metric)
-        raise UserError(problem, location=str(task.folder / "task.yaml"), hint=hint)
+    elif shared := first_scores.keys() & corpus_scores.keys():
+        name_problem = Message("corpus_score returned '{name}', which single answers have too", name=min(shared))
+    if name_problem is not None:
+        raise UserError(name_problem, location=str(scorer_file), hint=Message("give the score another name"))
+    _check_main_metric(task, [*first_scores, *corpus_scores])
     return tuple(first_scores)
 
 
-def _are_valid_scores(scores: object) -> bool:
+def _try_corpus_scorer(task: Task, scorer_file: Path) -> dict[str, float]:
+    """Return the scores that the task's own `corpus_score` gives some targets.
+
+    Raises:
+        UserError: It fails, or its scores are invalid.
+    """
+    if task.corpus_scorer is None:
+        return {}
+    rows = task.splits["test"][:SCORER_CHECK_ROWS]
+    hint = Message("corpus_score(predictions, references) must return a dict of names and numbers from 0 to 1")
+    with report_user_code(scorer_file, Message("corpus_score fails"), hint=hint):
+        scores = task.corpus_scorer([row.target for row in rows], [row.references for row in rows])
+    if not are_valid_scores(scores):
+        problem = Message("corpus_score returned {scores} for right answers", scores=repr(scores))
+        raise UserError(problem, location=str(scorer_file), hint=hint)
+    return scores
+
+
+def _check_main_metric(task: Task, scores: Iterable[str]) -> None:
+    """Raise `UserError` if the main metric is no score, and no metric of closed labels."""
+    card, location = task.card, str(task.folder / "task.yaml")
+    if card.metric in CORPUS_METRICS and card.labels is None:
+        raise UserError(
+            Message(
+                "key 'metric': '{metric}' needs a task with labels, and this one has open answers", metric=card.metric
+            ),
+            location=location,
+            hint=Message("add labels: [first, second], or write metric: em"),
+        )
+    names = [*scores, *(CORPUS_METRICS if card.labels else ())]
+    if card.metric not in names:
+        hint = Message("{suggestion}; or return it from score in task.py", suggestion=did_you_mean(card.metric, names))
+        problem = Message("key 'metric': there is no score '{metric}'", metric=card.metric)
+        raise UserError(problem, location=location, hint=hint)
+
+
+def are_valid_scores(scores: object) -> bool:
     """Return True for a non-empty dict of numbers from 0 to 1, apart from rounding errors."""
     values = scores.values() if isinstance(scores, dict) else ()
     return bool(values) and all(
@@ -480,13 +542,14 @@ def _check_references(references: tuple[str, ...], location: str, card: TaskCard
             raise UserError(Message("the target '{text}' is not in 'labels'", text=text), location=location, hint=hint)
 
 
-def _read_scorer(file: Path) -> Scorer:
-    """Import `score` from a `task.py`."""
+def _read_scorers(file: Path) -> tuple[Scorer | None, CorpusScorer | None]:
+    """Import `score` and `corpus_score` from a `task.py`; it has at least one of them."""
     spec = importlib.util.spec_from_file_location(f"bench_task_{file.parent.name}", file)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     hint = Message("define score(prediction: str, references: Sequence[str]) -> dict[str, float]")
     with report_user_code(file, Message("task.py cannot be imported"), hint=hint):
         spec.loader.exec_module(module)
-        scorer: Scorer = module.score
-    return scorer
+        corpus_scorer: CorpusScorer | None = getattr(module, "corpus_score", None)
+        scorer: Scorer | None = getattr(module, "score", None) if corpus_scorer else module.score
+    return scorer, corpus_scorer

@@ -1,4 +1,4 @@
-"""Test the interface of a method: `check_method(MyMethod)`."""
+"""Test the interface of a method, `check_method`, or of a metric, `check_metric`."""
 
 from __future__ import annotations
 
@@ -14,10 +14,12 @@ from bench.method import LM, BudgetExhausted, Method, Unsupported
 from bench.modeling.checkpoint import Checkpoint
 from bench.modeling.seed import seed_all
 from bench.records import BudgetLimits, Decoding
-from bench.task import TaskRow, TaskTrainingData
+from bench.task import SCORE_TOLERANCE, CorpusScorer, Scorer, TaskRow, TaskTrainingData, are_valid_scores
 from bench.task_card import TaskCard
 
 CHECK_BUDGET = BudgetLimits(steps=3, epochs=2, batch=4)
+METRIC_ANSWERS = (("warm", "cold"), ("cold", "mild"), ("mild", "warm"), ("따뜻하다", "춥다"))
+"""Right answers with a wrong one each, which `check_metric` tries."""
 QUESTIONS = ("red one", "blue two", "green three", "red four", "blue five")
 
 
@@ -49,6 +51,62 @@ def check_method(cls: type[Method]) -> None:
         except Unsupported:
             return
         _check_save(cls, base, Path(scratch) / "artifact")
+
+
+def check_metric(
+    metric: Scorer | CorpusScorer, answers: Sequence[tuple[str, str]] = METRIC_ANSWERS, *, of_all_answers: bool = False
+) -> None:
+    """Test that a metric keeps the interface: `score` or `corpus_score` of a `task.py`.
+
+    It must return a dict with the same names for all answers and numbers from 0 to 1; equal answers must have equal
+    scores; a right answer must not have a lower score than a wrong or an empty one. A metric of all answers must not
+    depend on their order.
+
+    Args:
+        metric: `score(prediction, references)`, or `corpus_score(predictions, references)`.
+        answers: Different right answers with a wrong answer each, for a metric that expects its own kind of texts.
+        of_all_answers: True for `corpus_score`.
+
+    Raises:
+        AssertionError: The metric breaks a rule, which the message names.
+    """
+    check = _check_corpus_metric if of_all_answers else _check_answer_metric
+    check(metric, answers)  # type: ignore[arg-type]
+
+
+def _check_answer_metric(metric: Scorer, answers: Sequence[tuple[str, str]]) -> None:
+    names = set(_valid_scores(metric(answers[0][0], [answers[0][0]])))
+    for right, wrong in answers:
+        best = _valid_scores(metric(right, [right]))
+        for prediction in (wrong, ""):
+            scores = _valid_scores(metric(prediction, [right]))
+            assert set(scores) == names, f"score must return {sorted(names)} for every answer, not {sorted(scores)}"
+            lower = sorted(name for name in names if best[name] < scores[name])
+            assert not lower, f"{lower}: the right answer {right!r} has a lower score than {prediction!r}"
+        assert _valid_scores(metric(right, [right])) == best, "equal answers must have equal scores"
+
+
+def _check_corpus_metric(metric: CorpusScorer, answers: Sequence[tuple[str, str]]) -> None:
+    right, references = [text for text, _ in answers], [[text] for text, _ in answers]
+    best = _valid_scores(metric(right, references))
+    for predictions in (
+        [wrong for _, wrong in answers],
+        [""] * len(answers),
+        [right[0], *[wrong for _, wrong in answers[1:]]],
+    ):
+        scores = _valid_scores(metric(predictions, references))
+        assert set(scores) == set(best), f"corpus_score must return {sorted(best)} always, not {sorted(scores)}"
+        lower = sorted(name for name in best if best[name] < scores[name])
+        assert not lower, f"{lower}: right answers have a lower score than {predictions!r}"
+        repeated = _valid_scores(metric(predictions[::-1], references[::-1]))
+        differing = sorted(name for name in best if abs(repeated[name] - scores[name]) > SCORE_TOLERANCE)
+        assert not differing, f"{differing}: the score must not depend on the order of the answers"
+    _valid_scores(metric(right[:1], references[:1]))
+
+
+def _valid_scores(scores: object) -> dict[str, float]:
+    assert are_valid_scores(scores), f"a metric must return a dict of names and numbers from 0 to 1, not {scores!r}"
+    return cast("dict[str, float]", scores)
 
 
 def tiny_base(folder: Path) -> Checkpoint:

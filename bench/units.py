@@ -34,19 +34,41 @@ def count(number: int, noun: str) -> str:
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
-def format_score(value: float | None) -> str:
-    """Format a score from 0 to 1 in per cent with one decimal: `87.5 %`."""
-    return UNMEASURED if value is None else f"{100 * value:.1f} %"
+def format_score(value: float | None, metric: str = "") -> str:
+    """Format a score from 0 to 1 in per cent with one decimal, `87.5 %`, and MCC as `0.875`."""
+    if value is None:
+        return UNMEASURED
+    return f"{100 * value:.1f} %" if is_percentage(metric) else f"{value:.3f}"
 
 
-def format_interval(low: float, high: float) -> str:
-    """Format an interval of scores from 0 to 1 in per cent with one decimal: `76.7–87.2 %`."""
-    return f"{100 * low:.1f}–{100 * high:.1f} %"
+def format_interval(low: float, high: float, metric: str = "") -> str:
+    """Format an interval of scores in per cent, `76.7–87.2 %`, of MCC as `-0.02–0.31`."""
+    return f"{format_metric_interval(metric, low, high)} %" if is_percentage(metric) else f"{low:.2f}–{high:.2f}"
 
 
-def format_share(value: float) -> str:
-    """Format a share from 0 to 1 in per cent without decimals: `24 %`."""
-    return f"{100 * value:.0f} %"
+def format_share(value: float, metric: str = "") -> str:
+    """Format a share from 0 to 1 in per cent without decimals, `24 %`, and MCC as `0.24`."""
+    return f"{100 * value:.0f} %" if is_percentage(metric) else f"{value:.2f}"
+
+
+def is_percentage(metric: str) -> bool:
+    """Tell if a metric is written in per cent; MCC is not, because it may be negative."""
+    return metric != "mcc"
+
+
+def metric_head(metric: str) -> str:
+    """Return the head of a column of a main metric, with its unit."""
+    return f"{metric}\n%" if is_percentage(metric) else metric
+
+
+def format_metric(metric: str, value: float) -> str:
+    """Format a main metric: in per cent with one decimal, MCC with three decimals."""
+    return f"{100 * value:.1f}" if is_percentage(metric) else f"{value:.3f}"
+
+
+def format_metric_interval(metric: str, low: float, high: float) -> str:
+    """Format the bounds of a main metric: `75.5–86.1`, of MCC `-0.02–0.31`."""
+    return f"{100 * low:.1f}–{100 * high:.1f}" if is_percentage(metric) else f"{low:.2f}–{high:.2f}"
 
 
 def format_change(value: float | None) -> str:

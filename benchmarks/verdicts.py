@@ -17,7 +17,7 @@ from seed_spread import fit_spread, read_settings
 from bench.analysis import significance
 from bench.analysis.known_spread import spread_of_scores
 from bench.analysis.seed_variance import Scores, SeedVariancePrior
-from bench.analysis.significance import SIGNIFICANCE_LEVEL
+from bench.analysis.statistic import SIGNIFICANCE_LEVEL
 
 N_QUESTIONS = 500
 MAX_FALSE_ALARM_RATE = 0.06

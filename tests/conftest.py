@@ -11,7 +11,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from statistics import fmean
 from types import ModuleType
@@ -24,7 +24,7 @@ from hypothesis import settings
 import bench
 from bench.execution import budget
 from bench.modeling.checkpoint import Checkpoint
-from bench.records import Record, Spec
+from bench.records import Record, Sample, Spec
 from bench.task import SPLITS
 
 # Tiny models gain nothing from threads, and threads that wait for a busy core make the tests five times slower.
@@ -64,6 +64,7 @@ Rows = dict[str, list[dict[str, str]]]
 MakeTask = Callable[..., Path]
 Bench = Callable[..., "subprocess.CompletedProcess[str]"]
 MakeRecord = Callable[..., Record]
+MakeLabelRecord = Callable[..., Record]
 
 
 class Clock:
@@ -275,5 +276,32 @@ def make_record() -> MakeRecord:
         metrics = fields["samples"][0]["scores"] if fields["samples"] else ()
         means = {name: fmean(sample["scores"][name] for sample in fields["samples"]) for name in metrics}
         return Record.model_validate(fields | {"scores": means})
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def make_label_record(make_record: MakeRecord) -> MakeLabelRecord:
+    """Create a record of closed labels; other keywords as those of `make_record`."""
+    from bench.records import corpus_metrics
+    from bench.records.labels import AnswerLabels
+
+    def make(
+        name: str, labels: Sequence[str], references: Sequence[str], answers: Sequence[str], **changes: Any
+    ) -> Record:
+        rule = AnswerLabels(names=tuple(labels), compared=tuple(labels), normalize="text")
+        samples = [
+            {
+                "id": f"q{number:04}",
+                "references": [reference],
+                "raw": f" {answer}",
+                "answer": answer,
+                "scores": {"em": float(answer == reference), "f1": float(answer == reference)},
+            }
+            for number, (reference, answer) in enumerate(zip(references, answers, strict=True))
+        ]
+        codes = rule.read_codes([Sample.model_validate(sample) for sample in samples])
+        fields = {"labels": rule, "corpus_scores": corpus_metrics.corpus_scores(codes, len(labels))}
+        return make_record(name, samples=samples, **(fields | changes))
 
     return make

@@ -12,7 +12,7 @@ from bench.analysis.comparison import Comparison, MethodResult
 from bench.analysis.constraints import Constraints, exceeded_limits, failure_reasons
 from bench.analysis.diagnosis import Finding
 from bench.analysis.learning_curve import LearningCurve
-from bench.analysis.significance import SIGNIFICANCE_LEVEL
+from bench.analysis.statistic import SIGNIFICANCE_LEVEL
 from bench.analysis.summary import MethodSummary
 from bench.analysis.task_results import TaskResults
 from bench.i18n import Translate, untranslated
@@ -165,7 +165,7 @@ def advise(task_results: TaskResults, constraints: Constraints, translate: Trans
         doubt=decision.doubt,
         recommended=recommended.name if recommended else None,
         rivals=decision.rivals,
-        useful_score=constraints.useful_score(task_results.metric),
+        useful_score=constraints.useful_score(task_results.metric, task_results.chance),
         one_seed=bool(diagnosis.one_seed(task_results)),
         findings=_findings(decision.answer, task_results, eligible, summary),
         best=best.name if best else None,
@@ -211,7 +211,7 @@ def _decide(
         return _Decision("nothing")
     if not compares_contender:
         return _Decision("inconclusive", chosen, "only controls")
-    if candidates[0].score < constraints.useful_score(task_results.metric):
+    if candidates[0].score < constraints.useful_score(task_results.metric, task_results.chance):
         return _Decision("not useful")
     doubt, rivals = _doubt(chosen, candidates, task_results, constraints.tolerance, one_machine=one_machine)
     return _Decision("inconclusive" if doubt else "recommend", chosen, doubt, rivals)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,8 +15,11 @@ from numpy.typing import NDArray
 from bench.analysis import known_spread, power, significance
 from bench.analysis.seed_variance import NO_PRIOR, KnownSpread, Scores, SeedVariancePrior
 from bench.analysis.significance import Interval, PairedDifference, ScorePair, Verdict
+from bench.analysis.statistic import Statistic, corpus_statistic, linear_statistic
 from bench.analysis.summary import method_labels
+from bench.metrics import CORPUS_METRICS
 from bench.records import Record, Samples, comparability
+from bench.records.labels import LabelCodes
 
 
 @dataclass(frozen=True)
@@ -29,14 +33,19 @@ class MethodResult:
     control: bool
     seeds: tuple[int, ...]
     """Seeds in ascending order."""
-    scores: Scores
-    """Main metric (seeds, questions)."""
+    statistic: Statistic
+    """Main metric over questions and seeds."""
     interval: Interval
     """Mean and 95 % confidence interval over questions and seeds."""
     known: KnownSpread
     """Spread between seeds that such a method is known to have; without variance if the seed makes no difference."""
     records: tuple[Record, ...]
     """One record per seed, in the order of `seeds`."""
+
+    @property
+    def scores(self) -> Scores:
+        """Main metric (seeds, questions), of a metric of all answers its `Statistic.values`."""
+        return self.statistic.values
 
 
 @dataclass(frozen=True)
@@ -135,27 +144,25 @@ def method_results(records: Sequence[Record]) -> list[MethodResult]:
     for group in groups.values():
         group.sort(key=lambda record: record.spec.seed)
     labels = method_labels(records)
-    scores = [
-        scores_by_question([record.samples for record in group], group[0].spec.task.metric) for group in groups.values()
-    ]
+    statistics = [statistic_of(group, group[0].spec.task.metric) for group in groups.values()]
     spreads = [
-        known_spread.known_spread(group[0], method_scores)
-        for group, method_scores in zip(groups.values(), scores, strict=True)
+        known_spread.known_spread(group[0], statistic.values)
+        for group, statistic in zip(groups.values(), statistics, strict=True)
     ]
-    prior = SeedVariancePrior.fit(scores, len(scores))
-    intervals = significance.score_intervals(list(zip(scores, spreads, strict=True)), prior)
+    prior = SeedVariancePrior.fit([statistic.values for statistic in statistics], len(statistics))
+    intervals = significance.score_intervals(list(zip(statistics, spreads, strict=True)), prior)
     results = [
         MethodResult(
             key=key,
             name=labels[key],
             control=group[0].spec.method.control,
             seeds=tuple(record.spec.seed for record in group),
-            scores=method_scores,
+            statistic=statistic,
             interval=interval,
             known=known,
             records=tuple(group),
         )
-        for (key, group), method_scores, known, interval in zip(groups.items(), scores, spreads, intervals, strict=True)
+        for (key, group), statistic, known, interval in zip(groups.items(), statistics, spreads, intervals, strict=True)
     ]
     return sorted(results, key=lambda result: -result.interval.mean)
 
@@ -177,6 +184,38 @@ def paired_differences_from(
     return significance.paired_differences([_pair_scores(method, reference) for method in methods], prior)
 
 
+def statistic_of(records: Sequence[Record], metric: str) -> Statistic:
+    """Return a metric of several runs on the same questions.
+
+    Args:
+        records: Records of one task, in the order of the rows that the statistic has.
+        metric: Name of a score of single answers, or of a metric of all answers.
+
+    Raises:
+        KeyError: If the answers have no such score, or the labels of a run are not known.
+    """
+    samples = [record.samples for record in records]
+    if metric in records[0].scores:
+        return Statistic(scores_by_question(samples, metric))
+    if all(metric in (record.corpus_values or {}) for record in records):
+        own_values = [numpy.array((record.corpus_values or {})[metric]) for record in records]
+        positions = _question_positions(samples)
+        return linear_statistic(numpy.stack([run[order] for run, order in zip(own_values, positions, strict=True)]))
+    labels = records[0].labels
+    if labels is None or metric not in CORPUS_METRICS:
+        raise KeyError(metric)
+    codes = [run_samples.label_codes(labels) for run_samples in samples]
+    ordered = [
+        LabelCodes(*(_reorder(part, positions) for part in run_codes))
+        for run_codes, positions in zip(codes, _question_positions(samples), strict=True)
+    ]
+    return corpus_statistic(metric, ordered, len(labels.names))
+
+
+def _reorder(codes: array[int], positions: NDArray[numpy.intp]) -> array[int]:
+    return array("i", numpy.asarray(codes, dtype=numpy.int32)[positions].tobytes())
+
+
 def scores_by_question(samples: Sequence[Samples], metric: str) -> Scores:
     """Return the scores of several runs on the same questions.
 
@@ -190,15 +229,29 @@ def scores_by_question(samples: Sequence[Samples], metric: str) -> Scores:
     Raises:
         KeyError: If another run lacks a question of the first run.
     """
+    positions = _question_positions(samples)
+    rows = [
+        numpy.frombuffer(run_samples.scores(metric))[run_positions]
+        for run_samples, run_positions in zip(samples, positions, strict=True)
+    ]
+    return numpy.array(rows, dtype=numpy.float64)
+
+
+def _question_positions(samples: Sequence[Samples]) -> list[NDArray[numpy.intp]]:
+    """Return the positions of the questions of each run, in the order of their ids.
+
+    Raises:
+        KeyError: If another run lacks a question of the first run.
+    """
     ids, _ = _sorted_questions(samples[0].ids)
-    rows = []
+    all_positions = []
     for run_samples in samples:
         run_ids, positions = _sorted_questions(run_samples.ids)
         if run_ids != ids:
             position_of = dict(zip(run_ids, positions, strict=True))
             positions = numpy.array([position_of[question_id] for question_id in ids])
-        rows.append(numpy.frombuffer(run_samples.scores(metric))[positions])
-    return numpy.array(rows, dtype=numpy.float64)
+        all_positions.append(positions)
+    return all_positions
 
 
 @lru_cache(maxsize=256)
@@ -219,13 +272,15 @@ def _pair_scores(method: MethodResult, reference: MethodResult) -> ScorePair:
     shared = [seed for seed in method.seeds if seed in reference.seeds]
     if not shared:
         return ScorePair(
-            method.scores.mean(axis=0, keepdims=True),
-            reference.scores.mean(axis=0, keepdims=True),
+            method.statistic.pooled(),
+            reference.statistic.pooled(),
             method.known.of_mean(len(method.seeds)) + reference.known.of_mean(len(reference.seeds)),
         )
-    method_rows = [method.seeds.index(seed) for seed in shared]
-    reference_rows = [reference.seeds.index(seed) for seed in shared]
-    return ScorePair(method.scores[method_rows], reference.scores[reference_rows], method.known + reference.known)
+    return ScorePair(
+        method.statistic.take([method.seeds.index(seed) for seed in shared]),
+        reference.statistic.take([reference.seeds.index(seed) for seed in shared]),
+        method.known + reference.known,
+    )
 
 
 def _contrasts(

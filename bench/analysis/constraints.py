@@ -16,7 +16,8 @@ DEFAULT_QUERIES = 10_000
 USEFUL_SCORE = 0.5
 """Mean of the main metric below which no method is recommended, unless the user gives a minimum with `--min-score`.
 
-A method that is wrong more often than right helps nobody, however much better than the others it is.
+A method that is wrong more often than right helps nobody, however much better than the others it is. Metrics that count
+all labels alike have another one, see `Constraints.useful_score`.
 """
 
 
@@ -39,9 +40,15 @@ class Constraints:
     price: HourlyPrice | None = None
     """Price of the machine; None if costs are given in time only."""
 
-    def useful_score(self, metric: str) -> float:
-        """Return the lowest score with which a method is worth recommending."""
-        return self.min_scores.get(metric, USEFUL_SCORE)
+    def useful_score(self, metric: str, chance: float | None = None) -> float:
+        """Return the lowest score with which a method is worth recommending.
+
+        Args:
+            metric: Main metric.
+            chance: Score of the best constant answer, for metrics that count all labels alike; None for others. Half of
+                the way from there to a perfect score is useful.
+        """
+        return self.min_scores.get(metric, USEFUL_SCORE if chance is None else (1 + chance) / 2)
 
     @classmethod
     def parse(
@@ -166,8 +173,8 @@ def _first_exceeded_limit(summary: MethodSummary, constraints: Constraints, tran
             return translate(
                 "{metric}: {score} is below {minimum}",
                 metric=metric,
-                score=units.format_score(summary.scores[metric]),
-                minimum=units.format_score(minimum),
+                score=units.format_score(summary.scores[metric], metric),
+                minimum=units.format_score(minimum, metric),
             )
     return None
 

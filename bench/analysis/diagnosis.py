@@ -15,6 +15,7 @@ from bench.analysis import known_spread
 from bench.analysis.summary import MethodSummary
 from bench.analysis.task_results import TaskResults
 from bench.records import Record, Samples
+from bench.records.samples import answer_metric
 
 MAX_BACKGROUND_SHARE = 0.2
 """Share of the cores that other processes may use before the times of a run are called unreliable."""
@@ -191,7 +192,12 @@ def _lenient_metric(task_results: TaskResults) -> list[Finding]:
         samples = result.records[0].samples
         scores = result.records[0].scores
         is_constant = result.control and len({sample.answer for sample in samples}) == 1
-        if is_constant and metric != "em" and scores[metric] - scores.get("em", 0.0) >= MIN_CONSTANT_ANSWER_SCORE:
+        if (
+            is_constant
+            and metric != "em"
+            and metric in scores
+            and scores[metric] - scores.get("em", 0.0) >= MIN_CONSTANT_ANSWER_SCORE
+        ):
             return [
                 Finding(kind="lenient metric", methods=[result.name], facts={"score": scores[metric], "metric": metric})
             ]
@@ -221,5 +227,5 @@ def _agreed_wrong_answers(method_samples: Sequence[Samples], metric: str) -> Ite
     answers = [{sample.id: sample for sample in samples} for samples in method_samples]
     for question_id, sample in answers[0].items():
         given = {other[question_id].answer for other in answers if question_id in other}
-        if len(given) == 1 and sample.answer and not sample.scores.get(metric):
+        if len(given) == 1 and sample.answer and not sample.scores[answer_metric(metric, sample.scores)]:
             yield sample.answer

@@ -7,7 +7,8 @@ from math import sqrt
 from scipy import special
 
 from bench.analysis.seed_variance import NO_SPREAD, KnownSpread
-from bench.analysis.significance import EQUIVALENCE_MARGIN, SIGNIFICANCE_LEVEL, PairedDifference
+from bench.analysis.significance import EQUIVALENCE_MARGIN, PairedDifference
+from bench.analysis.statistic import SIGNIFICANCE_LEVEL
 
 POWER = 0.80
 MAX_QUESTIONS = 10_000_000  # A larger test set is never labeled.

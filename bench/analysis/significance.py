@@ -20,19 +20,17 @@ from bench.analysis.seed_variance import (
     Scores,
     SeedVariancePrior,
 )
+from bench.analysis.statistic import MIN_COUNT_FOR_BOOTSTRAP, SIGNIFICANCE_LEVEL, Statistic, Weights, as_statistic
 
 BOOTSTRAP_RESAMPLES = 4000
 MAX_QUESTIONS_TO_RESAMPLE = 5000
-MIN_COUNT_FOR_BOOTSTRAP = 10
-"""With fewer right answers, or fewer wrong ones, the bootstrap interval is widened to the exact one."""
 ENOUGH_SEEDS = 3
 """From this number of seeds on, the variance between them is measured, and a known spread is not used."""
-SIGNIFICANCE_LEVEL = 0.05
 EQUIVALENCE_MARGIN = 0.02
 """Default margin: methods whose scores differ by less are equivalent for the user."""
 
 Resamples = NDArray[numpy.float64]
-"""Resampled means (resamples,)."""
+"""Resampled statistics (resamples,)."""
 Verdict = Literal["better", "worse", "equivalent", "inconclusive"]
 
 
@@ -86,12 +84,12 @@ class PairedDifference:
 
 @dataclass(frozen=True)
 class ScorePair:
-    """Scores of two methods on equal questions."""
+    """Statistics of two methods on equal questions."""
 
-    scores: Scores
-    """Scores of the method (seeds, questions)."""
-    reference_scores: Scores
-    """Scores of the reference, of the same shape."""
+    method: Scores | Statistic
+    """Scores of the method (seeds, questions), or a statistic of them."""
+    reference: Scores | Statistic
+    """The same of the reference, of the same shape."""
     known: KnownSpread = NO_SPREAD
     """Known spread of their difference between seeds."""
 
@@ -102,21 +100,39 @@ class ScorePair:
             raise ValueError(f"scores of unequal shape cannot be paired: {shapes}")
 
     @property
+    def scores(self) -> Scores:
+        """Values of the method (seeds, questions)."""
+        return as_statistic(self.method).values
+
+    @property
+    def reference_scores(self) -> Scores:
+        """Values of the reference."""
+        return as_statistic(self.reference).values
+
+    @property
+    def statistic(self) -> Statistic:
+        """Statistic of the method minus that of the reference."""
+        return as_statistic(self.method) - as_statistic(self.reference)
+
+    @property
     def differences(self) -> Scores:
-        """Scores of the method minus those of the reference."""
+        """Values of the method minus those of the reference."""
         return self.scores - self.reference_scores
 
 
-def score_interval(scores: Scores, prior: SeedVariancePrior = NO_PRIOR, known: KnownSpread = NO_SPREAD) -> Interval:
+def score_interval(
+    scores: Scores | Statistic, prior: SeedVariancePrior = NO_PRIOR, known: KnownSpread = NO_SPREAD
+) -> Interval:
     """Return the mean score and its 95 % confidence interval over questions and seeds.
 
-    Questions are resampled (percentile bootstrap). Seeds are too few to resample: their part is drawn from Student's t
-    with the degrees of freedom that their number, the prior and the known spread give. With one seed, the known spread
-    is all of it. The bounds of scores between 0 and 1 are clipped to 0 and 1; if nearly all answers are right or nearly
-    all are wrong, the interval is at least that of Clopper and Pearson (https://doi.org/10.2307/2331986).
+    Questions are resampled (percentile bootstrap); a metric of all answers is computed anew in each resample. Seeds are
+    too few to resample: their part is drawn from Student's t with the degrees of freedom that their number, the prior
+    and the known spread give. With one seed, the known spread is all of it. The bounds of scores between 0 and 1 are
+    clipped to 0 and 1; if nearly all answers are right or nearly all are wrong, the interval is at least that of
+    Clopper and Pearson (https://doi.org/10.2307/2331986).
 
     Args:
-        scores: Scores of one method (seeds, questions).
+        scores: Scores of one method (seeds, questions), or a statistic of them.
         prior: Seed variance expected from the other methods of the comparison.
         known: Spread between seeds that such a method is known to have.
     """
@@ -124,14 +140,15 @@ def score_interval(scores: Scores, prior: SeedVariancePrior = NO_PRIOR, known: K
 
 
 def score_intervals(
-    method_scores: Sequence[tuple[Scores, KnownSpread]], prior: SeedVariancePrior = NO_PRIOR
+    method_scores: Sequence[tuple[Scores | Statistic, KnownSpread]], prior: SeedVariancePrior = NO_PRIOR
 ) -> list[Interval]:
     """Return the interval of each of several methods with equally many questions.
 
     One matrix product resamples all methods, which takes a fraction of the time of separate calls.
     """
-    resampled = _resampled_means(method_scores, prior)
-    return [_bounded_interval(scores, means) for (scores, _), means in zip(method_scores, resampled, strict=True)]
+    statistics = [(as_statistic(scores), known) for scores, known in method_scores]
+    resampled = _resampled_means(statistics, prior)
+    return [_bounded_interval(statistic, means) for (statistic, _), means in zip(statistics, resampled, strict=True)]
 
 
 def paired_difference(
@@ -161,9 +178,10 @@ def paired_differences(pairs: Sequence[ScorePair], prior: SeedVariancePrior = NO
         pairs: Scores of methods and of their references.
         prior: Variance over seeds that differences of this comparison have.
     """
-    gaps = [(pair.differences, pair.known) for pair in pairs]
+    gaps = [(pair.statistic, pair.known) for pair in pairs]
     differences = []
-    for pair, (gap, known), means in zip(pairs, gaps, _resampled_means(gaps, prior), strict=True):
+    for pair, (statistic, known), means in zip(pairs, gaps, _resampled_means(gaps, prior), strict=True):
+        gap = statistic.values
         components = VarianceComponents.estimate(gap, prior, known)
         differences.append(
             PairedDifference(
@@ -252,36 +270,40 @@ def judge_difference(difference: PairedDifference, p_value: float, margin: float
 
 
 def _resampled_means(
-    method_scores: Sequence[tuple[Scores, KnownSpread]], prior: SeedVariancePrior
+    statistics: Sequence[tuple[Statistic, KnownSpread]], prior: SeedVariancePrior
 ) -> Iterator[Resamples]:
-    """Yield resampled means for each method.
+    """Yield resampled statistics for each method.
 
     The seed of the random generator is fixed, so equal data give equal resamples.
     """
-    if not method_scores:
+    if not statistics:
         return
-    n_questions = method_scores[0][0].shape[1]
+    n_questions = statistics[0][0].values.shape[1]
     if n_questions > MAX_QUESTIONS_TO_RESAMPLE:
         # The mean of so many questions is normal in practice, and the matrix of resamples would take gigabytes.
         quantiles = special.ndtri((numpy.arange(BOOTSTRAP_RESAMPLES) + 0.5) / BOOTSTRAP_RESAMPLES)
         resampled = [
-            scores.mean() + quantiles * max(_question_std(scores), MIN_VARIANCE) / sqrt(n_questions)
-            for scores, _ in method_scores
+            statistic.values.mean() + quantiles * max(_question_std(statistic.values), MIN_VARIANCE) / sqrt(n_questions)
+            for statistic, _ in statistics
         ]
     else:
-        means = numpy.stack([scores.mean(axis=0) for scores, _ in method_scores])
-        resampled = list(means @ _bootstrap_weights(n_questions).T)
-    for (scores, known), question_means in zip(method_scores, resampled, strict=True):
-        seed_stderr, dof = _seed_stderr(scores, prior, known)
+        weights = _bootstrap_weights(n_questions)
+        resampled = list(numpy.stack([statistic.values.mean(axis=0) for statistic, _ in statistics]) @ weights.T)
+        for position, (statistic, _) in enumerate(statistics):
+            if statistic.recompute is not None:
+                resampled[position] = statistic.recompute(weights).mean(axis=0)
+    for (statistic, known), question_means in zip(statistics, resampled, strict=True):
+        seed_stderr, dof = _seed_stderr(statistic.values, prior, known)
         yield question_means + seed_stderr * _shuffled_t_quantiles(dof) if seed_stderr else question_means
 
 
 @lru_cache(maxsize=2)
-def _bootstrap_weights(n_questions: int) -> Resamples:
+def _bootstrap_weights(n_questions: int) -> Weights:
     """Return the weight of each question in each resample (resamples, questions)."""
     random_generator = numpy.random.default_rng(0)
     uniform = numpy.full(n_questions, 1 / n_questions)
-    return random_generator.multinomial(n_questions, uniform, size=BOOTSTRAP_RESAMPLES) / n_questions
+    counts = random_generator.multinomial(n_questions, uniform, size=BOOTSTRAP_RESAMPLES)
+    return numpy.asfortranarray(counts / n_questions)  # Sparse products need the transposed weights in C order.
 
 
 def _question_std(scores: Scores) -> float:
@@ -311,14 +333,16 @@ def _seed_stderr(scores: Scores, prior: SeedVariancePrior, known: KnownSpread) -
     return sqrt(max(variance - interaction, variance / 3) / n_seeds), dof
 
 
-def _bounded_interval(scores: Scores, means: Resamples) -> Interval:
-    """Return the 95 % interval, with the bounds that scores from 0 to 1 have."""
+def _bounded_interval(statistic: Statistic, means: Resamples) -> Interval:
+    """Return the 95 % interval within the possible values, at least as wide as exact bounds."""
+    scores = statistic.values
     interval = _percentile_interval(scores, means, SIGNIFICANCE_LEVEL)
-    if scores.min() < 0 or scores.max() > 1:
+    if statistic.recompute is None and (scores.min() < 0 or scores.max() > 1):
         return interval
-    exact_low, exact_high = _exact_bounds(scores)
+    exact_low, exact_high = statistic.exact_bounds() if statistic.exact_bounds else _exact_bounds(scores)
     low, high = min(interval.low, exact_low), max(interval.high, exact_high)
-    return Interval(interval.mean, max(low, 0.0), min(high, 1.0))
+    lowest, highest = statistic.limits
+    return Interval(interval.mean, max(low, lowest), min(high, highest))
 
 
 def _exact_bounds(scores: Scores) -> tuple[float, float]:

@@ -34,7 +34,7 @@ class MethodSummary(BaseModel):
     reason: str | None
     """Error message of the first record; None if there is no error."""
     scores: dict[str, float]
-    """Mean of each metric; empty if the runs failed."""
+    """Mean of each metric, those of all answers together last; empty if the runs failed."""
     forgetting_nats: float | None
     """Increase of the loss on general text by training, in nats per token."""
     trainable: int | None
@@ -159,7 +159,7 @@ def _summarize(group: list[Record], label: str) -> MethodSummary:
         examples=first.spec.budget.examples,
         seeds=sorted(record.spec.seed for record in group),
         reason=first.error.message if first.error else None,
-        scores={metric: fmean(record.scores[metric] for record in group) for metric in first.scores},
+        scores=_mean_scores(group),
         forgetting_nats=_mean(map(forgetting_nats, group)) if len(texts) == 1 else None,
         general_text_sha256=next(iter(texts)) if len(texts) == 1 else None,
         general_text=next(iter(texts.values())) if len(texts) == 1 else None,
@@ -187,6 +187,16 @@ def _summarize(group: list[Record], label: str) -> MethodSummary:
             cost.budget_usage is not None and bool(cost.budget_usage.activation_checkpointing) for cost in costs
         ),
     )
+
+
+def _mean_scores(group: Sequence[Record]) -> dict[str, float]:
+    """Return the mean of each metric that all seeds have."""
+    seed_scores = [record.all_scores for record in group]
+    return {
+        metric: fmean(scores[metric] for scores in seed_scores)
+        for metric in seed_scores[0]
+        if all(metric in scores for scores in seed_scores)
+    }
 
 
 def _answer_share(cost: Cost, field: str) -> float | None:

@@ -15,7 +15,7 @@ from bench.analysis.run_sets import TRAINING_SIZE_TERM, RunSet, divide_by_terms
 from bench.analysis.summary import MethodSummary, summarize_methods
 from bench.errors import UserError
 from bench.i18n import Message
-from bench.records import Record, comparability
+from bench.records import Record, comparability, corpus_metrics
 
 MAX_SLUG_CHARS = 60
 """Longer titles are cut in file names, which have at most 255 bytes."""
@@ -49,6 +49,18 @@ class TaskResults:
     def metric(self) -> str:
         """Main metric of the task."""
         return self.records[0].spec.task.metric
+
+    @cached_property
+    def chance(self) -> float | None:
+        """Score of the best constant answer; None if the metric does not count all labels alike.
+
+        Other metrics count frequent labels more, as em does, so that a constant answer may score high by right.
+        """
+        record = next((record for record in self.records if record.samples and record.labels), None)
+        if self.metric not in ("macro-f1", "mcc", "balanced-accuracy") or record is None or record.labels is None:
+            return None
+        codes = record.samples.label_codes(record.labels)
+        return corpus_metrics.constant_answer_score(self.metric, codes, len(record.labels.names))
 
     @property
     def title(self) -> str:

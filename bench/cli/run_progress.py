@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bench import units
 from bench.cli.options import describe_progress, localize, translator
 from bench.escape import clean_line
 from bench.i18n import Message, format_duration
@@ -256,8 +257,10 @@ class RunProgress:
     def _describe_end(self, record: Record, seconds: float, is_new: bool) -> str:
         """Return status, main score, seconds and, on plain output, the time that is left."""
         metric = record.spec.task.metric
-        score = record.scores.get(metric)
-        parts = [record.status if score is None else f"{record.status}, {metric} {100 * score:.1f} %"]
+        score = record.all_scores.get(metric)
+        parts: list[str] = [record.status]
+        if score is not None:
+            parts = [f"{record.status}, {metric} {units.format_score(score, metric)}"]
         if not is_new:
             return parts[0] + self.translate(" (existing record)")
         parts.append(format_duration(seconds, self.translate))

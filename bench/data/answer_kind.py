@@ -20,6 +20,13 @@ MIN_SENTENCE_WORDS = 8
 MIN_SENTENCE_CHARS = 40
 """Median number of characters from which they are, for languages that write no spaces between words."""
 
+MIN_IMBALANCE = 5.0
+"""Rows of the most frequent label per row of the rarest from which labels count as strongly imbalanced.
+
+Then em would lose at most a sixth of its value if no question of the rarest label were answered right, so the main
+metric is macro-F1, which counts all labels alike.
+"""
+
 AnswerKind = Literal["labels", "numbers", "JSON", "short answers", "texts"]
 METRICS: dict[AnswerKind, str] = {
     "labels": "em",
@@ -28,7 +35,7 @@ METRICS: dict[AnswerKind, str] = {
     "short answers": "em",
     "texts": "f1",
 }
-"""Main metric of a task by the kind of its answers."""
+"""Main metric of a task by the kind of its answers; of strongly imbalanced labels it is macro-F1."""
 KIND_WORDS: dict[AnswerKind, Message] = {
     "labels": Message("labels"),
     "numbers": Message("numbers"),
@@ -56,11 +63,24 @@ def find_answer_kind(answer_counts: Counter[str]) -> AnswerKind:
     return "texts" if words >= MIN_SENTENCE_WORDS or chars >= MIN_SENTENCE_CHARS else "short answers"
 
 
+def choose_metric(kind: AnswerKind, answer_counts: Counter[str]) -> str:
+    """Return the main metric that fits the answers."""
+    if kind == "labels" and _imbalance(answer_counts) >= MIN_IMBALANCE:
+        return "macro-f1"
+    return METRICS[kind]
+
+
 def describe_metric(kind: AnswerKind, answer_counts: Counter[str]) -> Message:
     """Say in a sentence which main metric fits the answers, and why."""
     match kind:
+        case "labels" if choose_metric(kind, answer_counts) == "macro-f1":
+            return Message(
+                "main metric macro-f1, with em (accuracy) beside it: the most frequent label has {ratio:.0f} times as "
+                "many rows as the rarest, so em would hardly tell if the rarest were never answered right",
+                ratio=_imbalance(answer_counts),
+            )
         case "labels":
-            return Message("main metric em: the share of exactly right labels (accuracy)")
+            return Message("main metric em: the share of exactly right labels (accuracy), with macro-f1 beside it")
         case "numbers":
             return Message("main metric em: numbers are compared by value, so 1,000 equals 1000.0")
         case "JSON":
@@ -77,6 +97,11 @@ def describe_metric(kind: AnswerKind, answer_counts: Counter[str]) -> Message:
                 "reference. It does not judge if a reply is right: read the answers in bench report",
                 words=words,
             )
+
+
+def _imbalance(answer_counts: Counter[str]) -> float:
+    """Return how many rows the most frequent answer has per row of the rarest."""
+    return max(answer_counts.values()) / min(answer_counts.values())
 
 
 def _share(answer_counts: Counter[str], has_kind: Callable[[str], bool]) -> float:

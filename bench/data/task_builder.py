@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from bench.data.answer_kind import KIND_WORDS, METRICS, describe_metric, find_answer_kind
+from bench.data.answer_kind import KIND_WORDS, choose_metric, describe_metric, find_answer_kind
 from bench.data.readers import RowSource, SourceRow, deduplicate
 from bench.data.text import count_rows, excerpt, match_key
 from bench.errors import UserError
@@ -126,7 +126,7 @@ def build_task(
         "instruction": source.instruction or _default_instruction(labels, korean),
         "template": _template(answer_counts, korean),
         "normalize": "text",
-        "metric": METRICS[answer_kind],
+        "metric": choose_metric(answer_kind, answer_counts),
         "labels": labels,
         "new_tokens": _max_answer_tokens(answer_counts, count_tokens, context),
     }

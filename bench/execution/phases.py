@@ -37,6 +37,7 @@ from bench.records import (
     artifacts,
 )
 from bench.records.base import describe_error
+from bench.records.labels import AnswerLabels
 from bench.task import Task, TaskRow
 from bench.training import distributed
 from bench.user_code import is_interrupt
@@ -78,6 +79,10 @@ class RunState:
     estimated_bytes: dict[str, int] = field(default_factory=dict)
     """Bytes that a phase is expected to add to the memory held at its start, by phase."""
     samples: tuple[Sample, ...] = ()
+    labels: AnswerLabels | None = None
+    """Closed labels of the task; None for open answers, and until the answers are scored."""
+    corpus_values: dict[str, tuple[float, ...]] | None = None
+    """Jackknife values of the task's own metrics of all answers; None without such metrics."""
 
 
 @dataclass
@@ -277,9 +282,26 @@ def predict(state: RunState, loaded: LoadedRun) -> None:
     state.samples = tuple(
         _score(loaded.task, row, answer, stop_texts) for row, answer in zip(rows, answers, strict=True)
     )
+    state.labels = AnswerLabels.from_card(loaded.task.card)
+    if loaded.task.corpus_scorer is not None:
+        texts = [loaded.task.trim(answer, stop_texts) for answer in answers]
+        state.corpus_values = _own_corpus_values(loaded.task, texts, rows)
     state.answering = Answering(queries=len(rows), latency_ms=(), **usage)
     if lm is not None and state.answering.longest_prompt_tokens:
         state.estimated_bytes["predict"] = _estimate_predict_bytes(lm, state.answering)
+
+
+def _own_corpus_values(task: Task, texts: Sequence[str], rows: Sequence[TaskRow]) -> dict[str, tuple[float, ...]]:
+    """Return the jackknife values of the task's own metrics of all answers."""
+    from bench.records import corpus_metrics
+
+    def compute(positions: list[int]) -> dict[str, float]:
+        return task.corpus_scores(
+            [texts[index] for index in positions], [rows[index].references for index in positions]
+        )
+
+    values = corpus_metrics.jackknife_values_of(compute, len(rows))
+    return {name: tuple(column.tolist()) for name, column in values.items()}
 
 
 def _estimate_predict_bytes(lm: LM, answering: Answering) -> int:

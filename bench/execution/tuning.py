@@ -133,5 +133,5 @@ def _suggest(optuna_trial: Any, name: str, search_range: SearchRange) -> Any:
 
 def _score(record: Record) -> float | None:
     """Return the main metric on validation; None if the trial failed or diverged."""
-    score = record.scores.get(record.spec.task.metric)
+    score = record.all_scores.get(record.spec.task.metric)
     return score if record.status == "ok" and score is not None and math.isfinite(score) else None

@@ -105,6 +105,9 @@ def record_run(state: RunState, run_phases: Callable[[RunState], None], *, measu
         spec=spec,
         command=state.job.command,
         scores={metric: fmean(sample.scores[metric] for sample in samples) for metric in metrics},
+        corpus_scores=_corpus_scores(state) if metrics else None,
+        corpus_values=state.corpus_values if metrics else None,
+        labels=state.labels if metrics else None,
         cost=_measured_cost(state),
         env=_describe_environment(state, measure_peak_flops),
         curve=tuple(getattr(state.method, "curve_", ())),
@@ -115,6 +118,18 @@ def record_run(state: RunState, run_phases: Callable[[RunState], None], *, measu
         error=failure,
         samples=samples,
     )
+
+
+def _corpus_scores(state: RunState) -> dict[str, float] | None:
+    """Return the metrics of all answers together; None if there are none."""
+    own_values = state.corpus_values or {}
+    scores = {name: min(max(fmean(values), 0.0), 1.0) for name, values in own_values.items()}
+    if state.labels is not None:
+        from bench.records import corpus_metrics
+
+        codes = state.labels.read_codes(state.samples)
+        scores |= corpus_metrics.corpus_scores(codes, len(state.labels.names))
+    return scores or None
 
 
 def _run_phases(state: RunState, saved: Path | None, earlier_import: Phase | None) -> None:

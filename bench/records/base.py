@@ -30,7 +30,9 @@ NonNegativeFloat = Annotated[float, Field(ge=0, le=MAX_FLOAT, allow_inf_nan=Fals
 PositiveFloat = Annotated[float, Field(gt=0, le=MAX_FLOAT, allow_inf_nan=False)]
 Number = Annotated[float, Field(ge=-MAX_FLOAT, le=MAX_FLOAT, allow_inf_nan=False)]
 Score = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
-"""Score of an answer or a mean of such scores, or a share: all metrics are from 0 to 1."""
+"""Score of an answer or a mean of such scores, or a share: such metrics are from 0 to 1."""
+CorpusScore = Annotated[float, Field(ge=-1, le=1, allow_inf_nan=False)]
+"""Metric of all answers together: from 0 to 1, MCC from -1."""
 
 
 def _none_if_diverged(value: Any) -> Any:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from bench.errors import UserError
 from bench.i18n import Message
+from bench.records.labels import find_task_labels
 from bench.records.record import Record, find_records_below
 
 
@@ -45,7 +46,24 @@ def read_records(paths: Sequence[Path]) -> list[Record]:
             Message("no record in {names}", names=", ".join(map(str, paths))),
             hint=Message("create one: bench run --methods lora --task bookrec"),
         )
-    return list(records.values())
+    return [_with_corpus_scores(record) for record in records.values()]
+
+
+def _with_corpus_scores(record: Record) -> Record:
+    """Return an old record with its corpus metrics, if its task is found and has labels."""
+    if record.status != "ok" or record.labels is not None or not record.samples:
+        return record
+    labels = find_task_labels(record.spec.task)
+    if labels is None:
+        return record
+    from bench.records import corpus_metrics
+
+    try:
+        codes = record.samples.label_codes(labels)
+    except ValueError:  # The answers are those of another task with the same digest, or of no task at all.
+        return record
+    scores = corpus_metrics.corpus_scores(codes, len(labels.names))
+    return record.model_copy(update={"labels": labels, "corpus_scores": scores})
 
 
 def _require_scores(record: Record, file: Path) -> None:
@@ -55,12 +73,24 @@ def _require_scores(record: Record, file: Path) -> None:
         UserError: If it has no score of that metric; the run of `bench answer` has none.
     """
     metric = record.spec.task.metric
-    if record.status == "ok" and metric not in record.scores:
+    if record.status == "ok" and metric not in record.all_scores:
         raise UserError(
             Message("the run is recorded as ok, but without scores for its main metric, {metric}", metric=metric),
             location=str(file),
             hint=Message("move the file out of the folder, or run it again with --force"),
         )
+    for name, values in (record.corpus_values or {}).items():
+        if len(values) != len(record.samples):
+            raise UserError(
+                Message(
+                    "{name} has {values} values, but there are {samples} samples",
+                    name=name,
+                    values=len(values),
+                    samples=len(record.samples),
+                ),
+                location=str(file),
+                hint=Message("move the file out of the folder, or run it again with --force"),
+            )
 
 
 def find_record_files(path: Path) -> list[Path]:

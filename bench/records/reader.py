@@ -7,7 +7,7 @@ from array import array
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
-from functools import partial
+from functools import cache, partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple, overload
@@ -20,8 +20,9 @@ from bench.errors import UserError
 from bench.i18n import Message
 from bench.records.base import describe_error
 from bench.records.files import read_regular_file
+from bench.records.labels import AnswerLabels, LabelCodes
 from bench.records.record import WITHOUT_SAMPLES, Record
-from bench.records.samples import Sample, Samples, check_scores, digest_answers
+from bench.records.samples import Sample, Samples, answer_metric, check_scores, digest_answers
 from bench.records.schema_1 import ROOT_NAMES
 
 FILES_PER_BATCH = 50
@@ -65,6 +66,7 @@ _ParsedRecord = msgspec.defstruct(
 _record_decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(_ParsedRecord)
 _spec_decoder = msgspec.json.Decoder(_ParsedSpec)
 _scores_decoder = msgspec.json.Decoder(dict[str, _ParsedScore])
+_corpus_scores_decoder = msgspec.json.Decoder(dict[str, Annotated[float, msgspec.Meta(ge=-1, le=1)]] | None)
 
 
 class RecordSummary(NamedTuple):
@@ -76,9 +78,11 @@ class RecordSummary(NamedTuple):
     digest: bytes
     """Digest of the raw answers (`digest_answers`)."""
     metric: str
-    """The main metric."""
+    """The main metric, or the score of single answers that stands for it (`answer_metric`)."""
     scores: array[float]
-    """The main metric of each sample."""
+    """That score of each sample."""
+    codes: tuple[AnswerLabels, LabelCodes] | None
+    """Labels of references and answers; None without closed labels."""
 
 
 def read_files(files: Sequence[Path]) -> Iterator[Record]:
@@ -119,7 +123,7 @@ def _lazy_record(file: Path, summary: RecordSummary, known_ids: dict[QuestionIds
         return read_file(file)  # It raises the error that names the file and the field.
     ids = known_ids.setdefault(summary.ids, summary.ids)
     load_samples = partial(_LazySamples.load, file, summary.digest)
-    samples = Samples(ids, summary.digest, {summary.metric: summary.scores}, load_samples)
+    samples = Samples(ids, summary.digest, {summary.metric: summary.scores}, load_samples, summary.codes)
     return record.model_copy(update={"samples": samples})
 
 
@@ -186,15 +190,41 @@ def _summarize(content: bytes, known_ids: dict[QuestionIds, QuestionIds]) -> Rec
         parsed = _record_decoder.decode(content)
         metric = _spec_decoder.decode(parsed.spec).task.metric
         samples: list[_ParsedSample] = parsed.samples
-        check_scores(_scores_decoder.decode(parsed.scores), samples)
+        means = _scores_decoder.decode(parsed.scores)
+        check_scores(means, samples)
+        metric = answer_metric(metric, means)
         scores = array("d", [sample.scores[metric] for sample in samples])
+        codes = _read_codes(parsed, samples)
     except (msgspec.MsgspecError, ValueError, KeyError, RecursionError):
         return None  # `Record.from_json` describes the problem, or reads another layout of a record.
     ids = tuple([sample.id for sample in samples])
     digest = digest_answers([sample.raw for sample in samples])
     header = [b'"%b":%b' % (name.encode(), raw) for name in _HEADER_KEYS if (raw := bytes(getattr(parsed, name)))]
     header_json = b"{%b}" % b",".join([*header, b'"samples":[]'])
-    return RecordSummary(header_json, known_ids.setdefault(ids, ids), digest, metric, scores)
+    return RecordSummary(header_json, known_ids.setdefault(ids, ids), digest, metric, scores, codes)
+
+
+def _read_codes(parsed: Any, samples: Sequence[_ParsedSample]) -> tuple[AnswerLabels, LabelCodes] | None:
+    """Return the labels of references and answers, if the record holds the labels of its task.
+
+    Raises:
+        ValueError: The labels, or metrics computed from them, are invalid.
+    """
+    labels = _parse_labels(bytes(parsed.labels))
+    if labels is None:
+        return None
+    codes = labels.read_codes(samples)
+    if scores := _corpus_scores_decoder.decode(parsed.corpus_scores or b"null"):
+        from bench.records import corpus_metrics  # The import of SciPy would slow reading down where it is not used.
+
+        corpus_metrics.check_corpus_scores(scores, codes, len(labels.names))
+    return labels, codes
+
+
+@cache
+def _parse_labels(content: bytes) -> AnswerLabels | None:
+    """Parse the labels of a record; many records have the same."""
+    return None if content in (b"", b"null") else AnswerLabels.model_validate_json(content, strict=True)
 
 
 @contextmanager

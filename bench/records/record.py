@@ -14,6 +14,7 @@ from bench.errors import UserError
 from bench.i18n import Message
 from bench.records import files
 from bench.records.base import (
+    CorpusScore,
     FrozenModel,
     Line,
     Loss,
@@ -26,6 +27,7 @@ from bench.records.base import (
     describe_error,
 )
 from bench.records.cost import Cost, Phase
+from bench.records.labels import AnswerLabels
 from bench.records.samples import Samples, check_scores
 from bench.records.schema_1 import starts_like_schema_1, upgrade_json
 from bench.records.spec import SearchRange, Spec
@@ -147,7 +149,7 @@ class Trial(FrozenModel):
 
     params: Params
     status: Status
-    score: Score | None = Field(description="main metric on validation; null: the trial failed or diverged")
+    score: CorpusScore | None = Field(description="main metric on validation; null: the trial failed or diverged")
 
 
 class Tuning(FrozenModel):
@@ -170,6 +172,19 @@ class Record(FrozenModel):
     spec: Spec
     command: tuple[str, ...] = Field(description="command line as typed")
     scores: dict[Line, Score] = Field(description="mean of each metric over all questions")
+    corpus_scores: dict[Line, CorpusScore] | None = Field(
+        None,
+        description="metrics that are computed from all answers together, such as macro-f1; null: the answers are no "
+        "closed labels, the run failed, or an old record",
+    )
+    corpus_values: dict[Line, tuple[Number, ...]] | None = Field(
+        None,
+        description="of the task's own metrics of all answers: a value per sample, in their order, whose mean is the "
+        "metric and whose variance gives its standard error (jackknife); null: the task has none, or the run failed",
+    )
+    labels: AnswerLabels | None = Field(
+        None, description="closed labels of the task; null: open answers, the run failed, or an old record"
+    )
     cost: Cost | None
     env: Env | None
     curve: tuple[CurvePoint, ...]
@@ -186,6 +201,11 @@ class Record(FrozenModel):
     error: Failure | None
     samples: Samples
 
+    @property
+    def all_scores(self) -> dict[str, float]:
+        """Means of the scores of single answers, then metrics of all answers together."""
+        return self.scores | (self.corpus_scores or {})
+
     def to_json(self) -> str:
         """Return the record as JSON: an indented header, then one line per sample.
 
@@ -200,6 +220,11 @@ class Record(FrozenModel):
         _check_id(self.id, self.spec)
         if info.context != WITHOUT_SAMPLES:
             check_scores(self.scores, self.samples)
+            if self.labels is not None and self.corpus_scores:
+                from bench.records import corpus_metrics  # The import of SciPy would slow every command down.
+
+                codes = self.samples.label_codes(self.labels)
+                corpus_metrics.check_corpus_scores(self.corpus_scores, codes, len(self.labels.names))
         return self
 
     def write(self, folder: Path) -> Path:

@@ -12,6 +12,7 @@ from pydantic import Field, GetCoreSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
 from bench.records.base import FrozenModel, Line, Score
+from bench.records.labels import AnswerLabels, LabelCodes
 
 MEAN_TOLERANCE = 1e-6
 """Rounding error by which the mean of a record may differ from that of its samples."""
@@ -39,9 +40,10 @@ class Samples(Sequence[Sample]):
         digest: Digest of the raw answers, see `digest_answers`.
         columns: Scores of all samples by metric, for the metrics that are held in memory.
         load: Function that returns all samples.
+        codes: Labels of references and answers, with the rule that they were read by; None if they are not known yet.
     """
 
-    __slots__ = ("_columns", "_load", "digest", "ids")
+    __slots__ = ("_codes", "_columns", "_load", "digest", "ids")
 
     def __init__(
         self,
@@ -49,10 +51,11 @@ class Samples(Sequence[Sample]):
         digest: bytes,
         columns: dict[str, array[float]],
         load: Callable[[], Sequence[Sample]],
+        codes: tuple[AnswerLabels, LabelCodes] | None = None,
     ) -> None:
         self.ids = ids
         self.digest = digest
-        self._columns, self._load = columns, load
+        self._columns, self._load, self._codes = columns, load, codes
 
     @classmethod
     def from_list(cls, samples: Sequence[Sample]) -> Samples:
@@ -71,6 +74,16 @@ class Samples(Sequence[Sample]):
         """
         column = self._columns.get(metric)
         return array("d", [sample.scores[metric] for sample in self._load()]) if column is None else column
+
+    def label_codes(self, labels: AnswerLabels) -> LabelCodes:
+        """Return the labels that references and answers name, in the order of the samples.
+
+        Raises:
+            ValueError: A reference is none of the labels.
+        """
+        if self._codes is None or self._codes[0] != labels:
+            self._codes = labels, labels.read_codes(self._load())
+        return self._codes[1]
 
     def take(self, indices: Sequence[int]) -> list[Sample]:
         """Return the samples at several indices; the record file is read once at most."""
@@ -119,6 +132,23 @@ def digest_answers(raw_answers: Sequence[str]) -> bytes:
     digest = hashlib.sha1(array("I", map(len, raw_answers)).tobytes(), usedforsecurity=False)
     digest.update("".join(raw_answers).encode())
     return digest.digest()
+
+
+def answer_metric(metric: str, scores: Mapping[str, float]) -> str:
+    """Return the score that tells if a single answer is right.
+
+    It is the main metric if answers have it, or else `em`.
+
+    Args:
+        metric: Main metric; it may be computed from all answers together.
+        scores: Scores of an answer, or means of them.
+
+    Raises:
+        KeyError: If there are no scores.
+    """
+    if not scores:
+        raise KeyError(metric)
+    return next((name for name in (metric, "em") if name in scores), next(iter(scores)))
 
 
 class ScoredSample(Protocol):

@@ -37,7 +37,7 @@ def advice_sentences(
     if advice.one_seed:
         sentences[0] = translate("Preliminary (one seed): {sentence}", sentence=sentences[0])
     if advice.break_even:
-        sentences.append(_break_even(advice.break_even, translate))
+        sentences.append(_break_even(advice.break_even, advice.metric, translate))
         sentences += _price_at_break_even(advice, constraints, translate)
     if not advice.one_machine:
         sentences.append(
@@ -63,7 +63,7 @@ def _alternatives(advice: Advice, task_results: TaskResults, translate: Translat
             translate(
                 "Best control: {name} with {score}, {total} in total.",
                 name=controls[0].name,
-                score=units.format_score(controls[0].score),
+                score=units.format_score(controls[0].score, advice.metric),
                 total=format_duration(controls[0].total_s, translate),
             )
         )
@@ -78,7 +78,7 @@ def _alternatives(advice: Advice, task_results: TaskResults, translate: Translat
                 translate(
                     "Without the limits: {name} with {score}.",
                     name=best.name,
-                    score=units.format_score(best.interval.mean),
+                    score=units.format_score(best.interval.mean, advice.metric),
                 )
             )
     return sentences
@@ -99,7 +99,7 @@ def candidates_table(title: str, advice: Advice, translate: Translate = untransl
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
     table.add_column(translate("method"), overflow="fold")
     heads = (
-        f"{advice.metric}\n%",
+        units.metric_head(advice.metric),
         translate("95 %\ninterval"),
         translate("vs best"),
         translate("training time").replace(" ", "\n"),
@@ -116,8 +116,8 @@ def candidates_table(title: str, advice: Advice, translate: Translate = untransl
     for candidate in advice.candidates:
         table.add_row(
             f"{candidate.name} °" if candidate.control else candidate.name,
-            f"{100 * candidate.score:.1f}",
-            f"{100 * candidate.low:.1f}–{100 * candidate.high:.1f}",
+            units.format_metric(advice.metric, candidate.score),
+            units.format_metric_interval(advice.metric, candidate.low, candidate.high),
             standings[candidate.standing],
             format_duration(candidate.train_s, translate),
             format_duration(_seconds_per_query(candidate), translate),
@@ -144,10 +144,10 @@ def _recommendation(advice: Advice, constraints: Constraints, translate: Transla
         translate(
             "{name} scores {score} {metric} (95 % interval {low} to {high}).",
             name=name,
-            score=units.format_score(recommended.score),
+            score=units.format_score(recommended.score, advice.metric),
             metric=advice.metric,
-            low=units.format_score(recommended.low),
-            high=units.format_score(recommended.high),
+            low=units.format_score(recommended.low, advice.metric),
+            high=units.format_score(recommended.high, advice.metric),
         ),
     ]
     sentences += [finding_sentence(finding, translate) for finding in advice.findings]
@@ -211,10 +211,10 @@ def _not_useful(advice: Advice, translate: Translate) -> list[str]:
         translate(
             "Nothing works yet: the highest score is {score} {metric}, of {name}; below {useful} no method is "
             "recommended.",
-            score=units.format_score(best.score),
+            score=units.format_score(best.score, advice.metric),
             metric=advice.metric,
             name=best.name,
-            useful=units.format_share(advice.useful_score),
+            useful=units.format_share(advice.useful_score, advice.metric),
         )
     ]
     if advice.findings:
@@ -318,12 +318,12 @@ def _seconds_per_query(candidate: Candidate) -> float | None:
     return None if candidate.query_ms is None else candidate.query_ms / 1000
 
 
-def _break_even(break_even: BreakEven, translate: Translate) -> str:
+def _break_even(break_even: BreakEven, metric: str, translate: Translate) -> str:
     facts: dict[str, object] = {
         "later": break_even.cheaper_from,
-        "later_score": units.format_score(break_even.cheaper_from_score),
+        "later_score": units.format_score(break_even.cheaper_from_score, metric),
         "first": break_even.cheaper_below,
-        "first_score": units.format_score(break_even.cheaper_below_score),
+        "first_score": units.format_score(break_even.cheaper_below_score, metric),
     }
     if break_even.queries:
         return translate(
@@ -381,7 +381,7 @@ def _closest_to_limits(
         scores = [(row.scores[metric], row.label) for row in rows if metric in row.scores]
         if scores:
             score, name = max(scores)
-            text = units.format_score(score)
+            text = units.format_score(score, metric)
             sentences.append(translate("{metric}: maximum {score} ({name})", metric=metric, score=text, name=name))
     return sentences
 

@@ -41,7 +41,9 @@ def list_caveats(task_results: TaskResults, translate: Translate = untranslated)
 def _detectable_difference(task_results: TaskResults, translate: Translate) -> list[str]:
     """Say which difference between the two best methods is shown by one seed, if one has no more."""
     results = task_results.comparison.results
-    if not any(len(result.seeds) == 1 for result in results[:2]):
+    # The formula is that of right or wrong answers.
+    is_mean = bool(results) and results[0].statistic.recompute is None
+    if not is_mean or not any(len(result.seeds) == 1 for result in results[:2]):
         return []
     questions = results[0].scores.shape[1]
     known = sum((result.known for result in results[:2]), NO_SPREAD)
@@ -205,7 +207,7 @@ def describe_tuning(record: Record, label: str, translate: Translate = untransla
             "{name}: expected best validation score after 1 to {trials} trials: {curve}",
             name=label,
             trials=len(trials),
-            curve=" ".join(f"{100 * score:.1f}" for score in best_scores),
+            curve=" ".join(units.format_metric(record.spec.task.metric, score) for score in best_scores),
         )
     ]
     failed = [trial.status for trial in trials if trial.score is None]

@@ -40,7 +40,10 @@ def build_columns(rows: Sequence[MethodSummary], main_metric: str, translate: Tr
         translate: Translates heads and explanations.
     """
     metrics = dict.fromkeys(metric for row in rows for metric in row.scores if metric != main_metric)
-    columns = [TableColumn(metric, "", partial(_score, metric=metric), units.format_score) for metric in metrics]
+    columns = [
+        TableColumn(metric, "", partial(_score, metric=metric), partial(units.format_score, metric=metric))
+        for metric in metrics
+    ]
     if any(row.cut_share for row in rows):
         columns += _ending_columns(translate)
     columns += _loss_change_columns(rows, translate)

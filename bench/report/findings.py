@@ -28,10 +28,10 @@ def comparison_sentences(comparison: Comparison, translate: Translate = untransl
         return [
             translate(
                 "All methods score below {floor}, so nothing can be said about their order.",
-                floor=units.format_share(FLOOR_SCORE),
+                floor=units.format_share(FLOOR_SCORE, comparison.metric),
             )
         ]
-    facts = _interval_texts(leader.interval) | {
+    facts = _interval_texts(leader.interval, comparison.metric) | {
         "name": leader.name,
         "metric": comparison.metric,
         "seeds": len(leader.seeds),
@@ -50,7 +50,11 @@ def comparison_sentences(comparison: Comparison, translate: Translate = untransl
     else:
         first = translate("{name} leads with {mean} {metric}, 95 % interval {low} to {high}.", **facts)
     if control is not None and control.interval.mean > leader.interval.mean:
-        higher = {"name": control.name, "mean": units.format_score(control.interval.mean), "metric": comparison.metric}
+        higher = {
+            "name": control.name,
+            "mean": units.format_score(control.interval.mean, comparison.metric),
+            "metric": comparison.metric,
+        }
         control_first = translate("The control {name} scores highest: {mean} {metric}. Of the other methods:", **higher)
         first = f"{control_first} {first}"
     labels = {result.key: result.name for result in comparison.results}
@@ -59,7 +63,9 @@ def comparison_sentences(comparison: Comparison, translate: Translate = untransl
         return sentences
     if comparison.can_rank:
         best_control = translate(
-            "The best control is {name} with {mean}.", name=control.name, mean=units.format_score(control.interval.mean)
+            "The best control is {name} with {mean}.",
+            name=control.name,
+            mean=units.format_score(control.interval.mean, comparison.metric),
         )
     else:
         best_control = translate(
@@ -69,8 +75,8 @@ def comparison_sentences(comparison: Comparison, translate: Translate = untransl
     return [*sentences, best_control, *against_control]
 
 
-def _interval_texts(interval: Interval) -> dict[str, object]:
-    return {name: units.format_score(value) for name, value in vars(interval).items()}
+def _interval_texts(interval: Interval, metric: str) -> dict[str, object]:
+    return {name: units.format_score(value, metric) for name, value in vars(interval).items()}
 
 
 def _verdict_sentences(

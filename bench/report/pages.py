@@ -144,7 +144,8 @@ class ReportWriter:
         latency_s = None if row.query_mean_ms is None else row.query_mean_ms / 1000
         training, latency = (format_duration(seconds, self.translate) for seconds in (row.train_s, latency_s))
         memory = units.UNMEASURED if row.peak_mib is None else f"{row.peak_mib:,.0f} MiB"
-        return f"{row.label}: {metric} {units.format_score(row.scores[metric])} · {training} + {latency} · {memory}"
+        score = units.format_score(row.scores[metric], metric)
+        return f"{row.label}: {metric} {score} · {training} + {latency} · {memory}"
 
 
 _worker_writer: ReportWriter

@@ -20,7 +20,7 @@ from matplotlib import font_manager, pyplot
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import Formatter, FuncFormatter, PercentFormatter
+from matplotlib.ticker import Formatter, FuncFormatter, PercentFormatter, ScalarFormatter
 
 from bench import units
 from bench.analysis.comparison import MethodResult
@@ -57,9 +57,9 @@ class Plot:
     caption: Callable[[Translate], str]
 
 
-def per_cent() -> Formatter:
-    """Return the format of an axis of scores from 0 to 1: `80 %`."""
-    return PercentFormatter(1.0, symbol=" %")
+def score_format(metric: str) -> Formatter:
+    """Return the format of an axis of scores from 0 to 1, `80 %`, or of MCC, `0.8`."""
+    return PercentFormatter(1.0, symbol=" %") if units.is_percentage(metric) else ScalarFormatter()
 
 
 @contextmanager

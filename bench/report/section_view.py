@@ -17,8 +17,10 @@ from bench.analysis.summary import MethodSummary
 from bench.analysis.task_results import TaskResults
 from bench.i18n import Translate, format_duration
 from bench.records import Phase, Record, Sample
+from bench.records.samples import answer_metric
 from bench.report import advice_text, caveats, findings, loss_change, terms_text
 from bench.report.columns import TableColumn, build_columns
+from bench.report.label_table import LabelTable, label_table
 
 NUM_SAMPLES = 10
 """Answers that a page shows of each run."""
@@ -188,9 +190,21 @@ class SectionView:
         """Return the runs of a method whose answers are shown."""
         return [record for record in records if record.samples][: self.max_seeds]
 
+    @cached_property
+    def answer_metric(self) -> str:
+        """The score of single answers: the main metric, or `em` if that needs all answers."""
+        metric = self.task_results.metric
+        return next(
+            (answer_metric(metric, record.scores) for record in self.task_results.records if record.scores), metric
+        )
+
+    def label_table(self, records: Sequence[Record]) -> LabelTable | None:
+        """Return the labels of a method over its seeds; None if its answers are no closed labels."""
+        return label_table(records)
+
     def samples(self, record: Record) -> list[Sample]:
         """Return some answers of a run, wrong ones first."""
-        scores = record.samples.scores(self.task_results.metric)
+        scores = record.samples.scores(self.answer_metric)
         wrong = [index for index, score in enumerate(scores) if score < 1]
         correct = [index for index, score in enumerate(scores) if score >= 1]
         shown = wrong[: max(MAX_WRONG_SAMPLES, NUM_SAMPLES - len(correct))]
@@ -198,4 +212,4 @@ class SectionView:
 
     def num_wrong(self, record: Record) -> int:
         """Return the number of answers that are not fully correct."""
-        return sum(score < 1 for score in record.samples.scores(self.task_results.metric))
+        return sum(score < 1 for score in record.samples.scores(self.answer_metric))

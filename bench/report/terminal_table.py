@@ -11,7 +11,7 @@ from rich.text import Text
 
 from bench import units
 from bench.analysis.comparison import Comparison
-from bench.analysis.significance import Interval, Verdict
+from bench.analysis.significance import Verdict
 from bench.analysis.summary import MethodSummary, uses_cuda
 from bench.analysis.task_results import TaskResults
 from bench.i18n import Message, Translate, format_duration, localize, untranslated
@@ -69,7 +69,7 @@ def render_table(task_results: TaskResults, translate: Translate = untranslated,
     table = Table(title=_title(task_results, translate), title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.show_edge = False
     table.add_column(translate("method"), overflow="fold")  # Long names are folded, so that numbers never are.
-    for head in (f"{_break_metric_name(task_results.metric)}\n%", INTERVAL_HEAD):
+    for head in (units.metric_head(_break_metric_name(task_results.metric)), INTERVAL_HEAD):
         table.add_column(localize(head, translate), justify="right", no_wrap=True)
     table.add_column(localize(VERDICT_HEAD, translate), no_wrap=True)
     cost_heads = [localize(head, translate) for head in (CUDA_COST_HEADS if has_cuda else COST_HEADS)]
@@ -104,7 +104,7 @@ def render_by_train_size(task_results: TaskResults, translate: Translate = untra
     for label in dict.fromkeys(label for column in reversed(columns) for label in column):
         scores = [column[label].scores.get(task_results.metric) if label in column else None for column in columns]
         row = next(column[label] for column in columns if label in column)
-        table.add_row(_marked_label(row), *map(units.format_score, scores))
+        table.add_row(_marked_label(row), *(units.format_score(score, task_results.metric) for score in scores))
     return table
 
 
@@ -130,16 +130,16 @@ def _marked_label(row: MethodSummary) -> str:
 
 
 def _score_cells(row: MethodSummary, task_results: TaskResults, translate: Translate) -> list[str | Text]:
-    """Return score and interval in per cent, and a verdict or the status of a failed run."""
+    """Return score and interval, and a verdict or the status of a failed run."""
     if row.status != "ok":
         return [units.UNMEASURED, units.UNMEASURED, Text(row.status, style="bold red")]
-    comparison = task_results.comparison
+    comparison, metric = task_results.comparison, task_results.metric
     interval = next(result.interval for result in comparison.results if result.key == row.key)
-    return [f"{100 * interval.mean:.1f}", _format_interval(interval), _verdict(row.key, comparison, translate)]
-
-
-def _format_interval(interval: Interval) -> str:
-    return f"{100 * interval.low:.1f}–{100 * interval.high:.1f}"
+    return [
+        units.format_metric(metric, interval.mean),
+        units.format_metric_interval(metric, interval.low, interval.high),
+        _verdict(row.key, comparison, translate),
+    ]
 
 
 def _verdict(key: str, comparison: Comparison, translate: Translate) -> str:
@@ -186,7 +186,7 @@ def _wide_cells(
 ) -> list[str]:
     """Return the cells below the heads of `_wide_heads`."""
     return [
-        *(units.format_score(row.scores.get(metric)) for metric in _other_metrics(rows, task_results)),
+        *(units.format_score(row.scores.get(metric), metric) for metric in _other_metrics(rows, task_results)),
         *(units.format_change(text.loss_change(row)) for text in measured_texts(rows)),
         units.format_count(row.trainable),
         units.format_integer(row.tokens_per_s),

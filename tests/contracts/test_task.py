@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from bench import task
 from bench.errors import UserError
+from bench.metrics import CORPUS_METRICS
 from bench.task import Task, TaskRow, TaskTrainingData
 from bench.task_card import TaskCard
 
@@ -507,3 +508,31 @@ def test_load_task_pipe_in_place_of_a_file_raises(folder: Path, name: str) -> No
     with pytest.raises(UserError) as error:
         task.load_task(folder)
     assert error.value.location == str(folder / name)
+
+
+@pytest.mark.parametrize("metric", CORPUS_METRICS)
+def test_load_task_metric_of_all_answers_needs_labels(make_task: MakeTask, tmp_path: Path, metric: str) -> None:
+    labeled = make_task(tmp_path / "labeled", labels=["warm", "cold", "mild"], metric=metric)
+    assert task.load_task(labeled).card.metric == metric
+    error = load_error(make_task(tmp_path / "open", metric=metric))
+    assert f"'{metric}' needs a task with labels" in error.message
+    assert error.hint == "add labels: [first, second], or write metric: em"
+
+
+def test_load_task_unknown_metric_of_labels_hints_at_the_closest(make_task: MakeTask, tmp_path: Path) -> None:
+    error = load_error(make_task(tmp_path / "task", labels=["warm", "cold", "mild"], metric="macro_f1"))
+    assert "there is no score 'macro_f1'" in error.message
+    assert error.hint is not None and "macro-f1" in error.hint
+
+
+def test_load_task_score_with_the_name_of_a_metric_of_all_answers_raises(folder: Path) -> None:
+    code = "def score(answer, references):\n    return {'em': 1.0, 'mcc': 0.5}\n"
+    (folder / "task.py").write_text(code, "utf-8")
+    assert "task.py returned 'mcc'" in load_error(folder).message
+
+
+def test_training_data_score_with_a_metric_of_all_answers_is_em(make_task: MakeTask, tmp_path: Path) -> None:
+    labeled = make_task(tmp_path / "task", labels=["warm", "cold", "mild"], metric="macro-f1")
+    data = task.load_task(labeled).training_data(0)
+    row = data.train[0]
+    assert (data.score(f" {row.target}", row), data.score(" none", row)) == (1.0, 0.0)

@@ -63,7 +63,8 @@ def test_build_task_free_replies_are_scored_by_f1_and_say_why(tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("texts", "reason"),
     [
-        (["yes", "no"] * 30, "(accuracy)"),
+        (["yes", "no"] * 30, "(accuracy), with macro-f1 beside it"),
+        (["yes"] * 49 + ["no"] * 11, "(accuracy), with macro-f1 beside it"),
         ([str(n) for n in range(60)], "by value"),
         ([f"Paris {n}" for n in range(60)], "short answers"),
     ],
@@ -72,3 +73,10 @@ def test_build_task_other_answers_are_scored_by_em_and_say_why(tmp_path: Path, t
     draft = draft_of(tmp_path, texts)
     assert draft.card["metric"] == "em"
     assert any(note.startswith("main metric em") and reason in note for note in draft.notes)
+
+
+def test_build_task_strongly_imbalanced_labels_are_scored_by_macro_f1_and_say_why(tmp_path: Path) -> None:
+    draft = draft_of(tmp_path, ["정상"] * 54 + ["불량"] * 6)
+    assert draft.card["metric"] == "macro-f1"
+    (note,) = [note for note in draft.notes if note.startswith("main metric")]
+    assert "has 9 times as many rows as the rarest" in note

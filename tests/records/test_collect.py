@@ -5,11 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from conftest import MakeRecord
+from conftest import MakeLabelRecord, MakeRecord, MakeTask
 
 from bench.analysis.regression import baseline
 from bench.errors import UserError
 from bench.records import read_records
+from bench.records.labels import find_task_labels
+from bench.task import digest_task
 
 
 def test_read_records_skips_a_baseline_below_the_folder(make_record: MakeRecord, tmp_path: Path) -> None:
@@ -39,3 +41,33 @@ def test_read_records_rejects_missing_and_conflicting_records(make_record: MakeR
     (tmp_path / "a" / "alien.json").write_text('{"schema": 7}')
     with pytest.raises(UserError, match="not a valid record for this version of adaptbench"):
         read_records([tmp_path / "a"])
+
+
+def test_read_records_old_records_gain_metrics_of_all_answers(
+    make_label_record: MakeLabelRecord, make_task: MakeTask, tmp_path: Path
+) -> None:
+    labels = ["warm", "cold", "mild"]
+    task = make_task(tmp_path / "task", labels=labels)
+    spec = {"ref": str(task), "name": "feelings", "version": 1, "sha256": digest_task(task), "metric": "em"}
+    new = make_label_record("lora", labels, ["warm", "warm", "cold"], ["warm", "cold", "cold"], task=spec)
+    old = new.model_copy(update={"labels": None, "corpus_scores": None})
+    old.write(tmp_path / "results")
+    (record,) = read_records([tmp_path / "results"])
+    assert record.corpus_scores == new.corpus_scores
+    assert (record.labels and record.labels.names) == tuple(labels)
+    find_task_labels.cache_clear()
+    (task / "test.jsonl").write_text((task / "test.jsonl").read_text("utf-8") + "\n", "utf-8")
+    (record,) = read_records([tmp_path / "results"])
+    assert (record.corpus_scores, record.labels) == (None, None)  # the task is not the same any more
+
+
+def test_read_records_metrics_of_all_answers_must_be_those_of_the_answers(
+    make_label_record: MakeLabelRecord, tmp_path: Path
+) -> None:
+    record = make_label_record("lora", ["a", "b"], ["a", "b"], ["a", "a"], task__metric="macro-f1")
+    file = record.write(tmp_path)
+    (read,) = read_records([tmp_path])
+    assert read.all_scores["macro-f1"] == pytest.approx(1 / 3)
+    file.write_text(file.read_text("utf-8").replace('"macro-f1": 0.3333333333333333', '"macro-f1": 0.9'), "utf-8")
+    with pytest.raises(UserError, match=r"macro-f1 is 0\.9"):
+        read_records([tmp_path])

@@ -44,6 +44,15 @@ class RecordPair:
         return records[0].spec.task.metric if records else ""
 
     @property
+    def gates_macro_f1(self) -> bool:
+        """True if macro-F1 is gated beside the main metric.
+
+        It falls where the answers to a rare label are lost and others are gained, so that em stays equal.
+        """
+        records = [record for both in self.matched_records() for record in both]
+        return self.metric != "macro-f1" and all("macro-f1" in record.all_scores for record in records)
+
+    @property
     def seeds(self) -> list[int]:
         """Seeds whose runs succeeded before and after, ascending."""
         old_seeds = {record.spec.seed for record in self.old if record.status == "ok"}

@@ -19,7 +19,9 @@ from bench.analysis.seed_variance import NO_PRIOR, Scores, SeedVariancePrior
 from bench.analysis.significance import VarianceComponents
 from bench.i18n import Message
 from bench.records import Record
+from bench.records.samples import answer_metric
 
+NO_SMALLEST_DROP = {"smallest_drop": None}
 MIN_SEEDS = 3
 """Seeds that a trained method needs: with fewer, a drop cannot be distinguished from the variation between seeds."""
 COMMON_SHIFT = "common shift"
@@ -119,11 +121,15 @@ class ChangedPair:
 
     pair: RecordPair
     differences: Scores
-    """New minus old scores (seeds, questions)."""
+    """New minus old scores (seeds, questions), or values of a metric of all answers (`Statistic`)."""
+    second_metric: str | None = None
+    """Metric beside the main one that is gated too; None for the main metric."""
 
 
 def find_score_drops(pairs: Sequence[RecordPair], policy: Policy) -> list[GateFinding]:
     """Return findings on the main metric of each pair, then on common shifts.
+
+    Of closed labels, macro-F1 is tested beside the main metric.
 
     Pairs with byte-equal answers need no test. Where a device has no deterministic algorithms, other answers show no
     change by themselves: with too few seeds for a test, a change of the score below `max_score_drop` counts as none.
@@ -139,12 +145,14 @@ def find_score_drops(pairs: Sequence[RecordPair], policy: Policy) -> list[GateFi
         if finding is not None:
             findings.append(finding)
             continue
-        changed_pair = ChangedPair(pair, score_differences(pair))
+        changed_pair = ChangedPair(pair, score_differences(pair, pair.metric))
         changed.append(changed_pair)
         if pair.trained and len(pair.seeds) < MIN_SEEDS:
             findings.append(_finding_with_few_seeds(changed_pair, policy))
-        else:
-            testable.append(changed_pair)
+            continue
+        testable.append(changed_pair)
+        if pair.gates_macro_f1:
+            testable.append(ChangedPair(pair, score_differences(pair, "macro-f1"), "macro-f1"))
     return [*findings, *_find_seed_drops(changed, policy), *judge_drops(testable, changed, policy)]
 
 
@@ -179,24 +187,46 @@ def judge_drops(testable: Sequence[ChangedPair], changed: Sequence[ChangedPair],
         changed: All pairs with different answers; the common shift is computed from these.
         policy: Thresholds of the check.
     """
-    differences_with_seeds = [pair.differences for pair in testable if len(pair.differences) > 1]
-    prior = SeedVariancePrior.fit(differences_with_seeds, len(differences_with_seeds))
+    priors = {is_main: _fit_prior(testable, is_main=is_main) for is_main in (True, False)}
     drops = [
         ScoreDrop(
-            changed_pair.pair.name, changed_pair.pair.metric, changed_pair.differences, prior, policy.max_score_drop
+            changed_pair.pair.name,
+            changed_pair.second_metric or changed_pair.pair.metric,
+            changed_pair.differences,
+            priors[changed_pair.second_metric is None],
+            policy.max_score_drop,
         )
         for changed_pair in testable
     ]
     shifts = _common_shifts(changed)
     level = policy.level / 2 if shifts and drops else policy.level
-    return [*_test_family(drops, level), *_test_family(shifts, level)]
+    findings = [*_test_family(drops, level), *_test_family(shifts, level)]
+    # The summary tells the drop of the main metric that is detected.
+    return [
+        *(
+            finding if changed_pair.second_metric is None else finding.model_copy(update=NO_SMALLEST_DROP)
+            for finding, changed_pair in zip(findings, testable, strict=False)
+        ),
+        *findings[len(testable) :],
+    ]
 
 
-def score_differences(pair: RecordPair) -> Scores:
-    """Return new minus old scores of the main metric, of shape (seeds, questions)."""
+def _fit_prior(testable: Sequence[ChangedPair], *, is_main: bool) -> SeedVariancePrior:
+    """Fit the prior to the differences in main metrics, or in metrics beside them."""
+    with_seeds = [
+        pair.differences for pair in testable if len(pair.differences) > 1 and (pair.second_metric is None) == is_main
+    ]
+    return SeedVariancePrior.fit(with_seeds, len(with_seeds))
+
+
+def score_differences(pair: RecordPair, metric: str) -> Scores:
+    """Return new minus old scores (seeds, questions).
+
+    Of a metric of all answers they are its jackknife values.
+    """
     rows = []
     for old, new in pair.matched_records():
-        old_scores, new_scores = comparison.scores_by_question([old.samples, new.samples], pair.metric)
+        old_scores, new_scores = comparison.statistic_of([old, new], metric).values
         rows.append(new_scores - old_scores)
     return numpy.array(rows, dtype=numpy.float64)
 
@@ -214,7 +244,8 @@ def _finding_without_test(pair: RecordPair) -> GateFinding | None:
         if not old_ids or (old_ids != new_ids and set(old_ids) != set(new_ids)):
             details = Message("seed {seed}: the test questions differ", seed=new.spec.seed)
             return GateFinding(name=pair.name, gate=pair.metric, verdict="incomparable", details=details)
-    differences = score_differences(pair)
+    # Single answers are compared, also if the main metric is computed from all answers together.
+    differences = score_differences(pair, answer_metric(pair.metric, records[0][1].scores))
     if any(_answers(old) != _answers(new) for old, new in records):
         lower = any(
             _has_lower_score_of_equal_answer(*both, row) for both, row in zip(records, differences, strict=True)

@@ -10,7 +10,7 @@ import numpy
 from scipy import special
 
 from bench.analysis.regression.gates import SPEED_PHASES, GateFinding, GateVerdict, Policy
-from bench.analysis.significance import SIGNIFICANCE_LEVEL
+from bench.analysis.statistic import SIGNIFICANCE_LEVEL
 from bench.errors import UserError
 from bench.i18n import Message
 from bench.records import Record, read_records

@@ -8,7 +8,7 @@ from bench.analysis.comparison import MethodResult
 from bench.analysis.task_results import TaskResults
 from bench.i18n import Translate
 from bench.report.loss_change import measured_texts, perplexity_change
-from bench.report.plot_style import GRAY, Plot, new_figure, per_cent, scatter
+from bench.report.plot_style import GRAY, Plot, new_figure, scatter, score_format
 
 MAX_LABELS = 10
 """With more methods, labels of all of them would overlap."""
@@ -42,7 +42,7 @@ def draw_forgetting(task_results: TaskResults, translate: Translate) -> Figure |
         axes.set_ylabel(translate("{metric} above {control}", metric=task_results.metric, control=unchanged.name))
     else:
         axes.set_ylabel(task_results.metric)
-    axes.yaxis.set_major_formatter(per_cent())
+    axes.yaxis.set_major_formatter(score_format(task_results.metric))
     scatter(figure, axes, task_results, points, labeled=_labeled(points))
     return figure
 

@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from bench.analysis.learning_curve import learning_curves
 from bench.analysis.task_results import TaskResults
 from bench.i18n import Translate
-from bench.report.plot_style import Plot, method_looks, new_figure, per_cent, shorten_name
+from bench.report.plot_style import Plot, method_looks, new_figure, score_format, shorten_name
 
 
 def draw_learning_curves(task_results: TaskResults, translate: Translate) -> Figure | None:
@@ -36,7 +36,7 @@ def draw_learning_curves(task_results: TaskResults, translate: Translate) -> Fig
     axes.minorticks_off()
     axes.set_xlabel(translate("training examples"))
     axes.set_ylabel(task_results.metric)
-    axes.yaxis.set_major_formatter(per_cent())
+    axes.yaxis.set_major_formatter(score_format(task_results.metric))
     figure.legend(loc="outside lower center", ncols=3, fontsize=9)
     return figure
 

@@ -20,8 +20,8 @@ from bench.report.plot_style import (
     mebibytes_format,
     milliseconds_format,
     new_figure,
-    per_cent,
     scatter,
+    score_format,
     seconds_format,
 )
 
@@ -60,7 +60,7 @@ def pareto_plot(
         figure, axes = new_figure()
         axes.set(xscale="log", xlabel=axis_label(translate), ylabel=task_results.metric)
         axes.xaxis.set_major_formatter(axis_format(translate))
-        axes.yaxis.set_major_formatter(per_cent())
+        axes.yaxis.set_major_formatter(score_format(task_results.metric))
         axes.xaxis.set_minor_formatter(NullFormatter())
         _draw_front(axes, points)
         scatter(figure, axes, task_results, points, labeled=_pareto_optimal(points))

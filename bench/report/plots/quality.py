@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 
 from bench.analysis.task_results import TaskResults
 from bench.i18n import Translate
-from bench.report.plot_style import GRAY, Plot, marked_name, method_looks, new_figure, per_cent
+from bench.report.plot_style import GRAY, Plot, marked_name, method_looks, new_figure, score_format
 
 
 def draw_quality(task_results: TaskResults, translate: Translate) -> Figure | None:
@@ -35,7 +35,7 @@ def draw_quality(task_results: TaskResults, translate: Translate) -> Figure | No
         axes.axvline(control.interval.mean, color=GRAY, linewidth=0.8, linestyle=":", zorder=1)
     axes.set_yticks(positions, [marked_name(result) for result in results])
     axes.set_xlabel(task_results.metric)
-    axes.xaxis.set_major_formatter(per_cent())
+    axes.xaxis.set_major_formatter(score_format(task_results.metric))
     axes.set_xlim(left=min(0.0, axes.get_xlim()[0]))
     axes.margins(y=0.02)
     return figure

@@ -8,7 +8,7 @@ from matplotlib.ticker import MaxNLocator
 from bench.analysis.task_results import TaskResults
 from bench.analysis.tuning_curve import expected_best
 from bench.i18n import Translate
-from bench.report.plot_style import Plot, legend_key, method_looks, new_figure, per_cent
+from bench.report.plot_style import Plot, legend_key, method_looks, new_figure, score_format
 
 
 def draw_tuning_curves(task_results: TaskResults, translate: Translate) -> Figure | None:
@@ -25,7 +25,7 @@ def draw_tuning_curves(task_results: TaskResults, translate: Translate) -> Figur
         axes.plot(range(1, len(best_scores) + 1), best_scores, color=look.color, marker=look.shape, markersize=5)
     axes.set_xlabel(translate("trials"))
     axes.set_ylabel(translate("expected best {metric} on validation", metric=task_results.metric))
-    axes.yaxis.set_major_formatter(per_cent())
+    axes.yaxis.set_major_formatter(score_format(task_results.metric))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     figure.legend(
         handles=[legend_key(looks[result.key], result.name) for result, _ in tuned],

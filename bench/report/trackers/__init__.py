@@ -108,7 +108,7 @@ def to_tracker_run(record: Record) -> TrackerRun:
         status=record.status,
         started=datetime.fromisoformat(record.env.started).timestamp() if record.env else 0.0,
         params=params | dict(record.spec.method.params),
-        metrics=dict(record.scores) | costs,
+        metrics=record.all_scores | costs,
         curve=tuple(curve),
     )
 

@@ -13,7 +13,7 @@ from xml.etree import ElementTree
 import numpy
 import pytest
 import yaml
-from conftest import CODE, Bench, MakeRecord
+from conftest import CODE, Bench, MakeLabelRecord, MakeRecord
 from markdown_it import MarkdownIt
 
 from bench.analysis.regression import baseline, gates
@@ -624,3 +624,49 @@ def test_check_outputs_hostile_texts_stay_text() -> None:
     page = MarkdownIt("commonmark").enable("table").render(check_output.to_markdown(outcome))
     assert "\x1b" not in page and "<em>" not in page and "<b>" not in page
     assert r"\u001b[31m|*a*" in page
+
+
+def label_suite(make_label_record: MakeLabelRecord, *, loses_rare_label: bool, **changes: Any) -> list[Record]:
+    """Three seeds that answer 90 % right; with a rare label lost, as many other answers are right instead."""
+    labels, records = ("common", "other", "rare"), []
+    references = [labels[2 if number % 20 == 0 else number % 2] for number in range(N_QUESTIONS)]
+    rare = [number for number, reference in enumerate(references) if reference == "rare"]
+    frequent = [number for number, reference in enumerate(references) if reference != "rare"]
+    for seed in range(3):
+        rng = numpy.random.default_rng([seed, loses_rare_label])
+        n_lost = 20 if loses_rare_label else 2
+        wrong = {*rng.choice(rare, n_lost, replace=False), *rng.choice(frequent, 50 - n_lost, replace=False)}
+        answers = [
+            "common" if number in wrong and reference != "common" else "other" if number in wrong else reference
+            for number, reference in enumerate(references)
+        ]
+        records.append(make_label_record("lora", labels, references, answers, seed=seed, **changes))
+    return records
+
+
+@pytest.mark.parametrize("metric", ["em", "macro-f1"])
+def test_check_fall_of_macro_f1_alone_fails(make_label_record: MakeLabelRecord, metric: str) -> None:
+    old = label_suite(make_label_record, loses_rare_label=False, task__metric=metric)
+    new = label_suite(make_label_record, loses_rare_label=True, task__metric=metric)
+    assert {record.scores["em"] for record in (*old, *new)} == {0.9}
+    outcome = check(old, new)
+    assert {finding.gate for finding in outcome.with_verdict("worse")} == {"macro-f1"}
+    assert outcome.exit_code == 1
+    assert check(new, old).exit_code == 0
+
+
+@pytest.mark.parametrize("metric", ["em", "macro-f1", "mcc"])
+def test_check_equal_labels_passes_without_test(make_label_record: MakeLabelRecord, metric: str) -> None:
+    records = label_suite(make_label_record, loses_rare_label=False, task__metric=metric)
+    outcome = check(records, records)
+    assert (outcome.exit_code, outcome.summary) == (0, "No regressions: all answers are unchanged.")
+
+
+def test_check_one_changed_answer_leaves_equal_answers_alone(make_label_record: MakeLabelRecord) -> None:
+    labels, references = ("a", "b"), ["a", "b"] * 100
+    changed = ["b", *references[1:]]
+    old, new = (
+        [make_label_record("nearest", labels, references, answers, task__metric="macro-f1", cost=None)]
+        for answers in (references, changed)
+    )
+    assert not any("equal answers" in finding.details for finding in check(old, new).findings)
