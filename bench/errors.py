@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
-from bench.i18n import Message
+from bench.i18n import Message, join_messages
 
 
 class UserError(Exception):
@@ -28,13 +28,17 @@ class UserError(Exception):
         self.location = location
         self.hint = hint
 
-    def __str__(self) -> str:
+    def describe(self) -> Message:
+        """Return problem, location and hint, a line each."""
         lines = [self.message]
         if self.location:
-            lines.append(f"at: {self.location}")
+            lines.append(Message("at: {location}", location=self.location))
         if self.hint:
-            lines.append(f"hint: {self.hint}")
-        return "\n".join(lines)
+            lines.append(Message("hint: {action}", action=self.hint))
+        return join_messages("\n", lines)
+
+    def __str__(self) -> str:
+        return f"{self.describe()}"
 
 
 class StorageError(UserError):

@@ -12,10 +12,11 @@ import typer
 from bench import __version__
 from bench.cli import advise, answer, bless, check, compare, export, models, new, report, run, try_, validate
 from bench.cli import list as list_
-from bench.cli.options import Language, localize, start_language, translator
+from bench.cli.options import Language, localize, start_language
 from bench.cli.terminal import check_arguments, safe_output
 from bench.cli.translation.typer_texts import TranslatedCommand, TranslatedGroup
 from bench.errors import UserError
+from bench.i18n import Message
 
 app = typer.Typer(
     cls=TranslatedGroup,
@@ -65,13 +66,7 @@ app.add_typer(new_app, name="new")
 
 def _describe_error(error: UserError) -> str:
     """Write an error in the language of the command; what has no translation stays English."""
-    translate = translator()
-    lines = [translate("error: {problem}", problem=localize(error.message))]
-    if error.location:
-        lines.append(translate("at: {location}", location=localize(error.location)))
-    if error.hint:
-        lines.append(translate("hint: {action}", action=localize(error.hint)))
-    return "\n".join(lines)
+    return localize(Message("error: {problem}", problem=error.describe()))
 
 
 def main() -> None:

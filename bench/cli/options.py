@@ -25,6 +25,22 @@ if TYPE_CHECKING:
 RESULTS = Path("results")
 
 
+PHASE_WORDS = {
+    "starting": Message("starting"),
+    "import": Message("import"),
+    "load": Message("load"),
+    "fit": Message("fit"),
+    "predict": Message("predict"),
+    "latency": Message("latency"),
+    "general_text_before": Message("general_text_before"),
+    "general_text_after": Message("general_text_after"),
+    "adapter_serving": Message("adapter_serving"),
+    "check": Message("check"),
+    "pack": Message("pack"),
+}
+"""Phases of a run by the names in its events, which come from another process."""
+
+
 class Format(StrEnum):
     """Format of the results on standard output."""
 
@@ -210,7 +226,8 @@ def describe_progress(state: ProgressState, translate: Translate) -> str:
         parts.append(translate("on {node}", node=state["node"]))
     if "trial" in state:
         parts.append(translate("trial {trial}", trial=state["trial"]))
-    parts.append(state.get("phase") or translate("starting"))
+    phase = state.get("phase") or "starting"
+    parts.append(i18n.localize(PHASE_WORDS.get(phase, phase), translate))
     if state.get("steps"):
         parts.append(translate("step {step} of {steps}", step=state["step"], steps=state["steps"]))
         parts.append(translate("{tokens:,} tokens", tokens=state["tokens"]))

@@ -218,7 +218,7 @@ class RunProgress:
     def opened(self, description: str | None) -> None:
         """Print where jobs run, unless it is this machine."""
         if description:
-            self.console.print_sentences([description])
+            self.console.print_sentences([localize(description)])
 
     def started(self, index: int, job: Job) -> None:
         """Start the clock of a job; it gets no bar yet, because it may have a record."""

@@ -10,7 +10,7 @@ import typer
 
 from bench.cli.options import Format, FormatOption, Language, localize
 from bench.cli.terminal import print_json
-from bench.i18n import Message
+from bench.i18n import Message, literal
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -97,7 +97,7 @@ def findings_table(findings: list[TaskFinding], list_all: bool = False) -> Table
     for justify in ("left", "right", "left"):
         table.add_column(justify=justify, overflow="fold", no_wrap=justify == "right")
     for finding in findings:
-        examples = "".join(f"\n· {example}" for example in (finding.cases if list_all else finding.examples))
+        examples = "".join(f"\n· {localize(example)}" for example in (finding.cases if list_all else finding.examples))
         check = Text(finding.check, style="bold red" if finding.is_error else "bold")
         table.add_row(check, str(finding.count), Text(localize(finding.message)).append(examples, style="dim"))
     return table
@@ -139,7 +139,8 @@ def _validate_task(ref: str, model: str) -> ValidationResult:
     except (hub.HubUnreachable, UserCodeError):
         raise  # the data of the task were not checked
     except UserError as error:
-        return ValidationResult(str(error), header, (TaskFinding("schema", True, 1, str(error)),))
+        problem = error.describe()
+        return ValidationResult(problem, header, (TaskFinding("schema", True, 1, problem),))
     row_counts = {split: len(task.splits[split]) for split in SPLITS}
     header |= {"version": task.card.version, "sha256": task.sha256, "rows": row_counts}
     sizes = ", ".join(f"{count} {split}" for split, count in row_counts.items())
@@ -169,5 +170,7 @@ def _left_out_rows(card: TaskCard) -> list[TaskFinding]:
     message = Message(
         "Rows of {name} at {revision} that were left out or merged.", name=origin["hub"], revision=origin["revision"]
     )
-    reasons = tuple(f"{reason}: {count}" for reason, count in counts.items())
+    reasons = tuple(
+        Message("{reason}: {number}", reason=literal(reason), number=count) for reason, count in counts.items()
+    )
     return [TaskFinding("hub", False, sum(counts.values()), message, reasons, reasons)]

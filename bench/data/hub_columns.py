@@ -51,7 +51,7 @@ def read_columns(
     for number, row in enumerate(table, start=1):
         row_location = Message("{hub}, {split}, row {number}", hub=data.hub, split=split, number=number)
         if any(values.isdisjoint(read_texts(row)) for read_texts, values in filters):
-            left_out["value not in 'keep_values'"] += 1
+            left_out[Message("value not in 'keep_values'")] += 1
             continue
         inputs = {name: read_texts(row) for name, read_texts in read_inputs.items()}
         targets = read_targets(row)
@@ -63,7 +63,7 @@ def read_columns(
                 hint=DROP_EMPTY_HINT,
             )
         if missing:
-            left_out["without a text"] += 1
+            left_out[Message("without a text")] += 1
             continue
         text = _fill_template(data.input_template, inputs)
         if data.max_input_chars and len(text) > data.max_input_chars:

@@ -144,8 +144,8 @@ def _draw_splits(
         rows = list(hub_columns.read_columns(data, tables[split], hub_split, location, left_out))
         unique_rows, _ = readers.deduplicate(rows)
         new_rows = [row for row in unique_rows if match_key(row.input) not in used_keys]
-        left_out["repeated in a split, joined"] += len(rows) - len(unique_rows)
-        left_out["in an earlier split too (test, validation, train)"] += len(unique_rows) - len(new_rows)
+        left_out[Message("repeated in a split, joined")] += len(rows) - len(unique_rows)
+        left_out[Message("in an earlier split too (test, validation, train)")] += len(unique_rows) - len(new_rows)
         size = getattr(data.sizes, split) or len(new_rows)
         drawn = random.Random(f"{data.seed} {split}").sample(new_rows, min(size, len(new_rows)))
         if not drawn:

@@ -22,7 +22,7 @@ from bench.data.text import (
     near_duplicates,
     spelling_key,
 )
-from bench.i18n import Message
+from bench.i18n import Message, join_messages
 from bench.metrics import canonical_number, normalize_text
 from bench.task import SPLITS, Task, TaskRow
 
@@ -213,7 +213,8 @@ def _check_case(checked: CheckedTask) -> CheckResult:
         usual = spellings[spelling_key(text)].most_common(1)[0][0]
         if text != usual:
             shown, shown_usual = excerpt(text, ANSWER_COLUMNS), excerpt(usual, ANSWER_COLUMNS)
-            cases.setdefault(location, f"{location}: {shown}, usually {shown_usual}")
+            case = Message("{location}: {text}, usually {usual}", location=location, text=shown, usual=shown_usual)
+            cases.setdefault(location, case)
     message = Message("Answers that differ from a more common one only in case or spaces. Use one spelling.")
     return _result([*cases.values()], message)
 
@@ -261,7 +262,12 @@ def _check_length(checked: CheckedTask) -> CheckResult:
     max_answer = checked.task.card.new_tokens
     max_prompt = checked.context - max_answer
     cases = [
-        f"{row}: prompt {row.prompt_tokens}, target {row.target_tokens}"
+        Message(
+            "{row}: prompt {prompt}, target {target}",
+            row=str(row),
+            prompt=row.prompt_tokens,
+            target=row.target_tokens,
+        )
         for row in checked.rows
         if row.prompt_tokens > max_prompt or row.target_tokens > max_answer
     ]
@@ -319,7 +325,7 @@ def _check_token_lengths(checked: CheckedTask) -> CheckResult:
         rows = [row for row in checked.rows if row.split == split]
         prompt = _quantiles(row.prompt_tokens for row in rows)
         target = _quantiles(row.target_tokens for row in rows)
-        cases.append(f"{split}: prompt {prompt}; target {target}")
+        cases.append(Message("{split}: prompt {prompt}; target {target}", split=split, prompt=prompt, target=target))
     message = Message("Tokens of prompt and target: median, 95th percentile, maximum.")
     return CheckResult(len(checked.rows), message, cases)
 
@@ -335,7 +341,13 @@ def _check_answer_in_input(checked: CheckedTask) -> CheckResult:
         answer, text = row.answers[0], row.row.input
         position = find_answer(answer, text)
         if position is not None:
-            cases.append(f"{row}: {excerpt(answer, ANSWER_COLUMNS)} in {excerpt(text, position=position)}")
+            case = Message(
+                "{row}: {answer} in {text}",
+                row=str(row),
+                answer=excerpt(answer, ANSWER_COLUMNS),
+                text=excerpt(text, position=position),
+            )
+            cases.append(case)
     share = len(cases) / len(checked.rows)
     message = Message(
         "In {share} of the rows the input contains the answer. This is fine if the task is to copy it.",
@@ -364,7 +376,13 @@ def _check_normalized_numbers(checked: CheckedTask) -> CheckResult:
             if number is not None:
                 rows_by_key[normalize_text(answer, rule)].setdefault(number, (row, answer))
     cases = [
-        " = ".join(f"{excerpt(answer, ANSWER_COLUMNS)} of {row}" for row, answer in rows.values())
+        join_messages(
+            " = ",
+            [
+                Message("{answer} of {row}", answer=excerpt(answer, ANSWER_COLUMNS), row=str(row))
+                for row, answer in rows.values()
+            ],
+        )
         for rows in rows_by_key.values()
         if len(rows) > 1
     ]

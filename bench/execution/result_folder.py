@@ -65,7 +65,7 @@ def folder_lock(out: Path, on_progress: ProgressCallback) -> FileLock:
             lock.acquire(blocking=False)
             lock.release()
         except TimeoutError:
-            on_progress({"phase": "waiting for another bench run in this folder"})
+            on_progress({"phase": Message("waiting for another bench run in this folder")})
     return lock
 
 

@@ -21,6 +21,7 @@ def outputs(
     """Standard output and error of several commands in a Korean locale."""
     folder = tmp_path_factory.mktemp("outputs")
     make_task(folder / "mytask")
+    make_task(folder / "broken", labels=["warm", "warm"])
     rows = "".join(f"question {number},{'yes' if number % 2 else 'no'}\n" for number in range(40))
     (folder / "rows.csv").write_text("question,answer\n" + rows, "utf-8")
     commands = {
@@ -33,6 +34,13 @@ def outputs(
         "new task": ["new", "task", "made", "--from", "rows.csv"],
         "new method": ["new", "method", "mine"],
         "again": ["models"],
+        "unknown method": ["run", "--methods", "lroa", "--task", "kdc"],
+        "unknown task": ["run", "--methods", "lora", "--task", "./none"],
+        "invalid amount": ["advise", "--max-memory", "lots"],
+        "invalid hyper-parameter": ["run", "--methods", "lora", "--task", "kdc", "--set", "lora.rank=x"],
+        "invalid card": ["validate", "./broken"],
+        "invalid card json": ["validate", "./broken", "--format", "json"],
+        "english error": ["run", "--methods", "lroa", "--task", "kdc", "--lang", "en"],
     }
     results = run_commands(commands, folder, environment | KOREAN)
     return {name: result.out + result.err for name, result in results.items()}
@@ -51,6 +59,30 @@ def outputs(
 )
 def test_command_in_korean_locale_speaks_korean(outputs: dict[str, str], command: str, korean: str) -> None:
     assert korean in outputs[command]
+
+
+@pytest.mark.parametrize(
+    ("command", "lines"),
+    [
+        ("unknown method", ["오류: 'lroa' 방법이 없습니다", "도움말: 혹시 'lora'입니까? 사용 가능: adapter,"]),
+        ("unknown task", ["오류: 과제 폴더 './none'이(가) 없습니다", "위치: /", "도움말: 있는 폴더를 지정하십시오"]),
+        ("invalid amount", ["오류: --max-memory lots: 메모리 크기가 아닙니다(예: 2GiB, 500MB)"]),
+        ("invalid hyper-parameter", ["오류: --set lora.rank=x: ", "도움말: rank: 업데이트의 랭크; 기본값 16"]),
+        (
+            "invalid card",
+            ["키 'labels': 서로 다른 레이블이 두 개 이상 필요하며", "위치: broken/task.yaml", "./broken: 오류 있음"],
+        ),
+        ("english error", ["error: method 'lroa' not found", "hint: did you mean 'lora'? Valid: adapter,"]),
+    ],
+)
+def test_error_in_korean_locale_speaks_korean(outputs: dict[str, str], command: str, lines: list[str]) -> None:
+    assert not [line for line in lines if f"\n{line}" not in f"\n{outputs[command]}"]
+
+
+def test_json_of_an_invalid_card_in_korean_locale_stays_english(outputs: dict[str, str]) -> None:
+    (finding,) = json.loads(outputs["invalid card json"])["findings"]
+    assert "at least two different labels are needed" in finding["message"]
+    assert "\nat: broken/task.yaml" in finding["message"]
 
 
 @pytest.mark.parametrize("command", ["english after", "english before"])

@@ -11,7 +11,7 @@ from typing import Any
 from typer.core import TyperCommand, TyperGroup
 from typer.exceptions import TyperException
 
-from bench.cli.options import localize
+from bench.cli.options import language, localize
 from bench.i18n import Message, literal
 
 WORDS = {
@@ -113,7 +113,7 @@ def _translate_help(command: Any, ctx: Any) -> None:
     _set_words()
     commands = [command, *getattr(command, "commands", {}).values()]
     for shown in commands:
-        if localize(Message("Usage:")) != "Usage:":
+        if language() != "en":
             shown.help = translate_paragraphs(shown.help or "")
     for parameter in command.get_params(ctx):
         for name in ("help", "show_default"):
@@ -125,7 +125,8 @@ def _set_words() -> None:
     """Set the words of typer in any language: an earlier call may have had another."""
     from typer import rich_utils
 
-    import bench.cli.console  # noqa: F401  # the line breaks of Hangul
+    if language() != "en":
+        import bench.cli.console  # noqa: F401  # the line breaks of Hangul
 
     for name, word in WORDS.items():
         setattr(rich_utils, name, localize(word))

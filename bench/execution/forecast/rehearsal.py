@@ -23,6 +23,7 @@ from bench.cpu import available_cores
 from bench.execution import launcher
 from bench.execution.fork_client import Process
 from bench.execution.job import Job
+from bench.i18n import Message
 from bench.measurement import environment
 from bench.method import ProgressCallback
 from bench.records import FrozenModel
@@ -111,7 +112,7 @@ def _wait(worker: Process, job: Job, on_progress: ProgressCallback) -> None:
             worker.wait(timeout=POLL_S)
             return
         except subprocess.TimeoutExpired:
-            on_progress({"phase": f"measuring {job.spec.method.name}"})
+            on_progress({"phase": Message("measuring {method}", method=job.spec.method.name)})
 
 
 def _cache_file(job: Job) -> Path:

@@ -130,7 +130,12 @@ def resources_per_run(requested: RayResources, nodes: Sequence[Node], device: st
 def describe_resources(nodes: Sequence[Node], resources: dict[str, int]) -> str:
     """Describe the number of nodes, of runs at once, and the resources of each run."""
     runs = sum(_runs_at_once(node, resources) for node in nodes)
-    return f"Ray: nodes: {len(nodes)}, runs at once: {runs}, each with {_describe(resources)}"
+    return Message(
+        "Ray: nodes: {nodes}, runs at once: {runs}, each with {resources}",
+        nodes=len(nodes),
+        runs=runs,
+        resources=_describe(resources),
+    )
 
 
 def _amount(node: Node, option: str) -> int:

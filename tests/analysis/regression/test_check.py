@@ -16,6 +16,7 @@ import yaml
 from conftest import CODE, Bench, MakeLabelRecord, MakeRecord
 from markdown_it import MarkdownIt
 
+from bench import i18n
 from bench.analysis.regression import baseline, gates
 from bench.analysis.regression.check import CheckOutcome, check_against_baseline, judge_records
 from bench.analysis.regression.gates import GateFinding, Policy
@@ -313,6 +314,22 @@ def test_to_markdown_puts_worst_first_and_folds_unchanged(make_run: MakeRun) -> 
     assert text.index("❌") < text.index("<details>")
     html = MarkdownIt("commonmark", {"html": True}).enable("table").render(text)
     assert html.count("<table>") == 2
+
+
+def test_findings_in_korean_are_korean_but_json_and_junit_stay_english(make_run: MakeRun) -> None:
+    suite = make_suite(make_run)
+    outcome = check(suite, suite[:-1])
+    korean = i18n.translator("ko")
+    page = check_output.to_markdown(outcome, korean)
+    assert page.startswith("### bench check: 판단 불가: ")
+    assert "| ❓ 없음 |" in page and "새 기록이 없음 |" in page and "| ✅ 같음 |" in page
+    table = check_output.findings_table(outcome, translate=korean)
+    assert [column.header for column in table.columns] == ["판정", "방법", "검사 항목", "내용"]
+    (missing,) = outcome.with_verdict("missing")
+    document = json.loads(missing.model_dump_json())
+    assert (document["verdict"], document["gate"]) == ("missing", "run")
+    assert document["details"].endswith("in the baseline, but no new record")
+    assert 'type="missing"' in check_output.to_junit(outcome)
 
 
 def test_to_junit_is_valid_xml_with_correct_counts(make_run: MakeRun) -> None:
