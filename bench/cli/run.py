@@ -136,7 +136,7 @@ def command(
 
 
 def _which_artifacts(all_sizes: bool, none: bool) -> bool | None:
-    """Return which artifacts a run keeps: True for all, False for none, None for those that are small."""
+    """Return the artifacts to keep: True for all, False for none, None for small ones."""
     if all_sizes and none:
         raise UserError(
             Message("--save-artifacts and --no-save-artifacts exclude each other"),

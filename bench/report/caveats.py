@@ -39,7 +39,7 @@ def list_caveats(task_results: TaskResults, translate: Translate = untranslated)
 
 
 def _detectable_difference(task_results: TaskResults, translate: Translate) -> list[str]:
-    """Say which difference between the two best methods is shown by one seed, if one has no more."""
+    """Describe the difference of the two best methods that a single seed can show."""
     results = task_results.comparison.results
     # The formula is that of right or wrong answers.
     is_mean = bool(results) and results[0].statistic.recompute is None

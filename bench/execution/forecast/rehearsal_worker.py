@@ -43,7 +43,7 @@ MAX_QUESTIONS_PER_DRAW = 50
 
 
 class Fit(NamedTuple):
-    """Seconds of fitting, as a rehearsal takes them apart; `validation_s` are those of `VALIDATION_ROWS`."""
+    """Seconds of fitting by part; `validation_s` are those of `VALIDATION_ROWS`."""
 
     setup_s: float
     token_s: float = 0.0
