@@ -104,7 +104,7 @@ def format_seconds(value: float | None) -> str:
         return UNMEASURED
     if 0 < value < 5e-5:
         return "<0.1 ms"
-    unit = "ms" if value < 1 else "s" if value < 120 else "min" if value < 7200 else "h" if value < 172800 else "d"
+    unit = "ms" if value < 0.9995 else "s" if value < 120 else "min" if value < 7200 else "h" if value < 172800 else "d"
     scaled = value / SECONDS_PER_UNIT[unit]
     needs_decimal = 0 < scaled < (1 if unit == "ms" else 10)
     return f"{scaled:.1f} {unit}" if needs_decimal else f"{scaled:,.0f} {unit}"

@@ -81,7 +81,7 @@ def _print_advice(
     for section, section_advice, sentences in advised:
         if len(advised) > 1:
             console.print(f"\n{section.title}", style="bold")
-        console.print_sentences(sentences)
+        console.print_advice(sentences)
         console.print("", advice_text.candidates_table(section.title, section_advice, translate))
         console.print_sentences(advice_text.excluded_sentences(section_advice, translate))
         console.print_sentences(terms_text.terms_sentences(section, read_command("advise", results), translate))

@@ -68,6 +68,13 @@ class PlainConsole(Console):
             self.print(f"  {clean_line(step.command)}", style="bold", soft_wrap=True)
             self.print(Padding(clean_line(step.purpose), (0, 0, 0, 6), expand=False))
 
+    def print_advice(self, sentences: Sequence[str]) -> None:
+        """Print the recommendation so that it stands out, and its reasons below it."""
+        if self.is_terminal:
+            self.print()
+        self.print_sentences(sentences[:1], style="bold")
+        self.print_sentences(sentences[1:])
+
     def print_sentences(self, sentences: Iterable[str], style: str | None = None) -> None:
         """Print each sentence as a paragraph."""
         for sentence in sentences:

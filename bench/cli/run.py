@@ -253,7 +253,7 @@ def print_comparison(records: list[Record], out: Path, format: Format = Format.t
     console, translate = PlainConsole(), translator()
     constraints = Constraints()
     advised = advice.advise(results, constraints, translate)
-    console.print_sentences(advice_text.advice_sentences(advised, results, constraints, translate))
+    console.print_advice(advice_text.advice_sentences(advised, results, constraints, translate))
     table = terminal_table.render_table(results, translate, wide=wide)
     if wide:
         console.print_whole(table)

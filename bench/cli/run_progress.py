@@ -246,13 +246,32 @@ class RunProgress:
         seconds = self.time.finish(index, is_new=is_new)
         self.finished_count += 1
         warnings = log_record(record, self.trackers, self.out)
-        self.console.print_sentences([f"{self._title(index, job)}: {self._describe_end(record, seconds, is_new)}"])
+        with self._without_bars():
+            self.console.print_sentences([f"{self._title(index, job)}: {self._describe_end(record, seconds, is_new)}"])
         self._show_whole()
         file = stored_file(record, self.out)
         if file.stem != record.id:
             warnings = [*warnings, _describe_kept_record(record, self.out, file)]
         lines = [self.translate("warning: {warning}", warning=localize(warning)) for warning in warnings]
-        self.console.print_sentences(lines, style="yellow")
+        if lines:
+            with self._without_bars():
+                self.console.print_sentences(lines, style="yellow")
+
+    @contextmanager
+    def _without_bars(self) -> Iterator[None]:
+        """Take the bars away while lines are printed.
+
+        Otherwise the thread that draws the bars may draw them in between, and then rich erases a line too many or too
+        few.
+        """
+        if not self.console.is_interactive:
+            yield
+            return
+        self.bars.stop()
+        try:
+            yield
+        finally:
+            self.bars.start()
 
     def _describe_end(self, record: Record, seconds: float, is_new: bool) -> str:
         """Return status, main score, seconds and, on plain output, the time that is left."""

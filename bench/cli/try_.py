@@ -284,11 +284,16 @@ def _write_report(out: Path, folder: Path, records: list[Record]) -> None:
 
 
 def _print(sentence: str) -> None:
-    print(localize(sentence), flush=True)
+    from bench.cli.console import PlainConsole
+
+    PlainConsole().print_sentences([localize(sentence)])
+    sys.stdout.flush()
 
 
 def _print_note(note: str) -> None:
-    print(f"- {localize(note)}")
+    from bench.cli.console import PlainConsole
+
+    PlainConsole().print_sentences([f"- {localize(note)}"])
 
 
 def _print_command(arguments: Sequence[str]) -> None:

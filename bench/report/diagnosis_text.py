@@ -34,6 +34,10 @@ def finding_sentence(finding: Finding, translate: Translate = untranslated) -> s
                 **facts,
             )
         case "demo model":
+            if not finding.facts["parameters"]:  # only methods without a model were run
+                return translate(
+                    "Demonstration model: decide with the model that you would use (--model FOLDER or a hub name)."
+                )
             facts["size"] = units.format_count(float(finding.facts["parameters"]))
             return translate(
                 "Demonstration model: {model} has {size} parameters. Decide with the model that you would use "

@@ -30,8 +30,8 @@ def test_parse_invalid_amount_raises(text: str) -> None:
 @pytest.mark.parametrize(
     ("seconds", "text"),
     [
-        (None, "–"), (0, "0 ms"), (0.00002, "<0.1 ms"), (0.0004, "0.4 ms"), (0.1234, "123 ms"), (5.04, "5.0 s"),
-        (42, "42 s"), (150, "2.5 min"), (3000, "50 min"), (9000, "2.5 h"), (400_000, "4.6 d"),
+        (None, "–"), (0, "0 ms"), (0.00002, "<0.1 ms"), (0.0004, "0.4 ms"), (0.1234, "123 ms"), (0.9996, "1.0 s"),
+        (5.04, "5.0 s"), (42, "42 s"), (150, "2.5 min"), (3000, "50 min"), (9000, "2.5 h"), (400_000, "4.6 d"),
     ],
 )  # fmt: skip
 def test_format_seconds_chooses_the_unit(seconds: float | None, text: str) -> None:

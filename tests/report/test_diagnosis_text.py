@@ -249,6 +249,14 @@ def test_advice_shipped_model_is_called_a_demonstration(make_run: MakeRun) -> No
     assert_told(records, "Use lora.", "Demonstration model: bookworm has", korean="추천 방법: lora.")
 
 
+def test_advice_shipped_model_that_no_method_read_has_no_size(make_run: MakeRun) -> None:
+    record = make_run("NEAREST", 0.2, base__ref="bookworm")
+    assert record.cost is not None
+    cost = record.cost.model_copy(update={"parameters": None})
+    told = "\n".join(tell(record.model_copy(update={"cost": cost})))
+    assert "Demonstration model: decide with the model" in told and " 0 parameters" not in told
+
+
 def test_advice_minimum_score_replaces_useful_score(make_run: MakeRun) -> None:
     (results,) = task_results.group_by_task([make_run("lora", 0.35), make_run("NEAREST", 0.05)])
     assert advice.advise(results, Constraints()).answer == "not useful"
