@@ -16,7 +16,7 @@ class Full(GradientMethod):
 
     scale_lr_by_width: ClassVar[bool] = True
 
-    lr: PositiveFloat = param(1e-3, help=LR_BY_WIDTH, search=(1e-4, 3e-3), log=True)
+    lr: PositiveFloat = param(4e-4, help=LR_BY_WIDTH, search=(5e-5, 3e-3), log=True)
     optimizer: Literal["adamw", "adamw_8bit", "paged_adamw_8bit"] = param(
         "adamw", help="adamw, or with moments of 8 bits: adamw_8bit, paged_adamw_8bit"
     )

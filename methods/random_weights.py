@@ -3,7 +3,10 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from bench.method import LM, Base
+from pydantic import PositiveFloat
+
+from bench.method import LM, Base, param
+from bench.training.gradient import LR_BY_WIDTH
 
 from .full import Full
 
@@ -14,6 +17,8 @@ class RandomWeights(Full):
 
     control: ClassVar[bool] = True
     negative_control: ClassVar[bool] = True
+
+    lr: PositiveFloat = param(1e-3, help=LR_BY_WIDTH, search=(1e-4, 1e-2), log=True)
 
     def load(self, base: Base) -> LM:
         """Load the base model and replace its weights by the initialization of its architecture."""
