@@ -11,10 +11,11 @@ from bench.records.record import Record
 def flatten_record(record: Record) -> dict[str, Any]:
     """Return the values of a record by dotted name (`spec.task.name`); lists are JSON texts.
 
-    The command, samples, values of samples, training curve and single latencies are left out. The hyper-parameters and
-    the stop texts are JSON in one column each, and so are the tuning and what the method reports about its fit.
+    The command, samples, values of samples, labels, training curve and single latencies are left out. The
+    hyper-parameters and the stop texts are JSON in one column each, and so are the tuning and what the method reports
+    about its fit.
     """
-    tree = record.model_dump(mode="json", exclude={"samples", "curve", "command", "corpus_values"})
+    tree = record.model_dump(mode="json", exclude={"samples", "curve", "command", "corpus_values", "labels"})
     if record.cost and record.cost.answering:
         del tree["cost"]["answering"]["latency_ms"]
     if record.cost and record.cost.adapter_serving:

@@ -11,6 +11,9 @@ from bench.analysis.summary import MethodSummary, uses_cuda
 from bench.i18n import Translate, format_duration
 from bench.report.loss_change import format_loss_change, measured_texts
 
+MINOR_METRICS = ("weighted-f1", "mcc", "balanced-accuracy")
+"""Metrics of closed labels that follow the costs, since macro-F1 beside em mostly says enough."""
+
 
 @dataclass(frozen=True)
 class TableColumn:
@@ -30,7 +33,7 @@ class TableColumn:
 
 
 def build_columns(rows: Sequence[MethodSummary], main_metric: str, translate: Translate) -> list[TableColumn]:
-    """Return the columns for which some method has a value: metrics first, then costs.
+    """Return the columns for which some method has a value: metrics first, then costs, then `MINOR_METRICS`.
 
     Columns on answers without an end follow the metrics if some method has such answers.
 
@@ -40,15 +43,17 @@ def build_columns(rows: Sequence[MethodSummary], main_metric: str, translate: Tr
         translate: Translates heads and explanations.
     """
     metrics = dict.fromkeys(metric for row in rows for metric in row.scores if metric != main_metric)
-    columns = [
-        TableColumn(metric, "", partial(_score, metric=metric), partial(units.format_score, metric=metric))
-        for metric in metrics
-    ]
+    columns = [_metric_column(metric) for metric in metrics if metric not in MINOR_METRICS]
     if any(row.cut_share for row in rows):
         columns += _ending_columns(translate)
     columns += _loss_change_columns(rows, translate)
     columns += _cost_columns(translate, has_cuda=uses_cuda(rows))
+    columns += [_metric_column(metric) for metric in metrics if metric in MINOR_METRICS]
     return [column for column in columns if any(column.value(row) is not None for row in rows)]
+
+
+def _metric_column(metric: str) -> TableColumn:
+    return TableColumn(metric, "", partial(_score, metric=metric), partial(units.format_score, metric=metric))
 
 
 def _ending_columns(translate: Translate) -> list[TableColumn]:
