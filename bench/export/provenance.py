@@ -197,7 +197,9 @@ def _existing_paths(ref: str, file: Path) -> list[str]:
 
 def _difference(part: _Part, path: Path, current: str) -> UserError:
     """Return the error for a part whose digest is not the recorded one."""
-    digests = Message("sha256 {current}…, recorded {recorded}…", current=current[:12], recorded=part.sha256[:12])
+    digests = Message(
+        "sha256 {current}…, recorded {recorded}…", current=current[:12], recorded=part.sha256[:12] or Message("nothing")
+    )
     if part.replacement:
         return UserError(
             Message(
