@@ -33,7 +33,7 @@ class TableColumn:
 
 
 def build_columns(rows: Sequence[MethodSummary], main_metric: str, translate: Translate) -> list[TableColumn]:
-    """Return the columns for which some method has a value: metrics first, then costs, then `MINOR_METRICS`.
+    """Return the columns for which some method has a value: metrics, costs, minor metrics.
 
     Columns on answers without an end follow the metrics if some method has such answers.
 
