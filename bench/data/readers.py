@@ -258,14 +258,7 @@ def _column_value(row: dict[str, Any], name: str) -> Any:
 def _recognize_format(row: dict[str, Any], text: str, input: str | None, target: str | None) -> RowFormat:
     """Recognize the format of the rows by the keys of the first one."""
     if input or target:
-        columns = (input or "input", target or "target")
-        for column, option in zip(columns, ("--input", "--target"), strict=True):
-            if _column_value(row, column) is _MISSING:
-                raise UserError(
-                    Message("{option} {column}: {text} has no such column", option=option, column=column, text=text),
-                    hint=did_you_mean(column, row),
-                )
-        return _pair_format(*columns)
+        return _format_of_named_columns(row, text, input or "input", target or "target")
     for column, name in CONVERSATION_COLUMNS.items():
         if column in row:
             return RowFormat(name, (column,), partial(_unpack_conversation, column))
@@ -306,6 +299,17 @@ def _recognize_format(row: dict[str, Any], text: str, input: str | None, target:
             "name them: --input COLUMN --target COLUMN; if these are no names, write a line above: input,target"
         ),
     )
+
+
+def _format_of_named_columns(row: dict[str, Any], text: str, input: str, target: str) -> RowFormat:
+    """Return the format of rows whose columns the user names."""
+    for option, column in (("--input", input), ("--target", target)):
+        if _column_value(row, column) is _MISSING:
+            raise UserError(
+                Message("{option} {column}: {text} has no such column", option=option, column=column, text=text),
+                hint=did_you_mean(column, row),
+            )
+    return _pair_format(input, target)
 
 
 def _pair_format(input: str, target: str) -> RowFormat:

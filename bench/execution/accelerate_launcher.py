@@ -105,19 +105,7 @@ def read_accelerate_config(file: str | None, requested_device: str) -> Accelerat
     device.check_device(requested_device)
     option = f"--accelerate {file}"
     config = _load_config(Path(file), option)
-    distributed_type = _enum_name(config.get("distributed_type"))
-    if distributed_type not in DISTRIBUTED_TYPES:
-        missing = "distributed_type" not in config
-        problem = (
-            Message("distributed_type is missing")
-            if missing
-            else Message("{name} is not supported: {reason}", name=distributed_type, reason=WHOLE_MODEL)
-        )
-        raise UserError(
-            Message("{option}: {problem}", option=option, problem=problem),
-            location=str(Path(file).absolute()),
-            hint=Message("distributed_type: one of {names}", names=", ".join(DISTRIBUTED_TYPES)),
-        )
+    distributed_type = _supported_type(config, option, Path(file))
     processes = config.get("num_processes", 1 if distributed_type == "NO" else None)
     if type(processes) is not int or processes < 1:
         raise UserError(
@@ -141,6 +129,23 @@ def read_accelerate_config(file: str | None, requested_device: str) -> Accelerat
     if distributed_type == "NO":
         return AccelerateSetup(file, processes, requested_device)
     return AccelerateSetup(file, processes, _first_gpu(option, requested_device, processes, config))
+
+
+def _supported_type(config: dict[str, Any], option: str, file: Path) -> str:
+    """Return the `distributed_type` of a configuration, if it is supported."""
+    distributed_type = _enum_name(config.get("distributed_type"))
+    if distributed_type in DISTRIBUTED_TYPES:
+        return distributed_type
+    problem = (
+        Message("{name} is not supported: {reason}", name=distributed_type, reason=WHOLE_MODEL)
+        if "distributed_type" in config
+        else Message("distributed_type is missing")
+    )
+    raise UserError(
+        Message("{option}: {problem}", option=option, problem=problem),
+        location=str(file.absolute()),
+        hint=Message("distributed_type: one of {names}", names=", ".join(DISTRIBUTED_TYPES)),
+    )
 
 
 def start_ranks(config_file: str, files: Sequence[Path], log: IO[str], env: dict[str, str]) -> ProcessGroup:

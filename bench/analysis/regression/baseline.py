@@ -7,7 +7,7 @@ import io
 import os
 import subprocess
 import tarfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
@@ -125,13 +125,17 @@ def bless_baseline(new: Sequence[Record], into: Path, reason: str) -> list[Path]
     for file in replaced:
         if file not in written:
             file.unlink()
-    method_names = ", ".join(sorted({method for _, _, method in new_methods}))
+    _log_change(into, reason, len(written), {method for _, _, method in new_methods})
+    return written
+
+
+def _log_change(into: Path, reason: str, num_runs: int, methods: Iterable[str]) -> None:
+    """Append the reason for new baseline records to the log in their folder."""
     line = f"- {datetime.now(UTC):%Y-%m-%d} {clean_line(reason.strip())} "
-    line += f"({len(written)} runs: {escape_markdown(method_names)})\n"
+    line += f"({num_runs} runs: {escape_markdown(', '.join(sorted(methods)))})\n"
     log = into / BASELINE_MARKER
     earlier = log.read_text("utf-8") if log.is_file() else "# Changes of this baseline\n\n"
     files.write_atomically(log, earlier + line)
-    return written
 
 
 def _split_reference(reference: str) -> tuple[str, str]:

@@ -67,30 +67,25 @@ def translate_paragraphs(text: str) -> str:
     return "\n\n".join(localize(literal(paragraph)) for paragraph in paragraphs)
 
 
-class TranslatedCommand(TyperCommand):
+class _TranslatedHelp:
+    """Help in the language of the command, mixed into a class of typer."""
+
+    def get_usage(self, ctx: Any) -> str:
+        """Return the line with the options and arguments."""
+        return _translate_usage(super().get_usage(ctx))  # type: ignore[misc]
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Print the help."""
+        _translate_help(self, ctx)
+        super().format_help(ctx, formatter)  # type: ignore[misc]
+
+
+class TranslatedCommand(_TranslatedHelp, TyperCommand):
     """Command whose help is in the language of `--lang` or of the locale."""
 
-    def get_usage(self, ctx: Any) -> str:
-        """Return the line with the options and arguments."""
-        return _translate_usage(super().get_usage(ctx))
 
-    def format_help(self, ctx: Any, formatter: Any) -> None:
-        """Print the help."""
-        _translate_help(self, ctx)
-        super().format_help(ctx, formatter)
-
-
-class TranslatedGroup(TyperGroup):
+class TranslatedGroup(_TranslatedHelp, TyperGroup):
     """Group of commands with help and usage errors in the language of the command."""
-
-    def get_usage(self, ctx: Any) -> str:
-        """Return the line with the options and arguments."""
-        return _translate_usage(super().get_usage(ctx))
-
-    def format_help(self, ctx: Any, formatter: Any) -> None:
-        """Print the help."""
-        _translate_help(self, ctx)
-        super().format_help(ctx, formatter)
 
     def make_context(self, *args: Any, **kwargs: Any) -> Any:
         """Read the arguments of the group."""
