@@ -102,6 +102,8 @@ class Advice(BaseModel):
     """Lowest score with which a method is recommended."""
     one_seed: bool
     """True if the answer rests on one seed of a method that depends on the seed, so it is preliminary."""
+    is_smoke_test: bool
+    """True if methods other than controls were run with the budget of a smoke test, so the answer is preliminary."""
     findings: list[Finding]
     """Why the answer is preliminary, or the likeliest reasons why no method is useful."""
     best: str | None
@@ -123,6 +125,11 @@ class Advice(BaseModel):
     """True if all runs were made on equal machines; otherwise costs are not compared, and the best is recommended."""
     more_labels: LabelingAdvice | None
     """For the recommended method; None if only one training size was run."""
+
+    @property
+    def is_preliminary(self) -> bool:
+        """True if more seeds or a longer budget may change the answer."""
+        return self.one_seed or self.is_smoke_test
 
 
 def advise(task_results: TaskResults, constraints: Constraints, translate: Translate = untranslated) -> Advice:
@@ -167,6 +174,7 @@ def advise(task_results: TaskResults, constraints: Constraints, translate: Trans
         rivals=decision.rivals,
         useful_score=constraints.useful_score(task_results.metric, task_results.chance),
         one_seed=bool(diagnosis.one_seed(task_results)),
+        is_smoke_test=bool(contenders and diagnosis.short_budget(task_results.records)),
         findings=_findings(decision.answer, task_results, eligible, summary),
         best=best.name if best else None,
         candidates=candidates,

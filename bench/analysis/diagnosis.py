@@ -67,7 +67,7 @@ def preliminary_findings(task_results: TaskResults, recommended: MethodSummary |
         recommended: The method that the advice names; None if it names none.
     """
     records = task_results.records
-    findings = [*one_seed(task_results), *_short_budget(records), *_demo_model(records)]
+    findings = [*one_seed(task_results), *short_budget(records), *_demo_model(records)]
     if recommended is not None:
         findings += [*_unfinished_answers(recommended), *_strict_metric(recommended, task_results.metric)]
     findings += _lenient_metric(task_results)
@@ -87,7 +87,7 @@ def low_score_findings(task_results: TaskResults, summaries: Sequence[MethodSumm
     findings = [
         *_unfinished_answers(contenders[0]),
         *_strict_metric(contenders[0], task_results.metric),
-        *(still_learning(task_results) or _short_budget(task_results.records)),
+        *(still_learning(task_results) or short_budget(task_results.records)),
         *_disputed_labels(task_results),
         *_demo_model(task_results.records),
     ]
@@ -148,7 +148,8 @@ def busy_share(record: Record) -> float:
     return record.env.background_cores / record.env.cores if record.env else 0.0
 
 
-def _short_budget(records: Sequence[Record]) -> list[Finding]:
+def short_budget(records: Sequence[Record]) -> list[Finding]:
+    """Return a finding if the budget of the runs is that of a smoke test, or none."""
     budget = records[0].spec.budget
     if budget.epochs != 1 or budget.examples is None or budget.examples > SHORT_EXAMPLES:
         return []

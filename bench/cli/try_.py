@@ -56,7 +56,8 @@ def command(
 
     Makes a task from the rows and checks it, chooses methods and a budget that
     fit into the time, runs them, advises, and writes a report. It prints the
-    command of each step. Repeated, it continues where it stopped.
+    command of each step. Repeated, it keeps finished runs and, now that times
+    are measured, may choose a larger budget or other methods.
 
     Exit code: 0 done; 1 the task has errors, or a run failed or timed out; 2
     invalid input; 130 interrupted.

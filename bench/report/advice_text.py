@@ -34,8 +34,8 @@ def advice_sentences(
         sentences = _not_useful(advice, translate)
     else:
         sentences = _closest_to_limits(advice, task_results, constraints, translate)
-    if advice.one_seed:
-        sentences[0] = translate("Preliminary (one seed): {sentence}", sentence=sentences[0])
+    if advice.is_preliminary:
+        sentences[0] = _preliminary(advice, sentences[0], translate)
     if advice.break_even:
         sentences.append(_break_even(advice.break_even, advice.metric, translate))
         sentences += _price_at_break_even(advice, constraints, translate)
@@ -52,6 +52,15 @@ def advice_sentences(
         sentences += _questions_needed(advice, translate)
         sentences.append(_labeling(advice.more_labels, translate))
     return sentences
+
+
+def _preliminary(advice: Advice, sentence: str, translate: Translate) -> str:
+    """Say that an answer is preliminary, and why."""
+    if advice.one_seed and advice.is_smoke_test:
+        return translate("Preliminary (one seed, short budget): {sentence}", sentence=sentence)
+    if advice.is_smoke_test:
+        return translate("Preliminary (short budget): {sentence}", sentence=sentence)
+    return translate("Preliminary (one seed): {sentence}", sentence=sentence)
 
 
 def _alternatives(advice: Advice, task_results: TaskResults, translate: Translate) -> list[str]:

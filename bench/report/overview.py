@@ -45,7 +45,7 @@ class TaskOutline:
         metric: Main metric.
         recommended: Label of the recommended method; None if no method completed the task.
         answer: Kind of advice, see `bench.analysis.advice.Advice.answer`.
-        preliminary: True if the recommendation rests on one seed.
+        preliminary: True if the recommendation rests on one seed or a short budget.
         leader: Label of the leader; None without one.
         score: Mean and interval of the leader.
         control: Label of the best control; None without one.
@@ -111,7 +111,7 @@ def outline_task(task_results: TaskResults, advice: Advice) -> TaskOutline:
         metric=task_results.metric,
         recommended=advice.recommended,
         answer=advice.answer,
-        preliminary=advice.recommended is not None and advice.answer != "inconclusive" and advice.one_seed,
+        preliminary=advice.recommended is not None and advice.answer != "inconclusive" and advice.is_preliminary,
         leader=leader.name if leader else None,
         score=leader.interval if leader else None,
         control=control.name if control else None,

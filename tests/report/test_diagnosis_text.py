@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -86,12 +87,16 @@ def seeds(make_run: MakeRun, name: str, score: float, **options: Any) -> list[Re
     return [make_run(name, score, seed=seed, **options) for seed in range(3)]
 
 
+def without_reservation(sentence: str) -> str:
+    return re.sub(r"^(Preliminary |잠정 결과)\([^)]*\): ", "", sentence)
+
+
 def assert_told(records: list[Record], first: str, *others: str, korean: str) -> None:
     sentences = tell(*records)
-    assert sentences[0].removeprefix("Preliminary (one seed): ").startswith(first)
+    assert without_reservation(sentences[0]).startswith(first)
     for other in others:
         assert other in "\n".join(sentences), sentences
-    assert tell(*records, lang="ko")[0].removeprefix("잠정 결과(시드 1개): ").startswith(korean)
+    assert without_reservation(tell(*records, lang="ko")[0]).startswith(korean)
 
 
 def test_advice_all_scores_zero_recommends_nothing(make_run: MakeRun) -> None:
@@ -175,6 +180,18 @@ def test_advice_quick_budget_is_called_a_smoke_test(make_run: MakeRun) -> None:
     quick = {"budget": {"examples": 200, "epochs": 1}}
     records = [make_run("lora", 0.8, **quick), make_run("NEAREST", 0.2, **quick)]
     assert_told(records, "Use lora.", "Short budget: one epoch over 200 examples", korean="추천 방법: lora.")
+    assert tell(*records)[0] == "Preliminary (one seed, short budget): Use lora."
+    assert tell(*records, lang="ko")[0] == "잠정 결과(시드 1개, 짧은 예산): 추천 방법: lora."
+
+
+def test_advice_quick_budget_in_which_a_control_leads_is_preliminary(make_run: MakeRun) -> None:
+    """With little training, a control may lead that the method would overtake."""
+    quick = {"budget": {"examples": 200, "epochs": 1}}
+    records = [make_run("lora", 0.1, **quick), make_run("NEAREST", 0.9, **quick)]
+    assert tell(*records)[0] == "Preliminary (short budget): Use NEAREST."
+    assert tell(records[1])[0].startswith("Inconclusive: only controls were run")
+    full_budget = [make_run("lora", 0.1), make_run("NEAREST", 0.9)]
+    assert tell(*full_budget)[0] == "Use NEAREST."
 
 
 def test_advice_control_beside_method_still_learning_is_inconclusive(make_run: MakeRun) -> None:
