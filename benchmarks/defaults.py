@@ -29,6 +29,7 @@ from bench.execution.runner import SilentObserver, run_jobs
 from bench.records import Record
 from bench.records.budget_text import format_budget
 from bench.records.reader import read_files
+from bench.records.samples import answer_metric
 
 METHODS = "lora,full,head,prefix,prompt-tuning,ia3,bitfit,dora,adapter"
 FACTORS = (1 / 8, 1 / 4, 1 / 2, 1, 2, 4, 8)
@@ -39,7 +40,8 @@ class PrintFinished(SilentObserver):
 
     def finished(self, index: int, job: Job, record: Record, is_new: bool) -> None:
         """Print rate, score and validation loss."""
-        spec, score = record.spec, record.scores.get(record.spec.task.metric)
+        spec = record.spec
+        score = record.scores.get(answer_metric(spec.task.metric, record.scores)) if record.scores else None
         print(
             f"{index + 1:3} {spec.base.name} {spec.task.name} {spec.method.name} lr={spec.method.params['lr']:.3g} "
             f"{record.status} {score} loss={validation_loss(record)} {fit_seconds(record):.0f} s",
@@ -104,6 +106,8 @@ def regret_table(records: Sequence[Record]) -> pd.DataFrame:
         if 1.0 not in by_factor:
             continue
         scores = {factor: mean_score(runs) for factor, runs in sorted(by_factor.items())}
+        if not any(scores.values()):
+            continue
         best = max(scores, key=lambda factor: (scores[factor], -abs(math.log(factor))))
         difference = paired_difference(by_factor[best], by_factor[1.0])
         row = {"model": model, "task": task, "budget": budget, "method": method}
@@ -113,13 +117,17 @@ def regret_table(records: Sequence[Record]) -> pd.DataFrame:
 
 
 def mean_score(runs: Sequence[Record]) -> float:
-    """Return the mean of the main metric; a run that diverged scores 0."""
-    return mean(record.scores.get(record.spec.task.metric) or 0.0 for record in runs)
+    """Return the mean score of single answers; a run that diverged scores 0."""
+    return mean(
+        record.scores[answer_metric(record.spec.task.metric, record.scores)] if record.scores else 0.0
+        for record in runs
+    )
 
 
 def paired_difference(best: Sequence[Record], default: Sequence[Record]) -> tuple[float, float]:
     """Return the mean difference over questions and its standard error."""
-    metric = default[0].spec.task.metric
+    scored = next(record for record in (*best, *default) if record.scores)
+    metric = answer_metric(scored.spec.task.metric, scored.scores)
     scores = [
         {sample.id: sample.scores[metric] for record in runs if record.spec.seed == 0 for sample in record.samples}
         for runs in (best, default)
