@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import cast
 
 from bench.execution.budget import BudgetTracker
+from bench.measurement.determinism import seed_all
 from bench.method import LM, BudgetExhausted, Method, Unsupported
 from bench.modeling.checkpoint import Checkpoint
-from bench.modeling.seed import seed_all
 from bench.records import BudgetLimits, Decoding
 from bench.task import SCORE_TOLERANCE, CorpusScorer, Scorer, TaskRow, TaskTrainingData, are_valid_scores
 from bench.task_card import TaskCard

@@ -23,8 +23,8 @@ import torch
 from bench import registry, task
 from bench.execution.budget import BudgetTracker
 from bench.measurement import environment
+from bench.measurement.determinism import seed_all
 from bench.modeling.checkpoint import Checkpoint
-from bench.modeling.seed import seed_all
 from bench.records import BudgetLimits, CurvePoint, Decoding
 from bench.training import trainer
 from bench.training.selection import WeightSelection

@@ -27,9 +27,9 @@ from trl import SFTConfig, SFTTrainer
 from bench import registry, task
 from bench.execution.budget import BudgetTracker
 from bench.measurement import environment
+from bench.measurement.determinism import seed_all
 from bench.method import TrainingData
 from bench.modeling import checkpoint
-from bench.modeling.seed import seed_all
 from bench.records import BudgetLimits, Decoding
 from bench.training.sampler import LengthGroupedSampler
 from bench.training.trainer import IGNORE_INDEX, encode_examples, mask_prompt, train

@@ -23,8 +23,8 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from bench import registry, task
 from bench.execution.budget import BudgetTracker
 from bench.measurement import environment, flops
+from bench.measurement.determinism import seed_all
 from bench.modeling import checkpoint
-from bench.modeling.seed import seed_all
 from bench.records import BudgetLimits, Decoding
 from bench.training.trainer import train
 

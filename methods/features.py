@@ -4,27 +4,21 @@ import json
 import random
 from collections import Counter
 from collections.abc import Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, PositiveInt
 
 from bench.method import LM, Budget, Method, TrainingData, Unsupported, param
+from bench.modeling.hidden_states import BATCH_SIZE, Pool, extract_features
 from bench.records import save_numbers, save_prompt
 
-if TYPE_CHECKING:
-    from bench.measurement.flops import FlopCounter
-
-BATCH_SIZE = 32
 MAX_FOLDS = 5
 REGULARIZATION_GRID = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 """Values of `C` of logistic regression among which cross-validation chooses."""
 DEFAULT_C = 1e-2
 
-Pool = Literal["last", "mean"]
-"""The hidden state of the last token, or the mean over all tokens."""
 PoolSetting = Literal["auto", "last", "mean"]
 POOL_HELP = "token of the prompt: last, or mean of all; auto: last of a decoder, mean of an encoder"
 
@@ -131,61 +125,6 @@ def encode_prompts(lm: LM, prompts: Sequence[str]) -> list[list[int]]:
     usage.longest_prompt_tokens = max(usage.longest_prompt_tokens, *map(len, rows))
     usage.truncated_prompts += sum(len(lm.tokens(prompt)) > len(row) for prompt, row in zip(prompts, rows, strict=True))
     return rows
-
-
-def extract_features(
-    lm: LM,
-    rows: Sequence[list[int]],
-    *,
-    layer: float = 1.0,
-    pool: Pool = "last",
-    flop_counter: "FlopCounter | None" = None,
-) -> Any:
-    """Return hidden states of prompts as one vector each.
-
-    A batch is halved whenever memory runs out.
-
-    Args:
-        lm: The model.
-        rows: Token ids of the prompts.
-        layer: Layer as a fraction of the depth: 0 for the embeddings, 1 for the last layer.
-        pool: State of the last token, or the mean over all tokens.
-        flop_counter: Counts the operations of the first batch that fits.
-
-    Returns:
-        Float32 tensor (rows, width) on the CPU.
-    """
-    import torch
-
-    from bench.measurement.memory_limit import run_halving_on_oom
-
-    def extract_batch(batch: Sequence[list[int]]) -> list[Any]:
-        with flop_counter.count_once(sum(map(len, batch))) if flop_counter else nullcontext():
-            return _batch_features(lm, batch, layer, pool)
-
-    features: list[Any] = [None] * len(rows)
-    lm.model.eval()
-    for indices in lm.length_batches([len(row) for row in rows], BATCH_SIZE):
-        batch_features = run_halving_on_oom(extract_batch, [rows[index] for index in indices])
-        for index, row_features in zip(indices, batch_features, strict=True):
-            features[index] = row_features
-    return torch.stack(features)
-
-
-def _batch_features(lm: LM, rows: Sequence[list[int]], layer: float, pool: Pool) -> list[Any]:
-    """Return hidden states of prompts that the model reads together."""
-    import torch
-
-    # No real token attends to padding: it is masked, and for a decoder it lies in the future.
-    with torch.no_grad():
-        hidden_states = lm.model.base_model(**lm.model_inputs(rows), output_hidden_states=True).hidden_states
-    layer_states = hidden_states[round(layer * (len(hidden_states) - 1))].float().cpu()
-    features = []
-    for row, token_states in zip(rows, layer_states, strict=True):
-        # A layer that joins tokens has fewer states than the row has tokens; then no row is padded.
-        real_states = token_states[-len(row) :] if lm.padding_side == "left" else token_states[: len(row)]
-        features.append(real_states[-1] if pool == "last" else real_states.mean(0))
-    return features
 
 
 def fit_regression(features: Any, answers: list[str], seed: int) -> tuple[Any, Any, Any, Any, list[str]]:

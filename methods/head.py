@@ -13,9 +13,10 @@ from pydantic import PositiveFloat
 
 from bench.i18n import Message, literal
 from bench.method import LM, Budget, Diverged, TrainingData, Unsupported, param
+from bench.modeling.hidden_states import extract_features
 from bench.training.gradient import LABEL_LAYER_LR, REFERENCE_WIDTH, GradientMethod
 
-from .features import POOL_HELP, PoolSetting, choose_pool, encode_prompts, extract_features
+from .features import POOL_HELP, PoolSetting, choose_pool, encode_prompts
 
 if TYPE_CHECKING:
     from bench.training.selection import WeightSelection

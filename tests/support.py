@@ -132,7 +132,7 @@ def fit_method(name: str, base: Checkpoint, *, steps: int, **params: Any) -> tup
     """Fit a method to the tiny training data with seed 0 and batches of 4; returns it and the budget that it used."""
     from bench import registry
     from bench.execution.budget import BudgetTracker
-    from bench.modeling.seed import seed_all
+    from bench.measurement.determinism import seed_all
     from bench.records import BudgetLimits
     from bench.testing import tiny_training_data
 

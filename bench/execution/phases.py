@@ -18,13 +18,12 @@ from bench.data import hub_tasks
 from bench.execution.budget import BudgetTracker
 from bench.execution.job import Job
 from bench.measurement import adapter_serving, determinism, device, environment, memory_limit
-from bench.measurement.determinism import DeterminismWatch
+from bench.measurement.determinism import DeterminismWatch, seed_all
 from bench.measurement.forgetting import ForgettingProbe
 from bench.measurement.general_text import GeneralText
 from bench.measurement.meter import MIB, Meter, measure_latency, synchronize
 from bench.method import LM, Diverged, Method, ProgressCallback, TrainingData, Unsupported
 from bench.modeling import checkpoint, file_digest, loaded_model
-from bench.modeling.seed import seed_all
 from bench.records import (
     AdapterServing,
     Answering,

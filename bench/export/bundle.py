@@ -24,9 +24,9 @@ from bench.export.script_settings import (
     shot_settings,
 )
 from bench.i18n import Message
+from bench.measurement.determinism import seed_all
 from bench.method import LM
 from bench.modeling import checkpoint, compat
-from bench.modeling.seed import seed_all
 
 SETTINGS, SCRIPT, README = "settings.json", "answer.py", "README.md"
 ADAPTER_CONFIG = "adapter_config.json"  # every folder of a PEFT adapter has one

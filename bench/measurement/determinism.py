@@ -1,4 +1,4 @@
-"""Deterministic algorithms on CUDA, and the operations of a run that have none.
+"""Seeds of a run, deterministic algorithms on CUDA, and the operations that have none.
 
 Equal settings give equal answers only if every operation gives equal results. On the CPU those of torch do, with the
 same number of threads. On CUDA some add numbers in an order that changes, and torch has deterministic algorithms for
@@ -9,7 +9,9 @@ none, torch warns, and the record says that the run was not deterministic.
 from __future__ import annotations
 
 import os
+import random
 import re
+import sys
 import warnings
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -23,6 +25,18 @@ NOT_DETERMINISTIC = re.compile(
 """Part of all warnings and errors of torch about an operation without a deterministic algorithm."""
 
 Result = TypeVar("Result")
+
+
+def seed_all(seed: int) -> None:
+    """Seed the generators of Python and, if they are imported, NumPy and PyTorch.
+
+    A library that is not imported yet stays so, because importing it takes seconds.
+    """
+    random.seed(seed)
+    if (numpy := sys.modules.get("numpy")) is not None:
+        numpy.random.seed(seed)
+    if (torch := sys.modules.get("torch")) is not None:
+        torch.manual_seed(seed)
 
 
 class DeterminismWatch:

@@ -14,9 +14,10 @@ from support import tiny_encoder
 
 from bench import registry
 from bench.execution.budget import BudgetTracker
+from bench.measurement.determinism import seed_all
 from bench.method import Unsupported
 from bench.modeling.checkpoint import Checkpoint
-from bench.modeling.seed import seed_all
+from bench.modeling.hidden_states import extract_features
 from bench.records import BudgetLimits
 from bench.task import TaskRow, TaskTrainingData
 from bench.testing import QUESTIONS, tiny_training_data
@@ -90,12 +91,12 @@ def test_head_separable_questions_are_answered(lively: Checkpoint) -> None:
     assert sum(answer == row.target for answer, row in zip(answers, unseen, strict=True)) >= 19
 
 
-def test_features_scaler_and_weights_come_from_training_only(lively: Checkpoint, features: Any) -> None:
+def test_features_scaler_and_weights_come_from_training_only(lively: Checkpoint) -> None:
     data = separable()
     method, _ = fit("features", lively, data, BudgetLimits(epochs=1))
     lm = lively.load()
     rows = [lm.tokens(data.prompt(row.input)) for row in data.train]
-    vectors = features.extract_features(lm, rows, layer=method.layer, pool=method.pool_).double()
+    vectors = extract_features(lm, rows, layer=method.layer, pool=method.pool_).double()
     assert method.mean_ == pytest.approx(vectors.mean(0).numpy(), abs=1e-4)
     assert method.scale_ == pytest.approx(vectors.std(0, correction=0).numpy(), abs=1e-4)
     copies = [array.copy() for array in (method.mean_, method.scale_, method.weights_)]
@@ -135,41 +136,37 @@ def test_head_of_an_encoder_classifies_the_mean_of_all_tokens(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("kind", ["decoder", "encoder"])
-def test_head_learning_rate_scales_with_hidden_states_and_width(
-    kind: str, features: Any, lively: Checkpoint, tmp_path: Path
-) -> None:
+def test_head_learning_rate_scales_with_hidden_states_and_width(kind: str, lively: Checkpoint, tmp_path: Path) -> None:
     base, pool = (lively, "last") if kind == "decoder" else (tiny_encoder(tmp_path / "encoder"), "mean")
     method, _ = fit("head", base, separable(), BudgetLimits(steps=1), lr=0.5)
     lm, data = method.lm_, method.data_
     rows = [lm.encode(data.prompt(example.input), "")[0] for example in data.train[:16]]
-    states = features.extract_features(lm, rows, pool=pool)
+    states = extract_features(lm, rows, pool=pool)
     unscaled = method.peak_learning_rate(lm.model) * float(states.square().mean().sqrt()) * states.shape[1] / 256
     assert unscaled == pytest.approx(0.5, rel=1e-4)
 
 
 @pytest.mark.parametrize("pool", ["last", "mean"])
 @pytest.mark.parametrize("layer", [0.5, 1.0])
-def test_extract_features_does_not_depend_on_the_batch(
-    lively: Checkpoint, features: Any, layer: float, pool: str
-) -> None:
+def test_extract_features_does_not_depend_on_the_batch(lively: Checkpoint, layer: float, pool: str) -> None:
     lm = lively.load()
     rows = [
         lm.tokens(f"{text} one two three"[:length]) for text, length in zip("abcde", (1, 9, 15, 2, 12), strict=True)
     ]
-    together = features.extract_features(lm, rows, layer=layer, pool=pool)
-    alone = torch.cat([features.extract_features(lm, [row], layer=layer, pool=pool) for row in rows])
+    together = extract_features(lm, rows, layer=layer, pool=pool)
+    alone = torch.cat([extract_features(lm, [row], layer=layer, pool=pool) for row in rows])
     torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-4)
     assert torch.unique(alone.round(decimals=2), dim=0).shape[0] == len(rows), (
         "features must differ, or this test cannot fail"
     )
 
 
-def test_extract_features_last_token_predicts_the_next_logits(lively: Checkpoint, features: Any) -> None:
+def test_extract_features_last_token_predicts_the_next_logits(lively: Checkpoint) -> None:
     lm = lively.load()
     row = lm.tokens("Q: red one\nA:")
     with torch.no_grad():
         logits = lm.model(torch.tensor([row])).logits[0, -1]
-        vector = features.extract_features(lm, [row, row + row], layer=1.0, pool="last")[0]
+        vector = extract_features(lm, [row, row + row], layer=1.0, pool="last")[0]
         torch.testing.assert_close(lm.model.lm_head(vector), logits, rtol=1e-4, atol=1e-4)
 
 
@@ -253,7 +250,7 @@ def test_head_saved_weights_on_the_base_give_the_same_answers(
     assert (tmp_path / "labels.json").exists() is not open_answers
 
 
-def test_features_saved_files_give_the_same_answers(lively: Checkpoint, features: Any, tmp_path: Path) -> None:
+def test_features_saved_files_give_the_same_answers(lively: Checkpoint, tmp_path: Path) -> None:
     from safetensors.numpy import load_file
 
     data = separable()
@@ -263,7 +260,7 @@ def test_features_saved_files_give_the_same_answers(lively: Checkpoint, features
     settings = json.loads((tmp_path / "reader.json").read_text())
     lm = lively.load()
     rows = [lm.tokens(data.prompt(question)) for question in QUESTIONS]
-    vectors = features.extract_features(lm, rows, layer=settings["layer"], pool=settings["pool"]).numpy()
+    vectors = extract_features(lm, rows, layer=settings["layer"], pool=settings["pool"]).numpy()
     scores = (vectors - arrays["mean"]) / arrays["scale"] @ arrays["weights"].T + arrays["bias"]
     assert [settings["answers"][index] for index in scores.argmax(1)] == method.predict(QUESTIONS)
 

@@ -11,8 +11,8 @@ import torch
 
 from bench import registry
 from bench.execution.budget import BudgetTracker
+from bench.measurement.determinism import seed_all
 from bench.modeling.checkpoint import Checkpoint
-from bench.modeling.seed import seed_all
 from bench.records import BudgetLimits
 from bench.testing import QUESTIONS, tiny_training_data
 

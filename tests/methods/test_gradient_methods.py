@@ -16,10 +16,10 @@ from conftest import Clock
 
 from bench import registry
 from bench.execution.budget import BudgetTracker
+from bench.measurement.determinism import seed_all
 from bench.method import Method
 from bench.modeling.causal_lm import CausalLM
 from bench.modeling.checkpoint import Checkpoint
-from bench.modeling.seed import seed_all
 from bench.records import BudgetLimits
 from bench.task import TaskTrainingData
 from bench.testing import QUESTIONS, tiny_training_data

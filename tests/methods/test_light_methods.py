@@ -12,10 +12,10 @@ from safetensors.torch import load_file
 
 from bench import registry
 from bench.execution.budget import BudgetTracker
+from bench.measurement.determinism import seed_all
 from bench.method import Unsupported
 from bench.modeling.causal_lm import CausalLM
 from bench.modeling.checkpoint import Checkpoint
-from bench.modeling.seed import seed_all
 from bench.records import BudgetLimits
 from bench.testing import QUESTIONS, tiny_training_data
 from bench.training.trainer import encode_examples

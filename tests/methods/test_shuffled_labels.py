@@ -7,8 +7,8 @@ from typing import Any
 
 from bench import registry
 from bench.execution.budget import BudgetTracker
+from bench.measurement.determinism import seed_all
 from bench.modeling.checkpoint import Checkpoint
-from bench.modeling.seed import seed_all
 from bench.records import BudgetLimits
 from bench.testing import tiny_training_data
 from bench.training.trainer import encode_examples

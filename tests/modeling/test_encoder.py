@@ -14,10 +14,10 @@ from bench.errors import UserError
 from bench.execution import plan
 from bench.execution.budget import BudgetTracker
 from bench.export import export, provenance
+from bench.measurement.determinism import seed_all
 from bench.method import Unsupported
 from bench.modeling import checkpoint
 from bench.modeling.checkpoint import Checkpoint
-from bench.modeling.seed import seed_all
 from bench.records import BudgetLimits, Record
 from bench.task import TaskTrainingData
 from bench.testing import QUESTIONS, tiny_training_data

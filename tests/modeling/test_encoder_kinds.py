@@ -19,10 +19,10 @@ from bench import registry
 from bench.errors import UserError
 from bench.execution import feasibility, plan
 from bench.execution.budget import BudgetTracker
+from bench.measurement.determinism import seed_all
 from bench.method import Unsupported
 from bench.modeling import checkpoint, model_config
 from bench.modeling.checkpoint import Checkpoint
-from bench.modeling.seed import seed_all
 from bench.records import BudgetLimits, Decoding
 from bench.testing import QUESTIONS, tiny_training_data
 

@@ -30,11 +30,11 @@ from bench.errors import UserError
 from bench.execution import feasibility, plan, worker
 from bench.execution.budget import BudgetTracker
 from bench.measurement import memory_estimate
+from bench.measurement.determinism import seed_all
 from bench.method import Unsupported
 from bench.modeling import adapter_checkpoint, checkpoint, weight_files
 from bench.modeling.causal_lm import CausalLM
 from bench.modeling.checkpoint import Checkpoint
-from bench.modeling.seed import seed_all
 from bench.records import BudgetLimits, Decoding
 from bench.testing import QUESTIONS, tiny_training_data
 

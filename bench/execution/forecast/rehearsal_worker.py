@@ -14,11 +14,11 @@ from bench.execution.budget import BudgetTracker
 from bench.execution.forecast.rehearsal import RESULT_FILE, Rehearsal
 from bench.execution.job import Job
 from bench.execution.phases import LoadedRun, RunState
+from bench.measurement.determinism import seed_all
 from bench.measurement.general_text import GeneralText
 from bench.measurement.meter import MAX_TIMING_SECONDS, synchronize
 from bench.method import ProgressState, Unsupported
 from bench.modeling.loaded_model import LoadedModel
-from bench.modeling.seed import seed_all
 from bench.records import BudgetLimits, Phase
 
 T = TypeVar("T")
