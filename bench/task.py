@@ -20,7 +20,7 @@ from bench.task_card import TaskCard, read_card, trim_answer
 from bench.user_code import report_user_code
 
 SPLITS = ("train", "validation", "test")
-ROW_KEYS = ("id", "input", "target", "rationale", "rejected")
+ROW_KEYS = ("id", "input", "target", "rationale", "rejected", "group")
 SCORER_CHECK_ROWS = 20  # test rows on which a scorer is tried before anything runs
 SCORE_TOLERANCE = 1e-9  # rounding error by which a score may be below 0 or above 1
 Scorer = Callable[[str, Sequence[str]], dict[str, float]]
@@ -39,6 +39,8 @@ class TaskRow:
     """All accepted answers."""
     rationale: str | None = None
     rejected: str | None = None
+    group: str | None = None
+    """Group of questions that belong together, such as those on one passage; None if the task has no groups."""
 
     @property
     def target(self) -> str:
@@ -277,6 +279,7 @@ def load_task(folder: Path, rows_folder: Path | None = None) -> Task:
     data_files = [(rows_folder or folder) / f"{split}.jsonl" for split in SPLITS]
     splits = {file.stem: _read_split(file, card, row_locations) for file in data_files}
     _check_labels(splits, data_files[0], card)
+    _check_test_groups(splits["test"], data_files[-1])
     scorer_file = folder / "task.py"
     if scorer_file.exists() and not scorer_file.is_file():
         raise UserError(
@@ -347,7 +350,30 @@ def _read_split(file: Path, card: TaskCard, row_locations: dict[str, str]) -> tu
             location=str(file),
             hint=Message("add at least one example"),
         )
+    _check_groups(rows, row_locations)
     return tuple(rows)
+
+
+def _check_groups(rows: Sequence[TaskRow], row_locations: dict[str, str]) -> None:
+    """Raise `UserError` if only some rows of a split have a group."""
+    without = next((row for row in rows if row.group is None), None)
+    if without is not None and any(row.group is not None for row in rows):
+        raise UserError(
+            Message("the row has no 'group', but others of its split have one"),
+            location=row_locations[without.id],
+            hint=Message("add a group to every row of the split, one of its own where the question stands alone"),
+        )
+
+
+def _check_test_groups(rows: Sequence[TaskRow], test_file: Path) -> None:
+    """Raise `UserError` if all test questions belong to one group."""
+    groups = {row.group for row in rows}
+    if len(groups) == 1 and None not in groups:
+        raise UserError(
+            Message("all test questions are of the group '{group}'", group=rows[0].group),
+            location=str(test_file),
+            hint=Message("add questions of other groups, at least 10 in all, or remove the key 'group'"),
+        )
 
 
 def _check_labels(splits: dict[str, tuple[TaskRow, ...]], train_file: Path, card: TaskCard) -> None:
@@ -514,7 +540,16 @@ def _read_row(line: str, location: str, card: TaskCard) -> TaskRow:
                 hint=Message("write a string, or remove the key"),
             )
     _check_references(references, location, card)
-    return TaskRow(content["id"], content["input"], references, content.get("rationale"), content.get("rejected"))
+    group = content.get("group")
+    if "group" in content and not (isinstance(group, str) and group.strip()):
+        raise UserError(
+            Message("'{key}' must be a non-empty string", key="group"),
+            location=location,
+            hint=Message("write the name of the group, e.g. the passage or the customer of the question"),
+        )
+    return TaskRow(
+        content["id"], content["input"], references, content.get("rationale"), content.get("rejected"), group
+    )
 
 
 def _read_references(target: Any, location: str) -> tuple[str, ...]:

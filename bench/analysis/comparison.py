@@ -13,6 +13,7 @@ import numpy
 from numpy.typing import NDArray
 
 from bench.analysis import known_spread, power, significance
+from bench.analysis.question_groups import QuestionGroups, question_groups
 from bench.analysis.seed_variance import NO_PRIOR, KnownSpread, Scores, SeedVariancePrior
 from bench.analysis.significance import Interval, PairedDifference, ScorePair, Verdict
 from bench.analysis.statistic import Statistic, corpus_statistic, linear_statistic
@@ -112,7 +113,7 @@ def compare_methods(records: Sequence[Record]) -> Comparison:
     pairs += [(contender, reference) for contender in contenders for reference in controls]
     score_pairs = [_pair_scores(method, reference) for method, reference in pairs]
     prior = SeedVariancePrior.fit([pair.differences for pair in score_pairs], _count_seed_dependent(results))
-    p_values = [significance.p_value(pair.scores, pair.reference_scores, prior, pair.known) for pair in score_pairs]
+    p_values = [pair.p_value(prior) for pair in score_pairs]
     adjusted_p_values = {
         frozenset((method.key, reference.key)): adjusted
         for (method, reference), adjusted in zip(pairs, significance.holm_adjust(p_values), strict=True)
@@ -195,12 +196,15 @@ def statistic_of(records: Sequence[Record], metric: str) -> Statistic:
         KeyError: If the answers have no such score, or the labels of a run are not known.
     """
     samples = [record.samples for record in records]
+    groups = groups_of(samples[0])
     if metric in records[0].scores:
-        return Statistic(scores_by_question(samples, metric))
+        return Statistic(scores_by_question(samples, metric), groups=groups)
     if all(metric in (record.corpus_values or {}) for record in records):
         own_values = [numpy.array((record.corpus_values or {})[metric]) for record in records]
         positions = _question_positions(samples)
-        return linear_statistic(numpy.stack([run[order] for run, order in zip(own_values, positions, strict=True)]))
+        return linear_statistic(
+            numpy.stack([run[order] for run, order in zip(own_values, positions, strict=True)]), groups
+        )
     labels = records[0].labels
     if labels is None or metric not in CORPUS_METRICS:
         raise KeyError(metric)
@@ -209,7 +213,15 @@ def statistic_of(records: Sequence[Record], metric: str) -> Statistic:
         LabelCodes(*(_reorder(part, positions) for part in run_codes))
         for run_codes, positions in zip(codes, _question_positions(samples), strict=True)
     ]
-    return corpus_statistic(metric, ordered, len(labels.names))
+    return corpus_statistic(metric, ordered, len(labels.names), groups)
+
+
+def groups_of(samples: Samples) -> QuestionGroups | None:
+    """Return the groups of the questions of a run, in the order of the ids; None without any."""
+    if samples.groups is None:
+        return None
+    _, positions = _sorted_questions(samples.ids)
+    return question_groups([samples.groups[position] for position in positions])
 
 
 def _reorder(codes: array[int], positions: NDArray[numpy.intp]) -> array[int]:

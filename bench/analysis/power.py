@@ -56,7 +56,7 @@ def questions_to_detect(difference: PairedDifference, effect: float, level: floa
     def is_detected(questions: float) -> bool:
         question_variance, seed_variance = difference.question_std**2 / questions, difference.seed_stderr**2
         dof = (question_variance + seed_variance) ** 2 / (
-            question_variance**2 / questions + seed_variance**2 / difference.dof
+            question_variance**2 / (questions / difference.questions_per_unit) + seed_variance**2 / difference.dof
         )
         critical = special.stdtrit(dof, 1 - level) + special.ndtri(POWER)
         return bool(effect >= critical * sqrt(question_variance + seed_variance))

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from math import sqrt
+from math import inf, isinf, sqrt
 from typing import Literal
 
 import numpy
 from numpy.typing import NDArray
 from scipy import special
 
+from bench.analysis.question_groups import FEW_GROUPS, QuestionGroups
 from bench.analysis.seed_variance import (
     MIN_VARIANCE,
     NO_PRIOR,
@@ -47,20 +48,36 @@ class Interval:
 class VarianceComponents:
     """Error of a mean over questions and seeds, split by its source."""
 
-    n_questions: int
-    question_std: float
-    """Standard deviation over questions of the scores averaged over seeds."""
+    n_units: int
+    """Number of questions, or of groups of questions that belong together."""
+    unit_std: float
+    """Standard deviation over these of the scores averaged over seeds."""
     seed_stderr: float
     """Standard error of the mean that the seeds add; 0 for a single seed whose spread is not known."""
     dof: float
     """Degrees of freedom of `seed_stderr`."""
+    unit_dof: float = inf
+    """Degrees of freedom of `unit_std`; infinite for single questions, of which there are many."""
+
+    @property
+    def unit_stderr(self) -> float:
+        """Standard error of the mean that the questions add."""
+        return self.unit_std / sqrt(self.n_units)
 
     @classmethod
     def estimate(
-        cls, scores: Scores, prior: SeedVariancePrior = NO_PRIOR, known: KnownSpread = NO_SPREAD
+        cls,
+        scores: Scores,
+        prior: SeedVariancePrior = NO_PRIOR,
+        known: KnownSpread = NO_SPREAD,
+        groups: QuestionGroups | None = None,
     ) -> VarianceComponents:
         """Estimate variance components from scores, or differences, of shape (seeds, questions)."""
-        return cls(scores.shape[1], _question_std(scores), *_seed_stderr(scores, prior, known))
+        if groups is None:
+            return cls(scores.shape[1], _unit_std(scores), *_seed_stderr(scores, prior, known))
+        values = groups.group_values(scores)
+        unit_std = _unit_std(values) if groups.n_groups > 1 else inf
+        return cls(groups.n_groups, unit_std, *_seed_stderr(values, prior, known), unit_dof=groups.dof)
 
 
 @dataclass(frozen=True)
@@ -75,11 +92,15 @@ class PairedDifference:
     n_seeds: int
     n_questions: int
     question_std: float
-    """Standard deviation over questions of the differences averaged over seeds."""
+    """Standard deviation over questions of the differences averaged over seeds.
+
+    Of groups of questions it is that of as many separate questions whose mean has the same standard error."""
     seed_stderr: float
     """Standard error of the mean that the seeds add; 0 for a single seed whose spread is not known."""
     dof: float
     """Degrees of freedom of `seed_stderr`."""
+    questions_per_unit: float = 1.0
+    """Mean number of questions of a group; 1 if every question stands for itself."""
 
 
 @dataclass(frozen=True)
@@ -119,6 +140,15 @@ class ScorePair:
         """Values of the method minus those of the reference."""
         return self.scores - self.reference_scores
 
+    @property
+    def groups(self) -> QuestionGroups | None:
+        """Groups of the questions, if there are any."""
+        return as_statistic(self.method).groups
+
+    def p_value(self, prior: SeedVariancePrior = NO_PRIOR) -> float:
+        """Return the two-sided p value of the difference (`p_value`)."""
+        return p_value(self.scores, self.reference_scores, prior, self.known, self.groups)
+
 
 def score_interval(
     scores: Scores | Statistic, prior: SeedVariancePrior = NO_PRIOR, known: KnownSpread = NO_SPREAD
@@ -149,6 +179,28 @@ def score_intervals(
     statistics = [(as_statistic(scores), known) for scores, known in method_scores]
     resampled = _resampled_means(statistics, prior)
     return [_bounded_interval(statistic, means) for (statistic, _), means in zip(statistics, resampled, strict=True)]
+
+
+def group_interval(scores: Scores, level: float, seed_stderr: float, seed_dof: float) -> Interval:
+    """Return the mean score of the questions of one group and its confidence interval.
+
+    There are too few questions for resampling, so it is that of Student's t, with Satterthwaite's degrees of freedom
+    for questions and seeds (https://doi.org/10.2307/3002019). Of right-or-wrong scores it is at least that of Clopper
+    and Pearson.
+
+    Args:
+        scores: Scores from 0 to 1 (seeds, questions) of two or more questions.
+        level: Probability that the interval does not contain the mean of all questions of the group.
+        seed_stderr: Standard error that the seeds add to the mean.
+        seed_dof: Degrees of freedom of `seed_stderr`.
+    """
+    n_questions, mean = scores.shape[1], float(scores.mean())
+    question_variance, seed_variance = _unit_std(scores) ** 2 / n_questions, seed_stderr**2
+    variance = question_variance + seed_variance
+    parts = question_variance**2 / (n_questions - 1) + (seed_variance**2 / seed_dof if seed_variance else 0.0)
+    distance = float(-special.stdtrit(variance**2 / parts, level / 2)) * sqrt(variance) if parts else 0.0
+    exact_low, exact_high = _exact_bounds(scores, level=level)
+    return Interval(mean, max(min(mean - distance, exact_low), 0.0), min(max(mean + distance, exact_high), 1.0))
 
 
 def paired_difference(
@@ -182,17 +234,19 @@ def paired_differences(pairs: Sequence[ScorePair], prior: SeedVariancePrior = NO
     differences = []
     for pair, (statistic, known), means in zip(pairs, gaps, _resampled_means(gaps, prior), strict=True):
         gap = statistic.values
-        components = VarianceComponents.estimate(gap, prior, known)
+        components = VarianceComponents.estimate(gap, prior, known, pair.groups)
+        questions_per_unit = gap.shape[1] / components.n_units
         differences.append(
             PairedDifference(
                 ci95=_percentile_interval(gap, means, SIGNIFICANCE_LEVEL),
                 ci90=_percentile_interval(gap, means, 2 * SIGNIFICANCE_LEVEL),
-                p_value=p_value(pair.scores, pair.reference_scores, prior, known),
+                p_value=pair.p_value(prior),
                 n_seeds=len(gap),
                 n_questions=gap.shape[1],
-                question_std=components.question_std,
+                question_std=components.unit_std * sqrt(questions_per_unit),
                 seed_stderr=components.seed_stderr,
                 dof=components.dof,
+                questions_per_unit=questions_per_unit,
             )
         )
     return differences
@@ -203,6 +257,7 @@ def p_value(
     reference_scores: Scores,
     prior: SeedVariancePrior = NO_PRIOR,
     known: KnownSpread = NO_SPREAD,
+    groups: QuestionGroups | None = None,
 ) -> float:
     """Return the two-sided p value of a paired difference, against a difference of zero.
 
@@ -210,10 +265,16 @@ def p_value(
     it comes from `two_sided_tail`, and not from bootstrap resamples as the intervals do: a p value from a limited
     number of resamples cannot be small enough to stay significant after the adjustment for many comparisons.
     """
-    if len(scores) == 1 and not known.variance and _is_binary(scores) and _is_binary(reference_scores):
-        return _mcnemar_p_value(scores, reference_scores)
     gap = scores - reference_scores
-    return two_sided_tail(float(gap.mean()), VarianceComponents.estimate(gap, prior, known))
+    if (
+        groups is None
+        and len(scores) == 1
+        and not known.variance
+        and _is_binary(scores)
+        and _is_binary(reference_scores)
+    ):
+        return _mcnemar_p_value(scores, reference_scores)
+    return two_sided_tail(float(gap.mean()), VarianceComponents.estimate(gap, prior, known, groups))
 
 
 def two_sided_tail(mean: float, components: VarianceComponents) -> float:
@@ -223,16 +284,18 @@ def two_sided_tail(mean: float, components: VarianceComponents) -> float:
     to it. The sum is integrated over Student's t, on nodes that reach far into its tails: the smallest of many adjusted
     p values comes from there.
     """
-    distance, seed_stderr = abs(mean), components.seed_stderr
-    question_stderr = components.question_std / sqrt(components.n_questions)
-    if not question_stderr:
+    distance, seed_stderr, unit_stderr = abs(mean), components.seed_stderr, components.unit_stderr
+    if not unit_stderr:
         return (
             float(2 * special.stdtr(components.dof, -distance / seed_stderr)) if seed_stderr else float(distance == 0)
         )
     if not seed_stderr:
-        return float(2 * special.stdtr(max(components.n_questions - 1, 1), -distance / question_stderr))
+        unit_dof = max(components.n_units - 1, 1) if isinf(components.unit_dof) else components.unit_dof
+        return float(2 * special.stdtr(unit_dof, -distance / unit_stderr))
     seed_errors, weights = _t_nodes(components.dof)
-    return float(2 * special.ndtr((seed_stderr * seed_errors - distance) / question_stderr) @ weights)
+    errors = (seed_stderr * seed_errors - distance) / unit_stderr
+    tails = special.ndtr(errors) if isinf(components.unit_dof) else special.stdtr(components.unit_dof, errors)
+    return float(2 * tails @ weights)
 
 
 def holm_adjust(p_values: Sequence[float]) -> list[float]:
@@ -278,35 +341,44 @@ def _resampled_means(
     """
     if not statistics:
         return
-    n_questions = statistics[0][0].values.shape[1]
-    if n_questions > MAX_QUESTIONS_TO_RESAMPLE:
-        # The mean of so many questions is normal in practice, and the matrix of resamples would take gigabytes.
+    n_questions, groups = statistics[0][0].values.shape[1], statistics[0][0].groups
+    is_normal = n_questions > MAX_QUESTIONS_TO_RESAMPLE or (groups is not None and groups.n_groups < FEW_GROUPS)
+    if is_normal:
+        # The mean of so many questions is normal in practice, and the matrix of resamples would take gigabytes. Few
+        # groups have too few different resamples, and Student's t below takes their place.
         quantiles = special.ndtri((numpy.arange(BOOTSTRAP_RESAMPLES) + 0.5) / BOOTSTRAP_RESAMPLES)
         resampled = [
-            statistic.values.mean() + quantiles * max(_question_std(statistic.values), MIN_VARIANCE) / sqrt(n_questions)
+            statistic.values.mean() + quantiles * max(_unit_std(units), MIN_VARIANCE) / sqrt(units.shape[1])
             for statistic, _ in statistics
+            for units in [statistic.values if groups is None else groups.group_values(statistic.values)]
         ]
     else:
-        weights = _bootstrap_weights(n_questions)
+        weights = _bootstrap_weights(n_questions, groups)
         resampled = list(numpy.stack([statistic.values.mean(axis=0) for statistic, _ in statistics]) @ weights.T)
         for position, (statistic, _) in enumerate(statistics):
             if statistic.recompute is not None:
                 resampled[position] = statistic.recompute(weights).mean(axis=0)
     for (statistic, known), question_means in zip(statistics, resampled, strict=True):
-        seed_stderr, dof = _seed_stderr(statistic.values, prior, known)
+        units = statistic.values
+        if groups is not None:
+            question_means = groups.widen(question_means, float(units.mean()), is_normal=is_normal)
+            units = groups.group_values(units)
+        seed_stderr, dof = _seed_stderr(units, prior, known)
         yield question_means + seed_stderr * _shuffled_t_quantiles(dof) if seed_stderr else question_means
 
 
 @lru_cache(maxsize=2)
-def _bootstrap_weights(n_questions: int) -> Weights:
+def _bootstrap_weights(n_questions: int, groups: QuestionGroups | None) -> Weights:
     """Return the weight of each question in each resample (resamples, questions)."""
     random_generator = numpy.random.default_rng(0)
+    if groups is not None:
+        return numpy.asfortranarray(groups.draw_weights(BOOTSTRAP_RESAMPLES, random_generator))
     uniform = numpy.full(n_questions, 1 / n_questions)
     counts = random_generator.multinomial(n_questions, uniform, size=BOOTSTRAP_RESAMPLES)
     return numpy.asfortranarray(counts / n_questions)  # Sparse products need the transposed weights in C order.
 
 
-def _question_std(scores: Scores) -> float:
+def _unit_std(scores: Scores) -> float:
     return float(scores.mean(axis=0).std(ddof=1)) if scores.shape[1] > 1 else 0.0
 
 
@@ -316,7 +388,7 @@ def _seed_stderr(scores: Scores, prior: SeedVariancePrior, known: KnownSpread) -
     One seed has the known spread. With two, it is pooled with the measured variance and with the prior; three need it
     no longer.
 
-    Part of the variance of the seed means is the interaction of seed and question, which `_question_std` already
+    Part of the variance of the seed means is the interaction of seed and question, which `_unit_std` already
     contains. It is subtracted, as in a two-way analysis of variance. At least a third of the variance is kept, because
     a few seeds can be close together by chance; docs/judging.md has the simulated coverage.
     """
@@ -339,24 +411,33 @@ def _bounded_interval(statistic: Statistic, means: Resamples) -> Interval:
     interval = _percentile_interval(scores, means, SIGNIFICANCE_LEVEL)
     if statistic.recompute is None and (scores.min() < 0 or scores.max() > 1):
         return interval
-    exact_low, exact_high = statistic.exact_bounds() if statistic.exact_bounds else _exact_bounds(scores)
+    exact_low, exact_high = (
+        statistic.exact_bounds() if statistic.exact_bounds else _exact_bounds(scores, statistic.groups)
+    )
     low, high = min(interval.low, exact_low), max(interval.high, exact_high)
     lowest, highest = statistic.limits
     return Interval(interval.mean, max(low, lowest), min(high, highest))
 
 
-def _exact_bounds(scores: Scores) -> tuple[float, float]:
+def _exact_bounds(
+    scores: Scores, groups: QuestionGroups | None = None, level: float = SIGNIFICANCE_LEVEL
+) -> tuple[float, float]:
     """Return Clopper-Pearson bounds if few answers are right or wrong, else the mean twice.
 
-    Resamples of such answers hardly differ, so the bootstrap interval would be too narrow.
+    Resamples of such answers hardly differ, so the bootstrap interval would be too narrow. Groups of questions have
+    them whatever the number of right answers, with as many questions as the groups are worth (Korn and Graubard 1998,
+    Survey Methodology 24), because a few groups may hold most of the wrong answers.
     """
     n_questions, mean = scores.shape[1], float(scores.mean())
-    n_right = round(mean * n_questions)
+    n_right: float = round(mean * n_questions)
     n_wrong = n_questions - n_right
-    if not _is_binary(scores) or min(n_right, n_wrong) >= MIN_COUNT_FOR_BOOTSTRAP:
+    if not _is_binary(scores) or (groups is None and min(n_right, n_wrong) >= MIN_COUNT_FOR_BOOTSTRAP):
         return mean, mean
-    low = special.betaincinv(n_right, n_wrong + 1, SIGNIFICANCE_LEVEL / 2) if n_right else 0.0
-    high = special.betaincinv(n_right + 1, n_wrong, 1 - SIGNIFICANCE_LEVEL / 2) if n_wrong else 1.0
+    if groups is not None:
+        share = groups.effective_questions(scores, mean * (1 - mean)) / n_questions
+        n_right, n_wrong = share * n_right, share * n_wrong
+    low = special.betaincinv(n_right, n_wrong + 1, level / 2) if n_right else 0.0
+    high = special.betaincinv(n_right + 1, n_wrong, 1 - level / 2) if n_wrong else 1.0
     return float(low), float(high)
 
 

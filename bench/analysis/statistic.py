@@ -10,6 +10,7 @@ import numpy
 from numpy.typing import NDArray
 from scipy import special
 
+from bench.analysis.question_groups import QuestionGroups
 from bench.analysis.seed_variance import Scores
 from bench.records import corpus_metrics
 from bench.records.corpus_metrics import LabelCounts
@@ -40,11 +41,17 @@ class Statistic:
     """Returns bounds that an interval must contain at least where resamples hardly differ; None for those of a mean."""
     limits: tuple[float, float] = (0.0, 1.0)
     """Lowest and highest possible value."""
+    groups: QuestionGroups | None = None
+    """Groups of questions that belong together; None if every question stands for itself."""
 
     def take(self, seeds: Sequence[int]) -> Statistic:
         """Return the statistic of some seeds, given by their rows."""
         recompute, rows = self.recompute, list(seeds)
-        return Statistic(self.values[rows], None if recompute is None else lambda weights: recompute(weights)[rows])
+        return Statistic(
+            self.values[rows],
+            None if recompute is None else lambda weights: recompute(weights)[rows],
+            groups=self.groups,
+        )
 
     def pooled(self) -> Statistic:
         """Return the mean over the seeds as one row."""
@@ -52,14 +59,15 @@ class Statistic:
         return Statistic(
             self.values.mean(axis=0, keepdims=True),
             None if recompute is None else lambda weights: recompute(weights).mean(axis=0, keepdims=True),
+            groups=self.groups,
         )
 
     def __sub__(self, other: Statistic) -> Statistic:
         """Return the difference of two statistics with equal questions and seeds."""
         values, own, others = self.values - other.values, self.recompute, other.recompute
         if own is None or others is None:
-            return Statistic(values)
-        return Statistic(values, lambda weights: own(weights) - others(weights))
+            return Statistic(values, groups=self.groups)
+        return Statistic(values, lambda weights: own(weights) - others(weights), groups=self.groups)
 
 
 def as_statistic(scores: Scores | Statistic) -> Statistic:
@@ -67,13 +75,16 @@ def as_statistic(scores: Scores | Statistic) -> Statistic:
     return scores if isinstance(scores, Statistic) else Statistic(scores)
 
 
-def corpus_statistic(metric: str, runs: Sequence[LabelCodes], n_labels: int) -> Statistic:
+def corpus_statistic(
+    metric: str, runs: Sequence[LabelCodes], n_labels: int, groups: QuestionGroups | None = None
+) -> Statistic:
     """Return a metric of all answers of some runs on the same questions.
 
     Args:
         metric: Name of the metric.
         runs: Labels of questions and answers of each seed, the questions in equal order.
         n_labels: Number of labels of the task.
+        groups: Groups of the questions, if there are any.
     """
     cached: list[tuple[Weights, SeedResamples]] = []
 
@@ -86,23 +97,25 @@ def corpus_statistic(metric: str, runs: Sequence[LabelCodes], n_labels: int) -> 
 
     values = numpy.stack([corpus_metrics.jackknife_values(metric, codes, n_labels) for codes in runs])
     counts = [corpus_metrics.count_labels(codes, n_labels) for codes in runs]
-    mean_counts = LabelCounts(*(numpy.mean(parts, axis=0) for parts in zip(*map(_arrays, counts), strict=True)))
+    share = 1.0 if groups is None else groups.effective_questions(values) / groups.n_questions
+    mean_counts = LabelCounts(*(share * numpy.mean(parts, axis=0) for parts in zip(*map(_arrays, counts), strict=True)))
     return Statistic(
         values,
         recompute,
         exact_bounds=partial(_exact_bounds, metric, mean_counts, float(values.mean())),
         limits=(corpus_metrics.lowest_score(metric), 1.0),
+        groups=groups,
     )
 
 
-def linear_statistic(values: Scores) -> Statistic:
+def linear_statistic(values: Scores, groups: QuestionGroups | None = None) -> Statistic:
     """Return a metric of all answers from its jackknife values (seeds, questions).
 
     Its function is a user's, which would run for minutes if it were called in thousands of resamples. So the values are
     resampled, which is right to the first order.
     """
     mean = float(values.mean())
-    return Statistic(values, lambda weights: values @ weights.T, exact_bounds=lambda: (mean, mean))
+    return Statistic(values, lambda weights: values @ weights.T, exact_bounds=lambda: (mean, mean), groups=groups)
 
 
 def _arrays(counts: LabelCounts) -> tuple[NDArray[numpy.float64], ...]:

@@ -56,6 +56,9 @@ def task_command(
     sheet: Annotated[
         str | None, typer.Option(help="Sheet of an xlsx file, e.g. Sheet2.", show_default="first with rows")
     ] = None,
+    group: Annotated[
+        str | None, typer.Option(help="Column of what questions have in common, e.g. passage.", show_default="none")
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, metavar="N", help="Random seed of the split.")] = 0,
     model: Annotated[str, typer.Option(help="Model whose tokenizer counts answer tokens.")] = "bookworm",
     drop_leaks: Annotated[
@@ -78,14 +81,15 @@ def task_command(
     model_folder = registry.find_model(model)
     checkpoint.check_model_folder(model_folder)
     if Path(source).is_dir():
-        if not drop_leaks or input or target or sheet:
+        if not drop_leaks or input or target or sheet or group:
             hint = Message(
                 "copy it without leaks: bench new task {name} --from {source} --drop-leaks", name=name, source=source
             )
             raise UserError(Message("--from {source} is a folder, not a file of rows", source=source), hint=hint)
         draft = task_builder.copy_without_leaks(Path(source), folder.name)
     else:
-        draft = draft_task(source, folder.name, model_folder, input=input, target=target, sheet=sheet, seed=seed)
+        columns = {"input": input, "target": target, "sheet": sheet, "group": group}
+        draft = draft_task(source, folder.name, model_folder, **columns, seed=seed)
         if drop_leaks:
             draft.notes.append(Message("no row left out: every question is in one split"))
     draft.write(folder)
@@ -107,6 +111,7 @@ def draft_task(
     input: str | None,
     target: str | None,
     sheet: str | None,
+    group: str | None,
     seed: int = 0,
 ) -> TaskDraft:
     """Make a task from rows, without writing it.
@@ -118,6 +123,7 @@ def draft_task(
         input: Column of the question; None to recognize it.
         target: Column of the correct answer; None to recognize it.
         sheet: Sheet of an xlsx file; None for the first with rows.
+        group: Column of the group of a question; None without groups.
         seed: Random seed of the split.
 
     Raises:
@@ -127,6 +133,6 @@ def draft_task(
     from bench.modeling import checkpoint
 
     tokenize = checkpoint.load_tokenizer(model_folder)
-    rows = readers.read_source(source, input, target, sheet)
+    rows = readers.read_source(source, input, target, sheet, group)
     context = checkpoint.context_length(model_folder)
     return task_builder.build_task(rows, name, lambda text: len(tokenize(text, False)), seed, context)

@@ -39,6 +39,9 @@ def command(
     sheet: Annotated[
         str | None, typer.Option(help="Sheet of an xlsx file, e.g. Sheet2.", show_default="first with rows")
     ] = None,
+    group: Annotated[
+        str | None, typer.Option(help="Column of what questions have in common, e.g. passage.", show_default="none")
+    ] = None,
     name: Annotated[
         str | None, typer.Option(help="Task folder to create, e.g. mytask.", show_default="name of the file")
     ] = None,
@@ -72,7 +75,7 @@ def command(
     folder = Path(name or _task_name(data))
     model_folder = registry.find_model(model)
     checkpoint.check_model_folder(model_folder)
-    columns = _Columns(input, target, sheet)
+    columns = _Columns(input, target, sheet, group)
     draft = _draft_task(data, folder, model_folder, columns)
     methods = _select_methods(model_folder, has_labels="labels" in draft.card)
     check_writable(out)
@@ -102,6 +105,7 @@ class _Columns:
     input: str | None
     target: str | None
     sheet: str | None
+    group: str | None
 
     def options(self) -> list[str]:
         """Return the options of `bench new task`."""

@@ -60,6 +60,7 @@ class SourceRow:
     targets: tuple[str, ...]
     rationale: str | None = None
     rejected: str | None = None
+    group: str | None = None
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,13 @@ class EmptyValueError(UserError):
     """A row has no text where one is needed; such rows are left out and counted."""
 
 
-def read_source(text: str, input: str | None = None, target: str | None = None, sheet: str | None = None) -> RowSource:
+def read_source(
+    text: str,
+    input: str | None = None,
+    target: str | None = None,
+    sheet: str | None = None,
+    group: str | None = None,
+) -> RowSource:
     """Read the rows of a file or of a hub data set.
 
     Rows without an input or a target are left out, and a note counts them.
@@ -97,6 +104,7 @@ def read_source(text: str, input: str | None = None, target: str | None = None, 
         input: Column of the input; None if the format is to be recognized by its keys.
         target: Column of the target; None likewise.
         sheet: Sheet of a workbook; None for the first one with rows.
+        group: Column of the group that a question belongs to, such as its passage; None without groups.
 
     Raises:
         UserError: If the source cannot be read, its format is unknown, or a row has another format than the first.
@@ -108,13 +116,15 @@ def read_source(text: str, input: str | None = None, target: str | None = None, 
             hint=Message("write one example per row, with input and answer, below the head"),
         )
     row_format = _recognize_format(content.rows[0][1], text, input, target)
+    if group is not None:
+        _require_column("--group", group, content.rows[0][1], text)
     converted = Counter[str]()
     source_rows: list[SourceRow] = []
     instructions: list[str | None] = []
     empty: list[EmptyValueError] = []
     for location, row in content.rows:
         try:
-            source_row, instruction = _read_row(row, row_format, location, converted)
+            source_row, instruction = _read_row(row, row_format, location, converted, group)
         except EmptyValueError as error:
             empty.append(EmptyValueError(error.message, location=location, hint=error.hint))
             continue
@@ -124,7 +134,8 @@ def read_source(text: str, input: str | None = None, target: str | None = None, 
         instructions.append(instruction)
     if not source_rows:
         raise UserError(empty[0].message, location=empty[0].location, hint=empty[0].hint)
-    notes = (*content.notes, *_describe_unused_columns(content.rows[0][1], row_format), *_describe_empty_rows(empty))
+    unused_columns = _describe_unused_columns(content.rows[0][1], row_format, group)
+    notes = (*content.notes, *unused_columns, *_describe_empty_rows(empty))
     if len(set(instructions)) == 1:
         return RowSource(row_format.name, tuple(source_rows), instructions[0], converted.total(), notes)
     # Instructions that differ between rows are part of the question.
@@ -148,9 +159,26 @@ def _read_content(text: str, input: str | None, target: str | None, sheet: str |
     return read_file(Path(text), is_head, sheet)
 
 
-def _describe_unused_columns(row: dict[str, Any], row_format: RowFormat) -> list[str]:
+def _read_group(row: dict[str, Any], column: str) -> str:
+    """Return the group of a row.
+
+    Raises:
+        UserError: The row has none, or it is no text, number or truth value.
+    """
+    value = _column_value(row, column)
+    text = None if value is _MISSING or (isinstance(value, float) and math.isnan(value)) else scalar_text(value)
+    if text is None or not clean_text(text):
+        raise UserError(
+            Message("--group {column}: the row has no group", column=column),
+            hint=Message("fill it in, with a group of its own where a question stands alone, or leave out --group"),
+        )
+    return clean_text(text)
+
+
+def _describe_unused_columns(row: dict[str, Any], row_format: RowFormat, group: str | None) -> list[str]:
     """Return a note on the columns that are not read; empty if all are."""
-    used = {name.split(".")[0] for name in row_format.required} | {*row_format.required}
+    columns = row_format.required if group is None else (*row_format.required, group)
+    used = {name.split(".")[0] for name in columns} | {*columns}
     unused = {name: None for name in row if name.strip() and name not in used}
     if not unused or not row_format.uses_only_required:
         return []
@@ -173,7 +201,7 @@ def _describe_empty_rows(empty: Sequence[EmptyValueError]) -> list[str]:
 
 
 def _read_row(
-    row: dict[str, Any], row_format: RowFormat, location: str, converted: Counter[str]
+    row: dict[str, Any], row_format: RowFormat, location: str, converted: Counter[str], group: str | None
 ) -> tuple[SourceRow, str | None]:
     """Return a checked row and its instruction.
 
@@ -182,6 +210,7 @@ def _read_row(
         row_format: The format of the first row, which all rows must have.
         location: Location of the row, for messages.
         converted: Counts values that are not texts but can be read as texts; it is updated in place.
+        group: Column of the group; None without groups.
     """
     missing = [name for name in row_format.required if _column_value(row, name) is _MISSING]
     if missing:
@@ -198,6 +227,7 @@ def _read_row(
         _read_text("input", values.input, converted),
         tuple(_read_text("target", value, converted) for value in targets or [None]),
         rejected=None if values.rejected is None else _read_text("rejected", values.rejected, converted),
+        group=None if group is None else _read_group(row, group),
     ), values.instruction
 
 
@@ -304,12 +334,17 @@ def _recognize_format(row: dict[str, Any], text: str, input: str | None, target:
 def _format_of_named_columns(row: dict[str, Any], text: str, input: str, target: str) -> RowFormat:
     """Return the format of rows whose columns the user names."""
     for option, column in (("--input", input), ("--target", target)):
-        if _column_value(row, column) is _MISSING:
-            raise UserError(
-                Message("{option} {column}: {text} has no such column", option=option, column=column, text=text),
-                hint=did_you_mean(column, row),
-            )
+        _require_column(option, column, row, text)
     return _pair_format(input, target)
+
+
+def _require_column(option: str, column: str, row: dict[str, Any], text: str) -> None:
+    """Raise `UserError` if the first row of a source has no such column."""
+    if _column_value(row, column) is _MISSING:
+        raise UserError(
+            Message("{option} {column}: {text} has no such column", option=option, column=column, text=text),
+            hint=did_you_mean(column, row),
+        )
 
 
 def _pair_format(input: str, target: str) -> RowFormat:

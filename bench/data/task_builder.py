@@ -6,6 +6,7 @@ import json
 import random
 import re
 import sys
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -23,6 +24,8 @@ from bench.task import SPLITS, load_task
 from bench.task_card import check_task_name, read_card
 
 MIN_QUESTIONS = 30
+MIN_GROUPS = 10
+"""Fewer groups leave two of them for the test."""
 MAX_TEST_ROWS, MAX_VALIDATION_ROWS = 500, 200
 ANSWER_LENGTH_FACTOR = 1.25
 """Tokens allowed for an answer, as a multiple of the longest expected answer."""
@@ -131,6 +134,7 @@ def build_task(
         "new_tokens": _max_answer_tokens(answer_counts, count_tokens, context),
     }
     splits = _draw_splits(rows, seed, labels is not None)
+    _check_split_labels(splits, labels)
     card = {key: value for key, value in card.items() if value is not None}
     if labels:
         kind = Message("closed answers: {labels} labels", labels=len(labels))
@@ -138,6 +142,7 @@ def build_task(
         kind = Message("open answers: {kind}", kind=KIND_WORDS[answer_kind])
     metric = describe_metric(answer_kind, answer_counts)
     notes: list[str] = [Message("format: {format}", format=source.shape), kind, metric, *source.notes]
+    notes += _group_notes(splits)
     if num_cleaned:
         notes.append(Message("{rows} rows: white space or invisible characters removed", rows=num_cleaned))
     return TaskDraft(card, splits, [*notes, *_change_notes(source, len(rows)), *_markup_notes(rows)])
@@ -269,26 +274,110 @@ def _max_answer_tokens(answers: Iterable[str], count_tokens: Callable[[str], int
 def _draw_splits(rows: list[SourceRow], seed: int, closed: bool) -> dict[str, list[dict[str, Any]]]:
     """Draw a quarter for test and a tenth for validation, at most 500 and 200 rows.
 
-    Closed labels have about the same share in every split, and every label of the test is also in train.
+    Closed labels have about the same share in every split, and every label of the test is also in train. Rows of one
+    group are in one split.
     """
     order = random.Random(seed).sample(rows, len(rows))
-    if closed:
-        order = _interleave_labels(order)
-    num_test = min(MAX_TEST_ROWS, len(order) // 4)
-    num_validation = min(MAX_VALIDATION_ROWS, len(order) // 10)
-    split_rows = {
-        "train": order[num_test + num_validation :],
-        "validation": order[num_test : num_test + num_validation],
-        "test": order[:num_test],
-    }
+    if any(row.group is not None for row in rows):
+        split_rows = _split_by_groups(order, seed, closed)
+    else:
+        split_rows = _split_by_rows(_interleave_labels(order) if closed else order)
     return {
         split: [
             {"id": f"{split}-{number:05d}", "input": row.input, "target": _target_value(row.targets)}
             | ({"rejected": row.rejected} if row.rejected else {})
+            | ({"group": row.group} if row.group is not None else {})
             for number, row in enumerate(rows, start=1)
         ]
         for split, rows in split_rows.items()
     }
+
+
+def _split_sizes(num_rows: int) -> tuple[int, int]:
+    """Return the number of rows of test and validation."""
+    return min(MAX_TEST_ROWS, num_rows // 4), min(MAX_VALIDATION_ROWS, num_rows // 10)
+
+
+def _split_by_rows(order: Sequence[SourceRow]) -> dict[str, Sequence[SourceRow]]:
+    num_test, num_validation = _split_sizes(len(order))
+    return {
+        "train": order[num_test + num_validation :],
+        "validation": order[num_test : num_test + num_validation],
+        "test": order[:num_test],
+    }
+
+
+def _split_by_groups(order: Sequence[SourceRow], seed: int, closed: bool) -> dict[str, Sequence[SourceRow]]:
+    """Divide rows by whole groups, so that the splits have about the sizes of those by rows.
+
+    Raises:
+        UserError: There are too few groups.
+    """
+    num_groups = len({row.group for row in order})
+    if num_groups < MIN_GROUPS:
+        raise UserError(
+            Message("--group: {number} groups are too few for training and testing", number=num_groups),
+            hint=Message(
+                "give rows of at least {needed} groups, better of 50, or leave out --group", needed=MIN_GROUPS
+            ),
+        )
+    num_test, num_validation = _split_sizes(len(order))
+    rest, test = _take_groups(order, num_test, seed, closed)
+    train, validation = _take_groups(rest, num_validation, seed, closed)
+    return {"train": train, "validation": validation, "test": test}
+
+
+def _take_groups(
+    rows: Sequence[SourceRow], num_taken: int, seed: int, closed: bool
+) -> tuple[list[SourceRow], list[SourceRow]]:
+    """Divide rows into the rest and about a number of rows, by whole groups.
+
+    Of the parts of about equal size and equal shares of labels that scikit-learn makes, the one with the most groups is
+    taken: the more groups, the more a test can tell.
+    """
+    from sklearn.model_selection import StratifiedGroupKFold  # The import takes a second.
+
+    groups = [row.group for row in rows]
+    n_parts = max(2, min(round(len(rows) / num_taken), len(set(groups))))
+    labels = [row.targets[0] if closed else "" for row in rows]
+    with warnings.catch_warnings(action="ignore", category=UserWarning):  # A label may have fewer rows than parts.
+        parts = list(StratifiedGroupKFold(n_parts, shuffle=True, random_state=seed).split(rows, labels, groups))
+    _, taken = max(parts, key=lambda part: len({groups[index] for index in part[1]}))
+    positions = set(taken.tolist())
+    return (
+        [row for index, row in enumerate(rows) if index not in positions],
+        [rows[index] for index in sorted(positions)],
+    )
+
+
+def _check_split_labels(splits: dict[str, list[dict[str, Any]]], labels: Sequence[str] | None) -> None:
+    """Raise `UserError` if a label of the test has no training row.
+
+    Groups may have labels of their own.
+    """
+    counts = {
+        split: Counter(target for row in rows for target in _as_list(row["target"])) for split, rows in splits.items()
+    }
+    missing = [label for label in labels or () if counts["test"][label] and not counts["train"][label]]
+    if missing:
+        raise UserError(
+            Message("--group: all rows of the label {label!r} are in the groups of the test", label=missing[0]),
+            hint=Message("give rows of it in more groups, try another split (--seed 1), or leave out --group"),
+        )
+
+
+def _group_notes(splits: dict[str, list[dict[str, Any]]]) -> list[str]:
+    """Return a note on the groups of each split; empty without groups."""
+    numbers = {split: len({row["group"] for row in rows if "group" in row}) for split, rows in splits.items()}
+    if not numbers["test"]:
+        return []
+    return [
+        Message("split by whole groups: {train} for train, {validation} for validation, {test} for test", **numbers)
+    ]
+
+
+def _as_list(target: str | list[str]) -> list[str]:
+    return [target] if isinstance(target, str) else target
 
 
 def _interleave_labels(rows: Sequence[SourceRow]) -> list[SourceRow]:

@@ -161,6 +161,21 @@ def _check_leaks(earlier: str, later: str, checked: CheckedTask) -> CheckResult:
     return CheckResult(len(cases), message, cases, splits=(earlier, later))
 
 
+def _check_group_leaks(checked: CheckedTask) -> CheckResult:
+    groups = {split: {row.group for row in rows} - {None} for split, rows in checked.task.splits.items()}
+    test_groups = sorted(group for group in groups["test"] if group)
+    cases = [
+        f"{excerpt(group)}: {', '.join(split for split in SPLITS if group in groups[split])}"
+        for group in test_groups
+        if group in groups["train"] or group in groups["validation"]
+    ]
+    message = Message(
+        "Groups of test questions that train or validation contain too, so the scores are those of known groups. Keep "
+        "each group in one split, or make the task anew: bench new task NAME --from FILE --group COLUMN"
+    )
+    return _result(cases, message)
+
+
 def _check_duplicates(checked: CheckedTask) -> CheckResult:
     first_rows: dict[tuple[str, str], CheckedRow] = {}
     cases = []
@@ -407,6 +422,7 @@ ERROR_CHECKS: tuple[tuple[str, Check], ...] = (
     ("too-long", _check_length),
 )
 WARNING_CHECKS: tuple[tuple[str, Check], ...] = (
+    ("group-leak", _check_group_leaks),
     ("near-duplicate", _check_near_duplicates),
     ("balance", _check_balance),
     ("lengths", _check_token_lengths),

@@ -319,7 +319,9 @@ def _score(task: Task, row: TaskRow, raw: str, stop_texts: Sequence[str]) -> Sam
     """Trim, parse and score one answer, in the same way for every method."""
     text = task.trim(raw, stop_texts)
     scores = task.score(text, row.references)
-    return Sample(id=row.id, references=row.references, raw=raw, answer=task.parse(text), scores=scores)
+    return Sample(
+        id=row.id, references=row.references, raw=raw, answer=task.parse(text), scores=scores, group=row.group
+    )
 
 
 def answer_questions(state: RunState, loaded: LoadedRun, questions: Sequence[str]) -> tuple[Sample, ...]:

@@ -22,7 +22,7 @@ from bench.records.base import describe_error
 from bench.records.files import read_regular_file
 from bench.records.labels import AnswerLabels, LabelCodes
 from bench.records.record import WITHOUT_SAMPLES, Record
-from bench.records.samples import Sample, Samples, answer_metric, check_scores, digest_answers
+from bench.records.samples import Sample, Samples, answer_metric, check_scores, digest_answers, read_groups
 from bench.records.schema_1 import ROOT_NAMES
 
 FILES_PER_BATCH = 50
@@ -44,6 +44,7 @@ class _ParsedSample(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     raw: str
     answer: str | None
     scores: dict[str, _ParsedScore]
+    group: str | None = None
 
 
 class _ParsedTask(msgspec.Struct):
@@ -83,6 +84,8 @@ class RecordSummary(NamedTuple):
     """That score of each sample."""
     codes: tuple[AnswerLabels, LabelCodes] | None
     """Labels of references and answers; None without closed labels."""
+    groups: tuple[str, ...] | None
+    """Group of the question of each sample; None without groups."""
 
 
 def read_files(files: Sequence[Path]) -> Iterator[Record]:
@@ -122,8 +125,9 @@ def _lazy_record(file: Path, summary: RecordSummary, known_ids: dict[QuestionIds
     except ValidationError:
         return read_file(file)  # It raises the error that names the file and the field.
     ids = known_ids.setdefault(summary.ids, summary.ids)
+    groups = None if summary.groups is None else known_ids.setdefault(summary.groups, summary.groups)
     load_samples = partial(_LazySamples.load, file, summary.digest)
-    samples = Samples(ids, summary.digest, {summary.metric: summary.scores}, load_samples, summary.codes)
+    samples = Samples(ids, summary.digest, {summary.metric: summary.scores}, load_samples, summary.codes, groups)
     return record.model_copy(update={"samples": samples})
 
 
@@ -195,13 +199,14 @@ def _summarize(content: bytes, known_ids: dict[QuestionIds, QuestionIds]) -> Rec
         metric = answer_metric(metric, means)
         scores = array("d", [sample.scores[metric] for sample in samples])
         codes = _read_codes(parsed, samples)
+        groups = read_groups(samples)
     except (msgspec.MsgspecError, ValueError, KeyError, RecursionError):
         return None  # `Record.from_json` describes the problem, or reads another layout of a record.
     ids = tuple([sample.id for sample in samples])
     digest = digest_answers([sample.raw for sample in samples])
     header = [b'"%b":%b' % (name.encode(), raw) for name in _HEADER_KEYS if (raw := bytes(getattr(parsed, name)))]
     header_json = b"{%b}" % b",".join([*header, b'"samples":[]'])
-    return RecordSummary(header_json, known_ids.setdefault(ids, ids), digest, metric, scores, codes)
+    return RecordSummary(header_json, known_ids.setdefault(ids, ids), digest, metric, scores, codes, groups)
 
 
 def _read_codes(parsed: Any, samples: Sequence[_ParsedSample]) -> tuple[AnswerLabels, LabelCodes] | None:

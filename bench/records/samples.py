@@ -26,6 +26,11 @@ class Sample(FrozenModel):
     raw: str = Field(description="generated text")
     answer: str | None = Field(description="answer parsed from the raw text; null: no answer found")
     scores: dict[Line, Score] = Field(description="score of each metric")
+    group: str | None = Field(
+        None,
+        exclude_if=lambda group: group is None,  # so that records of tasks without groups stay the same
+        description="group of questions that belong together, such as those on one passage; missing: the task has none",
+    )
 
 
 class Samples(Sequence[Sample]):
@@ -41,9 +46,10 @@ class Samples(Sequence[Sample]):
         columns: Scores of all samples by metric, for the metrics that are held in memory.
         load: Function that returns all samples.
         codes: Labels of references and answers, with the rule that they were read by; None if they are not known yet.
+        groups: Group of the question of each sample; None if the task has no groups.
     """
 
-    __slots__ = ("_codes", "_columns", "_load", "digest", "ids")
+    __slots__ = ("_codes", "_columns", "_load", "digest", "groups", "ids")
 
     def __init__(
         self,
@@ -52,9 +58,11 @@ class Samples(Sequence[Sample]):
         columns: dict[str, array[float]],
         load: Callable[[], Sequence[Sample]],
         codes: tuple[AnswerLabels, LabelCodes] | None = None,
+        groups: tuple[str, ...] | None = None,
     ) -> None:
         self.ids = ids
         self.digest = digest
+        self.groups = groups
         self._columns, self._load, self._codes = columns, load, codes
 
     @classmethod
@@ -64,7 +72,8 @@ class Samples(Sequence[Sample]):
             return samples
         in_memory = tuple(samples)
         digest = digest_answers([sample.raw for sample in in_memory])
-        return cls(tuple(sample.id for sample in in_memory), digest, {}, lambda: in_memory)
+        ids, groups = tuple(sample.id for sample in in_memory), read_groups(in_memory)
+        return cls(ids, digest, {}, lambda: in_memory, groups=groups)
 
     def scores(self, metric: str) -> array[float]:
         """Return one metric's score of every sample, in their order.
@@ -132,6 +141,26 @@ def digest_answers(raw_answers: Sequence[str]) -> bytes:
     digest = hashlib.sha1(array("I", map(len, raw_answers)).tobytes(), usedforsecurity=False)
     digest.update("".join(raw_answers).encode())
     return digest.digest()
+
+
+class GroupedSample(Protocol):
+    """A sample, as far as its group is read."""
+
+    @property
+    def group(self) -> str | None:
+        """Group of the question; None if the task has no groups."""
+
+
+def read_groups(samples: Sequence[GroupedSample]) -> tuple[str, ...] | None:
+    """Return the group of the question of each sample; None if there are no groups.
+
+    Raises:
+        ValueError: If only some samples have a group.
+    """
+    groups = tuple([sample.group for sample in samples if sample.group is not None])
+    if groups and len(groups) < len(samples):
+        raise ValueError("some samples have a group, and others have none")
+    return groups or None
 
 
 def answer_metric(metric: str, scores: Mapping[str, float]) -> str:

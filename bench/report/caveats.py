@@ -9,6 +9,7 @@ from typing import Any
 from bench import units
 from bench.analysis import power, tuning_curve
 from bench.analysis.diagnosis import MAX_BACKGROUND_SHARE, busy_share
+from bench.analysis.question_groups import FEW_GROUPS
 from bench.analysis.seed_variance import NO_SPREAD
 from bench.analysis.summary import general_texts
 from bench.analysis.task_results import TaskResults
@@ -29,6 +30,7 @@ def list_caveats(task_results: TaskResults, translate: Translate = untranslated)
     tuned = {record.spec.key: record for record in records if record.tuning is not None}
     caveats += [describe_tuning(record, labels[key], translate) for key, record in tuned.items()]
     caveats += _detectable_difference(task_results, translate)
+    caveats += _question_groups(task_results, translate)
     # The largest training size comes last, and its failures stand at the top of the list.
     for size, rows in list(task_results.summaries_by_size.items())[:-1]:
         failures = [f"{row.label}: {row.status}: {row.reason}" for row in rows if row.status != "ok"]
@@ -41,8 +43,8 @@ def list_caveats(task_results: TaskResults, translate: Translate = untranslated)
 def _detectable_difference(task_results: TaskResults, translate: Translate) -> list[str]:
     """Describe the difference of the two best methods that a single seed can show."""
     results = task_results.comparison.results
-    # The formula is that of right or wrong answers.
-    is_mean = bool(results) and results[0].statistic.recompute is None
+    # The formula is that of right or wrong answers to separate questions.
+    is_mean = bool(results) and results[0].statistic.recompute is None and results[0].statistic.groups is None
     if not is_mean or not any(len(result.seeds) == 1 for result in results[:2]):
         return []
     questions = results[0].scores.shape[1]
@@ -55,6 +57,30 @@ def _detectable_difference(task_results: TaskResults, translate: Translate) -> l
             points=100 * power.detectable_difference(questions, known),
         )
     ]
+
+
+def _question_groups(task_results: TaskResults, translate: Translate) -> list[str]:
+    """Describe the groups of the test questions, and warn of few."""
+    results = task_results.comparison.results
+    groups = results[0].statistic.groups if results else None
+    if groups is None:
+        return []
+    sentences = [
+        translate(
+            "The {items} test questions belong to {groups} groups; intervals and verdicts count whole groups.",
+            items=groups.n_questions,
+            groups=groups.n_groups,
+        )
+    ]
+    if groups.n_groups < FEW_GROUPS:
+        sentences.append(
+            translate(
+                "{groups} groups are too few to show any but large differences; more groups help, more questions of "
+                "the same groups hardly.",
+                groups=groups.n_groups,
+            )
+        )
+    return sentences
 
 
 def describe_prompts(spec: Spec, translate: Translate = untranslated) -> list[str]:

@@ -20,12 +20,15 @@ from bench.records import Phase, Record, Sample
 from bench.records.samples import answer_metric
 from bench.report import advice_text, caveats, findings, loss_change, terms_text
 from bench.report.columns import TableColumn, build_columns
+from bench.report.group_table import GroupTable, group_table
 from bench.report.label_table import LabelTable, label_table
 
 NUM_SAMPLES = 10
 """Answers that a page shows of each run."""
 MAX_WRONG_SAMPLES = 7
 """Wrong answers among them, unless there are too few correct ones."""
+MAX_METHODS_BY_GROUP = 3
+"""Methods whose scores by group a Markdown report shows."""
 
 
 @dataclass(frozen=True)
@@ -201,6 +204,34 @@ class SectionView:
     def label_table(self, records: Sequence[Record]) -> LabelTable | None:
         """Return the labels of a method over its seeds; None if its answers are no closed labels."""
         return label_table(records)
+
+    def group_table(self, records: Sequence[Record]) -> GroupTable | None:
+        """Return the scores of a method by group of questions; None without groups."""
+        return group_table(records)
+
+    @cached_property
+    def group_tables(self) -> dict[str, GroupTable]:
+        """Scores by group of the best methods, by label.
+
+        They are those that are not shown to be worse than the leader.
+        """
+        contrasts = self.task_results.comparison.against_leader
+        best = [
+            result
+            for result in self.task_results.comparison.results
+            if not result.control and (result.key not in contrasts or contrasts[result.key].verdict != "worse")
+        ]
+        tables = {result.name: group_table(result.records) for result in best[:MAX_METHODS_BY_GROUP]}
+        return {name: table for name, table in tables.items() if table is not None}
+
+    def describe_groups(self, table: GroupTable) -> str:
+        """Return the explanation of a table of groups."""
+        return self.translate(
+            "{shown} of {all} groups with two or more questions, the lowest scores first. The intervals hold for all "
+            "these groups together (95 %, Bonferroni).",
+            shown=len(table.rows),
+            all=table.n_groups,
+        )
 
     def samples(self, record: Record) -> list[Sample]:
         """Return some answers of a run, wrong ones first."""

@@ -137,7 +137,7 @@ def test_paired_difference_with_prior_uses_it_in_every_field() -> None:
     assert with_prior.p_value == p_value(scores, reference, prior) != without_prior.p_value
     components = VarianceComponents.estimate(scores - reference, prior)
     assert (with_prior.question_std, with_prior.seed_stderr, with_prior.dof) == (
-        components.question_std,
+        components.unit_std,
         components.seed_stderr,
         components.dof,
     )
@@ -173,9 +173,9 @@ def test_score_interval_equal_data_gives_equal_bounds() -> None:
 
 @pytest.mark.parametrize("dof", [1.0, 2.0, 7.5])
 def test_two_sided_tail_seeds_only_is_student_t(dof: float) -> None:
-    components = VarianceComponents(n_questions=100, question_std=0.0, seed_stderr=0.02, dof=dof)
+    components = VarianceComponents(n_units=100, unit_std=0.0, seed_stderr=0.02, dof=dof)
     assert two_sided_tail(-0.05, components) == pytest.approx(2 * scipy_stats.t.sf(0.05 / 0.02, dof))
-    no_error = VarianceComponents(n_questions=100, question_std=0.0, seed_stderr=0.0, dof=dof)
+    no_error = VarianceComponents(n_units=100, unit_std=0.0, seed_stderr=0.0, dof=dof)
     assert (two_sided_tail(0.0, no_error), two_sided_tail(0.01, no_error)) == (1, 0)
 
 
@@ -185,7 +185,7 @@ def test_two_sided_tail_questions_only_is_student_t(n_questions: int) -> None:
     expected = scipy_stats.ttest_1samp(differences[0], 0.0).pvalue
     tail = two_sided_tail(differences.mean(), VarianceComponents.estimate(differences))
     assert tail == pytest.approx(expected)
-    assert VarianceComponents.estimate(differences[:, :1]).question_std == 0
+    assert VarianceComponents.estimate(differences[:, :1]).unit_std == 0
 
 
 @pytest.mark.parametrize(("mean", "dof"), [(0.03, 2.0), (0.06, 2.0), (0.06, 6.0), (0.1, 3.0)])
@@ -197,7 +197,7 @@ def test_two_sided_tail_questions_and_seeds_is_their_sum(mean: float, dof: float
         return float(density * 2 * scipy_stats.norm.sf((mean - seed_stderr * seed_error) / question_stderr))
 
     expected, _ = integrate.quad(tail_density, -400, 400, points=[0, mean / seed_stderr], limit=500)
-    components = VarianceComponents(n_questions=400, question_std=0.4, seed_stderr=seed_stderr, dof=dof)
+    components = VarianceComponents(n_units=400, unit_std=0.4, seed_stderr=seed_stderr, dof=dof)
     assert two_sided_tail(mean, components) == pytest.approx(expected, rel=0.03)
 
 

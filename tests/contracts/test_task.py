@@ -63,6 +63,8 @@ def row_line(**changes: Any) -> str:
         (row_line(target="warm\nand"), "contains '\\n'"),
         (row_line(target=["warm", "warm\nand"]), "contains '\\n'"),
         (row_line(rationale=3), "'rationale' must be a string"),
+        (row_line(group=3), "'group' must be a non-empty string"),
+        (row_line(group=" "), "'group' must be a non-empty string"),
     ],
 )
 def test_load_task_invalid_line_raises_with_file_and_number(folder: Path, split: str, line: str, problem: str) -> None:
@@ -70,6 +72,26 @@ def test_load_task_invalid_line_raises_with_file_and_number(folder: Path, split:
     error = load_error(folder)
     assert problem in error.message
     assert error.location == f"{folder}/{split}.jsonl:3"
+
+
+@pytest.mark.parametrize("split", task.SPLITS)
+def test_load_task_group_of_some_rows_raises_with_the_first_without(
+    make_task: MakeTask, tmp_path: Path, split: str
+) -> None:
+    rows = [row | {"group": f"passage {number % 2}"} for number, row in enumerate(examples(60, 5))]
+    assert task.load_task(make_task(tmp_path / "grouped", test=rows)).splits["test"][1].group == "passage 1"
+    del rows[3]["group"]
+    error = load_error(make_task(tmp_path / "mixed", **{split: rows}))
+    assert "no 'group'" in error.message
+    assert error.location == f"{tmp_path}/mixed/{split}.jsonl:4"
+    assert error.hint is not None
+
+
+def test_load_task_one_test_group_raises(make_task: MakeTask, tmp_path: Path) -> None:
+    rows = [row | {"group": "passage"} for row in examples(60, 5)]
+    error = load_error(make_task(tmp_path / "one", test=rows))
+    assert "all test questions are of the group 'passage'" in error.message
+    assert error.location == f"{tmp_path}/one/test.jsonl"
 
 
 @pytest.mark.parametrize("split", task.SPLITS)

@@ -461,3 +461,62 @@ def test_new_task_run_and_report_from_a_csv(run_bench: Bench, tmp_path: Path) ->
     assert (again.returncode, "exists already" in again.stderr) == (2, True)
     wrong = run_bench("new", "task", "other", "--from", "data.csv", "--input", "문항", "--target", "답")
     assert (wrong.returncode, (tmp_path / "other").exists()) == (2, False)
+
+
+def grouped_rows(n_groups: int, size: int, answers: tuple[str, ...] = ("yes", "no")) -> list[dict[str, Any]]:
+    return [
+        {"question": f"Passage {group}, question {number}?", "answer": answers[number % len(answers)], "passage": group}
+        for group in range(n_groups)
+        for number in range(size)
+    ]
+
+
+def build_grouped(rows: list[dict[str, Any]], tmp_path: Path, **options: Any) -> TaskDraft:
+    file = write_rows(tmp_path / "grouped.jsonl", rows)
+    return build_task(readers.read_source(str(file), group="passage"), "mine", len, **options)
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_build_task_with_groups_keeps_each_in_one_split(tmp_path: Path, seed: int) -> None:
+    draft = build_grouped(grouped_rows(40, 5), tmp_path, seed=seed)
+    groups = {split: {row["group"] for row in rows} for split, rows in draft.splits.items()}
+    assert sum(map(len, groups.values())) == len(set.union(*groups.values())) == 40
+    assert {split: len(rows) for split, rows in draft.splits.items()} == {"train": 130, "validation": 20, "test": 50}
+    assert "split by whole groups: 26 for train, 4 for validation, 10 for test" in draft.notes
+    draft.write(tmp_path / "mine")
+    assert {row.group for row in task.load_task(tmp_path / "mine").splits["test"]} == groups["test"]
+
+
+def test_build_task_few_groups_or_lost_label_raises(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="9 groups are too few"):
+        build_grouped(grouped_rows(9, 20), tmp_path)
+    # Each group has a label of its own, so the labels of the test have no training rows.
+    rows = [row | {"answer": f"label {row['passage']}"} for row in grouped_rows(10, 20)]
+    with pytest.raises(UserError, match="are in the groups of the test"):
+        build_grouped(rows, tmp_path)
+
+
+def test_read_source_group_column_missing_or_empty_raises(tmp_path: Path) -> None:
+    rows = grouped_rows(10, 5)
+    with pytest.raises(UserError, match="has no such column"):
+        readers.read_source(str(write_rows(tmp_path / "d.jsonl", rows)), group="customer")
+    rows[2]["passage"] = ""
+    with pytest.raises(UserError, match="the row has no group") as raised:
+        readers.read_source(str(write_rows(tmp_path / "d.jsonl", rows)), group="passage")
+    assert str(raised.value.location).endswith("d.jsonl:3")
+
+
+def test_new_task_with_group_makes_a_valid_task(run_bench: Bench, tmp_path: Path) -> None:
+    write_rows(tmp_path / "data.jsonl", grouped_rows(20, 5))
+    done = run_bench("new", "task", "mine", "--from", "data.jsonl", "--group", "passage")
+    assert done.returncode == 0, done.stderr
+    assert "split by whole groups" in done.stdout
+    assert "columns not used" not in done.stdout
+    assert "group-leak" not in done.stdout
+    test_row = json.loads((tmp_path / "mine" / "test.jsonl").read_text("utf-8").split("\n")[0])
+    train = (tmp_path / "mine" / "train.jsonl").read_text("utf-8")
+    assert f'"group": "{test_row["group"]}"' not in train
+    with (tmp_path / "mine" / "train.jsonl").open("a", encoding="utf-8") as file:
+        file.write(json.dumps(test_row | {"id": "leak", "input": "Another question?"}) + "\n")
+    checked = run_bench("validate", "./mine")
+    assert "group-leak" in checked.stdout

@@ -116,8 +116,8 @@ def test_tasks_page_names_every_key_of_a_card_and_an_example() -> None:
         rows = part.partition("| key | meaning |")[2] or part
         first_cells = " ".join(re.findall(r"^\| (`[^|]*) \|", rows, re.MULTILINE))
         assert set(re.findall(r"`(\w+)`", first_cells)) == set(model.model_fields)
-    assert all(f"`{key}`" in text for key in {"id", "input", "target", "rationale", "rejected"})
-    assert {*TaskRow.__dataclass_fields__} == {"id", "input", "references", "rationale", "rejected"}
+    assert all(f"`{key}`" in text for key in {"id", "input", "target", "rationale", "rejected", "group"})
+    assert {*TaskRow.__dataclass_fields__} == {"id", "input", "references", "rationale", "rejected", "group"}
 
 
 def test_architecture_page_names_only_files_that_exist() -> None:

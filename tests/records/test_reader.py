@@ -48,6 +48,29 @@ def test_lazy_record_equals_the_complete_record(file: Path) -> None:
     assert lazy.samples.take([3, 0]) == [complete.samples[3], complete.samples[0]]
 
 
+def test_groups_are_read_and_records_without_them_name_none(file: Path) -> None:
+    record = Record.read(file)
+    assert '"group"' not in record.to_json()
+    assert read_lazily(file).samples.groups is record.samples.groups is None
+    samples = [
+        sample.model_copy(update={"group": f"passage {index // 2}"}) for index, sample in enumerate(record.samples)
+    ]
+    record.model_copy(update={"samples": Samples.from_list(samples)}).write(file.parent)
+    complete, lazy = Record.read(file), read_lazily(file)
+    assert complete == lazy
+    assert complete.samples.groups == lazy.samples.groups == ("passage 0", "passage 0", "passage 1", "passage 1")
+    assert lazy.samples[2].group == "passage 1"
+    assert lazy.to_json() == file.read_text("utf-8")
+
+
+def test_read_files_groups_of_some_samples_raise(file: Path) -> None:
+    content = json.loads(file.read_text("utf-8"))
+    content["samples"][1]["group"] = "passage"
+    file.write_text(json.dumps(content), "utf-8")
+    with pytest.raises(UserError, match="some samples have a group"):
+        read_lazily(file)
+
+
 def test_read_files_other_layout_gives_the_same_record(file: Path) -> None:
     content = json.loads(file.read_text("utf-8"))
     reordered = dict(reversed(content.items()))

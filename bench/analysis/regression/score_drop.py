@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from math import ceil, inf, sqrt
+from math import ceil, inf, isinf, sqrt
 
 import numpy
 from numpy.typing import NDArray
@@ -13,6 +13,7 @@ from scipy import special
 
 from bench.analysis import comparison, significance
 from bench.analysis.power import POWER
+from bench.analysis.question_groups import QuestionGroups
 from bench.analysis.regression.gates import GateFinding, GateVerdict, Policy
 from bench.analysis.regression.pairing import RecordPair
 from bench.analysis.seed_variance import NO_PRIOR, Scores, SeedVariancePrior
@@ -43,16 +44,18 @@ class ScoreDrop:
     """Prior of the variance over the rows of `differences`."""
     max_score_drop: float
     """A smaller drop never fails; in units of the score."""
+    groups: QuestionGroups | None = None
+    """Groups of questions that belong together; None if every question stands for itself."""
 
     @cached_property
     def components(self) -> VarianceComponents:
         """Error of the mean difference."""
-        return VarianceComponents.estimate(self.differences, self.prior)
+        return VarianceComponents.estimate(self.differences, self.prior, groups=self.groups)
 
     @property
     def p_value(self) -> float:
         """One-sided p value: the probability that unchanged scores drop at least this much."""
-        two_sided = significance.p_value(self.differences, 0 * self.differences, self.prior)
+        two_sided = significance.p_value(self.differences, 0 * self.differences, self.prior, groups=self.groups)
         return two_sided / 2 if self.differences.mean() < 0 else 1 - two_sided / 2
 
     def detectable_drop(self, level: float) -> float:
@@ -60,8 +63,9 @@ class ScoreDrop:
 
         The error is the one that was observed.
         """
-        question_variance = self.components.question_std**2 / self.components.n_questions
-        stderr = sqrt(question_variance + self.components.seed_stderr**2)
+        stderr = sqrt(self.components.unit_std**2 / self.components.n_units + self.components.seed_stderr**2)
+        if isinf(stderr):  # A single group of questions says nothing of others.
+            return 1.0
         power_margin = float(special.ndtri(POWER)) * stderr
         return max(self._smallest_significant_drop(level, stderr) + power_margin, self.max_score_drop)
 
@@ -125,6 +129,11 @@ class ChangedPair:
     second_metric: str | None = None
     """Metric beside the main one that is gated too; None for the main metric."""
 
+    @property
+    def groups(self) -> QuestionGroups | None:
+        """Groups of questions that belong together; None if every question stands for itself."""
+        return comparison.groups_of(next(old for old, _ in self.pair.matched_records()).samples)
+
 
 def find_score_drops(pairs: Sequence[RecordPair], policy: Policy) -> list[GateFinding]:
     """Return findings on the main metric of each pair, then on common shifts.
@@ -169,7 +178,7 @@ def _find_seed_drops(changed: Sequence[ChangedPair], policy: Policy) -> Iterator
         if len(means) < 2 or means[row] > -policy.max_seed_drop:
             continue
         scores = changed_pair.differences[row : row + 1]
-        if significance.p_value(scores, 0 * scores) / 2 < policy.level / n_runs:
+        if significance.p_value(scores, 0 * scores, groups=changed_pair.groups) / 2 < policy.level / n_runs:
             details = Message(
                 "seed {seed}: {change}, mean of all seeds: {mean}",
                 seed=pair.seeds[row],
@@ -195,6 +204,7 @@ def judge_drops(testable: Sequence[ChangedPair], changed: Sequence[ChangedPair],
             changed_pair.differences,
             priors[changed_pair.second_metric is None],
             policy.max_score_drop,
+            changed_pair.groups,
         )
         for changed_pair in testable
     ]
@@ -332,6 +342,7 @@ def _common_shifts(changed: Sequence[ChangedPair]) -> list[ScoreDrop]:
                     differences=numpy.stack([changed_pair.differences.mean(axis=0) for changed_pair in pairs]),
                     prior=NO_PRIOR,
                     max_score_drop=0.0,
+                    groups=pairs[0].groups,
                 )
             )
     return shifts
