@@ -7,16 +7,28 @@ import importlib.util
 import json
 import random
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
 from bench.errors import UserError, did_you_mean
 from bench.i18n import Message
-from bench.metrics import CORPUS_METRICS, is_emptied, label_key
+from bench.metrics import (
+    ANSWER_TEXT_METRICS,
+    CORPUS_METRICS,
+    CORPUS_TEXT_METRICS,
+    EVALUATE_PREFIX,
+    is_emptied,
+    label_key,
+    metric_of_single_answers,
+)
 from bench.metrics import score as score_em_f1
-from bench.task_card import TaskCard, read_card, trim_answer
+from bench.metrics.evaluate_module import LoadedMetric, local_scripts
+from bench.metrics.structured import Tolerance
+from bench.metrics.text import TextAnswer, score_text_metrics
+from bench.task_card import TaskCard, parse_answer, read_card, trim_answer
+from bench.task_metrics import check_metric_names, check_text_references, load_evaluate_metrics
 from bench.user_code import report_user_code
 
 SPLITS = ("train", "validation", "test")
@@ -125,10 +137,11 @@ class TaskTrainingData:
     def score(self, answer: str, example: Any) -> float:
         """Return the main metric of a raw answer to the question of an example.
 
-        A metric of all answers together, such as macro-F1, has no value for one answer: `em` takes its place.
+        A metric of all answers together, such as macro-F1, has no value for one answer: `em` takes its place, or `f1`
+        that of a metric of texts, such as BLEU.
         """
         scores = _score(self.card, self.scorer, self.metrics, self.trim(answer), example.references)
-        return next((scores[name] for name in (self.card.metric, "em") if name in scores), next(iter(scores.values())))
+        return scores[metric_of_single_answers(self.card.metric, scores)]
 
     def final_answer(self, solution: str) -> str:
         """Return the last line of a completion with rationale; empty if it has only one line."""
@@ -170,6 +183,15 @@ class Task:
     """Names of the scores that `scorer` returns; empty if there is no scorer."""
     corpus_scorer: CorpusScorer | None = None
     """Function `corpus_score` of the task's own `task.py`, if there is one."""
+    evaluate_metrics: tuple[LoadedMetric, ...] = ()
+    """Metrics of `evaluate` that the card names."""
+    corpus_text_metrics: tuple[str, ...] = ()
+    """Metrics of `bench.metrics.CORPUS_TEXT_METRICS` that the card names and `corpus_scorer` does not return."""
+
+    @property
+    def has_corpus_values(self) -> bool:
+        """True if there are metrics of all answers for which only a function is known."""
+        return self.corpus_scorer is not None or bool(self.evaluate_metrics)
 
     def training_data(self, seed: int, examples: int | None = None, chat: ChatFormat | None = None) -> TaskTrainingData:
         """Return the part of the task that a method may learn from.
@@ -209,6 +231,7 @@ class Task:
         Returns:
             Scores from 0 to 1: those of the task's own scorer if it has one. Otherwise `em` of the parsed part,
             `f1` of the whole answer, `parsed` (1 if there is a parsed part), and `format` if the card defines one.
+            Then the metrics of single answers that the card names.
 
         Raises:
             ValueError: The task's own scorer returned something else than a number from 0 to 1 for each score.
@@ -216,44 +239,48 @@ class Task:
         return _score(self.card, self.scorer, self.metrics, prediction, references)
 
     def corpus_scores(self, predictions: Sequence[str], references: Sequence[Sequence[str]]) -> dict[str, float]:
-        """Return the scores that the task's own `corpus_score` gives all trimmed answers together.
+        """Return what `corpus_score` of `task.py` and `evaluate` give all trimmed answers.
 
         Raises:
-            ValueError: It returned something else than a number from 0 to 1 for each score.
+            ValueError: One of them returned something else than a number from 0 to 1.
         """
-        if self.corpus_scorer is None:
-            return {}
-        scores = self.corpus_scorer(predictions, references)
-        if not are_valid_scores(scores):
+        scores = {} if self.corpus_scorer is None else self.corpus_scorer(predictions, references)
+        if self.corpus_scorer is not None and not are_valid_scores(scores):
             raise ValueError(f"corpus_score in task.py returned {scores!r}; it must return numbers from 0 to 1 by name")
+        for loaded in self.evaluate_metrics:
+            value = loaded.compute(predictions, references)
+            if not are_valid_scores({loaded.metric.name: value}):
+                raise ValueError(f"{loaded.metric.name} returned {value!r}, which is no number from 0 to 1")
+            scores = scores | {loaded.metric.name: value}
         return {name: min(max(float(value), 0.0), 1.0) for name, value in scores.items()}
-
-
-def parse_answer(card: TaskCard, text: str) -> str | None:
-    """Return the part of a trimmed answer that `em` compares; None if there is none."""
-    if card.answer is None:
-        return text or None
-    match = re.search(card.answer, text)
-    return (match[1] or "").strip() or None if match else None
 
 
 def _score(
     card: TaskCard, scorer: Scorer | None, metrics: Sequence[str], prediction: str, references: Sequence[str]
 ) -> dict[str, float]:
     """Score one trimmed answer (see `Task.score`)."""
-    if scorer is not None:
-        scores = scorer(prediction, references)
-        if not metrics:  # `load_task` is trying the scorer, to learn the names of its scores
-            return scores
-        if not (are_valid_scores(scores) and {*scores} == {*metrics}):
-            raise ValueError(
-                f"score in task.py returned {scores!r} for {prediction!r}; "
-                f"it must return a number from 0 to 1 for each of {', '.join(metrics)}"
-            )
-        return {name: min(max(value, 0.0), 1.0) for name, value in scores.items()}
+    if scorer is None:
+        scores = _default_scores(card, prediction, references)
+    else:
+        scores = _own_scores(scorer, metrics, prediction, references)
+    names = [name for name in card.named_metrics if name in ANSWER_TEXT_METRICS and name not in scores]
+    return scores | score_text_metrics(names, _text_answer(card, prediction, references)) if names else scores
+
+
+def _own_scores(scorer: Scorer, metrics: Sequence[str], prediction: str, references: Sequence[str]) -> dict[str, float]:
+    scores = scorer(prediction, references)
+    if not (are_valid_scores(scores) and {*scores} == {*metrics}):
+        raise ValueError(
+            f"score in task.py returned {scores!r} for {prediction!r}; "
+            f"it must return a number from 0 to 1 for each of {', '.join(metrics)}"
+        )
+    return {name: min(max(value, 0.0), 1.0) for name, value in scores.items()}
+
+
+def _default_scores(card: TaskCard, prediction: str, references: Sequence[str]) -> dict[str, float]:
     answer, labels, rule = parse_answer(card, prediction), card.labels, card.normalize
-    parsed_references = [parse_answer(card, reference) or reference for reference in references]
     parsed_labels = None if labels is None else [parse_answer(card, label) or label for label in labels]
+    parsed_references = _parse_references(card, references)
     scores = {
         "em": 0.0 if answer is None else score_em_f1(answer, parsed_references, rule, parsed_labels)["em"],
         "f1": score_em_f1(prediction, references, rule, labels)["f1"],
@@ -262,6 +289,22 @@ def _score(
     if card.format is not None:
         scores["format"] = float(re.fullmatch(card.format, prediction) is not None)
     return scores
+
+
+def _text_answer(card: TaskCard, prediction: str, references: Sequence[str]) -> TextAnswer:
+    return TextAnswer(
+        text=prediction,
+        references=references,
+        parsed=parse_answer(card, prediction),
+        parsed_references=_parse_references(card, references),
+        normalize=card.normalize,
+        tolerance=None if card.tolerance is None else Tolerance.parse(card.tolerance),
+    )
+
+
+def _parse_references(card: TaskCard, references: Sequence[str]) -> list[str]:
+    """Return the part of each reference that is compared with that of an answer."""
+    return [parse_answer(card, reference) or reference for reference in references]
 
 
 def load_task(folder: Path, rows_folder: Path | None = None) -> Task:
@@ -290,12 +333,32 @@ def load_task(folder: Path, rows_folder: Path | None = None) -> Task:
     if scorer is None:
         _check_normalized_labels(card, str(folder / "task.yaml"))
         _check_normalized_references(task, row_locations, is_hub_data=rows_folder is not None)
-    metrics = _check_scores(task, scorer_file)
-    return replace(task, metrics=metrics) if scorer else task
+    scores, corpus_scores = _check_scores(task, scorer_file)
+    task = replace(task, metrics=scores if scorer else ())
+    check_metric_names(card, str(folder / "task.yaml"), [*scores, *corpus_scores])
+    return _with_text_metrics(task, [*scores, *corpus_scores], row_locations)
+
+
+def _with_text_metrics(task: Task, own_metrics: Sequence[str], row_locations: dict[str, str]) -> Task:
+    """Return a task with the metrics of texts that its card names, after trying them.
+
+    Raises:
+        UserError: A metric of `evaluate` cannot be used, or a target is none that a metric can compare.
+    """
+    names = [name for name in task.card.named_metrics if name not in own_metrics]
+    scored_rows = [*task.splits["validation"], *task.splits["test"]]
+    check_text_references(task.card, names, [(row.references, row_locations[row.id]) for row in scored_rows])
+    references = [row.references for row in scored_rows]
+    tried = [row.references for row in task.splits["test"][:SCORER_CHECK_ROWS]]
+    return replace(
+        task,
+        evaluate_metrics=load_evaluate_metrics(names, task.folder, references, tried),
+        corpus_text_metrics=tuple(name for name in names if name in CORPUS_TEXT_METRICS),
+    )
 
 
 def digest_task(folder: Path, rows_folder: Path | None = None) -> str:
-    """Return the digest of card, data and scorer of a task; no code of the task is run.
+    """Return the digest of card, data, scorer and named scripts; no code is run.
 
     Args:
         folder: Folder with `task.yaml` and, optionally, `task.py`.
@@ -307,7 +370,7 @@ def digest_task(folder: Path, rows_folder: Path | None = None) -> str:
     files = [folder / "task.yaml", *((rows_folder or folder) / f"{split}.jsonl" for split in SPLITS)]
     scorer_file = folder / "task.py"
     digest = hashlib.sha256()
-    for file in [*files, scorer_file] if scorer_file.exists() else files:
+    for file in [*files, *([scorer_file] if scorer_file.exists() else []), *_named_scripts(folder)]:
         if file.exists() and not file.is_file():  # Reading a named pipe would wait for ever.
             raise UserError(
                 Message("{name} is not a file", name=file.name), location=str(file), hint=Message("restore the file")
@@ -321,6 +384,14 @@ def digest_task(folder: Path, rows_folder: Path | None = None) -> str:
                 hint=Message("restore the file"),
             ) from None
     return digest.hexdigest()
+
+
+def _named_scripts(folder: Path) -> list[Path]:
+    """Return the scripts of `evaluate` that the card of a task names."""
+    file = folder / "task.yaml"
+    if not file.is_file() or EVALUATE_PREFIX.encode() not in file.read_bytes():
+        return []
+    return local_scripts(read_card(file).named_metrics, folder)
 
 
 def _read_split(file: Path, card: TaskCard, row_locations: dict[str, str]) -> tuple[TaskRow, ...]:
@@ -432,11 +503,13 @@ def _check_normalized_references(task: Task, row_locations: dict[str, str], *, i
                 )
 
 
-def _check_scores(task: Task, scorer_file: Path) -> tuple[str, ...]:
-    """Return the names of the scores, after scoring some targets against themselves.
+def _check_scores(task: Task, scorer_file: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the names of the scores of single answers, and of those of all answers.
+
+    Some targets are scored against themselves. Metrics of texts that the card names are not among them.
 
     Raises:
-        UserError: The scorer fails, its scores are invalid, or none of them is the main metric.
+        UserError: The scorer fails, or its scores are invalid.
     """
     hint = Message(
         "score(prediction, references) must return a dict with the same names for all rows and numbers from 0 to 1"
@@ -444,7 +517,10 @@ def _check_scores(task: Task, scorer_file: Path) -> tuple[str, ...]:
     first_scores: dict[str, float] = {}
     for row in task.splits["test"][:SCORER_CHECK_ROWS]:
         with report_user_code(scorer_file, Message("score fails on {target!r}", target=row.target), hint=hint):
-            scores = task.score(row.target, row.references)
+            if task.scorer is None:
+                scores = _default_scores(task.card, row.target, row.references)
+            else:
+                scores = task.scorer(row.target, row.references)
             first_scores = first_scores or scores
             are_valid = are_valid_scores(scores) and {*scores} == {*first_scores}
         if not are_valid:
@@ -461,8 +537,7 @@ def _check_scores(task: Task, scorer_file: Path) -> tuple[str, ...]:
         name_problem = Message("corpus_score returned '{name}', which single answers have too", name=min(shared))
     if name_problem is not None:
         raise UserError(name_problem, location=str(scorer_file), hint=Message("give the score another name"))
-    _check_main_metric(task, [*first_scores, *corpus_scores])
-    return tuple(first_scores)
+    return tuple(first_scores), tuple(corpus_scores)
 
 
 def _try_corpus_scorer(task: Task, scorer_file: Path) -> dict[str, float]:
@@ -481,24 +556,6 @@ def _try_corpus_scorer(task: Task, scorer_file: Path) -> dict[str, float]:
         problem = Message("corpus_score returned {scores} for right answers", scores=repr(scores))
         raise UserError(problem, location=str(scorer_file), hint=hint)
     return scores
-
-
-def _check_main_metric(task: Task, scores: Iterable[str]) -> None:
-    """Raise `UserError` if the main metric is no score, and no metric of closed labels."""
-    card, location = task.card, str(task.folder / "task.yaml")
-    if card.metric in CORPUS_METRICS and card.labels is None:
-        raise UserError(
-            Message(
-                "key 'metric': '{metric}' needs a task with labels, and this one has open answers", metric=card.metric
-            ),
-            location=location,
-            hint=Message("add labels: [first, second], or write metric: em"),
-        )
-    names = [*scores, *(CORPUS_METRICS if card.labels else ())]
-    if card.metric not in names:
-        hint = Message("{suggestion}; or return it from score in task.py", suggestion=did_you_mean(card.metric, names))
-        problem = Message("key 'metric': there is no score '{metric}'", metric=card.metric)
-        raise UserError(problem, location=location, hint=hint)
 
 
 def are_valid_scores(scores: object) -> bool:

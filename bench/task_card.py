@@ -22,6 +22,7 @@ from pydantic import (
 from bench.errors import UserError, did_you_mean
 from bench.i18n import Message
 from bench.metrics import Normalizer
+from bench.metrics.structured import Tolerance
 
 
 class FrozenSection(BaseModel):
@@ -123,6 +124,10 @@ class TaskCard(FrozenSection):
     template: str = Field("{input}\n{target}\n\n", description="one solved example; the text after {target} ends it")
     normalize: Normalizer = Field("text", description="what is ignored when answers are compared")
     metric: str = Field("em", description="the main metric")
+    metrics: tuple[str, ...] = Field((), description="metrics beside the main one: chrf, bleu, rouge-l, …")
+    tolerance: float | str | None = Field(
+        None, description="difference that the metric number allows, or a share of the reference: 1%; null: none"
+    )
     labels: tuple[str, ...] | None = Field(None, description="all possible answers; null for open answers")
     answer: str | None = Field(
         None, description="regular expression whose one group is what em compares; null: the whole answer"
@@ -149,6 +154,15 @@ class TaskCard(FrozenSection):
     @classmethod
     def _compiles(cls, pattern: str | None) -> str | None:
         return _check_pattern(pattern)
+
+    @field_validator("tolerance", mode="before")
+    @classmethod
+    def _is_amount_or_share(cls, tolerance: Any) -> Any:
+        if isinstance(tolerance, bool):
+            raise ValueError(Message("write a number, or a share of the reference such as 1%"))
+        if isinstance(tolerance, int | float | str):
+            Tolerance.parse(tolerance)
+        return tolerance
 
     @field_validator("labels")
     @classmethod
@@ -177,6 +191,17 @@ class TaskCard(FrozenSection):
         if self.labels and unknown:
             raise ValueError(Message("'data.labels' contains '{label}', which is not in 'labels'", label=unknown[0]))
         return self
+
+    @model_validator(mode="after")
+    def _tolerance_has_a_metric(self) -> TaskCard:
+        if self.tolerance is not None and "number" not in self.named_metrics:
+            raise ValueError(Message("'tolerance' belongs to the metric number, which the card does not name"))
+        return self
+
+    @property
+    def named_metrics(self) -> tuple[str, ...]:
+        """The main metric and those beside it, each once."""
+        return tuple(dict.fromkeys((self.metric, *self.metrics)))
 
     @property
     def end(self) -> str:
@@ -207,6 +232,14 @@ def trim_answer(text: str, stop_texts: Iterable[str]) -> str:
     for stop in stop_texts:
         answer = answer.split(stop, 1)[0]
     return answer.strip()
+
+
+def parse_answer(card: TaskCard, text: str) -> str | None:
+    """Return the part of a trimmed answer that `em` compares; None if there is none."""
+    if card.answer is None:
+        return text or None
+    match = re.search(card.answer, text)
+    return (match[1] or "").strip() or None if match else None
 
 
 def check_task_name(name: str) -> None:

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import cast
 
+from bench.errors import UserError, did_you_mean
 from bench.execution.budget import BudgetTracker
+from bench.i18n import Message
 from bench.measurement.determinism import seed_all
 from bench.method import LM, BudgetExhausted, Method, Unsupported
+from bench.metrics import ANSWER_TEXT_METRICS, CORPUS_TEXT_METRICS, EVALUATE_PREFIX
+from bench.metrics.evaluate_module import EvaluateMetric
+from bench.metrics.text import TextAnswer, score_text_metrics
 from bench.modeling.checkpoint import Checkpoint
 from bench.records import BudgetLimits, Decoding
 from bench.task import SCORE_TOLERANCE, CorpusScorer, Scorer, TaskRow, TaskTrainingData, are_valid_scores
@@ -54,24 +59,63 @@ def check_method(cls: type[Method]) -> None:
 
 
 def check_metric(
-    metric: Scorer | CorpusScorer, answers: Sequence[tuple[str, str]] = METRIC_ANSWERS, *, of_all_answers: bool = False
+    metric: Scorer | CorpusScorer | str,
+    answers: Sequence[tuple[str, str]] = METRIC_ANSWERS,
+    *,
+    of_all_answers: bool = False,
+    folder: Path = Path(),
 ) -> None:
-    """Test that a metric keeps the interface: `score` or `corpus_score` of a `task.py`.
+    """Test that a metric keeps the interface: one of a `task.py`, or one that a card names.
 
     It must return a dict with the same names for all answers and numbers from 0 to 1; equal answers must have equal
     scores; a right answer must not have a lower score than a wrong or an empty one. A metric of all answers must not
     depend on their order.
 
     Args:
-        metric: `score(prediction, references)`, or `corpus_score(predictions, references)`.
+        metric: `score(prediction, references)`, or `corpus_score(predictions, references)`; or a name as on a card,
+            such as `chrf`, `bleu` or `evaluate:./mine.py`.
         answers: Different right answers with a wrong answer each, for a metric that expects its own kind of texts.
-        of_all_answers: True for `corpus_score`.
+        of_all_answers: True for `corpus_score`; a name says it itself.
+        folder: Folder of the task, for a metric of `evaluate` that lies in it.
 
     Raises:
         AssertionError: The metric breaks a rule, which the message names.
+        UserError: There is no metric of this name, or `evaluate` cannot load it.
     """
+    if isinstance(metric, str):
+        name = metric
+        metric, of_all_answers = _named_metric(name, folder)
+        right = [text for text, _ in answers]
+        args = (right, [[text] for text in right]) if of_all_answers else (right[0], [right[0]])
+        best = _valid_scores(cast(Callable[..., object], metric)(*args))
+        assert any(best.values()), f"{name} gives right answers 0: pass answers that it can compare"
     check = _check_corpus_metric if of_all_answers else _check_answer_metric
     check(metric, answers)  # type: ignore[arg-type]
+
+
+def _named_metric(name: str, folder: Path) -> tuple[Scorer | CorpusScorer, bool]:
+    """Return the function of a metric that a card names, and True if it is one of all answers."""
+    if name.startswith(EVALUATE_PREFIX):
+        loaded = EvaluateMetric.parse(name).load(folder)
+        return (lambda predictions, references: {name: loaded.compute(predictions, references)}), True
+    if name in ANSWER_TEXT_METRICS:
+        return (
+            lambda text, references: score_text_metrics([name], TextAnswer(text, references, text, references))
+        ), False
+    if name in CORPUS_TEXT_METRICS:
+        return _bleu, True
+    known = [*ANSWER_TEXT_METRICS, *CORPUS_TEXT_METRICS, f"{EVALUATE_PREFIX}NAME"]
+    raise UserError(Message("there is no metric '{name}'", name=name), hint=did_you_mean(name, known))
+
+
+def _bleu(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> dict[str, float]:
+    import numpy
+
+    from bench.metrics.bleu import count_ngrams
+    from bench.records.ngrams import bleu
+
+    counts = numpy.array([count_ngrams(*pair) for pair in zip(predictions, references, strict=True)], dtype=float)
+    return {"bleu": float(bleu(counts.sum(axis=0, keepdims=True))[0])}
 
 
 def _check_answer_metric(metric: Scorer, answers: Sequence[tuple[str, str]]) -> None:

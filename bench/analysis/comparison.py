@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from array import array
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,9 +17,7 @@ from bench.analysis.seed_variance import NO_PRIOR, KnownSpread, Scores, SeedVari
 from bench.analysis.significance import Interval, PairedDifference, ScorePair, Verdict
 from bench.analysis.statistic import Statistic, corpus_statistic, linear_statistic
 from bench.analysis.summary import method_labels
-from bench.metrics import CORPUS_METRICS
 from bench.records import Record, Samples, comparability
-from bench.records.labels import LabelCodes
 
 
 @dataclass(frozen=True)
@@ -205,15 +202,13 @@ def statistic_of(records: Sequence[Record], metric: str) -> Statistic:
         return linear_statistic(
             numpy.stack([run[order] for run, order in zip(own_values, positions, strict=True)]), groups
         )
-    labels = records[0].labels
-    if labels is None or metric not in CORPUS_METRICS:
-        raise KeyError(metric)
-    codes = [run_samples.label_codes(labels) for run_samples in samples]
-    ordered = [
-        LabelCodes(*(_reorder(part, positions) for part in run_codes))
-        for run_codes, positions in zip(codes, _question_positions(samples), strict=True)
-    ]
-    return corpus_statistic(metric, ordered, len(labels.names), groups)
+    try:
+        metrics = [record.corpus_metrics()[metric] for record in records]
+    except ValueError as error:
+        raise KeyError(metric) from error
+    return corpus_statistic(
+        [each.take(positions) for each, positions in zip(metrics, _question_positions(samples), strict=True)], groups
+    )
 
 
 def groups_of(samples: Samples) -> QuestionGroups | None:
@@ -222,10 +217,6 @@ def groups_of(samples: Samples) -> QuestionGroups | None:
         return None
     _, positions = _sorted_questions(samples.ids)
     return question_groups([samples.groups[position] for position in positions])
-
-
-def _reorder(codes: array[int], positions: NDArray[numpy.intp]) -> array[int]:
-    return array("i", numpy.asarray(codes, dtype=numpy.int32)[positions].tobytes())
 
 
 def scores_by_question(samples: Sequence[Samples], metric: str) -> Scores:

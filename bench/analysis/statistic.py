@@ -13,8 +13,7 @@ from scipy import special
 from bench.analysis.question_groups import QuestionGroups
 from bench.analysis.seed_variance import Scores
 from bench.records import corpus_metrics
-from bench.records.corpus_metrics import LabelCounts
-from bench.records.labels import LabelCodes
+from bench.records.corpus_metrics import CorpusMetric, LabelCounts, LabelMetric
 
 MIN_COUNT_FOR_BOOTSTRAP = 10
 """With fewer right answers, or fewer wrong ones, the bootstrap interval is widened to the exact one."""
@@ -75,15 +74,11 @@ def as_statistic(scores: Scores | Statistic) -> Statistic:
     return scores if isinstance(scores, Statistic) else Statistic(scores)
 
 
-def corpus_statistic(
-    metric: str, runs: Sequence[LabelCodes], n_labels: int, groups: QuestionGroups | None = None
-) -> Statistic:
+def corpus_statistic(runs: Sequence[CorpusMetric], groups: QuestionGroups | None = None) -> Statistic:
     """Return a metric of all answers of some runs on the same questions.
 
     Args:
-        metric: Name of the metric.
-        runs: Labels of questions and answers of each seed, the questions in equal order.
-        n_labels: Number of labels of the task.
+        runs: The metric of each seed, the questions in equal order.
         groups: Groups of the questions, if there are any.
     """
     cached: list[tuple[Weights, SeedResamples]] = []
@@ -91,19 +86,18 @@ def corpus_statistic(
     def recompute(weights: Weights) -> SeedResamples:
         # Each method is compared with several others in the same resamples.
         if not cached or cached[0][0] is not weights:
-            counts = (corpus_metrics.count_labels(codes, n_labels, weights) for codes in runs)
-            cached[:] = [(weights, numpy.stack([corpus_metrics.corpus_score(metric, each) for each in counts]))]
+            cached[:] = [(weights, numpy.stack([run.score(weights) for run in runs]))]
         return cached[0][1]
 
-    values = numpy.stack([corpus_metrics.jackknife_values(metric, codes, n_labels) for codes in runs])
-    counts = [corpus_metrics.count_labels(codes, n_labels) for codes in runs]
-    share = 1.0 if groups is None else groups.effective_questions(values) / groups.n_questions
-    mean_counts = LabelCounts(*(share * numpy.mean(parts, axis=0) for parts in zip(*map(_arrays, counts), strict=True)))
+    values = numpy.stack([run.jackknife_values() for run in runs])
+    n_effective = float(values.shape[1] if groups is None else groups.effective_questions(values))
+    labels = [run for run in runs if isinstance(run, LabelMetric)]
+    bounds = partial(_label_bounds, labels) if labels else _all_or_none_bounds
     return Statistic(
         values,
         recompute,
-        exact_bounds=partial(_exact_bounds, metric, mean_counts, float(values.mean())),
-        limits=(corpus_metrics.lowest_score(metric), 1.0),
+        exact_bounds=partial(bounds, values, n_effective),
+        limits=runs[0].limits,
         groups=groups,
     )
 
@@ -118,18 +112,28 @@ def linear_statistic(values: Scores, groups: QuestionGroups | None = None) -> St
     return Statistic(values, lambda weights: values @ weights.T, exact_bounds=lambda: (mean, mean), groups=groups)
 
 
-def _arrays(counts: LabelCounts) -> tuple[NDArray[numpy.float64], ...]:
-    return counts.right, counts.answered, counts.asked
+def _all_or_none_bounds(values: Scores, n_effective: float) -> tuple[float, float]:
+    """Return Clopper-Pearson bounds if all answers are right or all wrong, else the mean.
+
+    Args:
+        values: Jackknife values of the metric (seeds, questions).
+        n_effective: Number of separate questions that tell as much as these.
+    """
+    mean, margin = float(values.mean()), 1 - (SIGNIFICANCE_LEVEL / 2) ** (1 / n_effective)
+    if (values == 1).all():
+        return 1 - margin, 1.0
+    return (0.0, margin) if not values.any() else (mean, mean)
 
 
-def _exact_bounds(metric: str, counts: LabelCounts, score: float) -> tuple[float, float]:
+def _label_bounds(runs: Sequence[LabelMetric], values: Scores, n_effective: float) -> tuple[float, float]:
     """Return bounds of a metric that its rarest events explain.
 
     Few right or wrong answers are all drawn, or none of them, in most resamples. So the metric is computed with the
     Clopper-Pearson bounds of the number of right answers, where there are few: of each label with the others as
     observed, and of all labels together.
     """
-    low = high = score
+    counts, metric = _mean_counts(runs, n_effective / values.shape[1]), runs[0].name
+    low = high = score = float(values.mean())
     observed = float(corpus_metrics.corpus_score(metric, counts))
     asked = numpy.flatnonzero(counts.asked).tolist()
     for labels in (*([label] for label in asked), asked):
@@ -137,6 +141,13 @@ def _exact_bounds(metric: str, counts: LabelCounts, score: float) -> tuple[float
             shift = float(corpus_metrics.corpus_score(metric, _with_right_answers(counts, right))) - observed
             low, high = min(low, score + shift), max(high, score + shift)
     return low, high
+
+
+def _mean_counts(runs: Sequence[LabelMetric], share: float) -> LabelCounts:
+    """Return a share of the counts of labels, averaged over some runs."""
+    counts = [corpus_metrics.count_labels(run.codes, run.n_labels) for run in runs]
+    parts = zip(*((each.right, each.answered, each.asked) for each in counts), strict=True)
+    return LabelCounts(*(share * numpy.mean(part, axis=0) for part in parts))
 
 
 def _exact_right_answers(counts: LabelCounts, labels: list[int]) -> Iterator[NDArray[numpy.float64]]:

@@ -59,7 +59,7 @@ class TaskResults:
         record = next((record for record in self.records if record.samples and record.labels), None)
         if self.metric not in ("macro-f1", "mcc", "balanced-accuracy") or record is None or record.labels is None:
             return None
-        codes = record.samples.label_codes(record.labels)
+        codes = record.samples.codes(record.labels)
         return corpus_metrics.constant_answer_score(self.metric, codes, len(record.labels.names))
 
     @property

@@ -20,6 +20,7 @@ from bench.data.readers import RowSource, SourceRow, deduplicate
 from bench.data.text import count_rows, excerpt, match_key
 from bench.errors import UserError
 from bench.i18n import Message
+from bench.metrics.evaluate_module import local_scripts
 from bench.task import SPLITS, load_task
 from bench.task_card import check_task_name, read_card
 
@@ -75,6 +76,8 @@ class TaskDraft:
     notes: list[str] = field(default_factory=list)
     scorer: str | None = None
     """The text of `task.py`; None if the task has no metric of its own."""
+    scripts: dict[str, str] = field(default_factory=dict)
+    """Texts of the metrics of `evaluate` that lie in the task folder, by their paths within it."""
 
     def write(self, folder: Path) -> None:
         """Write the task folder.
@@ -97,6 +100,9 @@ class TaskDraft:
             (folder / f"{split}.jsonl").write_text(lines, "utf-8")
         if self.scorer is not None:
             (folder / "task.py").write_text(self.scorer, "utf-8")
+        for path, text in self.scripts.items():
+            (folder / path).parent.mkdir(parents=True, exist_ok=True)
+            (folder / path).write_text(text, "utf-8")
 
 
 def build_task(
@@ -240,6 +246,10 @@ def copy_without_leaks(folder: Path, name: str) -> TaskDraft:
         {split: splits[split] for split in SPLITS},
         notes or [Message("no row left out: no question is in two splits")],
         scorer_file.read_text("utf-8") if scorer_file.exists() else None,
+        {
+            str(file.relative_to(folder)): file.read_text("utf-8")
+            for file in local_scripts(loaded.card.named_metrics, folder)
+        },
     )
 
 

@@ -81,7 +81,9 @@ class RunState:
     labels: AnswerLabels | None = None
     """Closed labels of the task; None for open answers, and until the answers are scored."""
     corpus_values: dict[str, tuple[float, ...]] | None = None
-    """Jackknife values of the task's own metrics of all answers; None without such metrics."""
+    """Jackknife values of metrics of all answers of which only a function is known; None without such metrics."""
+    corpus_text_metrics: tuple[str, ...] = ()
+    """Metrics of all answers that compare texts and are computed from the samples."""
 
 
 @dataclass
@@ -282,7 +284,8 @@ def predict(state: RunState, loaded: LoadedRun) -> None:
         _score(loaded.task, row, answer, stop_texts) for row, answer in zip(rows, answers, strict=True)
     )
     state.labels = AnswerLabels.from_card(loaded.task.card)
-    if loaded.task.corpus_scorer is not None:
+    state.corpus_text_metrics = loaded.task.corpus_text_metrics
+    if loaded.task.has_corpus_values:
         texts = [loaded.task.trim(answer, stop_texts) for answer in answers]
         state.corpus_values = _own_corpus_values(loaded.task, texts, rows)
     state.answering = Answering(queries=len(rows), latency_ms=(), **usage)
@@ -291,7 +294,7 @@ def predict(state: RunState, loaded: LoadedRun) -> None:
 
 
 def _own_corpus_values(task: Task, texts: Sequence[str], rows: Sequence[TaskRow]) -> dict[str, tuple[float, ...]]:
-    """Return the jackknife values of the task's own metrics of all answers."""
+    """Return the jackknife values of `task.py` and of `evaluate`, of all answers together."""
     from bench.records import corpus_metrics
 
     def compute(positions: list[int]) -> dict[str, float]:

@@ -22,7 +22,7 @@ from bench.execution.progress import ProgressFile
 from bench.measurement import environment, memory_limit
 from bench.measurement.meter import MIB
 from bench.method import Diverged, ProgressCallback, Unsupported
-from bench.records import Cost, Env, Failure, Phase, Record, Status, artifacts
+from bench.records import Cost, Env, Failure, Phase, Record, Samples, Status, artifacts
 from bench.user_code import describe_exception, is_interrupt
 
 
@@ -124,11 +124,12 @@ def _corpus_scores(state: RunState) -> dict[str, float] | None:
     """Return the metrics of all answers together; None if there are none."""
     own_values = state.corpus_values or {}
     scores = {name: min(max(fmean(values), 0.0), 1.0) for name, values in own_values.items()}
-    if state.labels is not None:
+    if state.labels is not None or state.corpus_text_metrics:
         from bench.records import corpus_metrics
 
-        codes = state.labels.read_codes(state.samples)
-        scores |= corpus_metrics.corpus_scores(codes, len(state.labels.names))
+        rules = corpus_metrics.answer_rules(state.labels, state.corpus_text_metrics, state.job.spec.decoding.stop)
+        metrics = corpus_metrics.read_metrics(Samples.from_list(state.samples), rules)
+        scores |= {name: float(metric.score()) for name, metric in metrics.items()}
     return scores or None
 
 

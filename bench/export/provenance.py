@@ -14,9 +14,11 @@ from bench import registry
 from bench.data import hub_tasks
 from bench.errors import UserError
 from bench.i18n import Message, literal
+from bench.metrics.evaluate_module import local_scripts
 from bench.modeling import checkpoint
 from bench.records import Record, Spec
 from bench.task import Task
+from bench.task_card import read_card
 from bench.user_code import report_user_code
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -130,10 +132,13 @@ def find_provenance(
 def _announce_user_code(task_folder: Path, method_file: Path, announce: Callable[[str], None]) -> None:
     """Announce the files that are about to run and do not ship with adaptbench."""
     scorer_file = task_folder / "task.py"
+    scripts = local_scripts(read_card(task_folder / "task.yaml").named_metrics, task_folder)
     if not registry.is_shipped_method(method_file):
         announce(Message("Runs the method {file}, which has the digest in the record.", file=method_file))
-    if scorer_file.exists() and not registry.is_shipped_task(task_folder):
-        announce(Message("Runs the metric {file}, which has the digest in the record.", file=scorer_file))
+    if registry.is_shipped_task(task_folder):
+        return
+    for file in [*([scorer_file] if scorer_file.exists() else []), *scripts]:
+        announce(Message("Runs the metric {file}, which has the digest in the record.", file=file))
 
 
 def _check_record(record: Record, file: Path) -> None:

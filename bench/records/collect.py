@@ -59,7 +59,7 @@ def _with_corpus_scores(record: Record) -> Record:
     from bench.records import corpus_metrics
 
     try:
-        codes = record.samples.label_codes(labels)
+        codes = record.samples.codes(labels)
     except ValueError:  # The answers are those of another task with the same digest, or of no task at all.
         return record
     scores = corpus_metrics.corpus_scores(codes, len(labels.names))

@@ -1,23 +1,145 @@
-"""Metrics of all answers together: macro-F1, weighted F1, MCC, balanced accuracy.
+"""Metrics of all answers: macro-F1, weighted F1, MCC, balanced accuracy, and BLEU.
 
-An answer that names no label is a wrong answer. It has a column of its own in the confusion matrix and no row, so it
-lowers the recall of the right label and the precision of none. The mean is over the labels that some question has.
+Each is computed from counts that are summed over weighted questions, so that it can be resampled.
+
+Of closed labels, an answer that names no label is a wrong answer. It has a column of its own in the confusion matrix
+and no row, so it lowers the recall of the right label and the precision of none. The mean is over the labels that some
+question has.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from array import array
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any, Protocol, Self
 
 import numpy
 from numpy.typing import NDArray
 from scipy import sparse
 
-from bench.records.labels import LabelCodes
+from bench.metrics import CORPUS_METRICS, CORPUS_TEXT_METRICS
+from bench.records.labels import AnswerLabels, LabelCodes
+from bench.records.ngrams import AnswerNgrams, NgramCounts, bleu
+from bench.records.samples import AnswerRule, Samples
 
 SCORE_TOLERANCE = 1e-6
 """Rounding error by which a metric of a record may differ from that of its answers."""
+TEXT_SCORE_TOLERANCE = 1e-3
+"""The same of metrics of texts: a newer version of the tokenizer may know new punctuation."""
 Counts = NDArray[numpy.float64]
+
+
+class CorpusMetric(Protocol):
+    """A metric of all answers of one run, for any weights of its questions."""
+
+    @property
+    def limits(self) -> tuple[float, float]:
+        """Lowest and highest possible value."""
+
+    @property
+    def tolerance(self) -> float:
+        """Error by which the value of a record may differ."""
+
+    def score(self, weights: Counts | None = None) -> Counts:
+        """Return the metric for each set of weights (sets, questions).
+
+        The weights of a set add up to 1; None weighs all questions alike.
+        """
+
+    def jackknife_values(self) -> Counts:
+        """Return a value of each question; their mean is the metric, with its standard error.
+
+        They are the delete-one pseudo-values, shifted so that their mean is exactly the metric of all answers. So the
+        standard error of their mean is the jackknife's (Efron and Stein 1981, https://doi.org/10.1214/aos/1176345462).
+        A single question has the metric itself.
+        """
+
+    def take(self, positions: NDArray[numpy.intp]) -> Self:
+        """Return the metric of the same answers with the questions in another order."""
+
+
+@dataclass(frozen=True)
+class LabelMetric:
+    """A metric of closed labels."""
+
+    name: str
+    codes: LabelCodes
+    n_labels: int
+    tolerance: float = SCORE_TOLERANCE
+
+    @property
+    def limits(self) -> tuple[float, float]:
+        """Lowest and highest possible value."""
+        return lowest_score(self.name), 1.0
+
+    def score(self, weights: Counts | None = None) -> Counts:
+        """Return the metric for each set of weights."""
+        return corpus_score(self.name, count_labels(self.codes, self.n_labels, weights))
+
+    def jackknife_values(self) -> Counts:
+        """Return a value of each question."""
+        return jackknife_values(self.name, self.codes, self.n_labels)
+
+    def take(self, positions: NDArray[numpy.intp]) -> LabelMetric:
+        """Return the metric with the questions in another order."""
+        ordered = (numpy.asarray(part, dtype=numpy.int32)[positions] for part in self.codes)
+        return LabelMetric(self.name, LabelCodes(*(array("i", part.tobytes()) for part in ordered)), self.n_labels)
+
+
+@dataclass(frozen=True)
+class BleuMetric:
+    """BLEU of the answers of a run."""
+
+    counts: NgramCounts
+    """Counts of each question."""
+    limits: tuple[float, float] = (0.0, 1.0)
+    tolerance: float = TEXT_SCORE_TOLERANCE
+
+    def score(self, weights: Counts | None = None) -> Counts:
+        """Return the metric for each set of weights."""
+        if weights is None:
+            return numpy.asarray(bleu(self.counts.sum(axis=0, keepdims=True))[0])
+        return bleu(len(self.counts) * (weights @ self.counts))
+
+    def jackknife_values(self) -> Counts:
+        """Return a value of each question."""
+        score = self.score()
+        if len(self.counts) < 2:
+            return numpy.full(len(self.counts), score)
+        return _pseudo_values(float(score), bleu(self.counts.sum(axis=0) - self.counts))
+
+    def take(self, positions: NDArray[numpy.intp]) -> BleuMetric:
+        """Return the metric with the questions in another order."""
+        return BleuMetric(self.counts[positions])
+
+
+def answer_rules(labels: AnswerLabels | None, metrics: Iterable[str], stop: tuple[str, ...]) -> list[AnswerRule[Any]]:
+    """Return the rules that metrics of all answers of a run need.
+
+    Args:
+        labels: Closed labels of the task; None for open answers.
+        metrics: Names of the metrics of texts to compute; other names are left out.
+        stop: Texts that end an answer.
+    """
+    rules: list[AnswerRule[Any]] = [] if labels is None else [labels]
+    return [*rules, AnswerNgrams(stop)] if set(metrics) & set(CORPUS_TEXT_METRICS) else rules
+
+
+def metrics_of(rule: AnswerRule[Any], codes: Any) -> dict[str, CorpusMetric]:
+    """Return the metrics, by name, that are computed from what a rule has read."""
+    if isinstance(rule, AnswerLabels):
+        return {name: LabelMetric(name, codes, len(rule.names)) for name in CORPUS_METRICS}
+    return {"bleu": BleuMetric(codes)}
+
+
+def read_metrics(samples: Samples, rules: Iterable[AnswerRule[Any]]) -> dict[str, CorpusMetric]:
+    """Return the metrics of some rules for the samples of a run.
+
+    Raises:
+        ValueError: The samples are not those of a rule.
+    """
+    return {name: metric for rule in rules for name, metric in metrics_of(rule, samples.codes(rule)).items()}
 
 
 @dataclass(frozen=True)
@@ -110,15 +232,15 @@ def corpus_scores(codes: LabelCodes, n_labels: int) -> dict[str, float]:
     return {metric: float(compute(counts)) for metric, compute in _METRICS.items()}
 
 
-def check_corpus_scores(scores: Mapping[str, float], codes: LabelCodes, n_labels: int) -> None:
+def check_corpus_scores(scores: Mapping[str, float], metrics: Mapping[str, CorpusMetric]) -> None:
     """Check that the corpus metrics of a record are those of its answers.
 
     Raises:
         ValueError: If one differs.
     """
-    for metric, expected in corpus_scores(codes, n_labels).items():
-        if metric in scores and not abs(scores[metric] - expected) <= SCORE_TOLERANCE:
-            raise ValueError(f"{metric} is {scores[metric]}, but {expected:.6g} is that of the answers")
+    for name, metric in metrics.items():
+        if name in scores and not abs(scores[name] - (expected := float(metric.score()))) <= metric.tolerance:
+            raise ValueError(f"{name} is {scores[name]}, but {expected:.6g} is that of the answers")
 
 
 def lowest_score(metric: str) -> float:
@@ -139,19 +261,7 @@ def constant_answer_score(metric: str, codes: LabelCodes, n_labels: int) -> floa
 
 
 def jackknife_values(metric: str, codes: LabelCodes, n_labels: int) -> Counts:
-    """Return a value of each question; their mean is the metric, with its standard error.
-
-    They are the delete-one pseudo-values, shifted so that their mean is exactly the metric of all answers. So the
-    standard error of their mean is the jackknife's (Efron and Stein 1981, https://doi.org/10.1214/aos/1176345462).
-
-    Args:
-        metric: Name of the metric.
-        codes: Labels of the questions and their answers.
-        n_labels: Number of labels.
-
-    Returns:
-        Values of the questions; a single question has the metric itself.
-    """
+    """Return the values of `CorpusMetric.jackknife_values` for a metric of closed labels."""
     counts = count_labels(codes, n_labels)
     score, n_questions = float(corpus_score(metric, counts)), len(codes.references)
     if n_questions < 2:
@@ -170,7 +280,7 @@ def jackknife_values(metric: str, codes: LabelCodes, n_labels: int) -> Counts:
 
 
 def jackknife_values_of(compute: Callable[[list[int]], Mapping[str, float]], n_questions: int) -> dict[str, Counts]:
-    """Return the values of `jackknife_values` for metrics of any function.
+    """Return the values of `CorpusMetric.jackknife_values` for metrics of any function.
 
     Args:
         compute: Returns the metrics of the answers at some positions; it is called once per question and once more.

@@ -14,8 +14,8 @@ from bench.errors import UserError
 from bench.metrics import Normalizer, matching_labels
 from bench.records.base import FrozenModel
 from bench.records.spec import TaskSpec
-from bench.task import digest_task, parse_answer
-from bench.task_card import TaskCard, read_card
+from bench.task import digest_task
+from bench.task_card import TaskCard, parse_answer, read_card
 
 
 class LabelCodes(NamedTuple):

@@ -20,9 +20,17 @@ from bench.errors import UserError
 from bench.i18n import Message
 from bench.records.base import describe_error
 from bench.records.files import read_regular_file
-from bench.records.labels import AnswerLabels, LabelCodes
+from bench.records.labels import AnswerLabels
 from bench.records.record import WITHOUT_SAMPLES, Record
-from bench.records.samples import Sample, Samples, answer_metric, check_scores, digest_answers, read_groups
+from bench.records.samples import (
+    AnswerRule,
+    Sample,
+    Samples,
+    answer_metric,
+    check_scores,
+    digest_answers,
+    read_groups,
+)
 from bench.records.schema_1 import ROOT_NAMES
 
 FILES_PER_BATCH = 50
@@ -51,8 +59,13 @@ class _ParsedTask(msgspec.Struct):
     metric: str
 
 
+class _ParsedDecoding(msgspec.Struct):
+    stop: tuple[str, ...]
+
+
 class _ParsedSpec(msgspec.Struct):
     task: _ParsedTask
+    decoding: _ParsedDecoding
 
 
 _HEADER_KEYS = [field.alias or name for name, field in Record.model_fields.items() if name != "samples"]
@@ -67,6 +80,7 @@ _ParsedRecord = msgspec.defstruct(
 _record_decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(_ParsedRecord)
 _spec_decoder = msgspec.json.Decoder(_ParsedSpec)
 _scores_decoder = msgspec.json.Decoder(dict[str, _ParsedScore])
+_corpus_values_decoder = msgspec.json.Decoder(dict[str, msgspec.Raw] | None)
 _corpus_scores_decoder = msgspec.json.Decoder(dict[str, Annotated[float, msgspec.Meta(ge=-1, le=1)]] | None)
 
 
@@ -82,8 +96,8 @@ class RecordSummary(NamedTuple):
     """The main metric, or the score of single answers that stands for it (`answer_metric`)."""
     scores: array[float]
     """That score of each sample."""
-    codes: tuple[AnswerLabels, LabelCodes] | None
-    """Labels of references and answers; None without closed labels."""
+    codes: dict[AnswerRule[Any], Any]
+    """What metrics of all answers count, by the rule that reads it."""
     groups: tuple[str, ...] | None
     """Group of the question of each sample; None without groups."""
 
@@ -192,13 +206,13 @@ def _summarize(content: bytes, known_ids: dict[QuestionIds, QuestionIds]) -> Rec
     """Return the summary of a record file; None if its structure or its samples are invalid."""
     try:
         parsed = _record_decoder.decode(content)
-        metric = _spec_decoder.decode(parsed.spec).task.metric
+        spec = _spec_decoder.decode(parsed.spec)
         samples: list[_ParsedSample] = parsed.samples
         means = _scores_decoder.decode(parsed.scores)
         check_scores(means, samples)
-        metric = answer_metric(metric, means)
+        metric = answer_metric(spec.task.metric, means)
         scores = array("d", [sample.scores[metric] for sample in samples])
-        codes = _read_codes(parsed, samples)
+        codes = _read_codes(parsed, spec.decoding.stop, samples)
         groups = read_groups(samples)
     except (msgspec.MsgspecError, ValueError, KeyError, RecursionError):
         return None  # `Record.from_json` describes the problem, or reads another layout of a record.
@@ -209,21 +223,24 @@ def _summarize(content: bytes, known_ids: dict[QuestionIds, QuestionIds]) -> Rec
     return RecordSummary(header_json, known_ids.setdefault(ids, ids), digest, metric, scores, codes, groups)
 
 
-def _read_codes(parsed: Any, samples: Sequence[_ParsedSample]) -> tuple[AnswerLabels, LabelCodes] | None:
-    """Return the labels of references and answers, if the record holds the labels of its task.
+def _read_codes(parsed: Any, stop: tuple[str, ...], samples: Sequence[Any]) -> dict[AnswerRule[Any], Any]:
+    """Return what metrics of all answers count, and check these metrics.
 
     Raises:
-        ValueError: The labels, or metrics computed from them, are invalid.
+        ValueError: The labels, or metrics computed from the answers, are invalid.
     """
     labels = _parse_labels(bytes(parsed.labels))
-    if labels is None:
-        return None
-    codes = labels.read_codes(samples)
-    if scores := _corpus_scores_decoder.decode(parsed.corpus_scores or b"null"):
-        from bench.records import corpus_metrics  # The import of SciPy would slow reading down where it is not used.
+    scores = _corpus_scores_decoder.decode(parsed.corpus_scores or b"null")
+    if not scores:
+        return {} if labels is None else {labels: labels.read_codes(samples)}
+    from bench.records import corpus_metrics  # The import of SciPy would slow reading down where it is not used.
 
-        corpus_metrics.check_corpus_scores(scores, codes, len(labels.names))
-    return labels, codes
+    own_values = _corpus_values_decoder.decode(parsed.corpus_values or b"null") or {}
+    rules = corpus_metrics.answer_rules(labels, scores.keys() - own_values.keys(), stop)
+    codes = {rule: rule.read_codes(samples) for rule in rules}
+    for rule in rules:
+        corpus_metrics.check_corpus_scores(scores, corpus_metrics.metrics_of(rule, codes[rule]))
+    return codes
 
 
 @cache

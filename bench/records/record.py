@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field, ValidationError, ValidationInfo, model_validator
 
@@ -31,6 +31,9 @@ from bench.records.labels import AnswerLabels
 from bench.records.samples import Samples, check_scores
 from bench.records.schema_1 import starts_like_schema_1, upgrade_json
 from bench.records.spec import SearchRange, Spec
+
+if TYPE_CHECKING:
+    from bench.records.corpus_metrics import CorpusMetric
 
 Status = Literal["ok", "unsupported", "did-not-fit", "diverged", "timeout", "error"]
 Keep = Literal["last", "best"]
@@ -174,13 +177,14 @@ class Record(FrozenModel):
     scores: dict[Line, Score] = Field(description="mean of each metric over all questions")
     corpus_scores: dict[Line, CorpusScore] | None = Field(
         None,
-        description="metrics that are computed from all answers together, such as macro-f1; null: the answers are no "
-        "closed labels, the run failed, or an old record",
+        description="metrics that are computed from all answers together, such as macro-f1 or bleu; null: there are "
+        "none, the run failed, or an old record",
     )
     corpus_values: dict[Line, tuple[Number, ...]] | None = Field(
         None,
-        description="of the task's own metrics of all answers: a value per sample, in their order, whose mean is the "
-        "metric and whose variance gives its standard error (jackknife); null: the task has none, or the run failed",
+        description="of the task's own metrics of all answers and those of evaluate: a value per sample, in their "
+        "order, whose mean is the metric and whose variance gives its standard error (jackknife); null: the task has "
+        "none, or the run failed",
     )
     labels: AnswerLabels | None = Field(
         None, description="closed labels of the task; null: open answers, the run failed, or an old record"
@@ -206,6 +210,21 @@ class Record(FrozenModel):
         """Means of the scores of single answers, then metrics of all answers together."""
         return self.scores | (self.corpus_scores or {})
 
+    def corpus_metrics(self) -> dict[str, CorpusMetric]:
+        """Return the metrics of all answers together that are computed from the samples, by name.
+
+        A metric with `corpus_values` is none of them: only the task has its function.
+
+        Raises:
+            ValueError: The samples are not those of the task's labels, or have no references.
+        """
+        from bench.records import corpus_metrics  # The import of SciPy would slow every command down.
+
+        names = (self.corpus_scores or {}).keys() - (self.corpus_values or {}).keys()
+        return corpus_metrics.read_metrics(
+            self.samples, corpus_metrics.answer_rules(self.labels, names, self.spec.decoding.stop)
+        )
+
     def to_json(self) -> str:
         """Return the record as JSON: an indented header, then one line per sample.
 
@@ -220,11 +239,10 @@ class Record(FrozenModel):
         _check_id(self.id, self.spec)
         if info.context != WITHOUT_SAMPLES:
             check_scores(self.scores, self.samples)
-            if self.labels is not None and self.corpus_scores:
+            if self.corpus_scores and self.samples:
                 from bench.records import corpus_metrics  # The import of SciPy would slow every command down.
 
-                codes = self.samples.label_codes(self.labels)
-                corpus_metrics.check_corpus_scores(self.corpus_scores, codes, len(self.labels.names))
+                corpus_metrics.check_corpus_scores(self.corpus_scores, self.corpus_metrics())
         return self
 
     def write(self, folder: Path) -> Path:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import hashlib
 from array import array
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from math import fsum
-from typing import Any, Protocol, overload
+from typing import Any, Protocol, TypeVar, overload
 
 from pydantic import Field, GetCoreSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
+from bench.metrics import metric_of_single_answers
 from bench.records.base import FrozenModel, Line, Score
-from bench.records.labels import AnswerLabels, LabelCodes
 
 MEAN_TOLERANCE = 1e-6
 """Rounding error by which the mean of a record may differ from that of its samples."""
@@ -33,6 +33,20 @@ class Sample(FrozenModel):
     )
 
 
+Codes = TypeVar("Codes", covariant=True)
+
+
+class AnswerRule(Hashable, Protocol[Codes]):
+    """Rule that reads from each answer what metrics of all answers together count."""
+
+    def read_codes(self, samples: Iterable[Sample], /) -> Codes:
+        """Return the codes of samples, in their order.
+
+        Raises:
+            ValueError: The samples are not those of this rule.
+        """
+
+
 class Samples(Sequence[Sample]):
     """A sequence of samples whose texts need not be in memory.
 
@@ -45,7 +59,7 @@ class Samples(Sequence[Sample]):
         digest: Digest of the raw answers, see `digest_answers`.
         columns: Scores of all samples by metric, for the metrics that are held in memory.
         load: Function that returns all samples.
-        codes: Labels of references and answers, with the rule that they were read by; None if they are not known yet.
+        codes: What metrics of all answers count, by the rule that reads it, as far as it was read already.
         groups: Group of the question of each sample; None if the task has no groups.
     """
 
@@ -57,13 +71,13 @@ class Samples(Sequence[Sample]):
         digest: bytes,
         columns: dict[str, array[float]],
         load: Callable[[], Sequence[Sample]],
-        codes: tuple[AnswerLabels, LabelCodes] | None = None,
+        codes: Mapping[AnswerRule[Any], Any] | None = None,
         groups: tuple[str, ...] | None = None,
     ) -> None:
         self.ids = ids
         self.digest = digest
         self.groups = groups
-        self._columns, self._load, self._codes = columns, load, codes
+        self._columns, self._load, self._codes = columns, load, dict(codes or {})
 
     @classmethod
     def from_list(cls, samples: Sequence[Sample]) -> Samples:
@@ -84,15 +98,16 @@ class Samples(Sequence[Sample]):
         column = self._columns.get(metric)
         return array("d", [sample.scores[metric] for sample in self._load()]) if column is None else column
 
-    def label_codes(self, labels: AnswerLabels) -> LabelCodes:
-        """Return the labels that references and answers name, in the order of the samples.
+    def codes(self, rule: AnswerRule[Codes]) -> Codes:
+        """Return what a rule reads from the samples, in their order; it reads them once.
 
         Raises:
-            ValueError: A reference is none of the labels.
+            ValueError: The samples are not those of the rule.
         """
-        if self._codes is None or self._codes[0] != labels:
-            self._codes = labels, labels.read_codes(self._load())
-        return self._codes[1]
+        if rule not in self._codes:
+            self._codes[rule] = rule.read_codes(self._load())
+        codes: Codes = self._codes[rule]
+        return codes
 
     def take(self, indices: Sequence[int]) -> list[Sample]:
         """Return the samples at several indices; the record file is read once at most."""
@@ -164,9 +179,7 @@ def read_groups(samples: Sequence[GroupedSample]) -> tuple[str, ...] | None:
 
 
 def answer_metric(metric: str, scores: Mapping[str, float]) -> str:
-    """Return the score that tells if a single answer is right.
-
-    It is the main metric if answers have it, or else `em`.
+    """Return the score that tells if a single answer is right, see `metric_of_single_answers`.
 
     Args:
         metric: Main metric; it may be computed from all answers together.
@@ -175,9 +188,7 @@ def answer_metric(metric: str, scores: Mapping[str, float]) -> str:
     Raises:
         KeyError: If there are no scores.
     """
-    if not scores:
-        raise KeyError(metric)
-    return next((name for name in (metric, "em") if name in scores), next(iter(scores)))
+    return metric_of_single_answers(metric, scores)
 
 
 class ScoredSample(Protocol):

@@ -56,7 +56,7 @@ def label_table(records: Sequence[Record]) -> LabelTable | None:
     if labels is None:
         return None
     n_labels = len(labels.names)
-    codes = [record.samples.label_codes(labels) for record in records if record.samples]
+    codes = [record.samples.codes(labels) for record in records if record.samples]
     matrix = numpy.sum([corpus_metrics.confusion_matrix(run_codes, n_labels) for run_codes in codes], axis=0)
     counts = corpus_metrics.LabelCounts(
         right=matrix.diagonal().astype(float),

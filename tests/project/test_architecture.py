@@ -25,6 +25,8 @@ LEARNING_LIBRARIES = {
     "evaluate",
 }
 MAX_FILES_PER_FOLDER = 18
+CONTRACT_FOLDERS = {"metrics"}
+"""Folders that are public contracts, as the modules at the top of `bench/` are."""
 
 
 def read_allowed_imports() -> dict[str, set[str]]:
@@ -41,7 +43,7 @@ ALLOWED = read_allowed_imports()
 def folder_of(module: str) -> str:
     """The row of the table that a dotted module name belongs to."""
     parts = module.split(".")
-    if len(parts) > 1 and (PACKAGE / parts[1] / "__init__.py").is_file():
+    if len(parts) > 1 and parts[1] not in CONTRACT_FOLDERS and (PACKAGE / parts[1] / "__init__.py").is_file():
         return parts[1]
     return "testing" if parts[1:2] == ["testing"] else "contracts"
 
@@ -82,7 +84,7 @@ def relative(file: Path) -> str:
 
 def test_architecture_table_lists_every_folder() -> None:
     folders = {file.parent.name for file in PACKAGE.glob("*/__init__.py")}
-    assert folders | {"contracts", "testing"} == set(ALLOWED)
+    assert (folders - CONTRACT_FOLDERS) | {"contracts", "testing"} == set(ALLOWED)
 
 
 @pytest.mark.parametrize("file", MODULES, ids=relative)

@@ -14,8 +14,6 @@ from typing import Literal, get_args
 from bench.invisible import remove_invisible
 
 Normalizer = Literal["text", "squad", "korquad", "ko"]
-CORPUS_METRICS = ("macro-f1", "weighted-f1", "mcc", "balanced-accuracy")
-"""Metrics of closed labels that all answers are needed for; `bench.records.corpus_metrics` computes them."""
 
 _REMOVE_ASCII_PUNCTUATION = str.maketrans("", "", string.punctuation)
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
@@ -31,12 +29,12 @@ _NUMBER_SIGNS = str.maketrans("−–﹣－＋．，٫٬", "----+.,.,")
 # Leading zeros are part of a name, a code or a telephone number, so such a text is no number.
 _NUMBER = re.compile(r"[+-]?(?:(?P<whole>0|(?!0)\d{1,3}(?:,\d{3})+|(?!0)\d+)(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?")
 _KEPT_BY_TEXT_RULE = re.compile(r"[0-9A-Za-z가-힣]")
-# Scripts that write words without spaces or with particles attached, so that F1 compares their characters.
-_CHARACTER_SCRIPTS = (
+CHARACTER_SCRIPTS = (
     r"\u0e00-\u0eff\u1000-\u109f\u1100-\u11ff\u1780-\u17ff\u3040-\u30ff\u3130-\u318f\u3400-\u4dbf\u4e00-\u9fff"
     r"\uac00-\ud7a3\uf900-\ufaff\U00020000-\U0003ffff"
 )
-_CHARACTERS_AND_WORDS = re.compile(rf"[{_CHARACTER_SCRIPTS}]|[^{_CHARACTER_SCRIPTS}]+")
+"""Scripts that write words without spaces or with particles attached, so that their characters are compared."""
+_CHARACTERS_AND_WORDS = re.compile(rf"[{CHARACTER_SCRIPTS}]|[^{CHARACTER_SCRIPTS}]+")
 
 
 def normalize_text(text: str, rule: Normalizer) -> str:
@@ -87,10 +85,10 @@ def score(
         return {"em": is_correct, "f1": is_correct}
     answer = normalize_text(prediction, normalize)
     reference_list = [normalize_text(reference, normalize) for reference in reference_list]
-    split_units = _UNIT_SPLITTERS[normalize]
+    units = split_units(answer, normalize)
     return {
         "em": max(float(answer == reference) for reference in reference_list),
-        "f1": max(_multiset_f1(split_units(answer), split_units(reference)) for reference in reference_list),
+        "f1": max(_multiset_f1(units, split_units(reference, normalize)) for reference in reference_list),
     }
 
 
@@ -121,6 +119,11 @@ def matching_labels(answer: str, labels: Sequence[str], rule: Normalizer) -> lis
     return [position for position, label in enumerate(labels) if normalize_text(label, rule) == normalized]
 
 
+def split_units(text: str, rule: Normalizer) -> Sequence[str]:
+    """Return the units of a normalized text that F1 compares: words, characters or both."""
+    return _UNIT_SPLITTERS[rule](text)
+
+
 def is_emptied(text: str, rule: Normalizer) -> bool:
     """Return True if a rule leaves nothing of a text."""
     if rule == "text" and _KEPT_BY_TEXT_RULE.search(text):  # decides nearly all texts, without normalizing them
@@ -130,7 +133,7 @@ def is_emptied(text: str, rule: Normalizer) -> bool:
 
 def label_key(label: str, rule: Normalizer) -> str:
     """Return the part of a label that a rule compares; with `text` all its characters."""
-    return _compose(label) if rule == "text" else normalize_text(label, rule)
+    return compose_text(label) if rule == "text" else normalize_text(label, rule)
 
 
 def canonical_number(text: str) -> str | None:
@@ -153,7 +156,7 @@ def canonical_number(text: str) -> str | None:
 
 @lru_cache(maxsize=1024)
 def _normalize_text(text: str) -> str:
-    text = _compose(text)
+    text = compose_text(text)
     trimmed = text
     while (shorter := _remove_quotes(trimmed).rstrip(_FULL_STOPS).strip()) != trimmed and shorter:
         trimmed = shorter
@@ -162,7 +165,7 @@ def _normalize_text(text: str) -> str:
 
 
 @lru_cache(maxsize=1024)
-def _compose(text: str) -> str:
+def compose_text(text: str) -> str:
     """Return a text in NFC with plain white space, without stray invisible characters."""
     composed = unicodedata.normalize("NFC", remove_invisible(unicodedata.normalize("NFC", text)))
     return " ".join(composed.split())
