@@ -23,7 +23,7 @@ from bench.analysis.seed_variance import NO_SPREAD, KnownSpread, Scores, SeedVar
 from bench.analysis.statistic import SIGNIFICANCE_LEVEL, Statistic, corpus_statistic
 from bench.metrics import CORPUS_METRICS
 from bench.records import corpus_metrics
-from bench.records.corpus_metrics import LabelCounts
+from bench.records.corpus_metrics import LabelCounts, LabelMetric
 from bench.records.labels import LabelCodes
 
 N_QUESTIONS = 500
@@ -109,7 +109,9 @@ def measure(simulation: Simulation, n_seeds: int, rounds: int, interval_rounds: 
     for number in range(rounds):
         methods = simulation.draw(n_seeds or 1, is_fixed=is_fixed)
         for metric in CORPUS_METRICS:
-            statistics = [corpus_statistic(metric, runs, len(SHARES)) for runs in methods]
+            statistics = [
+                corpus_statistic([LabelMetric(metric, codes, len(SHARES)) for codes in runs]) for runs in methods
+            ]
             spreads = [
                 NO_SPREAD if is_fixed else spread_of_scores("trained", statistic.values) for statistic in statistics
             ]
