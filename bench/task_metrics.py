@@ -8,7 +8,14 @@ from pathlib import Path
 
 from bench.errors import UserError, did_you_mean
 from bench.i18n import Message
-from bench.metrics import ANSWER_TEXT_METRICS, CORPUS_METRICS, CORPUS_TEXT_METRICS, EVALUATE_PREFIX
+from bench.metrics import (
+    ANSWER_TEXT_METRICS,
+    CORPUS_METRICS,
+    CORPUS_TEXT_METRICS,
+    EVALUATE_PREFIX,
+    MODEL_METRICS,
+    split_model_metric,
+)
 from bench.metrics.evaluate_module import PERCENT_SUFFIX, EvaluateMetric, LoadedMetric
 from bench.metrics.structured import read_json_fields, read_number
 from bench.task_card import TaskCard, parse_answer
@@ -32,8 +39,14 @@ def check_metric_names(card: TaskCard, location: str, scores: Iterable[str]) -> 
     named = [("metric", card.metric), *(("metrics", metric) for metric in card.metrics)]
     names = [*scores, *ANSWER_TEXT_METRICS, *CORPUS_TEXT_METRICS, *(CORPUS_METRICS if card.labels else ())]
     for key, metric in named:
-        if metric in names or metric.startswith(EVALUATE_PREFIX):
+        if metric in names or metric.startswith(EVALUATE_PREFIX) or split_model_metric(metric):
             continue
+        if metric.rstrip(":") in MODEL_METRICS:
+            raise UserError(
+                Message("key '{key}': '{metric}' needs a model", key=key, metric=metric),
+                location=location,
+                hint=Message("write {metric}:MODEL, with a folder or a name as of --model", metric=metric.rstrip(":")),
+            )
         if metric in CORPUS_METRICS:
             raise UserError(
                 Message(
@@ -44,7 +57,8 @@ def check_metric_names(card: TaskCard, location: str, scores: Iterable[str]) -> 
                 location=location,
                 hint=Message("add labels: [first, second], or write metric: em"),
             )
-        suggestion = did_you_mean(metric, [*names, f"{EVALUATE_PREFIX}NAME"])
+        with_values = [f"{EVALUATE_PREFIX}NAME", *(f"{name}:MODEL" for name in MODEL_METRICS)]
+        suggestion = did_you_mean(metric, [*names, *with_values])
         hint = Message("{suggestion}; or return it from score in task.py", suggestion=suggestion)
         raise UserError(
             Message("key '{key}': there is no score '{metric}'", key=key, metric=metric), location=location, hint=hint

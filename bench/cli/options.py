@@ -35,6 +35,7 @@ PHASE_WORDS = {
     "general_text_before": Message("general_text_before"),
     "general_text_after": Message("general_text_after"),
     "adapter_serving": Message("adapter_serving"),
+    "rate": Message("rate"),
     "check": Message("check"),
     "pack": Message("pack"),
 }

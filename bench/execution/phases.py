@@ -78,6 +78,8 @@ class RunState:
     estimated_bytes: dict[str, int] = field(default_factory=dict)
     """Bytes that a phase is expected to add to the memory held at its start, by phase."""
     samples: tuple[Sample, ...] = ()
+    rating_reports: dict[str, dict[str, float]] | None = None
+    """Seconds of each metric by a model, and how far it can be trusted; None without such metrics."""
     labels: AnswerLabels | None = None
     """Closed labels of the task; None for open answers, and until the answers are scored."""
     corpus_values: dict[str, tuple[float, ...]] | None = None
@@ -325,6 +327,28 @@ def _score(task: Task, row: TaskRow, raw: str, stop_texts: Sequence[str]) -> Sam
     return Sample(
         id=row.id, references=row.references, raw=raw, answer=task.parse(text), scores=scores, group=row.group
     )
+
+
+def rate_answers(state: RunState, loaded: LoadedRun) -> None:
+    """Score the answers by the models of metrics that the task names.
+
+    It comes last and is no phase of the run's cost: its memory and its seconds are those of other models.
+    """
+    models = state.job.spec.task.metric_models
+    if not models:
+        return
+    from bench.model_metrics import rating
+
+    state.on_progress({"phase": "rate"})
+    questions = [row.input for row in _split_rows(state, loaded)]
+    memory_limit.lift_memory_limit()
+    ratings = rating.rate_answers(models, state.device, questions, state.samples)
+    scores = zip(*(rated.scores for rated in ratings.values()), strict=True)
+    state.samples = tuple(
+        sample.model_copy(update={"scores": sample.scores | dict(zip(ratings, row, strict=True))})
+        for sample, row in zip(state.samples, scores, strict=True)
+    )
+    state.rating_reports = {metric: rated.report for metric, rated in ratings.items()}
 
 
 def answer_questions(state: RunState, loaded: LoadedRun, questions: Sequence[str]) -> tuple[Sample, ...]:

@@ -24,6 +24,8 @@ from bench.i18n import Message, literal
 from bench.measurement.device import AUTO_DTYPE, fast_dtype
 from bench.measurement.general_text import GeneralText
 from bench.method import Method
+from bench.metrics import score_name
+from bench.model_metrics.rating import find_metric_models
 from bench.modeling import checkpoint, file_digest
 from bench.modeling import prompt_format as prompts
 from bench.records import (
@@ -160,7 +162,14 @@ def _plan_specs(
     """Return the specs of all runs, by training size, then seed, then method."""
     card = task.card
     with _names_checked():
-        task_spec = TaskSpec(name=card.name, ref=task_ref, version=card.version, sha256=task.sha256, metric=card.metric)
+        task_spec = TaskSpec(
+            name=card.name,
+            ref=task_ref,
+            version=card.version,
+            sha256=task.sha256,
+            metric=score_name(card.metric),
+            metric_models=find_metric_models(card, task.folder),
+        )
         return [
             Spec(task=task_spec, method=method, base=base, budget=limits, decoding=decoding, prompt=prompt, seed=seed)
             for limits in limits_by_size

@@ -108,6 +108,7 @@ def record_run(state: RunState, run_phases: Callable[[RunState], None], *, measu
         corpus_scores=_corpus_scores(state) if metrics else None,
         corpus_values=state.corpus_values if metrics else None,
         labels=state.labels if metrics else None,
+        rating_reports=state.rating_reports if metrics else None,
         cost=_measured_cost(state),
         env=_describe_environment(state, measure_peak_flops),
         curve=tuple(getattr(state.method, "curve_", ())),
@@ -152,6 +153,7 @@ def _run_phases(state: RunState, saved: Path | None, earlier_import: Phase | Non
             answers = phases.measure_query_latency(state, loaded)
             phases.read_general_text_after(state, loaded.lm, probe)
             phases.measure_adapter_serving(state, loaded, artifact, answers)
+    phases.rate_answers(state, loaded)
 
 
 def _describe_failure(state: RunState, error: BaseException) -> tuple[Status, Failure]:

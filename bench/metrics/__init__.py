@@ -5,8 +5,13 @@ from bench.metrics.names import (
     CORPUS_METRICS,
     CORPUS_TEXT_METRICS,
     EVALUATE_PREFIX,
+    JUDGE,
+    MODEL_METRICS,
+    SIMILARITY,
     is_text_metric,
     metric_of_single_answers,
+    score_name,
+    split_model_metric,
 )
 from bench.metrics.short_answers import (
     Normalizer,
@@ -25,6 +30,9 @@ __all__ = [
     "CORPUS_METRICS",
     "CORPUS_TEXT_METRICS",
     "EVALUATE_PREFIX",
+    "JUDGE",
+    "MODEL_METRICS",
+    "SIMILARITY",
     "Normalizer",
     "canonical_number",
     "is_emptied",
@@ -35,5 +43,7 @@ __all__ = [
     "metric_of_single_answers",
     "normalize_text",
     "score",
+    "score_name",
+    "split_model_metric",
     "split_units",
 ]

@@ -20,7 +20,18 @@ def comparison_terms(spec: Spec) -> dict[str, Any]:
     terms = spec.model_dump(mode="json", include={"task", "base", "budget", "decoding", "prompt", "split"})
     # The same task or model may lie in different places.
     del terms["task"]["ref"], terms["base"]["ref"], terms["base"]["revision"]
+    terms["task"]["metric_models"] = _describe_metric_models(spec)
     return dict(_flatten(terms, ""))
+
+
+def _describe_metric_models(spec: Spec) -> str:
+    """Return the models of metrics by their digests, and the rubric of a judge; `none` without such metrics."""
+    models = sorted((spec.task.metric_models or {}).items())
+    texts = [
+        " ".join([metric, *(text[:8] for text in (model.sha256, model.rubric_sha256) if text)])
+        for metric, model in models
+    ]
+    return ", ".join(texts) or "none"
 
 
 def term_texts(spec: Spec) -> dict[str, str]:

@@ -189,6 +189,12 @@ class Record(FrozenModel):
     labels: AnswerLabels | None = Field(
         None, description="closed labels of the task; null: open answers, the run failed, or an old record"
     )
+    rating_reports: dict[Line, dict[Line, Number]] | None = Field(
+        None,
+        description="of each metric by a model: seconds of loading and rating, which are no phase of the run; of judge "
+        "also consistency, the share of answers on which its verdicts in both orders agree, and agreement_with_em; "
+        "null: the task names no such metric, or the run failed",
+    )
     cost: Cost | None
     env: Env | None
     curve: tuple[CurvePoint, ...]

@@ -33,6 +33,21 @@ class MethodSpec(FrozenModel):
     params: Params = Field(description="hyper-parameters, defaults included")
 
 
+class MetricModel(FrozenModel):
+    """The model of a metric, identified by the bytes of its weights and tokenizer."""
+
+    ref: Line = Field(description="where the model was found: the name of a shipped model, a folder, or a hub name")
+    sha256: Line = Field(description="digest of the weights and the tokenizer")
+    rubric_sha256: Line | None = Field(
+        None, description="digest of the instruction and the questions to a judge; null: no judge"
+    )
+
+    @property
+    def name(self) -> str:
+        """The model's short name: the last part of `ref`."""
+        return Path(self.ref).name
+
+
 class TaskSpec(FrozenModel):
     """The task, identified by the bytes of its card and data."""
 
@@ -41,6 +56,9 @@ class TaskSpec(FrozenModel):
     version: int = Field(description="version on the task card")
     sha256: Line = Field(description="digest of the task card and of all rows")
     metric: Line = Field(description="main metric: tables are sorted by it and regression gates check it")
+    metric_models: dict[Line, MetricModel] | None = Field(
+        None, description="models by metric, of the metrics similarity and judge; null: the task names none of these"
+    )
 
 
 class BaseSpec(FrozenModel):
@@ -134,13 +152,17 @@ class Spec(FrozenModel):
         """Digest of every setting that decides the answers, except the seed."""
         excluded: Any = {
             "seed": True,
-            "task": {"ref"},
+            "task": {"ref", "metric_models"},
             "method": {"ref", "negative_control"},
             "base": {"ref", "revision"},
         }
         if self.prompt == PromptSpec():  # so that the ids of records made before there was a choice stay valid
             excluded["prompt"] = True
         identity = use_schema_1_names(self.model_dump(mode="json", exclude=excluded))
+        if self.task.metric_models is not None:
+            identity["metric_models"] = {
+                metric: [model.sha256, model.rubric_sha256] for metric, model in sorted(self.task.metric_models.items())
+            }
         return hashlib.sha256(json.dumps(identity, sort_keys=True, ensure_ascii=False).encode()).hexdigest()[:12]
 
     @property

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from statistics import fmean
 from typing import Any
 
 from bench import units
@@ -25,6 +26,7 @@ def list_caveats(task_results: TaskResults, translate: Translate = untranslated)
         caveats += _run_caveats(record, translate)
     caveats += _several_texts(task_results, translate)
     caveats += _own_prompts(records, translate)
+    caveats += _model_metrics(records, translate)
     caveats += describe_disturbances(records, translate)
     labels = {row.key: row.label for row in task_results.summaries}
     tuned = {record.spec.key: record for record in records if record.tuning is not None}
@@ -117,6 +119,39 @@ def _own_prompts(records: Sequence[Record], translate: Translate) -> list[str]:
             )
         ]
     return []
+
+
+def _model_metrics(records: Sequence[Record], translate: Translate) -> list[str]:
+    """Say what scores by a model are, and how far a judge can be trusted."""
+    models = next((record.spec.task.metric_models for record in records if record.spec.task.metric_models), None) or {}
+    caveats = []
+    if similarity := models.get("similarity"):
+        caveats.append(
+            translate(
+                "similarity is the cosine of texts by {model}: near in meaning, which is not the same as right.",
+                model=similarity.name,
+            )
+        )
+    reports = [reports["judge"] for record in records if "judge" in (reports := record.rating_reports or {})]
+    if reports:
+        means = {name: fmean(report[name] for report in reports) for name in min(reports, key=len)}
+        agreement = means.get("agreement_with_em")
+        caveats.append(
+            translate(
+                "judge is the model {model}: its verdicts in both orders agree on {consistency:.0f} % of the answers.",
+                model=models["judge"].name,
+                consistency=100 * means["consistency"],
+            )
+            if agreement is None
+            else translate(
+                "judge is the model {model}: its verdicts in both orders agree on {consistency:.0f} % of the answers, "
+                "and with em on {agreement:.0f} %.",
+                model=models["judge"].name,
+                consistency=100 * means["consistency"],
+                agreement=100 * agreement,
+            )
+        )
+    return caveats
 
 
 def _run_caveats(record: Record, translate: Translate) -> Iterator[str]:

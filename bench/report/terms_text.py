@@ -65,6 +65,7 @@ def describe_differences(other: RunSet, compared: RunSet, translate: Translate =
         "task.version": translate("version of the task"),
         "task.sha256": translate("data of the task"),
         "task.metric": translate("main metric"),
+        "task.metric_models": translate("models of metrics"),
         "base.dtype": translate("data type"),
         "decoding.max_new_tokens": translate("tokens per answer"),
         "decoding.stop": translate("end of an answer"),
