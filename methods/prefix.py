@@ -22,7 +22,7 @@ class Prefix(GradientMethod):
 
     changes_base_weights: ClassVar[bool] = False
 
-    lr: PositiveFloat = param(1e-2, help="peak learning rate of AdamW", search=(1e-3, 1e-1), log=True)
+    lr: PositiveFloat = param(4e-2, help="peak learning rate of AdamW", search=(3e-3, 3e-1), log=True)
     tokens: PositiveInt = param(32, help="learned positions before the prompt", search=(10, 100), log=True)
 
     def adapt(self, model: Any) -> Any:
