@@ -307,7 +307,14 @@ class LM(Protocol):
             UserError: The completion alone is longer than the context.
         """
 
-    def generate(self, prompts: Sequence[str], *, temperature: float = 0.0, sample_index: int = 0) -> list[str]:
+    def generate(
+        self,
+        prompts: Sequence[str],
+        *,
+        temperature: float = 0.0,
+        sample_index: int = 0,
+        with_rationale: bool = False,
+    ) -> list[str]:
         """Return one continuation per prompt, in order; for an encoder the most likely label.
 
         Args:
@@ -315,6 +322,8 @@ class LM(Protocol):
             temperature: Temperature of sampling; 0 for greedy decoding.
             sample_index: Number of the sample. Different numbers give independent samples, the same number the
                 same sample.
+            with_rationale: The model writes reasoning steps on one line before the answer. It makes a difference only
+                if answers are constrained (`--decoding constrained`): the answer alone is.
 
         Raises:
             Unsupported: The model is an encoder and `prepare` was not called.

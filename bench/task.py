@@ -32,6 +32,8 @@ from bench.task_metrics import check_metric_names, check_text_references, load_e
 from bench.user_code import report_user_code
 
 SPLITS = ("train", "validation", "test")
+SCHEMA_FILE = "schema.json"
+"""JSON schema of the answers beside the card, for constrained answers only; no part of the task's digest."""
 ROW_KEYS = ("id", "input", "target", "rationale", "rejected", "group")
 SCORER_CHECK_ROWS = 20  # test rows on which a scorer is tried before anything runs
 SCORE_TOLERANCE = 1e-9  # rounding error by which a score may be below 0 or above 1
@@ -96,7 +98,7 @@ class TaskTrainingData:
         """The completion of each label, in the order of `labels`; empty for open answers."""
         # In turns, answers have no white space around them.
         labels = [label.strip() for label in self.labels or ()] if self.chat is not None else self.labels or ()
-        return [self._completion_start() + label for label in labels]
+        return [self.answer_start + label for label in labels]
 
     def prompt(self, input: str, shots: Sequence[Any] = (), *, with_rationale: bool = False) -> str:
         """Return instruction, solved shots, and the question up to where its answer begins."""
@@ -128,7 +130,7 @@ class TaskTrainingData:
         The line break between rationale and answer is the only one, so that generated text which was cut off within
         the rationale is not mistaken for an answer.
         """
-        return self._completion_start() + self.answer_text(example, with_rationale)
+        return self.answer_start + self.answer_text(example, with_rationale)
 
     def trim(self, text: str) -> str:
         """Return generated text up to the end of the answer, stripped."""
@@ -145,7 +147,7 @@ class TaskTrainingData:
 
     def final_answer(self, solution: str) -> str:
         """Return the last line of a completion with rationale; empty if it has only one line."""
-        steps, _, answer = self.trim(solution.removeprefix(self._completion_start())).rpartition("\n")
+        steps, _, answer = self.trim(solution.removeprefix(self.answer_start)).rpartition("\n")
         return answer.strip() if steps else ""
 
     def user_turn(self, input: str) -> str:
@@ -157,8 +159,9 @@ class TaskTrainingData:
         steps = " ".join(example.rationale.split()) + "\n" if with_rationale else ""
         return steps + (str(example.target) if self.chat is None else str(example.target).strip())
 
-    def _completion_start(self) -> str:
-        """Return the text before an answer, with which every completion begins.
+    @property
+    def answer_start(self) -> str:
+        """The text before an answer, with which every completion begins.
 
         It is the white space before `{target}`, or what the chat template writes there.
         """

@@ -56,9 +56,10 @@ class CoT(Method):
 
     def _answers(self, prompts: Sequence[str]) -> list[str]:
         if self.m == 1:
-            return [self.data_.final_answer(solution) for solution in self.lm_.generate(prompts)]
+            return [self.data_.final_answer(text) for text in self.lm_.generate(prompts, with_rationale=True)]
         samples = [
-            self.lm_.generate(prompts, temperature=self.temperature, sample_index=index) for index in range(self.m)
+            self.lm_.generate(prompts, temperature=self.temperature, sample_index=index, with_rationale=True)
+            for index in range(self.m)
         ]
         return [self.vote(solutions) for solutions in zip(*samples, strict=True)]
 

@@ -41,6 +41,7 @@ Seeds = Annotated[
 ]
 Budget = Annotated[str, typer.Option(help="Budget: ci, quick, standard or tuned; e.g. standard,epochs=5.")]
 PromptFormat = Annotated[str, typer.Option(help="Prompts: auto (chat if the model has a template), chat or plain.")]
+Decoding = Annotated[str, typer.Option(help="Answers: free, or constrained to the task's JSON schema or format.")]
 GeneralText = Annotated[
     Path | None,
     typer.Option(help="Text for measuring forgetting, e.g. notes.txt, instead of the shipped one."),
@@ -74,6 +75,7 @@ def command(
     device: Device = "auto",
     accelerate: Accelerate = None,
     prompt_format: PromptFormat = "auto",
+    decoding: Decoding = "free",
     seeds: Seeds = "1",
     budget: Budget = "standard",
     general_text: GeneralText = None,
@@ -118,6 +120,7 @@ def command(
         device=device,
         accelerate=accelerate,
         prompt_format=prompt_format,
+        decoding=decoding,
         general_text=general_text,
         save_artifacts=_which_artifacts(save_artifacts, no_save_artifacts),
         command=command_arguments("run"),

@@ -21,7 +21,7 @@ from bench.data.text import count_rows, excerpt, match_key
 from bench.errors import UserError
 from bench.i18n import Message
 from bench.metrics.evaluate_module import local_scripts
-from bench.task import SPLITS, load_task
+from bench.task import SCHEMA_FILE, SPLITS, load_task
 from bench.task_card import check_task_name, read_card
 
 MIN_QUESTIONS = 30
@@ -78,6 +78,8 @@ class TaskDraft:
     """The text of `task.py`; None if the task has no metric of its own."""
     scripts: dict[str, str] = field(default_factory=dict)
     """Texts of the metrics of `evaluate` that lie in the task folder, by their paths within it."""
+    schema: str | None = None
+    """The text of `schema.json`; None if the task has no JSON schema."""
 
     def write(self, folder: Path) -> None:
         """Write the task folder.
@@ -103,6 +105,8 @@ class TaskDraft:
         for path, text in self.scripts.items():
             (folder / path).parent.mkdir(parents=True, exist_ok=True)
             (folder / path).write_text(text, "utf-8")
+        if self.schema is not None:
+            (folder / SCHEMA_FILE).write_text(self.schema, "utf-8")
 
 
 def build_task(
@@ -240,7 +244,7 @@ def copy_without_leaks(folder: Path, name: str) -> TaskDraft:
                 Message("{folder}: every question of {split} is in a later split", folder=folder, split=split),
                 hint=Message("add other rows"),
             )
-    scorer_file = folder / "task.py"
+    scorer_file, schema_file = folder / "task.py", folder / SCHEMA_FILE
     return TaskDraft(
         loaded.card.model_dump(mode="json", exclude_unset=True) | {"name": name},
         {split: splits[split] for split in SPLITS},
@@ -250,6 +254,7 @@ def copy_without_leaks(folder: Path, name: str) -> TaskDraft:
             str(file.relative_to(folder)): file.read_text("utf-8")
             for file in local_scripts(loaded.card.named_metrics, folder)
         },
+        schema_file.read_text("utf-8") if schema_file.exists() else None,
     )
 
 

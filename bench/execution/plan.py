@@ -28,6 +28,7 @@ from bench.metrics import score_name
 from bench.model_metrics.rating import find_metric_models
 from bench.modeling import checkpoint, file_digest
 from bench.modeling import prompt_format as prompts
+from bench.modeling.constraint import choice
 from bench.records import (
     BaseSpec,
     BudgetLimits,
@@ -83,6 +84,7 @@ def plan_jobs(
     device: str = "auto",
     accelerate: str | None = None,
     prompt_format: str = "auto",
+    decoding: str = "free",
     general_text: Path | None = None,
     save_artifacts: bool | None = False,
     command: Sequence[str] = (),
@@ -102,6 +104,7 @@ def plan_jobs(
         device: Device as in `--device`.
         accelerate: File of an accelerate configuration.
         prompt_format: `auto`, `chat` or `plain`.
+        decoding: `free`, or `constrained` to the JSON schema or the format of the task.
         general_text: The user's text for measuring forgetting; None for the shipped one.
         save_artifacts: Keep the artifact of each run; None keeps those that are small.
         command: The command line, for the records.
@@ -116,7 +119,8 @@ def plan_jobs(
     accelerate_setup = accelerate_launcher.read_accelerate_config(accelerate, device)
     text = GeneralText.read(general_text) if general_text else None
     task_folder = registry.find_task(task_ref)
-    classes = _select_methods(methods, closed=read_card(task_folder / "task.yaml").labels is not None)
+    card = read_card(task_folder / "task.yaml")
+    classes = _select_methods(methods, closed=card.labels is not None)
     params = _parse_settings(classes, settings, announce)
     method_specs = {ref: _method_spec(ref, cls, params[ref]) for ref, cls in classes.items()}
     limits = budget.parse_budget(budget_text)
@@ -124,15 +128,19 @@ def plan_jobs(
         dtype = fast_dtype(accelerate_setup.device)
     accelerate_setup.check_batch(limits.batch, budget_text)
     model_folder, base = _base_spec(model_ref, dtype)
+    constraint = choice.read_constraint(decoding, task_folder, card, model_folder)
     chat = prompts.choose_chat_template(prompt_format, model_folder)
     task = hub_tasks.load_task(task_folder)  # comes last because it may have to fetch the rows from the hub
     limits_by_size = [limits]
     if train_sizes:
         limits_by_size = _limits_by_train_size(limits, train_sizes, len(task.splits["train"]))
-    decoding = _decoding(task.card, limits, model_folder, is_chat=chat is not None)
+    decoding_spec = _decoding(task.card, limits, model_folder, is_chat=chat is not None)
+    if constraint is not None:
+        constraint = choice.complete_constraint(constraint, task, decoding_spec, chat)
+        decoding_spec = decoding_spec.model_copy(update={"constraint": constraint})
     file_digests = file_digest.known_digests()
     prompt = prompts.prompt_spec(chat, task)
-    specs = _plan_specs(task_ref, task, list(method_specs.values()), base, limits_by_size, decoding, prompt, seeds)
+    specs = _plan_specs(task_ref, task, list(method_specs.values()), base, limits_by_size, decoding_spec, prompt, seeds)
     return [
         Job(
             spec=spec,

@@ -68,6 +68,11 @@ def export_record(
     Raises:
         UserError: `merge` is impossible, training again failed, or the script failed.
     """
+    if merge and provenance.record.spec.decoding.constraint is not None:
+        raise UserError(
+            Message("--merge: the answers of this run are constrained, which a model of its own would not be"),
+            hint=Message("leave out --merge"),
+        )
     if merge and provenance.export_template != "generate":  # checked before anything is trained again
         method = provenance.record.spec.method.name
         raise UserError(

@@ -36,6 +36,9 @@ def choose_template(provenance: Provenance, artifacts: Path) -> str | None:
     model (decoder or encoder) and on the saved files.
     """
     template = provenance.export_template
+    record = provenance.record
+    if record.spec.decoding.constraint is not None and record.cost is not None and record.cost.parameters:
+        return None  # a script would answer freely, and so otherwise than the run
     if template == "prompted":
         return "choose_label" if provenance.task.card.labels is not None else "generate"
     if template == "generate" and (artifacts / "labels.json").is_file():

@@ -30,6 +30,8 @@ RECORDED_PACKAGES = (
     "tokenizers",
     "scikit-learn",
 )
+PACKAGES_OF_SOME_RUNS = ("llguidance",)
+"""Recorded only if the process has imported them: the others do not depend on them."""
 _STATUS_FILE = Path("/proc/self/status")
 
 
@@ -93,7 +95,8 @@ def describe_environment(
 
 def package_versions() -> dict[str, str]:
     """Return the installed versions of the libraries that influence results."""
-    return {name: version for name in RECORDED_PACKAGES if (version := _package_version(name))}
+    names = (*RECORDED_PACKAGES, *(name for name in PACKAGES_OF_SOME_RUNS if name in sys.modules))
+    return {name: version for name in names if (version := _package_version(name))}
 
 
 def available_memory() -> int:

@@ -12,13 +12,14 @@ from typing import Any, NamedTuple
 
 import torch
 import transformers.modeling_utils  # noqa: F401 (else the first model would import it and take that much longer)
-from transformers import GenerationConfig, LogitsProcessorList
+from transformers import GenerationConfig
 
 from bench.errors import UserError
 from bench.i18n import Message
 from bench.measurement import memory_estimate, memory_limit
 from bench.method import TrainingData, Unsupported
 from bench.modeling import generation, model_config, prefix_cache, scoring
+from bench.modeling.constraint.token_mask import TokenConstraint
 from bench.modeling.fast_paths import FastPaths, probe_fast_paths
 from bench.modeling.generation import FinishedText, GumbelSampler
 from bench.modeling.loaded_model import LoadedModel
@@ -72,6 +73,7 @@ class CausalLM(LoadedModel):
         )
         self.accepts_logits_to_keep = "logits_to_keep" in signature(self.model.forward).parameters
         self._leading_ids = self._find_leading_ids()
+        self.constraint = self._compile_constraint()
         self._may_stop: dict[int, bool] = {}  # by token id, for `FinishedText`
 
     @cached_property
@@ -212,7 +214,14 @@ class CausalLM(LoadedModel):
         self.token_usage.shared_prefix_tokens = len(prefix.ids) if prefix and prefix.separate else 0
         return prefix
 
-    def generate(self, prompts: Sequence[str], *, temperature: float = 0.0, sample_index: int = 0) -> list[str]:
+    def generate(
+        self,
+        prompts: Sequence[str],
+        *,
+        temperature: float = 0.0,
+        sample_index: int = 0,
+        with_rationale: bool = False,
+    ) -> list[str]:
         """Generate a continuation of each prompt.
 
         Prompts are batched by length and padded on the left; a prefix that all of them share is computed once. Where
@@ -222,6 +231,7 @@ class CausalLM(LoadedModel):
             prompts: The prompts; one that is too long is truncated at its start.
             temperature: 0 for greedy search, else the temperature of sampling.
             sample_index: Number of the sample; the same number gives the same text in any batch.
+            with_rationale: Reasoning steps on one line come before the answer, which alone may be constrained.
 
         Returns:
             Continuations without end token, in the order of the prompts.
@@ -232,7 +242,9 @@ class CausalLM(LoadedModel):
         answers = [""] * len(encoded)
         for indices in self._batches(encoded):
             batch = [encoded[index] for index in indices]
-            texts = memory_limit.run_halving_on_oom(lambda rows: self._generate_batch(rows, prefix, samplers), batch)
+            texts = memory_limit.run_halving_on_oom(
+                lambda rows: self._generate_batch(rows, prefix, samplers, with_rationale=with_rationale), batch
+            )
             for index, text in zip(indices, texts, strict=True):
                 answers[index] = text
         return answers
@@ -294,10 +306,20 @@ class CausalLM(LoadedModel):
                 yield [group[position] for position in positions]
 
     def _generate_batch(
-        self, batch: Sequence[list[int]], prefix: SharedPrefix | None, samplers: Sequence[GumbelSampler] = ()
+        self,
+        batch: Sequence[list[int]],
+        prefix: SharedPrefix | None,
+        samplers: Sequence[GumbelSampler] = (),
+        *,
+        with_rationale: bool = False,
     ) -> list[str]:
         """Generate for encoded prompts at once and count their tokens."""
         input_ids, attention_mask = self.lay_out(batch, prefix)
+        mask = None
+        if self.constraint is not None:
+            mask = self.constraint.new_mask(
+                len(batch), input_ids.shape[1], self.final_token_ids, with_rationale=with_rationale
+            )
         self.model.eval()
         with torch.inference_mode(), prefix_cache.prefix_attention(self.model_after_prefix):
             new_tokens = generation.generate_dropping_finished(
@@ -315,7 +337,8 @@ class CausalLM(LoadedModel):
                 ),
                 self.final_token_ids,
                 generation_config=self.generation_config,
-                logits_processor=LogitsProcessorList(samplers),
+                mask=mask,
+                samplers=samplers,
             )
         decoded = [self._decode(tokens) for tokens in new_tokens]
         usage, virtual_tokens = self.token_usage, self.num_virtual_tokens
@@ -348,6 +371,13 @@ class CausalLM(LoadedModel):
         if self.chat is not None:
             return self.chat.decode(tokens)
         return str(self.tokenizer.decode(tokens, skip_special_tokens=True))
+
+    def _compile_constraint(self) -> TokenConstraint | None:
+        """Compile what answers have to match for the tokenizer; None if they are free."""
+        constraint = self.decoding.constraint
+        if constraint is None:
+            return None
+        return TokenConstraint(self.tokenizer, self._eos_token_ids, constraint, self.stop_texts)
 
     def _find_leading_ids(self) -> list[int]:
         """Return the special tokens that the tokenizer itself puts before a text."""

@@ -108,7 +108,14 @@ class Encoder(LoadedModel):
         label = [list(self.options).index(completion)] if completion else []
         return self._truncate(self.tokens(prompt)), label
 
-    def generate(self, prompts: Sequence[str], *, temperature: float = 0.0, sample_index: int = 0) -> list[str]:
+    def generate(
+        self,
+        prompts: Sequence[str],
+        *,
+        temperature: float = 0.0,
+        sample_index: int = 0,
+        with_rationale: bool = False,
+    ) -> list[str]:
         """Return the most likely label's completion for each prompt; temperature has no effect.
 
         Raises:

@@ -8,8 +8,17 @@ from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import torch
-from transformers import DynamicCache, GenerationConfig, LogitsProcessor, StoppingCriteria, StoppingCriteriaList
+from transformers import (
+    DynamicCache,
+    GenerationConfig,
+    LogitsProcessor,
+    LogitsProcessorList,
+    StoppingCriteria,
+    StoppingCriteriaList,
+)
 from transformers.cache_utils import LinearAttentionLayer
+
+from bench.modeling.constraint.token_mask import TokenMask
 
 REPLACEMENT_CHARACTER = "\N{REPLACEMENT CHARACTER}"  # decoders write it for bytes that are no whole character
 MIN_ROWS_TO_COMPACT = 8  # up to this batch size, dropping finished rows saves nothing
@@ -117,7 +126,8 @@ def generate_dropping_finished(
     final_token_ids: Collection[int],
     *,
     generation_config: GenerationConfig,
-    **generate_kwargs: Any,
+    mask: TokenMask | None = None,
+    samplers: Sequence[GumbelSampler] = (),
 ) -> list[list[int]]:
     """Generate like `model.generate`, but stop computing rows that are finished.
 
@@ -131,7 +141,8 @@ def generate_dropping_finished(
         stop_at: Tells by the text of a row if it is finished.
         final_token_ids: Tokens that end a row or fill it afterwards.
         generation_config: Settings; `max_new_tokens` counts from the end of `input_ids`.
-        **generate_kwargs: Passed to `model.generate`.
+        mask: Excludes tokens by row; None to allow all.
+        samplers: Draw tokens; none for greedy search.
 
     Returns:
         The new tokens of each row, in the order of `input_ids`.
@@ -149,7 +160,7 @@ def generate_dropping_finished(
             past_key_values=past_key_values,
             generation_config=config,
             stopping_criteria=StoppingCriteriaList([stop_at, HalfFinished(final_token_ids)]),
-            **generate_kwargs,
+            logits_processor=LogitsProcessorList([*([mask] if mask else []), *samplers]),
         )
         for row, tokens in zip(batch_rows, output.sequences[:, prompt_length:].tolist(), strict=True):
             new_tokens[row] = tokens
@@ -157,6 +168,8 @@ def generate_dropping_finished(
         if not unfinished or output.sequences.shape[1] - prompt_length == max_new_tokens:
             return new_tokens
         batch_rows = [batch_rows[index] for index in unfinished]
+        if mask is not None:
+            mask.keep_rows(unfinished)
         kept = torch.tensor(unfinished, device=input_ids.device)
         input_ids, attention_mask, past_key_values = _select_rows(output, attention_mask, kept)
 

@@ -23,6 +23,7 @@ from bench.records.record import (
 )
 from bench.records.samples import Sample, Samples
 from bench.records.spec import (
+    AnswerConstraint,
     BaseSpec,
     BudgetLimits,
     Decoding,
@@ -38,6 +39,7 @@ from bench.records.spec import (
 __all__ = [
     "BASELINE_MARKER",
     "AdapterServing",
+    "AnswerConstraint",
     "Answering",
     "BaseSpec",
     "BudgetLimits",

@@ -112,6 +112,25 @@ class PromptSpec(FrozenModel):
     )
 
 
+class AnswerConstraint(FrozenModel):
+    """A schema or a pattern that generated answers match, the same for every method."""
+
+    kind: Literal["schema", "format"] = Field(
+        description="schema: the JSON schema of the task; format: the regular expression of the task card"
+    )
+    source: str = Field(description="the schema as JSON, or the regular expression")
+    answer_start: str = Field("", description="text between a prompt and its answer, such as a space")
+
+    @property
+    def name(self) -> str:
+        """Kind and digest of the source, such as `schema 1f3a5c7e`."""
+        return f"{self.kind} {hashlib.sha256(self.source.encode()).hexdigest()[:8]}"
+
+
+def _is_none(value: object) -> bool:
+    return value is None
+
+
 class Decoding(FrozenModel):
     """Every decoding setting; nothing is taken from the model's own generation config."""
 
@@ -120,6 +139,10 @@ class Decoding(FrozenModel):
     repetition_penalty: Number = 1.0
     max_new_tokens: PositiveInt
     stop: tuple[str, ...] = Field(description="texts that end an answer, in addition to the end-of-sequence token")
+    # Left out if it is None, so that the ids of records made before there was a choice stay valid.
+    constraint: AnswerConstraint | None = Field(
+        None, exclude_if=_is_none, description="what generated answers have to match; left out: nothing"
+    )
 
 
 class Spec(FrozenModel):

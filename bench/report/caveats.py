@@ -86,7 +86,21 @@ def _question_groups(task_results: TaskResults, translate: Translate) -> list[st
 
 
 def describe_prompts(spec: Spec, translate: Translate = untranslated) -> list[str]:
-    """Describe the prompts of a comparison, unless they are plain text."""
+    """Describe prompts that are not plain text, and answers that are not free."""
+    return [*_describe_chat(spec, translate), *_describe_constraint(spec, translate)]
+
+
+def _describe_constraint(spec: Spec, translate: Translate) -> list[str]:
+    if spec.decoding.constraint is None:
+        return []
+    kinds = {
+        "schema": translate("generated answers are constrained to the JSON schema of the task"),
+        "format": translate("generated answers are constrained to the regular expression of the task card"),
+    }
+    return [kinds[spec.decoding.constraint.kind]]
+
+
+def _describe_chat(spec: Spec, translate: Translate) -> list[str]:
     if spec.prompt.format == "plain":
         return []
     parts = [translate("prompts in the chat template of the model")]

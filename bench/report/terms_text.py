@@ -69,6 +69,7 @@ def describe_differences(other: RunSet, compared: RunSet, translate: Translate =
         "base.dtype": translate("data type"),
         "decoding.max_new_tokens": translate("tokens per answer"),
         "decoding.stop": translate("end of an answer"),
+        "decoding.constraint": translate("decoding of answers"),
         "prompt.format": translate("prompt format"),
         "prompt.instruction_role": translate("role of the instruction"),
         "prompt.thinking": translate("thinking"),

@@ -367,12 +367,14 @@ def test_copy_without_leaks_keeps_test_card_and_scorer(make_task: MakeTask, tiny
     splits["test"] += [row | {"id": "copy of validation"} for row in splits["validation"][:1]]
     folder = make_task(tmp_path / "leaky", **splits, **card)
     (folder / "task.py").write_text("def score(prediction, references):\n    return {'em': 1.0}\n", "utf-8")
+    (folder / "schema.json").write_text('{"type": "string"}', "utf-8")
     draft = copy_without_leaks(folder, "clean")
     draft.write(tmp_path / "clean")
     copied = task.load_task(tmp_path / "clean")
     assert {split: len(rows) for split, rows in copied.splits.items()} == {"train": 6, "validation": 5, "test": 7}
     assert copied.card == task.load_task(folder).card.model_copy(update={"name": "clean"})
     assert copied.scorer is not None
+    assert (tmp_path / "clean" / "schema.json").read_text("utf-8") == '{"type": "string"}'
     assert not [finding for finding in check_with_model(copied, tiny.folder) if finding.check == "leak"]
     assert len(draft.notes) == 2
 

@@ -102,7 +102,8 @@ def test_predict_returns_the_answer_without_the_rationale(tiny: Checkpoint) -> N
     method = fit(tiny, training_data("one", "two"), k=2)
     prompts_seen: list[str] = []
 
-    def generate(prompts: list[str]) -> list[str]:
+    def generate(prompts: list[str], *, with_rationale: bool) -> list[str]:
+        assert with_rationale, "the constraint on answers must leave the reasoning free"
         prompts_seen.extend(prompts)
         return ["\nso and so\nA: 7\n\n", "\nso and"]
 
@@ -134,4 +135,4 @@ def test_vote_most_frequent_answer_wins(lively: Checkpoint, monkeypatch: pytest.
 
     monkeypatch.setattr(method.lm_, "generate", generate)
     assert method.predict(["sum 9"]) == ["A: 2"]
-    assert settings_seen == [{"temperature": 0.7, "sample_index": index} for index in range(5)]
+    assert settings_seen == [{"temperature": 0.7, "sample_index": index, "with_rationale": True} for index in range(5)]

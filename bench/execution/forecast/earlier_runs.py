@@ -54,6 +54,7 @@ class EarlierRuns:
             and record.env.processes == job.processes
             and record.spec.split == spec.split
             and record.spec.prompt == spec.prompt
+            and record.spec.decoding.constraint == spec.decoding.constraint
             and (record.status == "ok" or record.spec.key == spec.key)
             and (record.env.threads is None or device.is_same_device(job.device, record.env.device))
         ]

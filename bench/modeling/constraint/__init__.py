@@ -1,0 +1,1 @@
+"""Constraints on generated answers: grammars, and the tokens that they allow."""
