@@ -90,13 +90,12 @@ def corpus_statistic(runs: Sequence[CorpusMetric], groups: QuestionGroups | None
         return cached[0][1]
 
     values = numpy.stack([run.jackknife_values() for run in runs])
-    n_effective = float(values.shape[1] if groups is None else groups.effective_questions(values))
     labels = [run for run in runs if isinstance(run, LabelMetric)]
     bounds = partial(_label_bounds, labels) if labels else _all_or_none_bounds
     return Statistic(
         values,
         recompute,
-        exact_bounds=partial(bounds, values, n_effective),
+        exact_bounds=partial(bounds, values, _effective_questions(values, groups)),
         limits=runs[0].limits,
         groups=groups,
     )
@@ -108,8 +107,13 @@ def linear_statistic(values: Scores, groups: QuestionGroups | None = None) -> St
     Its function is a user's, which would run for minutes if it were called in thousands of resamples. So the values are
     resampled, which is right to the first order.
     """
-    mean = float(values.mean())
-    return Statistic(values, lambda weights: values @ weights.T, exact_bounds=lambda: (mean, mean), groups=groups)
+    bounds = partial(_all_or_none_bounds, values, _effective_questions(values, groups))
+    return Statistic(values, lambda weights: values @ weights.T, exact_bounds=bounds, groups=groups)
+
+
+def _effective_questions(values: Scores, groups: QuestionGroups | None) -> float:
+    """Return the number of separate questions that tell as much as these."""
+    return float(values.shape[1] if groups is None else groups.effective_questions(values))
 
 
 def _all_or_none_bounds(values: Scores, n_effective: float) -> tuple[float, float]:

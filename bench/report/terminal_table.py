@@ -204,10 +204,10 @@ def _seconds(milliseconds: float | None) -> float | None:
 
 
 def _break_metric_name(name: str) -> str:
-    """Break a long metric name after spaces, underscores and hyphens, never inside a word."""
+    """Break a long metric name after spaces and signs such as hyphens, never inside a word."""
     if len(name) <= MAX_METRIC_HEAD_CHARS:
         return name
-    words = re.findall(r"[^\s_-]+[\s_-]*|[\s_-]+", name)
+    words = re.findall(r"[^\s_:/#-]+[\s_:/#-]*|[\s_:/#-]+", name)
     width = max(MAX_METRIC_HEAD_CHARS, *(len(word.rstrip()) for word in words))
     lines = [""]
     for word in words:

@@ -11,7 +11,8 @@ import pytest
 from conftest import MakeRecord, MakeTask
 
 from bench import task
-from bench.analysis.comparison import compare_methods
+from bench.analysis import significance
+from bench.analysis.comparison import compare_methods, statistic_of
 from bench.errors import UserError
 from bench.records import corpus_metrics, read_records
 from bench.testing import check_metric
@@ -76,6 +77,13 @@ def test_compare_methods_own_metric_of_all_answers_has_intervals(make_record: Ma
     first, second = compare_methods(read_records([tmp_path])).results
     assert [first.name, second.name] == ["lora", "few-shot"]
     assert 0 <= second.interval.low < second.interval.mean < second.interval.high <= 1
+
+
+def test_statistic_of_own_metric_with_right_answers_only_has_exact_bounds(make_record: MakeRecord) -> None:
+    own = {"corpus_scores": {"coverage": 1.0}, "corpus_values": {"coverage": (1.0,) * 100}}
+    record = make_record("lora", items=100, task__metric="coverage", **own)
+    interval = significance.score_interval(statistic_of([record], "coverage"))
+    assert (interval.low, interval.high) == pytest.approx((0.025**0.01, 1))
 
 
 def share(prediction: str, references: Sequence[str]) -> dict[str, float]:

@@ -197,6 +197,7 @@ def test_print_whole_table_is_not_cut_at_the_width_of_the_terminal(
         ("exact_match", ["exact_", "match"]),
         ("bleu-4 score", ["bleu-4", "score"]),
         ("is_a_b", ["is_a_b"]),
+        ("evaluate:rouge#rougeL", ["evaluate:", "rouge#", "rougeL"]),
     ],
 )
 def test_metric_head_breaks_between_words_only(make_record: MakeRecord, metric: str, lines: list[str]) -> None:
