@@ -36,6 +36,25 @@ for line in json.loads(sys.argv[1]):
     results.append([code, out.getvalue(), err.getvalue(), heavy])
 print(json.dumps(results))
 """
+ENGLISH_WORDS = [
+    "the",
+    "a",
+    "red",
+    "fox",
+    "runs",
+    "over",
+    "river",
+    "and",
+    "sees",
+    "3.5",
+    "old",
+    "houses",
+    "near",
+    "Seoul",
+    "today",
+]
+KOREAN_WORDS = ["고양이가", "집에서", "책을", "읽고", "강아지는", "마당에서", "3.5", "시간", "동안", "잔다", "오늘"]
+"""Words of random texts."""
 
 
 @dataclass

@@ -15,6 +15,7 @@ from rapidfuzz.distance import Levenshtein
 from rouge_score.rouge_scorer import RougeScorer
 from sacrebleu.metrics.bleu import BLEU
 from sacrebleu.metrics.chrf import CHRF
+from support import ENGLISH_WORDS, KOREAN_WORDS
 
 from bench import task
 from bench.errors import UserError
@@ -25,29 +26,11 @@ from bench.metrics.text import TextAnswer, score_text_metrics
 from bench.testing import check_metric
 
 N_CASES = 1000
-ENGLISH = [
-    "the",
-    "a",
-    "red",
-    "fox",
-    "runs",
-    "over",
-    "river",
-    "and",
-    "sees",
-    "3.5",
-    "old",
-    "houses",
-    "near",
-    "Seoul",
-    "today",
-]
-KOREAN = ["고양이가", "집에서", "책을", "읽고", "강아지는", "마당에서", "3.5", "시간", "동안", "잔다", "오늘"]
 
 
 def draw_text(rng: random.Random, *, max_words: int = 14) -> str:
     """Some words, Korean, English or mixed, now and then with a comma."""
-    words = rng.choice([ENGLISH, KOREAN, [*ENGLISH, *KOREAN]])
+    words = rng.choice([ENGLISH_WORDS, KOREAN_WORDS, [*ENGLISH_WORDS, *KOREAN_WORDS]])
     text = " ".join(rng.choice(words) + rng.choice(["", "", "", ","]) for _ in range(rng.randint(1, max_words)))
     return text + rng.choice(["", " end"])
 
@@ -99,7 +82,7 @@ def test_rouge_random_cases_equal_rouge_score(metric: str, kind: str) -> None:
 
 def test_rouge_english_words_equal_the_tokenizer_of_rouge_score() -> None:
     library, rng = RougeScorer(["rougeL"]), random.Random(0)
-    words = [word for word in ENGLISH if word.isalpha()]
+    words = [word for word in ENGLISH_WORDS if word.isalpha()]
     for _ in range(100):
         answer, reference = (" ".join(rng.choices(words, k=rng.randint(1, 12))) for _ in range(2))
         expected = library.score(reference, answer)["rougeL"].fmeasure

@@ -11,6 +11,7 @@ import numpy
 import pytest
 from conftest import MakeRecord
 from sacrebleu.metrics.bleu import BLEU
+from support import ENGLISH_WORDS, KOREAN_WORDS
 
 from bench.analysis import significance
 from bench.analysis.comparison import compare_methods, statistic_of
@@ -22,26 +23,7 @@ from bench.records.corpus_metrics import BleuMetric
 from bench.records.ngrams import AnswerNgrams, bleu
 
 N_CASES = 1000
-WORDS = {
-    "en": [
-        "the",
-        "a",
-        "red",
-        "fox",
-        "runs",
-        "over",
-        "river",
-        "and",
-        "sees",
-        "3.5",
-        "old",
-        "houses",
-        "near",
-        "Seoul",
-        "today",
-    ],
-    "ko": ["고양이가", "집에서", "책을", "읽고", "강아지는", "마당에서", "3.5", "시간", "동안", "잔다", "오늘"],
-}
+WORDS = {"en": ENGLISH_WORDS, "ko": KOREAN_WORDS}
 
 
 def draw_texts(seed: int, n_questions: int, language: str) -> tuple[list[str], list[list[str]]]:
