@@ -47,9 +47,10 @@ def rubric_digest() -> str:
 def judge_answers(
     judge: CausalLM, questions: Sequence[str], answers: Sequence[str], references: Sequence[Sequence[str]]
 ) -> Judgement:
-    """Judge answers by the likelier of yes and no; of several references the best verdict counts.
+    """Judge answers by the likelier of yes and no.
 
-    An empty answer is wrong without being read, unless a reference is empty, too.
+    Of several references the best verdict counts. An empty answer is wrong without being read, unless a
+    reference is empty, too.
 
     Args:
         judge: Language model, with its chat template if it has one.

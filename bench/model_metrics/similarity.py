@@ -24,10 +24,10 @@ _POOLS: dict[str, Pool] = {
 
 
 def similarities(encoder: LM, pool: Pool, answers: Sequence[str], references: Sequence[Sequence[str]]) -> list[float]:
-    """Return for each answer the cosine with its nearest reference; a negative one counts as 0.
+    """Return for each answer the cosine with its nearest reference.
 
-    Texts without any character have no meaning to compare: an empty answer is 1 if a reference is empty, too, and 0
-    otherwise.
+    A negative one counts as 0. Texts without any character have no meaning to compare: an empty answer is 1 if a
+    reference is empty, too, and 0 otherwise.
 
     Args:
         encoder: Encoder, as the checkpoint loads it.
@@ -48,7 +48,7 @@ def similarities(encoder: LM, pool: Pool, answers: Sequence[str], references: Se
 
 
 def read_pool(folder: Path) -> Pool:
-    """Return the pooling that sentence-transformers has stored beside a model; the mean if it has not."""
+    """Return the pooling that sentence-transformers stored; the mean if there is none."""
     file = folder / POOLING_FILE
     if not file.is_file():
         return "mean"

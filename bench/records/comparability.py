@@ -33,7 +33,7 @@ def comparison_terms(spec: Spec) -> dict[str, Any]:
 
 
 def _describe_metric_models(spec: Spec) -> str:
-    """Return the models of metrics by their digests, and the rubric of a judge; `none` without such metrics."""
+    """Return the digests of the models of metrics; `none` without such metrics."""
     models = sorted((spec.task.metric_models or {}).items())
     texts = [
         " ".join([metric, *(text[:8] for text in (model.sha256, model.rubric_sha256) if text)])
