@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import json
+import os
 import random
 import re
 from collections.abc import Callable, Sequence
@@ -34,6 +35,8 @@ from bench.user_code import report_user_code
 SPLITS = ("train", "validation", "test")
 SCHEMA_FILE = "schema.json"
 """JSON schema of the answers beside the card, for constrained answers only; no part of the task's digest."""
+SHIFTED = "shifted"
+"""Optional split with questions of another time or source; methods never learn from it, as from the test."""
 ROW_KEYS = ("id", "input", "target", "rationale", "rejected", "group")
 SCORER_CHECK_ROWS = 20  # test rows on which a scorer is tried before anything runs
 SCORE_TOLERANCE = 1e-9  # rounding error by which a score may be below 0 or above 1
@@ -180,6 +183,7 @@ class Task:
     sha256: str
     """Digest of card, data and scorer."""
     splits: dict[str, tuple[TaskRow, ...]]
+    """Rows by split: those of `SPLITS`, and `SHIFTED` if the task has that file."""
     scorer: Scorer | None = None
     """Function `score` of the task's own `task.py`, if there is one."""
     metrics: tuple[str, ...] = ()
@@ -314,7 +318,7 @@ def load_task(folder: Path, rows_folder: Path | None = None) -> Task:
     """Load and check a task.
 
     Args:
-        folder: Folder with `task.yaml` and, optionally, `task.py`.
+        folder: Folder with `task.yaml` and, optionally, `task.py` and `shifted.jsonl`.
         rows_folder: Folder with the files of the splits; None if they are in `folder`.
 
     Raises:
@@ -323,9 +327,12 @@ def load_task(folder: Path, rows_folder: Path | None = None) -> Task:
     card = read_card(folder / "task.yaml")
     row_locations: dict[str, str] = {}
     data_files = [(rows_folder or folder) / f"{split}.jsonl" for split in SPLITS]
-    splits = {file.stem: _read_split(file, card, row_locations) for file in data_files}
+    shifted_file = folder / f"{SHIFTED}.jsonl"
+    existing_files = [*data_files, shifted_file] if os.path.lexists(shifted_file) else data_files
+    splits = {file.stem: _read_split(file, card, row_locations) for file in existing_files}
     _check_labels(splits, data_files[0], card)
-    _check_test_groups(splits["test"], data_files[-1])
+    for file in existing_files[2:]:
+        _check_test_groups(splits[file.stem], file)
     scorer_file = folder / "task.py"
     if scorer_file.exists() and not scorer_file.is_file():
         raise UserError(
@@ -371,9 +378,9 @@ def digest_task(folder: Path, rows_folder: Path | None = None) -> str:
         UserError: A file is missing or cannot be read.
     """
     files = [folder / "task.yaml", *((rows_folder or folder) / f"{split}.jsonl" for split in SPLITS)]
-    scorer_file = folder / "task.py"
+    optional_files = [file for file in (folder / "task.py", folder / f"{SHIFTED}.jsonl") if file.exists()]
     digest = hashlib.sha256()
-    for file in [*files, *([scorer_file] if scorer_file.exists() else []), *_named_scripts(folder)]:
+    for file in [*files, *optional_files, *_named_scripts(folder)]:
         if file.exists() and not file.is_file():  # Reading a named pipe would wait for ever.
             raise UserError(
                 Message("{name} is not a file", name=file.name), location=str(file), hint=Message("restore the file")
@@ -439,13 +446,13 @@ def _check_groups(rows: Sequence[TaskRow], row_locations: dict[str, str]) -> Non
         )
 
 
-def _check_test_groups(rows: Sequence[TaskRow], test_file: Path) -> None:
-    """Raise `UserError` if all test questions belong to one group."""
+def _check_test_groups(rows: Sequence[TaskRow], file: Path) -> None:
+    """Raise `UserError` if all questions of a split for testing belong to one group."""
     groups = {row.group for row in rows}
     if len(groups) == 1 and None not in groups:
         raise UserError(
             Message("all test questions are of the group '{group}'", group=rows[0].group),
-            location=str(test_file),
+            location=str(file),
             hint=Message("add questions of other groups, at least 10 in all, or remove the key 'group'"),
         )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from math import inf, isinf, sqrt
+from math import hypot, inf, isinf, sqrt
 from typing import Literal
 
 import numpy
@@ -250,6 +250,18 @@ def paired_differences(pairs: Sequence[ScorePair], prior: SeedVariancePrior = NO
             )
         )
     return differences
+
+
+def independent_gap(interval: Interval, reference: Interval) -> Interval:
+    """Return the difference of two means of independent samples and its interval.
+
+    It is made from the intervals of the two means (Newcombe 1998, Zou and Donner 2008,
+    https://doi.org/10.1002/sim.3095), so their exact bounds near 0 and 1 count.
+    """
+    gap = interval.mean - reference.mean
+    below = hypot(interval.mean - interval.low, reference.high - reference.mean)
+    above = hypot(interval.high - interval.mean, reference.mean - reference.low)
+    return Interval(gap, gap - below, gap + above)
 
 
 def p_value(

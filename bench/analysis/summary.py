@@ -67,6 +67,8 @@ class MethodSummary(BaseModel):
     """Digest of the text of `forgetting_nats`; None if not measured, or if the seeds were measured on several texts."""
     general_text: str | None = None
     """Name of the user's file with that text; None for the shipped text."""
+    shifted_score: float | None = None
+    """Mean main metric on the questions of another time or source; None if the task has none."""
     activation_checkpointing: bool = False
     """True if some seed was trained with activation checkpointing."""
 
@@ -183,6 +185,11 @@ def _summarize(group: list[Record], label: str) -> MethodSummary:
         repeating_share=_mean(_answer_share(cost, "repeating_answers") for cost in costs),
         device_peak_mib=device_peak_mib,
         host_peak_mib=host_peak_mib,
+        shifted_score=_mean(
+            shifted.all_scores.get(first.spec.task.metric)
+            for record in group
+            if (shifted := record.on_shifted) is not None
+        ),
         activation_checkpointing=any(
             cost.budget_usage is not None and bool(cost.budget_usage.activation_checkpointing) for cost in costs
         ),

@@ -88,6 +88,12 @@ class TaskResults:
         return comparison.compare_methods(self.records)
 
     @cached_property
+    def shifted_comparison(self) -> Comparison | None:
+        """Comparison of the methods on the shifted questions; None if the task has none."""
+        records = [shifted for record in self.records if (shifted := record.on_shifted) is not None]
+        return comparison.compare_methods(records) if records else None
+
+    @cached_property
     def results_by_size(self) -> list[tuple[tuple[Record, ...], tuple[MethodResult, ...]]]:
         """Records and results of each training size, ascending; the last is compared."""
         smaller = list(self.records_by_size.values())[:-1]

@@ -31,6 +31,7 @@ PHASE_WORDS = {
     "load": Message("load"),
     "fit": Message("fit"),
     "predict": Message("predict"),
+    "shifted": Message("shifted"),
     "latency": Message("latency"),
     "general_text_before": Message("general_text_before"),
     "general_text_after": Message("general_text_after"),

@@ -241,7 +241,7 @@ def print_comparison(records: list[Record], out: Path, format: Format = Format.t
     """
     from bench.analysis import advice, task_results
     from bench.analysis.constraints import Constraints
-    from bench.report import advice_text, caveats, findings, next_steps, terminal_table
+    from bench.report import advice_text, caveats, findings, next_steps, shift_table, terminal_table
 
     (results,) = task_results.group_by_task(records)
     if format is Format.json:
@@ -265,6 +265,7 @@ def print_comparison(records: list[Record], out: Path, format: Format = Format.t
     sentences = [
         *findings.comparison_sentences(results.comparison, translate),
         *terminal_table.legend(results, translate, wide=wide),
+        *shift_table.describe_shift(results, translate),
         *caveats.list_caveats(results, translate),
     ]
     console.print_sentences(sentences)

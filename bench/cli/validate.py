@@ -128,7 +128,6 @@ def _validate_task(ref: str, model: str) -> ValidationResult:
     from bench.data.task_checks import TaskFinding
     from bench.errors import UserError
     from bench.modeling import checkpoint
-    from bench.task import SPLITS
     from bench.user_code import UserCodeError
 
     folder, model_folder = registry.find_task(ref), registry.find_model(model)
@@ -141,7 +140,7 @@ def _validate_task(ref: str, model: str) -> ValidationResult:
     except UserError as error:
         problem = error.describe()
         return ValidationResult(problem, header, (TaskFinding("schema", True, 1, problem),))
-    row_counts = {split: len(task.splits[split]) for split in SPLITS}
+    row_counts = {split: len(rows) for split, rows in task.splits.items()}
     header |= {"version": task.card.version, "sha256": task.sha256, "rows": row_counts}
     sizes = ", ".join(f"{count} {split}" for split, count in row_counts.items())
     headline = Message(

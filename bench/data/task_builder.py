@@ -21,7 +21,7 @@ from bench.data.text import count_rows, excerpt, match_key
 from bench.errors import UserError
 from bench.i18n import Message
 from bench.metrics.evaluate_module import local_scripts
-from bench.task import SCHEMA_FILE, SPLITS, load_task
+from bench.task import SCHEMA_FILE, SHIFTED, SPLITS, load_task
 from bench.task_card import check_task_name, read_card
 
 MIN_QUESTIONS = 30
@@ -230,8 +230,7 @@ def copy_without_leaks(folder: Path, name: str) -> TaskDraft:
     splits: dict[str, list[dict[str, Any]]] = {}
     notes: list[str] = []
     for split in reversed(SPLITS):
-        content = (folder / f"{split}.jsonl").read_text("utf-8-sig")
-        rows = [json.loads(line) for line in content.split("\n") if line.strip()]
+        rows = _read_rows(folder / f"{split}.jsonl")
         splits[split] = [row for row in rows if match_key(row["input"]) not in later_keys]
         later_keys |= {match_key(row["input"]) for row in rows}
         if len(rows) > len(splits[split]):
@@ -244,10 +243,13 @@ def copy_without_leaks(folder: Path, name: str) -> TaskDraft:
                 Message("{folder}: every question of {split} is in a later split", folder=folder, split=split),
                 hint=Message("add other rows"),
             )
-    scorer_file, schema_file = folder / "task.py", folder / SCHEMA_FILE
+    scorer_file, schema_file, shifted_file = folder / "task.py", folder / SCHEMA_FILE, folder / f"{SHIFTED}.jsonl"
+    ordered_splits = {split: splits[split] for split in SPLITS}
+    if shifted_file.exists():
+        ordered_splits[SHIFTED] = _read_rows(shifted_file)
     return TaskDraft(
         loaded.card.model_dump(mode="json", exclude_unset=True) | {"name": name},
-        {split: splits[split] for split in SPLITS},
+        ordered_splits,
         notes or [Message("no row left out: no question is in two splits")],
         scorer_file.read_text("utf-8") if scorer_file.exists() else None,
         {
@@ -256,6 +258,10 @@ def copy_without_leaks(folder: Path, name: str) -> TaskDraft:
         },
         schema_file.read_text("utf-8") if schema_file.exists() else None,
     )
+
+
+def _read_rows(file: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in file.read_text("utf-8-sig").split("\n") if line.strip()]
 
 
 def _template(answers: Iterable[str], korean: bool) -> str:

@@ -24,7 +24,7 @@ from bench.data.text import (
 )
 from bench.i18n import Message, join_messages
 from bench.metrics import canonical_number, normalize_text
-from bench.task import SPLITS, Task, TaskRow
+from bench.task import SHIFTED, SPLITS, Task, TaskRow
 
 MAX_EXAMPLES = 3
 MAX_LABELS_SHOWN = 20
@@ -77,7 +77,7 @@ class CheckedTask:
 
     task: Task
     rows: tuple[CheckedRow, ...]
-    """All rows, in the order train, validation, test."""
+    """All rows, in the order train, validation, test, shifted."""
     context: int
     """Context length of the model, in tokens."""
 
@@ -127,8 +127,8 @@ def _measure_rows(task: Task, tokenize: Tokenize) -> Iterable[CheckedRow]:
     data = task.training_data(seed=0)
     # The number of tokens before a text: a beginning-of-sequence token, if the model has one.
     num_leading = tokenize("a", True).index(tokenize("a", False)[0])
-    for split in SPLITS:
-        for row in task.splits[split]:
+    for split, rows in task.splits.items():
+        for row in rows:
             texts = (data.prompt(row.input), data.completion(row))
             prompt, completion = (text.encode("utf-8", "replace").decode() for text in texts)
             prompt_ids, all_ids = tokenize(prompt, False), tokenize(prompt + completion, False)
@@ -409,7 +409,13 @@ def _check_normalized_numbers(checked: CheckedTask) -> CheckResult:
     return _result(cases, message)
 
 
-LEAK_PATHS = (("train", "validation"), ("train", "test"), ("validation", "test"))
+LEAK_PATHS = (
+    ("train", "validation"),
+    ("train", "test"),
+    ("validation", "test"),
+    ("train", SHIFTED),
+    ("validation", SHIFTED),
+)
 ERROR_CHECKS: tuple[tuple[str, Check], ...] = (
     *(("leak", partial(_check_leaks, *path)) for path in LEAK_PATHS),
     ("duplicate", _check_duplicates),

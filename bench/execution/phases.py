@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import importlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -37,7 +37,7 @@ from bench.records import (
 )
 from bench.records.base import describe_error
 from bench.records.labels import AnswerLabels
-from bench.task import Task, TaskRow
+from bench.task import SHIFTED, Task, TaskRow
 from bench.training import distributed
 from bench.user_code import is_interrupt
 
@@ -86,6 +86,10 @@ class RunState:
     """Jackknife values of metrics of all answers of which only a function is known; None without such metrics."""
     corpus_text_metrics: tuple[str, ...] = ()
     """Metrics of all answers that compare texts and are computed from the samples."""
+    shifted_samples: tuple[Sample, ...] = ()
+    """Answers to the questions of another time or source; empty if the task has none."""
+    shifted_corpus_values: dict[str, tuple[float, ...]] | None = None
+    """The same as `corpus_values` for these."""
 
 
 @dataclass
@@ -272,27 +276,43 @@ def predict(state: RunState, loaded: LoadedRun) -> None:
     """Run the phase `predict`: answer all questions of the split and score the answers."""
     lm = loaded.lm
     rows = _split_rows(state, loaded)
-    questions = [row.input for row in rows]
-    state.on_progress({"phase": "predict"})
     if lm is not None:
         lm.token_usage = type(lm.token_usage)()  # tokens that the method generated while fitting do not count
-    with state.meter.phase("predict"):
-        answers = loaded.method.predict(questions)
-    if len(answers) != len(rows):
-        raise RuntimeError(f"predict gave {len(answers)} answers to {len(rows)} questions")
+    state.samples, state.corpus_values = _answer_rows(state, loaded, rows, "predict")
     usage = vars(lm.token_usage) | loaded_model.describe_context(lm) if lm is not None else {}
-    stop_texts = state.job.spec.decoding.stop
-    state.samples = tuple(
-        _score(loaded.task, row, answer, stop_texts) for row, answer in zip(rows, answers, strict=True)
-    )
     state.labels = AnswerLabels.from_card(loaded.task.card)
     state.corpus_text_metrics = loaded.task.corpus_text_metrics
-    if loaded.task.has_corpus_values:
-        texts = [loaded.task.trim(answer, stop_texts) for answer in answers]
-        state.corpus_values = _own_corpus_values(loaded.task, texts, rows)
     state.answering = Answering(queries=len(rows), latency_ms=(), **usage)
     if lm is not None and state.answering.longest_prompt_tokens:
         state.estimated_bytes["predict"] = _estimate_predict_bytes(lm, state.answering)
+
+
+def predict_shifted(state: RunState, loaded: LoadedRun) -> None:
+    """Run the phase `shifted`: answer the shifted questions, if the task has any."""
+    rows = loaded.task.splits.get(SHIFTED)
+    if rows:
+        state.shifted_samples, state.shifted_corpus_values = _answer_rows(state, loaded, rows, SHIFTED)
+
+
+def _answer_rows(
+    state: RunState, loaded: LoadedRun, rows: Sequence[TaskRow], phase: str
+) -> tuple[tuple[Sample, ...], dict[str, tuple[float, ...]] | None]:
+    """Answer rows in a phase and score the answers.
+
+    Returns:
+        The answers, and the jackknife values of the task's own metrics of all answers; None without such metrics.
+    """
+    state.on_progress({"phase": phase})
+    with state.meter.phase(phase):
+        answers = loaded.method.predict([row.input for row in rows])
+    if len(answers) != len(rows):
+        raise RuntimeError(f"predict gave {len(answers)} answers to {len(rows)} questions")
+    stop_texts = state.job.spec.decoding.stop
+    samples = tuple(_score(loaded.task, row, answer, stop_texts) for row, answer in zip(rows, answers, strict=True))
+    if not loaded.task.has_corpus_values:
+        return samples, None
+    texts = [loaded.task.trim(answer, stop_texts) for answer in answers]
+    return samples, _own_corpus_values(loaded.task, texts, rows)
 
 
 def _own_corpus_values(task: Task, texts: Sequence[str], rows: Sequence[TaskRow]) -> dict[str, tuple[float, ...]]:
@@ -343,12 +363,22 @@ def rate_answers(state: RunState, loaded: LoadedRun) -> None:
     questions = [row.input for row in _split_rows(state, loaded)]
     memory_limit.lift_memory_limit()
     ratings = rating.rate_answers(models, state.device, questions, state.samples)
-    scores = zip(*(rated.scores for rated in ratings.values()), strict=True)
-    state.samples = tuple(
-        sample.model_copy(update={"scores": sample.scores | dict(zip(ratings, row, strict=True))})
-        for sample, row in zip(state.samples, scores, strict=True)
-    )
+    state.samples = _add_scores(state.samples, {metric: rated.scores for metric, rated in ratings.items()})
     state.rating_reports = {metric: rated.report for metric, rated in ratings.items()}
+    if state.shifted_samples:
+        questions = [row.input for row in loaded.task.splits[SHIFTED]]
+        ratings = rating.rate_answers(models, state.device, questions, state.shifted_samples)
+        scores = {metric: rated.scores for metric, rated in ratings.items()}
+        state.shifted_samples = _add_scores(state.shifted_samples, scores)
+
+
+def _add_scores(samples: Sequence[Sample], scores: Mapping[str, Sequence[float]]) -> tuple[Sample, ...]:
+    """Return samples with further scores, given by metric."""
+    rows = zip(*scores.values(), strict=True)
+    return tuple(
+        sample.model_copy(update={"scores": sample.scores | dict(zip(scores, row, strict=True))})
+        for sample, row in zip(samples, rows, strict=True)
+    )
 
 
 def answer_questions(state: RunState, loaded: LoadedRun, questions: Sequence[str]) -> tuple[Sample, ...]:

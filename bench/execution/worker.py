@@ -9,7 +9,7 @@ import os
 import sys
 import tempfile
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from statistics import fmean
@@ -22,7 +22,8 @@ from bench.execution.progress import ProgressFile
 from bench.measurement import environment, memory_limit
 from bench.measurement.meter import MIB
 from bench.method import Diverged, ProgressCallback, Unsupported
-from bench.records import Cost, Env, Failure, Phase, Record, Samples, Status, artifacts
+from bench.records import Cost, Env, Failure, Phase, Record, Sample, Samples, Status, artifacts
+from bench.records.record import ShiftedAnswers
 from bench.user_code import describe_exception, is_interrupt
 
 
@@ -104,8 +105,8 @@ def record_run(state: RunState, run_phases: Callable[[RunState], None], *, measu
         status=status,
         spec=spec,
         command=state.job.command,
-        scores={metric: fmean(sample.scores[metric] for sample in samples) for metric in metrics},
-        corpus_scores=_corpus_scores(state) if metrics else None,
+        scores=_mean_scores(samples),
+        corpus_scores=_corpus_scores(state, samples, state.corpus_values) if metrics else None,
         corpus_values=state.corpus_values if metrics else None,
         labels=state.labels if metrics else None,
         rating_reports=state.rating_reports if metrics else None,
@@ -117,19 +118,41 @@ def record_run(state: RunState, run_phases: Callable[[RunState], None], *, measu
         tuning=state.job.tuning,
         fit_report=state.fit_report,
         error=failure,
+        shifted=_shifted_answers(state) if metrics else None,
         samples=samples,
     )
 
 
-def _corpus_scores(state: RunState) -> dict[str, float] | None:
+def _shifted_answers(state: RunState) -> ShiftedAnswers | None:
+    """Return the answers to the shifted questions; None if the task has none."""
+    samples = state.shifted_samples
+    if not samples:
+        return None
+    return ShiftedAnswers(
+        scores=_mean_scores(samples),
+        corpus_scores=_corpus_scores(state, samples, state.shifted_corpus_values),
+        corpus_values=state.shifted_corpus_values,
+        samples=Samples.from_list(samples),
+    )
+
+
+def _mean_scores(samples: Sequence[Sample]) -> dict[str, float]:
+    """Return the mean of each score of single answers; empty without answers."""
+    metrics = samples[0].scores if samples else ()
+    return {metric: fmean(sample.scores[metric] for sample in samples) for metric in metrics}
+
+
+def _corpus_scores(
+    state: RunState, samples: Sequence[Sample], corpus_values: Mapping[str, Sequence[float]] | None
+) -> dict[str, float] | None:
     """Return the metrics of all answers together; None if there are none."""
-    own_values = state.corpus_values or {}
+    own_values = corpus_values or {}
     scores = {name: min(max(fmean(values), 0.0), 1.0) for name, values in own_values.items()}
     if state.labels is not None or state.corpus_text_metrics:
         from bench.records import corpus_metrics
 
         rules = corpus_metrics.answer_rules(state.labels, state.corpus_text_metrics, state.job.spec.decoding.stop)
-        metrics = corpus_metrics.read_metrics(Samples.from_list(state.samples), rules)
+        metrics = corpus_metrics.read_metrics(Samples.from_list(samples), rules)
         scores |= {name: float(metric.score()) for name, metric in metrics.items()}
     return scores or None
 
@@ -150,6 +173,7 @@ def _run_phases(state: RunState, saved: Path | None, earlier_import: Phase | Non
             return
         phases.predict(state, loaded)
         if spec.split == "test":
+            phases.predict_shifted(state, loaded)
             answers = phases.measure_query_latency(state, loaded)
             phases.read_general_text_after(state, loaded.lm, probe)
             phases.measure_adapter_serving(state, loaded, artifact, answers)

@@ -173,7 +173,7 @@ class Cost(FrozenModel):
     """All costs of a run: training (once), inference (per query) and storage (per task)."""
 
     phases: dict[Line, Phase] = Field(
-        description="by name, in order: import, load, general_text_before, fit, predict, latency, "
+        description="by name, in order: import, load, general_text_before, fit, predict, shifted, latency, "
         "general_text_after, adapter_serving; phases that were not reached are missing"
     )
     memory_source: Line = Field(

@@ -15,7 +15,8 @@ def flatten_record(record: Record) -> dict[str, Any]:
     hyper-parameters and the stop texts are JSON in one column each, and so are the tuning and what the method reports
     about its fit.
     """
-    tree = record.model_dump(mode="json", exclude={"samples", "curve", "command", "corpus_values", "labels"})
+    left_out = dict.fromkeys(("samples", "curve", "command", "corpus_values", "labels"), True)
+    tree = record.model_dump(mode="json", exclude={**left_out, "shifted": {"samples", "corpus_values"}})
     if record.cost and record.cost.answering:
         del tree["cost"]["answering"]["latency_ms"]
     if record.cost and record.cost.adapter_serving:

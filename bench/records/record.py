@@ -166,6 +166,24 @@ FitReport = dict[Line, bool | int | Number | Line]
 """Values that a method reports about its fit, by name."""
 
 
+class ShiftedAnswers(FrozenModel):
+    """Answers to the questions of `shifted.jsonl`, of another time or source than the test."""
+
+    scores: dict[Line, Score] = Field(description="mean of each metric over these questions")
+    corpus_scores: dict[Line, CorpusScore] | None = Field(
+        None, description="metrics of all these answers together; null: there are none"
+    )
+    corpus_values: dict[Line, tuple[Number, ...]] | None = Field(
+        None, description="jackknife values of the task's own metrics of all answers; null: the task has none"
+    )
+    samples: Samples
+
+    @model_validator(mode="after")
+    def _is_consistent(self) -> ShiftedAnswers:
+        check_scores(self.scores, self.samples)
+        return self
+
+
 class Record(FrozenModel):
     """The complete record of one run, as stored in its JSON file."""
 
@@ -209,7 +227,20 @@ class Record(FrozenModel):
         "old record without this field",
     )
     error: Failure | None
+    shifted: ShiftedAnswers | None = Field(
+        None,
+        exclude_if=lambda shifted: shifted is None,  # so that records of tasks without such questions stay the same
+        description="answers to the questions of another time or source; missing: the task has none, or the run failed",
+    )
     samples: Samples
+
+    @property
+    def on_shifted(self) -> Record | None:
+        """The record with the shifted answers in place of those of the test; None without any."""
+        if self.shifted is None:
+            return None
+        answers = {name: getattr(self.shifted, name) for name in ShiftedAnswers.model_fields}
+        return self.model_copy(update=answers | {"shifted": None})
 
     @property
     def all_scores(self) -> dict[str, float]:

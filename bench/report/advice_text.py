@@ -10,6 +10,7 @@ from bench.analysis.advice import Advice, BreakEven, Candidate, LabelingAdvice
 from bench.analysis.constraints import Constraints, upper_limits
 from bench.analysis.task_results import TaskResults
 from bench.i18n import Translate, format_duration, untranslated
+from bench.report import shift_table
 from bench.report.diagnosis_text import finding_sentence
 from bench.report.loss_change import describe_loss_change, measured_texts
 
@@ -47,6 +48,8 @@ def advice_sentences(
             )
         )
     sentences += _alternatives(advice, task_results, translate)
+    candidates = {candidate.name for candidate in advice.candidates}
+    sentences += shift_table.describe_new_leader(task_results, candidates, translate)
     if advice.recommended:
         sentences += _loss_change(advice.recommended, task_results, translate)
         sentences += _questions_needed(advice, translate)

@@ -44,6 +44,14 @@ def build_columns(rows: Sequence[MethodSummary], main_metric: str, translate: Tr
     """
     metrics = dict.fromkeys(metric for row in rows for metric in row.scores if metric != main_metric)
     columns = [_metric_column(metric) for metric in metrics if metric not in MINOR_METRICS]
+    columns.append(
+        TableColumn(
+            translate("shifted"),
+            translate("{metric} on the questions of another time or source", metric=main_metric),
+            lambda row: row.shifted_score,
+            partial(units.format_score, metric=main_metric),
+        )
+    )
     if any(row.cut_share for row in rows):
         columns += _ending_columns(translate)
     columns += _loss_change_columns(rows, translate)

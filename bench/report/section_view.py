@@ -12,16 +12,17 @@ from bench import units
 from bench.analysis import advice
 from bench.analysis.advice import Advice
 from bench.analysis.constraints import Constraints
-from bench.analysis.significance import Verdict
+from bench.analysis.significance import Interval, Verdict
 from bench.analysis.summary import MethodSummary
 from bench.analysis.task_results import TaskResults
 from bench.i18n import Translate, format_duration
 from bench.records import Phase, Record, Sample
 from bench.records.samples import answer_metric
-from bench.report import advice_text, caveats, findings, loss_change, terms_text
+from bench.report import advice_text, caveats, findings, loss_change, shift_table, terms_text
 from bench.report.columns import TableColumn, build_columns
 from bench.report.group_table import GroupTable, group_table
 from bench.report.label_table import LabelTable, label_table
+from bench.report.shift_table import ShiftRow
 
 NUM_SAMPLES = 10
 """Answers that a page shows of each run."""
@@ -89,6 +90,7 @@ class SectionView:
         records, translate = self.task_results.records, self.translate
         return [
             *loss_change.list_loss_changes(self.task_results.summaries, translate),
+            *shift_table.describe_shift(self.task_results, translate),
             *caveats.list_caveats(self.task_results, translate),
             *caveats.describe_energy(records, translate),
         ]
@@ -208,6 +210,15 @@ class SectionView:
     def group_table(self, records: Sequence[Record]) -> GroupTable | None:
         """Return the scores of a method by group of questions; None without groups."""
         return group_table(records)
+
+    @cached_property
+    def shift_rows(self) -> list[ShiftRow]:
+        """Scores on questions of another time or source, best first; empty if the task has none."""
+        return shift_table.shift_rows(self.task_results)
+
+    def points(self, interval: Interval) -> tuple[str, str]:
+        """Write a difference and its interval in points."""
+        return f"{100 * interval.mean:+.1f}", f"{100 * interval.low:+.1f} – {100 * interval.high:+.1f}"
 
     @cached_property
     def group_tables(self) -> dict[str, GroupTable]:

@@ -178,7 +178,9 @@ def _wide_heads(rows: Sequence[MethodSummary], task_results: TaskResults, transl
         loss_change if len(texts) == 1 else f"{loss_change} {index}" for index in range(1, len(texts) + 1)
     ]
     cost_heads = [localize(head, translate) for head in WIDE_COST_HEADS]
-    return [*map(_break_metric_name, _other_metrics(rows, task_results)), *loss_change_heads, *cost_heads]
+    shifted_heads = [translate("shifted")] if _has_shifted_scores(rows) else []
+    other_heads = map(_break_metric_name, _other_metrics(rows, task_results))
+    return [*other_heads, *shifted_heads, *loss_change_heads, *cost_heads]
 
 
 def _wide_cells(
@@ -187,11 +189,16 @@ def _wide_cells(
     """Return the cells below the heads of `_wide_heads`."""
     return [
         *(units.format_score(row.scores.get(metric), metric) for metric in _other_metrics(rows, task_results)),
+        *([units.format_score(row.shifted_score, task_results.metric)] if _has_shifted_scores(rows) else []),
         *(units.format_change(text.loss_change(row)) for text in measured_texts(rows)),
         units.format_count(row.trainable),
         units.format_integer(row.tokens_per_s),
         format_duration(_seconds(row.query_p95_ms), translate),
     ]
+
+
+def _has_shifted_scores(rows: Sequence[MethodSummary]) -> bool:
+    return any(row.shifted_score is not None for row in rows)
 
 
 def _other_metrics(rows: Sequence[MethodSummary], task_results: TaskResults) -> list[str]:

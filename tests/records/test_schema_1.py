@@ -222,8 +222,8 @@ def test_full_record_has_every_optional_field() -> None:
     expected |= {f"cost.{name}" for name in ("host_memory_source", "context_mib")}
     expected.add("cost.phases.host_peak_mib")
     expected |= {f"cost.budget_usage.{name}" for name in ("validation_s", "tried_memory")}
-    expected |= {"corpus_scores", "corpus_values", "labels", "spec.decoding.constraint"}
-    expected |= {"spec.task.metric_models", "rating_reports"}
+    expected |= {"corpus_scores", "corpus_values", "labels", "shifted", "spec.decoding.constraint"}
+    expected |= {"rating_reports", "spec.task.metric_models"}
     expected |= {"kept_weights", "fit_report", "forgetting.before_measured", "forgetting.before_cost"}
     expected |= {"forgetting.text", "cost.budget_usage.activation_checkpointing"}
     assert set(missing_fields(record)) == expected

@@ -18,7 +18,7 @@ from bench.execution.job import Job
 from bench.measurement.meter import MAX_TIMED_QUERIES, MAX_TIMING_SECONDS, MIN_TIMED_QUERIES
 from bench.method import Method, ProgressCallback
 from bench.records import Cost
-from bench.task import Task
+from bench.task import SHIFTED, Task
 
 Source = Literal["existing record", "earlier run", "rehearsal", "rehearsal of a similar method", "not known"]
 
@@ -273,7 +273,10 @@ def _seconds_by(figures: Rehearsal, job: Job, task: Task, training_factor: float
         tokens = min(min(bounds) * figures.row_tokens, limits.tokens or math.inf)
         fit_s += _limited(tokens * figures.token_s * training_factor * (1 + CURVE_SHARE), job)
     queries = len(task.splits[job.spec.split] if job.questions is None else job.questions)
-    predict_s = math.ceil(queries / figures.batch_rows) * figures.batch_s + queries * figures.row_s
+    answered = queries
+    if job.questions is None and job.spec.split == "test":
+        answered += len(task.splits.get(SHIFTED, ()))
+    predict_s = math.ceil(answered / figures.batch_rows) * figures.batch_s + answered * figures.row_s
     seconds = OTHER_S + figures.load_s + fit_s + predict_s
     if job.questions is not None:  # the method is trained again to answer these, and nothing is measured
         return seconds
