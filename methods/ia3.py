@@ -15,7 +15,7 @@ class IA3(GradientMethod):
 
     changes_base_weights: ClassVar[bool] = False
 
-    lr: PositiveFloat = param(3e-2, help="peak learning rate of AdamW", search=(1e-3, 1e-1), log=True)
+    lr: PositiveFloat = param(6e-2, help="peak learning rate of AdamW", search=(3e-3, 3e-1), log=True)
 
     def adapt(self, model: Any) -> Any:
         """Add factors, all one at the start, where the paper has them."""
