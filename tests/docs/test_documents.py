@@ -225,6 +225,8 @@ def test_page_command_succeeds(line: str, prepared_folder: Path) -> None:
         (prepared_folder / "자료.csv").replace(prepared_folder / "data.csv")
     if "--model" in words and re.fullmatch(r"[\w-]+/\S+", words[words.index("--model") + 1]):
         words[words.index("--model") + 1] = "./mymodel"  # instead of a model on the hub
+    if words[0] == "models":
+        words = [re.sub(r"^[\w-]+/\S+$", "./mymodel", word) for word in words]
     with pytest.raises(SystemExit) as end:
         app(words)
     assert not end.value.code

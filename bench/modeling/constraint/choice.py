@@ -19,6 +19,7 @@ DecodingMode = Literal["free", "constrained"]
 CHECKED_ROWS = 200
 """Rows of each split whose answers have to match; more would take seconds."""
 SHOWN_CHARS = 60
+EXAMPLE_SCHEMA = {"type": "object", "properties": {"name": {"type": "string"}}, "required": ["name"]}
 
 
 def read_constraint(mode: str, task_folder: Path, card: TaskCard, model_folder: Path) -> AnswerConstraint | None:
@@ -135,7 +136,7 @@ def _read_schema(file: Path) -> str:
         raise UserError(
             Message("a JSON schema must be a JSON object"),
             location=str(file),
-            hint='{"type": "object", "properties": {"name": {"type": "string"}}, "required": ["name"]}',
+            hint=Message("write for example: {schema}", schema=json.dumps(EXAMPLE_SCHEMA)),
         )
     return json.dumps(schema, ensure_ascii=False)
 
