@@ -169,14 +169,7 @@ def _summarize(group: list[Record], label: str) -> MethodSummary:
         train_s=_mean(phase.wall_s for phase in fit_phases),
         train_joules=_mean(phase.energy_j for phase in fit_phases),
         peak_mib=host_peak_mib if device_peak_mib is None else device_peak_mib,
-        tokens_per_s=_mean(
-            cost.answering.answer_tokens / cost.phases["predict"].wall_s
-            for cost in costs
-            if cost.answering
-            and cost.answering.answer_tokens
-            and "predict" in cost.phases
-            and cost.phases["predict"].wall_s > 0
-        ),
+        tokens_per_s=_mean(map(_answer_tokens_per_s, costs)),
         query_mean_ms=fmean(latencies) if latencies else None,
         query_p50_ms=percentiles[49] if percentiles else None,
         query_p95_ms=percentiles[94] if percentiles else None,
@@ -194,6 +187,14 @@ def _summarize(group: list[Record], label: str) -> MethodSummary:
             cost.budget_usage is not None and bool(cost.budget_usage.activation_checkpointing) for cost in costs
         ),
     )
+
+
+def _answer_tokens_per_s(cost: Cost) -> float | None:
+    """Return the answer tokens of a second of answering in batches; None if not measured."""
+    predict = cost.phases.get("predict")
+    if predict is None or predict.wall_s <= 0 or cost.answering is None or not cost.answering.answer_tokens:
+        return None
+    return cost.answering.answer_tokens / predict.wall_s
 
 
 def _mean_scores(group: Sequence[Record]) -> dict[str, float]:

@@ -119,21 +119,8 @@ def read_source(
     if group is not None:
         _require_column("--group", group, content.rows[0][1], text)
     converted = Counter[str]()
-    source_rows: list[SourceRow] = []
-    instructions: list[str | None] = []
-    empty: list[EmptyValueError] = []
-    for location, row in content.rows:
-        try:
-            source_row, instruction = _read_row(row, row_format, location, converted, group)
-        except EmptyValueError as error:
-            empty.append(EmptyValueError(error.message, location=location, hint=error.hint))
-            continue
-        except UserError as error:
-            raise UserError(error.message, location=error.location or location, hint=error.hint) from None
-        source_rows.append(source_row)
-        instructions.append(instruction)
-    if not source_rows:
-        raise UserError(empty[0].message, location=empty[0].location, hint=empty[0].hint)
+    read_rows, empty = _read_rows(content, row_format, converted, group)
+    source_rows, instructions = [row for row, _ in read_rows], [instruction for _, instruction in read_rows]
     unused_columns = _describe_unused_columns(content.rows[0][1], row_format, group)
     notes = (*content.notes, *unused_columns, *_describe_empty_rows(empty))
     if len(set(instructions)) == 1:
@@ -144,6 +131,28 @@ def read_source(
         for row, instruction in zip(source_rows, instructions, strict=True)
     ]
     return RowSource(row_format.name, tuple(source_rows), None, converted.total(), notes)
+
+
+def _read_rows(
+    content: FileRows, row_format: RowFormat, converted: Counter[str], group: str | None
+) -> tuple[list[tuple[SourceRow, str | None]], list[EmptyValueError]]:
+    """Return rows with their instructions, and an error for each row that is left out.
+
+    Raises:
+        UserError: A row has another format than the first, or all of them are left out.
+    """
+    rows: list[tuple[SourceRow, str | None]] = []
+    empty: list[EmptyValueError] = []
+    for location, row in content.rows:
+        try:
+            rows.append(_read_row(row, row_format, location, converted, group))
+        except EmptyValueError as error:
+            empty.append(EmptyValueError(error.message, location=location, hint=error.hint))
+        except UserError as error:
+            raise UserError(error.message, location=error.location or location, hint=error.hint) from None
+    if not rows:
+        raise UserError(empty[0].message, location=empty[0].location, hint=empty[0].hint)
+    return rows, empty
 
 
 def _read_content(text: str, input: str | None, target: str | None, sheet: str | None) -> FileRows:

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -40,6 +40,9 @@ from bench.records.labels import AnswerLabels
 from bench.task import SHIFTED, Task, TaskRow
 from bench.training import distributed
 from bench.user_code import is_interrupt
+
+if TYPE_CHECKING:
+    from bench.model_metrics.rating import Rating
 
 
 @dataclass
@@ -360,23 +363,23 @@ def rate_answers(state: RunState, loaded: LoadedRun) -> None:
     from bench.model_metrics import rating
 
     state.on_progress({"phase": "rate"})
-    questions = [row.input for row in _split_rows(state, loaded)]
     memory_limit.lift_memory_limit()
-    ratings = rating.rate_answers(models, state.device, questions, state.samples)
-    state.samples = _add_scores(state.samples, {metric: rated.scores for metric, rated in ratings.items()})
-    state.rating_reports = {metric: rated.report for metric, rated in ratings.items()}
+    splits = [(_split_rows(state, loaded), state.samples)]
     if state.shifted_samples:
-        questions = [row.input for row in loaded.task.splits[SHIFTED]]
-        ratings = rating.rate_answers(models, state.device, questions, state.shifted_samples)
-        scores = {metric: rated.scores for metric, rated in ratings.items()}
-        state.shifted_samples = _add_scores(state.shifted_samples, scores)
+        splits.append((loaded.task.splits[SHIFTED], state.shifted_samples))
+    answered = [([row.input for row in rows], samples) for rows, samples in splits]
+    ratings, *shifted_ratings = rating.rate_answers(models, state.device, answered)
+    state.samples = _add_scores(state.samples, ratings)
+    state.rating_reports = {metric: rated.report for metric, rated in ratings.items()}
+    for rated in shifted_ratings:
+        state.shifted_samples = _add_scores(state.shifted_samples, rated)
 
 
-def _add_scores(samples: Sequence[Sample], scores: Mapping[str, Sequence[float]]) -> tuple[Sample, ...]:
-    """Return samples with further scores, given by metric."""
-    rows = zip(*scores.values(), strict=True)
+def _add_scores(samples: Sequence[Sample], ratings: Mapping[str, Rating]) -> tuple[Sample, ...]:
+    """Return samples with the scores of ratings by metric."""
+    rows = zip(*(rating.scores for rating in ratings.values()), strict=True)
     return tuple(
-        sample.model_copy(update={"scores": sample.scores | dict(zip(scores, row, strict=True))})
+        sample.model_copy(update={"scores": sample.scores | dict(zip(ratings, row, strict=True))})
         for sample, row in zip(samples, rows, strict=True)
     )
 

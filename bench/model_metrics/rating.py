@@ -69,26 +69,31 @@ def find_metric_models(card: TaskCard, folder: Path) -> dict[str, MetricModel] |
 
 
 def rate_answers(
-    models: Mapping[str, MetricModel], device: str, questions: Sequence[str], samples: Sequence[Sample]
-) -> dict[str, Rating]:
-    """Load the model of each metric and rate all answers of a run.
+    models: Mapping[str, MetricModel], device: str, answered: Sequence[tuple[Sequence[str], Sequence[Sample]]]
+) -> list[dict[str, Rating]]:
+    """Load the model of each metric once and rate all answers of a run.
 
     Args:
         models: Models by metric, as `find_metric_models` returns them.
         device: Torch's name of the device.
-        questions: Question of each answer.
-        samples: Answers and references; the part of an answer that exact match compares is rated.
+        answered: Questions and answers of each split. The part of an answer that exact match compares is rated.
+
+    Returns:
+        Ratings of each split by metric; the seconds of loading are those of the first one.
 
     Raises:
         RuntimeError: A model was changed after the run was planned.
     """
-    ratings = {}
+    ratings: list[dict[str, Rating]] = [{} for _ in answered]
     for metric, model in models.items():
         start = perf_counter()
         folder = _unchanged_folder(metric, model)
+        lm = _load(folder, device)
         rate = _rate_similarity if metric == SIMILARITY else _rate_by_judge
-        rating = rate(folder, _load(folder, device), questions, samples)
-        ratings[metric] = replace(rating, report={"seconds": round(perf_counter() - start, 3)} | rating.report)
+        for split_ratings, (questions, samples) in zip(ratings, answered, strict=True):
+            rating = rate(folder, lm, questions, samples)
+            seconds, start = perf_counter() - start, perf_counter()
+            split_ratings[metric] = replace(rating, report={"seconds": round(seconds, 3)} | rating.report)
     return ratings
 
 

@@ -11,9 +11,6 @@ from bench.records.budget_text import format_budget
 from bench.records.record import Env, Record
 from bench.records.spec import Spec
 
-CONSTRAINT_TERM = "decoding.constraint"
-FREE_ANSWERS = "free"
-"""Value of the term `CONSTRAINT_TERM` for runs without a constraint, whose terms leave it out."""
 MACHINE_FIELDS = ("processor", "cores", "threads", "device", "processes")
 """Fields of `Env` that decide the speed of a run."""
 
@@ -21,11 +18,10 @@ MACHINE_FIELDS = ("processor", "cores", "threads", "device", "processes")
 def comparison_terms(spec: Spec) -> dict[str, Any]:
     """Return task, base model, budget, decoding, prompt and split of a run by dotted name.
 
-    A constraint on answers is one text; free answers have no such term.
+    All runs have the same terms. The constraint on answers and the models of metrics are one text each.
     """
     terms = spec.model_dump(mode="json", include={"task", "base", "budget", "decoding", "prompt", "split"})
-    if spec.decoding.constraint is not None:
-        terms["decoding"]["constraint"] = spec.decoding.constraint.name
+    terms["decoding"]["constraint"] = spec.decoding.constraint.name if spec.decoding.constraint else "free"
     # The same task or model may lie in different places.
     del terms["task"]["ref"], terms["base"]["ref"], terms["base"]["revision"]
     terms["task"]["metric_models"] = _describe_metric_models(spec)
@@ -57,13 +53,11 @@ def term_texts(spec: Spec) -> dict[str, str]:
 def differing_terms(first: Spec, second: Spec) -> dict[str, tuple[str, str]]:
     """Return the terms that differ between two runs, with both texts, by dotted name."""
     first_texts, second_texts = term_texts(first), term_texts(second)
-    differing = {
+    return {
         name: (first_texts[name], second_texts[name])
         for name in first_texts
         if name in second_texts and first_texts[name] != second_texts[name]
     }
-    answers = tuple(texts.get(CONSTRAINT_TERM, FREE_ANSWERS) for texts in (first_texts, second_texts))
-    return differing | ({CONSTRAINT_TERM: (answers[0], answers[1])} if answers[0] != answers[1] else {})
 
 
 def require_comparable(records: Sequence[Record], but: Container[str] = ()) -> None:
@@ -79,13 +73,10 @@ def require_comparable(records: Sequence[Record], but: Container[str] = ()) -> N
     first_terms = comparison_terms(records[0].spec)
     for record in records[1:]:
         terms = comparison_terms(record.spec)
-        names = [*first_terms, *(terms.keys() - first_terms.keys())]
-        pairs = {name: (first_terms.get(name, FREE_ANSWERS), terms.get(name, FREE_ANSWERS)) for name in names}
-        differing = {name: pair for name, pair in pairs.items() if pair[0] != pair[1] and name not in but}
+        differing = [name for name in first_terms if first_terms[name] != terms[name] and name not in but]
         if differing:
             details = "; ".join(
-                f"{name}: {_format_value(values[0])} and {_format_value(values[1])}"
-                for name, values in differing.items()
+                f"{name}: {_format_value(first_terms[name])} and {_format_value(terms[name])}" for name in differing
             )
             raise UserError(
                 Message("runs with different settings cannot be compared: {details}", details=details),

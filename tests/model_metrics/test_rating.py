@@ -32,6 +32,9 @@ def test_run_rates_all_answers_by_the_models_of_the_card(
 ) -> None:
     metrics = [f"judge:{lively.folder}", "chrf"]
     task = make_task(tmp_path / "task", metric=f"similarity:{encoder}", metrics=metrics)
+    rows = [json.loads(line) for line in (task / "test.jsonl").read_text("utf-8").splitlines()[:3]]
+    shifted = [row | {"id": f"later-{row['id']}"} for row in rows]
+    (task / "shifted.jsonl").write_text("".join(json.dumps(row) + "\n" for row in shifted), "utf-8")
     job = next(job for job in plan(task, lively.folder) if job.spec.method.name == "majority")
     (tmp_path / "job.json").write_text(job.model_dump_json(), "utf-8")
     (tmp_path / "new").mkdir()
@@ -44,6 +47,11 @@ def test_run_rates_all_answers_by_the_models_of_the_card(
         assert (sample.scores["similarity"] > 0.999) == (sample.scores["em"] == 1.0)
         assert sample.scores["judge"] in (0.0, 0.5, 1.0)
         assert {"em", "f1", "chrf"} <= {*sample.scores}
+    # The shifted questions are the first of the test, so they are rated alike.
+    assert record.shifted is not None
+    assert [sample.scores for sample in record.shifted.samples] == [
+        pytest.approx(sample.scores) for sample in [*record.samples][:3]
+    ]
     assert record.rating_reports is not None
     report = record.rating_reports["judge"]
     whole = [sample.scores["judge"] != 0.5 for sample in record.samples]
